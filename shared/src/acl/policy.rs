@@ -1,0 +1,141 @@
+//! A policy: its text read into rules.
+
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+
+use crate::time::WallTime;
+
+use super::{
+    Templating,
+    decode::attribute,
+    document::{self, Item, Node, Source},
+    error::{PolicyError, Reason},
+    rule::{self, Effect, Rule},
+    template::Template,
+};
+
+/// A policy, read and not yet bound to a token.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    name: String,
+    namespace: String,
+    templating: Templating,
+    expires: Option<WallTime>,
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// The most bytes of a text that is read. The primary stores no larger one.
+    pub const MAX_SIZE: usize = document::MAX_SIZE;
+    /// The most levels of blocks and lists that are read.
+    pub const MAX_DEPTH: usize = document::MAX_DEPTH;
+
+    /// Reads a policy's text, HCL 1 or JSON, as OpenBao 2.7.2 accepts or rejects it at `now`: a rule that has
+    /// expired by then is dropped, and what is wrong with it no longer matters.
+    ///
+    /// Base64 around the text is a matter of the primary's API.
+    pub fn parse(name: &str, text: &str, now: WallTime) -> Result<Self, PolicyError> {
+        Self::read(name, text, now, |_, _, error| Err(error))
+    }
+
+    /// Reads a text that a primary has accepted. A rule that makes no sense here may make sense there (it may
+    /// be a newer OpenBao, or Vault): it is kept as one that leaves undecided what its path could match.
+    pub fn parse_stored(name: &str, text: &str, now: WallTime) -> Result<Self, PolicyError> {
+        Self::read(name, text, now, |path, line, _| {
+            Ok(Rule {
+                path: Template::parse(path).map_err(|reason| reason.at(line))?,
+                expires: None,
+                effect: Effect::Unmodelled,
+            })
+        })
+    }
+
+    fn read(
+        name: &str,
+        text: &str,
+        now: WallTime,
+        otherwise: impl Fn(&str, u32, PolicyError) -> Result<Rule, PolicyError>,
+    ) -> Result<Self, PolicyError> {
+        let source = Source::new(text)?;
+        let root = Node::Object(source.items()?);
+        let items = rule::members(&root, &["name", "path"], 1)?;
+        attribute(items, "name")?.text()?;
+        let mut rules = Vec::new();
+        for item in items {
+            if !is_path(item)? {
+                continue;
+            }
+            let path = rule::path(item)?;
+            let read = rule::read(&path, item, now);
+            rules.push(read.or_else(|error| otherwise(&path, item.line, error))?);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            namespace: String::new(),
+            templating: Templating::default(),
+            expires: None,
+            rules,
+        })
+    }
+
+    /// With the flags that the primary keeps beside the text.
+    #[must_use]
+    pub fn with_templating(self, templating: Templating) -> Self {
+        Self { templating, ..self }
+    }
+
+    /// With the moment after which the whole policy no longer counts.
+    #[must_use]
+    pub fn expiring(self, at: WallTime) -> Self {
+        Self {
+            expires: Some(at),
+            ..self
+        }
+    }
+
+    /// In the namespace of that path (`team-a/`), which its rules' paths are below.
+    #[must_use]
+    pub fn in_namespace(self, path: &str) -> Self {
+        Self {
+            namespace: path.to_owned(),
+            ..self
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(super) fn templating(&self) -> Templating {
+        self.templating
+    }
+
+    pub(super) fn expires(&self) -> Option<WallTime> {
+        self.expires
+    }
+
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// How many rules there are, counting those not modelled.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// How many rules are not modelled.
+    pub fn unmodelled_count(&self) -> usize {
+        let unmodelled = |rule: &&Rule| matches!(rule.effect, Effect::Unmodelled);
+        self.rules.iter().filter(unmodelled).count()
+    }
+}
+
+fn is_path(item: &Item<'_>) -> Result<bool, PolicyError> {
+    let first = item.keys.first().map(document::Key::text).transpose();
+    let first = first.map_err(|reason: Reason| reason.at(item.line))?;
+    Ok(first.is_some_and(|first| first == "path"))
+}
