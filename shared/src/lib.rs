@@ -7,7 +7,19 @@
 extern crate alloc;
 
 pub mod acl;
+pub mod api;
+pub mod change;
+pub mod failover;
+pub mod grant;
 pub mod identity;
+pub mod kv;
+pub mod lease;
+pub mod ledger;
 pub mod name;
+pub mod recovery;
 pub mod secret;
+pub mod settings;
 pub mod time;
+pub mod token;
+pub mod wire;
+pub mod workload;

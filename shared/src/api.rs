@@ -1,0 +1,407 @@
+//! What an API request asks for: method and target turned into operation, path and kind, once.
+//!
+//! The rules are OpenBao's (`internal/http/logical.go`): which method is which operation, and what the
+//! query does to it. Routing and the replica's answer go by the same [`Call`], so that they cannot differ.
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use crate::{
+    acl::Operation,
+    name::{PathError, RequestPath},
+};
+
+/// An API request without its body and headers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// The operation. A write is [`Operation::Update`]; only a backend can tell a create.
+    pub operation: Operation,
+    /// The path without `/v1/`; that of a list or scan ends in `/`.
+    pub path: RequestPath,
+    /// Query parameters, decoded, in order, without `list` and `scan`.
+    pub query: Vec<(String, String)>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a request is, by its path and operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `auth/holdover/login`.
+    AttestedLogin,
+    /// `sys/capabilities`.
+    Capabilities,
+    /// `sys/capabilities-accessor`.
+    CapabilitiesAccessor,
+    /// `sys/capabilities-self`.
+    CapabilitiesSelf,
+    /// Anything below a mount that is none of the others.
+    Data,
+    /// `sys/health`.
+    Health,
+    /// `sys/internal/ui/*` that is not about mounts.
+    InternalUi,
+    /// `sys/leader`.
+    Leader,
+    /// `sys/leases/lookup`.
+    LeaseLookup,
+    /// `sys/leases/renew[/:id]`.
+    LeaseRenew,
+    /// `sys/leases/revoke[/:id]`.
+    LeaseRevoke,
+    /// A login at any auth mount: `auth/+/login[/…]`.
+    Login,
+    /// `sys/internal/ui/mounts[/:path]`, with the path asked about.
+    Mounts(Option<String>),
+    /// `sys/seal-status`.
+    SealStatus,
+    /// `auth/token/create`, `create-orphan`, `create/:role`.
+    TokenCreate,
+    /// `auth/token/lookup`.
+    TokenLookup,
+    /// `auth/token/lookup-accessor`.
+    TokenLookupAccessor,
+    /// `auth/token/lookup-self`.
+    TokenLookupSelf,
+    /// `auth/token/renew`, `renew-accessor`.
+    TokenRenew,
+    /// `auth/token/renew-self`.
+    TokenRenewSelf,
+    /// `auth/token/revoke`, `revoke-accessor`, `revoke-orphan`.
+    TokenRevoke,
+    /// `auth/token/revoke-self`.
+    TokenRevokeSelf,
+    /// `sys/wrapping/*`.
+    Wrapping,
+}
+
+/// Why a request cannot be read. The status is the primary's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CallError {
+    /// Not below `/v1/`: 404 with no errors.
+    #[error("not an API path")]
+    NotApi,
+    /// A method without meaning: 405 with no errors.
+    #[error("unsupported method")]
+    Method,
+    /// 400.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// `list` or `scan` is not a boolean, or both are true, or the query cannot be decoded: 400.
+    #[error("invalid query")]
+    Query,
+}
+
+impl CallError {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::NotApi => 404,
+            Self::Method => 405,
+            Self::Path(_) | Self::Query => 400,
+        }
+    }
+}
+
+impl Call {
+    /// Reads a request line: method and target as they were sent (`/v1/…?…`).
+    ///
+    /// # Errors
+    /// If there is no such call; [`CallError::status`] is what the primary would say.
+    pub fn parse(method: &str, target: &str) -> Result<Self, CallError> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let raw = path.strip_prefix("/v1/").ok_or(CallError::NotApi)?;
+        if raw.to_ascii_lowercase().contains("%2f") {
+            return Err(PathError::Slashes.into());
+        }
+        let path = RequestPath::parse(&decode(raw, false).ok_or(PathError::Characters)?)?;
+        let mut query = parse_query(query)?;
+        let list = take_flag(&mut query, "list")?;
+        let scan = take_flag(&mut query, "scan")?;
+        let operation = operation(method, list, scan)?;
+        let path = match operation {
+            Operation::List | Operation::Scan => path.as_folder(),
+            _ => path,
+        };
+        let kind = kind(path.as_str(), operation);
+        Ok(Self {
+            operation,
+            path,
+            query,
+            kind,
+        })
+    }
+
+    /// Whether the primary's answer may be replaced by the replica's when the primary fails in mid-request:
+    /// its request and response are buffered whole.
+    pub fn is_fallbackable(&self, mirrored: bool) -> bool {
+        match self.kind {
+            Kind::Data => {
+                mirrored
+                    && matches!(
+                        self.operation,
+                        Operation::Read | Operation::List | Operation::Scan
+                    )
+            }
+            Kind::Wrapping => false,
+            _ => true,
+        }
+    }
+
+    /// Whether sending it twice, or to the primary and to the replica, changes nothing.
+    pub fn is_idempotent(&self) -> bool {
+        match self.kind {
+            Kind::Capabilities
+            | Kind::CapabilitiesAccessor
+            | Kind::CapabilitiesSelf
+            | Kind::Health
+            | Kind::InternalUi
+            | Kind::Leader
+            | Kind::LeaseLookup
+            | Kind::Mounts(_)
+            | Kind::SealStatus
+            | Kind::TokenLookup
+            | Kind::TokenLookupAccessor
+            | Kind::TokenLookupSelf => true,
+            _ => matches!(
+                self.operation,
+                Operation::Read | Operation::List | Operation::Scan | Operation::Header
+            ),
+        }
+    }
+
+    /// Whether it asks for a new token: such a call waits for the machine to decide.
+    pub fn is_issuance(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::AttestedLogin | Kind::Login | Kind::TokenCreate
+        )
+    }
+
+    /// The first value of a query parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+fn operation(method: &str, list: bool, scan: bool) -> Result<Operation, CallError> {
+    match method {
+        "GET" if list && scan => Err(CallError::Query),
+        "GET" if list => Ok(Operation::List),
+        "GET" if scan => Ok(Operation::Scan),
+        "GET" => Ok(Operation::Read),
+        "LIST" => Ok(Operation::List),
+        "SCAN" => Ok(Operation::Scan),
+        "POST" | "PUT" => Ok(Operation::Update),
+        "PATCH" => Ok(Operation::Patch),
+        "DELETE" => Ok(Operation::Delete),
+        "HEAD" => Ok(Operation::Header),
+        _ => Err(CallError::Method),
+    }
+}
+
+fn kind(path: &str, operation: Operation) -> Kind {
+    if let Some(rest) = path.strip_prefix("auth/token/") {
+        return token_kind(rest);
+    }
+    if let Some(rest) = path.strip_prefix("sys/") {
+        return sys_kind(rest);
+    }
+    if path == "auth/holdover/login" {
+        return Kind::AttestedLogin;
+    }
+    match path
+        .strip_prefix("auth/")
+        .and_then(|rest| rest.split_once('/'))
+    {
+        Some((_, rest))
+            if operation == Operation::Update
+                && (rest == "login" || rest.starts_with("login/")) =>
+        {
+            Kind::Login
+        }
+        _ => Kind::Data,
+    }
+}
+
+fn token_kind(rest: &str) -> Kind {
+    match rest {
+        "create" | "create-orphan" => Kind::TokenCreate,
+        "lookup" => Kind::TokenLookup,
+        "lookup-accessor" => Kind::TokenLookupAccessor,
+        "lookup-self" => Kind::TokenLookupSelf,
+        "renew" | "renew-accessor" => Kind::TokenRenew,
+        "renew-self" => Kind::TokenRenewSelf,
+        "revoke" | "revoke-accessor" | "revoke-orphan" => Kind::TokenRevoke,
+        "revoke-self" => Kind::TokenRevokeSelf,
+        _ if rest.starts_with("create/") => Kind::TokenCreate,
+        _ => Kind::Data,
+    }
+}
+
+fn sys_kind(rest: &str) -> Kind {
+    match rest {
+        "capabilities" => Kind::Capabilities,
+        "capabilities-accessor" => Kind::CapabilitiesAccessor,
+        "capabilities-self" => Kind::CapabilitiesSelf,
+        "health" => Kind::Health,
+        "leader" => Kind::Leader,
+        "seal-status" => Kind::SealStatus,
+        "internal/ui/mounts" | "internal/ui/mounts/" => Kind::Mounts(None),
+        "leases/lookup" => Kind::LeaseLookup,
+        "leases/renew" => Kind::LeaseRenew,
+        "leases/revoke" => Kind::LeaseRevoke,
+        _ => sys_prefix(rest),
+    }
+}
+
+fn sys_prefix(rest: &str) -> Kind {
+    if let Some(path) = rest.strip_prefix("internal/ui/mounts/") {
+        Kind::Mounts(Some(path.to_string()))
+    } else if rest.starts_with("internal/ui/") {
+        Kind::InternalUi
+    } else if rest.starts_with("leases/renew/") {
+        Kind::LeaseRenew
+    } else if rest.starts_with("leases/revoke/") {
+        Kind::LeaseRevoke
+    } else if rest.starts_with("wrapping/") {
+        Kind::Wrapping
+    } else {
+        Kind::Data
+    }
+}
+
+/// Takes `name` out of the query and reads it as Go reads a boolean.
+fn take_flag(query: &mut Vec<(String, String)>, name: &str) -> Result<bool, CallError> {
+    let first = query
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.clone());
+    query.retain(|(key, _)| key != name);
+    match first.as_deref() {
+        None | Some("" | "0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some(_) => Err(CallError::Query),
+    }
+}
+
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, CallError> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((
+                decode(key, true).ok_or(CallError::Query)?,
+                decode(value, true).ok_or(CallError::Query)?,
+            ))
+        })
+        .collect()
+}
+
+/// Percent-decodes; in a query `+` is a space. `None` for what is no UTF-8 or a broken escape.
+fn decode(text: &str, plus: bool) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let high = hex(bytes.next()?)?;
+                out.push(high << 4 | hex(bytes.next()?)?);
+            }
+            b'+' if plus => out.push(b' '),
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: &str, target: &str) -> Call {
+        Call::parse(method, target).unwrap()
+    }
+
+    #[test]
+    fn list_in_any_spelling_ends_in_a_slash() {
+        for (method, target) in [
+            ("LIST", "/v1/secret/metadata/a"),
+            ("GET", "/v1/secret/metadata/a/?list=True"),
+        ] {
+            let call = call(method, target);
+            assert_eq!(
+                (call.operation, call.path.as_str()),
+                (Operation::List, "secret/metadata/a/")
+            );
+        }
+        assert_eq!(Call::parse("GET", "/v1/a?list=yes"), Err(CallError::Query));
+        assert_eq!(
+            Call::parse("GET", "/v1/a?list=1&scan=1"),
+            Err(CallError::Query)
+        );
+    }
+
+    #[test]
+    fn escapes_are_decoded_once_and_encoded_slashes_have_no_canonical_form() {
+        assert_eq!(
+            call("GET", "/v1/secret/data/a%20b").path.as_str(),
+            "secret/data/a b"
+        );
+        assert_eq!(
+            call("GET", "/v1/secret/data/a%2520b").path.as_str(),
+            "secret/data/a%20b"
+        );
+        assert_eq!(
+            Call::parse("GET", "/v1/a%2fb"),
+            Err(CallError::Path(PathError::Slashes))
+        );
+        assert_eq!(
+            Call::parse("GET", "/v1/a/%2e%2e/b"),
+            Err(CallError::Path(PathError::Relative))
+        );
+        assert_eq!(Call::parse("GET", "/ui/"), Err(CallError::NotApi));
+    }
+
+    #[test]
+    fn kinds_follow_paths() {
+        assert_eq!(
+            call("PUT", "/v1/auth/holdover/login").kind,
+            Kind::AttestedLogin
+        );
+        assert_eq!(call("PUT", "/v1/auth/userpass/login/u").kind, Kind::Login);
+        assert_eq!(call("GET", "/v1/auth/userpass/users/u").kind, Kind::Data);
+        assert_eq!(
+            call("POST", "/v1/auth/token/create/r").kind,
+            Kind::TokenCreate
+        );
+        assert_eq!(
+            call("GET", "/v1/sys/internal/ui/mounts/secret/a").kind,
+            Kind::Mounts(Some("secret/a".into()))
+        );
+        assert_eq!(
+            call("PUT", "/v1/sys/leases/revoke/database/creds/x/y").kind,
+            Kind::LeaseRevoke
+        );
+    }
+
+    #[test]
+    fn only_mirrored_reads_of_data_fall_back() {
+        assert!(call("GET", "/v1/secret/data/a").is_fallbackable(true));
+        assert!(!call("GET", "/v1/secret/data/a").is_fallbackable(false));
+        assert!(!call("PUT", "/v1/secret/data/a").is_fallbackable(true));
+        assert!(call("GET", "/v1/auth/token/lookup-self").is_fallbackable(false));
+    }
+}

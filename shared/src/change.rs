@@ -1,0 +1,219 @@
+//! Changes: the only facts that the replica stores. Everything that is remembered gets there as one of these.
+
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failover::Phase,
+    grant::{Grant, Revocation},
+    identity::Identity,
+    kv::{KvKey, MirrorState, Place, Record},
+    lease::Lease,
+    ledger::Entry,
+    name::{
+        Accessor, ClusterId, EntityId, LeaseId, MountAccessor, PolicyName, TokenDigest,
+        WorkloadName,
+    },
+    secret::{SecretBytes, SecretText},
+    time::{Mark, WallTime},
+    workload::{PeerId, WorkloadAuthority},
+};
+
+/// A fact to be stored. Alphabetical, but for what the ledger says of it, which goes with it in one commit.
+pub enum Change {
+    /// A workload's authority was verified as a whole.
+    Authority(Box<WorkloadAuthority>),
+    /// A workload left the configuration.
+    AuthorityGone(WorkloadName),
+    /// What is known of the cluster.
+    Cluster(Box<Cluster>),
+    /// A token that Holdover itself presents.
+    Credential(CredentialName, Credential),
+    /// The same, no longer needed.
+    CredentialGone(CredentialName),
+    /// A grant was issued, learned, renewed or settled.
+    Grant(Box<Grant>),
+    /// A grant or revocation is long past and settled: its record may go.
+    GrantForgotten(TokenDigest),
+    /// An entity and its groups, as the primary shows them.
+    Identity(EntityId, Box<Identity>),
+    /// A KV v2 key and its versions.
+    Key(Box<KvKey>),
+    /// A KV v2 key vanished from a complete listing, or was denied; its records go with it.
+    KeyGone(Place),
+    /// A lease and its secret; without a body, what is stored stays.
+    Lease(Box<Lease>, Option<SecretBytes>),
+    /// A lease ended or was replaced.
+    LeaseGone(LeaseId),
+    /// An entry of the ledger.
+    Ledger(Box<Entry>),
+    /// The mark of time.
+    Mark(Mark),
+    /// A mirror went through a complete pass.
+    Mirror(Box<MirrorState>),
+    /// A mirror left the configuration, or its mount is another: its records go with it.
+    MirrorGone(String),
+    /// The machine's state.
+    Phase(PhaseRecord),
+    /// The policies that exist, as of a verification.
+    Policies(Box<PolicySet>),
+    /// The primary accepted a token at this moment. Nothing else of its grant changes, whatever was committed since
+    /// the request was sent; one that is revoked or unknown stays so.
+    Proven(TokenDigest, WallTime),
+    /// A revocation to be told to the primary.
+    Queue(Box<QueuedRevocation>),
+    /// The primary knows it.
+    QueueDone(u64),
+    /// A value and its body (`data` as the primary sent it); without a body, what is stored stays.
+    Record(Box<Record>, Option<SecretBytes>),
+    /// A value is gone.
+    RecordGone(Place, Option<u64>),
+    /// A grant ended.
+    Revoked(Revocation),
+}
+
+/// What is known of the cluster, verified as a whole.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Pinned at first contact.
+    pub id: ClusterId,
+    /// As `sys/health` names it.
+    pub name: String,
+    /// The server's version.
+    pub version: String,
+    /// The body of `sys/seal-status`, as last seen unsealed.
+    pub seal_status: serde_json::Value,
+    /// Mounts by path (`secret/`, `auth/token/`).
+    pub mounts: BTreeMap<String, Mount>,
+    /// When the mounts were last verified.
+    pub verified_at: WallTime,
+}
+
+/// A mount.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Its name for good.
+    pub accessor: MountAccessor,
+    /// `kv`, `database`, `token`, …
+    pub kind: String,
+    /// For `kv`, `options.version`.
+    pub version: Option<String>,
+    /// The object that `sys/mounts` or `sys/auth` shows of it.
+    pub shown: serde_json::Value,
+}
+
+impl Mount {
+    /// Whether it is a KV v2 mount.
+    pub fn is_kv2(&self) -> bool {
+        self.kind == "kv" && self.version.as_deref() == Some("2")
+    }
+}
+
+impl Cluster {
+    /// The mount that `path` falls under, with its path.
+    pub fn mount_of(&self, path: &str) -> Option<(&str, &Mount)> {
+        self.mounts
+            .iter()
+            .filter(|(at, _)| path.starts_with(at.as_str()))
+            .max_by_key(|(at, _)| at.len())
+            .map(|(at, mount)| (at.as_str(), mount))
+    }
+}
+
+/// Every policy of the namespace, verified as a whole.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PolicySet {
+    /// By name.
+    pub policies: BTreeMap<PolicyName, PolicyText>,
+    /// When.
+    pub verified_at: WallTime,
+}
+
+/// A policy as the primary keeps it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// HCL or JSON.
+    pub text: String,
+    /// Raised by every write.
+    pub version: u64,
+    /// `allow_slashes_in_identity_templates`.
+    pub allow_slashes: bool,
+    /// `allow_wildcards_in_identity_templates`.
+    pub allow_wildcards: bool,
+    /// From when on it contributes nothing.
+    pub expiration: Option<WallTime>,
+}
+
+/// A token that Holdover itself presents. Kept sealed, appears in no response.
+pub struct Credential {
+    /// The token.
+    pub token: SecretText,
+    /// Its accessor.
+    pub accessor: Accessor,
+    /// When it ends unless renewed.
+    pub expires: WallTime,
+    /// Whether it may be renewed.
+    pub renewable: bool,
+    /// When it was issued.
+    pub issued_at: WallTime,
+}
+
+/// Which token.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialName {
+    /// What stands behind an exchanged replica token.
+    Exchanged(TokenDigest),
+    /// Holdover's own.
+    Own,
+    /// The one that is about to end, until everything held under it is replaced.
+    OwnPrevious,
+    /// A workload's standing token.
+    Standing(WorkloadName),
+}
+
+/// A revocation that the primary has to be told of.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct QueuedRevocation {
+    /// Given by who queues it; unique.
+    pub id: u64,
+    /// What to revoke.
+    pub target: RevocationTarget,
+    /// Who asked: fresh policy must still allow it, unless it is about itself.
+    pub requested_by: Option<TokenDigest>,
+    /// The peer that asked.
+    pub peer: Option<PeerId>,
+    /// When.
+    pub at: WallTime,
+}
+
+/// What to revoke at the primary.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationTarget {
+    /// A lease.
+    Lease(LeaseId),
+    /// A token, by accessor.
+    Token(Accessor),
+}
+
+/// The machine's state as it is stored, so that a start in an outage resumes it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PhaseRecord {
+    /// The state.
+    pub phase: Phase,
+    /// Raised whenever who decides changes: a change expecting another epoch is refused.
+    pub epoch: u64,
+}
+
+/// What must still hold when a change is committed; else nothing of it is applied.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Expects {
+    /// The fence epoch that the decision was taken under.
+    pub epoch: Option<u64>,
+    /// Grants that must still live: the caller's, the parent.
+    pub live: Vec<TokenDigest>,
+    /// Issuance: refused while the fence is down.
+    pub issues: bool,
+}

@@ -1,0 +1,348 @@
+//! Grants: the record behind a token, whoever minted it, and its life from issue to settlement.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{Accessor, OutageId, TokenDigest},
+    time::{Deadline, Now, WallTime},
+    token::TokenFacts,
+    workload::{FailoverPolicy, PeerId},
+};
+
+/// The record behind a token. Immutable: what changes it makes a new one.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// What stands for the token's string.
+    pub digest: TokenDigest,
+    /// What names it to operators.
+    pub accessor: Accessor,
+    /// What a look-up shows.
+    pub facts: TokenFacts,
+    /// Who minted it, and what follows from that.
+    pub origin: Origin,
+    /// The attested peer that it was given to; none for a token that a client brought.
+    pub peer: Option<PeerId>,
+    /// Refused from here on.
+    pub deadline: Deadline,
+    /// When the primary last proved it; for a replica grant, the authority that it was issued from.
+    pub verified_at: WallTime,
+}
+
+/// Who minted a token.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The primary, and a look-up showed all of it.
+    Primary,
+    /// The primary, but a look-up is still outstanding: known from the answer that carried it.
+    Learned,
+    /// The primary, with a bounded number of uses, which a copy cannot count: refused in an outage.
+    LimitedUse,
+    /// The replica, in an outage.
+    Replica(ReplicaGrant),
+}
+
+/// What a replica grant has beyond other grants.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReplicaGrant {
+    /// The outage that it was issued in.
+    pub outage: OutageId,
+    /// When it was issued, on the steady wall clock.
+    pub issued_at: WallTime,
+    /// The policy TTL in force at issue or last renewal, in milliseconds.
+    pub ttl_ms: u64,
+    /// Renewal never goes past this.
+    pub max_deadline: Deadline,
+    /// What settling made of it.
+    pub settled: Settled,
+}
+
+/// What settling with the primary made of a replica grant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// Its outage goes on.
+    Not,
+    /// Good for mirrored reads until its deadline.
+    Draining,
+    /// A primary token stands behind it, named by this accessor.
+    Exchanged(Accessor),
+}
+
+/// Why a grant ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokeCause {
+    /// The configuration lowered its workload's TTL, or took issuing away.
+    Configuration,
+    /// The machine booted with its clock behind the mark.
+    Clock,
+    /// Its deadline passed.
+    Expired,
+    /// The outage outlived `max_outage`.
+    OutageBound,
+    /// An operator said so.
+    Operator,
+    /// Its parent, or the token that it hung on, was revoked.
+    Parent,
+    /// The primary said so.
+    Primary,
+    /// Settling found that fresh policy no longer allows it, or `on_recovery = "revoke"`.
+    Recovery,
+    /// Its holder asked for it.
+    Requested,
+}
+
+/// A revoked grant, kept so that its token is known to be dead.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Revocation {
+    /// The token.
+    pub digest: TokenDigest,
+    /// Its accessor.
+    pub accessor: Accessor,
+    /// Why.
+    pub cause: RevokeCause,
+    /// When, on the steady wall clock.
+    pub at: WallTime,
+}
+
+/// The bounds that a replica grant is issued or renewed within.
+#[derive(Clone, Copy, Debug)]
+pub struct GrantBounds<'a> {
+    /// The workload's failover table.
+    pub policy: &'a FailoverPolicy,
+    /// What is left of the mirrored role's own limits (explicit max TTL, from issue), if it has any.
+    pub role_max: Option<Duration>,
+    /// Last complete authority verification before the outage, plus `max_outage`.
+    pub outage_bound: Deadline,
+}
+
+impl GrantBounds<'_> {
+    /// The furthest deadline that renewals of a grant issued `now` may reach.
+    pub fn max_deadline(&self, now: Now) -> Deadline {
+        let max = self
+            .role_max
+            .map_or(self.policy.max_ttl, |role| role.min(self.policy.max_ttl));
+        Deadline::after(max, now).earliest(self.outage_bound)
+    }
+
+    /// The deadline of a grant issued or renewed `now`, for at most `increment` if one was asked for.
+    pub fn deadline(&self, max: Deadline, increment: Option<Duration>, now: Now) -> Deadline {
+        let ttl = increment.map_or(self.policy.ttl, |wanted| wanted.min(self.policy.ttl));
+        Deadline::after(ttl, now)
+            .earliest(max)
+            .earliest(self.outage_bound)
+    }
+}
+
+impl Grant {
+    /// Whether the replica minted it.
+    pub fn is_replica(&self) -> bool {
+        matches!(self.origin, Origin::Replica(_))
+    }
+
+    /// Its replica part.
+    pub fn replica(&self) -> Option<&ReplicaGrant> {
+        match &self.origin {
+            Origin::Replica(replica) => Some(replica),
+            _ => None,
+        }
+    }
+
+    /// This replica grant under a changed `policy`: the same, or with deadlines moved earlier by as much as the
+    /// TTLs were lowered. `None` where nothing is left of it: issuing was taken away, or it is past already.
+    pub fn lowered(&self, policy: &FailoverPolicy, now: Now) -> Option<Self> {
+        let replica = self.replica()?;
+        if !policy.issue {
+            return None;
+        }
+        let old = Duration::from_millis(replica.ttl_ms);
+        let cut = old.saturating_sub(policy.ttl);
+        let by_ttl = Deadline::at(self.deadline.wall.minus(cut), now);
+        let by_max = Deadline::at(replica.issued_at.plus(policy.max_ttl), now);
+        let deadline = self.deadline.earliest(by_ttl).earliest(by_max);
+        let lowered = ReplicaGrant {
+            ttl_ms: u64::try_from(old.min(policy.ttl).as_millis()).unwrap_or(u64::MAX),
+            max_deadline: replica.max_deadline.earliest(by_max),
+            ..replica.clone()
+        };
+        let grant = Self {
+            origin: Origin::Replica(lowered),
+            deadline,
+            ..self.clone()
+        };
+        (!deadline.passed(now)).then_some(grant)
+    }
+
+    /// `origin` as `grants list` and the metrics name it.
+    pub fn origin_name(&self) -> &'static str {
+        if self.is_replica() {
+            "replica"
+        } else {
+            "primary"
+        }
+    }
+
+    /// The unit or user that holds it, for listings.
+    pub fn holder(&self) -> Option<String> {
+        let peer = self.peer.as_ref()?;
+        Some(
+            peer.unit
+                .clone()
+                .unwrap_or_else(|| alloc::format!("uid {}", peer.uid)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        time::{BootId, BootTime},
+        token::TokenKind,
+        workload::{OnFailover, OnRecovery},
+    };
+
+    fn at(secs: i64) -> Now {
+        let wall = WallTime::from_secs(1_000_000 + secs);
+        let boot = BootTime::from_millis(u64::try_from(secs).unwrap() * 1000 + 77_000);
+        Now {
+            wall,
+            steady: wall,
+            boot,
+            boot_id: BootId([5; 16]),
+        }
+    }
+
+    fn policy(ttl: u64, max_ttl: u64) -> FailoverPolicy {
+        FailoverPolicy {
+            issue: true,
+            ttl: Duration::from_secs(ttl),
+            max_ttl: Duration::from_secs(max_ttl),
+            on_recovery: OnRecovery::Exchange,
+            on_failover: OnFailover::Resume,
+        }
+    }
+
+    fn bounds(policy: &FailoverPolicy) -> GrantBounds<'_> {
+        let outage_bound = Deadline::after(Duration::from_secs(100_000), at(0));
+        GrantBounds {
+            policy,
+            role_max: None,
+            outage_bound,
+        }
+    }
+
+    fn issue(policy: &FailoverPolicy) -> Grant {
+        let bounds = bounds(policy);
+        let max_deadline = bounds.max_deadline(at(0));
+        let replica = ReplicaGrant {
+            outage: OutageId::parse("o").unwrap(),
+            issued_at: at(0).steady,
+            ttl_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
+            max_deadline,
+            settled: Settled::Not,
+        };
+        let facts = TokenFacts {
+            policies: vec![],
+            identity_policies: vec![],
+            entity_id: None,
+            display_name: String::new(),
+            meta: None,
+            path: String::new(),
+            creation_time: 0,
+            creation_ttl: 0,
+            explicit_max_ttl: 0,
+            issue_time: None,
+            last_renewal: None,
+            last_renewal_time: None,
+            orphan: true,
+            period: 0,
+            renewable: true,
+            role: None,
+            bound_cidrs: vec![],
+            kind: TokenKind::Service,
+        };
+        Grant {
+            digest: TokenDigest([1; 32]),
+            accessor: Accessor::parse("a").unwrap(),
+            facts,
+            origin: Origin::Replica(replica),
+            peer: None,
+            deadline: bounds.deadline(max_deadline, None, at(0)),
+            verified_at: at(0).steady,
+        }
+    }
+
+    #[test]
+    fn a_grant_past_the_lowered_ttl_goes_and_a_younger_one_keeps_what_is_left() {
+        let grant = issue(&policy(600, 3600));
+        assert!(grant.lowered(&policy(60, 3600), at(60)).is_none());
+        let kept = grant.lowered(&policy(60, 3600), at(20)).unwrap();
+        assert_eq!(kept.deadline.remaining(at(20)), Duration::from_secs(40));
+    }
+
+    #[test]
+    fn taking_issuing_away_ends_every_grant() {
+        let taken = FailoverPolicy {
+            issue: false,
+            ..policy(600, 3600)
+        };
+        assert!(issue(&policy(600, 3600)).lowered(&taken, at(1)).is_none());
+    }
+
+    #[test]
+    fn a_raised_ttl_changes_nothing() {
+        let grant = issue(&policy(60, 600));
+        assert_eq!(grant.lowered(&policy(600, 6000), at(20)), Some(grant));
+    }
+
+    #[test]
+    fn no_renewal_passes_the_longest_life_or_the_outage_bound() {
+        let policy = policy(60, 100);
+        let short = GrantBounds {
+            outage_bound: Deadline::after(Duration::from_secs(80), at(0)),
+            ..bounds(&policy)
+        };
+        let max = short.max_deadline(at(0));
+        assert_eq!(
+            short.deadline(max, None, at(50)).remaining(at(50)),
+            Duration::from_secs(30)
+        );
+        let role = GrantBounds {
+            role_max: Some(Duration::from_secs(10)),
+            ..bounds(&policy)
+        };
+        assert_eq!(
+            role.max_deadline(at(0)).remaining(at(0)),
+            Duration::from_secs(10)
+        );
+    }
+
+    proptest! {
+        /// No change of configuration, and no order of changes, moves a deadline later.
+        #[test]
+        fn reconfiguring_never_lengthens(
+            first in (1u64..500, 1u64..5000), second in (1u64..500, 1u64..5000), third in (1u64..500, 1u64..5000),
+            age in 0i64..400,
+        ) {
+            let grant = issue(&policy(first.0, first.1));
+            let now = at(age);
+            let mut last = grant.clone();
+            for (ttl, max) in [second, third] {
+                let Some(next) = last.lowered(&policy(ttl, max), now) else { return Ok(()) };
+                prop_assert!(next.deadline.remaining(now) <= last.deadline.remaining(now));
+                let (new, old) = (next.replica().unwrap(), last.replica().unwrap());
+                prop_assert!(new.max_deadline.remaining(now) <= old.max_deadline.remaining(now));
+                last = next;
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Settling: what becomes of each replica grant once the primary answers again.
+//!
+//! Pure: the replica's facts and freshly verified authority go in, a [`Judgement`] each comes out. Judging
+//! again is harmless: what is settled stays so.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::{
+    change::{QueuedRevocation, RevocationTarget},
+    grant::{Grant, ReplicaGrant, RevokeCause, Settled},
+    name::{Accessor, PolicyName, TokenDigest},
+    settings::Settings,
+    time::{Now, WallTime},
+    workload::{OnRecovery, WorkloadAuthority},
+};
+
+/// What becomes of one replica grant.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Judgement {
+    /// The grant.
+    pub digest: TokenDigest,
+    /// Its accessor.
+    pub accessor: Accessor,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What becomes of a replica grant.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Verdict {
+    /// It stays good for mirrored reads until its deadline, with these policies.
+    Drain {
+        /// What fresh authority leaves it.
+        policies: Vec<PolicyName>,
+        /// What fresh authority gives its identity.
+        identity_policies: Vec<PolicyName>,
+    },
+    /// A primary token is minted for it.
+    Exchange {
+        /// Exactly these.
+        policies: Vec<PolicyName>,
+        /// Its remaining life: the new token's explicit max TTL.
+        remaining: Duration,
+    },
+    /// Refused at once.
+    Revoke(RevokeCause),
+}
+
+/// A grant with less left than this is not worth a token of the primary's: it drains.
+pub const WORTH_EXCHANGING: Duration = Duration::from_secs(5);
+
+/// Judges every replica grant that lives, against authority verified at or after `since`.
+///
+/// A grant whose workload was not verified since is not judged at all: the plan is not complete, and `Err` names
+/// the first such grant.
+///
+/// # Errors
+/// If authority that a grant hangs on was not verified since.
+pub fn judge<'a>(
+    grants: impl IntoIterator<Item = &'a Grant>,
+    settings: &Settings,
+    authority: impl Fn(&crate::name::WorkloadName) -> Fresh<'a>,
+    since: WallTime,
+    now: Now,
+) -> Result<Vec<Judgement>, Unverified> {
+    grants
+        .into_iter()
+        .filter_map(|grant| Some((grant, unsettled(grant, now)?)))
+        .map(|(grant, replica)| {
+            let verdict = verdict(grant, replica, settings, &authority, since, now)?;
+            Ok(Judgement {
+                digest: grant.digest,
+                accessor: grant.accessor.clone(),
+                verdict,
+            })
+        })
+        .collect()
+}
+
+/// What the primary last proved of a workload.
+#[derive(Clone, Copy, Debug)]
+pub enum Fresh<'a> {
+    /// The role or what it grants is gone, and the primary said so.
+    Gone,
+    /// This.
+    Proven(&'a WorkloadAuthority),
+    /// Nothing since the outage.
+    Unknown,
+}
+
+/// A grant whose workload's authority was not verified since.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("authority behind grant {0} has not been verified yet")]
+pub struct Unverified(pub Accessor);
+
+impl QueuedRevocation {
+    /// The API path that carries it out.
+    pub fn path(&self) -> &'static str {
+        match self.target {
+            RevocationTarget::Lease(_) => "sys/leases/revoke",
+            RevocationTarget::Token(_) => "auth/token/revoke-accessor",
+        }
+    }
+}
+
+/// Its replica part, if it lives and nothing was settled yet.
+fn unsettled(grant: &Grant, now: Now) -> Option<&ReplicaGrant> {
+    let replica = grant.replica()?;
+    (replica.settled == Settled::Not && !grant.deadline.passed(now)).then_some(replica)
+}
+
+fn verdict<'a>(
+    grant: &Grant,
+    replica: &ReplicaGrant,
+    settings: &Settings,
+    authority: &impl Fn(&crate::name::WorkloadName) -> Fresh<'a>,
+    since: WallTime,
+    now: Now,
+) -> Result<Verdict, Unverified> {
+    let revoke = Ok(Verdict::Revoke(RevokeCause::Recovery));
+    let Some(workload) = grant
+        .peer
+        .as_ref()
+        .and_then(|peer| settings.workload(&peer.workload))
+    else {
+        return revoke;
+    };
+    let fresh = match authority(&workload.name) {
+        Fresh::Gone => return revoke,
+        Fresh::Unknown => return Err(Unverified(grant.accessor.clone())),
+        Fresh::Proven(fresh) if fresh.verified_at < since => {
+            return Err(Unverified(grant.accessor.clone()));
+        }
+        Fresh::Proven(fresh) => fresh,
+    };
+    // The entity behind the grant decides what its templates and identity policies mean: another one now
+    // means that the grant was for somebody else.
+    if fresh.role_name != workload.role || fresh.entity() != grant.facts.entity_id.as_ref() {
+        return revoke;
+    }
+    let policies = still_allowed(&grant.facts.policies, fresh.policies());
+    if policies.is_empty() && !grant.facts.policies.is_empty() {
+        return revoke;
+    }
+    let remaining = replica_remaining(grant, replica, now);
+    let drain = Verdict::Drain {
+        policies: policies.clone(),
+        identity_policies: fresh.standing.identity_policies.clone(),
+    };
+    Ok(match workload.failover.on_recovery {
+        OnRecovery::Revoke => Verdict::Revoke(RevokeCause::Recovery),
+        OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => Verdict::Exchange {
+            policies,
+            remaining,
+        },
+        OnRecovery::Exchange | OnRecovery::Drain => drain,
+    })
+}
+
+fn still_allowed(granted: &[PolicyName], proven: &[PolicyName]) -> Vec<PolicyName> {
+    granted
+        .iter()
+        .filter(|policy| proven.contains(policy))
+        .cloned()
+        .collect()
+}
+
+fn replica_remaining(grant: &Grant, replica: &ReplicaGrant, now: Now) -> Duration {
+    grant.deadline.earliest(replica.max_deadline).remaining(now)
+}
+
+#[cfg(test)]
+mod tests;

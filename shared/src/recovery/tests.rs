@@ -1,0 +1,275 @@
+//! Claims about settling.
+
+use alloc::{string::String, vec, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    grant::Origin,
+    name::{OutageId, RoleName, WorkloadName},
+    time::{BootId, BootTime, Deadline},
+    token::{TokenFacts, TokenKind, TokenRole},
+    workload::{FailoverPolicy, OnFailover, PeerId, Workload},
+};
+
+fn now() -> Now {
+    let wall = WallTime::from_secs(1_000_000);
+    Now {
+        wall,
+        steady: wall,
+        boot: BootTime::from_millis(50_000),
+        boot_id: BootId([3; 16]),
+    }
+}
+
+fn names(names: &[&str]) -> Vec<PolicyName> {
+    names
+        .iter()
+        .map(|name| PolicyName::parse(name).unwrap())
+        .collect()
+}
+
+fn facts(policies: &[&str]) -> TokenFacts {
+    TokenFacts {
+        policies: names(policies),
+        identity_policies: vec![],
+        entity_id: None,
+        display_name: String::from("token"),
+        meta: None,
+        path: String::from("auth/token/create/orders"),
+        creation_time: 0,
+        creation_ttl: 0,
+        explicit_max_ttl: 0,
+        issue_time: None,
+        last_renewal: None,
+        last_renewal_time: None,
+        orphan: true,
+        period: 0,
+        renewable: true,
+        role: None,
+        bound_cidrs: vec![],
+        kind: TokenKind::Service,
+    }
+}
+
+fn grant(policies: &[&str], left: u64) -> Grant {
+    let deadline = Deadline::after(Duration::from_secs(left), now());
+    let replica = ReplicaGrant {
+        outage: OutageId::parse("o1").unwrap(),
+        issued_at: now().steady,
+        ttl_ms: 60_000,
+        max_deadline: Deadline::after(Duration::from_secs(7200), now()),
+        settled: Settled::Not,
+    };
+    Grant {
+        digest: TokenDigest([9; 32]),
+        accessor: Accessor::parse("ho1").unwrap(),
+        facts: facts(policies),
+        origin: Origin::Replica(replica),
+        peer: Some(PeerId {
+            workload: name(),
+            uid: 7,
+            unit: None,
+        }),
+        deadline,
+        verified_at: now().steady,
+    }
+}
+
+fn name() -> WorkloadName {
+    WorkloadName::parse("orders").unwrap()
+}
+
+fn settings(on_recovery: OnRecovery) -> Settings {
+    let workload = Workload {
+        name: name(),
+        role: RoleName::parse("orders").unwrap(),
+        entity_alias: None,
+        auto_token: false,
+        failover: FailoverPolicy {
+            issue: true,
+            ttl: Duration::from_secs(60),
+            max_ttl: Duration::from_secs(600),
+            on_recovery,
+            on_failover: OnFailover::Resume,
+        },
+    };
+    Settings {
+        namespace: crate::name::Namespace::default(),
+        workloads: vec![workload],
+        mirrors: vec![],
+        bounds: crate::settings::Bounds {
+            max_outage: Duration::from_secs(3600),
+            authority_max_age: Duration::from_secs(900),
+            token_max_age: Duration::from_secs(3600),
+            issue_after_reboot: false,
+            max_staleness: Duration::from_secs(3600),
+        },
+    }
+}
+
+fn authority(policies: &[&str]) -> WorkloadAuthority {
+    WorkloadAuthority {
+        workload: name(),
+        role_name: RoleName::parse("orders").unwrap(),
+        role: TokenRole {
+            allowed_policies: names(policies),
+            allowed_policies_glob: vec![],
+            disallowed_policies: vec![],
+            disallowed_policies_glob: vec![],
+            orphan: true,
+            path_suffix: String::new(),
+            renewable: true,
+            token_type: String::from("default-service"),
+            token_period: 0,
+            token_explicit_max_ttl: 0,
+            token_no_default_policy: false,
+            token_num_uses: 0,
+            token_bound_cidrs: vec![],
+            allowed_entity_aliases: vec![],
+        },
+        standing: facts(policies),
+        standing_accessor: Accessor::parse("st").unwrap(),
+        standing_expires: now().steady,
+        verified_at: now().steady,
+    }
+}
+
+fn settle(grant: &Grant, on_recovery: OnRecovery, fresh: Fresh<'_>) -> Result<Verdict, Unverified> {
+    let judged = judge(
+        [grant],
+        &settings(on_recovery),
+        |_| fresh,
+        now().steady,
+        now(),
+    )?;
+    Ok(judged.into_iter().next().unwrap().verdict)
+}
+
+#[test]
+fn a_grant_is_exchanged_for_what_fresh_policy_leaves_it() {
+    let fresh = authority(&["default", "orders"]);
+    let verdict = settle(
+        &grant(&["default", "old", "orders"], 40),
+        OnRecovery::Exchange,
+        Fresh::Proven(&fresh),
+    );
+    let expected = Verdict::Exchange {
+        policies: names(&["default", "orders"]),
+        remaining: Duration::from_secs(40),
+    };
+    assert_eq!(verdict, Ok(expected));
+}
+
+#[test]
+fn a_grant_that_is_about_to_end_drains() {
+    let fresh = authority(&["orders"]);
+    let verdict = settle(
+        &grant(&["orders"], 2),
+        OnRecovery::Exchange,
+        Fresh::Proven(&fresh),
+    );
+    let expected = Verdict::Drain {
+        policies: names(&["orders"]),
+        identity_policies: vec![],
+    };
+    assert_eq!(verdict, Ok(expected));
+}
+
+#[test]
+fn a_role_that_is_gone_or_grants_nothing_of_it_revokes() {
+    let revoke = Ok(Verdict::Revoke(RevokeCause::Recovery));
+    assert_eq!(
+        settle(&grant(&["orders"], 40), OnRecovery::Exchange, Fresh::Gone),
+        revoke
+    );
+    let fresh = authority(&["other"]);
+    assert_eq!(
+        settle(
+            &grant(&["orders"], 40),
+            OnRecovery::Drain,
+            Fresh::Proven(&fresh)
+        ),
+        revoke
+    );
+}
+
+#[test]
+fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
+    let mut fresh = authority(&["orders"]);
+    fresh.standing.entity_id = Some(crate::name::EntityId::parse("e2").unwrap());
+    let verdict = settle(
+        &grant(&["orders"], 40),
+        OnRecovery::Exchange,
+        Fresh::Proven(&fresh),
+    );
+    assert_eq!(verdict, Ok(Verdict::Revoke(RevokeCause::Recovery)));
+}
+
+#[test]
+fn nothing_is_judged_by_authority_from_before() {
+    let mut fresh = authority(&["orders"]);
+    fresh.verified_at = now().steady.minus(Duration::from_secs(1));
+    let verdict = settle(
+        &grant(&["orders"], 40),
+        OnRecovery::Exchange,
+        Fresh::Proven(&fresh),
+    );
+    assert!(verdict.is_err());
+    assert!(
+        settle(
+            &grant(&["orders"], 40),
+            OnRecovery::Exchange,
+            Fresh::Unknown
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn settled_and_expired_grants_are_left_alone() {
+    let mut settled = grant(&["orders"], 40);
+    if let Origin::Replica(replica) = &mut settled.origin {
+        replica.settled = Settled::Draining;
+    }
+    let expired = grant(&["orders"], 0);
+    let judged = judge(
+        [&settled, &expired],
+        &settings(OnRecovery::Revoke),
+        |_| Fresh::Gone,
+        now().steady,
+        now(),
+    );
+    assert_eq!(judged, Ok(vec![]));
+}
+
+proptest! {
+    /// No settlement gives a grant a policy or a life that it did not have.
+    #[test]
+    fn settling_never_adds(
+        granted in proptest::collection::btree_set("[a-d]", 0..4),
+        proven in proptest::collection::btree_set("[a-d]", 0..4),
+        left in 0u64..100,
+        how in 0usize..3,
+    ) {
+        let how = [OnRecovery::Exchange, OnRecovery::Drain, OnRecovery::Revoke][how];
+        let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+        let proven: Vec<&str> = proven.iter().map(String::as_str).collect();
+        let (grant, fresh) = (grant(&granted, left), authority(&proven));
+        let judged = judge([&grant], &settings(how), |_| Fresh::Proven(&fresh), now().steady, now()).unwrap();
+        for judgement in judged {
+            let policies = match judgement.verdict {
+                Verdict::Drain { policies, .. } => policies,
+                Verdict::Exchange { policies, remaining } => {
+                    prop_assert!(remaining <= Duration::from_secs(left));
+                    policies
+                }
+                Verdict::Revoke(_) => vec![],
+            };
+            for policy in policies {
+                prop_assert!(grant.facts.policies.contains(&policy) && fresh.policies().contains(&policy));
+            }
+        }
+    }
+}

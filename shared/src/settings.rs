@@ -1,0 +1,108 @@
+//! What the operator's configuration means for decisions: checked, typed, without files or addresses.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use crate::{
+    name::{Namespace, WorkloadName},
+    workload::Workload,
+};
+
+/// Everything in the configuration that a decision goes by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The namespace that is mirrored.
+    pub namespace: Namespace,
+    /// Workload entries, in the configuration's order.
+    pub workloads: Vec<Workload>,
+    /// Mirrors, in the configuration's order.
+    pub mirrors: Vec<Mirror>,
+    /// The bounds of outages and of authority.
+    pub bounds: Bounds,
+}
+
+/// The bounds of outages and of authority.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// An outage ends issuing after this long, from the last complete verification of authority.
+    pub max_outage: Duration,
+    /// Nothing is issued for a workload whose authority was older than this at the cutover.
+    pub authority_max_age: Duration,
+    /// A primary token verified longer than this before the cutover is undecidable.
+    pub token_max_age: Duration,
+    /// Whether grants are issued after a reboot in an outage.
+    pub issue_after_reboot: bool,
+    /// The staleness of values whose mirror says nothing else.
+    pub max_staleness: Duration,
+}
+
+/// A `[[mirror]]` entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirror {
+    /// The path as configured; a trailing `*` makes it a prefix.
+    pub path: MirrorPath,
+    /// How often it is checked.
+    pub interval: Duration,
+    /// Values older than this are not served.
+    pub max_staleness: Duration,
+    /// How many versions are kept, the latest included; at least 1.
+    pub versions: u32,
+    /// Leases kept ready beyond the shared one; 0 is a shared lease alone.
+    pub pool: u32,
+}
+
+/// The path of a mirror.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum MirrorPath {
+    /// One path.
+    Exact(String),
+    /// Everything that begins with this.
+    Prefix(String),
+}
+
+impl MirrorPath {
+    /// Reads the configured form: a trailing `*` makes a prefix.
+    pub fn parse(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Exact(text.into()),
+        }
+    }
+
+    /// Whether `path` is in it.
+    pub fn covers(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == path,
+            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// The text without the `*`.
+    pub fn literal(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) => text,
+        }
+    }
+
+    /// The configured form.
+    pub fn configured(&self) -> String {
+        match self {
+            Self::Exact(text) => text.clone(),
+            Self::Prefix(text) => text.clone() + "*",
+        }
+    }
+}
+
+impl Settings {
+    /// The entry of that name.
+    pub fn workload(&self, name: &WorkloadName) -> Option<&Workload> {
+        self.workloads
+            .iter()
+            .find(|workload| workload.name == *name)
+    }
+
+    /// The first mirror that covers the path of a read.
+    pub fn mirror(&self, path: &str) -> Option<&Mirror> {
+        self.mirrors.iter().find(|mirror| mirror.path.covers(path))
+    }
+}
