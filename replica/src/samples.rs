@@ -1,0 +1,316 @@
+//! Sample values for this crate's tests: small, deterministic, and of every kind that is stored.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use shared::{
+    change::{
+        Change, Cluster, Credential, CredentialName, Mount, PhaseRecord, PolicySet, PolicyText,
+        QueuedRevocation, RevocationTarget,
+    },
+    failover::{Cause, Outage, Phase},
+    grant::{Grant, Origin, Revocation, RevokeCause},
+    identity::{Entity, Identity},
+    kv::{KvKey, MirrorState, Place, Record, VersionState},
+    lease::{Lease, LeaseHolder},
+    name::{
+        Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, OutageId, PolicyName,
+        RequestPath, RoleName, TokenDigest, WorkloadName,
+    },
+    secret::{SecretBytes, SecretText},
+    settings::{Bounds, Settings},
+    time::{BootId, BootTime, Deadline, Mark, Now, WallTime},
+    token::{TokenFacts, TokenKind, TokenRole},
+    workload::WorkloadAuthority,
+};
+
+use crate::entropy::{Entropy, NoEntropy};
+
+/// Randomness that a seed repeats (splitmix64).
+pub(crate) struct Seeded(Mutex<u64>);
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed))
+    }
+}
+
+impl Entropy for Seeded {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        let mut state = self.0.lock().unwrap();
+        for chunk in bytes.chunks_mut(8) {
+            *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = *state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) const T0: WallTime = WallTime::from_secs(1_800_000_000);
+
+/// The present, `secs` after [`T0`].
+pub(crate) fn now(secs: u64) -> Now {
+    let wall = T0.plus(Duration::from_secs(secs));
+    Now {
+        wall,
+        steady: wall,
+        boot: BootTime::from_millis(1_000_000 + secs * 1000),
+        boot_id: BootId([7; 16]),
+    }
+}
+
+pub(crate) fn settings() -> Arc<Settings> {
+    Arc::new(Settings {
+        namespace: Namespace::default(),
+        workloads: Vec::new(),
+        mirrors: Vec::new(),
+        bounds: Bounds {
+            max_outage: Duration::from_secs(12 * 3600),
+            authority_max_age: Duration::from_secs(900),
+            token_max_age: Duration::from_secs(3600),
+            issue_after_reboot: false,
+            max_staleness: Duration::from_secs(24 * 3600),
+        },
+    })
+}
+
+pub(crate) fn place(path: &str) -> Place {
+    Place {
+        namespace: Namespace::default(),
+        mount: MountAccessor::parse("kv_1").unwrap(),
+        path: RequestPath::parse(path).unwrap(),
+    }
+}
+
+pub(crate) fn record(path: &str, version: Option<u64>, verified_at: WallTime) -> Record {
+    Record {
+        place: place(path),
+        version,
+        state: VersionState::Live,
+        verified_at,
+        covered: true,
+    }
+}
+
+/// A value with a body.
+pub(crate) fn value(path: &str, version: u64, body: &str) -> Change {
+    let record = record(path, Some(version), T0);
+    Change::Record(Box::new(record), Some(SecretBytes::new(body.into())))
+}
+
+pub(crate) fn facts() -> TokenFacts {
+    TokenFacts {
+        policies: vec![PolicyName::parse("default").unwrap()],
+        identity_policies: Vec::new(),
+        entity_id: None,
+        display_name: "token".into(),
+        meta: None,
+        path: "auth/token/create".into(),
+        creation_time: T0.as_secs(),
+        creation_ttl: 3600,
+        explicit_max_ttl: 0,
+        issue_time: None,
+        last_renewal: None,
+        last_renewal_time: None,
+        orphan: true,
+        period: 0,
+        renewable: true,
+        role: None,
+        bound_cidrs: Vec::new(),
+        kind: TokenKind::Service,
+    }
+}
+
+/// A digest that `n` names.
+pub(crate) fn digest(n: u64) -> TokenDigest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&n.to_le_bytes());
+    TokenDigest(bytes)
+}
+
+/// A grant that `n` names, good for `secs` after [`T0`].
+pub(crate) fn grant(n: u64, secs: u64) -> Grant {
+    Grant {
+        digest: digest(n),
+        accessor: Accessor::parse(&format!("accessor-{n}")).unwrap(),
+        facts: facts(),
+        origin: Origin::Primary,
+        peer: None,
+        deadline: Deadline::after(Duration::from_secs(secs), now(0)),
+        verified_at: T0,
+    }
+}
+
+pub(crate) fn granted(n: u64) -> Change {
+    Change::Grant(Box::new(grant(n, 3600)))
+}
+
+pub(crate) fn revocation(n: u64, cause: RevokeCause) -> Revocation {
+    Revocation {
+        digest: digest(n),
+        accessor: Accessor::parse(&format!("accessor-{n}")).unwrap(),
+        cause,
+        at: T0,
+    }
+}
+
+pub(crate) fn revoked(n: u64) -> Change {
+    Change::Revoked(revocation(n, RevokeCause::Operator))
+}
+
+pub(crate) fn policies(texts: &[(&str, &str)], verified_at: WallTime) -> Change {
+    let policies = texts.iter().map(|(name, text)| {
+        let text = PolicyText {
+            text: (*text).into(),
+            version: 1,
+            allow_slashes: false,
+            allow_wildcards: false,
+            expiration: None,
+        };
+        (PolicyName::parse(name).unwrap(), text)
+    });
+    Change::Policies(Box::new(PolicySet {
+        policies: policies.collect(),
+        verified_at,
+    }))
+}
+
+pub(crate) fn identity(name: &str) -> Identity {
+    Identity {
+        entity: Some(Entity {
+            id: "entity-1".into(),
+            name: name.into(),
+            ..Entity::default()
+        }),
+        groups: Vec::new(),
+    }
+}
+
+pub(crate) fn mirror(path: &str, verified_at: WallTime) -> Change {
+    Change::Mirror(Box::new(MirrorState {
+        path: path.into(),
+        mount: MountAccessor::parse("kv_1").unwrap(),
+        verified_at,
+        fingerprint: "f".into(),
+    }))
+}
+
+pub(crate) fn phase(phase: Phase, epoch: u64) -> Change {
+    Change::Phase(PhaseRecord { phase, epoch })
+}
+
+/// The replica is in charge.
+pub(crate) fn outage() -> Change {
+    let outage = Outage {
+        id: OutageId::parse("outage-1").unwrap(),
+        started_at: T0,
+        cause: Cause::Operator("test".into()),
+        bound: Deadline::after(Duration::from_secs(3600), now(0)),
+        latched: false,
+    };
+    phase(Phase::Holdover(outage), 4)
+}
+
+pub(crate) fn lease(id: &str) -> Lease {
+    Lease {
+        id: LeaseId::parse(id).unwrap(),
+        place: place("database/creds/orders"),
+        holder: LeaseHolder::Shared,
+        renewable: true,
+        granted: 3600,
+        issued_at: T0,
+        renewed_at: T0,
+        deadline: Deadline::after(Duration::from_secs(3600), now(0)),
+        verified_at: T0,
+    }
+}
+
+/// One of everything that is stored.
+pub(crate) fn everything() -> Vec<Change> {
+    let workload = WorkloadName::parse("orders").unwrap();
+    let mount = Mount {
+        accessor: MountAccessor::parse("kv_1").unwrap(),
+        kind: "kv".into(),
+        version: Some("2".into()),
+        shown: serde_json::json!({"type": "kv"}),
+    };
+    vec![
+        Change::Cluster(Box::new(Cluster {
+            id: ClusterId::parse("c1").unwrap(),
+            name: "vault".into(),
+            version: "2.7.2".into(),
+            seal_status: serde_json::json!({"sealed": false}),
+            mounts: BTreeMap::from([("secret/".into(), mount)]),
+            verified_at: T0,
+        })),
+        Change::Authority(Box::new(WorkloadAuthority {
+            workload: workload.clone(),
+            role_name: RoleName::parse("orders").unwrap(),
+            role: serde_json::from_str::<TokenRole>(ROLE).unwrap(),
+            standing: facts(),
+            standing_accessor: Accessor::parse("standing").unwrap(),
+            standing_expires: T0.plus(Duration::from_secs(3600)),
+            verified_at: T0,
+        })),
+        Change::Credential(
+            CredentialName::Standing(workload),
+            Credential {
+                token: SecretText::new("s.standing".into()),
+                accessor: Accessor::parse("standing").unwrap(),
+                expires: T0.plus(Duration::from_secs(3600)),
+                renewable: true,
+                issued_at: T0,
+            },
+        ),
+        granted(1),
+        granted(2),
+        revoked(2),
+        Change::Identity(
+            EntityId::parse("entity-1").unwrap(),
+            Box::new(identity("orders")),
+        ),
+        Change::Key(Box::new(KvKey {
+            place: place("secret/data/shop/db"),
+            current: 2,
+            versions: BTreeMap::new(),
+            metadata: "{}".into(),
+        })),
+        value("secret/data/shop/db", 1, r#"{"old":1}"#),
+        value("secret/data/shop/db", 2, r#"{"new":2}"#),
+        mirror("secret/data/shop/*", T0),
+        Change::Lease(
+            Box::new(lease("database/creds/orders/abc")),
+            Some(SecretBytes::new(b"{}".to_vec())),
+        ),
+        Change::Mark(mark(0)),
+        phase(Phase::Following, 3),
+        policies(
+            &[("default", "path \"a\" { capabilities = [\"read\"] }")],
+            T0,
+        ),
+        Change::Queue(Box::new(QueuedRevocation {
+            id: 9,
+            target: RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),
+            requested_by: None,
+            peer: None,
+            at: T0,
+        })),
+    ]
+}
+
+pub(crate) fn mark(secs: u64) -> Mark {
+    let now = now(secs);
+    Mark {
+        wall: now.steady,
+        boot: now.boot,
+        boot_id: now.boot_id,
+    }
+}
+
+const ROLE: &str = r#"{"name":"orders"}"#;

@@ -1,0 +1,320 @@
+//! Sealed values: AES-256-GCM with the record's identity as associated data.
+//!
+//! A value opens only as what it was sealed as: format, table, row key, row version and key epoch are its
+//! associated data. Plaintext lives in wiped memory alone: in a [`Wiped`] buffer on its way in, in a
+//! `SecretBytes` on its way out.
+
+use std::{io, sync::Arc};
+
+use aes_gcm::{AeadInOut as _, Aes256Gcm, Nonce, Tag};
+use shared::secret::SecretBytes;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::{
+    entropy::{Entropy, NoEntropy},
+    key::{
+        Keys, Purpose,
+        epoch::{Budget, Unreserved},
+    },
+};
+
+/// The version of the file's format, which every sealed value binds.
+pub const FORMAT: u16 = 1;
+
+/// Bytes of a nonce.
+pub const NONCE: usize = 12;
+
+/// Bytes of a tag.
+pub const TAG: usize = 16;
+
+/// A value as it lies on disk and in memory: nonce, ciphertext, tag, and the epoch of its key.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Which record key.
+    pub epoch: u32,
+    /// The row's version, which the associated data binds.
+    pub version: u64,
+    /// Nonce (12 bytes), ciphertext, tag (16 bytes).
+    pub bytes: Arc<[u8]>,
+}
+
+/// What a sealed value is of. It opens as nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The table.
+    pub table: u8,
+    /// The row's key (an HMAC where a plain one would reveal something).
+    pub key: &'a [u8],
+}
+
+/// It was changed, moved or sealed under another key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a sealed value does not open: it was changed, moved or sealed under another key")]
+pub struct SealError;
+
+/// Why nothing can be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealingError {
+    /// A record has no serialised form.
+    #[error("a record cannot be written down: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// No nonce.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// Longer than a ciphertext may be.
+    #[error("a record is too long to be sealed")]
+    Long,
+    /// The epoch's encryptions were not reserved on disk.
+    #[error(transparent)]
+    Unreserved(#[from] Unreserved),
+}
+
+/// What seals: the keys, the budget of encryptions that are reserved on disk, and randomness. The writer's alone.
+pub(crate) struct Sealer<'a> {
+    pub(crate) keys: &'a Keys,
+    pub(crate) budget: &'a mut Budget,
+    pub(crate) entropy: &'a dyn Entropy,
+}
+
+impl Sealer<'_> {
+    /// Seals `plain` for `subject`, under the youngest epoch and a version that was never used before.
+    pub(crate) fn seal(
+        &mut self,
+        subject: &Subject<'_>,
+        plain: &[u8],
+    ) -> Result<Sealed, SealingError> {
+        self.seal_as(Purpose::Record, subject, plain)
+    }
+
+    /// The same under the key of `purpose`.
+    pub(crate) fn seal_as(
+        &mut self,
+        purpose: Purpose,
+        subject: &Subject<'_>,
+        plain: &[u8],
+    ) -> Result<Sealed, SealingError> {
+        let version = self.budget.take()?;
+        let epoch = self.budget.epoch();
+        let mut nonce = [0; NONCE];
+        self.entropy.fill(&mut nonce)?;
+        let cipher = self.keys.cipher(purpose, epoch);
+        let aad = associated(subject, version, epoch);
+        let bytes = encrypt(&cipher, nonce, &aad, plain)?;
+        Ok(Sealed {
+            epoch,
+            version,
+            bytes: bytes.into(),
+        })
+    }
+
+    /// Seals what `value` serialises to.
+    pub(crate) fn seal_json(
+        &mut self,
+        subject: &Subject<'_>,
+        value: &impl serde::Serialize,
+    ) -> Result<Sealed, SealingError> {
+        let mut plain = Wiped::default();
+        serde_json::to_writer(&mut plain, value)?;
+        self.seal(subject, plain.as_slice())
+    }
+}
+
+/// Opens `sealed` with `cipher`, as `subject`.
+pub(crate) fn open(
+    cipher: &Aes256Gcm,
+    subject: &Subject<'_>,
+    sealed: &Sealed,
+) -> Result<SecretBytes, SealError> {
+    let aad = associated(subject, sealed.version, sealed.epoch);
+    decrypt(cipher, &aad, &sealed.bytes)
+}
+
+/// Nonce, ciphertext, tag of `plain`.
+pub(crate) fn encrypt(
+    cipher: &Aes256Gcm,
+    nonce: [u8; NONCE],
+    aad: &[u8],
+    plain: &[u8],
+) -> Result<Vec<u8>, SealingError> {
+    let mut bytes = Vec::with_capacity(NONCE + plain.len() + TAG);
+    bytes.extend_from_slice(&nonce);
+    bytes.extend_from_slice(plain);
+    let body = bytes.get_mut(NONCE..).unwrap_or_default();
+    let Ok(tag) = cipher.encrypt_inout_detached(&Nonce::from(nonce), aad, body.into()) else {
+        bytes.zeroize();
+        return Err(SealingError::Long);
+    };
+    bytes.extend_from_slice(&tag);
+    Ok(bytes)
+}
+
+/// What [`encrypt`] made nonce, ciphertext and tag of.
+pub(crate) fn decrypt(
+    cipher: &Aes256Gcm,
+    aad: &[u8],
+    bytes: &[u8],
+) -> Result<SecretBytes, SealError> {
+    let (nonce, rest) = bytes.split_first_chunk::<NONCE>().ok_or(SealError)?;
+    let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError)?;
+    let mut opened = Ok(());
+    let plain = SecretBytes::filled(|plain| {
+        plain.reserve_exact(ciphertext.len());
+        plain.extend_from_slice(ciphertext);
+        let body = plain.as_mut_slice().into();
+        let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+        opened = cipher.decrypt_inout_detached(&nonce, aad, body, &tag);
+    });
+    opened.map(|()| plain).map_err(|_| SealError)
+}
+
+/// The associated data: `holdover`, format, table, row key with its length, row version, key epoch; little endian.
+fn associated(subject: &Subject<'_>, version: u64, epoch: u32) -> Vec<u8> {
+    let length = u32::try_from(subject.key.len()).unwrap_or(u32::MAX);
+    let mut data = Vec::with_capacity(27 + subject.key.len());
+    data.extend_from_slice(b"holdover");
+    data.extend_from_slice(&FORMAT.to_le_bytes());
+    data.push(subject.table);
+    data.extend_from_slice(&length.to_le_bytes());
+    data.extend_from_slice(subject.key);
+    data.extend_from_slice(&version.to_le_bytes());
+    data.extend_from_slice(&epoch.to_le_bytes());
+    data
+}
+
+/// A growing buffer that wipes what it leaves behind when it moves, and all of it at its end.
+#[derive(Default)]
+pub(crate) struct Wiped(Zeroizing<Vec<u8>>);
+
+impl Wiped {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl io::Write for Wiped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            // A Vec that grows by itself frees its old memory unwiped: move by hand.
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(256) * 2));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::samples::Seeded;
+
+    const OURS: Subject<'static> = Subject {
+        table: 1,
+        key: b"row",
+    };
+
+    fn sealed(plain: &[u8], seed: u64) -> (Keys, Sealed) {
+        let entropy = Seeded::new(seed);
+        let keys = Keys::ephemeral(&entropy).unwrap();
+        // So that an epoch swapped for another is a key that exists.
+        keys.admit_epoch(9);
+        let mut sealer = Sealer {
+            keys: &keys,
+            budget: &mut Budget::unbounded(),
+            entropy: &entropy,
+        };
+        let sealed = sealer.seal(&OURS, plain).unwrap();
+        (keys, sealed)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens(plain: Vec<u8>, seed: u64) {
+            let (keys, sealed) = sealed(&plain, seed);
+            let opened = keys.open(&OURS, &sealed).unwrap();
+            prop_assert_eq!(opened.expose(), &plain);
+            prop_assert_eq!(sealed.bytes.len(), NONCE + plain.len() + TAG);
+        }
+
+        #[test]
+        fn a_flipped_bit_does_not_open(plain: Vec<u8>, seed: u64, at: prop::sample::Index, bit in 0..8) {
+            let (keys, mut sealed) = sealed(&plain, seed);
+            let mut bytes = sealed.bytes.to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1u8 << bit;
+            sealed.bytes = bytes.into();
+            prop_assert!(keys.open(&OURS, &sealed).is_err());
+        }
+
+        #[test]
+        fn a_cut_value_does_not_open(plain: Vec<u8>, seed: u64, at: prop::sample::Index) {
+            let (keys, mut sealed) = sealed(&plain, seed);
+            sealed.bytes = sealed.bytes[..at.index(sealed.bytes.len())].into();
+            prop_assert!(keys.open(&OURS, &sealed).is_err());
+        }
+
+        #[test]
+        fn a_moved_value_does_not_open(plain: Vec<u8>, seed: u64, table: u8, key: Vec<u8>) {
+            let (keys, sealed) = sealed(&plain, seed);
+            for (table, key) in [(table, OURS.key), (OURS.table, &key[..]), (table, &key[..])] {
+                let elsewhere = Subject { table, key };
+                let moved = table != OURS.table || key != OURS.key;
+                prop_assert_eq!(keys.open(&elsewhere, &sealed).is_err(), moved);
+            }
+        }
+
+        #[test]
+        fn a_value_of_another_version_or_epoch_does_not_open(seed: u64, version: u64, epoch in 0u32..12) {
+            let (keys, sealed) = sealed(b"value", seed);
+            if version != sealed.version {
+                let other = Sealed { version, ..sealed.clone() };
+                prop_assert!(keys.open(&OURS, &other).is_err());
+            }
+            if epoch != sealed.epoch {
+                let other = Sealed { epoch, ..sealed };
+                prop_assert!(keys.open(&OURS, &other).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn another_replica_s_key_does_not_open() {
+        let (_, sealed_here) = sealed(b"value", 1);
+        let (other, _) = sealed(b"value", 2);
+        assert!(other.open(&OURS, &sealed_here).is_err());
+    }
+
+    #[test]
+    fn no_two_seals_share_a_nonce_or_a_version() {
+        let entropy = Seeded::new(3);
+        let keys = Keys::ephemeral(&entropy).unwrap();
+        let mut budget = Budget::unbounded();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1000 {
+            let mut sealer = Sealer {
+                keys: &keys,
+                budget: &mut budget,
+                entropy: &entropy,
+            };
+            let sealed = sealer.seal(&OURS, b"same").unwrap();
+            assert!(seen.insert(sealed.bytes[..NONCE].to_vec()));
+            assert!(seen.insert(sealed.version.to_le_bytes().to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_long_record_goes_through_the_wiped_buffer_whole() {
+        let text = "x".repeat(100_000);
+        let mut plain = Wiped::default();
+        serde_json::to_writer(&mut plain, &text).unwrap();
+        assert_eq!(plain.as_slice(), serde_json::to_vec(&text).unwrap());
+    }
+}

@@ -1,0 +1,373 @@
+//! The writer thread: takes a group, rechecks it, seals it, commits it, publishes it, answers.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{
+    change::{Change, Expects},
+    grant::{Grant, Revocation, RevokeCause},
+    ledger::{Entry, EntryKind},
+    time::Now,
+};
+
+use super::{
+    Lane, Stats, SubmitError,
+    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds},
+};
+use crate::{
+    store::{StoreError, writer::Writer},
+    view::{
+        LiveGrant,
+        stage::{Stage, When},
+    },
+};
+
+/// The log is moved into the file after about so many bytes, when nobody waits.
+const CHECKPOINT_IDLE: u64 = 1 << 20;
+/// After so many, whoever waits.
+const CHECKPOINT_FORCED: u64 = 64 << 20;
+/// What a commit adds to the log beside its rows: the pages that it touches.
+const COMMIT_WEIGHT: u64 = 16 << 10;
+/// Nothing came for so long: there is time for a checkpoint.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// The writer thread's own.
+pub(super) struct Worker {
+    writer: Writer,
+    shared: Arc<Shared>,
+    commits: u64,
+}
+
+/// A submission that is in the group.
+struct Accepted {
+    done: Done,
+    expects: Expects,
+    grants: Vec<Issued>,
+}
+
+/// A grant that a submission makes or replaces.
+struct Issued {
+    grant: Grant,
+    before: Option<Arc<LiveGrant>>,
+}
+
+/// Refuses whatever waits when the thread ends, even where it ends by a panic.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+impl Worker {
+    pub(super) fn new(writer: Writer, shared: Arc<Shared>) -> Self {
+        let worker = Self {
+            writer,
+            shared,
+            commits: 0,
+        };
+        worker.report();
+        worker
+    }
+
+    pub(super) fn run(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _ended = Ended(&shared);
+        loop {
+            let idle = (self.writer.since_checkpoint >= CHECKPOINT_IDLE).then_some(IDLE);
+            let result = match shared.next(idle) {
+                Work::Control(control) => self.control(control),
+                Work::Group(group) => self.group(group),
+                Work::Idle => self.checkpoint(),
+                Work::Stop => break,
+            };
+            let forced = self.writer.since_checkpoint >= CHECKPOINT_FORCED;
+            let result = result.and_then(|()| if forced { self.checkpoint() } else { Ok(()) });
+            if let Err(error) = result {
+                shared.fail(&error.to_string());
+                return;
+            }
+        }
+        if let Err(error) = self.checkpoint() {
+            shared.fail(&error.to_string());
+        }
+    }
+
+    fn group(&mut self, group: Vec<Submission>) -> Result<(), StoreError> {
+        let mut accepted = Vec::with_capacity(group.len());
+        let mut refused = Vec::new();
+        let result = self.store(group, &mut accepted, &mut refused);
+        self.report();
+        for (done, error) in refused {
+            answer(done, Err(error));
+        }
+        match &result {
+            Ok(now) => {
+                let now = *now;
+                for accepted in accepted {
+                    let outcome = self.still_holds(accepted.expects, accepted.grants, now);
+                    answer(accepted.done, outcome);
+                }
+            }
+            Err(error) => {
+                let error = SubmitError::Failed(error.to_string());
+                for accepted in accepted {
+                    answer(accepted.done, Err(error.clone()));
+                }
+            }
+        }
+        result.map(|_| ())
+    }
+
+    /// Everything up to the answers.
+    fn store(
+        &mut self,
+        group: Vec<Submission>,
+        accepted: &mut Vec<Accepted>,
+        refused: &mut Vec<(Done, SubmitError)>,
+    ) -> Result<Now, StoreError> {
+        let now = (self.shared.clock)();
+        let mut group = group.into_iter();
+        let seals = group.as_slice().iter().map(Submission::seals).sum();
+        let prepared = self.writer.prepare(seals, now.steady);
+        let view = Arc::clone(&self.shared.view);
+        let mut stage = Stage::new(&view);
+        let mut binding = false;
+        let staged = prepared.and_then(|()| {
+            for submission in group.by_ref() {
+                match self.recheck(&submission, &stage, now) {
+                    Ok(()) => {
+                        binding |= submission.changes.iter().any(is_anchored);
+                        stage_one(&mut self.writer, &mut stage, submission, accepted)?;
+                    }
+                    Err(error) => refused.push((submission.done, error)),
+                }
+            }
+            Ok(())
+        });
+        // After a failure the rest is answered like those before it.
+        accepted.extend(group.map(Accepted::unstaged));
+        staged?;
+        let (ops, entries) = (stage.take_ops(), stage.take_entries());
+        if !ops.is_empty() || !entries.is_empty() {
+            self.writer.commit(&ops, &entries)?;
+            self.writer.since_checkpoint += COMMIT_WEIGHT;
+            self.commits += 1;
+        }
+        stage.publish();
+        if binding {
+            self.writer.write_anchor()?;
+        }
+        Ok(now)
+    }
+
+    /// Whether a submission may still be applied. What is in the revocation lane was judged when it was submitted.
+    fn recheck(
+        &self,
+        submission: &Submission,
+        stage: &Stage<'_>,
+        now: Now,
+    ) -> Result<(), SubmitError> {
+        if submission.when == When::Already {
+            return Ok(());
+        }
+        authority_holds(&self.shared.view.authority(), &submission.expects, now)?;
+        let lives = |digest| {
+            let live = stage.live(digest);
+            live.is_some_and(|live| !live.grant.deadline.passed(now)) && !stage.is_revoked(digest)
+        };
+        if !submission.expects.live.iter().all(lives) {
+            return Err(SubmitError::Conflict);
+        }
+        for change in &submission.changes {
+            match change {
+                Change::Grant(grant) if stage.is_revoked(&grant.digest) => {
+                    return Err(SubmitError::Conflict);
+                }
+                Change::Ledger(entry) if !self.has_room(entry.kind) => {
+                    return Err(SubmitError::LedgerFull);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an entry that must not be dropped has room.
+    fn has_room(&self, kind: EntryKind) -> bool {
+        let dropped = matches!(kind, EntryKind::Denial | EntryKind::Read);
+        let bytes = self.writer.ledger().bytes;
+        dropped || self.writer.spool.takes(kind, bytes)
+    }
+
+    /// A grant that was committed while its parent was revoked or the fence came down is taken back before anybody
+    /// holds its token: in memory now, on disk in the next commit.
+    fn still_holds(
+        &self,
+        expects: Expects,
+        grants: Vec<Issued>,
+        now: Now,
+    ) -> Result<(), SubmitError> {
+        if grants.is_empty() {
+            return Ok(());
+        }
+        let view = &self.shared.view;
+        let parent_gone = expects.live.iter().any(|of| view.revocation(of).is_some());
+        let fenced = expects
+            .epoch
+            .is_some_and(|epoch| epoch != view.authority().epoch);
+        if !parent_gone && !fenced {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        for issued in grants {
+            match issued.before {
+                Some(before) if !parent_gone => {
+                    view.put_grant(&before);
+                    changes.push(Change::Grant(Box::new(before.grant.clone())));
+                }
+                _ => {
+                    let cause = if parent_gone {
+                        RevokeCause::Parent
+                    } else {
+                        RevokeCause::Recovery
+                    };
+                    let revocation = revocation(&issued.grant, cause, now);
+                    view.strike(&revocation);
+                    changes.push(Change::Ledger(Box::new(entry(&issued.grant, now))));
+                    changes.push(Change::Revoked(revocation));
+                }
+            }
+        }
+        self.shared.submit_first(Submission::new(
+            Lane::Revocation,
+            changes,
+            Expects::default(),
+            Box::new(|_| {}),
+        ));
+        Err(SubmitError::Conflict)
+    }
+
+    fn control(&mut self, control: Control) -> Result<(), StoreError> {
+        let (result, done) = match control {
+            Control::ReadLedger { from, limit, done } => {
+                let read = self.writer.entries(from, limit);
+                let ledger = self.writer.ledger().clone();
+                done(
+                    read.map(|entries| (entries, ledger))
+                        .map_err(|error| SubmitError::Failed(error.to_string())),
+                );
+                return Ok(());
+            }
+            Control::TrimLedger { below, done } => (self.writer.trim(below), done),
+            Control::ClearRollback(done) => {
+                let result = self.writer.clear_rollback();
+                if result.is_ok() {
+                    self.shared.view.set_rolled_back(false);
+                }
+                (result, done)
+            }
+        };
+        self.report();
+        done(
+            result
+                .as_ref()
+                .map_err(|error| SubmitError::Failed(error.to_string()))
+                .copied(),
+        );
+        result
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.writer.checkpoint()?;
+        self.writer.write_anchor()
+    }
+
+    fn report(&self) {
+        let writer = &self.writer;
+        self.shared.set_stats(Stats {
+            generation: writer.generation(),
+            commits: self.commits,
+            epoch: writer.budget.epoch(),
+            ledger: writer.ledger().clone(),
+            ledger_max: writer.spool.max,
+            ledger_issuing: writer.spool.issuing(),
+            ledger_dropped: writer.spool.dropped,
+            ..Stats::default()
+        });
+    }
+}
+
+impl Accepted {
+    /// One that was not looked at, for a failure came before.
+    fn unstaged(submission: Submission) -> Self {
+        Self {
+            done: submission.done,
+            expects: Expects::default(),
+            grants: Vec::new(),
+        }
+    }
+}
+
+/// Adds a submission to the stage; it is in `accepted` afterwards, whatever happens.
+fn stage_one(
+    writer: &mut Writer,
+    stage: &mut Stage<'_>,
+    submission: Submission,
+    accepted: &mut Vec<Accepted>,
+) -> Result<(), StoreError> {
+    let judged = submission.when == When::Committed
+        && (submission.expects.epoch.is_some() || !submission.expects.live.is_empty());
+    let mut grants = Vec::new();
+    let mut result = Ok(());
+    for change in submission.changes {
+        if let Change::Grant(grant) = &change
+            && judged
+        {
+            grants.push(Issued {
+                before: stage.live(&grant.digest),
+                grant: Grant::clone(grant),
+            });
+        }
+        result = stage.add(change, submission.when, &mut writer.sealer());
+        if result.is_err() {
+            break;
+        }
+    }
+    accepted.push(Accepted {
+        done: submission.done,
+        expects: submission.expects,
+        grants,
+    });
+    result.map_err(StoreError::from)
+}
+
+/// Whether a rollback of this must be noticed: everything that takes authority away by somebody's decision.
+fn is_anchored(change: &Change) -> bool {
+    match change {
+        Change::Phase(_) => true,
+        Change::Revoked(revocation) => !matches!(
+            revocation.cause,
+            RevokeCause::Clock | RevokeCause::Expired | RevokeCause::OutageBound
+        ),
+        _ => false,
+    }
+}
+
+fn revocation(grant: &Grant, cause: RevokeCause, now: Now) -> Revocation {
+    Revocation {
+        digest: grant.digest,
+        accessor: grant.accessor.clone(),
+        cause,
+        at: now.steady,
+    }
+}
+
+fn entry(grant: &Grant, now: Now) -> Entry {
+    let mut entry =
+        Entry::new(EntryKind::Revocation, "allowed", now.steady).of_peer(grant.peer.as_ref());
+    entry.accessor = Some(grant.accessor.clone());
+    entry.token = Some(grant.digest);
+    entry.outage = grant.replica().map(|replica| replica.outage.clone());
+    entry
+}

@@ -1,0 +1,419 @@
+//! What waits for the writer: bounded lanes, in the order of their urgency.
+
+use std::{
+    collections::VecDeque,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use shared::{
+    change::{Change, Expects},
+    name::TokenDigest,
+    time::Now,
+};
+
+use super::{Lane, Stats, SubmitError};
+use crate::{
+    ledger::{Chained, Head},
+    view::{Authority, View, stage::When},
+};
+
+/// Submissions of one group, over all lanes.
+const MAX_GROUP: usize = 512;
+/// Bytes of one group, roughly: what a commit takes is what a grant waits for.
+const GROUP_WEIGHT: usize = 4 << 20;
+/// The same for what the mirror adds to a group that somebody waits for.
+const SHARED_WEIGHT: usize = 256 << 10;
+/// What may wait in a lane, in bytes roughly. One submission is always taken, whatever its size.
+const LANE_WEIGHT: usize = 64 << 20;
+/// What a change weighs beside the bodies in it.
+const CHANGE_WEIGHT: usize = 512;
+
+pub(super) type Done = Box<dyn FnOnce(Result<(), SubmitError>) + Send>;
+pub(super) type LedgerDone = Box<dyn FnOnce(Result<(Vec<Chained>, Head), SubmitError>) + Send>;
+
+/// A unit of changes.
+pub(super) struct Submission {
+    pub(super) changes: Vec<Change>,
+    pub(super) expects: Expects,
+    pub(super) when: When,
+    pub(super) done: Done,
+    weight: usize,
+}
+
+/// What is not a change.
+pub(super) enum Control {
+    ClearRollback(Done),
+    ReadLedger {
+        from: u64,
+        limit: usize,
+        done: LedgerDone,
+    },
+    TrimLedger {
+        below: u64,
+        done: Done,
+    },
+}
+
+/// What the writer is to do next.
+pub(super) enum Work {
+    Control(Control),
+    Group(Vec<Submission>),
+    /// Nothing came for a while.
+    Idle,
+    Stop,
+}
+
+/// What threads share with the writer.
+pub(super) struct Shared {
+    pub(super) view: Arc<View>,
+    pub(super) clock: Box<dyn Fn() -> Now + Send + Sync>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+struct Queue {
+    lanes: [Waiting; 3],
+    controls: VecDeque<Control>,
+    state: State,
+    stats: Stats,
+}
+
+#[derive(Default)]
+struct Waiting {
+    submissions: VecDeque<Submission>,
+    weight: usize,
+}
+
+enum State {
+    Running,
+    /// Takes nothing more, stores what waits.
+    Stopping,
+    Failed(String),
+    Stopped,
+}
+
+impl Submission {
+    pub(super) fn new(lane: Lane, changes: Vec<Change>, expects: Expects, done: Done) -> Self {
+        let weight = changes.iter().map(weight).sum();
+        let when = match lane {
+            Lane::Revocation => When::Already,
+            Lane::Grant | Lane::Mirror => When::Committed,
+        };
+        Self {
+            changes,
+            expects,
+            when,
+            done,
+            weight,
+        }
+    }
+
+    /// Encryptions that it needs at most.
+    pub(super) fn seals(&self) -> u64 {
+        u64::try_from(self.changes.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(2)
+    }
+}
+
+impl Shared {
+    pub(super) fn new(view: Arc<View>, clock: Box<dyn Fn() -> Now + Send + Sync>) -> Self {
+        Self {
+            view,
+            clock,
+            thread: Mutex::new(None),
+            queue: Mutex::new(Queue {
+                lanes: Default::default(),
+                controls: VecDeque::new(),
+                state: State::Running,
+                stats: Stats::default(),
+            }),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(super) fn submit(&self, lane: Lane, submission: Submission) {
+        let now = (lane == Lane::Revocation).then(|| (self.clock)());
+        let mut queue = self.lock();
+        if let Some(now) = now {
+            // Under the queue's lock, so that states bind in memory in the order that they are stored in.
+            if let Err(error) = holds(&self.view, &submission.expects, now) {
+                drop(queue);
+                return answer(submission.done, Err(error));
+            }
+            bind(&self.view, &submission.changes);
+        }
+        match queue.accept(lane, submission) {
+            None => self.wake.notify_one(),
+            Some((submission, error)) => {
+                drop(queue);
+                answer(submission.done, Err(error));
+            }
+        }
+    }
+
+    pub(super) fn control(&self, control: Control) {
+        let mut queue = self.lock();
+        match queue.refusal() {
+            None => {
+                queue.controls.push_back(control);
+                self.wake.notify_one();
+            }
+            Some(error) => {
+                drop(queue);
+                control.refuse(error);
+            }
+        }
+    }
+
+    /// What to do next; waits for it. After `patience` without work: [`Work::Idle`], once asked with `idle`.
+    pub(super) fn next(&self, idle: Option<Duration>) -> Work {
+        let mut queue = self.lock();
+        loop {
+            if let Some(control) = queue.controls.pop_front() {
+                return Work::Control(control);
+            }
+            let group = queue.group();
+            if !group.is_empty() {
+                return Work::Group(group);
+            }
+            if !matches!(queue.state, State::Running) {
+                return Work::Stop;
+            }
+            match idle {
+                None => {
+                    queue = self
+                        .wake
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(patience) => {
+                    let waited = self.wake.wait_timeout(queue, patience);
+                    let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if timeout.timed_out() {
+                        return Work::Idle;
+                    }
+                    queue = again;
+                }
+            }
+        }
+    }
+
+    /// Puts a submission of the writer's own before everything else.
+    pub(super) fn submit_first(&self, submission: Submission) {
+        let mut queue = self.lock();
+        let [revocations, ..] = &mut queue.lanes;
+        revocations.weight = revocations.weight.saturating_add(submission.weight);
+        revocations.submissions.push_front(submission);
+    }
+
+    /// The store failed: everything that waits is refused, and everything to come.
+    pub(super) fn fail(&self, why: &str) {
+        tracing::error!(
+            error = why,
+            "the replica's store failed; nothing more is stored"
+        );
+        self.close(State::Failed(why.into()));
+    }
+
+    /// The thread has ended.
+    pub(super) fn ended(&self) {
+        let failed = matches!(self.lock().state, State::Failed(_));
+        if !failed {
+            self.close(State::Stopped);
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        {
+            let mut queue = self.lock();
+            if matches!(queue.state, State::Running) {
+                queue.state = State::Stopping;
+            }
+            self.wake.notify_one();
+        }
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = thread.take();
+        if let Some(thread) = thread
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let queue = self.lock();
+        let [revocations, grants, mirror] = &queue.lanes;
+        Stats {
+            waiting: [revocations, grants, mirror].map(|lane| lane.submissions.len()),
+            failed: match &queue.state {
+                State::Failed(why) => Some(why.clone()),
+                _ => None,
+            },
+            ..queue.stats.clone()
+        }
+    }
+
+    pub(super) fn set_stats(&self, stats: Stats) {
+        self.lock().stats = stats;
+    }
+
+    fn close(&self, state: State) {
+        let mut queue = self.lock();
+        queue.state = state;
+        let error = queue.refusal().unwrap_or(SubmitError::Stopped);
+        let waiting: Vec<_> = queue
+            .lanes
+            .iter_mut()
+            .flat_map(|lane| lane.submissions.drain(..))
+            .collect();
+        let controls: Vec<_> = queue.controls.drain(..).collect();
+        drop(queue);
+        for submission in waiting {
+            answer(submission.done, Err(error.clone()));
+        }
+        for control in controls {
+            control.refuse(error.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No call under this lock can leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn refusal(&self) -> Option<SubmitError> {
+        match &self.state {
+            State::Running => None,
+            State::Failed(why) => Some(SubmitError::Failed(why.clone())),
+            State::Stopping | State::Stopped => Some(SubmitError::Stopped),
+        }
+    }
+
+    /// Takes a submission in, or gives it back with why not.
+    fn accept(&mut self, lane: Lane, submission: Submission) -> Option<(Submission, SubmitError)> {
+        if let Some(error) = self.refusal() {
+            return Some((submission, error));
+        }
+        let [revocations, grants, mirror] = &mut self.lanes;
+        let waiting = match lane {
+            Lane::Revocation => revocations,
+            Lane::Grant => grants,
+            Lane::Mirror => mirror,
+        };
+        let weight = waiting.weight.saturating_add(submission.weight);
+        if weight > LANE_WEIGHT && !waiting.submissions.is_empty() {
+            return Some((submission, SubmitError::Busy));
+        }
+        waiting.weight = weight;
+        waiting.submissions.push_back(submission);
+        None
+    }
+
+    /// The next group: revocations, then grants, then of the mirror what does not keep those waiting.
+    fn group(&mut self) -> Vec<Submission> {
+        let [revocations, grants, mirror] = &mut self.lanes;
+        let mut group = Vec::new();
+        revocations.take(&mut group, GROUP_WEIGHT);
+        grants.take(&mut group, GROUP_WEIGHT);
+        let room = if group.is_empty() {
+            GROUP_WEIGHT
+        } else {
+            SHARED_WEIGHT
+        };
+        mirror.take(&mut group, room);
+        group
+    }
+}
+
+impl Waiting {
+    /// Moves submissions into `group` up to its length, and of this lane up to `room` bytes, but at least one where
+    /// the group is empty.
+    fn take(&mut self, group: &mut Vec<Submission>, mut room: usize) {
+        while group.len() < MAX_GROUP
+            && let Some(next) = self.submissions.front()
+            && (next.weight <= room || group.is_empty())
+        {
+            room = room.saturating_sub(next.weight);
+            self.weight = self.weight.saturating_sub(next.weight);
+            group.extend(self.submissions.pop_front());
+        }
+    }
+}
+
+impl Control {
+    pub(super) fn refuse(self, error: SubmitError) {
+        match self {
+            Self::ClearRollback(done) | Self::TrimLedger { done, .. } => answer(done, Err(error)),
+            Self::ReadLedger { done, .. } => done(Err(error)),
+        }
+    }
+}
+
+/// Gives a receipt its answer. One that panics harms nobody else: what it speaks of is durable and published, or
+/// nothing of it was done.
+pub(super) fn answer(done: Done, result: Result<(), SubmitError>) {
+    if panic::catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+        tracing::error!("a receipt panicked");
+    }
+}
+
+/// Whether what a submission expects holds in the view.
+pub(super) fn holds(view: &View, expects: &Expects, now: Now) -> Result<(), SubmitError> {
+    authority_holds(&view.authority(), expects, now)?;
+    if expects.live.iter().all(|digest| lives(view, digest, now)) {
+        Ok(())
+    } else {
+        Err(SubmitError::Conflict)
+    }
+}
+
+/// The part of it that is about who decides.
+pub(super) fn authority_holds(
+    authority: &Authority,
+    expects: &Expects,
+    now: Now,
+) -> Result<(), SubmitError> {
+    if expects.epoch.is_some_and(|epoch| epoch != authority.epoch) {
+        return Err(SubmitError::Conflict);
+    }
+    if expects.issues && authority.paused {
+        return Err(SubmitError::Paused);
+    }
+    if expects.issues && (authority.rolled_back || !authority.phase.issues(now)) {
+        return Err(SubmitError::Conflict);
+    }
+    Ok(())
+}
+
+fn lives(view: &View, digest: &TokenDigest, now: Now) -> bool {
+    let known = view.grant(digest);
+    known.is_some_and(|live| !live.grant.deadline.passed(now)) && view.revocation(digest).is_none()
+}
+
+/// Makes revocations and states bind in memory.
+fn bind(view: &View, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Revoked(revocation) => view.strike(revocation),
+            Change::Phase(record) => view.set_phase(record),
+            _ => {}
+        }
+    }
+}
+
+fn weight(change: &Change) -> usize {
+    let body = match change {
+        Change::Record(_, Some(body)) | Change::Lease(_, Some(body)) => body.expose().len(),
+        Change::Policies(set) => set.policies.values().map(|policy| policy.text.len()).sum(),
+        Change::Key(key) => key.metadata.len(),
+        _ => 0,
+    };
+    body.saturating_add(CHANGE_WEIGHT)
+}

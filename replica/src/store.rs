@@ -1,0 +1,134 @@
+//! The one file: SQLite, WAL, every payload sealed.
+//!
+//! [`Replica::create`] makes it, [`Replica::open`] proves it and reads it into a [`View`], and from then on only the
+//! sequencer's thread touches it, through [`Storage`]. `docs/replica-format.md` says what is in it byte by byte.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use shared::{
+    change::{PhaseRecord, QueuedRevocation},
+    settings::Settings,
+    time::Mark,
+};
+
+use crate::{
+    entropy::Entropy,
+    key::slot::Source,
+    private::{self, PrivateError},
+    view::View,
+};
+
+mod anchor;
+mod create;
+mod error;
+mod header;
+mod load;
+mod open;
+pub(crate) mod schema;
+mod storage;
+pub(crate) mod writer;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use anchor::AnchorState;
+pub use error::{CreateError, OpenError, StoreError};
+pub(crate) use storage::{FailStop, Storage, Trimmed};
+use writer::Writer;
+
+/// Where a replica is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Location {
+    /// The file.
+    pub path: PathBuf,
+    /// The state file that its generation is anchored in.
+    pub anchor: Option<PathBuf>,
+    /// `[ledger] max_size`, in bytes.
+    pub ledger_max: u64,
+}
+
+/// A replica on disk.
+pub struct Replica;
+
+/// An open replica before anything is written to it.
+pub struct Opened {
+    /// Everything that decisions need.
+    pub view: Arc<View>,
+    /// The persisted mark of time, to start the clock from.
+    pub mark: Option<Mark>,
+    /// The machine's state when the last process ended.
+    pub phase: Option<PhaseRecord>,
+    /// Revocations that the primary has yet to be told of, oldest id first.
+    pub queue: Vec<QueuedRevocation>,
+    /// What opening found.
+    pub report: OpenReport,
+    pub(crate) writer: Writer,
+}
+
+/// What opening found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenReport {
+    /// The generation of the last commit before this start.
+    pub generation: u64,
+    /// The replica may be older than it was: nothing is issued until the primary was seen.
+    pub rolled_back: bool,
+    /// What the state file says.
+    pub anchor: AnchorState,
+    /// Rows of values that do not open and were dropped; the mirror brings them again.
+    pub values_lost: u64,
+    /// Rows of values were removed or replaced by older ones: until each mirror's next pass, every value is as old as
+    /// its own last verification.
+    pub values_changed: bool,
+    /// The ledger does not end where the last commit says: entries were removed or added.
+    pub ledger_cut: bool,
+}
+
+impl Replica {
+    /// Makes a replica at a place where there is none, with one key slot. Its directory is made with mode 0700 if
+    /// missing.
+    ///
+    /// # Errors
+    /// If one is there, or was there according to the anchor, or if it cannot be made.
+    pub fn create(
+        location: &Location,
+        source: &Source,
+        entropy: &dyn Entropy,
+    ) -> Result<(), CreateError> {
+        create::create(location, source, entropy)
+    }
+
+    /// Opens the replica, proves it, and reads it into a view. Needs no primary.
+    ///
+    /// Ends with a commit of its own: a replica that cannot be written does not open.
+    ///
+    /// # Errors
+    /// If it is missing, in use, damaged, changed by somebody else, or not of any of these keys.
+    pub fn open(
+        location: &Location,
+        sources: &[Source],
+        settings: Arc<Settings>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Opened, OpenError> {
+        open::open(location, sources, settings, entropy)
+    }
+}
+
+/// `None` if another process, or another part of this one, has the replica open.
+fn lock(path: &Path) -> Result<Option<File>, PrivateError> {
+    let path = private::beside(path, ".lock");
+    let file = private::open_or_create(&path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(PrivateError::Io {
+            path,
+            action: "lock",
+            source: error.into(),
+        }),
+    }
+}

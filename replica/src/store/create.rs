@@ -1,0 +1,95 @@
+//! Making a replica: under another name, and renamed when it is whole.
+
+use std::{fs, path::Path};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{
+    CreateError, Location, Storage as _, StoreError,
+    anchor::Anchor,
+    header::Header,
+    lock,
+    schema::{Database, HeaderRow},
+};
+use crate::{
+    entropy::Entropy,
+    key::{
+        Keys, Purpose, ReplicaId, RootKey,
+        epoch::Budget,
+        slot::{Slot, Source},
+    },
+    private,
+    seal::{Sealer, Subject},
+    table::Table,
+};
+
+/// See [`super::Replica::create`].
+pub(super) fn create(
+    location: &Location,
+    source: &Source,
+    entropy: &dyn Entropy,
+) -> Result<(), CreateError> {
+    let path = &location.path;
+    if let Some(anchor) = &location.anchor
+        && Anchor::at(anchor).exists()
+    {
+        return Err(CreateError::Anchored {
+            path: anchor.clone(),
+        });
+    }
+    private::directory(private::parent(path))?;
+    let _lock = lock(path)?.ok_or_else(|| CreateError::Busy { path: path.clone() })?;
+    // Made under another name, so that a crash leaves no half of a replica.
+    let new = private::beside(path, ".new");
+    for leftover in ["", "-wal", "-journal"] {
+        let _ = fs::remove_file(private::beside(&new, leftover));
+    }
+    let id = ReplicaId::random(entropy)?;
+    let root = RootKey::random(entropy)?;
+    let slot = Slot::wrap(1, source, &root, id, entropy)?;
+    drop(private::create(&new)?);
+    let database = format(&new, id, &slot).map_err(|source| CreateError::Database {
+        path: path.clone(),
+        source,
+    })?;
+    first_commit(database, root, id, entropy)?;
+    match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(private::sync_parent(path)?),
+        Err(_) => {
+            let _ = fs::remove_file(&new);
+            Err(CreateError::Exists { path: path.clone() })
+        }
+    }
+}
+
+/// An empty file becomes a replica, but for its first commit.
+fn format(path: &Path, id: ReplicaId, slot: &Slot) -> Result<Database, rusqlite::Error> {
+    let mut database = Database::open(path)?;
+    database.format(id, slot)?;
+    Ok(database)
+}
+
+fn first_commit(
+    mut database: Database,
+    root: RootKey,
+    id: ReplicaId,
+    entropy: &dyn Entropy,
+) -> Result<(), StoreError> {
+    let mut budget = Budget::fresh();
+    let keys = Keys::derive(root, id, budget.epoch());
+    let mut header = Header::fresh(budget.reserve(0));
+    header.generation = 1;
+    let generation = header.generation;
+    let key = generation.to_le_bytes();
+    let subject = Subject {
+        table: Table::Header.number(),
+        key: &key,
+    };
+    let mut sealer = Sealer {
+        keys: &keys,
+        budget: &mut budget,
+        entropy,
+    };
+    let sealed = sealer.seal_as(Purpose::Header, &subject, &header.encode())?;
+    database.commit(&HeaderRow { generation, sealed })
+}

@@ -1,0 +1,377 @@
+//! The file as SQLite sees it: its schema, its pragmas, and the statements of the one writer.
+
+use std::{path::Path, sync::Arc};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+
+use super::{Storage, StoreError, Trimmed};
+use crate::{
+    key::{ReplicaId, slot::Slot},
+    ledger::{self, LedgerRow},
+    seal::{FORMAT, Sealed},
+    table::{At, RowKey, Table},
+};
+
+/// `HOLD`: what the file's `application_id` says.
+const APPLICATION: i32 = 0x484f_4c44;
+
+/// Pages that SQLite keeps, in KiB: what is hot is the write path alone, for reads come from the view.
+const CACHE_KIB: i32 = 8 * 1024;
+
+const SCHEMA: &str = "
+CREATE TABLE replica(
+  one INTEGER PRIMARY KEY CHECK(one = 1),
+  id BLOB NOT NULL
+) STRICT;
+CREATE TABLE slot(
+  number INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  parameters BLOB NOT NULL,
+  salt BLOB NOT NULL,
+  wrapped BLOB NOT NULL
+) STRICT;
+CREATE TABLE header(
+  one INTEGER PRIMARY KEY CHECK(one = 1),
+  generation INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE row(
+  id INTEGER PRIMARY KEY,
+  tab INTEGER NOT NULL,
+  key BLOB NOT NULL,
+  version INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  payload BLOB NOT NULL,
+  UNIQUE(tab, key)
+) STRICT;
+CREATE TABLE ledger(
+  seq INTEGER PRIMARY KEY,
+  mac BLOB NOT NULL,
+  version INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  payload BLOB NOT NULL
+) STRICT;
+";
+
+/// The open file.
+pub(crate) struct Database {
+    connection: Connection,
+    in_transaction: bool,
+}
+
+/// The header's row.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderRow {
+    pub(crate) generation: u64,
+    pub(crate) sealed: Sealed,
+}
+
+/// What the file says of itself, before any key is needed.
+pub(crate) enum Recognised {
+    /// A replica in the format of this build.
+    Ours,
+    /// A replica in a later format.
+    Newer(i64),
+    /// Something else.
+    Other,
+}
+
+type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
+
+impl Database {
+    /// Opens an existing file for this process alone.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        // Before the first access, so that the WAL's index is in memory and not in a file.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.pragma_update(None, "trusted_schema", "OFF")?;
+        connection.pragma_update(None, "cell_size_check", "ON")?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.set_prepared_statement_cache_capacity(16);
+        Ok(Self {
+            connection,
+            in_transaction: false,
+        })
+    }
+
+    /// From here on nothing is acknowledged before it is synced, and no commit waits for a checkpoint.
+    pub(crate) fn begin_writing(&mut self) -> Result<()> {
+        let mode: String =
+            self.connection
+                .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(rusqlite::Error::InvalidQuery);
+        }
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        self.connection
+            .pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(())
+    }
+
+    /// Writes the schema, the replica's id and its first slot into an empty file.
+    pub(crate) fn format(&mut self, id: ReplicaId, slot: &Slot) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.execute("INSERT INTO replica VALUES (1, ?1)", params![id.0])?;
+        transaction.execute(
+            "INSERT INTO slot VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                slot.number,
+                slot.kind,
+                slot.parameters,
+                slot.salt,
+                slot.wrapped
+            ],
+        )?;
+        transaction.commit()
+    }
+
+    /// What this file is.
+    pub(crate) fn recognise(&self) -> Result<Recognised> {
+        let pragma = |name| {
+            self.connection
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+        };
+        let format = pragma("user_version")?;
+        Ok(match pragma("application_id")? {
+            id if id != i64::from(APPLICATION) => Recognised::Other,
+            _ if format > i64::from(FORMAT) => Recognised::Newer(format),
+            _ if format == i64::from(FORMAT) => Recognised::Ours,
+            _ => Recognised::Other,
+        })
+    }
+
+    pub(crate) fn id(&self) -> Result<ReplicaId> {
+        let sql = "SELECT id FROM replica";
+        self.connection
+            .query_row(sql, [], |row| Ok(ReplicaId(row.get(0)?)))
+    }
+
+    pub(crate) fn slots(&self) -> Result<Vec<Slot>> {
+        let sql = "SELECT number, kind, parameters, salt, wrapped FROM slot ORDER BY number";
+        let mut statement = self.connection.prepare(sql)?;
+        let slots = statement.query_map([], |row| {
+            Ok(Slot {
+                number: row.get(0)?,
+                kind: row.get(1)?,
+                parameters: row.get(2)?,
+                salt: row.get(3)?,
+                wrapped: row.get(4)?,
+            })
+        })?;
+        slots.collect()
+    }
+
+    pub(crate) fn header(&self) -> Result<HeaderRow> {
+        let sql = "SELECT version, epoch, payload, generation FROM header";
+        self.connection.query_row(sql, [], |row| {
+            Ok(HeaderRow {
+                generation: number(row, 3)?,
+                sealed: sealed(row, 0)?,
+            })
+        })
+    }
+
+    /// Every row of `table`, each with the row of its body where the table has such.
+    pub(crate) fn rows(
+        &self,
+        table: Table,
+        mut each: impl FnMut(At, Sealed, Option<Sealed>),
+    ) -> Result<()> {
+        let sql = "SELECT m.version, m.epoch, m.payload, m.key, b.version, b.epoch, b.payload \
+                   FROM row m LEFT JOIN row b ON b.tab = ?2 AND b.key = m.key WHERE m.tab = ?1";
+        let body = table.body().map_or(-1, |body| i64::from(body.number()));
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(params![table.number(), body])?;
+        while let Some(row) = rows.next()? {
+            let key: RowKey = row.get(3)?;
+            let body = match row.get_ref(6)? {
+                rusqlite::types::ValueRef::Null => None,
+                _ => Some(sealed(row, 4)?),
+            };
+            each(At { table, key }, sealed(row, 0)?, body);
+        }
+        Ok(())
+    }
+
+    /// The number and MAC of the ledger's last entry.
+    pub(crate) fn ledger_end(&self) -> Result<Option<(u64, [u8; 32])>> {
+        let sql = "SELECT seq, mac FROM ledger ORDER BY seq DESC LIMIT 1";
+        self.connection
+            .query_row(sql, [], |row| Ok((number(row, 0)?, row.get(1)?)))
+            .optional()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        if !self.in_transaction {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    fn version(&self, at: &At) -> Result<Option<u64>> {
+        self.connection
+            .prepare_cached("SELECT version FROM row WHERE tab = ?1 AND key = ?2")?
+            .query_row(params![at.table.number(), at.key], |row| number(row, 0))
+            .optional()
+    }
+
+    fn upsert(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>> {
+        self.begin()?;
+        let before = self.version(at)?;
+        let sql = "INSERT INTO row(tab, key, version, epoch, payload) VALUES (?1, ?2, ?3, ?4, ?5) \
+                   ON CONFLICT(tab, key) DO UPDATE SET version = excluded.version, \
+                   epoch = excluded.epoch, payload = excluded.payload";
+        self.connection.prepare_cached(sql)?.execute(params![
+            at.table.number(),
+            at.key,
+            signed(sealed.version)?,
+            sealed.epoch,
+            &*sealed.bytes
+        ])?;
+        Ok(before)
+    }
+
+    fn remove(&mut self, at: &At) -> Result<Option<u64>> {
+        self.begin()?;
+        let before = self.version(at)?;
+        if before.is_some() {
+            self.connection
+                .prepare_cached("DELETE FROM row WHERE tab = ?1 AND key = ?2")?
+                .execute(params![at.table.number(), at.key])?;
+        }
+        Ok(before)
+    }
+
+    fn insert_entry(&mut self, row: &LedgerRow) -> Result<()> {
+        self.begin()?;
+        // An entry there already is one that was put there by somebody else.
+        let sql = "INSERT OR REPLACE INTO ledger VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            signed(row.seq)?,
+            row.mac,
+            signed(row.sealed.version)?,
+            row.sealed.epoch,
+            &*row.sealed.bytes
+        ])?;
+        Ok(())
+    }
+
+    fn write_header(&mut self, header: &HeaderRow) -> Result<()> {
+        self.begin()?;
+        let sql = "INSERT OR REPLACE INTO header VALUES (1, ?1, ?2, ?3, ?4)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            signed(header.generation)?,
+            signed(header.sealed.version)?,
+            header.sealed.epoch,
+            &*header.sealed.bytes
+        ])?;
+        self.connection.execute_batch("COMMIT")?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    fn read_entries(&self, from: u64, limit: usize) -> Result<Vec<LedgerRow>> {
+        let sql = "SELECT version, epoch, payload, seq, mac FROM ledger WHERE seq >= ?1 \
+                   ORDER BY seq LIMIT ?2";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![signed(from)?, limit], |row| {
+            Ok(LedgerRow {
+                seq: number(row, 3)?,
+                mac: row.get(4)?,
+                sealed: sealed(row, 0)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn remove_entries(&mut self, below: u64) -> Result<Trimmed> {
+        self.begin()?;
+        let sql = "SELECT sum(length(payload)), count(*) FROM ledger WHERE seq < ?1";
+        let below = signed(below)?;
+        let (length, entries) = self.connection.query_row(sql, params![below], |row| {
+            let length: Option<i64> = row.get(0)?;
+            Ok((length.unwrap_or(0).unsigned_abs(), number(row, 1)?))
+        })?;
+        let sql = "SELECT mac FROM ledger WHERE seq = ?1 - 1";
+        let last = self
+            .connection
+            .query_row(sql, params![below], |row| row.get(0))?;
+        self.connection
+            .execute("DELETE FROM ledger WHERE seq < ?1", params![below])?;
+        Ok(Trimmed {
+            bytes: ledger::size(length, entries),
+            last,
+        })
+    }
+
+    fn checkpoint_wal(&mut self) -> Result<()> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+}
+
+impl Storage for Database {
+    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError> {
+        self.upsert(at, sealed).map_err(failed("write a row"))
+    }
+
+    fn delete(&mut self, at: &At) -> Result<Option<u64>, StoreError> {
+        self.remove(at).map_err(failed("delete a row"))
+    }
+
+    fn append(&mut self, row: &LedgerRow) -> Result<(), StoreError> {
+        self.insert_entry(row)
+            .map_err(failed("write a ledger entry"))
+    }
+
+    fn trim(&mut self, below: u64) -> Result<Trimmed, StoreError> {
+        self.remove_entries(below)
+            .map_err(failed("delete ledger entries"))
+    }
+
+    fn commit(&mut self, header: &HeaderRow) -> Result<(), StoreError> {
+        self.write_header(header).map_err(failed("commit"))
+    }
+
+    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>, StoreError> {
+        self.read_entries(from, limit)
+            .map_err(failed("read the ledger"))
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.checkpoint_wal().map_err(failed("checkpoint"))
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Database { action, source }
+}
+
+/// SQLite's integers are signed; a number beyond is one that nobody wrote.
+fn signed(number: u64) -> Result<i64> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn number(row: &Row<'_>, column: usize) -> Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// Version, epoch and payload, from `column` on.
+fn sealed(row: &Row<'_>, column: usize) -> Result<Sealed> {
+    let bytes = row.get_ref(column + 2)?.as_blob()?;
+    Ok(Sealed {
+        version: number(row, column)?,
+        epoch: row.get(column + 1)?,
+        bytes: Arc::from(bytes),
+    })
+}

@@ -1,0 +1,102 @@
+//! The golden replica: a file that this format's first build made, with a fixed key.
+//!
+//! It must open for ever. And as long as the format is the same, this build writes it byte for byte: with seeded
+//! randomness every row is determined. When this fails, the format changed: raise `FORMAT`, keep reading the old
+//! one, say so in `docs/replica-format.md`, and make a new golden file with `HOLDOVER_GOLDEN=write`.
+
+use super::*;
+
+const SEED: u64 = 20_270_115;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// What this build writes.
+fn written() -> Home {
+    let home = Home::made(SEED);
+    let mut changes = everything();
+    let mut entry = Entry::new(EntryKind::Grant, "allowed", T0);
+    entry.token = Some(digest(1));
+    changes.push(Change::Ledger(Box::new(entry)));
+    home.store(changes);
+    home
+}
+
+/// Every row of every table, as text.
+fn dump(path: &Path) -> Vec<String> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let tables = [
+        "SELECT 'replica', hex(id), '', '', '', '' FROM replica",
+        "SELECT 'slot', number, kind, hex(parameters), hex(salt), hex(wrapped) FROM slot",
+        "SELECT 'header', generation, version, epoch, hex(payload), '' FROM header",
+        "SELECT 'row', tab, hex(key), version, epoch, hex(payload) FROM row ORDER BY tab, key",
+        "SELECT 'ledger', seq, hex(mac), version, epoch, hex(payload) FROM ledger ORDER BY seq",
+    ];
+    let mut rows = Vec::new();
+    for sql in tables {
+        let mut statement = connection.prepare(sql).unwrap();
+        let mut found = statement.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let columns: Vec<String> = (0..6)
+                .map(|column| match row.get_ref(column).unwrap() {
+                    rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                    text => text.as_str().unwrap().to_owned(),
+                })
+                .collect();
+            rows.push(columns.join(" "));
+        }
+    }
+    rows
+}
+
+/// A copy of the golden replica, with its key, where it may be written to.
+fn golden() -> Home {
+    use std::io::Write as _;
+    let mut home = Home::empty(SEED);
+    home.location.anchor = None;
+    private::directory(private::parent(&home.location.path)).unwrap();
+    let copy = fs::read(directory().join("replica-1.db")).unwrap();
+    private::create(&home.location.path)
+        .unwrap()
+        .write_all(&copy)
+        .unwrap();
+    let key = fs::read_to_string(directory().join("replica-1.key")).unwrap();
+    let Source::File(path) = &home.source;
+    assert_eq!(
+        fs::read_to_string(path).unwrap(),
+        key,
+        "the seed gives the same key"
+    );
+    home
+}
+
+#[test]
+fn the_golden_replica_opens_with_everything_in_it() {
+    if std::env::var_os("HOLDOVER_GOLDEN").is_some_and(|what| what == "write") {
+        let home = written();
+        fs::create_dir_all(directory()).unwrap();
+        fs::copy(&home.location.path, directory().join("replica-1.db")).unwrap();
+        let Source::File(key) = &home.source;
+        fs::copy(key, directory().join("replica-1.key")).unwrap();
+    }
+    let home = golden();
+    let opened = home.open();
+    assert_authority(&opened, 0, SEED);
+    assert_eq!(opened.view.secrets().records.len(), 2);
+    let report = opened.report;
+    assert!(!report.ledger_cut && !report.values_changed && report.values_lost == 0);
+}
+
+#[test]
+fn this_build_writes_the_golden_replica_byte_for_byte() {
+    let (ours, golden) = (written(), golden());
+    let (ours, golden) = (dump(&ours.location.path), dump(&golden.location.path));
+    for (ours, golden) in ours.iter().zip(&golden) {
+        assert_eq!(
+            ours, golden,
+            "the format changed: see the head of this file"
+        );
+    }
+    assert_eq!(ours.len(), golden.len());
+}

@@ -1,0 +1,193 @@
+//! Somebody with write access to the file, but without its key.
+
+use super::*;
+
+/// A row's key in hex, as SQL takes it.
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn keys(home: &Home) -> Keys {
+    home.open().view.keys().clone()
+}
+
+#[test]
+fn a_deleted_revocation_is_noticed() {
+    let home = Home::made(1);
+    home.store(vec![granted(1), revoked(1)]);
+    let at = At::revocation(&keys(&home), &digest(1));
+    home.sql(&format!(
+        "DELETE FROM row WHERE tab = 19 AND key = x'{}'",
+        hex(&at.key)
+    ));
+    let text = home.refusal();
+    assert!(
+        text.contains("should hold 2 rows") && text.contains("holds 1"),
+        "{text}"
+    );
+    assert!(text.contains("holdover replica restore"), "{text}");
+}
+
+#[test]
+fn a_replayed_grant_is_noticed() {
+    let home = Home::made(1);
+    home.store(vec![granted(1)]);
+    home.sql("CREATE TABLE kept AS SELECT * FROM row WHERE tab = 5");
+    let shorter = Change::Grant(Box::new(samples::grant(1, 60)));
+    home.store(vec![shorter]);
+    home.sql("DELETE FROM row WHERE tab = 5; INSERT INTO row SELECT * FROM kept; DROP TABLE kept");
+    assert!(
+        home.refusal().contains("replaced by others"),
+        "{}",
+        home.refusal()
+    );
+}
+
+#[test]
+fn a_grant_under_another_s_key_is_noticed() {
+    let home = Home::made(1);
+    home.store(vec![granted(1), granted(2)]);
+    let (keys, one, two) = {
+        let keys = keys(&home);
+        let (one, two) = (At::grant(&keys, &digest(1)), At::grant(&keys, &digest(2)));
+        (keys, hex(&one.key), hex(&two.key))
+    };
+    drop(keys);
+    home.sql(&format!(
+        "CREATE TABLE kept AS SELECT payload FROM row WHERE key = x'{one}';
+         UPDATE row SET payload = (SELECT payload FROM row WHERE key = x'{two}') WHERE key = x'{one}';
+         UPDATE row SET payload = (SELECT payload FROM kept) WHERE key = x'{two}';
+         DROP TABLE kept"
+    ));
+    assert!(
+        home.refusal()
+            .contains("a grant in it was changed or moved"),
+        "{}",
+        home.refusal()
+    );
+}
+
+#[test]
+fn a_policy_put_back_and_a_mark_put_back_are_noticed() {
+    for table in [10 + 2, 11, 13, 14] {
+        let home = Home::made(1);
+        home.store(everything());
+        home.sql(&format!(
+            "CREATE TABLE kept AS SELECT * FROM row WHERE tab = {table}"
+        ));
+        let later = T0.plus(std::time::Duration::from_secs(60));
+        home.store(vec![
+            Change::Mark(samples::mark(60)),
+            samples::mirror("secret/data/shop/*", later),
+            samples::phase(shared::failover::Phase::Suspect, 4),
+            samples::policies(&[("default", "")], later),
+        ]);
+        home.sql(&format!(
+            "DELETE FROM row WHERE tab = {table}; INSERT INTO row SELECT * FROM kept; DROP TABLE kept"
+        ));
+        match table {
+            11 | 13 | 14 => assert!(home.refusal().contains("replaced by others")),
+            _ => assert!(
+                home.open().report.values_changed,
+                "a mirror is not authority"
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_replayed_value_is_not_vouched_for_by_its_mirror() {
+    let home = Home::made(1);
+    home.store(everything());
+    home.sql("CREATE TABLE kept AS SELECT * FROM row WHERE tab IN (17, 18)");
+    let later = T0.plus(std::time::Duration::from_secs(3600));
+    let mut newer = samples::record("secret/data/shop/db", Some(2), later);
+    newer.covered = true;
+    let body = shared::secret::SecretBytes::new(b"{\"newest\":3}".to_vec());
+    home.store(vec![
+        Change::Record(Box::new(newer), Some(body)),
+        samples::mirror("secret/data/shop/*", later),
+    ]);
+    home.sql("DELETE FROM row WHERE tab IN (17, 18); INSERT INTO row SELECT * FROM kept; DROP TABLE kept");
+    let opened = home.open();
+    assert!(opened.report.values_changed);
+    assert!(opened.view.authority().mirrors.is_empty());
+    let of = (place("secret/data/shop/db"), Some(2));
+    let secrets = opened.view.secrets();
+    let age = secrets.records[&of].record.age(None, later);
+    assert_eq!(age.as_secs(), 3600, "it is as old as it looks");
+    drop(opened);
+    let again = home.open();
+    assert!(
+        !again.report.values_changed,
+        "what is there now is accounted for"
+    );
+    assert!(
+        again.view.authority().mirrors.is_empty(),
+        "and the pass is not back"
+    );
+}
+
+#[test]
+fn an_older_body_under_a_newer_record_does_not_open() {
+    let home = Home::made(1);
+    home.store(everything());
+    home.sql("CREATE TABLE kept AS SELECT * FROM row WHERE tab = 18");
+    home.store(vec![samples::value(
+        "secret/data/shop/db",
+        2,
+        "{\"newest\":3}",
+    )]);
+    home.sql("DELETE FROM row WHERE tab = 18; INSERT INTO row SELECT * FROM kept; DROP TABLE kept");
+    let opened = home.open();
+    let secrets = opened.view.secrets();
+    let open = |version| {
+        let of = (place("secret/data/shop/db"), Some(version));
+        secrets.records[&of].open(opened.view.keys())
+    };
+    assert!(open(2).is_err(), "another version of the body");
+    assert!(open(1).is_ok(), "the body that belongs to it");
+}
+
+#[test]
+fn a_value_that_does_not_open_is_dropped_and_said_so() {
+    let home = Home::made(1);
+    home.store(everything());
+    home.sql("UPDATE row SET payload = zeroblob(40) WHERE tab = 17 AND id = (SELECT max(id) FROM row WHERE tab = 17)");
+    let opened = home.open();
+    assert_eq!(opened.report.values_lost, 1);
+    assert_eq!(opened.view.secrets().records.len(), 1);
+    assert!(
+        opened.view.authority().mirrors.is_empty(),
+        "absence proves nothing now"
+    );
+    drop(opened);
+    let again = home.open().report;
+    assert_eq!((again.values_lost, again.values_changed), (0, false));
+}
+
+#[test]
+fn a_cut_ledger_is_reported() {
+    let home = Home::made(1);
+    let entry = || Change::Ledger(Box::new(Entry::new(EntryKind::Grant, "allowed", T0)));
+    home.store(vec![entry(), entry()]);
+    assert!(!home.open().report.ledger_cut);
+    home.sql("DELETE FROM ledger WHERE seq = 2");
+    assert!(home.open().report.ledger_cut);
+}
+
+#[test]
+fn a_header_of_an_earlier_commit_is_noticed() {
+    let home = Home::made(1);
+    home.store(vec![granted(1)]);
+    home.sql("CREATE TABLE kept AS SELECT * FROM header");
+    home.store(vec![granted(2)]);
+    home.sql("DELETE FROM header; INSERT INTO header SELECT * FROM kept; DROP TABLE kept");
+    assert!(
+        home.refusal().contains("not as Holdover left it"),
+        "{}",
+        home.refusal()
+    );
+    home.sql("UPDATE header SET generation = generation + 1");
+    assert!(matches!(home.try_open(), Err(OpenError::Header { .. })));
+}

@@ -1,0 +1,245 @@
+//! The one writer's hands: seals, counts, chains, and commits a group with the header that proves it.
+
+use std::{fs::File, sync::Arc};
+
+use shared::{
+    ledger::{Entry, EntryKind},
+    time::WallTime,
+};
+
+use super::{
+    FailStop, Storage as _, StoreError,
+    anchor::Anchor,
+    header::{Header, Tally},
+    schema::HeaderRow,
+};
+use crate::{
+    entropy::Entropy,
+    key::{
+        Keys, Purpose,
+        epoch::{Budget, Limits},
+    },
+    ledger::{self, Chained, Head},
+    seal::{Sealer, Subject},
+    table::{At, Class, Op, Table},
+};
+
+/// Encryptions that a commit needs for itself: its header.
+const OWN: u64 = 1;
+
+/// What writes to an open replica.
+pub(crate) struct Writer {
+    pub(crate) storage: FailStop,
+    pub(crate) keys: Keys,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) budget: Budget,
+    pub(crate) limits: Limits,
+    pub(crate) header: Header,
+    pub(crate) anchor: Option<Anchor>,
+    /// The generation that the state file holds, as far as this process knows.
+    pub(crate) anchored: u64,
+    pub(crate) spool: Spool,
+    /// Bytes put since the last checkpoint.
+    pub(crate) since_checkpoint: u64,
+    /// Held, not read: another process is refused by it.
+    pub(crate) _lock: File,
+}
+
+/// How full the ledger may get: what can be done without ends first, revocations never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spool {
+    pub(crate) max: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Spool {
+    /// Whether an entry of this kind is still taken at `bytes`: aggregated reads and denials up to a half, what issues
+    /// up to three quarters. The rest is for revocations and what an operator must see, which are always taken.
+    pub(crate) fn takes(&self, kind: EntryKind, bytes: u64) -> bool {
+        match kind {
+            EntryKind::Denial | EntryKind::Read => bytes < self.max / 2,
+            EntryKind::Grant | EntryKind::Renewal => bytes < self.issuing(),
+            _ => true,
+        }
+    }
+
+    /// Where issuing ends.
+    pub(crate) fn issuing(&self) -> u64 {
+        self.max / 4 * 3
+    }
+}
+
+impl Writer {
+    /// Makes room for `wanted` encryptions, in a new epoch if the present one is over.
+    pub(crate) fn prepare(&mut self, wanted: u64, now: WallTime) -> Result<(), StoreError> {
+        if self.budget.roll(self.limits, now) {
+            tracing::info!(
+                epoch = self.budget.epoch(),
+                "a new epoch of record keys begins"
+            );
+            self.keys.admit_epoch(self.budget.epoch());
+        }
+        // The header of the commit that reserves, and that of the group itself.
+        let wanted = wanted.saturating_add(2 * OWN);
+        if self.budget.left() < wanted {
+            self.commit_header(wanted)?;
+        }
+        Ok(())
+    }
+
+    /// What seals a group's rows.
+    pub(crate) fn sealer(&mut self) -> Sealer<'_> {
+        Sealer {
+            keys: &self.keys,
+            budget: &mut self.budget,
+            entropy: &*self.entropy,
+        }
+    }
+
+    /// Commits a group: all of it or, after a failure, nothing ever again.
+    pub(crate) fn commit(&mut self, ops: &[Op], entries: &[Entry]) -> Result<(), StoreError> {
+        for op in ops {
+            self.apply(op)?;
+        }
+        for entry in entries {
+            self.append(entry)?;
+        }
+        self.commit_header(0)
+    }
+
+    /// Cuts entries below `seq` off the ledger: they are kept elsewhere.
+    pub(crate) fn trim(&mut self, seq: u64) -> Result<(), StoreError> {
+        let head = &self.header.ledger;
+        let seq = seq.min(head.next);
+        if seq <= head.first {
+            return Ok(());
+        }
+        let cut = self.storage.trim(seq)?;
+        let head = &mut self.header.ledger;
+        head.first = seq;
+        head.before = cut.last;
+        head.bytes = head.bytes.saturating_sub(cut.bytes);
+        self.commit_header(0)
+    }
+
+    /// Entries from `from` on, at most `limit`.
+    pub(crate) fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<Chained>, StoreError> {
+        let head = &self.header.ledger;
+        let from = from.max(head.first);
+        // One more at the front, for the MAC before.
+        let rows = self
+            .storage
+            .entries(from.saturating_sub(1), limit.saturating_add(1))?;
+        let mut prev = head.before;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows {
+            if row.seq >= from {
+                entries.push(ledger::open(&self.keys, &row, prev)?);
+            }
+            prev = row.mac;
+        }
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// The ends of the ledger.
+    pub(crate) fn ledger(&self) -> &Head {
+        &self.header.ledger
+    }
+
+    /// The generation of the last commit.
+    pub(crate) fn generation(&self) -> u64 {
+        self.header.generation
+    }
+
+    /// Puts the last commit's generation into the state file, if one is configured.
+    pub(crate) fn write_anchor(&mut self) -> Result<(), StoreError> {
+        let generation = self.header.generation;
+        let Some(anchor) = &self.anchor else {
+            return Ok(());
+        };
+        if self.header.rolled_back || self.anchored == generation {
+            return Ok(());
+        }
+        anchor.write(&self.keys, generation)?;
+        self.anchored = generation;
+        Ok(())
+    }
+
+    /// The primary was seen: what the replica says now is what counts.
+    pub(crate) fn clear_rollback(&mut self) -> Result<(), StoreError> {
+        if self.header.rolled_back {
+            self.header.rolled_back = false;
+            self.commit_header(0)?;
+        }
+        self.write_anchor()
+    }
+
+    /// Moves what the WAL holds into the file.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.since_checkpoint = 0;
+        self.storage.checkpoint()
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), StoreError> {
+        let (at, before, after) = match op {
+            Op::Put(at, sealed) => {
+                let size = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
+                self.since_checkpoint = self.since_checkpoint.saturating_add(size);
+                (at, self.storage.put(at, sealed)?, Some(sealed.version))
+            }
+            Op::Delete(at) => (at, self.storage.delete(at)?, None),
+        };
+        let keys = &self.keys;
+        if let Some(tally) = tally(&mut self.header, at.table) {
+            before.inspect(|version| tally.remove(keys, at, *version));
+            after.inspect(|version| tally.add(keys, at, *version));
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        if !self.spool.takes(entry.kind, self.header.ledger.bytes) {
+            self.spool.dropped = self.spool.dropped.saturating_add(1);
+            return Ok(());
+        }
+        let mut head = self.header.ledger.clone();
+        let row = ledger::link(&mut head, entry, &mut self.sealer())?;
+        self.header.ledger = head;
+        self.since_checkpoint = self.since_checkpoint.saturating_add(row.size());
+        self.storage.append(&row)
+    }
+
+    /// Ends the transaction with a header that also reserves further encryptions where they run short.
+    pub(crate) fn commit_header(&mut self, wanted: u64) -> Result<(), StoreError> {
+        let reserve = self.budget.reserve(wanted);
+        self.header.generation += 1;
+        self.header.reserve = reserve;
+        self.header.anchored = self.anchor.is_some() && (self.header.anchored || self.anchored > 0);
+        let plain = self.header.encode();
+        let generation = self.header.generation;
+        let key = generation.to_le_bytes();
+        let subject = Subject {
+            table: Table::Header.number(),
+            key: &key,
+        };
+        let sealed = self.sealer().seal_as(Purpose::Header, &subject, &plain)?;
+        self.storage.commit(&HeaderRow { generation, sealed })?;
+        self.budget.reserved(reserve);
+        Ok(())
+    }
+}
+
+/// The tally that rows of `table` count in.
+pub(crate) fn tally(header: &mut Header, table: Table) -> Option<&mut Tally> {
+    match table.class() {
+        Class::Authority => Some(&mut header.authority),
+        Class::Value => Some(&mut header.values),
+        Class::Body | Class::Chain => None,
+    }
+}
+
+/// What a deletion of each of these rows is.
+pub(crate) fn deletions(rows: &[At]) -> Vec<Op> {
+    rows.iter().map(|at| Op::Delete(*at)).collect()
+}

@@ -1,0 +1,288 @@
+//! The tables of the replica: what each row is of, how its key is made, and how a removed or replayed one is noticed.
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    change::CredentialName,
+    kv::Place,
+    name::{EntityId, LeaseId, TokenDigest, WorkloadName},
+};
+
+use crate::{
+    key::Keys,
+    seal::{Sealed, Subject},
+};
+
+/// What a row is of. The number is on disk and in every row's associated data: never reuse one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub(crate) enum Table {
+    /// The header of a commit; not a row.
+    Header = 0,
+    /// A workload's authority.
+    Authority = 1,
+    /// The cluster.
+    Cluster = 2,
+    /// A token that Holdover presents, without the token.
+    Credential = 3,
+    /// That token.
+    CredentialBody = 4,
+    /// A grant.
+    Grant = 5,
+    /// An entity and its groups.
+    Identity = 6,
+    /// A KV v2 key.
+    Key = 7,
+    /// A lease, without its secret.
+    Lease = 8,
+    /// That secret.
+    LeaseBody = 9,
+    /// An entry of the ledger, which has a table of its own.
+    Ledger = 10,
+    /// The mark of time.
+    Mark = 11,
+    /// A mirror's last complete pass.
+    Mirror = 12,
+    /// The machine's state.
+    Phase = 13,
+    /// Every policy.
+    Policies = 14,
+    /// When they were last verified.
+    PoliciesSeen = 15,
+    /// A revocation to be told to the primary.
+    Queue = 16,
+    /// A value, without its body.
+    Record = 17,
+    /// That body.
+    RecordBody = 18,
+    /// A revoked grant.
+    Revocation = 19,
+}
+
+/// How a row that was removed or replayed is noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Class {
+    /// In the multiset hash over authority: the replica does not open for use without it.
+    Authority,
+    /// The row that it belongs to names its version.
+    Body,
+    /// The ledger's chain.
+    Chain,
+    /// In the multiset hash over values: without it no mirror's pass counts as verification of a value.
+    Value,
+}
+
+impl Table {
+    /// Every table of rows.
+    pub(crate) const ROWS: [Self; 18] = [
+        Self::Authority,
+        Self::Cluster,
+        Self::Credential,
+        Self::CredentialBody,
+        Self::Grant,
+        Self::Identity,
+        Self::Key,
+        Self::Lease,
+        Self::LeaseBody,
+        Self::Mark,
+        Self::Mirror,
+        Self::Phase,
+        Self::Policies,
+        Self::PoliciesSeen,
+        Self::Queue,
+        Self::Record,
+        Self::RecordBody,
+        Self::Revocation,
+    ];
+
+    /// Its number on disk.
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// How its rows are accounted for.
+    pub(crate) fn class(self) -> Class {
+        match self {
+            Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Class::Body,
+            Self::Header | Self::Ledger => Class::Chain,
+            Self::Key | Self::Mirror | Self::Record => Class::Value,
+            _ => Class::Authority,
+        }
+    }
+
+    /// The table of its rows' bodies, if they have such.
+    pub(crate) fn body(self) -> Option<Self> {
+        match self {
+            Self::Credential => Some(Self::CredentialBody),
+            Self::Lease => Some(Self::LeaseBody),
+            Self::Record => Some(Self::RecordBody),
+            _ => None,
+        }
+    }
+
+    /// As errors name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Authority => "workload authority",
+            Self::Cluster => "cluster",
+            Self::Credential | Self::CredentialBody => "credential",
+            Self::Grant => "grant",
+            Self::Identity => "identity",
+            Self::Key => "key",
+            Self::Lease | Self::LeaseBody => "lease",
+            Self::Ledger => "ledger",
+            Self::Mark => "mark",
+            Self::Mirror => "mirror",
+            Self::Phase => "state",
+            Self::Policies | Self::PoliciesSeen => "policy",
+            Self::Queue => "queued revocation",
+            Self::Record | Self::RecordBody => "value",
+            Self::Revocation => "revocation",
+        }
+    }
+}
+
+/// The key of a row: an HMAC of what it is of.
+pub(crate) type RowKey = [u8; 32];
+
+/// Where a row is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct At {
+    pub(crate) table: Table,
+    pub(crate) key: RowKey,
+}
+
+/// Something to be done to the store, in order.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// The row is gone.
+    Delete(At),
+    /// The row is this.
+    Put(At, Sealed),
+}
+
+/// A row whose secret part is a row of its own: which version of it belongs to this.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct WithBody<T> {
+    /// The version of the body's row.
+    pub(crate) body: u64,
+    /// The rest.
+    pub(crate) of: T,
+}
+
+/// What is kept of a credential beside its token.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CredentialRow {
+    pub(crate) name: CredentialName,
+    pub(crate) accessor: shared::name::Accessor,
+    pub(crate) expires: shared::time::WallTime,
+    pub(crate) renewable: bool,
+    pub(crate) issued_at: shared::time::WallTime,
+}
+
+/// What is kept of an identity: the entity's id goes with it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct IdentityRow {
+    pub(crate) id: EntityId,
+    pub(crate) identity: shared::identity::Identity,
+}
+
+impl At {
+    /// What a value sealed for this row is of.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            table: self.table.number(),
+            key: &self.key,
+        }
+    }
+
+    /// The only row of `table`.
+    pub(crate) fn only(keys: &Keys, table: Table) -> Self {
+        Self::of(keys, table, &[])
+    }
+
+    pub(crate) fn authority(keys: &Keys, workload: &WorkloadName) -> Self {
+        Self::of(keys, Table::Authority, &[workload.as_str().as_bytes()])
+    }
+
+    pub(crate) fn credential(keys: &Keys, name: &CredentialName) -> Self {
+        let (kind, of): (&[u8], &[u8]) = match name {
+            CredentialName::Exchanged(digest) => (b"exchanged", &digest.0),
+            CredentialName::Own => (b"own", &[]),
+            CredentialName::OwnPrevious => (b"previous", &[]),
+            CredentialName::Standing(workload) => (b"standing", workload.as_str().as_bytes()),
+        };
+        Self::of(keys, Table::Credential, &[kind, of])
+    }
+
+    pub(crate) fn grant(keys: &Keys, digest: &TokenDigest) -> Self {
+        Self::of(keys, Table::Grant, &[&digest.0])
+    }
+
+    pub(crate) fn identity(keys: &Keys, entity: &EntityId) -> Self {
+        Self::of(keys, Table::Identity, &[entity.as_str().as_bytes()])
+    }
+
+    pub(crate) fn key(keys: &Keys, place: &Place) -> Self {
+        let [namespace, mount, path] = parts(place);
+        Self::of(keys, Table::Key, &[namespace, mount, path])
+    }
+
+    pub(crate) fn lease(keys: &Keys, id: &LeaseId) -> Self {
+        Self::of(keys, Table::Lease, &[id.as_str().as_bytes()])
+    }
+
+    pub(crate) fn mirror(keys: &Keys, path: &str) -> Self {
+        Self::of(keys, Table::Mirror, &[path.as_bytes()])
+    }
+
+    pub(crate) fn queue(keys: &Keys, id: u64) -> Self {
+        Self::of(keys, Table::Queue, &[&id.to_le_bytes()])
+    }
+
+    pub(crate) fn record(keys: &Keys, place: &Place, version: Option<u64>) -> Self {
+        let [namespace, mount, path] = parts(place);
+        let version = version.map(u64::to_le_bytes);
+        let version = version.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+        Self::of(keys, Table::Record, &[namespace, mount, path, version])
+    }
+
+    pub(crate) fn revocation(keys: &Keys, digest: &TokenDigest) -> Self {
+        Self::of(keys, Table::Revocation, &[&digest.0])
+    }
+
+    /// The row of the secret part, which shares its owner's key.
+    pub(crate) fn body(self) -> Self {
+        let table = self.table.body().unwrap_or(Table::RecordBody);
+        Self { table, ..self }
+    }
+
+    fn of(keys: &Keys, table: Table, parts: &[&[u8]]) -> Self {
+        Self {
+            table,
+            key: keys.row_key(table.number(), parts),
+        }
+    }
+}
+
+fn parts(place: &Place) -> [&[u8]; 3] {
+    [
+        place.namespace.as_str().as_bytes(),
+        place.mount.as_str().as_bytes(),
+        place.path.as_str().as_bytes(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_tables_share_a_number() {
+        let mut numbers: Vec<u8> = Table::ROWS.iter().map(|table| table.number()).collect();
+        numbers.extend([Table::Header.number(), Table::Ledger.number()]);
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers, (0..=19).collect::<Vec<u8>>());
+    }
+}

@@ -1,0 +1,405 @@
+//! The read side: everything that a decision needs, in memory, without a lock that a writer holds.
+//!
+//! Authority sits behind one [`ArcSwap`], loaded once per request and never held across an await. Values stay
+//! sealed. Grants are shared records with an atomic revoked flag. Only the sequencer changes any of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{Ordering, fence},
+    },
+};
+
+use arc_swap::{ArcSwap, Guard};
+use imbl::OrdMap;
+use shared::{
+    acl::{Acl, CompileError, Policy},
+    change::{Change, Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
+    failover::Phase,
+    grant::{Grant, Revocation},
+    identity::Identity,
+    kv::{KvKey, MirrorState, Place, Record},
+    lease::Lease,
+    name::{Accessor, EntityId, LeaseId, PolicyName, TokenDigest, WorkloadName},
+    secret::SecretBytes,
+    settings::Settings,
+    time::WallTime,
+    workload::WorkloadAuthority,
+};
+
+use crate::{
+    entropy::Entropy,
+    key::{Keys, epoch::Budget},
+    seal::{SealError, Sealed, Sealer, SealingError, Subject},
+    table::Table,
+    view::stage::{Stage, When},
+};
+
+mod acl;
+pub(crate) mod stage;
+
+/// The whole view. Shared by every serving thread.
+pub struct View {
+    pub(crate) authority: ArcSwap<Authority>,
+    pub(crate) secrets: ArcSwap<Secrets>,
+    pub(crate) grants: papaya::HashMap<TokenDigest, Arc<LiveGrant>>,
+    pub(crate) accessors: papaya::HashMap<Accessor, TokenDigest>,
+    pub(crate) credentials: papaya::HashMap<CredentialName, Arc<HeldCredential>>,
+    /// Revocations whose grant is not here: not published yet, or never known. What arrives for them is dead.
+    pub(crate) struck: papaya::HashMap<TokenDigest, Revocation>,
+    pub(crate) queue: papaya::HashMap<u64, Arc<QueuedRevocation>>,
+    pub(crate) keys: Keys,
+}
+
+/// Who decides, by which rules: consistent in itself, replaced as a whole.
+#[derive(Clone)]
+pub struct Authority {
+    /// The configuration's part in decisions.
+    pub settings: Arc<Settings>,
+    /// The machine's state.
+    pub phase: Phase,
+    /// Raised when who decides changes.
+    pub epoch: u64,
+    /// Issuing is paused for the fence.
+    pub paused: bool,
+    /// The replica is older than its anchor: nothing is issued until the primary was seen.
+    pub rolled_back: bool,
+    /// What else stands against issuing on this host, as clients are told it: a clock that booted behind the mark, a
+    /// reboot in the outage.
+    pub issuing_blocked: Option<&'static str>,
+    /// The cluster, once it was seen.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The policies, once they were seen.
+    pub policies: Option<Arc<Policies>>,
+    /// By workload.
+    pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
+    /// By entity.
+    pub identities: OrdMap<EntityId, Arc<Identity>>,
+    /// By configured path.
+    pub mirrors: BTreeMap<String, Arc<MirrorState>>,
+}
+
+/// The policies, parsed once, and the ACLs compiled from them, each set once.
+pub struct Policies {
+    /// As the primary has them.
+    pub set: PolicySet,
+    /// Parsed; what does not parse is `None`, and undecidable for its tokens. Shared by verifications that
+    /// changed nothing.
+    pub parsed: Arc<BTreeMap<PolicyName, Option<Policy>>>,
+    pub(crate) compiled: Arc<papaya::HashMap<AclKey, Arc<CompiledAcl>>>,
+}
+
+/// What a compiled ACL was made from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AclKey {
+    /// Sorted token policies, then sorted identity policies.
+    pub policies: Vec<PolicyName>,
+    /// The entity whose templates it was filled in with.
+    pub entity: Option<EntityId>,
+}
+
+/// A compiled ACL and the identity that it was compiled with, so that a changed one is noticed.
+pub struct CompiledAcl {
+    /// The ACL, or why its tokens can do nothing.
+    pub acl: Result<Acl, CompileError>,
+    /// The identity; none for a token without an entity, or with one that is not known here.
+    pub identity: Option<Arc<Identity>>,
+    /// The time that it was compiled for.
+    pub(crate) at: WallTime,
+}
+
+/// Mirrored values and leases: one persistent map each, one publication per commit.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    /// KV v2 keys by the place of their data.
+    pub keys: OrdMap<Place, Arc<KvKey>>,
+    /// Values by place and version.
+    pub records: OrdMap<(Place, Option<u64>), Arc<HeldRecord>>,
+    /// Leases by id.
+    pub leases: OrdMap<LeaseId, Arc<HeldLease>>,
+}
+
+/// A mirrored value, its body sealed.
+pub struct HeldRecord {
+    /// What is known of it.
+    pub record: Record,
+    /// Its body.
+    pub body: Sealed,
+    /// The row's key, which opening needs.
+    pub row: Vec<u8>,
+}
+
+/// A lease, its secret sealed.
+pub struct HeldLease {
+    /// What is known of it.
+    pub lease: Lease,
+    /// The bytes of `data`.
+    pub body: Sealed,
+    /// The row's key, which opening needs.
+    pub row: Vec<u8>,
+}
+
+/// A token that Holdover presents, sealed.
+pub struct HeldCredential {
+    /// Its accessor.
+    pub accessor: Accessor,
+    /// When it ends unless renewed.
+    pub expires: WallTime,
+    /// Whether it may be renewed.
+    pub renewable: bool,
+    /// When it was issued.
+    pub issued_at: WallTime,
+    /// The token.
+    pub body: Sealed,
+    /// The row's key, which opening needs.
+    pub row: Vec<u8>,
+}
+
+/// A grant as it lives: the record, and whether it was revoked, which is seen at once.
+pub struct LiveGrant {
+    /// The record.
+    pub grant: Grant,
+    /// Set once.
+    pub revoked: OnceLock<Revocation>,
+}
+
+impl View {
+    /// An empty view: nothing is known, and the machine has just started.
+    pub fn new(settings: Arc<Settings>, keys: Keys) -> Self {
+        Self {
+            authority: ArcSwap::from_pointee(Authority {
+                settings,
+                phase: Phase::Suspect,
+                epoch: 0,
+                paused: false,
+                rolled_back: false,
+                issuing_blocked: None,
+                cluster: None,
+                policies: None,
+                workloads: BTreeMap::new(),
+                identities: OrdMap::new(),
+                mirrors: BTreeMap::new(),
+            }),
+            secrets: ArcSwap::default(),
+            grants: papaya::HashMap::new(),
+            accessors: papaya::HashMap::new(),
+            credentials: papaya::HashMap::new(),
+            struck: papaya::HashMap::new(),
+            queue: papaya::HashMap::new(),
+            keys,
+        }
+    }
+
+    /// The view that `changes` make, in their order, without a store beneath it. What they say of the ledger and of
+    /// the mark is not in a view.
+    ///
+    /// # Errors
+    /// If a value cannot be sealed.
+    pub fn from_changes(
+        settings: Arc<Settings>,
+        keys: Keys,
+        changes: impl IntoIterator<Item = Change>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, SealingError> {
+        let view = Self::new(settings, keys);
+        let mut budget = Budget::unbounded();
+        let mut sealer = Sealer {
+            keys: &view.keys,
+            budget: &mut budget,
+            entropy,
+        };
+        let mut stage = Stage::new(&view);
+        for change in changes {
+            stage.add(change, When::Committed, &mut sealer)?;
+        }
+        stage.publish();
+        Ok(view)
+    }
+
+    /// Who decides, now. Load it once per request.
+    pub fn authority(&self) -> Guard<Arc<Authority>> {
+        self.authority.load()
+    }
+
+    /// The values, now.
+    pub fn secrets(&self) -> Arc<Secrets> {
+        self.secrets.load_full()
+    }
+
+    /// The grant behind a token, revoked or not.
+    pub fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
+        self.grants.pin().get(digest).cloned()
+    }
+
+    /// The grant that an accessor names.
+    pub fn grant_by_accessor(&self, accessor: &Accessor) -> Option<Arc<LiveGrant>> {
+        let digest = *self.accessors.pin().get(accessor)?;
+        self.grant(&digest)
+    }
+
+    /// Every grant, revoked ones included, in no order.
+    pub fn grants(&self) -> Vec<Arc<LiveGrant>> {
+        self.grants.pin().values().cloned().collect()
+    }
+
+    /// The revocation of a token, whether or not its grant is known.
+    pub fn revocation(&self, digest: &TokenDigest) -> Option<Revocation> {
+        let known = self
+            .grant(digest)
+            .and_then(|live| live.revoked.get().cloned());
+        known.or_else(|| self.struck.pin().get(digest).cloned())
+    }
+
+    /// A token that Holdover presents.
+    pub fn credential(&self, name: &CredentialName) -> Option<Arc<HeldCredential>> {
+        self.credentials.pin().get(name).cloned()
+    }
+
+    /// The revocations that the primary has yet to be told of, oldest id first.
+    pub fn queue(&self) -> Vec<Arc<QueuedRevocation>> {
+        let mut queue: Vec<_> = self.queue.pin().values().cloned().collect();
+        queue.sort_by_key(|queued| queued.id);
+        queue
+    }
+
+    /// The keys: for digests and for opening values.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Replaces the configuration's part in decisions.
+    pub(crate) fn set_settings(&self, settings: &Arc<Settings>) {
+        self.authority.rcu(|current| Authority {
+            settings: Arc::clone(settings),
+            ..Authority::clone(current)
+        });
+    }
+
+    /// Pauses issuing, or lets it go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.authority.rcu(|current| Authority {
+            paused,
+            ..Authority::clone(current)
+        });
+    }
+
+    /// Says whether the replica is older than its anchor.
+    pub(crate) fn set_rolled_back(&self, rolled_back: bool) {
+        self.authority.rcu(|current| Authority {
+            rolled_back,
+            ..Authority::clone(current)
+        });
+    }
+
+    /// Stands against issuing for the reason given, or no longer. Not stored: whoever knows the reason says it anew
+    /// after a start.
+    pub fn block_issuing(&self, reason: Option<&'static str>) {
+        self.authority.rcu(|current| Authority {
+            issuing_blocked: reason,
+            ..Authority::clone(current)
+        });
+    }
+
+    /// The machine's state is this from here on.
+    pub(crate) fn set_phase(&self, record: &PhaseRecord) {
+        self.authority.rcu(|current| Authority {
+            phase: record.phase.clone(),
+            epoch: record.epoch,
+            ..Authority::clone(current)
+        });
+    }
+
+    /// Refuses the token from here on, whether its grant is here, on its way, or unknown.
+    pub(crate) fn strike(&self, revocation: &Revocation) {
+        let digest = revocation.digest;
+        self.struck.pin().get_or_insert(digest, revocation.clone());
+        // Against `put_grant` on the writer: each side writes its own, then reads the other's. With the fences one
+        // of them sees the other.
+        fence(Ordering::SeqCst);
+        if let Some(live) = self.grants.pin().get(&digest) {
+            let _ = live.revoked.set(revocation.clone());
+        }
+    }
+
+    /// A revocation is durable: what marks it from here on is its grant, if there is one.
+    pub(crate) fn settle(&self, digest: &TokenDigest) {
+        let grants = self.grants.pin();
+        let settled = grants
+            .get(digest)
+            .is_some_and(|live| live.revoked.get().is_some());
+        if settled {
+            self.struck.pin().remove(digest);
+        }
+    }
+
+    /// Publishes a grant. The writer's alone.
+    pub(crate) fn put_grant(&self, live: &Arc<LiveGrant>) {
+        let digest = live.grant.digest;
+        let grants = self.grants.pin();
+        let before = grants.insert(digest, Arc::clone(live));
+        let accessors = self.accessors.pin();
+        if let Some(before) = before {
+            if let Some(revocation) = before.revoked.get() {
+                let _ = live.revoked.set(revocation.clone());
+            }
+            if before.grant.accessor != live.grant.accessor {
+                accessors.remove(&before.grant.accessor);
+            }
+        }
+        accessors.insert(live.grant.accessor.clone(), digest);
+        fence(Ordering::SeqCst);
+        if let Some(revocation) = self.struck.pin().get(&digest) {
+            let _ = live.revoked.set(revocation.clone());
+        }
+    }
+
+    /// Forgets a grant and its revocation. The writer's alone.
+    pub(crate) fn forget_grant(&self, digest: &TokenDigest) {
+        if let Some(live) = self.grants.pin().remove(digest) {
+            self.accessors.pin().remove(&live.grant.accessor);
+        }
+        self.struck.pin().remove(digest);
+    }
+}
+
+impl HeldRecord {
+    /// Its body: the bytes of `data` as the primary sent them. Open it per request, and keep it no longer.
+    ///
+    /// # Errors
+    /// If it was changed or moved on disk, or belongs to another version of this row.
+    pub fn open(&self, keys: &Keys) -> Result<SecretBytes, SealError> {
+        open(keys, Table::RecordBody, &self.row, &self.body)
+    }
+}
+
+impl HeldLease {
+    /// Its secret: the bytes of `data`. Open it per request, and keep it no longer.
+    ///
+    /// # Errors
+    /// As [`HeldRecord::open`].
+    pub fn open(&self, keys: &Keys) -> Result<SecretBytes, SealError> {
+        open(keys, Table::LeaseBody, &self.row, &self.body)
+    }
+}
+
+impl HeldCredential {
+    /// The token. Open it per request to the primary, and keep it no longer.
+    ///
+    /// # Errors
+    /// As [`HeldRecord::open`].
+    pub fn open(&self, keys: &Keys) -> Result<SecretBytes, SealError> {
+        open(keys, Table::CredentialBody, &self.row, &self.body)
+    }
+}
+
+fn open(keys: &Keys, table: Table, row: &[u8], body: &Sealed) -> Result<SecretBytes, SealError> {
+    let subject = Subject {
+        table: table.number(),
+        key: row,
+    };
+    keys.open(&subject, body)
+}
+
+#[cfg(test)]
+mod tests;

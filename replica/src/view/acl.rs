@@ -1,0 +1,147 @@
+//! Policies parsed once, and the ACLs compiled from them, each kept until what it was made from changes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use shared::{
+    acl::{Acl, Policy, PolicyEntry, Templating},
+    change::{PolicySet, PolicyText},
+    identity::Identity,
+    name::{EntityId, PolicyName},
+    time::WallTime,
+};
+
+use super::{AclKey, Authority, CompiledAcl, Policies, View};
+
+/// Compiled ACLs kept at once. There is one per set of policies and entity, not per token.
+const MAX_COMPILED: usize = 4096;
+
+impl Policies {
+    /// Parses `set`; what `before` has already parsed and compiled is kept if no policy differs.
+    pub(crate) fn new(set: PolicySet, before: Option<&Self>) -> Self {
+        if let Some(before) = before
+            && before.set.policies == set.policies
+        {
+            return Self {
+                set,
+                parsed: Arc::clone(&before.parsed),
+                compiled: Arc::clone(&before.compiled),
+            };
+        }
+        let parsed: BTreeMap<_, _> = set
+            .policies
+            .iter()
+            .map(|(name, text)| (name.clone(), parse(name, text, set.verified_at)))
+            .collect();
+        Self {
+            set,
+            parsed: Arc::new(parsed),
+            compiled: Arc::default(),
+        }
+    }
+
+    fn entry<'a>(&'a self, name: &'a PolicyName) -> PolicyEntry<'a> {
+        match self.parsed.get(name) {
+            _ if name.is_root() => PolicyEntry::Root,
+            Some(Some(policy)) => PolicyEntry::Known(policy),
+            Some(None) => PolicyEntry::Unreadable(name.as_str()),
+            None => PolicyEntry::Absent,
+        }
+    }
+}
+
+impl View {
+    /// The ACL of a token with these policies, of this entity: compiled once, and again when a policy or the identity
+    /// changed, when part of it expired, and when the time went back.
+    ///
+    /// Of an entity that is not known here, rules that need it leave undecided what they could match, and the ACL's
+    /// `identity` is none.
+    pub fn acl_for(
+        &self,
+        authority: &Authority,
+        token_policies: &[PolicyName],
+        identity_policies: &[PolicyName],
+        entity: Option<&EntityId>,
+        now: WallTime,
+    ) -> Arc<CompiledAcl> {
+        let key = AclKey {
+            policies: sorted(token_policies)
+                .into_iter()
+                .chain(sorted(identity_policies))
+                .collect(),
+            entity: entity.cloned(),
+        };
+        let identity = entity.and_then(|entity| authority.identities.get(entity));
+        let Some(policies) = &authority.policies else {
+            let unknown = key
+                .policies
+                .iter()
+                .map(|name| PolicyEntry::Unreadable(name.as_str()));
+            return Arc::new(compile(unknown, entity, identity, now));
+        };
+        let compiled = policies.compiled.pin();
+        if let Some(held) = compiled.get(&key)
+            && held.is_good(identity, now)
+        {
+            return Arc::clone(held);
+        }
+        let entries = key.policies.iter().map(|name| policies.entry(name));
+        let acl = Arc::new(compile(entries, entity, identity, now));
+        if compiled.len() >= MAX_COMPILED {
+            compiled.clear();
+        }
+        compiled.insert(key, Arc::clone(&acl));
+        acl
+    }
+}
+
+impl CompiledAcl {
+    fn is_good(&self, identity: Option<&Arc<Identity>>, now: WallTime) -> bool {
+        let same_identity = match (self.identity.as_ref(), identity) {
+            (None, None) => true,
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now) || then == now,
+            _ => false,
+        };
+        let until = self.acl.as_ref().ok().and_then(Acl::valid_until);
+        same_identity && now >= self.at && until.is_none_or(|until| now < until)
+    }
+}
+
+fn compile<'a>(
+    entries: impl IntoIterator<Item = PolicyEntry<'a>>,
+    entity: Option<&EntityId>,
+    identity: Option<&Arc<Identity>>,
+    now: WallTime,
+) -> CompiledAcl {
+    let acl = match (entity, identity) {
+        (_, Some(identity)) => Acl::compile(entries, identity, now),
+        (Some(_), None) => Acl::compile_unidentified(entries, now),
+        (None, None) => Acl::compile(entries, &Identity::default(), now),
+    };
+    CompiledAcl {
+        acl,
+        identity: identity.cloned(),
+        at: now,
+    }
+}
+
+/// Reads one policy as the primary keeps it: it accepted the text, so what of it makes no sense here may make sense
+/// there, and leaves undecided what it could match.
+fn parse(name: &PolicyName, text: &PolicyText, at: WallTime) -> Option<Policy> {
+    let policy = Policy::parse_stored(name.as_str(), &text.text, at)
+        .inspect_err(|error| tracing::warn!(policy = %name, %error, "a policy cannot be read"))
+        .ok()?
+        .with_templating(Templating {
+            slashes: text.allow_slashes,
+            wildcards: text.allow_wildcards,
+        });
+    Some(match text.expiration {
+        Some(at) => policy.expiring(at),
+        None => policy,
+    })
+}
+
+fn sorted(names: &[PolicyName]) -> Vec<PolicyName> {
+    let mut names = names.to_vec();
+    names.sort();
+    names
+}

@@ -1,0 +1,223 @@
+//! The view as changes make it.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{
+    change::Change,
+    failover::Phase,
+    grant::RevokeCause,
+    kv::KvKey,
+    name::{EntityId, PolicyName},
+};
+
+use super::*;
+use crate::samples::{self, Seeded, T0, digest, everything, grant, place, settings};
+
+fn view(changes: Vec<Change>) -> View {
+    let entropy = Seeded::new(1);
+    let keys = Keys::ephemeral(&entropy).unwrap();
+    View::from_changes(settings(), keys, changes, &entropy).unwrap()
+}
+
+fn body(view: &View, path: &str, version: u64) -> Option<Vec<u8>> {
+    let secrets = view.secrets();
+    let held = secrets.records.get(&(place(path), Some(version)))?;
+    Some(held.open(view.keys()).unwrap().expose().clone())
+}
+
+#[test]
+fn one_of_everything_is_there_afterwards() {
+    let view = view(everything());
+    let authority = view.authority();
+    assert_eq!((authority.epoch, &authority.phase), (3, &Phase::Following));
+    assert!(authority.cluster.is_some() && authority.policies.is_some());
+    assert_eq!(authority.workloads.len(), 1);
+    assert_eq!(authority.identities.len(), 1);
+    assert_eq!(authority.mirrors.len(), 1);
+    assert_eq!(
+        body(&view, "secret/data/shop/db", 2).unwrap(),
+        br#"{"new":2}"#
+    );
+    assert!(view.grant(&digest(1)).unwrap().revoked.get().is_none());
+    assert!(view.grant(&digest(2)).unwrap().revoked.get().is_some());
+    let standing = CredentialName::Standing(WorkloadName::parse("orders").unwrap());
+    let token = view.credential(&standing).unwrap().open(view.keys());
+    assert_eq!(token.unwrap().expose(), b"s.standing");
+    assert_eq!(view.queue().len(), 1);
+    assert_eq!(view.secrets().leases.len(), 1);
+}
+
+#[test]
+fn a_proof_changes_nothing_of_a_grant_but_its_moment() {
+    let later = T0.plus(Duration::from_secs(60));
+    let renewed = grant(2, 7200);
+    let changes = vec![
+        samples::granted(1),
+        samples::revoked(1),
+        samples::granted(2),
+        Change::Grant(Box::new(renewed.clone())),
+        Change::Proven(digest(1), later),
+        Change::Proven(digest(2), later),
+        Change::Proven(digest(2), T0),
+        Change::Proven(digest(3), later),
+    ];
+    let view = view(changes);
+    let proven = view.grant(&digest(2)).unwrap();
+    assert_eq!(proven.grant.verified_at, later);
+    assert_eq!(proven.grant.deadline, renewed.deadline);
+    assert_eq!(view.grant(&digest(1)).unwrap().grant.verified_at, T0);
+    assert!(view.grant(&digest(3)).is_none());
+}
+
+#[test]
+fn a_value_verified_again_keeps_its_body() {
+    let mut changes = everything();
+    let later = T0.plus(Duration::from_secs(60));
+    let again = samples::record("secret/data/shop/db", Some(2), later);
+    changes.push(Change::Record(Box::new(again), None));
+    let unknown = samples::record("secret/data/shop/gone", Some(1), later);
+    changes.push(Change::Record(Box::new(unknown), None));
+    let view = view(changes);
+    assert_eq!(
+        body(&view, "secret/data/shop/db", 2).unwrap(),
+        br#"{"new":2}"#
+    );
+    let secrets = view.secrets();
+    let of = (place("secret/data/shop/db"), Some(2));
+    assert_eq!(secrets.records[&of].record.verified_at, later);
+    assert_eq!(
+        secrets.records.len(),
+        2,
+        "nothing is known of an unknown value"
+    );
+}
+
+#[test]
+fn a_key_that_goes_takes_its_versions_and_no_other_key_s() {
+    let mut changes = everything();
+    changes.push(samples::value("secret/data/shop/dbx", 1, "{}"));
+    changes.push(Change::KeyGone(place("secret/data/shop/db")));
+    let view = view(changes);
+    let secrets = view.secrets();
+    assert!(secrets.keys.is_empty());
+    let left: Vec<_> = secrets
+        .records
+        .keys()
+        .map(|(place, _)| place.path.as_str())
+        .collect();
+    assert_eq!(left, ["secret/data/shop/dbx"]);
+}
+
+#[test]
+fn a_mirror_that_goes_takes_what_no_other_mirror_covers() {
+    let mut changes = everything();
+    changes.push(samples::value("secret/data/other", 1, "{}"));
+    changes.push(Change::Key(Box::new(KvKey {
+        place: place("secret/data/shop/keyonly"),
+        current: 1,
+        versions: Default::default(),
+        metadata: "{}".into(),
+    })));
+    changes.push(Change::MirrorGone("secret/data/shop/*".into()));
+    let view = view(changes);
+    let secrets = view.secrets();
+    assert!(secrets.keys.is_empty() && view.authority().mirrors.is_empty());
+    let left: Vec<_> = secrets
+        .records
+        .keys()
+        .map(|(place, _)| place.path.as_str())
+        .collect();
+    assert_eq!(left, ["secret/data/other"]);
+}
+
+#[test]
+fn a_renewed_grant_stays_revoked_and_the_first_cause_stands() {
+    let mut changes = everything();
+    changes.push(Change::Grant(Box::new(grant(2, 7200))));
+    let expired = samples::revocation(2, RevokeCause::Expired);
+    changes.push(Change::Revoked(expired));
+    let view = view(changes);
+    let live = view.grant(&digest(2)).unwrap();
+    assert_eq!(live.revoked.get().unwrap().cause, RevokeCause::Operator);
+    assert!(view.struck.pin().is_empty());
+}
+
+#[test]
+fn a_revocation_waits_for_a_grant_that_is_not_there_yet() {
+    let view = view(vec![samples::revoked(5), samples::granted(5)]);
+    assert!(view.grant(&digest(5)).unwrap().revoked.get().is_some());
+    let view = self::view(vec![samples::revoked(6)]);
+    assert!(view.revocation(&digest(6)).is_some());
+    let view = self::view(vec![samples::revoked(6), Change::GrantForgotten(digest(6))]);
+    assert!(view.revocation(&digest(6)).is_none());
+}
+
+#[test]
+fn a_grant_published_after_its_revocation_is_born_dead() {
+    let view = view(Vec::new());
+    view.strike(&samples::revocation(5, RevokeCause::Operator));
+    view.put_grant(&Arc::new(LiveGrant::new(grant(5, 3600))));
+    assert!(view.grant(&digest(5)).unwrap().revoked.get().is_some());
+    view.settle(&digest(5));
+    assert!(view.struck.pin().is_empty() && view.revocation(&digest(5)).is_some());
+}
+
+#[test]
+fn policies_that_did_not_change_are_not_parsed_again() {
+    let text = [("a", "path \"x\" { capabilities = [\"read\"] }")];
+    let later = T0.plus(Duration::from_secs(60));
+    let before = view(vec![samples::policies(&text, T0)]);
+    let parsed = |view: &View| Arc::clone(&view.authority().policies.as_ref().unwrap().parsed);
+    let mut stage = Stage::new(&before);
+    let (mut budget, entropy) = (Budget::unbounded(), Seeded::new(2));
+    let mut sealer = Sealer {
+        keys: &before.keys,
+        budget: &mut budget,
+        entropy: &entropy,
+    };
+    let first = parsed(&before);
+    stage
+        .add(
+            samples::policies(&text, later),
+            When::Committed,
+            &mut sealer,
+        )
+        .unwrap();
+    assert_eq!(stage.take_ops().len(), 1, "only the time is written");
+    stage.publish();
+    assert!(Arc::ptr_eq(&first, &parsed(&before)));
+    let set = before
+        .authority()
+        .policies
+        .as_ref()
+        .unwrap()
+        .set
+        .verified_at;
+    assert_eq!(set, later);
+}
+
+#[test]
+fn an_acl_is_compiled_once_and_again_when_its_identity_changes() {
+    let entity = EntityId::parse("entity-1").unwrap();
+    let names = [PolicyName::parse("default").unwrap()];
+    let view = view(everything());
+    let acl =
+        |view: &View, at: WallTime| view.acl_for(&view.authority(), &names, &[], Some(&entity), at);
+    let first = acl(&view, T0);
+    assert!(Arc::ptr_eq(
+        &first,
+        &acl(&view, T0.plus(Duration::from_secs(1)))
+    ));
+    let back = acl(&view, T0.minus(Duration::from_secs(1)));
+    assert!(!Arc::ptr_eq(&first, &back), "time went back");
+    let mut changed = Authority::clone(&view.authority());
+    changed
+        .identities
+        .insert(entity.clone(), Arc::new(samples::identity("renamed")));
+    let again = view.acl_for(&changed, &names, &[], Some(&entity), T0);
+    assert!(!Arc::ptr_eq(&back, &again));
+    assert_eq!(
+        again.identity.as_deref(),
+        Some(&samples::identity("renamed"))
+    );
+}
