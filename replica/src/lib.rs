@@ -1,10 +1,11 @@
 //! The encrypted copy and the local vault that decides from it. No network, no async runtime.
 //!
-//! Data flows one way: `Change` -> [`sequencer`] -> [`store`] -> [`view`]. Only the sequencer applies a
-//! change.
+//! Data flows one way: `Change` -> [`sequencer`] -> [`store`] -> [`view`] -> [`vault`]. Only the sequencer applies a
+//! change; the vault only reads.
 
 pub mod entropy;
 pub mod key;
+pub mod learn;
 pub mod ledger;
 pub mod private;
 #[cfg(test)]
@@ -13,4 +14,5 @@ pub mod seal;
 pub mod sequencer;
 pub mod store;
 mod table;
+pub mod vault;
 pub mod view;

@@ -1,0 +1,100 @@
+//! Leases in answers: read, renewed, revoked.
+
+use std::time::Duration;
+
+use shared::{
+    acl::Operation,
+    api::Kind,
+    change::Change,
+    kv::Place,
+    lease::{Lease, LeaseHolder},
+    name::LeaseId,
+    secret::SecretBytes,
+    time::Deadline,
+    wire::Incoming,
+};
+
+use super::{Exchange, requested};
+use crate::view::View;
+
+/// The lease that an answer carries: read by its token, or renewed if it is known.
+pub(super) fn carried(
+    view: &View,
+    exchange: &Exchange<'_>,
+    incoming: &Incoming<'_>,
+) -> Option<Change> {
+    let id = LeaseId::parse(&incoming.lease_id).ok()?;
+    if incoming.lease_duration == 0 {
+        return None;
+    }
+    if exchange.call.kind == Kind::LeaseRenew {
+        return renewed(view, exchange, incoming, &id);
+    }
+    // What a write brought, or a read with parameters, is no answer to a plain read of the path.
+    let plain = exchange.call.operation == Operation::Read && exchange.call.query.is_empty();
+    let (true, Kind::Data, Some(data)) = (plain, &exchange.call.kind, incoming.data) else {
+        return None;
+    };
+    let now = exchange.now;
+    let lease = Lease {
+        id,
+        place: place(view, exchange)?,
+        holder: LeaseHolder::Token(*exchange.token?),
+        renewable: incoming.renewable,
+        granted: incoming.lease_duration,
+        issued_at: now.steady,
+        renewed_at: now.steady,
+        deadline: Deadline::after(Duration::from_secs(incoming.lease_duration), now),
+        verified_at: now.steady,
+    };
+    let body = SecretBytes::filled(|body| {
+        body.reserve_exact(data.get().len());
+        body.extend_from_slice(data.get().as_bytes());
+    });
+    Some(Change::Lease(Box::new(lease), Some(body)))
+}
+
+fn place(view: &View, exchange: &Exchange<'_>) -> Option<Place> {
+    let authority = view.authority();
+    let path = &exchange.call.path;
+    let (_, mount) = authority.cluster.as_deref()?.mount_of(path.as_str())?;
+    Some(Place {
+        namespace: authority.settings.namespace.clone(),
+        mount: mount.accessor.clone(),
+        path: path.clone(),
+    })
+}
+
+fn renewed(
+    view: &View,
+    exchange: &Exchange<'_>,
+    incoming: &Incoming<'_>,
+    id: &LeaseId,
+) -> Option<Change> {
+    let secrets = view.secrets();
+    let known = &secrets.leases.get(id)?.lease;
+    let now = exchange.now;
+    let lease = Lease {
+        renewable: incoming.renewable,
+        granted: incoming.lease_duration,
+        renewed_at: now.steady,
+        deadline: Deadline::after(Duration::from_secs(incoming.lease_duration), now),
+        verified_at: now.steady,
+        ..known.clone()
+    };
+    Some(Change::Lease(Box::new(lease), None))
+}
+
+/// The lease that a revocation named. A shared one that the primary revoked is gone for all.
+pub(super) fn revoked(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    let path = exchange.call.path.as_str();
+    let id = match path.strip_prefix("sys/leases/revoke/") {
+        Some(id) => id.to_owned(),
+        None => requested(exchange, "lease_id")?,
+    };
+    let id = LeaseId::parse(&id).ok()?;
+    view.secrets()
+        .leases
+        .contains_key(&id)
+        .then_some(Change::LeaseGone(id))
+}

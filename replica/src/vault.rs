@@ -1,0 +1,168 @@
+//! The local vault: `answer(view, query, entropy)` decides as the primary would have, or says that it cannot.
+//!
+//! Pure: it reads the view, and what it wants remembered it returns as changes. An answer without changes is
+//! sent at once; one with changes is withheld until they are durable. It never grants more than the primary would:
+//! what it does not model is 503, and every reason has a text of its own.
+
+use shared::name::WorkloadName;
+use shared::{
+    acl::Operation,
+    api::{Call, Kind},
+    change::{Change, Expects},
+    time::Now,
+    wire::Response,
+    workload::Peer,
+};
+
+use crate::{entropy::Entropy, ledger::Note, view::View};
+
+use caller::Caller;
+use case::Case;
+use envelope::Granted;
+use refusal::{Forbidden, Refusal, Why};
+
+mod caller;
+mod capabilities;
+mod case;
+mod entry;
+mod envelope;
+mod lease;
+mod listing;
+mod login;
+mod mounts;
+mod parameter;
+mod refusal;
+mod secret;
+mod system;
+mod token;
+
+/// A request as the vault sees it.
+pub struct Query<'a> {
+    /// What is asked.
+    pub call: &'a Call,
+    /// The token that came with it.
+    pub presented: Presented<'a>,
+    /// `X-Vault-Namespace`, if it was sent.
+    pub namespace: Option<&'a str>,
+    /// Whether headers ask for what is not modelled: wrapping, inline auth, MFA. Names the first such header.
+    pub unmodelled: Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+    /// The attested peer; none on the TCP listener.
+    pub peer: Option<&'a Peer>,
+    /// The present.
+    pub now: Now,
+}
+
+/// What a request brings to prove who it is.
+#[derive(Clone, Copy)]
+pub enum Presented<'a> {
+    /// Nothing.
+    Nothing,
+    /// The standing token of its workload (`auto_token`).
+    Standing(&'a WorkloadName),
+    /// A token.
+    Token(&'a str),
+}
+
+/// An answer, what it changes, and what it relies on.
+pub struct Answer {
+    /// What to send, once `changes` are durable.
+    pub response: Response,
+    /// What to remember.
+    pub changes: Vec<Change>,
+    /// What must still hold then.
+    pub expects: Expects,
+    /// What the ledger counts.
+    pub note: Option<Note>,
+}
+
+/// Decides `query`.
+pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
+    let authority = view.authority();
+    let case = Case {
+        view,
+        authority: &authority,
+        query,
+        entropy,
+    };
+    match decide(&case) {
+        Ok(granted) => granted.into_answer(&case),
+        Err(refusal) => refusal.into_answer(&case),
+    }
+}
+
+/// In the order of the primary's own checks: what needs no token, the token, what is modelled, the access control.
+fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
+    let call = case.query.call;
+    if call.operation == Operation::Update && call.path.as_str().ends_with('/') {
+        return Err(Refusal::Invalid(
+            "cannot write to a path ending in '/'".into(),
+        ));
+    }
+    match call.kind {
+        Kind::AttestedLogin => return login::answer(case),
+        Kind::Health | Kind::Leader | Kind::SealStatus => return system::answer(case),
+        // What these do with a token, or without one, only the primary knows.
+        Kind::Login => return Err(Why::AuthMethod.into()),
+        Kind::Wrapping => return Err(Why::NotServed.into()),
+        _ => {}
+    }
+    if let Presented::Nothing | Presented::Token("") = case.query.presented {
+        case.modelled()?;
+        if call.kind == Kind::Mounts(None) {
+            return mounts::public(case);
+        }
+    }
+    let caller = Caller::of(case)?;
+    case.modelled()?;
+    if caller.bearer.drains(case) && !drains_into(case, &caller) {
+        return Err(Forbidden::Draining.into());
+    }
+    serve(case, &caller)
+}
+
+/// What a draining token is good for: mirrored reads, and what clients ask before one.
+fn drains_into(case: &Case<'_>, caller: &Caller) -> bool {
+    match case.query.call.kind {
+        Kind::Data => secret::is_mirrored(case, caller),
+        Kind::Mounts(_) => true,
+        _ => false,
+    }
+}
+
+fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+    let call = case.query.call;
+    if call.operation == Operation::Header {
+        let _ = caller.permit(case, &case.parameters()?)?;
+        return Err(Refusal::Method);
+    }
+    match &call.kind {
+        Kind::Capabilities | Kind::CapabilitiesAccessor | Kind::CapabilitiesSelf => {
+            capabilities::answer(case, caller)
+        }
+        Kind::Data => secret::answer(case, caller),
+        Kind::LeaseLookup => lease::lookup(case, caller),
+        Kind::LeaseRenew => lease::renew(case, caller),
+        Kind::LeaseRevoke => lease::revoke(case, caller),
+        Kind::Mounts(None) => mounts::all(case, caller),
+        Kind::Mounts(Some(path)) => mounts::one(case, caller, path),
+        Kind::TokenLookup => token::lookup(case, caller),
+        Kind::TokenLookupAccessor => token::lookup_accessor(case, caller),
+        Kind::TokenLookupSelf => token::lookup_self(case, caller),
+        Kind::TokenRenewSelf => token::renew_self(case, caller),
+        Kind::TokenRevokeSelf => token::revoke_self(case, caller),
+        Kind::TokenCreate => Err(Why::TokenCreation.into()),
+        Kind::TokenRenew | Kind::TokenRevoke => Err(token::of_another(case)),
+        Kind::InternalUi
+        | Kind::AttestedLogin
+        | Kind::Health
+        | Kind::Leader
+        | Kind::Login
+        | Kind::SealStatus
+        | Kind::Wrapping => Err(Why::NotServed.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! Who asks: which token it is, whether it is good now and here, and what its policies allow.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+use shared::{
+    acl::{Acl, AclRequest, Allowed, CompileError, Decision},
+    failover::Outage,
+    grant::{Origin, Settled},
+    name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
+    time::{Deadline, WallTime},
+    token::{REPLICA_PREFIX, TokenFacts},
+    workload::{OnFailover, PeerId, WorkloadAuthority},
+};
+
+use super::{
+    Presented,
+    case::Case,
+    refusal::{Forbidden, Refusal, Why},
+};
+use crate::view::{CompiledAcl, LiveGrant};
+
+/// A token that the replica knows.
+pub(crate) enum Bearer {
+    /// One that a client brought, or that was issued to it.
+    Grant(Arc<LiveGrant>),
+    /// The standing one of a workload: its string is nobody's to see.
+    Standing(Arc<WorkloadAuthority>),
+}
+
+/// Why a token that is named is not to be decided by.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Absence {
+    /// It is dead, or was never issued here.
+    Dead,
+    /// Only the primary knows.
+    Unknown(Why),
+}
+
+/// What a token's policies and identity come to.
+pub(crate) struct Rights {
+    /// Policies that its entity and groups add, as the primary would show them.
+    pub(crate) identity_policies: Vec<PolicyName>,
+    acl: Arc<CompiledAcl>,
+}
+
+/// Who asks, and what they may do.
+pub(crate) struct Caller {
+    /// The token.
+    pub(crate) bearer: Bearer,
+    /// Its rights.
+    pub(crate) rights: Rights,
+}
+
+impl Caller {
+    /// The caller of a request, if its token is good now and from where it comes.
+    pub(crate) fn of(case: &Case<'_>) -> Result<Self, Refusal> {
+        let bearer = match case.query.presented {
+            Presented::Nothing | Presented::Token("") => return Err(Refusal::Unauthenticated),
+            Presented::Standing(workload) => standing(case, workload)?,
+            Presented::Token(token) => {
+                let live = Bearer::named(case, token).map_err(|absence| match absence {
+                    Absence::Dead => Refusal::Unauthenticated,
+                    Absence::Unknown(why) => why.into(),
+                })?;
+                Bearer::Grant(live)
+            }
+        };
+        bearer.belongs(case)?;
+        if !bearer.facts().bound_cidrs.is_empty() {
+            return Err(Why::BoundAddresses.into());
+        }
+        bearer.resumes(case)?;
+        let rights = Rights::of(case, bearer.facts())?;
+        Ok(Self { bearer, rights })
+    }
+
+    /// Permission for the request itself.
+    pub(crate) fn permit(
+        &self,
+        case: &Case<'_>,
+        data: &Map<String, Value>,
+    ) -> Result<Allowed, Refusal> {
+        match self.rights.acl()?.decide(&request(case, data)) {
+            Decision::Allow(allowed) => Ok(allowed),
+            Decision::Deny => Err(Refusal::Denied),
+            Decision::Undecidable(why) => Err(Why::Policy(why).into()),
+        }
+    }
+
+    /// How old what decided is: the older of the policies and of the token's last verification.
+    pub(crate) fn age(&self, case: &Case<'_>) -> Duration {
+        let policies = case.authority.policies.as_deref();
+        let policies = policies.map(|policies| policies.set.verified_at);
+        let token = self.bearer.verified_at();
+        case.age(policies.map_or(token, |policies| policies.min(token)))
+    }
+}
+
+/// The request as the access control sees it. Policies and paths are both below the mirrored namespace.
+pub(crate) fn request<'a>(case: &Case<'a>, data: &'a Map<String, Value>) -> AclRequest<'a> {
+    AclRequest {
+        namespace: "",
+        path: case.query.call.path.as_str(),
+        operation: case.query.call.operation,
+        data,
+        wrap_ttl: None,
+        help: false,
+    }
+}
+
+impl Bearer {
+    /// The token that `text` is, if it lives and the replica may decide by it.
+    pub(crate) fn named(case: &Case<'_>, text: &str) -> Result<Arc<LiveGrant>, Absence> {
+        let digest = case.view.keys().token_digest(text);
+        match case.view.grant(&digest) {
+            Some(live) => decidable(case, live),
+            None if text.starts_with(REPLICA_PREFIX) => Err(Absence::Dead),
+            None if case.view.revocation(&digest).is_some() => Err(Absence::Dead),
+            None => Err(Absence::Unknown(Why::TokenUnknown)),
+        }
+    }
+
+    /// The token that an accessor names, likewise.
+    pub(crate) fn of_accessor(case: &Case<'_>, text: &str) -> Result<Arc<LiveGrant>, Absence> {
+        let accessor = Accessor::parse(text).ok();
+        match accessor.and_then(|accessor| case.view.grant_by_accessor(&accessor)) {
+            Some(live) => decidable(case, live),
+            None => Err(Absence::Unknown(Why::TokenUnknown)),
+        }
+    }
+
+    /// What a look-up shows.
+    pub(crate) fn facts(&self) -> &TokenFacts {
+        match self {
+            Self::Grant(live) => &live.grant.facts,
+            Self::Standing(authority) => &authority.standing,
+        }
+    }
+
+    /// Its accessor.
+    pub(crate) fn accessor(&self) -> &Accessor {
+        match self {
+            Self::Grant(live) => &live.grant.accessor,
+            Self::Standing(authority) => &authority.standing_accessor,
+        }
+    }
+
+    /// What stands for its string; nothing for the standing one, whose string no client has.
+    pub(crate) fn digest(&self) -> Option<TokenDigest> {
+        match self {
+            Self::Grant(live) => Some(live.grant.digest),
+            Self::Standing(_) => None,
+        }
+    }
+
+    /// When it ends.
+    pub(crate) fn deadline(&self, case: &Case<'_>) -> Deadline {
+        match self {
+            Self::Grant(live) => live.grant.deadline,
+            Self::Standing(authority) => Deadline::at(authority.standing_expires, case.now()),
+        }
+    }
+
+    /// When the primary last proved it, or the authority that it was issued from.
+    pub(crate) fn verified_at(&self) -> WallTime {
+        match self {
+            Self::Grant(live) => live.grant.verified_at,
+            Self::Standing(authority) => authority.verified_at,
+        }
+    }
+
+    /// The workload behind it, as far as one is known.
+    pub(crate) fn workload(&self, case: &Case<'_>) -> Option<WorkloadName> {
+        match self {
+            Self::Grant(live) => match &live.grant.peer {
+                Some(peer) => Some(peer.workload.clone()),
+                None => case.query.peer?.only_workload().cloned(),
+            },
+            Self::Standing(authority) => Some(authority.workload.clone()),
+        }
+    }
+
+    /// Whether it outlived its outage and is good for mirrored reads only. So is one that was never settled
+    /// though no outage is left.
+    pub(crate) fn drains(&self, case: &Case<'_>) -> bool {
+        let Self::Grant(live) = self else {
+            return false;
+        };
+        let Some(replica) = live.grant.replica() else {
+            return false;
+        };
+        match replica.settled {
+            Settled::Draining => true,
+            Settled::Exchanged(_) => false,
+            Settled::Not => case
+                .outage()
+                .is_none_or(|outage| outage.id != replica.outage),
+        }
+    }
+
+    /// Refuses a token that was obtained by attestation and is presented by another peer.
+    fn belongs(&self, case: &Case<'_>) -> Result<(), Refusal> {
+        let Self::Grant(live) = self else {
+            return Ok(());
+        };
+        let Some(owner) = &live.grant.peer else {
+            return Ok(());
+        };
+        if case.query.peer.is_some_and(|peer| peer.is(owner)) {
+            Ok(())
+        } else if live.grant.is_replica() || case.outage().is_some() {
+            Err(Refusal::Unauthenticated)
+        } else {
+            Err(Why::ForeignPeer.into())
+        }
+    }
+
+    /// Refuses a primary token of a workload that must log in anew in every outage, until it did.
+    fn resumes(&self, case: &Case<'_>) -> Result<(), Refusal> {
+        let Some(outage) = case.outage() else {
+            return Ok(());
+        };
+        if !self.is_primary() {
+            return Ok(());
+        }
+        let refused = self.holders(case).into_iter().any(|holder| {
+            let workload = case.settings().workload(&holder.workload);
+            let strict = workload
+                .is_some_and(|entry| entry.failover.on_failover == OnFailover::Reauthenticate);
+            strict && !logged_in(case, &holder, outage)
+        });
+        if refused {
+            Err(Forbidden::Reauthenticate.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether it is, or stands for, a token of the primary.
+    fn is_primary(&self) -> bool {
+        match self {
+            Self::Grant(live) => match live.grant.replica() {
+                Some(replica) => matches!(replica.settled, Settled::Exchanged(_)),
+                None => true,
+            },
+            Self::Standing(_) => true,
+        }
+    }
+
+    /// Whose it is: the peer that it was given to, else whatever the presenting peer is.
+    fn holders(&self, case: &Case<'_>) -> Vec<PeerId> {
+        let peer = match self {
+            Self::Grant(live) => match &live.grant.peer {
+                Some(owner) => return vec![owner.clone()],
+                None => case.query.peer,
+            },
+            Self::Standing(_) => case.query.peer,
+        };
+        let identities = peer.map(|peer| peer.workloads.iter().filter_map(|w| peer.identity(w)));
+        identities.into_iter().flatten().collect()
+    }
+}
+
+impl Rights {
+    /// The rights of a token, if its identity still stands.
+    pub(crate) fn of(case: &Case<'_>, facts: &TokenFacts) -> Result<Self, Refusal> {
+        case.policies()?;
+        let identity_policies = match &facts.entity_id {
+            Some(entity) => {
+                identity_policies(case, entity)?.unwrap_or_else(|| facts.identity_policies.clone())
+            }
+            None => Vec::new(),
+        };
+        let acl = case.view.acl_for(
+            case.authority,
+            &facts.policies,
+            &identity_policies,
+            facts.entity_id.as_ref(),
+            case.now().wall,
+        );
+        let rights = Self {
+            identity_policies,
+            acl,
+        };
+        rights.acl()?;
+        Ok(rights)
+    }
+
+    /// The access control.
+    pub(crate) fn acl(&self) -> Result<&Acl, Refusal> {
+        self.acl.acl.as_ref().map_err(|error| match error {
+            CompileError::Forbidden => Refusal::Invalid("Forbidden".into()),
+            CompileError::MixedWildcards | CompileError::RootNotAlone => Why::Contradiction.into(),
+        })
+    }
+
+    /// Every policy, the token's and its identity's, sorted, each once.
+    pub(crate) fn all_policies(&self, facts: &TokenFacts) -> Vec<PolicyName> {
+        let mut all = facts.policies.clone();
+        all.extend(self.identity_policies.iter().cloned());
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+/// What an entity and its groups add; `None` where they are not mirrored yet, and what the primary showed with the
+/// token has to do. A disabled or vanished entity refuses every token of it.
+fn identity_policies(
+    case: &Case<'_>,
+    entity: &EntityId,
+) -> Result<Option<Vec<PolicyName>>, Refusal> {
+    let Some(identity) = case.authority.identities.get(entity) else {
+        return Ok(None);
+    };
+    let entity = identity.entity.as_ref().ok_or(Refusal::Unauthenticated)?;
+    if entity.disabled {
+        return Err(Refusal::Unauthenticated);
+    }
+    let groups = identity.groups.iter().flat_map(|group| &group.policies);
+    let names = entity.policies.iter().chain(groups);
+    let mut policies: Vec<_> = names
+        .filter_map(|name| PolicyName::parse(name).ok())
+        .collect();
+    policies.sort();
+    policies.dedup();
+    Ok(Some(policies))
+}
+
+/// A known token, if it lives and was proven recently enough before the cutover.
+fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Absence> {
+    let grant = &live.grant;
+    if live.revoked.get().is_some() || grant.deadline.passed(case.now()) {
+        return Err(Absence::Dead);
+    }
+    if grant.origin == Origin::LimitedUse {
+        return Err(Absence::Unknown(Why::LimitedUse));
+    }
+    if grant.facts.is_root() {
+        return Err(Absence::Unknown(Why::Root));
+    }
+    let primary = grant
+        .replica()
+        .is_none_or(|replica| matches!(replica.settled, Settled::Exchanged(_)));
+    if primary && !proven(case, grant.verified_at) {
+        return Err(Absence::Unknown(Why::TokenTooOld));
+    }
+    Ok(live)
+}
+
+/// Whether the peer has logged in since the outage began, with whatever became of that token since.
+fn logged_in(case: &Case<'_>, holder: &PeerId, outage: &Outage) -> bool {
+    case.view.grants.pin().values().any(|live| {
+        let here = live.grant.peer.as_ref() == Some(holder);
+        here && live
+            .grant
+            .replica()
+            .is_some_and(|replica| replica.outage == outage.id)
+    })
+}
+
+/// Whether that is recent enough before the cutover for a token of the primary.
+fn proven(case: &Case<'_>, verified_at: WallTime) -> bool {
+    case.cutover().since(verified_at) <= case.settings().bounds.token_max_age
+}
+
+/// The standing token of `workload`, which `auto_token` presents for this peer.
+fn standing(case: &Case<'_>, workload: &WorkloadName) -> Result<Bearer, Refusal> {
+    let entry = case
+        .settings()
+        .workload(workload)
+        .filter(|entry| entry.auto_token);
+    let peer = case.query.peer;
+    let attested = peer.and_then(|peer| peer.only_workload()) == Some(workload);
+    let (Some(entry), true) = (entry, attested) else {
+        return Err(Refusal::Unauthenticated);
+    };
+    let authority = case.authority.workloads.get(workload);
+    let authority = authority
+        .filter(|authority| authority.role_name == entry.role)
+        .ok_or_else(|| Why::NoStandingToken(workload.clone()))?;
+    if case.now().wall >= authority.standing_expires {
+        return Err(Forbidden::StandingEnded.into());
+    }
+    if !proven(case, authority.verified_at) {
+        return Err(Why::TokenTooOld.into());
+    }
+    Ok(Bearer::Standing(Arc::clone(authority)))
+}

@@ -1,0 +1,155 @@
+//! One request being decided: what it is decided from, and what is read of it.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use shared::{
+    acl::Operation,
+    api::Kind,
+    change::Cluster,
+    failover::Outage,
+    name::Namespace,
+    settings::Settings,
+    time::{Now, WallTime},
+};
+
+use super::{
+    Query,
+    refusal::{Refusal, Why},
+};
+use crate::{
+    entropy::Entropy,
+    view::{Authority, Policies, View},
+};
+
+/// One request and everything that its decision may look at. Loaded once, so consistent in itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// Values, grants and keys.
+    pub(crate) view: &'a View,
+    /// Who decides, by which rules.
+    pub(crate) authority: &'a Authority,
+    /// The request.
+    pub(crate) query: &'a Query<'a>,
+    /// For what is made new.
+    pub(crate) entropy: &'a dyn Entropy,
+}
+
+impl<'a> Case<'a> {
+    /// The present.
+    pub(crate) fn now(&self) -> Now {
+        self.query.now
+    }
+
+    /// The configuration.
+    pub(crate) fn settings(&self) -> &'a Settings {
+        &self.authority.settings
+    }
+
+    /// The outage, if there is one.
+    pub(crate) fn outage(&self) -> Option<&'a Outage> {
+        self.authority.phase.outage()
+    }
+
+    /// The moment that what was proven is judged from: the cutover, or now where there was none.
+    pub(crate) fn cutover(&self) -> WallTime {
+        self.outage()
+            .map_or(self.now().wall, |outage| outage.started_at)
+    }
+
+    /// How long ago `verified` was.
+    pub(crate) fn age(&self, verified: WallTime) -> Duration {
+        self.now().wall.since(verified)
+    }
+
+    /// `verified`'s age, if no more than `max`. A bound of zero is zero.
+    pub(crate) fn fresh(&self, verified: WallTime, max: Duration) -> Result<Duration, Refusal> {
+        let age = self.age(verified);
+        if age > max {
+            return Err(Why::TooStale { age, max }.into());
+        }
+        Ok(age)
+    }
+
+    /// The cluster, if it was ever seen.
+    pub(crate) fn cluster(&self) -> Result<&'a Cluster, Refusal> {
+        let cluster = self.authority.cluster.as_deref();
+        cluster.ok_or_else(|| Why::PrimaryNeverSeen.into())
+    }
+
+    /// The policies, if they were ever seen.
+    pub(crate) fn policies(&self) -> Result<&'a Policies, Refusal> {
+        let policies = self.authority.policies.as_deref();
+        policies.ok_or_else(|| Why::PrimaryNeverSeen.into())
+    }
+
+    /// Refuses what the request's headers ask for beyond what is modelled.
+    pub(crate) fn modelled(&self) -> Result<(), Refusal> {
+        if let Some(header) = self.query.unmodelled {
+            return Err(Why::Header(header.to_owned()).into());
+        }
+        let asked = match self.query.namespace {
+            // Holdover's own path stands above namespaces; naming another one is a mistake all the same.
+            None if self.query.call.kind == Kind::AttestedLogin => return Ok(()),
+            asked => Namespace::parse(asked.unwrap_or_default()),
+        };
+        if asked == self.settings().namespace {
+            Ok(())
+        } else {
+            Err(Why::Namespace.into())
+        }
+    }
+
+    /// What the primary calls the request's data: keys of the JSON body, or the query where there is no body.
+    pub(crate) fn parameters(&self) -> Result<Map<String, Value>, Refusal> {
+        match self.query.call.operation {
+            Operation::Create | Operation::Update | Operation::Patch => self.body(),
+            _ => Ok(self.query_parameters()),
+        }
+    }
+
+    fn body(&self) -> Result<Map<String, Value>, Refusal> {
+        let body = self.query.body.trim_ascii();
+        match body.first() {
+            None => Ok(Map::new()),
+            Some(b'{') => serde_json::from_slice(body).map_err(|error| {
+                Refusal::Invalid(format!(
+                    "failed to decode JSON input: at line {} column {}",
+                    error.line(),
+                    error.column()
+                ))
+            }),
+            Some(b'[') => Err(Refusal::Invalid(
+                "failed to decode JSON input: json: cannot unmarshal array into Go value of type \
+                 map[string]interface {}"
+                    .into(),
+            )),
+            Some(_) if body == b"null" => Ok(Map::new()),
+            Some(_) => Err(Why::Form.into()),
+        }
+    }
+
+    /// A repeated parameter is a list, as at the primary.
+    fn query_parameters(&self) -> Map<String, Value> {
+        let mut data = Map::new();
+        for (key, value) in &self.query.call.query {
+            let value = Value::String(value.clone());
+            match data.get_mut(key) {
+                None => {
+                    data.insert(key.clone(), value);
+                }
+                Some(Value::Array(all)) => all.push(value),
+                Some(first) => *first = Value::Array(vec![first.take(), value]),
+            }
+        }
+        data
+    }
+
+    /// Since when the primary does not answer, as far as a client may be told.
+    pub(crate) fn unavailable(&self) -> String {
+        match self.outage() {
+            Some(outage) => format!("primary unavailable since {}", outage.started_at),
+            None => "primary did not answer".into(),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the ledger says of a decision, and unique ids.
+
+use shared::{
+    ledger::{Entry, EntryKind},
+    workload::PeerId,
+};
+
+use super::{caller::Bearer, case::Case, refusal::Refusal};
+
+/// An entry about `bearer` and whoever presents it.
+pub(crate) fn of(case: &Case<'_>, kind: EntryKind, bearer: &Bearer) -> Entry {
+    let peer = peer(case, bearer);
+    let mut entry = Entry::new(kind, "allowed", case.now().steady).of_peer(peer.as_ref());
+    entry.uid = entry.uid.or(case.query.peer.map(|peer| peer.uid));
+    entry.outage = case.outage().map(|outage| outage.id.clone());
+    entry.accessor = Some(bearer.accessor().clone());
+    entry.token = bearer.digest();
+    entry.path = Some(case.query.call.path.as_str().to_owned());
+    entry.replica_age_seconds = Some(case.age(bearer.verified_at()).as_secs());
+    entry
+}
+
+/// The presenting peer, as far as it is one of a workload's.
+pub(crate) fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
+    let workload = bearer.workload(case)?;
+    case.query.peer?.identity(&workload)
+}
+
+/// An id that no other has.
+pub(crate) fn unique(case: &Case<'_>) -> Result<u64, Refusal> {
+    let mut bytes = [0; 8];
+    case.entropy.fill(&mut bytes)?;
+    Ok(bytes.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))
+}

@@ -1,0 +1,254 @@
+//! Parameters of requests, converted as the primary's framework converts them, with its texts where they do not.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use shared::api::Call;
+
+use super::refusal::{Refusal, Why};
+
+/// The `version` of a KV v2 read. Zero, less and nothing are the latest.
+pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+    let version = integer(data, "version")?;
+    Ok(version
+        .and_then(|version| u64::try_from(version).ok())
+        .filter(|version| *version > 0))
+}
+
+/// The `limit` of a list. Zero, less and nothing are none.
+pub(crate) fn limit(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+    let limit = integer(data, "limit")?;
+    Ok(limit
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0))
+}
+
+/// The `after` of a list.
+pub(crate) fn after(data: &Map<String, Value>) -> Result<&str, Refusal> {
+    match data.get("after") {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(after)) => Ok(after),
+        Some(_) => Err(unconvertible("after", "string")),
+    }
+}
+
+/// A string of a body; absent, `null` and empty are the same.
+pub(crate) fn text<'a>(
+    data: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<&'a str>, Refusal> {
+    match data.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        Some(_) => Err(Why::Parameter(name).into()),
+    }
+}
+
+/// A list of strings, or a string of several with commas between them.
+pub(crate) fn texts(data: &Map<String, Value>, name: &'static str) -> Result<Vec<String>, Refusal> {
+    let unread = || Refusal::from(Why::Parameter(name));
+    match data.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(text.split(',').map(|one| one.trim().into()).collect()),
+        Some(Value::Array(all)) => all
+            .iter()
+            .map(|one| Ok(one.as_str().ok_or_else(unread)?.trim().to_owned()))
+            .collect(),
+        Some(_) => Err(unread()),
+    }
+}
+
+/// A boolean of a body; absent is `None`.
+pub(crate) fn boolean(
+    data: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<bool>, Refusal> {
+    match data.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(_) => Err(Why::Parameter(name).into()),
+    }
+}
+
+/// The `increment` of a renewal; zero and nothing are none.
+pub(crate) fn increment(data: &Map<String, Value>) -> Result<Option<Duration>, Refusal> {
+    const NAME: &str = "increment";
+    let span = match data.get(NAME) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => seconds(&number.to_string()),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::String(text)) => seconds(text),
+        Some(_) => Err("could not parse duration from input".into()),
+    };
+    let span = span.map_err(|reason| Refusal::field(NAME, &reason))?;
+    Ok(Some(span).filter(|span| !span.is_zero()))
+}
+
+/// Whether `help` asks for the backend's documentation instead.
+pub(crate) fn asks_for_help(call: &Call) -> bool {
+    call.parameter("help")
+        .is_some_and(|help| !matches!(help, "" | "0" | "f" | "F" | "false" | "FALSE" | "False"))
+}
+
+/// An integer of a query as Go reads one with base 0. Decimal is read here; other spellings are the primary's.
+fn integer(data: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Refusal> {
+    let text = match data.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err(unconvertible(name, "int")),
+    };
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(unparsable(name, "invalid syntax"));
+    }
+    if digits.len() > 1 && digits.starts_with('0') || digits.contains('_') {
+        return Err(Why::Parameter(name).into());
+    }
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(unparsable(name, "invalid syntax"));
+    }
+    match text.parse() {
+        Ok(value) => Ok(Some(value)),
+        Err(_) => Err(unparsable(name, "value out of range")),
+    }
+}
+
+fn unparsable(name: &str, reason: &str) -> Refusal {
+    let reason = format!("'' cannot parse value as 'int': strconv.ParseInt: {reason}");
+    Refusal::field(name, &reason)
+}
+
+fn unconvertible(name: &str, wanted: &str) -> Refusal {
+    let reason = format!("'' expected type '{wanted}', got unconvertible type '[]string'");
+    Refusal::field(name, &reason)
+}
+
+/// A duration as the primary takes it: whole seconds, days (`3d`), or Go's form (`1h30m`, `1.5h`). Whole seconds
+/// come of it.
+fn seconds(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return u64::try_from(seconds)
+            .map(Duration::from_secs)
+            .map_err(|_| format!("cannot provide negative value '{text}'"));
+    }
+    let invalid = || format!("time: invalid duration {text:?}");
+    if let Some(days) = text.strip_suffix('d') {
+        let days: u32 = days.parse().map_err(|_| invalid())?;
+        return Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let digits = digits.ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
+        let (number, tail) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let (unit, tail) = unit(tail).ok_or_else(invalid)?;
+        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())?;
+        total = total.checked_add(part).ok_or_else(invalid)?;
+        rest = tail;
+    }
+    Ok(Duration::from_secs(total.as_secs()))
+}
+
+/// The unit that `text` begins with, in seconds, and what follows it.
+fn unit(text: &str) -> Option<(f64, &str)> {
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("ms", 1e-3),
+        ("h", 3600.0),
+        ("m", 60.0),
+        ("s", 1.0),
+    ];
+    let named = |(name, span): &(&str, f64)| Some((*span, text.strip_prefix(name)?));
+    UNITS.iter().find_map(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn query(name: &str, value: &str) -> Map<String, Value> {
+        Map::from_iter([(name.to_owned(), json!(value))])
+    }
+
+    #[test]
+    fn a_version_is_read_as_the_primary_reads_it() {
+        for (text, version) in [
+            ("3", Some(3)),
+            ("+3", Some(3)),
+            ("0", None),
+            ("", None),
+            ("-1", None),
+        ] {
+            assert_eq!(
+                super::version(&query("version", text)),
+                Ok(version),
+                "{text:?}"
+            );
+        }
+        for text in ["abc", "1.5", "1e0", " 1", "-", "99999999999999999999"] {
+            let refusal = super::version(&query("version", text)).unwrap_err();
+            assert_eq!(refusal.status(), 400, "{text:?}");
+        }
+        for text in ["0x1", "010", "1_0", "0b1"] {
+            let refusal = super::version(&query("version", text)).unwrap_err();
+            assert_eq!(refusal, Why::Parameter("version").into(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_no_number_is_refused_in_the_primarys_words() {
+        let refusal = super::version(&query("version", "abc")).unwrap_err();
+        assert_eq!(
+            refusal.errors("").errors,
+            [
+                "Field validation failed: error converting input for field \"version\": '' cannot parse value as \
+              'int': strconv.ParseInt: invalid syntax"
+            ]
+        );
+    }
+
+    #[test]
+    fn increments_are_seconds_or_go_durations() {
+        let read = |value: Value| increment(&Map::from_iter([("increment".to_owned(), value)]));
+        for (value, secs) in [
+            (json!(90), 90),
+            (json!("90"), 90),
+            (json!("1h30m"), 5400),
+            (json!("1.5h"), 5400),
+            (json!("2d"), 172_800),
+        ] {
+            assert_eq!(read(value), Ok(Some(Duration::from_secs(secs))));
+        }
+        for value in [json!(null), json!(""), json!(0), json!("0s")] {
+            assert_eq!(read(value), Ok(None));
+        }
+        for value in [
+            json!("abc"),
+            json!(-5),
+            json!(1.5),
+            json!([]),
+            json!({}),
+            json!(true),
+            json!("1d12h"),
+        ] {
+            assert_eq!(read(value.clone()).unwrap_err().status(), 400, "{value}");
+        }
+    }
+
+    #[test]
+    fn lists_of_paths_may_be_one_string_with_commas() {
+        let read = |value: Value| texts(&Map::from_iter([("paths".to_owned(), value)]), "paths");
+        assert_eq!(read(json!("a, b")).unwrap(), ["a", "b"]);
+        assert_eq!(read(json!([" a ", "b"])).unwrap(), ["a", "b"]);
+        assert!(read(json!("")).unwrap().is_empty());
+        assert!(read(json!([1])).is_err());
+    }
+}

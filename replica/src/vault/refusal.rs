@@ -1,0 +1,363 @@
+//! Why a request is not granted, and how that is worded.
+//!
+//! Where the primary would refuse too, status and text are its own. Where only the primary can tell, the answer
+//! is 503 with a text of its own for every reason: not to know is not to deny.
+
+use std::time::Duration;
+
+use shared::{acl, name::WorkloadName, settings::Mirror, wire::Errors};
+
+/// A request that is not granted. Nothing of it was applied.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Refusal {
+    /// 400, in the words of the backend that would have answered.
+    Invalid(String),
+    /// 400, in the words and the form of the primary's core.
+    InvalidInCore(&'static str),
+    /// 400, nothing is said.
+    Malformed,
+    /// 403: no token, a dead one, or one that is not this peer's.
+    Unauthenticated,
+    /// 403: a look-up names a token that is dead.
+    BadToken,
+    /// 403: the access control says no.
+    Denied,
+    /// 403 with a way on.
+    Forbidden(Forbidden),
+    /// 403: the caller has nothing to do with the mount of this path.
+    NoMountAccess(String),
+    /// 404: nothing is there.
+    Absent,
+    /// 405 of an HTTP handler: nothing is said.
+    Method,
+    /// 405 of a backend.
+    Operation,
+    /// 503: only the primary can tell.
+    Undecidable(Why),
+}
+
+/// What a caller without the right can do about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Forbidden {
+    /// The token outlived its outage and is good for mirrored reads only.
+    #[error(
+        "permission denied: this token was issued in an outage that is over and serves mirrored reads only; \
+         log in again"
+    )]
+    Draining,
+    /// No workload entry matches the peer, or not the one that was asked for.
+    #[error("permission denied: this role is not for the calling process")]
+    NotThisPeer,
+    /// `on_failover = "reauthenticate"`.
+    #[error(
+        "permission denied: tokens of this workload are not resumed in an outage; log in again"
+    )]
+    Reauthenticate,
+    /// The standing token has ended.
+    #[error("permission denied: the workload's standing token has ended; log in again")]
+    StandingEnded,
+    /// Nobody is attested on this connection, or no workload entry matches.
+    #[error("permission denied: the calling process is no configured workload")]
+    Unattested,
+}
+
+/// Why only the primary can decide.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub(crate) enum Why {
+    /// Other logins than the attested one.
+    #[error("logins at this mount are not served by the replica; use auth/holdover/login")]
+    AuthMethod,
+    /// Too long ago that the workload's authority was verified.
+    #[error(
+        "workload {0} has no authority verified recently enough before the outage: nothing is issued"
+    )]
+    AuthorityTooOld(WorkloadName),
+    /// The token is bound to addresses, and a Unix socket has none.
+    #[error("the token is bound to addresses, and where this request comes from is not known")]
+    BoundAddresses,
+    /// The token was given to another peer.
+    #[error("the token was obtained by another process; only the primary can accept it here")]
+    ForeignPeer,
+    /// Policies that the primary cannot put together either: it fails with 500.
+    #[error("the token's policies contradict each other")]
+    Contradiction,
+    /// A form, or something else that is no JSON object.
+    #[error("the request's body is not a JSON object")]
+    Form,
+    /// A header asks for what is not modelled.
+    #[error("header {0} asks for what the replica does not model")]
+    Header(String),
+    /// Nothing can be issued now.
+    #[error("nothing can be issued: {0}")]
+    Issuing(Issuing),
+    /// The lease that is held has ended.
+    #[error("the lease that was held of this path has ended")]
+    LeaseEnded,
+    /// No lease of the path is held.
+    #[error("no lease of this path is held for this token")]
+    LeaseNotHeld,
+    /// A lease that the replica never saw.
+    #[error("the lease is not known to the replica")]
+    LeaseUnknown,
+    /// A token with a bounded number of uses.
+    #[error("the token has a limited number of uses, which only the primary can count")]
+    LimitedUse,
+    /// The mirror never went through a complete pass.
+    #[error("mirror {0} has not completed its first pass")]
+    MirrorIncomplete(String),
+    /// Another namespace than the mirrored one.
+    #[error("the namespace of the request is not mirrored")]
+    Namespace,
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness")]
+    NoEntropy,
+    /// There is no standing token of the workload.
+    #[error("no standing token of workload {0} is held")]
+    NoStandingToken(WorkloadName),
+    /// The operation is not modelled.
+    #[error("operation is not served by the replica")]
+    NotServed,
+    /// The path is not mirrored.
+    #[error("path is not mirrored")]
+    PathNotMirrored,
+    /// A policy cannot be decided by.
+    #[error("{0}")]
+    Policy(acl::Undecidable),
+    /// Policies or mounts were never seen.
+    #[error("the replica has not seen the primary yet")]
+    PrimaryNeverSeen,
+    /// Root tokens are not decided for.
+    #[error("root tokens are not served by the replica")]
+    Root,
+    /// The value is older than its mirror allows.
+    #[error("the mirrored value is too stale: verified {} s ago, at most {} s allowed", .age.as_secs(), .max.as_secs())]
+    TooStale {
+        /// Its age.
+        age: Duration,
+        /// The bound.
+        max: Duration,
+    },
+    /// Token creation, until it is modelled.
+    #[error("tokens cannot be created by the replica yet; use auth/holdover/login")]
+    TokenCreation,
+    /// The token was verified too long before the outage.
+    #[error("the token was not verified recently enough before the outage")]
+    TokenTooOld,
+    /// A token that the replica never saw.
+    #[error("the token is not known to the replica")]
+    TokenUnknown,
+    /// The sealed value does not open.
+    #[error("the mirrored value is damaged")]
+    ValueDamaged,
+    /// A spelling of a number that only the primary reads.
+    #[error("parameter {0:?} is spelled in a way that the replica does not read")]
+    Parameter(&'static str),
+    /// The version is not kept.
+    #[error("version {0} is not mirrored")]
+    VersionNotMirrored(u64),
+    /// A write.
+    #[error("writes are not possible; nothing was applied")]
+    Write,
+}
+
+/// Why nothing can be issued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Issuing {
+    /// Something stands against it for the whole host.
+    #[error("{0}")]
+    Blocked(&'static str),
+    /// The workload's configuration does not allow it.
+    #[error("issuing in an outage is not enabled for this workload")]
+    Disabled,
+    /// The role gives its tokens nothing.
+    #[error("the role allows none of the workload's policies")]
+    NoPolicies,
+    /// The outage has outlived its bounds.
+    #[error("the outage has outlived its bounds")]
+    OutageBound,
+    /// The primary is in charge.
+    #[error("the primary is in charge")]
+    PrimaryInCharge,
+    /// The replica is older than its anchor.
+    #[error("the replica is older than its anchor")]
+    RolledBack,
+    /// The role makes batch, periodic, limited-use or address-bound tokens.
+    #[error("the role makes tokens that the replica does not model")]
+    Role,
+}
+
+impl Refusal {
+    /// A field that does not convert, in the words of the primary's framework.
+    pub(crate) fn field(name: &str, reason: &str) -> Self {
+        Self::Invalid(format!(
+            "Field validation failed: error converting input for field \"{name}\": {reason}"
+        ))
+    }
+
+    /// The mirror has not seen everything yet.
+    pub(crate) fn incomplete(mirror: &Mirror) -> Self {
+        Self::Undecidable(Why::MirrorIncomplete(mirror.path.configured()))
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Invalid(_) | Self::InvalidInCore(_) | Self::Malformed => 400,
+            Self::Unauthenticated
+            | Self::BadToken
+            | Self::Denied
+            | Self::Forbidden(_)
+            | Self::NoMountAccess(_) => 403,
+            Self::Absent => 404,
+            Self::Method | Self::Operation => 405,
+            Self::Undecidable(_) => 503,
+        }
+    }
+
+    /// The body. `unavailable` says since when the primary is, for what only it could decide.
+    pub(crate) fn errors(&self, unavailable: &str) -> Errors {
+        match self {
+            Self::Invalid(text) => Errors::one(text),
+            Self::InvalidInCore(text) => Errors::multi(text),
+            Self::Unauthenticated => Errors::one("permission denied"),
+            Self::BadToken => Errors::one("bad token"),
+            Self::Denied => Errors::multi("permission denied"),
+            Self::Forbidden(forbidden) => Errors::one(forbidden),
+            Self::NoMountAccess(path) => Errors::one(format!(
+                "preflight capability check returned 403, please ensure client's policies grant access to \
+                 path \"{path}\""
+            )),
+            Self::Absent | Self::Malformed | Self::Method => Errors::none(),
+            Self::Operation => Errors::multi("unsupported operation"),
+            Self::Undecidable(why) => Errors::one(format!("{unavailable}; {why}")),
+        }
+    }
+
+    /// The fixed word under which the ledger counts it; none for what is no refusal of the caller.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthenticated | Self::BadToken => Some("token"),
+            Self::Denied | Self::NoMountAccess(_) => Some("policy"),
+            Self::Forbidden(Forbidden::Draining) => Some("draining"),
+            Self::Forbidden(Forbidden::Reauthenticate) => Some("reauthenticate"),
+            Self::Forbidden(Forbidden::StandingEnded) => Some("standing_token"),
+            Self::Forbidden(Forbidden::NotThisPeer | Forbidden::Unattested) => Some("attestation"),
+            Self::Undecidable(Why::TooStale { .. }) => Some("stale"),
+            Self::Undecidable(_) => Some("undecidable"),
+            Self::Invalid(_)
+            | Self::InvalidInCore(_)
+            | Self::Malformed
+            | Self::Absent
+            | Self::Method
+            | Self::Operation => None,
+        }
+    }
+}
+
+impl From<Why> for Refusal {
+    fn from(why: Why) -> Self {
+        Self::Undecidable(why)
+    }
+}
+
+impl From<Forbidden> for Refusal {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::Forbidden(forbidden)
+    }
+}
+
+impl From<Issuing> for Refusal {
+    fn from(issuing: Issuing) -> Self {
+        Self::Undecidable(Why::Issuing(issuing))
+    }
+}
+
+impl From<crate::entropy::NoEntropy> for Refusal {
+    fn from(_: crate::entropy::NoEntropy) -> Self {
+        Self::Undecidable(Why::NoEntropy)
+    }
+}
+
+impl From<crate::seal::SealError> for Refusal {
+    fn from(_: crate::seal::SealError) -> Self {
+        Self::Undecidable(Why::ValueDamaged)
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    /// What is kept was JSON when it was stored.
+    fn from(_: serde_json::Error) -> Self {
+        Self::Undecidable(Why::ValueDamaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(why: Why) -> String {
+        let errors = Refusal::from(why).errors("primary unavailable since T");
+        errors.errors.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn every_503_has_a_text_of_its_own() {
+        let workload = WorkloadName::parse("w").unwrap();
+        let policy = acl::Undecidable::Policy { policy: "p".into() };
+        let stale = Why::TooStale {
+            age: Duration::from_secs(9),
+            max: Duration::from_secs(5),
+        };
+        let mut texts: Vec<String> = [
+            Why::AuthMethod,
+            Why::AuthorityTooOld(workload.clone()),
+            Why::BoundAddresses,
+            Why::ForeignPeer,
+            Why::Contradiction,
+            Why::Form,
+            Why::Header("X".into()),
+            Why::Issuing(Issuing::Blocked("the clock went back")),
+            Why::Issuing(Issuing::Disabled),
+            Why::Issuing(Issuing::NoPolicies),
+            Why::Issuing(Issuing::OutageBound),
+            Why::Issuing(Issuing::PrimaryInCharge),
+            Why::Issuing(Issuing::Role),
+            Why::Issuing(Issuing::RolledBack),
+            Why::LeaseEnded,
+            Why::LeaseNotHeld,
+            Why::LeaseUnknown,
+            Why::LimitedUse,
+            Why::MirrorIncomplete("m".into()),
+            Why::Namespace,
+            Why::NoEntropy,
+            Why::NoStandingToken(workload),
+            Why::NotServed,
+            Why::Parameter("version"),
+            Why::PathNotMirrored,
+            Why::Policy(policy),
+            Why::PrimaryNeverSeen,
+            Why::Root,
+            stale,
+            Why::TokenCreation,
+            Why::TokenTooOld,
+            Why::TokenUnknown,
+            Why::ValueDamaged,
+            Why::VersionNotMirrored(3),
+            Why::Write,
+        ]
+        .map(text)
+        .into();
+        let count = texts.len();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), count);
+    }
+
+    #[test]
+    fn an_unmirrored_path_is_worded_as_the_contract_says() {
+        assert_eq!(
+            text(Why::PathNotMirrored),
+            "primary unavailable since T; path is not mirrored"
+        );
+    }
+}

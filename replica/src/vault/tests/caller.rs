@@ -1,0 +1,190 @@
+//! Which tokens are good, and whose identity they carry.
+
+use std::time::Duration;
+
+use shared::{
+    change::Change,
+    grant::{Origin, Revocation, RevokeCause},
+    identity::{Entity, Identity},
+    name::EntityId,
+    time::Deadline,
+};
+
+use super::{
+    likeness::assert_like,
+    world::{CUTOVER, World},
+};
+use crate::samples::{T0, now};
+
+fn world() -> World {
+    World::in_outage().token("s.app", &["app", "default"])
+}
+
+#[test]
+fn dead_tokens_are_refused_as_the_primary_refuses_them() {
+    let revoked = world().token_as("s.gone", &["app"], |_| {});
+    let digest = revoked.digest("s.gone");
+    let revocation = Revocation {
+        digest,
+        accessor: shared::name::Accessor::parse("accessor-of-s.gone").unwrap(),
+        cause: RevokeCause::Primary,
+        at: T0,
+    };
+    let world = revoked
+        .and(Change::Revoked(revocation))
+        .token_as("s.short", &["app"], |grant| {
+            grant.deadline = Deadline::after(Duration::from_secs(160), now(0));
+        })
+        .open();
+    for token in ["s.gone", "s.short"] {
+        for target in [
+            "/v1/secret/data/app/a",
+            "/v1/elsewhere",
+            "/v1/auth/token/lookup-self",
+        ] {
+            let said = world.ask("GET", target).token(token).said();
+            assert_like(&said, "expired_use");
+        }
+    }
+    let alive = world
+        .ask("GET", "/v1/secret/data/app/a")
+        .token("s.short")
+        .at(159)
+        .said();
+    assert_eq!(alive.status, 404);
+}
+
+#[test]
+fn a_token_that_the_primary_proved_too_long_before_the_cutover_is_undecidable() {
+    let cutover = now(CUTOVER).wall;
+    let world = world()
+        .token_as("s.old", &["app"], |grant| {
+            grant.verified_at = cutover.minus(Duration::from_secs(3601));
+        })
+        .token_as("s.just", &["app"], |grant| {
+            grant.verified_at = cutover.minus(Duration::from_secs(3600));
+        })
+        .open();
+    let said = world
+        .ask("GET", "/v1/secret/data/app/a")
+        .token("s.old")
+        .said();
+    assert_eq!(said.status, 503);
+    assert!(said.error().contains("not verified recently enough"));
+    let said = world
+        .ask("GET", "/v1/secret/data/app/a")
+        .token("s.just")
+        .said();
+    assert_eq!(said.status, 404);
+}
+
+#[test]
+fn tokens_that_only_the_primary_can_judge_say_why() {
+    let world = world()
+        .token_as("s.uses", &[], |grant| grant.origin = Origin::LimitedUse)
+        .token_as("s.cidr", &["app"], |grant| {
+            grant.facts.bound_cidrs = vec!["10.0.0.0/8".into()];
+        })
+        .token("s.broken", &["app", "broken"])
+        .token("s.root", &["root"])
+        .open();
+    for (token, text) in [
+        ("s.uses", "limited number of uses"),
+        ("s.cidr", "bound to addresses"),
+        ("s.broken", "policy \"broken\" cannot be read"),
+        ("s.root", "root tokens are not served"),
+    ] {
+        let said = world
+            .ask("GET", "/v1/secret/data/app/a")
+            .token(token)
+            .said();
+        assert_eq!(said.status, 503, "{token}");
+        assert!(said.error().contains(text), "{token}: {}", said.error());
+    }
+}
+
+#[test]
+fn a_token_known_only_from_its_login_is_good() {
+    let world = world()
+        .token_as("s.new", &["app"], |grant| grant.origin = Origin::Learned)
+        .secret("app/a", 1)
+        .open();
+    let said = world
+        .ask("GET", "/v1/secret/data/app/a")
+        .token("s.new")
+        .said();
+    assert_eq!(said.status, 200);
+}
+
+#[test]
+fn identities_decide_as_they_do_at_the_primary() {
+    let entity = |name: &str, disabled| Identity {
+        entity: Some(Entity {
+            id: "e".into(),
+            name: name.into(),
+            policies: vec!["named".into()],
+            disabled,
+            ..Entity::default()
+        }),
+        groups: Vec::new(),
+    };
+    let ask = |identity: Identity, path: &str| {
+        let id = EntityId::parse("e").unwrap();
+        let world = World::in_outage()
+            .token_as("s.of", &["default"], |grant| {
+                grant.facts.entity_id = Some(id.clone())
+            })
+            .and(Change::Identity(id.clone(), Box::new(identity)))
+            .secret("app/a", 1)
+            .open();
+        let said = world.ask("GET", path).token("s.of").said();
+        (said.status, said.text)
+    };
+    assert_eq!(ask(entity("app", false), "/v1/secret/data/app/a").0, 200);
+    assert_eq!(ask(entity("shop", false), "/v1/secret/data/app/a").0, 403);
+    assert_eq!(
+        ask(entity("app", true), "/v1/secret/data/app/a"),
+        (403, "{\"errors\":[\"permission denied\"]}\n".into())
+    );
+    let vanished = ask(Identity::default(), "/v1/secret/data/app/a");
+    assert_eq!(
+        vanished,
+        (403, "{\"errors\":[\"permission denied\"]}\n".into())
+    );
+    let forbidden = (400, "{\"errors\":[\"Forbidden\"]}\n".to_owned());
+    assert_eq!(
+        ask(entity("a/b", false), "/v1/secret/data/app/a"),
+        forbidden
+    );
+    assert_eq!(
+        ask(entity("a/b", false), "/v1/auth/token/lookup-self"),
+        forbidden
+    );
+}
+
+#[test]
+fn a_token_of_an_entity_not_yet_mirrored_has_what_the_primary_showed_with_it() {
+    let world = World::in_outage()
+        .token_as("s.new", &["default"], |grant| {
+            grant.facts.entity_id = Some(EntityId::parse("e").unwrap());
+            grant.facts.identity_policies = super::world::names(&["app"]);
+        })
+        .token_as("s.named", &["app", "named"], |grant| {
+            grant.facts.entity_id = Some(EntityId::parse("e").unwrap());
+        })
+        .secret("app/a", 1)
+        .open();
+    let ask = |token, target| world.ask("GET", target).token(token).said();
+    assert_eq!(ask("s.new", "/v1/secret/data/app/a").status, 200);
+    let templated = ask("s.named", "/v1/secret/data/app/a");
+    assert_eq!(templated.status, 503);
+    assert!(
+        templated
+            .error()
+            .contains("a rule for paths below \"secret/data/\" is not modelled")
+    );
+    assert_eq!(
+        ask("s.named", "/v1/secret/metadata/app/?list=true").status,
+        200
+    );
+}
