@@ -1,0 +1,216 @@
+//! The admin API: what operators and Prometheus ask of a running daemon, on a socket that only its owner may use.
+//!
+//! It holds nothing of its own: every answer is made from the handles in [`Deps`] when it is asked for.
+
+pub mod body;
+pub mod client;
+pub mod grants;
+pub mod server;
+pub mod status;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+use shared::name::WorkloadName;
+use tokio::sync::watch;
+
+use crate::{
+    admin::body::{Errors, RevokeGrants, SyncMirrors},
+    config::Config,
+    driver,
+    local::Local,
+    metrics::{self, Metrics},
+    ready::{Board, MirrorFacts, prove::Checks},
+    upstream::Addresses,
+};
+
+/// Where the admin API gets its answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Deps {
+    /// The replica, its writer, the clock.
+    pub local: Local,
+    /// The machine.
+    pub driver: driver::Handle,
+    /// The primary's addresses.
+    pub addresses: Addresses,
+    /// The mirrors.
+    pub mirrors: Arc<dyn Mirrors>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// What the store and its keys were last seen to be good for.
+    pub checks: watch::Receiver<Checks>,
+    /// Findings of the moment.
+    pub board: Arc<Board>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the admin API asks of the mirror.
+pub trait Mirrors: Send + Sync {
+    /// One for each configured mirror, in the configuration's order.
+    fn statuses(&self) -> Vec<MirrorFacts>;
+
+    /// Why the last verification of that workload's authority failed, if it did.
+    fn failures(&self, workload: &WorkloadName) -> Vec<String>;
+
+    /// Runs a pass of the mirror of that configured path, or of all of them, and waits for its end.
+    fn sync<'a>(
+        &'a self,
+        path: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SyncError>> + Send + 'a>>;
+}
+
+/// Why a pass did not end well.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The pass failed; its error's text, without values.
+    #[error("the pass failed: {0}")]
+    Failed(String),
+    /// No mirror of that path is configured.
+    #[error("no mirror {0} is configured; holdover mirror list shows them")]
+    Unknown(String),
+}
+
+/// A request as it is decided, once its body is in.
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The path of its target.
+    pub path: String,
+    /// Its body.
+    pub body: Bytes,
+    /// The user that asks, as the kernel says; none over TCP.
+    pub uid: Option<u32>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// Of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        // Bodies are structs of texts and numbers, which always have a JSON form.
+        let body = serde_json::to_string(body).unwrap_or_default();
+        Self {
+            status,
+            content_type: "application/json",
+            body,
+        }
+    }
+
+    fn ok(body: &impl Serialize) -> Self {
+        Self::json(StatusCode::OK, body)
+    }
+
+    fn error(status: StatusCode, error: impl ToString) -> Self {
+        let errors = vec![error.to_string()];
+        Self::json(status, &Errors { errors })
+    }
+}
+
+impl Deps {
+    /// Answers one request.
+    pub async fn answer(&self, request: &Request) -> Reply {
+        let writes = matches!(request.method, Method::POST | Method::PUT);
+        match (request.path.as_str(), writes) {
+            ("/v1/grants/revoke", true) => self.revoke(request).await,
+            ("/v1/mirrors/sync", true) => self.sync(&request.body).await,
+            ("/v1/grants/revoke" | "/v1/mirrors/sync", false) => not_allowed("POST"),
+            (path @ ("/v1/status" | "/v1/grants" | "/v1/mirrors" | "/metrics"), _) => {
+                if request.method == Method::GET {
+                    self.show(path)
+                } else {
+                    not_allowed("GET")
+                }
+            }
+            _ => Reply::error(StatusCode::NOT_FOUND, "no such path in the admin API"),
+        }
+    }
+
+    /// Answers what a metrics listener is asked, which is `/metrics` alone.
+    pub fn answer_metrics(&self, request: &Request) -> Reply {
+        match (&request.method, request.path.as_str()) {
+            (&Method::GET, "/metrics") => self.show("/metrics"),
+            (_, "/metrics") => not_allowed("GET"),
+            _ => Reply::error(StatusCode::NOT_FOUND, "only /metrics is here"),
+        }
+    }
+
+    fn show(&self, path: &str) -> Reply {
+        match path {
+            "/v1/grants" => Reply::ok(&grants::list(&self.local)),
+            "/v1/mirrors" => Reply::ok(&self.mirrors()),
+            "/metrics" => Reply {
+                status: StatusCode::OK,
+                content_type: metrics::CONTENT_TYPE,
+                body: self.metrics.render(&status::status(self)),
+            },
+            _ => Reply::ok(&status::status(self)),
+        }
+    }
+
+    fn mirrors(&self) -> body::Mirrors {
+        let now = self.local.clock.now();
+        let mirrors = self.mirrors.statuses();
+        let mirrors = mirrors.iter().map(|mirror| status::mirror(mirror, now));
+        body::Mirrors {
+            mirrors: mirrors.collect(),
+        }
+    }
+
+    async fn revoke(&self, request: &Request) -> Reply {
+        let asked = match parse::<RevokeGrants>(&request.body) {
+            Ok(asked) => asked,
+            Err(reply) => return reply,
+        };
+        let settings = Arc::clone(&self.local.view.authority().settings);
+        let selector = match grants::Selector::parse(asked, &settings) {
+            Ok(selector) => selector,
+            Err(error) => return Reply::error(error.status(), error),
+        };
+        match grants::revoke(&self.local, &selector, request.uid).await {
+            Ok(revoked) => Reply::ok(&revoked),
+            Err(error) => Reply::error(error.status(), error),
+        }
+    }
+
+    async fn sync(&self, body: &[u8]) -> Reply {
+        let asked = match parse::<SyncMirrors>(body) {
+            Ok(asked) => asked,
+            Err(reply) => return reply,
+        };
+        match self.mirrors.sync(asked.path.as_deref()).await {
+            Ok(()) => Reply::ok(&self.mirrors()),
+            Err(error @ SyncError::Unknown(_)) => Reply::error(StatusCode::NOT_FOUND, error),
+            Err(error @ SyncError::Failed(_)) => Reply::error(StatusCode::BAD_GATEWAY, error),
+        }
+    }
+}
+
+/// Reads a body; an empty one is an empty object.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| {
+        Reply::error(
+            StatusCode::BAD_REQUEST,
+            format!("the body is wrong: {error}"),
+        )
+    })
+}
+
+fn not_allowed(method: &str) -> Reply {
+    let text = format!("this path takes {method} alone");
+    Reply::error(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Bodies of the admin API, as both sides of the socket write and read them. Names of fields are fixed.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`, and `status --json`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// `following`, `suspect`, `holdover`, `recovering` or `exhausted`.
+    pub state: String,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// Whether the replica could take over now.
+    pub ready: bool,
+    /// Why not; empty exactly when `ready`.
+    pub reasons: Vec<String>,
+    /// What an operator should know.
+    pub findings: Vec<String>,
+    /// How long Holdover could carry on if the primary died now.
+    pub autonomy_seconds: u64,
+    /// `max_outage`, `staleness PATH`, `lease PATH` or `authority WORKLOAD`.
+    pub autonomy_bound_by: String,
+    /// The outage, while there is one.
+    pub outage: Option<OutageStatus>,
+    /// The one before, if any since the start.
+    pub last_outage: Option<OutageStatus>,
+    /// The primary's addresses, in order of preference.
+    pub addresses: Vec<AddressStatus>,
+    /// The configured mirrors, in the configuration's order.
+    pub mirrors: Vec<MirrorStatus>,
+    /// Grants that live.
+    pub grants: GrantCounts,
+    /// Pools of leases.
+    pub pools: Vec<PoolStatus>,
+    /// What comparing decisions showed.
+    pub parity: ParityStatus,
+    /// The drill, while there is one.
+    pub drill: Option<DrillStatus>,
+    /// The replica's file.
+    pub store: StoreStatus,
+    /// Tokens seen that nothing is known of.
+    pub tokens_unlearned: u64,
+    /// What a stolen disk would give: `tpm2`, `operator` or `none`.
+    pub theft_protection: String,
+    /// The running version.
+    pub version: String,
+}
+
+/// One outage.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OutageStatus {
+    /// Its id, as in `X-Holdover-Outage`.
+    pub id: String,
+    /// The cutover, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Why it began.
+    pub cause: String,
+}
+
+/// One address of the primary.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// As configured.
+    pub address: String,
+    /// Whether its last probe or request was answered.
+    pub healthy: bool,
+    /// How long its last probe took; null before the first.
+    pub latency_ms: Option<u64>,
+}
+
+/// One mirror.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MirrorStatus {
+    /// As configured.
+    pub path: String,
+    /// Keys or leases held now.
+    pub count: u64,
+    /// Age of its least recently verified value; null until its first complete pass.
+    pub age_seconds: Option<u64>,
+    /// Values older than this are not served.
+    pub max_staleness_seconds: u64,
+    /// Failed cycles in a row.
+    pub errors: u64,
+    /// What the last of them failed with, without values.
+    pub last_error: Option<String>,
+}
+
+/// Grants that live, by who minted them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GrantCounts {
+    /// The primary.
+    pub primary: u64,
+    /// The replica.
+    pub replica: u64,
+}
+
+/// One pool of leases. There are none in this version.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// The mirror's path.
+    pub path: String,
+    /// Unused leases.
+    pub ready: u64,
+    /// As many are wanted.
+    pub wanted: u64,
+}
+
+/// What comparing decisions showed. Nothing is compared in this version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ParityStatus {
+    /// Decisions compared.
+    pub checked: u64,
+    /// Those that disagreed.
+    pub mismatches: u64,
+}
+
+/// The replica's file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// The number of its last commit.
+    pub generation: u64,
+    /// Bytes that are free where it lies; null if that cannot be told.
+    pub free_bytes: Option<u64>,
+    /// What the ledger's entries take.
+    pub ledger_bytes: u64,
+    /// `ledger.max_size`.
+    pub ledger_max_bytes: u64,
+}
+
+/// A drill. There is none in this version.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DrillStatus {
+    /// When it ends, RFC 3339 in UTC.
+    pub ends_at: String,
+}
+
+/// `GET /v1/grants`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Grants {
+    /// Those that live, by the time of their end.
+    pub grants: Vec<GrantStatus>,
+}
+
+/// One grant. The token is in none of its fields.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct GrantStatus {
+    /// What names it.
+    pub accessor: String,
+    /// `primary` or `replica`.
+    pub origin: String,
+    /// The workload entry of the peer that it was given to.
+    pub workload: Option<String>,
+    /// That peer's user id.
+    pub uid: Option<u32>,
+    /// That peer's systemd unit.
+    pub unit: Option<String>,
+    /// As a look-up shows it.
+    pub display_name: String,
+    /// Policies of the token and of its identity.
+    pub policies: Vec<String>,
+    /// Whether it may be renewed.
+    pub renewable: bool,
+    /// When it is refused from, RFC 3339 in UTC.
+    pub expires_at: String,
+    /// Seconds until then, by the stricter clock.
+    pub ttl_seconds: u64,
+    /// When the primary last proved it, or the authority that it was issued from; RFC 3339 in UTC.
+    pub verified_at: String,
+    /// The outage that it was issued in.
+    pub outage: Option<String>,
+    /// `draining` or `exchanged`, once settled.
+    pub settled: Option<String>,
+}
+
+/// `POST /v1/grants/revoke`: exactly one of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeGrants {
+    /// The grant of this accessor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accessor: Option<String>,
+    /// Every grant of this workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// Every grant of this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+}
+
+/// What `POST /v1/grants/revoke` did, durably.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Revoked {
+    /// How many grants ended.
+    pub revoked: u64,
+    /// Which.
+    pub accessors: Vec<String>,
+}
+
+/// `GET /v1/mirrors`, and the answer to `POST /v1/mirrors/sync`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Mirrors {
+    /// In the configuration's order.
+    pub mirrors: Vec<MirrorStatus>,
+}
+
+/// `POST /v1/mirrors/sync`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncMirrors {
+    /// The mirror of this configured path; all of them if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Any answer that is not 200.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Errors {
+    /// What went wrong, and what to do.
+    pub errors: Vec<String>,
+}

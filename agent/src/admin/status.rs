@@ -1,0 +1,182 @@
+//! The status: facts gathered from every part of the daemon at one moment, judged, and written out.
+
+use shared::{
+    change::CredentialName, failover::Outage, lease::LeaseHolder, settings::Settings, time::Now,
+};
+
+use crate::{
+    admin::{
+        Deps,
+        body::{
+            AddressStatus, GrantCounts, MirrorStatus, OutageStatus, ParityStatus, Status,
+            StoreStatus,
+        },
+        grants,
+    },
+    ready::{
+        self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, WorkloadFacts,
+    },
+};
+
+/// The status at this moment.
+pub fn status(deps: &Deps) -> Status {
+    let facts = facts(deps);
+    let readiness = ready::judge(&facts);
+    let snapshot = deps.driver.snapshot();
+    Status {
+        state: facts.phase.name().to_owned(),
+        since: snapshot.since.to_string(),
+        ready: readiness.is_ready(),
+        reasons: readiness.reasons,
+        findings: readiness.findings,
+        autonomy_seconds: readiness.autonomy.left.as_secs(),
+        autonomy_bound_by: readiness.autonomy.bound_by.to_string(),
+        outage: facts.phase.outage().map(outage),
+        last_outage: snapshot.last_outage.as_ref().map(outage),
+        addresses: addresses(deps),
+        mirrors: facts
+            .mirrors
+            .iter()
+            .map(|one| mirror(one, facts.now))
+            .collect(),
+        grants: counts(deps, facts.now),
+        pools: Vec::new(),
+        parity: ParityStatus::default(),
+        drill: None,
+        store: store_status(deps),
+        tokens_unlearned: deps.metrics.tokens_unlearned(),
+        theft_protection: "none".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// One mirror, as it is shown.
+pub fn mirror(facts: &MirrorFacts, now: Now) -> MirrorStatus {
+    MirrorStatus {
+        path: facts.path.clone(),
+        count: facts.count,
+        age_seconds: facts.age(now).map(|age| age.as_secs()),
+        max_staleness_seconds: facts.max_staleness.as_secs(),
+        errors: facts.errors,
+        last_error: facts.last_error.clone(),
+    }
+}
+
+/// Everything that readiness goes by.
+pub fn facts(deps: &Deps) -> Facts {
+    let local = &deps.local;
+    let authority = local.view.authority();
+    let settings = &authority.settings;
+    let workloads = settings.workloads.iter().map(|workload| WorkloadFacts {
+        name: workload.name.clone(),
+        issue: workload.failover.issue,
+        verified_at: authority
+            .workloads
+            .get(&workload.name)
+            .filter(|proven| proven.role_name == workload.role)
+            .map(|proven| proven.verified_at),
+        failures: deps.mirrors.failures(&workload.name),
+    });
+    let mut findings = deps.config.borrow().findings.clone();
+    findings.extend(deps.board.all());
+    Facts {
+        now: local.clock.now(),
+        phase: deps.driver.snapshot().phase,
+        max_outage: settings.bounds.max_outage,
+        authority_max_age: settings.bounds.authority_max_age,
+        primary: primary(deps),
+        mirrors: deps.mirrors.statuses(),
+        leases: leases(deps, settings),
+        workloads: workloads.collect(),
+        store: store(deps),
+        clock: local.clock.state(),
+        rebooted_behind: local.clock.rebooted_behind(),
+        issuing_blocked: authority.issuing_blocked,
+        findings,
+    }
+}
+
+fn primary(deps: &Deps) -> PrimaryFacts {
+    let view = &deps.local.view;
+    let authority = view.authority();
+    let parsed = authority
+        .policies
+        .iter()
+        .flat_map(|policies| policies.parsed.iter());
+    let undecidable = parsed.filter(|(_, policy)| policy.is_none());
+    PrimaryFacts {
+        cluster: authority.cluster.is_some(),
+        policies: authority.policies.is_some(),
+        undecidable: undecidable.map(|(name, _)| name.to_string()).collect(),
+        credential: view.credential(&CredentialName::Own).map(|own| own.expires),
+    }
+}
+
+/// What the last self-check showed, with what the writer says of itself now.
+fn store(deps: &Deps) -> StoreFacts {
+    let checked = deps.checks.borrow().store.clone();
+    let stats = deps.local.sequencer.stats();
+    StoreFacts {
+        failure: stats.failed.or(checked.failure),
+        rolled_back: deps.local.view.authority().rolled_back,
+        ledger: Some(LedgerFacts {
+            used: stats.ledger.bytes,
+            issuing: stats.ledger_issuing,
+        }),
+        ..checked
+    }
+}
+
+fn store_status(deps: &Deps) -> StoreStatus {
+    let stats = deps.local.sequencer.stats();
+    StoreStatus {
+        generation: stats.generation,
+        free_bytes: deps.checks.borrow().store.room,
+        ledger_bytes: stats.ledger.bytes,
+        ledger_max_bytes: stats.ledger_max,
+    }
+}
+
+/// Shared leases of mirrored paths. What a client leased is that client's own matter.
+fn leases(deps: &Deps, settings: &Settings) -> Vec<LeaseFacts> {
+    let secrets = deps.local.view.secrets();
+    let shared = secrets.leases.values().filter(|held| {
+        held.lease.holder == LeaseHolder::Shared && settings.mirror(&held.lease.path()).is_some()
+    });
+    let facts = shared.map(|held| LeaseFacts {
+        path: held.lease.path(),
+        deadline: held.lease.deadline,
+    });
+    facts.collect()
+}
+
+fn addresses(deps: &Deps) -> Vec<AddressStatus> {
+    let all = deps.addresses.all().iter().map(|one| AddressStatus {
+        address: one.address.url.clone(),
+        healthy: one.is_healthy(),
+        latency_ms: one
+            .latency()
+            .map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
+    });
+    all.collect()
+}
+
+fn counts(deps: &Deps, now: Now) -> GrantCounts {
+    let mut counts = GrantCounts::default();
+    for live in grants::living(&deps.local, now) {
+        if live.grant.is_replica() {
+            counts.replica += 1;
+        } else {
+            counts.primary += 1;
+        }
+    }
+    counts
+}
+
+fn outage(outage: &Outage) -> OutageStatus {
+    OutageStatus {
+        id: outage.id.to_string(),
+        started_at: outage.started_at.to_string(),
+        cause: outage.cause.to_string(),
+    }
+}

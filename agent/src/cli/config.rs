@@ -1,0 +1,42 @@
+//! `holdover config check|policy`.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use crate::{
+    cli::{Exit, Failure, out},
+    config::Config,
+    upstream::policy,
+};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Checks the configuration as run does before it opens anything.
+    Check,
+    /// Prints the least-privilege policy that Holdover's own login needs at the primary.
+    Policy,
+}
+
+pub(super) fn perform(command: &Command, path: &Path) -> Result<Exit, Failure> {
+    let config = Config::load(path)?;
+    match command {
+        Command::Check => out::page(&checked(&config))?,
+        Command::Policy => out::page(&policy::required_policy(&config.settings))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn checked(config: &Config) -> String {
+    let settings = &config.settings;
+    let mut text = format!(
+        "{}: good ({} mirrors, {} workloads)\n",
+        config.path.display(),
+        settings.mirrors.len(),
+        settings.workloads.len(),
+    );
+    for finding in &config.findings {
+        text.push_str(&format!("finding: {finding}\n"));
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! `holdover grants list|revoke`.
+
+use std::{path::Path, time::Duration};
+
+use clap::{ArgGroup, Subcommand};
+
+use crate::{
+    admin::body::{GrantStatus, Grants, RevokeGrants, Revoked},
+    cli::{ANSWER, Exit, Failure, converse, daemon, out},
+};
+
+/// Revoking waits until it is durable.
+const DURABLE: Duration = Duration::from_secs(60);
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Lists the grants that live.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revokes grants: at once, durably, and at the primary once it is there.
+    #[command(group = ArgGroup::new("which").required(true))]
+    Revoke {
+        /// The grant of this accessor.
+        #[arg(group = "which", value_name = "ACCESSOR")]
+        accessor: Option<String>,
+        /// Every grant of this workload.
+        #[arg(long, group = "which", value_name = "NAME")]
+        workload: Option<String>,
+        /// Every grant of this user.
+        #[arg(long, group = "which", value_name = "N")]
+        uid: Option<u32>,
+    },
+}
+
+pub(super) fn perform(command: Command, config: &Path) -> Result<Exit, Failure> {
+    let client = daemon(config)?;
+    match command {
+        Command::List { json } => {
+            let grants: Grants = converse(client.get("/v1/grants", ANSWER))??;
+            if json {
+                out::json(&grants)?;
+            } else {
+                out::page(&shown(&grants.grants))?;
+            }
+        }
+        Command::Revoke {
+            accessor,
+            workload,
+            uid,
+        } => {
+            let asked = RevokeGrants {
+                accessor,
+                workload,
+                uid,
+            };
+            let revoked: Revoked = converse(client.post("/v1/grants/revoke", &asked, DURABLE))??;
+            out::page(&format!("{} revoked\n", revoked.revoked))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn shown(grants: &[GrantStatus]) -> String {
+    let rows: Vec<_> = grants.iter().map(row).collect();
+    out::table(
+        [
+            "ACCESSOR", "ORIGIN", "WORKLOAD", "HOLDER", "LEFT", "POLICIES",
+        ],
+        &rows,
+    )
+}
+
+fn row(grant: &GrantStatus) -> [String; 6] {
+    let dash = || "-".to_owned();
+    let uid = grant.uid.map(|uid| format!("uid {uid}"));
+    let origin = match &grant.settled {
+        Some(settled) => format!("{} ({settled})", grant.origin),
+        None => grant.origin.clone(),
+    };
+    [
+        grant.accessor.clone(),
+        origin,
+        grant.workload.clone().unwrap_or_else(dash),
+        grant.unit.clone().or(uid).unwrap_or_else(dash),
+        out::span(Duration::from_secs(grant.ttl_seconds)),
+        grant.policies.join(","),
+    ]
+}

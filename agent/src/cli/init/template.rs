@@ -1,0 +1,149 @@
+//! The commented configuration that `init` writes, and what is left to do after it.
+
+use std::path::Path;
+
+use crate::cli::init::Args;
+
+/// The configuration: every key that has to be there, and the others as comments with their defaults.
+pub(super) fn configuration(args: &Args, config: &Path) -> String {
+    let addresses: Vec<_> = args.address.iter().map(|address| quoted(address)).collect();
+    let ca_file = match &args.ca_file {
+        Some(path) => format!("ca_file = {}", quoted_path(path)),
+        None => "# ca_file = \"/etc/holdover/ca.pem\"      # needed for https".to_owned(),
+    };
+    format!(
+        r#"# Holdover. Every key, its unit, default and bounds: docs/configuration.md.
+# Check changes with: holdover config check
+# A running daemon applies a changed file by itself, or rejects it as a whole and says so in its status.
+
+[primary]
+addresses = [{addresses}]                 # in order of preference
+{ca_file}
+# namespace = ""
+# connect_timeout = "500ms"
+# read_deadline = "1s"                    # after this a mirrored read is answered from the replica
+# requests_per_second = 50                # of Holdover's own
+# token_check_interval = "5m"
+# token_max_age = "1h"
+
+{auth}
+[replica]
+path = {replica}
+# anchor = "/var/lib/holdover-anchor/generation"   # tells an older copy put in the replica's place
+# max_staleness = "24h"                   # values older than this are not served
+
+[[replica.key]]
+source = "file"
+path = {key}
+
+[listener]
+socket = {socket}
+# mode = "0666"                           # who may connect; attestation says who gets anything
+
+[admin]
+socket = {admin_socket}
+# group = "adm"                           # who may use it besides its owner
+# metrics = "127.0.0.1:9847"
+
+[failover]
+# failures = 3                            # failed probes in a row that make an outage
+# successes = 3                           # good probes in a row that end one
+# probe_interval = "5s"
+# probe_timeout = "500ms"
+# issue_deadline = "5s"                   # how long a login waits for the machine to decide
+# max_outage = "12h"                      # nothing is issued after this
+# authority_interval = "1m"
+# authority_max_age = "15m"               # older authority issues nothing
+# issue_after_reboot = false
+
+[limits]
+# connections = 1024
+# connections_per_uid = 256
+# requests_per_second_per_uid = 5000
+# request_size = "1MiB"                   # of what the replica answers
+# login_failures_per_minute_per_uid = 30
+
+# What is mirrored, one table for each path. A * at the end takes everything below.
+# [[mirror]]
+# path = "secret/data/shop/*"
+# interval = "30s"
+# max_staleness = "24h"
+# versions = 1
+
+# Who is attested, one table for each workload. Keys inside of match must all hold.
+# [[workload]]
+# name = "orders"
+# match = {{ unit = "orders.service", user = "orders" }}   # also uid, gid, group
+# role = "orders"                         # the token role at the primary
+# auto_token = true                       # requests without a token use the workload's own
+# [workload.failover]
+# issue = false                           # whether tokens are issued in an outage
+# ttl = "15m"
+# max_ttl = "2h"
+# on_recovery = "exchange"                # or "drain", "revoke"
+# on_failover = "resume"                  # or "reauthenticate"
+"#,
+        addresses = addresses.join(", "),
+        auth = auth(args, config),
+        replica = quoted_path(&args.replica),
+        key = quoted_path(&args.key),
+        socket = quoted_path(&args.socket),
+        admin_socket = quoted_path(&args.admin_socket),
+    )
+}
+
+/// What is left to do.
+pub(super) fn next_steps(args: &Args, config: &Path) -> String {
+    let folder = folder(config);
+    let login = match &args.token_file {
+        Some(path) => format!("put Holdover's token into {}", path.display()),
+        None => format!(
+            "put the role_id and secret_id of Holdover's AppRole into {0}/role_id and {0}/secret_id",
+            folder.display()
+        ),
+    };
+    let config = config.display();
+    format!(
+        "made {key}, {replica} and {config}\n\
+         next:\n\
+         1. name your mirrors and workloads in {config}\n\
+         2. grant at the primary what this prints: holdover config policy --config {config}\n\
+         3. {login}\n\
+         4. holdover config check --config {config}\n\
+         5. holdover run --config {config}\n\
+         keep a copy of {key} in a safe place: without it the replica is useless\n",
+        key = args.key.display(),
+        replica = args.replica.display(),
+    )
+}
+
+fn auth(args: &Args, config: &Path) -> String {
+    match &args.token_file {
+        Some(path) => format!(
+            "[primary.auth]\nmethod = \"token_file\"\npath = {}\n",
+            quoted_path(path)
+        ),
+        None => {
+            let folder = folder(config);
+            format!(
+                "[primary.auth]\nmethod = \"approle\"                      # or \"token_file\" with path\n\
+                 # mount = \"approle\"\nrole_id_file = {}\nsecret_id_file = {}\n",
+                quoted_path(&folder.join("role_id")),
+                quoted_path(&folder.join("secret_id")),
+            )
+        }
+    }
+}
+
+fn folder(config: &Path) -> &Path {
+    config.parent().unwrap_or(Path::new("/etc/holdover"))
+}
+
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// As TOML writes a text.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}

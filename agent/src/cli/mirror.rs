@@ -1,0 +1,72 @@
+//! `holdover mirror list|sync`.
+
+use std::{path::Path, time::Duration};
+
+use clap::Subcommand;
+
+use crate::{
+    admin::body::{MirrorStatus, Mirrors, SyncMirrors},
+    cli::{ANSWER, Exit, Failure, converse, daemon, out},
+};
+
+/// A pass over many secrets, paced, takes its time.
+const PASS: Duration = Duration::from_secs(3600);
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Lists the mirrors with what they hold and how old it is.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks a mirror against the primary now, or all of them, and waits for the end.
+    Sync {
+        /// The mirror's path as configured; all of them if it is left out.
+        path: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn perform(command: &Command, config: &Path) -> Result<Exit, Failure> {
+    let client = daemon(config)?;
+    let (mirrors, json): (Mirrors, bool) = match command {
+        Command::List { json } => (converse(client.get("/v1/mirrors", ANSWER))??, *json),
+        Command::Sync { path, json } => {
+            let asked = SyncMirrors { path: path.clone() };
+            let done = converse(client.post("/v1/mirrors/sync", &asked, PASS))??;
+            (done, *json)
+        }
+    };
+    if json {
+        out::json(&mirrors)?;
+    } else {
+        out::page(&shown(&mirrors.mirrors))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A table of mirrors, with the error of each failing one below it.
+pub(super) fn shown(mirrors: &[MirrorStatus]) -> String {
+    let rows: Vec<_> = mirrors.iter().map(row).collect();
+    let mut text = out::table(["MIRROR", "COUNT", "AGE", "BOUND", "FAILED"], &rows);
+    for mirror in mirrors {
+        if let Some(error) = &mirror.last_error {
+            text.push_str(&format!("{}: {error}\n", mirror.path));
+        }
+    }
+    text
+}
+
+fn row(mirror: &MirrorStatus) -> [String; 5] {
+    let span = |secs| out::span(Duration::from_secs(secs));
+    [
+        mirror.path.clone(),
+        mirror.count.to_string(),
+        mirror.age_seconds.map_or_else(|| "never".to_owned(), span),
+        span(mirror.max_staleness_seconds),
+        mirror.errors.to_string(),
+    ]
+}

@@ -1,0 +1,115 @@
+//! The one place that prints: pages to standard output, errors to standard error.
+
+use std::{
+    fmt::{Display, Write as _},
+    io::{ErrorKind, Write as _},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::cli::Failure;
+
+/// Prints a page. A reader that went away has read enough.
+pub(super) fn page(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON, on one line.
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;
+    page(&(text + "\n"))
+}
+
+/// Prints what went wrong.
+pub(super) fn error(error: &impl Display) {
+    // Where standard error is closed, the exit code has to do.
+    let _ = writeln!(std::io::stderr().lock(), "holdover: {error}");
+}
+
+/// Prints usage or help, as clap words it.
+pub(super) fn usage(usage: &clap::Error) {
+    let _ = usage.print();
+}
+
+/// Whether a person sees standard output.
+pub(super) fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stdout())
+}
+
+/// Rows below a head, in columns as wide as their widest cell.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = head.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let head = head.map(str::to_owned);
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            // A String takes everything.
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A span for people: its two largest units.
+pub(super) fn span(span: Duration) -> String {
+    let secs = span.as_secs();
+    let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    let first = units
+        .iter()
+        .position(|(unit, _)| secs >= *unit)
+        .unwrap_or(3);
+    let mut rest = secs;
+    let mut parts = Vec::new();
+    for (unit, name) in units.iter().skip(first).take(2) {
+        let count = rest / unit;
+        rest %= unit;
+        if count > 0 || parts.is_empty() {
+            parts.push(format!("{count}{name}"));
+        }
+    }
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_shown_in_their_two_largest_units() {
+        let shown = |secs| span(Duration::from_secs(secs));
+        assert_eq!(shown(0), "0s");
+        assert_eq!(shown(59), "59s");
+        assert_eq!(shown(61), "1m 1s");
+        assert_eq!(shown(3600), "1h");
+        assert_eq!(shown(43_170), "11h 59m");
+        assert_eq!(shown(90_061), "1d 1h");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [
+            ["a".to_owned(), "1".to_owned()],
+            ["long one".to_owned(), "22".to_owned()],
+        ];
+        assert_eq!(
+            table(["NAME", "N"], &rows),
+            "NAME      N\na         1\nlong one  22\n"
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! `holdover run`.
+
+use std::path::Path;
+
+use crate::{
+    cli::{Exit, Failure},
+    config::Config,
+    service,
+};
+
+/// The configuration is complete before anything is opened.
+pub(super) fn perform(path: &Path) -> Result<Exit, Failure> {
+    let config = Config::load(path)?;
+    service::log_to_journal_or_stderr();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    runtime.block_on(crate::run::run(config))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,153 @@
+//! `holdover status [--json] [--watch]`: one screen that says what would happen if the primary died now.
+
+use std::{fmt::Write, path::Path, time::Duration};
+
+use crate::{
+    admin::{
+        body::{OutageStatus, Status},
+        client::Client,
+    },
+    cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
+};
+
+/// Between two looks of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// As JSON, on one line.
+    #[arg(long)]
+    json: bool,
+    /// Again every second, until interrupted.
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) fn perform(args: &Args, config: &Path) -> Result<Exit, Failure> {
+    let client = daemon(config)?;
+    converse(async {
+        if args.watch {
+            watch(&client, args).await
+        } else {
+            look(&client, args).await
+        }
+    })?
+}
+
+async fn look(client: &Client, args: &Args) -> Result<Exit, Failure> {
+    let status: Status = client.get("/v1/status", ANSWER).await?;
+    if args.json {
+        out::json(&status)?;
+    } else {
+        out::page(&screen(&status))?;
+    }
+    Ok(if status.ready {
+        Exit::Done
+    } else {
+        Exit::NotReady
+    })
+}
+
+/// A daemon that is away is told of and waited for; interrupting ends it as the last look did.
+async fn watch(client: &Client, args: &Args) -> Result<Exit, Failure> {
+    loop {
+        if out::is_terminal() && !args.json {
+            out::page("\x1b[H\x1b[2J")?;
+        }
+        let last = match look(client, args).await {
+            Ok(exit) => exit,
+            Err(failure @ Failure::Daemon(_)) => {
+                out::error(&failure);
+                Exit::Failed
+            }
+            Err(other) => return Err(other),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(last),
+        }
+    }
+}
+
+fn screen(status: &Status) -> String {
+    let mut text = String::new();
+    // A String takes everything.
+    let _ = write_screen(&mut text, status);
+    text
+}
+
+fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
+    writeln!(text, "state     {} since {}", status.state, status.since)?;
+    if let Some(outage) = &status.outage {
+        writeln!(text, "outage    {}", shown(outage))?;
+    }
+    writeln!(
+        text,
+        "ready     {}",
+        if status.ready { "yes" } else { "NO" }
+    )?;
+    for reason in &status.reasons {
+        writeln!(text, "          - {reason}")?;
+    }
+    let left = out::span(Duration::from_secs(status.autonomy_seconds));
+    let bound = &status.autonomy_bound_by;
+    writeln!(text, "autonomy  {left}, bound by {bound}")?;
+    let grants = &status.grants;
+    writeln!(
+        text,
+        "grants    {} primary, {} replica",
+        grants.primary, grants.replica
+    )?;
+    for pool in &status.pools {
+        writeln!(
+            text,
+            "pool      {} {}/{}",
+            pool.path, pool.ready, pool.wanted
+        )?;
+    }
+    let parity = &status.parity;
+    writeln!(
+        text,
+        "parity    {} checked, {} mismatches",
+        parity.checked, parity.mismatches
+    )?;
+    let last = status
+        .last_outage
+        .as_ref()
+        .map_or_else(|| "none since the start".to_owned(), shown);
+    writeln!(text, "last      {last}")?;
+    let drill = status.drill.as_ref().map_or("none", |drill| &drill.ends_at);
+    writeln!(text, "drill     {drill}")?;
+    write_addresses(text, status)?;
+    if !status.mirrors.is_empty() {
+        write!(text, "\n{}", mirror::shown(&status.mirrors))?;
+    }
+    for (at, finding) in status.findings.iter().enumerate() {
+        let gap = if at == 0 { "\n" } else { "" };
+        writeln!(text, "{gap}finding: {finding}")?;
+    }
+    Ok(())
+}
+
+fn write_addresses(text: &mut String, status: &Status) -> std::fmt::Result {
+    let rows = status.addresses.iter().map(|one| {
+        let health = if one.healthy { "yes" } else { "NO" };
+        let latency = one
+            .latency_ms
+            .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+        [one.address.clone(), health.to_owned(), latency]
+    });
+    let rows: Vec<_> = rows.collect();
+    write!(
+        text,
+        "\n{}",
+        out::table(["ADDRESS", "HEALTHY", "LATENCY"], &rows)
+    )
+}
+
+fn shown(outage: &OutageStatus) -> String {
+    format!(
+        "{} since {}: {}",
+        outage.id, outage.started_at, outage.cause
+    )
+}

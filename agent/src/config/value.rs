@@ -1,0 +1,291 @@
+//! Texts of the configuration file turned into spans, sizes, modes, addresses and accounts.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::config::Address;
+
+/// A span: a whole number and `ms`, `s`, `m`, `h` or `d`. `0` needs no unit and means zero, never forever.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str =
+        "is no span of time; write a whole number and ms, s, m, h or d, as in \"30s\"";
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (number, unit) = split_unit(text).ok_or(FORM)?;
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(FORM),
+    };
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .ok_or("is longer than can be counted")
+}
+
+/// A size: a whole number and `B`, `KiB`, `MiB` or `GiB`.
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+    const FORM: &str = "is no size; write a whole number and B, KiB, MiB or GiB, as in \"1MiB\"";
+    let (number, unit) = split_unit(text).ok_or(FORM)?;
+    let bytes: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(FORM),
+    };
+    number
+        .checked_mul(bytes)
+        .ok_or("is larger than can be counted")
+}
+
+/// A file mode in octal text, without bits beyond `rwxrwxrwx`.
+pub(super) fn mode(text: &str) -> Result<u32, &'static str> {
+    const FORM: &str = "is no file mode; write it in octal, as in \"0660\"";
+    if !(3..=4).contains(&text.len()) || !text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(FORM);
+    }
+    let mode = u32::from_str_radix(text, 8).map_err(|_| FORM)?;
+    if mode > 0o777 {
+        return Err("has bits beyond rwxrwxrwx; a socket needs none of them");
+    }
+    Ok(mode)
+}
+
+/// An absolute path.
+pub(super) fn path(text: &str) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        return Err("is not absolute; begin it with /");
+    }
+    Ok(path)
+}
+
+/// The path of a socket: absolute, and within the 107 bytes that the kernel takes.
+pub(super) fn socket(text: &str) -> Result<PathBuf, &'static str> {
+    if text.len() > 107 {
+        return Err("is longer than the 107 bytes that the kernel takes for a socket");
+    }
+    path(text)
+}
+
+/// `https://host[:port]`, or `http://` to this machine alone.
+pub(super) fn address(text: &str) -> Result<Address, &'static str> {
+    const FORM: &str = "is no address; write scheme, host and port, as in \"https://vault:8200\"";
+    let uri = http::Uri::from_str(text).map_err(|_| FORM)?;
+    let authority = uri.authority().ok_or(FORM)?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(FORM),
+    };
+    if authority.as_str().contains('@') {
+        return Err("carries a user; the login belongs into [primary.auth]");
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err("has more than scheme, host and port; leave the rest out");
+    }
+    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    if host.is_empty() {
+        return Err(FORM);
+    }
+    if !tls && !is_loopback(&host) {
+        return Err("sends tokens in clear over the network; write https://");
+    }
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") if tls => 443,
+        Some("") => 80,
+        Some(rest) => port(rest).ok_or(FORM)?,
+        None => return Err(FORM),
+    };
+    Ok(Address {
+        url: text.trim_end_matches('/').to_owned(),
+        tls,
+        host,
+        port,
+    })
+}
+
+/// Whether a host name is this machine, without asking DNS.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// A user's id, by name.
+pub(super) fn user(name: &str) -> Result<u32, &'static str> {
+    match nix::unistd::User::from_name(name) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("is no user of this host; create it, or give uid"),
+        Err(_) => Err("cannot be looked up among this host's users; give uid"),
+    }
+}
+
+/// A group's id, by name.
+pub(super) fn group(name: &str) -> Result<u32, &'static str> {
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err("is no group of this host; create it, or give gid"),
+        Err(_) => Err("cannot be looked up among this host's groups; give gid"),
+    }
+}
+
+/// A span as this file would be written with: the largest unit that divides it.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let units = [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1000, "s"),
+        ];
+        match units
+            .iter()
+            .find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit))
+        {
+            Some((unit, name)) => write!(f, "{}{name}", millis / unit),
+            None if millis == 0 => f.write_str("0s"),
+            None => write!(f, "{millis}ms"),
+        }
+    }
+}
+
+/// A size as this file would be written with.
+pub(super) struct Size(pub(super) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units
+            .iter()
+            .find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit))
+        {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+fn port(colon_and_digits: &str) -> Option<u16> {
+    let digits = colon_and_digits.strip_prefix(':')?;
+    digits.parse().ok().filter(|port| *port != 0)
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_unit_counts() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("1s", 1000),
+            ("5m", 300_000),
+            ("12h", 43_200_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(size("1MiB"), Ok(1_048_576));
+        assert_eq!(size("512B"), Ok(512));
+        assert_eq!(mode("0666"), Ok(0o666));
+        assert_eq!(mode("640"), Ok(0o640));
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_is_refused() {
+        for text in [
+            "", "5", "s", "1.5s", "-1s", "1 s", "1S", "1M", "1w", "forever", "1h30m",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(duration("99999999999999999d").is_err());
+        for text in ["1MB", "1M", "1", "1mib", "-1B"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        for text in ["666o", "0888", "01777", "4755", "7", "", "+666"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_scheme_host_and_port() {
+        let one = address("https://vault-a:8200/").unwrap();
+        assert_eq!(
+            (one.url.as_str(), one.host.as_str(), one.port, one.tls),
+            ("https://vault-a:8200", "vault-a", 8200, true)
+        );
+        let six = address("http://[::1]:8200").unwrap();
+        assert_eq!((six.host.as_str(), six.tls), ("::1", false));
+        assert_eq!(address("https://vault").unwrap().port, 443);
+        for text in [
+            "vault:8200",
+            "ftp://vault",
+            "https://",
+            "https://u@vault",
+            "https://vault/v1",
+            "https://vault?a",
+            "https://vault:0",
+            "https://vault:99999",
+            "https://vault:",
+            "",
+            "https:///v1",
+        ] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn clear_text_leaves_this_machine_nowhere() {
+        for text in [
+            "http://127.0.0.1:1",
+            "http://127.9.9.9:1",
+            "http://localhost:1",
+            "http://[::1]:1",
+        ] {
+            assert!(address(text).is_ok(), "{text}");
+        }
+        for text in [
+            "http://vault:1",
+            "http://10.0.0.1:1",
+            "http://localhost.example:1",
+            "http://0.0.0.0:1",
+        ] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_are_read_as_they_are_written(millis in 0u64..=1_000_000_000_000) {
+            let span = Duration::from_millis(millis);
+            prop_assert_eq!(duration(&Span(span).to_string()), Ok(span));
+        }
+
+        #[test]
+        fn sizes_are_read_as_they_are_written(bytes in 0u64..=1 << 50) {
+            prop_assert_eq!(size(&Size(bytes).to_string()), Ok(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in ".{0,40}") {
+            let _ = (duration(&text), size(&text), mode(&text), address(&text), socket(&text));
+        }
+    }
+}

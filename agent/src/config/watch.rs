@@ -1,0 +1,231 @@
+//! The configuration while the daemon runs: a changed file is applied as a whole, or rejected as a whole and told.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    config::{Config, ConfigErrors},
+    ready::Board,
+};
+
+/// An editor writes a file in several steps: what follows within this belongs to the same change.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What the board calls a rejected change.
+const TOPIC: &str = "configuration";
+
+/// Why a changed configuration is not applied. The one in force stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// The file is wrong.
+    #[error(transparent)]
+    Wrong(#[from] ConfigErrors),
+    /// It changes what only a start can.
+    #[error("{}: {} can only be changed by a restart", path.display(), keys.join(", "))]
+    Restart {
+        /// The file.
+        path: PathBuf,
+        /// The changed keys.
+        keys: Vec<&'static str>,
+    },
+}
+
+/// Reads the file again and hands it on if it differs from what is in force.
+///
+/// # Errors
+/// If it is wrong, or changes what only a start can; the board says so until the file is good again.
+pub fn reload(current: &watch::Sender<Arc<Config>>, board: &Board) -> Result<(), Rejected> {
+    let before = Arc::clone(&current.borrow());
+    let accepted = Config::load(&before.path)
+        .map_err(Rejected::Wrong)
+        .and_then(|config| match before.fixed_changes(&config).as_slice() {
+            [] => Ok(config),
+            keys => Err(Rejected::Restart {
+                path: config.path,
+                keys: keys.to_vec(),
+            }),
+        });
+    match accepted {
+        Ok(config) => {
+            board.put(TOPIC, Vec::new());
+            if config != *before {
+                tracing::info!(path = %config.path.display(), "the changed configuration is in force");
+                current.send_replace(Arc::new(config));
+            }
+            Ok(())
+        }
+        Err(rejected) => {
+            tracing::error!("the changed configuration is rejected:\n{rejected}");
+            let finding = format!("the configuration was changed, and rejected: {rejected}");
+            board.put(TOPIC, vec![finding]);
+            Err(rejected)
+        }
+    }
+}
+
+/// Files that are watched: through their folders, so that replacing one is seen as well.
+pub struct Watched {
+    changes: mpsc::Receiver<()>,
+    _watcher: RecommendedWatcher,
+}
+
+impl Watched {
+    /// Watches `files`, each of which need not exist yet; its folder must.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn new(files: &[PathBuf]) -> notify::Result<Self> {
+        // Symbolic links are how a whole folder is replaced at once: their targets are watched too.
+        let targets = files.iter().filter_map(|file| file.canonicalize().ok());
+        let all: Vec<PathBuf> = files.iter().cloned().chain(targets).collect();
+        let watched = all.clone();
+        let (tell, changes) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(
+            move |event: notify::Result<notify::Event>| {
+                let concerns = event.is_ok_and(|event| {
+                !matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(notify::event::AccessMode::Write))
+                    && event.paths.iter().any(|path| concerns(path, &watched))
+            });
+                if concerns {
+                    // One unread notice is enough.
+                    let _ = tell.try_send(());
+                }
+            },
+        )?;
+        let mut folders: Vec<&Path> = all.iter().filter_map(|file| file.parent()).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        for folder in folders {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        }
+        Ok(Self {
+            changes,
+            _watcher: watcher,
+        })
+    }
+
+    /// Waits until one of the files changed and has come to rest.
+    pub async fn changed(&mut self) {
+        if self.changes.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        while tokio::time::timeout(SETTLE, self.changes.recv())
+            .await
+            .is_ok_and(|more| more.is_some())
+        {}
+    }
+}
+
+/// Whether a change of `path` may be one of a file: itself, or something like Kubernetes' `..data` beside it.
+fn concerns(path: &Path, files: &[PathBuf]) -> bool {
+    let linked = path.file_name().is_some_and(|name| name == "..data");
+    files
+        .iter()
+        .any(|file| file == path || (linked && file.parent() == path.parent()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::tests::LEAST;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn started(folder: &Path) -> (PathBuf, watch::Sender<Arc<Config>>, Board) {
+        let path = folder.join("holdover.toml");
+        fs::write(&path, LEAST).unwrap();
+        let config = Arc::new(Config::load(&path).unwrap());
+        (path, watch::Sender::new(config), Board::default())
+    }
+
+    #[test]
+    fn a_good_change_is_handed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, current, board) = started(folder.path());
+        let mut seen = current.subscribe();
+        fs::write(&path, LEAST.to_owned() + "[limits]\nconnections = 7\n").unwrap();
+        reload(&current, &board).unwrap();
+        assert!(seen.has_changed().unwrap());
+        assert_eq!(seen.borrow_and_update().limits.connections, 7);
+        reload(&current, &board).unwrap();
+        assert!(
+            !seen.has_changed().unwrap(),
+            "an unchanged file is no change"
+        );
+    }
+
+    #[test]
+    fn a_bad_change_changes_nothing_and_is_told_until_it_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, current, board) = started(folder.path());
+        let seen = current.subscribe();
+        fs::write(
+            &path,
+            LEAST.to_owned() + "[limits]\nconnections = 7\nconnection = 8\n",
+        )
+        .unwrap();
+        assert!(matches!(reload(&current, &board), Err(Rejected::Wrong(_))));
+        assert!(!seen.has_changed().unwrap());
+        assert!(matches!(board.all().as_slice(), [one] if one.contains("limits.connection")));
+        fs::write(&path, LEAST).unwrap();
+        reload(&current, &board).unwrap();
+        assert!(board.all().is_empty());
+    }
+
+    #[test]
+    fn what_only_a_start_can_change_is_rejected_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, current, board) = started(folder.path());
+        let changed = LEAST
+            .replace("holdover.sock", "other.sock")
+            .replace("replica.db", "other.db");
+        fs::write(&path, changed).unwrap();
+        let Err(Rejected::Restart { keys, .. }) = reload(&current, &board) else {
+            panic!("applied")
+        };
+        assert_eq!(keys, ["replica", "listener"]);
+    }
+
+    #[tokio::test]
+    async fn writing_replacing_and_removing_a_file_are_all_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret_id");
+        let mut watched = Watched::new(std::slice::from_ref(&file)).unwrap();
+        type Step = fn(&Path);
+        let steps: [Step; 4] = [
+            |file| fs::write(file, "one").unwrap(),
+            |file| fs::write(file, "two").unwrap(),
+            |file| {
+                fs::write(file.with_extension("new"), "three").unwrap();
+                fs::rename(file.with_extension("new"), file).unwrap();
+            },
+            |file| fs::remove_file(file).unwrap(),
+        ];
+        for step in steps {
+            step(&file);
+            tokio::time::timeout(PATIENCE, watched.changed())
+                .await
+                .expect("the change was not seen");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_files_and_reading_are_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("holdover.toml");
+        fs::write(&file, "a").unwrap();
+        let mut watched = Watched::new(std::slice::from_ref(&file)).unwrap();
+        fs::write(folder.path().join("other"), "b").unwrap();
+        fs::read(&file).unwrap();
+        let seen = tokio::time::timeout(SETTLE * 2, watched.changed()).await;
+        assert!(seen.is_err());
+    }
+}

@@ -1,0 +1,407 @@
+//! The owner of the failover machine: events in, actions out, never awaiting one.
+//!
+//! Edges tell it [`Event`]s through a [`Handle`]. It wakes the pure machine at its deadline, on the boot clock, and
+//! starts what the machine wants done as tasks whose ends come back as events.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use replica::{entropy, sequencer::Lane};
+use shared::{
+    change::{Change, Expects, PhaseRecord},
+    failover::{Action, ActionId, Context, Event as MachineEvent, Knobs, Machine, Outage, Phase},
+    failover::{Probe, Recovery},
+    ledger::{Entry, EntryKind},
+    name::OutageId,
+    settings::Settings,
+    time::WallTime,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+
+use crate::{
+    clock::timer::{BootTimer, ClockSteps},
+    local::Local,
+};
+
+/// What the edges tell the driver.
+#[derive(Debug)]
+pub enum Event {
+    /// A forward failed in a way that outages fail in: probe at once.
+    ForwardFailed,
+    /// A forward got an answer that is a decision of the primary; `audited` if it was authenticated and 2xx.
+    ForwardSucceeded {
+        /// Whether it proves that audited requests work.
+        audited: bool,
+    },
+    /// An operator ordered the cutover.
+    OperatorStart(String),
+    /// An operator lifted it.
+    OperatorStop,
+    /// The configuration changed.
+    Reconfigured(Knobs),
+    /// A probe ended.
+    Probed(ActionId, Probe),
+    /// A recovery ended.
+    Recovered(ActionId, Recovery),
+}
+
+/// Which side answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The primary.
+    Primary,
+    /// The replica.
+    Replica,
+}
+
+/// What `status` shows of the machine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Snapshot {
+    /// The state.
+    pub phase: Phase,
+    /// Since when, on the steady wall clock.
+    pub since: WallTime,
+    /// The outage before this one, if any was since the start.
+    pub last_outage: Option<Outage>,
+}
+
+impl Snapshot {
+    /// Who is in charge; none while the machine has not decided.
+    pub fn side(&self) -> Option<Side> {
+        match &self.phase {
+            Phase::Following => Some(Side::Primary),
+            Phase::Suspect => None,
+            _ => Some(Side::Replica),
+        }
+    }
+}
+
+/// What the driver starts, and what it asks. The daemon's is [`crate::run`]'s; tests bring their own.
+pub trait Edge: Send + Sync + 'static {
+    /// Probes the primary.
+    fn probe(&self, audited: bool) -> Pin<Box<dyn Future<Output = Probe> + Send>>;
+    /// Settles with the primary.
+    fn recover(&self, outage: Outage) -> Pin<Box<dyn Future<Output = Recovery> + Send>>;
+    /// Refuses and revokes every replica grant: the outage outlived its bound.
+    fn exhaust(&self);
+}
+
+/// The way to the driver. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    events: mpsc::UnboundedSender<Event>,
+    snapshot: watch::Receiver<Snapshot>,
+    told: Arc<Told>,
+}
+
+/// Forwards tell of themselves thousands of times a second; one unread notice of a kind is enough.
+#[derive(Default)]
+struct Told {
+    failed: AtomicBool,
+    succeeded: AtomicBool,
+    audited: AtomicBool,
+}
+
+impl Told {
+    fn flag(&self, event: &Event) -> Option<&AtomicBool> {
+        match event {
+            Event::ForwardFailed => Some(&self.failed),
+            Event::ForwardSucceeded { audited: false } => Some(&self.succeeded),
+            Event::ForwardSucceeded { audited: true } => Some(&self.audited),
+            _ => None,
+        }
+    }
+}
+
+impl Handle {
+    /// A handle over its two channels, for a driver of the caller's own.
+    pub fn new(events: mpsc::UnboundedSender<Event>, snapshot: watch::Receiver<Snapshot>) -> Self {
+        Self {
+            events,
+            snapshot,
+            told: Arc::default(),
+        }
+    }
+
+    /// Tells the driver; it may be gone while the daemon stops.
+    pub fn tell(&self, event: Event) {
+        if self
+            .told
+            .flag(&event)
+            .is_some_and(|flag| flag.swap(true, Ordering::AcqRel))
+        {
+            return;
+        }
+        let _ = self.events.send(event);
+    }
+
+    /// Which side is in charge; waits at most `within` while the machine has not decided.
+    pub async fn side(&self, within: Duration) -> Option<Side> {
+        let mut snapshot = self.snapshot.clone();
+        let decided = snapshot.wait_for(|snapshot| snapshot.side().is_some());
+        let decided = tokio::time::timeout(within, decided).await.ok()?.ok()?;
+        decided.side()
+    }
+
+    /// Waits until the side in charge is as `wanted`; for good if the driver stops before that.
+    pub async fn until(&self, wanted: impl Fn(Option<Side>) -> bool) {
+        let mut snapshot = self.snapshot.clone();
+        let reached = snapshot.wait_for(|snapshot| wanted(snapshot.side()));
+        if reached.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The machine's state.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Changes of the machine's state.
+    pub fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
+    }
+}
+
+/// The driver before it runs.
+pub struct Driver<E> {
+    machine: Machine,
+    local: Local,
+    edge: Arc<E>,
+    events: mpsc::UnboundedReceiver<Event>,
+    own: mpsc::UnboundedSender<Event>,
+    snapshot: watch::Sender<Snapshot>,
+    told: Arc<Told>,
+    recovery: Option<AbortHandle>,
+    published: PhaseRecord,
+}
+
+impl<E: Edge> Driver<E> {
+    /// Sets up the machine from the stored state and publishes where it stands. `edge` is given the handle.
+    pub fn new(knobs: Knobs, local: Local, edge: impl FnOnce(Handle) -> Arc<E>) -> (Self, Handle) {
+        let now = local.clock.now();
+        let published = {
+            let authority = local.view.authority();
+            PhaseRecord {
+                phase: authority.phase.clone(),
+                epoch: authority.epoch,
+            }
+        };
+        let machine = Machine::start(knobs, Some(published.phase.clone()), now);
+        let phase = machine.phase();
+        let since = phase
+            .outage()
+            .map_or(now.steady, |outage| outage.started_at);
+        let (own, events) = mpsc::unbounded_channel();
+        let snapshot = watch::Sender::new(Snapshot {
+            phase,
+            since,
+            last_outage: None,
+        });
+        let told = Arc::new(Told::default());
+        let handle = Handle {
+            events: own.clone(),
+            snapshot: snapshot.subscribe(),
+            told: Arc::clone(&told),
+        };
+        let edge = edge(handle.clone());
+        let recovery = None;
+        let driver = Self {
+            machine,
+            local,
+            edge,
+            events,
+            own,
+            snapshot,
+            told,
+            recovery,
+            published,
+        };
+        (driver, handle)
+    }
+
+    /// Runs until every handle is gone or the kernel refuses a timer.
+    ///
+    /// # Errors
+    /// If there is no timer to be had.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        let (timer, steps) = (BootTimer::new()?, ClockSteps::new()?);
+        self.enter(self.machine.phase());
+        loop {
+            let deadline = self.machine.deadline(self.local.clock.now());
+            let event = tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => Some(event),
+                    None => return Ok(()),
+                },
+                end = timer.until(deadline) => { end?; None }
+                end = steps.stepped() => { end?; None }
+            };
+            self.handle(event);
+        }
+    }
+
+    fn handle(&mut self, event: Option<Event>) {
+        if let Some(flag) = event.as_ref().and_then(|event| self.told.flag(event)) {
+            flag.store(false, Ordering::Release);
+        }
+        let event = match event {
+            None => MachineEvent::Wake,
+            Some(Event::ForwardFailed) => MachineEvent::ForwardFailed,
+            Some(Event::ForwardSucceeded { audited }) => MachineEvent::ForwardSucceeded { audited },
+            Some(Event::OperatorStart(reason)) => MachineEvent::OperatorStart(reason),
+            Some(Event::OperatorStop) => MachineEvent::OperatorStop,
+            Some(Event::Probed(id, probe)) => MachineEvent::Probed(id, probe),
+            Some(Event::Recovered(id, recovery)) => {
+                if let Recovery::Failed(why) = &recovery {
+                    tracing::warn!(%why, "settling with the primary failed; the outage goes on");
+                }
+                MachineEvent::Recovered(id, recovery)
+            }
+            Some(Event::Reconfigured(knobs)) => {
+                self.machine.reconfigure(knobs, self.local.clock.now());
+                let phase = self.machine.phase();
+                if phase.is_outage() && self.snapshot.borrow().phase != phase {
+                    self.enter(phase);
+                }
+                MachineEvent::Wake
+            }
+        };
+        let Ok(fresh_id) = self.fresh_outage_id() else {
+            tracing::error!("no randomness: the failover machine stands still");
+            return;
+        };
+        let context = Context {
+            now: self.local.clock.now(),
+            authority: verified_authority(&self.local),
+            fresh_id: &fresh_id,
+            jitter: self.jitter(),
+        };
+        for action in self.machine.handle(event, &context) {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Enter(phase) => self.enter(phase),
+            Action::Exhaust => self.edge.exhaust(),
+            Action::Probe { id, audited, .. } => {
+                let (probe, own) = (self.edge.probe(audited), self.own.clone());
+                tokio::spawn(async move {
+                    let _ = own.send(Event::Probed(id, probe.await));
+                });
+            }
+            Action::Recover { id, outage } => {
+                let (recovery, own) = (self.edge.recover(outage), self.own.clone());
+                let task = tokio::spawn(async move {
+                    let _ = own.send(Event::Recovered(id, recovery.await));
+                });
+                self.recovery = Some(task.abort_handle());
+            }
+            Action::StopRecovery => {
+                if let Some(task) = self.recovery.take() {
+                    task.abort();
+                }
+                self.local.sequencer.pause_issuing(false, |_| {});
+            }
+        }
+    }
+
+    /// Publishes a state: in memory at once, then on disk, then to those who wait for the machine to decide.
+    fn enter(&mut self, phase: Phase) {
+        let now = self.local.clock.now();
+        let was = self.published.phase.clone();
+        self.published.epoch += u64::from(was.is_outage() != phase.is_outage());
+        self.published.phase = phase.clone();
+        let mut changes = vec![Change::Phase(self.published.clone())];
+        if was.name() != phase.name() {
+            tracing::info!(
+                from = was.name(),
+                to = phase.name(),
+                cause = cause(&phase),
+                "state"
+            );
+            changes.push(Change::Ledger(Box::new(entry(&phase, now.steady))));
+        }
+        self.local
+            .sequencer
+            .submit(Lane::Revocation, changes, Expects::default(), |result| {
+                if let Err(error) = result {
+                    tracing::error!(%error, "the machine's state could not be stored");
+                }
+            });
+        if !phase.is_outage() {
+            self.local.sequencer.pause_issuing(false, |_| {});
+        }
+        self.snapshot.send_modify(|snapshot| {
+            if snapshot.phase.name() != phase.name() {
+                snapshot.since = phase
+                    .outage()
+                    .filter(|_| matches!(phase, Phase::Holdover(_)))
+                    .map_or(now.steady, |outage| outage.started_at);
+            }
+            if !phase.is_outage()
+                && let Some(outage) = snapshot.phase.outage()
+            {
+                snapshot.last_outage = Some(outage.clone());
+            }
+            snapshot.phase = phase;
+        });
+    }
+
+    fn fresh_outage_id(&self) -> Result<OutageId, entropy::NoEntropy> {
+        let id = entropy::base62(self.local.entropy.as_ref(), 16)?;
+        OutageId::parse(&id).map_err(|_| entropy::NoEntropy)
+    }
+
+    fn jitter(&self) -> f64 {
+        let mut byte = [0u8; 1];
+        // Without randomness hosts probe in step: a nuisance, not a danger.
+        let _ = self.local.entropy.fill(&mut byte);
+        let [byte] = byte;
+        f64::from(byte) / 256.0
+    }
+}
+
+/// When every configured workload's authority was last verified completely: the oldest of them.
+pub fn verified_authority(local: &Local) -> Option<WallTime> {
+    let authority = local.view.authority();
+    oldest_authority(&authority.settings, |name| {
+        authority
+            .workloads
+            .get(name)
+            .map(|workload| workload.verified_at)
+    })
+}
+
+fn oldest_authority(
+    settings: &Settings,
+    verified: impl Fn(&shared::name::WorkloadName) -> Option<WallTime>,
+) -> Option<WallTime> {
+    settings
+        .workloads
+        .iter()
+        .filter_map(|workload| verified(&workload.name))
+        .min()
+}
+
+fn cause(phase: &Phase) -> Option<String> {
+    phase.outage().map(|outage| outage.cause.to_string())
+}
+
+fn entry(phase: &Phase, at: WallTime) -> Entry {
+    let mut entry = Entry::new(EntryKind::State, phase.name(), at);
+    entry.outage = phase.outage().map(|outage| outage.id.clone());
+    entry
+}

@@ -1,0 +1,20 @@
+//! The daemon and its command line: `holdover`.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod coverage;
+pub mod driver;
+pub mod local;
+pub mod metrics;
+pub mod mirror;
+pub mod ready;
+pub mod reaper;
+pub mod recovery;
+pub mod run;
+pub mod serve;
+pub mod service;
+pub mod upstream;
+
+pub use cli::main_with_args;

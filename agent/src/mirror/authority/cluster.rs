@@ -1,0 +1,82 @@
+//! What the cluster is and what is mounted where.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{
+    change::{Change, Cluster, Mount},
+    name::{ClusterId, MountAccessor},
+};
+
+use super::Cycle;
+use crate::upstream::{Reply, Request, UpstreamError};
+
+#[derive(Deserialize)]
+struct Seal {
+    sealed: bool,
+    #[serde(default)]
+    cluster_id: Option<ClusterId>,
+    #[serde(default)]
+    cluster_name: String,
+    #[serde(default)]
+    version: String,
+}
+
+impl Cycle<'_> {
+    /// Its id, version and mounts, as of now.
+    pub(super) async fn cluster(&self) -> Result<Change, UpstreamError> {
+        let upstream = &self.mirrors.0.upstream;
+        upstream.turn(self.urgency).await;
+        let request = Request::read("sys/seal-status").of_cluster();
+        let reply = upstream.send(&request, None).await?.success()?;
+        let seal: Seal = reply.bare()?;
+        let id = seal.cluster_id.filter(|_| !seal.sealed);
+        let id = id.ok_or_else(|| reply.unexpected("sealed, or names no cluster"))?;
+        if let Some(pinned) = upstream.client().pinned().filter(|pinned| *pinned != id) {
+            return Err(UpstreamError::ForeignCluster {
+                pinned: pinned.to_string(),
+                found: id.to_string(),
+            });
+        }
+        let mut mounts = self.mounts("sys/mounts", "").await?;
+        mounts.extend(self.mounts("sys/auth", "auth/").await?);
+        Ok(Change::Cluster(Box::new(Cluster {
+            id,
+            name: seal.cluster_name,
+            version: seal.version,
+            seal_status: reply.bare()?,
+            mounts,
+            verified_at: self.at,
+        })))
+    }
+
+    async fn mounts(
+        &self,
+        path: &str,
+        below: &str,
+    ) -> Result<BTreeMap<String, Mount>, UpstreamError> {
+        let request = Request::read(path);
+        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        parse_mounts(&reply.success()?, below)
+    }
+}
+
+fn parse_mounts(reply: &Reply, below: &str) -> Result<BTreeMap<String, Mount>, UpstreamError> {
+    let shown: BTreeMap<String, Value> = reply.data()?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    shown
+        .into_iter()
+        .map(|(at, shown)| {
+            let accessor = text(shown.get("accessor")).unwrap_or_default();
+            let mount = Mount {
+                accessor: MountAccessor::parse(&accessor)
+                    .map_err(|_| reply.unexpected("a mount without an accessor"))?,
+                kind: text(shown.get("type")).unwrap_or_default(),
+                version: text(shown.pointer("/options/version")),
+                shown,
+            };
+            Ok((format!("{below}{at}"), mount))
+        })
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! Keys that could not be read, put aside for a while: reading them again in every pass would be a storm. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use shared::{name::RequestPath, time::WallTime};
+
+use super::diff::Listed;
+
+/// The first pause after a failure; each further one is twice as long.
+const FIRST: Duration = Duration::from_secs(30);
+
+/// The longest pause, and the only one after a refusal.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What was put aside.
+#[derive(Default)]
+pub(super) struct Shelf(BTreeMap<RequestPath, Shelved>);
+
+struct Shelved {
+    /// A key that changed meanwhile is read at once.
+    metadata: String,
+    tries: u32,
+    until: WallTime,
+    why: Why,
+}
+
+/// Why a key could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Why {
+    /// Holdover's token is good and may not read it.
+    Denied,
+    /// Anything else that the primary said.
+    Failed,
+}
+
+impl Shelf {
+    /// Whether the key is put aside at `now`, unchanged since.
+    pub(super) fn holds(&self, listed: &Listed, now: WallTime) -> bool {
+        let shelved = self.0.get(&listed.place.path);
+        shelved.is_some_and(|one| one.metadata == listed.metadata && now < one.until)
+    }
+
+    /// Puts a key aside.
+    pub(super) fn put(&mut self, listed: &Listed, why: Why, now: WallTime) {
+        let path = &listed.place.path;
+        let tries = self
+            .0
+            .get(path)
+            .map_or(0, |one| one.tries.saturating_add(1));
+        let pause = match why {
+            Why::Denied => LONGEST,
+            Why::Failed => (FIRST * 2u32.saturating_pow(tries.min(16))).min(LONGEST),
+        };
+        let shelved = Shelved {
+            metadata: listed.metadata.clone(),
+            tries,
+            until: now.plus(pause),
+            why,
+        };
+        self.0.insert(path.clone(), shelved);
+    }
+
+    /// The key was read, or is no more.
+    pub(super) fn take(&mut self, path: &RequestPath) {
+        self.0.remove(path);
+    }
+
+    /// Only what `keep` says is still there.
+    pub(super) fn retain(&mut self, keep: impl Fn(&RequestPath) -> bool) {
+        self.0.retain(|path, _| keep(path));
+    }
+
+    /// How many were put aside for this reason.
+    pub(super) fn count(&self, why: Why) -> usize {
+        self.0.values().filter(|one| one.why == why).count()
+    }
+
+    /// When the first of them is due again.
+    pub(super) fn due(&self) -> Option<WallTime> {
+        self.0.values().map(|one| one.until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::{
+        kv::Place,
+        name::{MountAccessor, Namespace},
+    };
+
+    const NOW: WallTime = WallTime::from_secs(1000);
+
+    fn listed(metadata: &str) -> Listed {
+        Listed {
+            place: Place {
+                namespace: Namespace::default(),
+                mount: MountAccessor::parse("kv_1").unwrap(),
+                path: RequestPath::parse("secret/data/a").unwrap(),
+            },
+            current: 1,
+            versions: BTreeMap::new(),
+            metadata: metadata.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_day_of_failures_is_a_few_dozen_reads() {
+        let (mut shelf, one, mut reads) = (Shelf::default(), listed("m"), 0);
+        for second in 0..86_400 {
+            let now = NOW.plus(Duration::from_secs(second));
+            if !shelf.holds(&one, now) {
+                shelf.put(&one, Why::Failed, now);
+                reads += 1;
+            }
+        }
+        assert!((20..40).contains(&reads), "{reads}");
+    }
+
+    #[test]
+    fn a_changed_key_is_read_at_once_and_a_refused_one_within_the_hour() {
+        let mut shelf = Shelf::default();
+        shelf.put(&listed("m"), Why::Denied, NOW);
+        assert!(shelf.holds(&listed("m"), NOW));
+        assert!(!shelf.holds(&listed("changed"), NOW));
+        assert_eq!(shelf.due(), Some(NOW.plus(LONGEST)));
+        assert!(!shelf.holds(&listed("m"), NOW.plus(LONGEST)));
+        assert_eq!((shelf.count(Why::Denied), shelf.count(Why::Failed)), (1, 0));
+        shelf.take(&listed("m").place.path);
+        assert_eq!(shelf.due(), None);
+    }
+}

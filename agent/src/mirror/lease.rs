@@ -1,0 +1,359 @@
+//! Leased secrets: one lease of Holdover's own for each path, renewed, replaced in time, never thrown away because of
+//! a transport error.
+//!
+//! A replaced lease is revoked when what clients may have been told of it has passed, not before.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use shared::{
+    change::{Change, CredentialName},
+    kv::Place,
+    lease::{Lease, LeaseCare, LeaseHolder},
+    name::LeaseId,
+    secret::SecretBytes,
+    time::{Deadline, Now},
+};
+
+use super::{Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, status::Source};
+use crate::upstream::{Reply, Request, UpstreamError};
+
+/// A path whose answer cannot be mirrored is asked again after this long: reading it may create something.
+const UNSUPPORTED_FOR: Duration = Duration::from_secs(3600);
+
+/// The bounds of the pause between two new leases of one path.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the task remembers from pass to pass.
+#[derive(Default)]
+pub(super) struct Work {
+    quiet: Quiet,
+    /// What the lease in hand gave when it was new; after a restart, what it gave last.
+    full: Option<(LeaseId, u64)>,
+    /// Replaced leases, and when what clients were told of them has passed.
+    retiring: Vec<(LeaseId, Deadline)>,
+    /// No new lease is asked for before this, and why.
+    hold_off: Option<HoldOff>,
+}
+
+struct HoldOff {
+    until: Deadline,
+    place: Place,
+    unsupported: Option<String>,
+}
+
+/// One pass.
+pub(super) struct Pass<'a> {
+    pub(super) mirrors: &'a Mirrors,
+    pub(super) place: Place,
+    pub(super) occasion: Occasion,
+}
+
+#[derive(Deserialize)]
+struct LookedUp {
+    ttl: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+impl Pass<'_> {
+    pub(super) async fn run(&self, work: &mut Work) -> Result<Pace, PassError> {
+        self.mirrors.go_on(self.occasion)?;
+        self.revoke_retired(work).await;
+        self.set_source();
+        let Some(lease) = self.adopt_newest(work).await? else {
+            return self.replace(work, None).await;
+        };
+        if self.is_of_another_token(&lease) {
+            // However young it is.
+            work.hold_off = None;
+            return self.replace(work, Some(&lease)).await;
+        }
+        if self.is_worn(work, &lease) {
+            return self.replace(work, Some(&lease)).await;
+        }
+        match lease.care(full(work, &lease), self.jitter(), self.now()) {
+            LeaseCare::Wait(wait) => self.verify(work, &lease, wait).await,
+            LeaseCare::Renew => self.renew(work, &lease).await,
+            LeaseCare::Replace => self.replace(work, Some(&lease)).await,
+        }
+    }
+
+    /// The lease in hand. Of several, as a cut-off replacement leaves them, the newest; the others go.
+    async fn adopt_newest(&self, work: &mut Work) -> Result<Option<Lease>, PassError> {
+        let secrets = self.mirrors.0.local.view.secrets();
+        let held = secrets.leases.values().map(|held| &held.lease);
+        let mine = |lease: &&Lease| {
+            lease.holder == LeaseHolder::Shared && lease.place.path == self.place.path
+        };
+        let mut leases: Vec<_> = held.filter(mine).cloned().collect();
+        leases.sort_by_key(|lease| (lease.place == self.place, lease.issued_at));
+        let newest = leases.pop().filter(|lease| lease.place == self.place);
+        let changes = leases.iter().map(|old| Change::LeaseGone(old.id.clone()));
+        let changes: Vec<_> = changes.collect();
+        work.retiring
+            .extend(leases.into_iter().map(|old| (old.id, old.deadline)));
+        self.mirrors.commit(changes).await?;
+        Ok(newest)
+    }
+
+    /// Whether it hangs on a token of Holdover's own that is about to end, or has ended.
+    fn is_of_another_token(&self, lease: &Lease) -> bool {
+        let own = self.mirrors.0.local.view.credential(&CredentialName::Own);
+        own.is_some_and(|own| lease.issued_at < own.issued_at)
+    }
+
+    /// Whether the last renewal gave so little that its max TTL must be near.
+    fn is_worn(&self, work: &Work, lease: &Lease) -> bool {
+        lease.granted < full(work, lease) / 2
+    }
+
+    /// Nothing is due: the primary still knows it.
+    async fn verify(
+        &self,
+        work: &mut Work,
+        lease: &Lease,
+        wait: Duration,
+    ) -> Result<Pace, PassError> {
+        let now = self.now();
+        let index = work
+            .quiet
+            .observe(&self.mirrors.0.upstream, self.occasion.urgency())
+            .await?;
+        let mut verified = Lease {
+            verified_at: now.steady,
+            ..lease.clone()
+        };
+        if !work.quiet.holds(index.as_ref(), now.steady) {
+            work.quiet.forget();
+            let body = json!({ "lease_id": lease.id.as_str() });
+            let request = Request::write("sys/leases/lookup", &body).repeatable();
+            let reply = self.ask(&request).await?;
+            if reply.status() == 400 {
+                tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of Holdover's own");
+                return self.replace(work, Some(lease)).await;
+            }
+            let shown: LookedUp = reply.success()?.data()?;
+            verified.renewable = shown.renewable;
+            // Somebody else may have renewed it. What is shown is cut to whole seconds: never shorten by that.
+            let shown = Deadline::after(Duration::from_secs(shown.ttl + 1), now);
+            if shown.wall.since(verified.deadline.wall) > Duration::from_secs(2)
+                || verified.deadline.wall.since(shown.wall) > Duration::from_secs(2)
+            {
+                verified.deadline = shown;
+            }
+            work.quiet.complete(index, now.steady);
+        }
+        self.commit_lease(verified, None, None).await?;
+        Ok(Pace::Soon(wait))
+    }
+
+    async fn renew(&self, work: &mut Work, lease: &Lease) -> Result<Pace, PassError> {
+        let now = self.now();
+        let body = json!({ "lease_id": lease.id.as_str() });
+        let request = Request::write("sys/leases/renew", &body).repeatable();
+        let reply = self.ask(&request).await?;
+        if reply.status() == 400 {
+            // Not known any more, or past its max TTL.
+            return self.replace(work, Some(lease)).await;
+        }
+        let reply = reply.success()?;
+        let envelope = reply.envelope()?;
+        let granted = envelope.lease_duration;
+        let renewed = Lease {
+            renewable: envelope.renewable,
+            granted,
+            renewed_at: now.steady,
+            deadline: Deadline::after(Duration::from_secs(granted), now),
+            verified_at: now.steady,
+            ..lease.clone()
+        };
+        let full = full(work, lease).max(granted);
+        work.full = Some((lease.id.clone(), full));
+        work.quiet.forget();
+        let next = due(&renewed, full, self.jitter(), now);
+        self.commit_lease(renewed, None, None).await?;
+        Ok(next)
+    }
+
+    /// Gets a new lease in place of `old`, which stays what it is if that fails.
+    async fn replace(&self, work: &mut Work, old: Option<&Lease>) -> Result<Pace, PassError> {
+        let now = self.now();
+        self.held_off(work, now)?;
+        let (lease, body) = match self.acquire(now).await {
+            Ok(new) => new,
+            Err(PassError::Unsupported(why)) => {
+                work.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, Some(why.clone()), now));
+                return Err(PassError::Unsupported(why));
+            }
+            Err(error) => return Err(error),
+        };
+        let granted = Duration::from_secs(lease.granted);
+        let pause = (granted / 4).clamp(LEAST_PAUSE, MOST_PAUSE);
+        work.hold_off = Some(self.hold_off(pause, None, now));
+        let (id, full) = (lease.id.clone(), lease.granted);
+        let next = due(&lease, full, self.jitter(), now);
+        if let Err(error) = self.commit_lease(lease, Some(body), old).await {
+            // Nothing remembers it, so it must not live on.
+            let _ = self.revoke(&id).await;
+            return Err(error);
+        }
+        work.full = Some((id, full));
+        work.quiet.forget();
+        work.retiring
+            .extend(old.map(|old| (old.id.clone(), old.deadline)));
+        Ok(next)
+    }
+
+    async fn acquire(&self, now: Now) -> Result<(Lease, SecretBytes), PassError> {
+        let request = Request::read(self.place.path.as_str()).creating();
+        let reply = self.ask(&request).await?.success()?;
+        let envelope = reply.envelope()?;
+        if envelope.wrap_info.is_some() || envelope.auth.is_some() {
+            return Err(self.unsupported("answers with a token or a wrapping"));
+        }
+        let Ok(id) = LeaseId::parse(&envelope.lease_id) else {
+            return Err(self.unsupported("answers without a lease"));
+        };
+        let data = envelope.data.filter(|data| data.get() != "null");
+        let data = data.ok_or_else(|| reply.unexpected("a lease without data"))?;
+        let body = SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes()));
+        let granted = envelope.lease_duration;
+        let lease = Lease {
+            id,
+            place: self.place.clone(),
+            holder: LeaseHolder::Shared,
+            renewable: envelope.renewable,
+            granted,
+            issued_at: now.steady,
+            renewed_at: now.steady,
+            deadline: Deadline::after(Duration::from_secs(granted), now),
+            verified_at: now.steady,
+        };
+        Ok((lease, body))
+    }
+
+    fn unsupported(&self, what: &str) -> PassError {
+        let path = self.place.path.as_str();
+        PassError::Unsupported(format!("{path} {what}: such paths are not supported yet"))
+    }
+
+    async fn commit_lease(
+        &self,
+        lease: Lease,
+        body: Option<SecretBytes>,
+        old: Option<&Lease>,
+    ) -> Result<(), PassError> {
+        let mut changes = vec![Change::Lease(Box::new(lease), body)];
+        changes.extend(old.map(|old| Change::LeaseGone(old.id.clone())));
+        self.mirrors.commit(changes).await
+    }
+
+    /// A new lease is not asked for again and again: each is an account at some backend.
+    fn held_off(&self, work: &Work, now: Now) -> Result<(), PassError> {
+        let Some(hold_off) = work.hold_off.as_ref().filter(|hold_off| {
+            hold_off.place == self.place
+                && !hold_off.until.passed(now)
+                && self.occasion == Occasion::Cycle
+        }) else {
+            return Ok(());
+        };
+        Err(match &hold_off.unsupported {
+            Some(why) => PassError::Unsupported(why.clone()),
+            None => PassError::TooSoon,
+        })
+    }
+
+    fn hold_off(&self, pause: Duration, unsupported: Option<String>, now: Now) -> HoldOff {
+        HoldOff {
+            until: Deadline::after(pause, now),
+            place: self.place.clone(),
+            unsupported,
+        }
+    }
+
+    async fn revoke_retired(&self, work: &mut Work) {
+        let now = self.now();
+        let mut kept = Vec::new();
+        for (id, told) in work.retiring.drain(..) {
+            if !told.passed(now) {
+                kept.push((id, told));
+            } else if let Err(error) = self.revoke(&id).await {
+                tracing::warn!(%error, path = %self.place.path, "a replaced lease is not revoked yet");
+                if error.is_outage() {
+                    kept.push((id, told));
+                }
+            }
+        }
+        work.retiring = kept;
+    }
+
+    async fn revoke(&self, id: &LeaseId) -> Result<(), UpstreamError> {
+        let upstream = &self.mirrors.0.upstream;
+        upstream.revoke_lease(id, self.occasion.urgency()).await
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Reply, UpstreamError> {
+        let upstream = &self.mirrors.0.upstream;
+        upstream.ask(request, self.occasion.urgency()).await
+    }
+
+    fn set_source(&self) {
+        self.mirrors
+            .with_health(self.place.path.as_str(), |health| {
+                health.source = Some(Source::Lease);
+            });
+    }
+
+    fn jitter(&self) -> f64 {
+        self.mirrors.0.upstream.host_jitter()
+    }
+
+    fn now(&self) -> Now {
+        self.mirrors.0.local.clock.now()
+    }
+}
+
+/// What the lease gave when it was new, as far as that is known.
+fn full(work: &Work, lease: &Lease) -> u64 {
+    match &work.full {
+        Some((id, full)) if *id == lease.id => *full,
+        _ => lease.granted,
+    }
+}
+
+/// When to look next.
+fn due(lease: &Lease, full: u64, jitter: f64, now: Now) -> Pace {
+    match lease.care(full, jitter, now) {
+        LeaseCare::Wait(wait) => Pace::Soon(wait),
+        LeaseCare::Renew | LeaseCare::Replace => Pace::Soon(LEAST_PAUSE),
+    }
+}
+
+impl Mirrors {
+    /// Leases of Holdover's own whose path left the configuration: revoked and forgotten.
+    pub(super) async fn forget_leases(&self) {
+        let secrets = self.0.local.view.secrets();
+        let configured = |lease: &Lease| {
+            let path = lease.place.path.as_str();
+            self.configured().any(|mirror| mirror.path.covers(path))
+        };
+        let held = secrets.leases.values().map(|held| &held.lease);
+        let gone = held.filter(|lease| lease.holder == LeaseHolder::Shared && !configured(lease));
+        for id in gone.map(|lease| &lease.id) {
+            // Where the primary cannot be asked its own deadline ends it.
+            let revoked = self
+                .0
+                .upstream
+                .revoke_lease(id, crate::upstream::pace::Urgency::Mirror);
+            if let Err(error) = revoked.await {
+                tracing::warn!(%error, "a lease that left the configuration could not be revoked");
+            }
+            if let Err(error) = self.commit(vec![Change::LeaseGone(id.clone())]).await {
+                tracing::warn!(%error, "a lease that left the configuration is still in the replica");
+            }
+        }
+    }
+}

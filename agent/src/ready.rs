@@ -1,0 +1,443 @@
+//! Would it work now: whether the replica could take over, why not, and for how long it would last.
+//!
+//! Pure: [`judge`] goes by [`Facts`] alone. A *reason* makes `ready` false; a *finding* is something that an operator
+//! should know. Autonomy is the smallest of the bounds that exist, if the primary died at this moment.
+
+pub mod prove;
+pub mod start;
+
+use std::{collections::BTreeMap, fmt, sync::Mutex, time::Duration};
+
+use shared::{
+    failover::Phase,
+    name::WorkloadName,
+    time::{ClockState, Deadline, Now, WallTime},
+};
+
+use crate::config::value::Span;
+
+/// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
+pub const ROOM: u64 = 64 << 20;
+
+/// Everything that readiness goes by, at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The moment.
+    pub now: Now,
+    /// The machine's state.
+    pub phase: Phase,
+    /// `failover.max_outage`.
+    pub max_outage: Duration,
+    /// `failover.authority_max_age`.
+    pub authority_max_age: Duration,
+    /// Whether the cluster and its policies were ever seen: without them nothing can be decided.
+    pub primary: PrimaryFacts,
+    /// One for each configured mirror.
+    pub mirrors: Vec<MirrorFacts>,
+    /// Leases of Holdover's own that workloads share.
+    pub leases: Vec<LeaseFacts>,
+    /// One for each configured workload.
+    pub workloads: Vec<WorkloadFacts>,
+    /// What the store and its keys are good for.
+    pub store: StoreFacts,
+    /// What the wall clock does against boot time.
+    pub clock: ClockState,
+    /// Whether the machine booted with its clock behind the persisted mark, and nothing confirmed it since.
+    pub rebooted_behind: bool,
+    /// What else stands against issuing on this host, as clients are told it.
+    pub issuing_blocked: Option<&'static str>,
+    /// What is known already: of the configuration, of the start, of a rejected change.
+    pub findings: Vec<String>,
+}
+
+/// What is known of the primary.
+#[derive(Clone, Debug, Default)]
+pub struct PrimaryFacts {
+    /// Whether a cluster is pinned.
+    pub cluster: bool,
+    /// Whether its policies were copied.
+    pub policies: bool,
+    /// Policies whose text this version cannot decide by.
+    pub undecidable: Vec<String>,
+    /// When Holdover's own token ends unless it is renewed; none before the first login.
+    pub credential: Option<WallTime>,
+}
+
+/// What is known of one mirror.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MirrorFacts {
+    /// As configured.
+    pub path: String,
+    /// Keys or leases held now.
+    pub count: u64,
+    /// When its least recently verified value was verified; none until its first complete pass.
+    pub verified_at: Option<WallTime>,
+    /// Values older than this are not served.
+    pub max_staleness: Duration,
+    /// Failed cycles in a row.
+    pub errors: u64,
+    /// What the last of them failed with, without values.
+    pub last_error: Option<String>,
+    /// What else the mirror itself says against serving from it.
+    pub reasons: Vec<String>,
+    /// What else an operator should know of it.
+    pub findings: Vec<String>,
+}
+
+/// What is known of one lease of Holdover's own.
+#[derive(Clone, Debug)]
+pub struct LeaseFacts {
+    /// The path that was read for it.
+    pub path: String,
+    /// When its backend drops it.
+    pub deadline: Deadline,
+}
+
+/// What is known of one workload.
+#[derive(Clone, Debug)]
+pub struct WorkloadFacts {
+    /// Its name.
+    pub name: WorkloadName,
+    /// Whether grants are to be issued for it in an outage.
+    pub issue: bool,
+    /// When its role, policies and identity were last verified as a whole; none if never.
+    pub verified_at: Option<WallTime>,
+    /// Why the last verification failed, if it did.
+    pub failures: Vec<String>,
+}
+
+/// What the store and its keys are good for.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// Why the store takes no commit, if the last one that was tried was not taken.
+    pub failure: Option<String>,
+    /// Why a sealed value did not open, if the last one that was tried did not.
+    pub sealed: Option<String>,
+    /// Whether the replica is older than its anchor, and the primary was not seen since.
+    pub rolled_back: bool,
+    /// How full the ledger is; none before the first commit.
+    pub ledger: Option<LedgerFacts>,
+    /// Bytes that are free where it lies; none if that cannot be told.
+    pub room: Option<u64>,
+}
+
+/// How full the ledger is, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LedgerFacts {
+    /// What its entries take.
+    pub used: u64,
+    /// Where issuing ends; the rest is kept for revocations.
+    pub issuing: u64,
+}
+
+/// Findings of the moment, which parts of the daemon put up and take down. Shared.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<BTreeMap<&'static str, Vec<String>>>);
+
+impl Board {
+    /// Puts up what `topic` has to say now, in place of what it said before; nothing takes it down.
+    pub fn put(&self, topic: &'static str, findings: Vec<String>) {
+        let mut board = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if findings.is_empty() {
+            board.remove(topic);
+        } else {
+            board.insert(topic, findings);
+        }
+    }
+
+    /// Everything that is up.
+    pub fn all(&self) -> Vec<String> {
+        let board = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        board.values().flatten().cloned().collect()
+    }
+}
+
+/// The judgement.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Readiness {
+    /// Why the replica could not take over; empty exactly when it could.
+    pub reasons: Vec<String>,
+    /// What an operator should know.
+    pub findings: Vec<String>,
+    /// How long it would last.
+    pub autonomy: Autonomy,
+}
+
+impl Readiness {
+    /// Whether the replica could take over now.
+    pub fn is_ready(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// How long, from now, Holdover could carry on without the primary.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Autonomy {
+    /// The smallest of its bounds.
+    pub left: Duration,
+    /// Which one that is.
+    pub bound_by: Bound,
+}
+
+/// What bounds autonomy.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Bound {
+    /// Nothing may be issued for this workload.
+    Authority(WorkloadName),
+    /// A shared lease ends.
+    Lease(String),
+    /// The outage may not be longer.
+    MaxOutage,
+    /// A mirrored value gets too old.
+    Staleness(String),
+}
+
+impl fmt::Display for Bound {
+    /// As `autonomy_bound_by` names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority(workload) => write!(f, "authority {workload}"),
+            Self::Lease(path) => write!(f, "lease {path}"),
+            Self::MaxOutage => f.write_str("max_outage"),
+            Self::Staleness(path) => write!(f, "staleness {path}"),
+        }
+    }
+}
+
+/// Judges `facts`.
+pub fn judge(facts: &Facts) -> Readiness {
+    let mut reasons = Vec::new();
+    let mut findings = facts.findings.clone();
+    judge_primary(facts, &mut reasons, &mut findings);
+    judge_store(&facts.store, &mut reasons, &mut findings);
+    judge_clock(facts, &mut reasons, &mut findings);
+    for mirror in &facts.mirrors {
+        let path = &mirror.path;
+        let told = |text: &String| format!("mirror {path}: {text}");
+        reasons.extend(mirror.reason(facts.now));
+        reasons.extend(mirror.reasons.iter().map(told));
+        findings.extend(mirror.finding());
+        findings.extend(mirror.findings.iter().map(told));
+    }
+    for workload in &facts.workloads {
+        reasons.extend(workload.reason(facts));
+        findings.extend(workload.findings(facts));
+    }
+    if let Phase::Exhausted(outage) = &facts.phase {
+        let id = &outage.id;
+        reasons.push(format!(
+            "outage {id} outlived failover.max_outage: nothing is issued until the primary is back"
+        ));
+    }
+    Readiness {
+        reasons,
+        findings,
+        autonomy: autonomy(facts),
+    }
+}
+
+fn judge_primary(facts: &Facts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+    let primary = &facts.primary;
+    if !primary.cluster {
+        reasons.push("the primary was never seen: nothing is mirrored yet".to_owned());
+    } else if !primary.policies {
+        reasons
+            .push("the primary's policies were never copied: no request can be decided".to_owned());
+    }
+    for policy in &primary.undecidable {
+        findings.push(format!(
+            "policy {policy} cannot be decided by: its tokens get 503 in an outage"
+        ));
+    }
+    match primary.credential {
+        None => findings.push("Holdover has no token of its own at the primary yet".to_owned()),
+        Some(end) if end <= facts.now.wall => {
+            findings.push(format!(
+                "Holdover's own token ended at {end}: nothing is mirrored until it logs in again"
+            ));
+        }
+        Some(_) => {}
+    }
+}
+
+fn judge_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+    if let Some(failure) = &store.failure {
+        reasons.push(format!("the store takes no changes: {failure}"));
+    }
+    if let Some(failure) = &store.sealed {
+        reasons.push(format!("a sealed value does not open: {failure}"));
+    }
+    if store.rolled_back {
+        let text =
+            "the replica is older than its anchor: nothing is issued until the primary is seen";
+        reasons.push(text.to_owned());
+    }
+    if let Some(room) = store.room.filter(|room| *room < ROOM) {
+        let (room, least) = (room >> 20, ROOM >> 20);
+        reasons.push(format!(
+            "the store has {room} MiB left where it lies, and needs {least}"
+        ));
+    }
+    let Some(ledger) = store.ledger else { return };
+    if ledger.used >= ledger.issuing {
+        reasons.push("the ledger is full: nothing is issued; raise ledger.max_size".to_owned());
+    } else if ledger.used >= ledger.issuing / 4 * 3 {
+        let full = ledger.used.saturating_mul(100) / ledger.issuing.max(1);
+        findings.push(format!(
+            "the ledger is {full} % full: issuing ends at 100 %"
+        ));
+    }
+}
+
+fn judge_clock(facts: &Facts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+    if facts.rebooted_behind {
+        let text = "the machine booted with its clock behind what it was before: nothing is issued until the primary is seen";
+        reasons.push(text.to_owned());
+    } else if let Some(blocked) = facts.issuing_blocked {
+        reasons.push(format!("nothing is issued on this host: {blocked}"));
+    }
+    match facts.clock {
+        ClockState::Steady => {}
+        ClockState::SteppedBack(by) => findings.push(format!(
+            "the wall clock stepped back by {} s: deadlines go by boot time",
+            by.as_secs()
+        )),
+        ClockState::SteppedForward(by) => reasons.push(format!(
+            "the wall clock stepped forward by {} s: what ends by it is refused until the primary confirms it",
+            by.as_secs()
+        )),
+    }
+}
+
+impl MirrorFacts {
+    /// The age of its least recently verified value; none until its first complete pass.
+    pub fn age(&self, now: Now) -> Option<Duration> {
+        self.verified_at.map(|at| now.wall.since(at))
+    }
+
+    fn left(&self, now: Now) -> Duration {
+        let age = self.age(now);
+        age.map_or(Duration::ZERO, |age| self.max_staleness.saturating_sub(age))
+    }
+
+    fn reason(&self, now: Now) -> Option<String> {
+        let path = &self.path;
+        let Some(age) = self.age(now) else {
+            return Some(format!("mirror {path}: no complete pass yet"));
+        };
+        (age >= self.max_staleness).then(|| {
+            format!(
+                "mirror {path}: not verified for {} s, and not served once older than {}",
+                age.as_secs(),
+                Span(self.max_staleness),
+            )
+        })
+    }
+
+    fn finding(&self) -> Option<String> {
+        let error = self.last_error.as_deref().unwrap_or("no reason known");
+        (self.errors > 0).then(|| {
+            format!(
+                "mirror {}: {} failed cycles in a row: {error}",
+                self.path, self.errors
+            )
+        })
+    }
+}
+
+impl WorkloadFacts {
+    /// Whether an outage that began at the cutover would issue for it.
+    fn is_proven(&self, facts: &Facts) -> bool {
+        let cutover = facts
+            .phase
+            .outage()
+            .map_or(facts.now.wall, |outage| outage.started_at);
+        self.verified_at
+            .is_some_and(|at| cutover.since(at) <= facts.authority_max_age)
+    }
+
+    fn reason(&self, facts: &Facts) -> Option<String> {
+        if !self.issue || self.is_proven(facts) {
+            return None;
+        }
+        let name = &self.name;
+        let mut reason = match self.verified_at {
+            None => format!(
+                "workload {name}: its role and policies were never verified: nothing is issued for it"
+            ),
+            Some(at) => format!(
+                "workload {name}: its role and policies were last verified at {at}, longer ago than {}: nothing is issued for it",
+                Span(facts.authority_max_age),
+            ),
+        };
+        for failure in &self.failures {
+            reason.push_str(": ");
+            reason.push_str(failure);
+        }
+        Some(reason)
+    }
+
+    /// Failures of one that is good still are a finding: they will be a reason once it is too old.
+    fn findings(&self, facts: &Facts) -> Vec<String> {
+        let name = &self.name;
+        let disabled = (!self.issue).then(|| {
+            format!("workload {name}: issuing in an outage is not enabled (failover.issue)")
+        });
+        let told_as_reason = self.reason(facts).is_some();
+        let failures = self.failures.iter().filter(|_| !told_as_reason);
+        let failures = failures.map(|failure| format!("workload {name}: {failure}"));
+        disabled.into_iter().chain(failures).collect()
+    }
+}
+
+fn autonomy(facts: &Facts) -> Autonomy {
+    let outage = Autonomy {
+        left: outage_left(facts),
+        bound_by: Bound::MaxOutage,
+    };
+    let mirrors = facts.mirrors.iter().map(|mirror| Autonomy {
+        left: mirror.left(facts.now),
+        bound_by: Bound::Staleness(mirror.path.clone()),
+    });
+    let leases = facts.leases.iter().map(|lease| Autonomy {
+        left: lease.deadline.remaining(facts.now),
+        bound_by: Bound::Lease(lease.path.clone()),
+    });
+    // Authority that is good now is good for the whole outage: it bounds only where it is not.
+    let unproven = facts
+        .workloads
+        .iter()
+        .filter(|workload| workload.issue && !workload.is_proven(facts));
+    let authority = unproven.map(|workload| Autonomy {
+        left: Duration::ZERO,
+        bound_by: Bound::Authority(workload.name.clone()),
+    });
+    let bounds = mirrors.chain(leases).chain(authority);
+    bounds.fold(outage, Autonomy::min)
+}
+
+/// What is left of `max_outage`: of this outage, or of one that began now.
+fn outage_left(facts: &Facts) -> Duration {
+    match &facts.phase {
+        Phase::Exhausted(_) => Duration::ZERO,
+        Phase::Holdover(outage) | Phase::Recovering(outage) => outage.bound.remaining(facts.now),
+        Phase::Following | Phase::Suspect => {
+            let verified = facts
+                .workloads
+                .iter()
+                .filter_map(|workload| workload.verified_at)
+                .min();
+            let age = verified.map_or(Duration::ZERO, |at| facts.now.steady.since(at));
+            facts.max_outage.saturating_sub(age)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! What opening the replica showed that an operator should know, and what it shares its fate with.
+
+use std::path::Path;
+
+use replica::store::{AnchorState, OpenReport};
+
+/// Findings of the start, for the [`Board`](crate::ready::Board).
+pub fn findings(report: &OpenReport, replica: &Path) -> Vec<String> {
+    let mut findings = vec![
+        "theft protection: none: a key file protects copies and backups of the replica, not a stolen disk".to_owned(),
+    ];
+    findings.extend(anchor(&report.anchor));
+    if report.values_lost > 0 {
+        let lost = report.values_lost;
+        findings.push(format!(
+            "{lost} mirrored values did not open and were dropped; the mirror brings them again"
+        ));
+    }
+    if report.values_changed {
+        findings.push(
+            "mirrored values were removed or replaced by older ones while Holdover was stopped"
+                .to_owned(),
+        );
+    }
+    if report.ledger_cut {
+        findings.push(
+            "the ledger does not end where the last commit says: entries were removed or added"
+                .to_owned(),
+        );
+    }
+    if let Some(kind) = network_filesystem(replica) {
+        findings.push(format!(
+            "the replica lies on {kind}: it fails together with the network"
+        ));
+    }
+    findings
+}
+
+fn anchor(state: &AnchorState) -> Option<String> {
+    match state {
+        AnchorState::Agrees | AnchorState::First | AnchorState::Unset => None,
+        AnchorState::Ahead { anchor, replica } => Some(format!(
+            "the replica was replaced by an older copy: its generation is {replica}, its anchor's {anchor}"
+        )),
+        AnchorState::Missing => Some("the replica's anchor is gone".to_owned()),
+        AnchorState::Foreign => {
+            Some("the replica's anchor is another replica's, or was changed".to_owned())
+        }
+    }
+}
+
+/// The network filesystem that `path` lies on, by the kernel's number for it.
+fn network_filesystem(path: &Path) -> Option<&'static str> {
+    let kinds = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xfe53_4d42, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0x00c3_6400, "Ceph"),
+        (0x0102_1997, "9P"),
+        (0x5346_414f, "AFS"),
+    ];
+    let found = rustix::fs::statfs(path.parent()?).ok()?;
+    // The width of the field differs between machines; the numbers fit 32 bits.
+    let magic = u32::try_from(i128::from(found.f_type) & 0xffff_ffff).ok()?;
+    kinds
+        .iter()
+        .find(|(number, _)| *number == magic)
+        .map(|(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> OpenReport {
+        OpenReport {
+            generation: 1,
+            rolled_back: false,
+            anchor: AnchorState::Agrees,
+            values_lost: 0,
+            values_changed: false,
+            ledger_cut: false,
+        }
+    }
+
+    #[test]
+    fn whatever_was_found_wrong_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replica.db");
+        let usual = findings(&sound(), &path).len();
+        let odd = [
+            OpenReport {
+                values_lost: 3,
+                ..sound()
+            },
+            OpenReport {
+                values_changed: true,
+                ..sound()
+            },
+            OpenReport {
+                ledger_cut: true,
+                ..sound()
+            },
+            OpenReport {
+                anchor: AnchorState::Missing,
+                ..sound()
+            },
+            OpenReport {
+                anchor: AnchorState::Foreign,
+                ..sound()
+            },
+            OpenReport {
+                anchor: AnchorState::Ahead {
+                    anchor: 9,
+                    replica: 4,
+                },
+                ..sound()
+            },
+        ];
+        for report in odd {
+            assert_eq!(findings(&report, &path).len(), usual + 1, "{report:?}");
+        }
+    }
+}

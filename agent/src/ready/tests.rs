@@ -1,0 +1,363 @@
+//! What makes a host ready, and what bounds its autonomy.
+
+use proptest::prelude::*;
+use shared::{
+    failover::{Cause, Outage},
+    name::OutageId,
+    time::{BootId, BootTime},
+};
+
+use super::*;
+
+const HOUR: u64 = 3600;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn now() -> Now {
+    let wall = WallTime::from_secs(1_000_000);
+    Now {
+        wall,
+        steady: wall,
+        boot: BootTime::from_millis(500_000_000),
+        boot_id: BootId([7; 16]),
+    }
+}
+
+fn ago(age: u64) -> WallTime {
+    now().wall.minus(secs(age))
+}
+
+fn mirror(path: &str, age: Option<u64>, bound: u64) -> MirrorFacts {
+    MirrorFacts {
+        path: path.to_owned(),
+        count: 1,
+        verified_at: age.map(ago),
+        max_staleness: secs(bound),
+        errors: 0,
+        last_error: None,
+        reasons: Vec::new(),
+        findings: Vec::new(),
+    }
+}
+
+fn workload(name: &str, issue: bool, age: Option<u64>) -> WorkloadFacts {
+    WorkloadFacts {
+        name: WorkloadName::parse(name).unwrap(),
+        issue,
+        verified_at: age.map(ago),
+        failures: Vec::new(),
+    }
+}
+
+fn ledger(used: u64) -> Option<LedgerFacts> {
+    let issuing = 100;
+    Some(LedgerFacts { used, issuing })
+}
+
+fn outage(bound: u64, began: u64) -> Outage {
+    Outage {
+        id: OutageId::parse("o1").unwrap(),
+        started_at: ago(began),
+        cause: Cause::Unreachable("refused".to_owned()),
+        bound: Deadline::after(secs(bound), now()),
+        latched: false,
+    }
+}
+
+/// A host on which everything is well: 12 h of autonomy.
+fn healthy() -> Facts {
+    Facts {
+        now: now(),
+        phase: Phase::Following,
+        max_outage: secs(12 * HOUR),
+        authority_max_age: secs(900),
+        primary: PrimaryFacts {
+            cluster: true,
+            policies: true,
+            undecidable: Vec::new(),
+            credential: Some(now().wall.plus(secs(HOUR))),
+        },
+        mirrors: vec![mirror("secret/data/a/*", Some(10), 24 * HOUR)],
+        leases: Vec::new(),
+        workloads: vec![workload("orders", true, Some(30))],
+        store: StoreFacts {
+            room: Some(ROOM),
+            ledger: ledger(74),
+            ..StoreFacts::default()
+        },
+        clock: ClockState::Steady,
+        rebooted_behind: false,
+        issuing_blocked: None,
+        findings: Vec::new(),
+    }
+}
+
+fn bound(facts: &Facts) -> (u64, String) {
+    let autonomy = judge(facts).autonomy;
+    (autonomy.left.as_secs(), autonomy.bound_by.to_string())
+}
+
+#[test]
+fn a_healthy_host_is_ready_for_its_longest_outage() {
+    let readiness = judge(&healthy());
+    assert_eq!(readiness.reasons, Vec::<String>::new());
+    assert_eq!(readiness.findings, Vec::<String>::new());
+    // What was verified 30 s ago leaves an outage 30 s less.
+    assert_eq!(bound(&healthy()), (12 * HOUR - 30, "max_outage".to_owned()));
+}
+
+#[test]
+fn every_fault_alone_is_one_reason() {
+    type Fault = (fn(&mut Facts), &'static str);
+    let faults: [Fault; 14] = [
+        (|f| f.store.rolled_back = true, "older than its anchor"),
+        (|f| f.store.ledger = ledger(100), "ledger is full"),
+        (
+            |f| f.issuing_blocked = Some("rebooted in the outage"),
+            "rebooted in the outage",
+        ),
+        (|f| f.primary.cluster = false, "never seen"),
+        (|f| f.primary.policies = false, "policies were never copied"),
+        (
+            |f| f.mirrors.push(mirror("kv/a", None, HOUR)),
+            "mirror kv/a: no complete pass",
+        ),
+        (
+            |f| f.mirrors.push(mirror("kv/a", Some(HOUR), HOUR)),
+            "mirror kv/a: not verified for 3600 s",
+        ),
+        (
+            |f| f.workloads.push(workload("x", true, None)),
+            "workload x",
+        ),
+        (
+            |f| f.workloads.push(workload("x", true, Some(901))),
+            "workload x",
+        ),
+        (
+            |f| f.store.failure = Some("disk".to_owned()),
+            "takes no changes: disk",
+        ),
+        (
+            |f| f.store.sealed = Some("moved".to_owned()),
+            "does not open: moved",
+        ),
+        (|f| f.store.room = Some(ROOM - 1), "63 MiB"),
+        (|f| f.rebooted_behind = true, "behind"),
+        (
+            |f| f.clock = ClockState::SteppedForward(secs(9)),
+            "forward by 9 s",
+        ),
+    ];
+    for (fault, text) in faults {
+        let mut facts = healthy();
+        fault(&mut facts);
+        let readiness = judge(&facts);
+        assert!(!readiness.is_ready());
+        assert!(
+            matches!(readiness.reasons.as_slice(), [one] if one.contains(text)),
+            "{text}: {readiness:?}"
+        );
+    }
+}
+
+#[test]
+fn what_only_needs_knowing_is_a_finding() {
+    type Oddity = (fn(&mut Facts), &'static str);
+    let oddities: [Oddity; 7] = [
+        (|f| f.store.ledger = ledger(75), "75 % full"),
+        (
+            |f| f.primary.undecidable.push("odd".to_owned()),
+            "policy odd",
+        ),
+        (|f| f.primary.credential = None, "no token of its own"),
+        (
+            |f| f.primary.credential = Some(now().wall),
+            "own token ended",
+        ),
+        (
+            |f| f.workloads.push(workload("x", false, None)),
+            "workload x: issuing",
+        ),
+        (
+            |f| f.clock = ClockState::SteppedBack(secs(9)),
+            "back by 9 s",
+        ),
+        (|f| f.findings.push("known".to_owned()), "known"),
+    ];
+    for (oddity, text) in oddities {
+        let mut facts = healthy();
+        oddity(&mut facts);
+        let readiness = judge(&facts);
+        assert!(readiness.is_ready(), "{readiness:?}");
+        assert!(
+            matches!(readiness.findings.as_slice(), [one] if one.contains(text)),
+            "{text}: {readiness:?}"
+        );
+    }
+    let mut failing = healthy();
+    failing.mirrors = vec![MirrorFacts {
+        errors: 3,
+        ..mirror("kv/a", Some(1), HOUR)
+    }];
+    assert!(
+        judge(&failing)
+            .findings
+            .iter()
+            .any(|text| text.contains("kv/a: 3 failed cycles"))
+    );
+}
+
+#[test]
+fn what_a_mirror_or_a_verification_says_of_itself_is_told_once() {
+    let told = || vec!["403: permission denied".to_owned()];
+    let mut facts = healthy();
+    facts.workloads = vec![WorkloadFacts {
+        failures: told(),
+        ..workload("x", true, None)
+    }];
+    facts.mirrors = vec![MirrorFacts {
+        reasons: vec!["5 keys vanished".to_owned()],
+        findings: vec!["SCAN is refused".to_owned()],
+        ..mirror("kv/a", Some(1), HOUR)
+    }];
+    let Readiness {
+        reasons, findings, ..
+    } = judge(&facts);
+    assert!(
+        matches!(reasons.as_slice(), [mirror, workload]
+            if mirror == "mirror kv/a: 5 keys vanished" && workload.ends_with("403: permission denied")),
+        "{reasons:?}"
+    );
+    assert_eq!(findings, ["mirror kv/a: SCAN is refused"]);
+    facts.mirrors.clear();
+    facts.workloads = vec![WorkloadFacts {
+        failures: told(),
+        ..workload("x", true, Some(1))
+    }];
+    let Readiness {
+        reasons, findings, ..
+    } = judge(&facts);
+    assert!(reasons.is_empty());
+    assert_eq!(findings, ["workload x: 403: permission denied"]);
+}
+
+#[test]
+fn the_smallest_bound_is_named() {
+    let mut facts = healthy();
+    facts.mirrors.push(mirror("kv/old", Some(100), HOUR));
+    assert_eq!(bound(&facts), (HOUR - 100, "staleness kv/old".to_owned()));
+    facts.leases.push(LeaseFacts {
+        path: "database/creds/orders".to_owned(),
+        deadline: Deadline::after(secs(60), now()),
+    });
+    assert_eq!(
+        bound(&facts),
+        (60, "lease database/creds/orders".to_owned())
+    );
+    facts.workloads.push(workload("late", true, Some(HOUR)));
+    assert_eq!(bound(&facts), (0, "authority late".to_owned()));
+}
+
+#[test]
+fn in_an_outage_its_own_bound_counts_and_authority_is_as_old_as_at_the_cutover() {
+    let mut facts = healthy();
+    facts.phase = Phase::Holdover(outage(500, HOUR));
+    facts.workloads = vec![workload("orders", true, Some(HOUR + 900))];
+    assert!(judge(&facts).is_ready());
+    assert_eq!(bound(&facts), (500, "max_outage".to_owned()));
+    facts.workloads = vec![workload("orders", true, Some(HOUR + 901))];
+    assert_eq!(bound(&facts), (0, "authority orders".to_owned()));
+    facts.phase = Phase::Exhausted(outage(0, HOUR));
+    facts.workloads.clear();
+    assert!(!judge(&facts).is_ready());
+    assert_eq!(bound(&facts), (0, "max_outage".to_owned()));
+}
+
+#[test]
+fn a_mirror_without_a_pass_has_no_age_and_leaves_no_autonomy() {
+    let fresh = mirror("kv/a", None, HOUR);
+    assert_eq!(fresh.age(now()), None);
+    let facts = Facts {
+        mirrors: vec![fresh],
+        ..healthy()
+    };
+    assert_eq!(bound(&facts), (0, "staleness kv/a".to_owned()));
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let mirrors = proptest::collection::vec((proptest::option::of(0..2 * HOUR), 0..2 * HOUR), 0..4);
+    let workloads =
+        proptest::collection::vec((any::<bool>(), proptest::option::of(0..2 * HOUR)), 0..4);
+    let leases = proptest::collection::vec(0..2 * HOUR, 0..3);
+    let phase = prop_oneof![
+        Just(Phase::Following),
+        Just(Phase::Suspect),
+        (0..HOUR, 0..HOUR).prop_map(|(bound, began)| Phase::Holdover(outage(bound, began))),
+        (0..HOUR).prop_map(|began| Phase::Exhausted(outage(0, began))),
+    ];
+    (
+        mirrors,
+        workloads,
+        leases,
+        phase,
+        0..2 * HOUR,
+        any::<bool>(),
+    )
+        .prop_map(|(mirrors, workloads, leases, phase, max_outage, cluster)| {
+            let mut facts = healthy();
+            facts.mirrors = mirrors
+                .into_iter()
+                .map(|(age, bound)| mirror("kv/x", age, bound))
+                .collect();
+            facts.workloads = workloads
+                .into_iter()
+                .map(|(issue, age)| workload("w", issue, age))
+                .collect();
+            let lease = |left| LeaseFacts {
+                path: "db".to_owned(),
+                deadline: Deadline::after(secs(left), now()),
+            };
+            facts.leases = leases.into_iter().map(lease).collect();
+            facts.max_outage = secs(max_outage);
+            facts.primary.cluster = cluster;
+            facts.phase = phase;
+            facts
+        })
+}
+
+proptest! {
+    #[test]
+    fn autonomy_is_no_more_than_any_bound(facts in facts()) {
+        let left = judge(&facts).autonomy.left;
+        prop_assert!(left <= facts.max_outage.max(secs(HOUR)));
+        for mirror in &facts.mirrors {
+            prop_assert!(left <= mirror.max_staleness);
+        }
+        for lease in &facts.leases {
+            prop_assert!(left <= lease.deadline.remaining(facts.now));
+        }
+    }
+
+    #[test]
+    fn a_host_that_serves_or_issues_nothing_of_something_is_not_ready(facts in facts()) {
+        let readiness = judge(&facts);
+        let lacking = matches!(readiness.autonomy.bound_by, Bound::Staleness(_) | Bound::Authority(_));
+        if readiness.autonomy.left.is_zero() && lacking {
+            prop_assert!(!readiness.is_ready());
+        }
+    }
+
+    #[test]
+    fn as_time_passes_without_the_primary_autonomy_only_shrinks(facts in facts(), passed in 0..HOUR) {
+        let mut later = facts.clone();
+        later.now.wall = facts.now.wall.plus(secs(passed));
+        later.now.steady = facts.now.steady.plus(secs(passed));
+        later.now.boot = facts.now.boot.plus(secs(passed));
+        let verified = facts.workloads.iter().any(|workload| workload.verified_at.is_some());
+        prop_assume!(verified || facts.phase.is_outage());
+        prop_assert!(judge(&later).autonomy.left <= judge(&facts).autonomy.left);
+    }
+}

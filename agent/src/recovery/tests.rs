@@ -1,0 +1,260 @@
+//! Claims about settling, on a real replica and a scripted primary that fails where it is told to.
+
+use std::sync::Mutex;
+
+use shared::{
+    change::RevocationTarget,
+    name::{Accessor, LeaseId, TokenDigest},
+    secret::SecretText,
+    workload::OnRecovery,
+};
+
+use super::*;
+use crate::local::bench::{Bench, word, workload};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a scripted primary was asked, and at which question it fails.
+struct Scripted<'a> {
+    bench: &'a Bench,
+    asked: Mutex<Vec<&'static str>>,
+    fails_at: Option<usize>,
+    mints: Result<(), u16>,
+    gone: Vec<WorkloadName>,
+}
+
+impl<'a> Scripted<'a> {
+    fn new(bench: &'a Bench) -> Self {
+        Self {
+            bench,
+            asked: Mutex::default(),
+            fails_at: None,
+            mints: Ok(()),
+            gone: vec![],
+        }
+    }
+
+    fn asked(&self, what: &'static str) -> Result<(), UpstreamError> {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(what);
+        if self.fails_at == Some(asked.len() - 1) {
+            return Err(crate::upstream::Outage::Timeout.into());
+        }
+        Ok(())
+    }
+
+    fn questions(&self) -> Vec<&'static str> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Primary for Scripted<'_> {
+    async fn prove(&self) -> Result<(), UpstreamError> {
+        self.asked("prove")
+    }
+
+    async fn revoke(&self, _queued: &QueuedRevocation) -> Result<(), UpstreamError> {
+        self.asked("revoke")
+    }
+
+    async fn renew_due(&self) -> Result<(), UpstreamError> {
+        self.asked("renew")
+    }
+
+    async fn verify_authority(&self) -> Result<Vec<WorkloadName>, UpstreamError> {
+        self.asked("verify")?;
+        self.bench
+            .store(vec![Change::Authority(Box::new(self.bench.authority()))])
+            .await;
+        Ok(self.gone.clone())
+    }
+
+    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, UpstreamError> {
+        self.asked("mint")?;
+        if let Err(status) = self.mints {
+            return Err(UpstreamError::Decision {
+                status,
+                errors: vec![],
+            });
+        }
+        let now = self.bench.local.clock.now().steady;
+        Ok(Credential {
+            token: SecretText::new("s.exchanged".into()),
+            accessor: Accessor::parse("primarys").unwrap(),
+            expires: now.plus(exchange.remaining),
+            renewable: false,
+            issued_at: now,
+        })
+    }
+
+    async fn refresh_values(&self, _within: Duration) -> Result<(), UpstreamError> {
+        self.asked("values")
+    }
+}
+
+async fn settled_by(
+    on_recovery: OnRecovery,
+    script: impl FnOnce(&mut Scripted<'_>),
+) -> Option<Settled> {
+    let bench = Bench::new(word(on_recovery));
+    let outage = bench.outage().await;
+    bench
+        .store(vec![Change::Grant(Box::new(bench.grant(1, MINUTE)))])
+        .await;
+    let mut primary = Scripted::new(&bench);
+    script(&mut primary);
+    assert_eq!(
+        settle(&bench.local, &primary, &outage).await,
+        Recovery::Done
+    );
+    bench.settled(1)
+}
+
+#[tokio::test]
+async fn each_on_recovery_settles_a_grant_in_its_own_way() {
+    let accessor = Accessor::parse("primarys").unwrap();
+    let exchanged = settled_by(OnRecovery::Exchange, |_| {}).await;
+    assert_eq!(exchanged, Some(Settled::Exchanged(accessor)));
+    assert_eq!(
+        settled_by(OnRecovery::Drain, |_| {}).await,
+        Some(Settled::Draining)
+    );
+    assert_eq!(settled_by(OnRecovery::Revoke, |_| {}).await, None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_minted_exactly_drains() {
+    let settled = settled_by(OnRecovery::Exchange, |primary| primary.mints = Err(400)).await;
+    assert_eq!(settled, Some(Settled::Draining));
+}
+
+#[tokio::test]
+async fn a_grant_whose_role_the_primary_took_away_is_revoked() {
+    let settled = settled_by(OnRecovery::Exchange, |primary| {
+        primary.gone = vec![workload()]
+    })
+    .await;
+    assert_eq!(settled, None);
+}
+
+#[tokio::test]
+async fn steps_come_in_their_order_and_the_exchanged_token_is_held_sealed() {
+    let bench = Bench::new("exchange");
+    let outage = bench.outage().await;
+    bench
+        .store(vec![Change::Grant(Box::new(bench.grant(1, MINUTE)))])
+        .await;
+    let primary = Scripted::new(&bench);
+    assert_eq!(
+        settle(&bench.local, &primary, &outage).await,
+        Recovery::Done
+    );
+    assert_eq!(
+        primary.questions(),
+        ["prove", "renew", "verify", "mint", "values"]
+    );
+    let held = bench
+        .local
+        .view
+        .credential(&CredentialName::Exchanged(TokenDigest([1; 32])))
+        .unwrap();
+    assert_eq!(
+        held.open(bench.local.view.keys()).unwrap().expose(),
+        b"s.exchanged"
+    );
+    assert!(
+        bench.local.view.authority().paused,
+        "nothing is issued after the fence"
+    );
+}
+
+/// The primary dies at each question in turn, and Holdover is restarted: the outage goes on, nothing is settled twice,
+/// and the next try ends as if nothing had happened.
+#[tokio::test]
+async fn settling_that_was_cut_off_anywhere_is_taken_up_again() {
+    for fails_at in 0..5 {
+        let bench = Bench::new("exchange");
+        let outage = bench.outage().await;
+        let grants = [1, 2].map(|nr| Change::Grant(Box::new(bench.grant(nr, MINUTE))));
+        bench.store(grants.into()).await;
+        let primary = Scripted {
+            fails_at: Some(fails_at),
+            ..Scripted::new(&bench)
+        };
+        let first = settle(&bench.local, &primary, &outage).await;
+        assert!(
+            matches!(first, Recovery::Failed(_)),
+            "at question {fails_at}: {first:?}"
+        );
+        assert!(
+            !bench.local.view.authority().paused,
+            "at question {fails_at}"
+        );
+        let minted = primary
+            .questions()
+            .iter()
+            .filter(|asked| **asked == "mint")
+            .count();
+        let bench = bench.reopened("exchange");
+        let primary = Scripted::new(&bench);
+        assert_eq!(
+            settle(&bench.local, &primary, &outage).await,
+            Recovery::Done
+        );
+        let again = primary
+            .questions()
+            .iter()
+            .filter(|asked| **asked == "mint")
+            .count();
+        let lost = usize::from(fails_at == 3 || fails_at == 4);
+        assert_eq!(
+            minted + again,
+            2 + lost.min(minted),
+            "at question {fails_at}"
+        );
+        for nr in [1, 2] {
+            assert!(
+                matches!(bench.settled(nr), Some(Settled::Exchanged(_))),
+                "at question {fails_at}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_longer_allows() {
+    let bench = Bench::new("exchange");
+    let outage = bench.outage().await;
+    let grant = bench.grant(1, MINUTE);
+    let queued = |id, target| {
+        Change::Queue(Box::new(QueuedRevocation {
+            id,
+            target,
+            requested_by: Some(grant.digest),
+            peer: grant.peer.clone(),
+            at: grant.verified_at,
+        }))
+    };
+    bench
+        .store(vec![
+            Change::Grant(Box::new(grant.clone())),
+            queued(1, RevocationTarget::Token(grant.accessor.clone())),
+            queued(
+                2,
+                RevocationTarget::Lease(LeaseId::parse("database/creds/x/y").unwrap()),
+            ),
+        ])
+        .await;
+    let primary = Scripted::new(&bench);
+    assert_eq!(
+        settle(&bench.local, &primary, &outage).await,
+        Recovery::Done
+    );
+    let told = primary
+        .questions()
+        .iter()
+        .filter(|asked| **asked == "revoke")
+        .count();
+    assert_eq!(told, 1, "{:?}", primary.questions());
+    assert!(bench.local.view.queue().is_empty());
+}

@@ -1,0 +1,123 @@
+//! What one room needs of another, in the form in which it asks for it.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use arc_swap::ArcSwap;
+use shared::{name::WorkloadName, secret::SecretBytes, workload::PeerId};
+
+use crate::{
+    admin::{self, SyncError},
+    local::Local,
+    mirror::{Mirrors, Occasion, PassError},
+    ready::MirrorFacts,
+    serve::{
+        login::{MintedLogin, Minter},
+        replica::Pending,
+    },
+    upstream::{Upstream, UpstreamError},
+};
+
+/// Attested logins while following.
+pub(super) struct Minting {
+    local: Local,
+    upstream: Upstream,
+}
+
+impl Minting {
+    pub(super) fn new(local: Local, upstream: Upstream) -> Self {
+        Self { local, upstream }
+    }
+}
+
+impl Minter for Minting {
+    fn mint<'a>(
+        &'a self,
+        workload: &'a WorkloadName,
+        _peer: &'a PeerId,
+    ) -> Pending<'a, Result<MintedLogin, UpstreamError>> {
+        Box::pin(async move {
+            let workload = {
+                let authority = self.local.view.authority();
+                authority.settings.workload(workload).cloned()
+            };
+            let Some(workload) = workload else {
+                let errors = vec![String::from("unknown role")];
+                return Err(UpstreamError::Decision {
+                    status: 400,
+                    errors,
+                });
+            };
+            let mut minted = self.upstream.mint(&workload, None).await?;
+            let body = SecretBytes::new(std::mem::take(&mut *minted.envelope));
+            Ok(MintedLogin { body })
+        })
+    }
+}
+
+/// How the mirrors stand, for the admin API.
+pub(super) struct MirrorStatuses {
+    mirrors: Arc<ArcSwap<Mirrors>>,
+    local: Local,
+}
+
+impl MirrorStatuses {
+    pub(super) fn new(mirrors: Arc<ArcSwap<Mirrors>>, local: Local) -> Self {
+        Self { mirrors, local }
+    }
+}
+
+impl admin::Mirrors for MirrorStatuses {
+    fn statuses(&self) -> Vec<MirrorFacts> {
+        let now = self.local.clock.now().steady;
+        let status = self.mirrors.load().status();
+        let facts = status.mirrors.into_iter().map(|mirror| MirrorFacts {
+            path: mirror.path,
+            count: mirror.count,
+            verified_at: mirror.age.map(|age| now.minus(age)),
+            max_staleness: mirror.max_staleness,
+            errors: u64::from(mirror.errors),
+            last_error: mirror.last_error,
+            reasons: mirror.reasons,
+            findings: mirror.findings,
+        });
+        facts.collect()
+    }
+
+    fn failures(&self, workload: &WorkloadName) -> Vec<String> {
+        let status = self.mirrors.load().status();
+        let mut known = status.workloads.into_iter();
+        let found = known.find(|(name, _)| name == workload);
+        found.map(|(_, status)| status.reasons).unwrap_or_default()
+    }
+
+    fn sync<'a>(
+        &'a self,
+        path: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SyncError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mirrors = self.mirrors.load_full();
+            let all: Vec<_> = mirrors
+                .configured()
+                .map(|one| one.path.configured())
+                .collect();
+            let wanted: Vec<_> = all
+                .into_iter()
+                .filter(|one| path.is_none_or(|path| path == one))
+                .collect();
+            if let (Some(path), true) = (path, wanted.is_empty()) {
+                return Err(SyncError::Unknown(path.to_owned()));
+            }
+            for path in wanted {
+                mirrors
+                    .sync_now(&path, Occasion::Operator)
+                    .await
+                    .map_err(sync_error)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn sync_error(error: PassError) -> SyncError {
+    SyncError::Failed(error.to_string())
+}

@@ -1,0 +1,134 @@
+//! Opening: the replica and its clock, the sockets, and what must be settled before anybody is served.
+
+use std::{io, os::unix::net::UnixListener, path::Path, sync::Arc};
+
+use replica::{
+    entropy::Entropy,
+    key::slot::Source,
+    store::{Location, OpenError, OpenReport, Replica},
+};
+use shared::{failover::Phase, grant::RevokeCause, time::Mark};
+
+use super::{RunError, edge};
+use crate::{
+    clock::Clock,
+    config::{self, Config, KeySource},
+    local::Local,
+    ready,
+    serve::listener::{self, Bound},
+};
+
+/// What opening found.
+pub(super) struct Found {
+    report: OpenReport,
+}
+
+const REBOOTED: &str = "the machine was rebooted and the primary has not been seen since; \
+                        issue_after_reboot = true would allow issuing all the same";
+const CLOCK: &str = "the machine booted with its clock behind the replica's; nothing is issued until the primary is seen";
+
+/// Opens the replica, makes it if it was never there, and takes up time where it stood.
+pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<(Local, Found), RunError> {
+    let sources = sources(config);
+    let location = location(config);
+    let settings = Arc::new(config.settings.clone());
+    let open = || {
+        Replica::open(
+            &location,
+            &sources,
+            Arc::clone(&settings),
+            Arc::clone(&entropy),
+        )
+    };
+    let opened = match open() {
+        Err(OpenError::Missing {
+            anchored: false, ..
+        }) => {
+            tracing::info!(path = %location.path.display(), "there is no replica yet: making one");
+            make(&location, &sources, entropy.as_ref())?;
+            open()?
+        }
+        opened => opened?,
+    };
+    let clock = Arc::new(Clock::start(opened.mark)?);
+    let (view, report, mark) = (Arc::clone(&opened.view), opened.report.clone(), opened.mark);
+    let present = Arc::clone(&clock);
+    let sequencer = opened
+        .start(move || present.now())
+        .map_err(RunError::Thread)?;
+    let local = Local {
+        view,
+        sequencer,
+        clock,
+        entropy,
+    };
+    settle_start(&local, mark, config);
+    Ok((local, Found { report }))
+}
+
+/// Makes the replica under the first key that is configured.
+fn make(location: &Location, sources: &[Source], entropy: &dyn Entropy) -> Result<(), RunError> {
+    // A configuration without a key does not load.
+    let first = sources.first().ok_or(RunError::NoKey)?;
+    Ok(Replica::create(location, first, entropy)?)
+}
+
+/// Where a replica of this configuration is.
+pub(crate) fn location(config: &Config) -> Location {
+    Location {
+        path: config.replica.path.clone(),
+        anchor: config.replica.anchor.clone(),
+        ledger_max: config.ledger.max_size,
+    }
+}
+
+/// Where its keys come from.
+pub(crate) fn sources(config: &Config) -> Vec<Source> {
+    let source = |key: &KeySource| match key {
+        KeySource::File(path) => Source::File(path.clone()),
+    };
+    config.replica.keys.iter().map(source).collect()
+}
+
+/// The workload socket: systemd's if it passed one in, else our own.
+pub(super) fn workload_socket(listener: &config::Listener) -> Result<Bound, RunError> {
+    match passed_in().map_err(RunError::Activation)? {
+        Some(socket) => Ok(listener::adopt(socket)?),
+        None => Ok(listener::bind_at(&listener.socket, listener.mode)?),
+    }
+}
+
+fn passed_in() -> io::Result<Option<UnixListener>> {
+    listenfd::ListenFd::from_env().take_unix_listener(0)
+}
+
+impl Found {
+    /// What an operator should know of it. What stands against issuing is a reason, and is the view's to say.
+    pub(super) fn findings(&self, replica: &Path) -> Vec<String> {
+        ready::start::findings(&self.report, replica)
+    }
+}
+
+/// What a start has to settle before anybody is served: grants that a clock behind the mark makes doubtful, and
+/// whether issuing must wait.
+fn settle_start(local: &Local, mark: Option<Mark>, config: &Config) {
+    let rebooted = mark.is_some_and(|mark| mark.boot_id != local.clock.now().boot_id);
+    let behind = local.clock.rebooted_behind();
+    if behind {
+        let doubtful = edge::living_replica_grants(local, RevokeCause::Clock);
+        crate::reaper::revoke_later(local, &doubtful);
+    }
+    let reason = match (
+        behind,
+        rebooted && !config.settings.bounds.issue_after_reboot,
+    ) {
+        (true, _) => Some(CLOCK),
+        (false, true) => Some(REBOOTED),
+        (false, false) => None,
+    };
+    local.view.block_issuing(reason);
+    let phase = local.view.authority().phase.clone();
+    if let Phase::Holdover(outage) | Phase::Recovering(outage) | Phase::Exhausted(outage) = phase {
+        tracing::info!(outage = %outage.id, since = %outage.started_at, "resuming an outage");
+    }
+}

@@ -1,0 +1,289 @@
+//! What goes on in the background: the mirror under the configuration in force, a changed configuration, notes for
+//! the ledger, and the end of what a primary has taken away.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use replica::{ledger::Aggregate, sequencer::Lane};
+use shared::{
+    change::{Change, Expects},
+    failover::Phase,
+    time::BootTime,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+
+use super::{Assembly, edge};
+use crate::{
+    config::{Config, watch::Watched},
+    driver::{Event, Handle},
+    local::Local,
+    mirror::{Mirrors, SeenToken},
+    reaper,
+    serve::{Rules, forward::Forwarder, learn::LearnRequest},
+    upstream::UpstreamError,
+};
+
+/// Notes become entries this often; each stands for a second.
+const NOTES: Duration = Duration::from_secs(1);
+
+/// How often Holdover looks whether its own credential stays refused.
+const OFFBOARDING_LOOK: Duration = Duration::from_secs(5);
+
+/// How often the queue of revocations is looked at.
+const REVOCATIONS: Duration = Duration::from_millis(250);
+
+/// Tokens that wait for the mirror to look them up.
+const WAITING: usize = 64;
+
+/// Runs a task whose end is a fault, and says so.
+pub(super) async fn told<E: fmt::Display>(
+    task: impl Future<Output = Result<(), E>>,
+    what: &'static str,
+) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "{what} stopped");
+    }
+}
+
+/// Puts what was served and refused into the ledger.
+pub(super) async fn flush_notes(local: Local, notes: Arc<Aggregate>) {
+    loop {
+        tokio::time::sleep(NOTES).await;
+        local.commit_later(Lane::Mirror, notes.drain(local.clock.now().steady));
+    }
+}
+
+/// Answers once the writer does.
+pub(super) async fn alive(local: &Local) {
+    // A store that failed still answers; that it failed is a reason of `ready`.
+    let _ = local
+        .commit(Lane::Revocation, Vec::new(), Expects::default())
+        .await;
+}
+
+/// Starts what follows the configuration.
+pub(super) fn start(
+    mut assembly: Assembly,
+    driver: Handle,
+    seen: mpsc::Receiver<LearnRequest>,
+) -> Assembly {
+    let tokens = watch::Sender::new(None);
+    let running = start_mirrors(&assembly.mirrors.load_full(), &tokens);
+    assembly.tasks.spawn(pass_on(seen, tokens.subscribe()));
+    assembly.tasks.spawn(offboarding(
+        assembly.local.clone(),
+        assembly.upstream.clone(),
+    ));
+    let telling = tell_revocations(assembly.local.clone(), assembly.upstream.clone());
+    assembly.tasks.spawn(telling);
+    assembly.tasks.spawn(watch_files(
+        vec![assembly.config.borrow().path.clone()],
+        Arc::clone(&assembly.config),
+        Arc::clone(&assembly.board),
+    ));
+    assembly.tasks.spawn(watch_ca(
+        Arc::clone(&assembly.config),
+        assembly.upstream.clone(),
+        Arc::clone(&assembly.server),
+    ));
+    let applying = Applying {
+        local: assembly.local.clone(),
+        upstream: assembly.upstream.clone(),
+        mirrors: Arc::clone(&assembly.mirrors),
+        server: Arc::clone(&assembly.server),
+        driver,
+        tokens,
+        running,
+    };
+    assembly
+        .tasks
+        .spawn(applying.run(assembly.config.subscribe()));
+    assembly
+}
+
+/// Tokens that clients brought go to the mirror that runs now.
+async fn pass_on(
+    mut seen: mpsc::Receiver<LearnRequest>,
+    mirror: watch::Receiver<Option<mpsc::Sender<SeenToken>>>,
+) {
+    while let Some(request) = seen.recv().await {
+        let to = mirror.borrow().clone();
+        if let Some(to) = to {
+            // A mirror that is being replaced misses one token, which its next use brings again.
+            let _ = to
+                .send(SeenToken {
+                    token: request.token,
+                    digest: request.digest,
+                })
+                .await;
+        }
+    }
+}
+
+fn start_mirrors(
+    mirrors: &Mirrors,
+    tokens: &watch::Sender<Option<mpsc::Sender<SeenToken>>>,
+) -> AbortHandle {
+    let (to, seen) = mpsc::channel(WAITING);
+    tokens.send_replace(Some(to));
+    tokio::spawn(mirrors.clone().run(seen)).abort_handle()
+}
+
+/// Watches the configuration's files; a change is loaded as SIGHUP loads it.
+async fn watch_files(
+    files: Vec<std::path::PathBuf>,
+    config: Arc<watch::Sender<Arc<Config>>>,
+    board: Arc<crate::ready::Board>,
+) {
+    match Watched::new(&files) {
+        Ok(mut watched) => loop {
+            watched.changed().await;
+            // What is wrong with it is on the board and in the log.
+            let _ = crate::config::watch::reload(&config, &board);
+        },
+        Err(error) => {
+            tracing::warn!(%error, "the configuration cannot be watched");
+            let finding = format!("the configuration cannot be watched ({error}): use SIGHUP");
+            board.put("watch", vec![finding]);
+        }
+    }
+}
+
+/// Watches the CA file: connections made after a change go by the new one.
+async fn watch_ca(
+    config: Arc<watch::Sender<Arc<Config>>>,
+    upstream: crate::upstream::Upstream,
+    server: Arc<crate::serve::Server>,
+) {
+    let Some(file) = config.borrow().primary.ca_file.clone() else {
+        return;
+    };
+    let Ok(mut watched) = Watched::new(&[file]) else {
+        return; // What keeps the configuration from being watched is told by its own watcher.
+    };
+    loop {
+        watched.changed().await;
+        let current = Arc::clone(&config.borrow());
+        match Forwarder::new(&current.primary, upstream.addresses().clone()) {
+            Ok(forwarder) => {
+                server.apply(Rules::new(&current), forwarder);
+                upstream.client().reload_ca();
+                tracing::info!("the changed CA file is in force");
+            }
+            Err(error) => tracing::error!(%error, "the changed CA file is not used"),
+        }
+    }
+}
+
+/// What a changed configuration reaches.
+struct Applying {
+    local: Local,
+    upstream: crate::upstream::Upstream,
+    mirrors: Arc<arc_swap::ArcSwap<Mirrors>>,
+    server: Arc<crate::serve::Server>,
+    driver: Handle,
+    tokens: watch::Sender<Option<mpsc::Sender<SeenToken>>>,
+    running: AbortHandle,
+}
+
+impl Applying {
+    /// Applies the configuration in force at the start to what an earlier run left, then every changed one.
+    async fn run(mut self, mut config: watch::Receiver<Arc<Config>>) {
+        let first = Arc::clone(&config.borrow_and_update());
+        self.lower(&first).await;
+        while config.changed().await.is_ok() {
+            let config = Arc::clone(&config.borrow_and_update());
+            self.apply(&config).await;
+        }
+    }
+
+    async fn apply(&mut self, config: &Config) {
+        self.local
+            .sequencer
+            .set_settings(&Arc::new(config.settings.clone()));
+        self.lower(config).await;
+        self.driver.tell(Event::Reconfigured(config.knobs()));
+        match Forwarder::new(&config.primary, self.upstream.addresses().clone()) {
+            Ok(forwarder) => self.server.apply(Rules::new(config), forwarder),
+            Err(error) => tracing::error!(%error, "forwards go on as before"),
+        }
+        let mirrors = Mirrors::new(
+            config,
+            self.upstream.clone(),
+            self.local.clone(),
+            Vec::new(),
+        );
+        self.running.abort();
+        self.running = start_mirrors(&mirrors, &self.tokens);
+        self.mirrors.store(Arc::new(mirrors));
+    }
+
+    /// Grants past a lowered TTL go at once.
+    async fn lower(&self, config: &Config) {
+        let now = self.local.clock.now();
+        let lowered = reaper::lowered(&self.local.view.grants(), &config.settings, now);
+        reaper::revoke(&self.local, lowered.ended).await;
+        let shortened = lowered.shortened;
+        if shortened.is_empty() {
+            return;
+        }
+        let stored = self
+            .local
+            .commit(Lane::Revocation, shortened, Expects::default())
+            .await;
+        if let Err(error) = stored {
+            tracing::error!(%error, "lowered deadlines could not be stored");
+        }
+    }
+}
+
+/// What operators revoke while the primary is in charge it is told at once; in an outage settling tells it.
+async fn tell_revocations(local: Local, upstream: crate::upstream::Upstream) {
+    loop {
+        tokio::time::sleep(REVOCATIONS).await;
+        if local.view.authority().phase != Phase::Following {
+            continue;
+        }
+        for queued in local.view.queue() {
+            match upstream.revoke(&queued.target).await {
+                Ok(()) => {}
+                // Its own word on it: it will not be told again.
+                Err(UpstreamError::Decision { status, .. }) => {
+                    tracing::warn!(status, id = queued.id, "the primary refused a revocation");
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the primary is told of a revocation later");
+                    break;
+                }
+            }
+            local.commit_later(Lane::Revocation, vec![Change::QueueDone(queued.id)]);
+        }
+    }
+}
+
+/// A credential that the trusted cluster refuses for `authority_max_age` on end: reads end too.
+async fn offboarding(local: Local, upstream: crate::upstream::Upstream) {
+    let mut refused_since: Option<BootTime> = None;
+    loop {
+        tokio::time::sleep(OFFBOARDING_LOOK).await;
+        let now = local.clock.now();
+        if !upstream.own().is_refused() {
+            refused_since = None;
+            continue;
+        }
+        let since = *refused_since.get_or_insert(now.boot);
+        let (patience, mirrors) = {
+            let authority = local.view.authority();
+            let mirrors: Vec<String> = authority.mirrors.keys().cloned().collect();
+            (authority.settings.bounds.authority_max_age, mirrors)
+        };
+        if now.boot.since(since) < patience {
+            continue;
+        }
+        edge::offboard(&local).await;
+        let gone = mirrors.into_iter().map(Change::MirrorGone).collect();
+        local.commit_later(Lane::Revocation, gone);
+    }
+}

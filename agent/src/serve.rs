@@ -1,0 +1,376 @@
+//! The workload socket: connections in, answers out, by whichever side is in charge.
+//!
+//! A request is read once ([`ask`]), goes to the primary ([`follow`]) or to the replica ([`decide`]), and every answer
+//! says who wrote it. What the socket needs of the rest of the daemon is in [`Parts`].
+
+pub mod connect;
+pub mod forward;
+pub mod learn;
+pub mod limits;
+pub mod listener;
+pub mod login;
+pub mod peer;
+pub mod replica;
+pub mod stats;
+pub mod stream;
+
+mod ask;
+mod body;
+mod connection;
+mod credential;
+mod decide;
+mod follow;
+mod headers;
+mod learned;
+mod line;
+mod present;
+mod recently;
+mod respond;
+mod token;
+
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
+
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use shared::{
+    api::Kind,
+    name::{TokenDigest, WorkloadName},
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    clock::Stopwatch,
+    config::{self, PeerMatch},
+    coverage::{Coverage, Seen},
+    driver::Handle,
+};
+
+use ask::Ask;
+use body::{Body, Buffers};
+use connection::Connection;
+use decide::Outcome;
+use forward::Forwarder;
+use learn::LearnQueue;
+use limits::Limits;
+use listener::Bound;
+use login::Minter;
+use peer::Queue;
+use recently::Recently;
+use replica::Replica;
+use stats::Stats;
+
+/// Bytes of a request that are read before it is sent on: what is larger streams.
+const WHOLE_REQUEST: usize = 64 * 1024;
+
+/// For the part of a body that is read ahead.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Connections that are told at once that there are too many; others are closed.
+const REFUSALS: usize = 32;
+
+/// Answers of the primary that are waited for though nobody else waits for them.
+const LATE_ANSWERS: usize = 256;
+
+/// Grants whose last verification by a forward is remembered.
+const VERIFIED: usize = 64 * 1024;
+
+/// A grant's `verified_at` moves at most this often by forwards.
+const VERIFY_EVERY: Duration = Duration::from_secs(60);
+
+/// After accepting failed, for want of descriptors for instance.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// How often a request is taken up anew because the other side took over.
+const RETAKES: usize = 3;
+
+/// What the socket needs of the rest of the daemon.
+pub struct Parts {
+    /// The replica.
+    pub replica: Arc<dyn Replica>,
+    /// The driver.
+    pub driver: Handle,
+    /// The way to the primary.
+    pub forwarder: Forwarder,
+    /// Who mints tokens for attested logins.
+    pub minter: Arc<dyn Minter>,
+    /// Where tokens go that are to be looked up.
+    pub learning: LearnQueue,
+    /// The configuration's part.
+    pub rules: Rules,
+    /// Counters for `/metrics`.
+    pub stats: Stats,
+    /// Counters for `coverage`.
+    pub coverage: Arc<Coverage>,
+}
+
+/// The configuration as far as the socket goes by it. Replaced as a whole.
+#[derive(Clone)]
+pub struct Rules {
+    /// How each workload entry recognises its peers.
+    pub matches: Vec<(WorkloadName, PeerMatch)>,
+    /// `[limits]`.
+    pub limits: config::Limits,
+    /// `[primary] read_deadline`.
+    pub read_deadline: Duration,
+    /// `[failover] issue_deadline`.
+    pub issue_deadline: Duration,
+}
+
+impl Rules {
+    /// The rules of a configuration.
+    pub fn new(config: &config::Config) -> Self {
+        Self {
+            matches: config.matches.clone(),
+            limits: config.limits,
+            read_deadline: config.primary.read_deadline,
+            issue_deadline: config.failover.issue_deadline,
+        }
+    }
+}
+
+/// The workload socket's server.
+pub struct Server {
+    replica: Arc<dyn Replica>,
+    driver: Handle,
+    forwarder: ArcSwap<Forwarder>,
+    minter: Arc<dyn Minter>,
+    learning: LearnQueue,
+    rules: Arc<ArcSwap<Rules>>,
+    limits: Limits,
+    stats: Stats,
+    coverage: Arc<Coverage>,
+    buffers: Buffers,
+    late: Arc<Semaphore>,
+    verified_lately: Recently<TokenDigest>,
+}
+
+/// An answer was not to be had from the side that was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Again {
+    /// The other side is in charge now.
+    Retake,
+    /// Neither is, for too long.
+    GiveUp,
+}
+
+/// Serves `bound` until `shutdown` resolves; then waits at most `drain` for requests that are being answered.
+///
+/// # Errors
+/// If the listener cannot be used at all. A connection that fails is that connection's end alone.
+pub async fn run(
+    bound: Bound,
+    server: Arc<Server>,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) -> io::Result<()> {
+    bound.listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(bound.listener.try_clone()?)?;
+    let (stop, stopping) = watch::channel(false);
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let mut connections = JoinSet::new();
+    let mut queue = Queue::Unknown;
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = connections.join_next(), if !connections.is_empty() => {}
+            accepted = accept(&listener, &mut queue) => match accepted {
+                Ok(stream) => {
+                    let connection = server.clone().connection(stream, queue, &refusals, &stopping);
+                    connections.spawn(connection);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    queue = Queue::Unknown;
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(bound);
+    let _ = stop.send(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, drained).await.is_err() {
+        tracing::warn!(
+            "connections were closed before they were answered: the drain took too long"
+        );
+    }
+    Ok(())
+}
+
+/// The next connection; notes when the queue was found empty.
+async fn accept(listener: &UnixListener, queue: &mut Queue) -> io::Result<UnixStream> {
+    poll_fn(|cx| {
+        let accepted = listener.poll_accept(cx);
+        if accepted.is_pending() {
+            *queue = Queue::SeenEmpty;
+        }
+        accepted
+    })
+    .await
+    .map(|(stream, _)| stream)
+}
+
+impl Server {
+    /// A server of these parts.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            replica: parts.replica,
+            driver: parts.driver,
+            forwarder: ArcSwap::from_pointee(parts.forwarder),
+            minter: parts.minter,
+            learning: parts.learning,
+            rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
+            limits: Limits::default(),
+            stats: parts.stats,
+            coverage: parts.coverage,
+            buffers: Buffers::new(),
+            late: Arc::new(Semaphore::new(LATE_ANSWERS)),
+            verified_lately: Recently::new(VERIFY_EVERY, VERIFIED),
+        })
+    }
+
+    /// Applies a changed configuration to requests from now on; connections stay.
+    pub fn apply(&self, rules: Rules, forwarder: Forwarder) {
+        self.rules.store(Arc::new(rules));
+        self.forwarder.store(Arc::new(forwarder));
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> u32 {
+        self.limits.connections()
+    }
+
+    /// Answers one request and counts it.
+    async fn handle(&self, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+        let watch = Stopwatch::start();
+        let (answer, operation) = self.answer(connection, request).await;
+        self.stats.count(
+            respond::source(&answer),
+            operation,
+            answer.status().as_u16(),
+            watch.elapsed(),
+        );
+        answer
+    }
+
+    async fn answer(
+        &self,
+        connection: &Connection,
+        request: Request<Incoming>,
+    ) -> (Response<Body>, &'static str) {
+        let rules = self.rules.load_full();
+        let uid = connection.facts.uid;
+        let now = self.replica.now();
+        if let Err(limit) = self.limits.request(uid, &rules.limits, now.boot) {
+            return (respond::exceeded(limit), stats::operation(None));
+        }
+        let mut ask = match self.receive(connection, &rules, request).await {
+            Ok(ask) => ask,
+            Err(answer) => return (answer, stats::operation(None)),
+        };
+        self.count_coverage(&ask);
+        let operation = stats::operation(ask.call.as_ref().ok());
+        let is_login = ask
+            .call
+            .as_ref()
+            .is_ok_and(|call| matches!(call.kind, Kind::AttestedLogin | Kind::Login));
+        if is_login && let Err(limit) = self.limits.login(uid, &rules.limits, now.boot) {
+            return (respond::exceeded(limit), operation);
+        }
+        let answer = self.take(&mut ask).await;
+        let refused = matches!(
+            answer.status(),
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
+        );
+        if is_login && refused {
+            self.limits.login_failed(uid, &rules.limits, now.boot);
+        }
+        (answer, operation)
+    }
+
+    /// Reads a request, with as much of its body as whoever answers may need whole.
+    async fn receive(
+        &self,
+        connection: &Connection,
+        rules: &Rules,
+        request: Request<Incoming>,
+    ) -> Result<Ask, Response<Body>> {
+        if request.method() == Method::CONNECT {
+            return Err(respond::error(StatusCode::BAD_REQUEST, "not a tunnel"));
+        }
+        let (parts, incoming) = request.into_parts();
+        let target = parts.uri.path_and_query();
+        if target.is_some_and(|target| connection.line.had_fragment(target.as_str())) {
+            return Err(respond::error(
+                StatusCode::BAD_REQUEST,
+                "a request target has no fragment",
+            ));
+        }
+        let limit = match self.replica.outage() {
+            Some(_) => usize::try_from(rules.limits.request_size).unwrap_or(usize::MAX),
+            None => WHOLE_REQUEST,
+        };
+        let body = tokio::time::timeout(BODY_WITHIN, Body::read_ahead(incoming, limit))
+            .await
+            .map_err(|_| respond::error(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))?
+            .map_err(|error| respond::error(StatusCode::BAD_REQUEST, &error.to_string()))?;
+        let peer = connection.facts.peer(&rules.matches);
+        let settings = self.replica.settings();
+        Ok(Ask::new(
+            parts,
+            body,
+            peer,
+            &settings,
+            self.replica.as_ref(),
+        ))
+    }
+
+    /// Has the side in charge answer, and the other one if that changes meanwhile.
+    async fn take(&self, ask: &mut Ask) -> Response<Body> {
+        for _ in 0..RETAKES {
+            let taken = if self.replica.outage().is_some() {
+                self.decide(ask, Outcome::None).await
+            } else {
+                self.follow(ask).await
+            };
+            match taken {
+                Ok(answer) => return answer,
+                Err(Again::Retake) => {}
+                Err(Again::GiveUp) => break,
+            }
+        }
+        respond::error_in(
+            self.replica.outage().as_ref(),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "neither the primary nor the replica can issue now",
+        )
+    }
+
+    fn count_coverage(&self, ask: &Ask) {
+        let known = match (&ask.token, &ask.standing) {
+            (Some((_, digest)), _) => self.replica.grant(digest).is_some(),
+            (None, standing) => standing.is_some(),
+        };
+        let seen = Seen {
+            peer: &ask.peer,
+            call: ask.call.as_ref().ok(),
+            mirrored: ask.mirrored,
+            unmodelled: headers::unmodelled(&ask.headers).is_some(),
+            known,
+        };
+        let now = self.replica.now().steady;
+        self.coverage.count(&seen, &self.replica.settings(), now);
+    }
+}

@@ -1,0 +1,274 @@
+//! A request as it was asked: read once, never changed by what becomes of it.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header::CONTENT_TYPE, request::Parts, uri::PathAndQuery};
+use replica::vault::{Presented, Query};
+use shared::{
+    acl::Operation,
+    api::{Call, CallError, Kind},
+    name::{Namespace, TokenDigest, WorkloadName},
+    secret::SecretText,
+    settings::Settings,
+    time::Now,
+    workload::Peer,
+};
+
+use super::{body::Body, headers, replica::Replica};
+
+/// A client's request.
+pub(crate) struct Ask {
+    /// The method.
+    pub(crate) method: Method,
+    /// The target, byte for byte.
+    pub(crate) target: PathAndQuery,
+    /// The headers as they were received.
+    pub(crate) headers: HeaderMap,
+    /// The body, until it is streamed on.
+    body: Option<Body>,
+    /// What it asks for, or why that is no API call.
+    pub(crate) call: Result<Call, CallError>,
+    /// Who asks.
+    pub(crate) peer: Peer,
+    /// The token that it brought, and what stands for it.
+    pub(crate) token: Option<(SecretText, TokenDigest)>,
+    /// The workload whose standing token it uses, because it brought no proof at all.
+    pub(crate) standing: Option<WorkloadName>,
+    /// Whether a mirror covers it.
+    pub(crate) mirrored: bool,
+    /// When it was read.
+    pub(crate) asked_at: Now,
+}
+
+/// How a request is treated while the primary is authoritative.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Class {
+    /// A mirrored read, or a look-up: buffered, and answered by the replica if the primary is late.
+    Read,
+    /// A login or token creation: buffered, waits for whichever side is in charge.
+    Issue,
+    /// Buffered, but done at most once.
+    Once,
+    /// Everything else: both ways as it comes.
+    Stream,
+}
+
+impl Ask {
+    /// Reads what a client sent.
+    pub(crate) fn new(
+        parts: Parts,
+        body: Body,
+        peer: Peer,
+        settings: &Settings,
+        replica: &dyn Replica,
+    ) -> Self {
+        let target = parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let call = Call::parse(parts.method.as_str(), target.as_str());
+        let token = headers::token(&parts.headers).map(|token| {
+            let digest = replica.digest(token.expose());
+            (token, digest)
+        });
+        let mut ask = Self {
+            asked_at: replica.now(),
+            mirrored: false,
+            standing: None,
+            method: parts.method,
+            target,
+            headers: parts.headers,
+            body: Some(body),
+            call,
+            peer,
+            token,
+        };
+        ask.mirrored = ask.is_mirrored(settings);
+        ask.standing = ask.standing_workload(settings).cloned();
+        ask
+    }
+
+    /// How it is treated while the primary is authoritative.
+    pub(crate) fn class(&self) -> Class {
+        match &self.call {
+            Ok(call) if !call.is_fallbackable(self.mirrored) => Class::Stream,
+            Ok(call) if call.is_issuance() => Class::Issue,
+            Ok(call) if call.is_idempotent() => Class::Read,
+            Ok(_) => Class::Once,
+            Err(_) => Class::Stream,
+        }
+    }
+
+    /// The request as the local vault judges it.
+    pub(crate) fn query<'a>(&'a self, call: &'a Call, body: &'a [u8], now: Now) -> Query<'a> {
+        let presented = match (&self.token, &self.standing) {
+            (Some((token, _)), _) => Presented::Token(token.expose()),
+            (None, Some(workload)) => Presented::Standing(workload),
+            (None, None) => Presented::Nothing,
+        };
+        Query {
+            call,
+            presented,
+            namespace: self.namespace(),
+            unmodelled: headers::unmodelled(&self.headers),
+            body,
+            peer: Some(&self.peer),
+            now,
+        }
+    }
+
+    /// `X-Vault-Namespace`, if it was sent.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.headers.get(headers::VAULT_NAMESPACE)?.to_str().ok()
+    }
+
+    /// The body, if all of it is here.
+    pub(crate) fn whole_body(&self) -> Option<&Bytes> {
+        self.body.as_ref()?.whole()
+    }
+
+    /// The body, to be sent on. A whole one is kept as well.
+    pub(crate) fn body_to_send(&mut self) -> Body {
+        match self.whole_body() {
+            Some(bytes) => Body::Whole(bytes.clone()),
+            None => self.body.take().unwrap_or(Body::EMPTY),
+        }
+    }
+
+    /// A whole body, to be sent while it is kept; nothing if it is not whole.
+    pub(crate) fn body_again(&self) -> Body {
+        Body::Whole(self.whole_body().cloned().unwrap_or_default())
+    }
+
+    /// Whether the primary would read the body as a form.
+    pub(crate) fn is_form(&self) -> bool {
+        self.headers.get(CONTENT_TYPE).is_some_and(|kind| {
+            kind.as_bytes()
+                .starts_with(b"application/x-www-form-urlencoded")
+        })
+    }
+
+    /// Whether sending it twice changes nothing.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        match &self.call {
+            Ok(call) => call.is_idempotent(),
+            Err(_) => self.method.is_safe(),
+        }
+    }
+
+    /// Whether the primary's 2xx proves that it accepted the token: some paths answer anybody.
+    pub(crate) fn proves_token(&self, replica: &dyn Replica) -> bool {
+        let Ok(call) = &self.call else { return false };
+        match &call.kind {
+            Kind::AttestedLogin
+            | Kind::Health
+            | Kind::InternalUi
+            | Kind::Leader
+            | Kind::Login
+            | Kind::Mounts(None)
+            | Kind::SealStatus
+            | Kind::Wrapping => false,
+            Kind::Data => replica.asks_for_a_token(call.path.as_str()),
+            _ => true,
+        }
+    }
+
+    /// What the call is behind a namespace in its path, if it has one (`team/auth/token/lookup-self`). Which first
+    /// segments are namespaces only the primary knows; what a mirror covers is below a mount and is data.
+    pub(crate) fn inner_kind(&self, call: &Call) -> Kind {
+        if call.kind != Kind::Data || self.mirrored {
+            return call.kind.clone();
+        }
+        let path = call.path.as_str();
+        path.match_indices('/')
+            .filter_map(|(at, _)| path.get(at + 1..))
+            .filter_map(|rest| Call::parse(self.method.as_str(), &format!("/v1/{rest}")).ok())
+            .map(|inner| inner.kind)
+            .find(|kind| *kind != Kind::Data)
+            .unwrap_or(Kind::Data)
+    }
+
+    /// Whether the answer has the caller's own token in it.
+    pub(crate) fn shows_its_token(&self) -> bool {
+        self.call.as_ref().is_ok_and(|call| {
+            matches!(
+                self.inner_kind(call),
+                Kind::TokenLookupSelf | Kind::TokenRenewSelf
+            )
+        })
+    }
+
+    fn is_mirrored(&self, settings: &Settings) -> bool {
+        let Ok(call) = &self.call else { return false };
+        let namespace = Namespace::parse(self.namespace().unwrap_or_default());
+        namespace == settings.namespace && is_mirrored(call, settings)
+    }
+
+    /// `auto_token`: only for a peer with exactly one entry, only where nothing else proves anything, and never where
+    /// it would give the standing token itself away or end it.
+    fn standing_workload(&self, settings: &Settings) -> Option<&WorkloadName> {
+        let Ok(call) = &self.call else { return None };
+        let barred = matches!(
+            self.inner_kind(call),
+            Kind::AttestedLogin
+                | Kind::Health
+                | Kind::Leader
+                | Kind::Login
+                | Kind::SealStatus
+                | Kind::TokenCreate
+                | Kind::TokenRevokeSelf
+                | Kind::Wrapping
+        );
+        if barred
+            || headers::brings_proof(&self.headers)
+            || headers::asks_for_wrapping(&self.headers)
+        {
+            return None;
+        }
+        let only = self.peer.only_workload()?;
+        settings.workload(only)?.auto_token.then_some(only)
+    }
+}
+
+/// A mirror of `secret/data/P*` answers reads and lists of `secret/metadata/P*` too.
+fn is_mirrored(call: &Call, settings: &Settings) -> bool {
+    let path = call.path.as_str();
+    let reads = matches!(
+        call.operation,
+        Operation::Read | Operation::List | Operation::Scan
+    );
+    if call.kind != Kind::Data || !reads {
+        return false;
+    }
+    let of_metadata = || {
+        path.match_indices("/metadata/").any(|(at, word)| {
+            let (mount, key) = (path.get(..at), path.get(at + word.len()..));
+            mount.zip(key).is_some_and(|(mount, key)| {
+                settings.mirror(&format!("{mount}/data/{key}")).is_some()
+            })
+        })
+    };
+    settings.mirror(path).is_some() || of_metadata()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::rig;
+
+    #[test]
+    fn a_mirror_of_data_answers_for_its_metadata() {
+        let settings = rig::settings(&["secret/data/shop/*", "team/kv/data/one"]);
+        let mirrored = |method: &str, target: &str| {
+            is_mirrored(&Call::parse(method, target).unwrap(), &settings)
+        };
+        assert!(mirrored("GET", "/v1/secret/data/shop/a"));
+        assert!(mirrored("LIST", "/v1/secret/metadata/shop"));
+        assert!(mirrored("GET", "/v1/secret/metadata/shop/a"));
+        assert!(mirrored("GET", "/v1/team/kv/metadata/one"));
+        assert!(!mirrored("GET", "/v1/team/kv/metadata/two"));
+        assert!(!mirrored("LIST", "/v1/secret/metadata/"));
+        assert!(!mirrored("PUT", "/v1/secret/data/shop/a"));
+        assert!(!mirrored("DELETE", "/v1/secret/metadata/shop/a"));
+    }
+}

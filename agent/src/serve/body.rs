@@ -1,0 +1,246 @@
+//! Bodies: whole in memory where an answer may have to be replaced, streamed where not.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
+};
+use zeroize::Zeroizing;
+
+/// A streamed body may pause for this long before it counts as dead.
+const PAUSE: Duration = Duration::from_secs(120);
+
+/// What all answers that are buffered at once may take, in KiB.
+const BUFFERS: usize = 64 * 1024;
+
+/// A body on its way to the primary or to a client.
+pub(crate) enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// As it comes.
+    Streamed(Streamed),
+}
+
+/// A body of which a part was read already.
+pub(crate) struct Streamed {
+    first: Bytes,
+    rest: Incoming,
+    pausing: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// Its sender went, or sent nonsense.
+    #[error("the body ended early: {0}")]
+    Broken(#[from] hyper::Error),
+    /// Nothing of it came for [`PAUSE`].
+    #[error("the body stalled")]
+    Stalled,
+}
+
+impl Body {
+    /// None at all.
+    pub(crate) const EMPTY: Self = Self::Whole(Bytes::new());
+
+    /// A secret one, wiped once it was sent.
+    pub(crate) fn secret(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self::Whole(Bytes::from_owner(bytes))
+    }
+
+    /// One of which nothing was read.
+    pub(crate) fn streamed(rest: Incoming) -> Self {
+        Self::with_first(Bytes::new(), rest)
+    }
+
+    fn with_first(first: Bytes, rest: Incoming) -> Self {
+        Self::Streamed(Streamed {
+            first,
+            rest,
+            pausing: None,
+        })
+    }
+
+    /// Reads at most `limit` bytes ahead: whole if that is all, else streamed with what was read at its head.
+    pub(crate) async fn read_ahead(
+        mut incoming: Incoming,
+        limit: usize,
+    ) -> Result<Self, BodyError> {
+        if incoming.size_hint().lower() > limit as u64 {
+            return Ok(Self::streamed(incoming));
+        }
+        let mut read = Gathered::default();
+        while let Some(frame) = incoming.frame().await {
+            let Ok(data) = frame?.into_data() else {
+                continue; // Trailers say nothing that this API has.
+            };
+            read.push(data);
+            if read.len() > limit {
+                return Ok(Self::with_first(read.into_bytes(), incoming));
+            }
+        }
+        Ok(Self::Whole(read.into_bytes()))
+    }
+
+    /// The bytes, if all of them are here.
+    pub(crate) fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::Streamed(_) => None,
+        }
+    }
+}
+
+/// The room for buffered answers. What finds none streams: it is served, but not replaced if it breaks.
+#[derive(Clone)]
+pub(crate) struct Buffers(Arc<Semaphore>);
+
+impl Buffers {
+    /// All of it free.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(BUFFERS)))
+    }
+
+    /// Reads `incoming` whole if it is at most `limit` bytes long and there is room for it.
+    pub(crate) async fn read(&self, incoming: Incoming, limit: usize) -> Result<Body, BodyError> {
+        let expected = incoming
+            .size_hint()
+            .exact()
+            .and_then(|length| usize::try_from(length).ok());
+        if expected.is_some_and(|length| length > limit) {
+            return Ok(Body::streamed(incoming));
+        }
+        let needed = kibibytes(expected.unwrap_or(limit));
+        let Ok(mut room) = self.0.clone().try_acquire_many_owned(needed) else {
+            return Ok(Body::streamed(incoming));
+        };
+        let body = Body::read_ahead(incoming, limit).await?;
+        let Body::Whole(bytes) = body else {
+            return Ok(body);
+        };
+        // A body of unknown length took room for the longest: the rest goes back.
+        let taken = room.split(kibibytes(bytes.len()) as usize).unwrap_or(room);
+        Ok(Body::Whole(Bytes::from_owner(Kept {
+            bytes,
+            _room: taken,
+        })))
+    }
+}
+
+fn kibibytes(length: usize) -> u32 {
+    u32::try_from(length / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+/// Bytes that hold their room until they were sent.
+struct Kept {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Frames put together; a single one, as most bodies are, is not copied.
+#[derive(Default)]
+struct Gathered {
+    one: Bytes,
+    many: BytesMut,
+}
+
+impl Gathered {
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.one = data;
+            return;
+        }
+        if self.many.is_empty() {
+            self.many.extend_from_slice(&std::mem::take(&mut self.one));
+        }
+        self.many.extend_from_slice(&data);
+    }
+
+    fn len(&self) -> usize {
+        self.one.len() + self.many.len()
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.many.is_empty() {
+            self.one
+        } else {
+            self.many.freeze()
+        }
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(take(bytes).map(Ok)),
+            Self::Streamed(streamed) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Streamed(streamed) => streamed.first.is_empty() && streamed.rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streamed(streamed) => {
+                let ahead = streamed.first.len() as u64;
+                let mut hint = streamed.rest.size_hint();
+                if let Some(upper) = hint.upper() {
+                    hint.set_upper(upper.saturating_add(ahead));
+                }
+                hint.set_lower(hint.lower().saturating_add(ahead));
+                hint
+            }
+        }
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        if let Some(frame) = take(&mut self.first) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match Pin::new(&mut self.rest).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.pausing = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Poll::Pending => {
+                let pausing = self.pausing.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+                pausing
+                    .as_mut()
+                    .poll(cx)
+                    .map(|()| Some(Err(BodyError::Stalled)))
+            }
+        }
+    }
+}
+
+fn take(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
+    (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
+}

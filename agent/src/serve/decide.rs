@@ -1,0 +1,124 @@
+//! Answers of the replica: decided by the local vault, sent only once what they promise is durable.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use replica::{
+    sequencer::{Lane, SubmitError},
+    vault::Answer,
+};
+use shared::{
+    api::Call,
+    change::Change,
+    ledger::{Entry, EntryKind},
+    time::Now,
+    wire,
+};
+
+use super::{Again, Server, ask::Ask, body::Body, respond};
+use crate::{clock::Stopwatch, driver::Side};
+
+/// How often a decision is taken anew because what it relied on had changed.
+const CONFLICTS: usize = 2;
+
+/// Between looks at whether issuing goes on.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Answers as the replica.
+    ///
+    /// # Errors
+    /// [`Again`] if the primary took over while issuing was paused: then it is the primary's to answer.
+    pub(crate) async fn decide(&self, ask: &Ask, known: Outcome) -> Result<Response<Body>, Again> {
+        let outage = self.replica.outage();
+        let call = match &ask.call {
+            Ok(call) => call,
+            Err(error) => return Ok(respond::call_error(*error, outage.as_ref())),
+        };
+        let Some(body) = ask.whole_body() else {
+            return Ok(respond::error_in(
+                outage.as_ref(),
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request is larger than what the replica answers",
+            ));
+        };
+        let waited = Stopwatch::start();
+        let mut conflicts = 0;
+        loop {
+            let now = self.replica.now();
+            let mut answer = self.replica.answer(&ask.query(call, body, now));
+            if known == Outcome::Unknown && !answer.changes.is_empty() {
+                answer.changes.push(unused_token(ask, call, now));
+            }
+            match self.settle(answer).await {
+                Ok(response) => return Ok(respond::of_replica(response)),
+                Err(SubmitError::Conflict) if conflicts < CONFLICTS => conflicts += 1,
+                Err(SubmitError::Paused) => self.wait_for_the_fence(waited).await?,
+                Err(error) => {
+                    tracing::error!(%error, "an answer was withheld: what it promises is not durable");
+                    return Ok(respond::error_in(
+                        outage.as_ref(),
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the replica cannot make this durable now",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Makes what an answer promises durable.
+    async fn settle(&self, answer: Answer) -> Result<wire::Response, SubmitError> {
+        if !answer.changes.is_empty() {
+            let lane = lane(&answer.changes);
+            self.replica
+                .commit(lane, answer.changes, answer.expects)
+                .await?;
+        }
+        if let Some(note) = answer.note {
+            self.replica.note(note);
+        }
+        Ok(answer.response)
+    }
+
+    /// Issuing is paused while the primary takes over: a moment, and then one of the two issues again.
+    async fn wait_for_the_fence(&self, waited: Stopwatch) -> Result<(), Again> {
+        let primary = self.driver.until(|side| side == Some(Side::Primary));
+        if tokio::time::timeout(PAUSE, primary).await.is_ok() {
+            return Err(Again::Retake);
+        }
+        if waited.elapsed() >= self.rules.load().issue_deadline {
+            return Err(Again::GiveUp);
+        }
+        Ok(())
+    }
+}
+
+/// What is known of an attempt at the primary before the replica answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It had no effect.
+    None,
+    /// It may have had one: the primary may hold a token that nobody uses.
+    Unknown,
+}
+
+/// Revocations go first, and bind before they are on disk.
+pub(crate) fn lane(changes: &[Change]) -> Lane {
+    let revokes = changes
+        .iter()
+        .any(|change| matches!(change, Change::Revoked(_)));
+    if revokes {
+        Lane::Revocation
+    } else {
+        Lane::Grant
+    }
+}
+
+/// The ledger's note that the primary may hold a token that nobody uses.
+fn unused_token(ask: &Ask, call: &Call, now: Now) -> Change {
+    let mut entry = Entry::new(EntryKind::Unknown, "unknown", now.steady);
+    entry.uid = Some(ask.peer.uid);
+    entry.unit.clone_from(&ask.peer.unit);
+    entry.path = Some(call.path.as_str().to_owned());
+    Change::Ledger(Box::new(entry))
+}

@@ -1,0 +1,387 @@
+//! Requests while the primary is authoritative: sent on, and answered by the replica where that may stand in.
+
+use std::{pin::Pin, time::Duration};
+
+use http::{Response, StatusCode, response::Parts};
+use shared::api::Kind;
+
+use super::{
+    Again, Server,
+    ask::{Ask, Class},
+    body::{Body, Buffers},
+    credential::Credential,
+    decide::Outcome,
+    forward::{ForwardError, Forwarder, Outgoing},
+    headers,
+    learned::Lesson,
+    present::Presented,
+    respond,
+};
+use crate::{
+    clock::Stopwatch,
+    driver::{Event, Side},
+    upstream::{Outage, error::is_outage_status},
+};
+
+/// The largest answer that is buffered whole. What is larger streams.
+const WHOLE_ANSWER: usize = 1024 * 1024;
+
+/// A refusal of a streamed request is read whole: it may tell that a token is dead.
+const WHOLE_REFUSAL: usize = 8 * 1024;
+
+/// How long a call that may be made only once waits for the primary; the primary's own limit is 90 s.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a late answer is waited for when only a denial in it would matter.
+const LATE: Duration = Duration::from_secs(30);
+
+/// Between attempts at issuing while the machine has not decided.
+const RETRY: Duration = Duration::from_millis(100);
+
+type Forwarding = Pin<Box<dyn Future<Output = Result<Reply, ForwardError>> + Send>>;
+
+/// An answer of the primary.
+pub(crate) struct Reply {
+    /// Status and headers.
+    parts: Parts,
+    /// The body: whole where the request is buffered and it is not too large.
+    body: Body,
+}
+
+/// What came of an attempt to have a token issued by the primary.
+pub(crate) enum Tried {
+    /// It said something.
+    Answered(Response<Body>),
+    /// It could not.
+    Failed {
+        /// Whether it may have issued all the same.
+        outcome: Outcome,
+        /// What it answered nevertheless: that it cannot serve.
+        said: Option<Response<Body>>,
+    },
+}
+
+impl Tried {
+    /// It said nothing at all.
+    pub(crate) fn failed(outcome: Outcome) -> Self {
+        Self::Failed {
+            outcome,
+            said: None,
+        }
+    }
+}
+
+impl Server {
+    /// Has the primary answer, or the replica in its place where the class of the request allows.
+    pub(crate) async fn follow(&self, ask: &mut Ask) -> Result<Response<Body>, Again> {
+        let credential = match self.present(ask) {
+            Presented::Forward(credential) => credential,
+            Presented::Local => return self.decide(ask, Outcome::None).await,
+            Presented::Refused(answer) => return Ok(answer),
+        };
+        match ask.class() {
+            // A body that is too large to be kept cannot be answered for, nor sent twice.
+            _ if ask.whole_body().is_none() => self.stream(ask, credential).await,
+            Class::Read => self.read(ask, credential).await,
+            Class::Issue => self.issue(ask, credential).await,
+            Class::Once => self.once(ask, credential).await,
+            Class::Stream => self.stream(ask, credential).await,
+        }
+    }
+
+    /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
+    async fn read(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
+        let deadline = self.rules.load().read_deadline;
+        let watch = Stopwatch::start();
+        let mut forwarding = self.forwarding(ask, &credential, ask.body_again());
+        match tokio::time::timeout(deadline, &mut forwarding).await {
+            Err(_) => {
+                self.forward_failed();
+                self.late(ask, credential, forwarding).await
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a read falls back");
+                self.forward_failed();
+                self.decide(ask, Outcome::None).await
+            }
+            Ok(Ok(reply)) => {
+                let left = deadline.saturating_sub(watch.elapsed());
+                if self.cannot_serve(&reply, left).await {
+                    return self.decide(ask, Outcome::None).await;
+                }
+                Ok(self.finish(ask, &credential, reply).await)
+            }
+        }
+    }
+
+    /// The primary is late. What the replica can answer is answered, and a denial that comes later still counts;
+    /// what it cannot is worth waiting for.
+    async fn late(
+        &self,
+        ask: &Ask,
+        credential: Credential,
+        mut forwarding: Forwarding,
+    ) -> Result<Response<Body>, Again> {
+        let answer = self.decide(ask, Outcome::None).await?;
+        if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+            self.watch_late(ask, &credential, forwarding);
+            return Ok(answer);
+        }
+        tokio::select! {
+            reply = &mut forwarding => match reply {
+                Ok(reply) if !is_outage_status(reply.parts.status.as_u16()) => {
+                    Ok(self.finish(ask, &credential, reply).await)
+                }
+                _ => Ok(answer),
+            },
+            () = self.driver.until(|side| side == Some(Side::Replica)) => {
+                self.decide(ask, Outcome::None).await
+            }
+            () = tokio::time::sleep(PATIENCE) => Ok(answer),
+        }
+    }
+
+    /// Waits for an answer that nobody waits for any more: a denial in it is applied to that token.
+    fn watch_late(&self, ask: &Ask, credential: &Credential, forwarding: Forwarding) {
+        let Ok(permit) = self.late.clone().try_acquire_owned() else {
+            return; // Enough of them: the token is looked up in its turn.
+        };
+        let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) else {
+            return;
+        };
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await
+                && reply.parts.status == StatusCode::FORBIDDEN
+                && let Some(body) = reply.body.whole()
+            {
+                lesson.apply(StatusCode::FORBIDDEN, body).await;
+            }
+        });
+    }
+
+    /// A login or token creation: by whichever side is in charge, once that is decided.
+    async fn issue(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
+        let issue_deadline = self.rules.load().issue_deadline;
+        let mut known = Outcome::None;
+        let mut waiting: Option<Stopwatch> = None;
+        loop {
+            let said = match self.try_to_issue(ask, &credential).await {
+                Tried::Answered(answer) => return Ok(answer),
+                Tried::Failed { outcome, said } => {
+                    known = known.or(outcome);
+                    said
+                }
+            };
+            self.forward_failed();
+            let waited = waiting.get_or_insert_with(Stopwatch::start).elapsed();
+            let left = issue_deadline.saturating_sub(waited);
+            match self.driver.side(left).await {
+                Some(Side::Replica) => return self.decide(ask, known).await,
+                Some(Side::Primary) if left > RETRY => tokio::time::sleep(RETRY).await,
+                _ => return Ok(said.unwrap_or_else(|| undecided(known))),
+            }
+        }
+    }
+
+    /// One attempt, which ends when the replica takes over.
+    async fn try_to_issue(&self, ask: &Ask, credential: &Credential) -> Tried {
+        tokio::select! {
+            tried = self.ask_to_issue(ask, credential) => tried,
+            () = self.driver.until(|side| side == Some(Side::Replica)) => {
+                Tried::failed(Outcome::Unknown)
+            }
+            () = tokio::time::sleep(PATIENCE) => Tried::failed(Outcome::Unknown),
+        }
+    }
+
+    async fn ask_to_issue(&self, ask: &Ask, credential: &Credential) -> Tried {
+        if let Ok(call) = &ask.call
+            && call.kind == Kind::AttestedLogin
+        {
+            return self.attested_login(ask, call).await;
+        }
+        let patience = self.rules.load().read_deadline;
+        match self.forwarding(ask, credential, ask.body_again()).await {
+            Err(error) if error.nothing_sent() => Tried::failed(Outcome::None),
+            Err(_) => Tried::failed(Outcome::Unknown),
+            Ok(reply) if self.cannot_serve(&reply, patience).await => Tried::Failed {
+                outcome: Outcome::Unknown,
+                said: Some(respond::of_primary(reply.parts, reply.body)),
+            },
+            Ok(reply) => Tried::Answered(self.finish(ask, credential, reply).await),
+        }
+    }
+
+    /// A call that is made at most once: by the replica if the primary saw nothing of it.
+    async fn once(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
+        match self.patiently(ask, &credential, ask.body_again()).await {
+            Ok(reply) => {
+                if is_outage_status(reply.parts.status.as_u16()) {
+                    self.forward_failed();
+                }
+                Ok(self.finish(ask, &credential, reply).await)
+            }
+            Err(error) => {
+                self.forward_failed();
+                if error.nothing_sent() {
+                    return self.decide(ask, Outcome::None).await;
+                }
+                Ok(unknown())
+            }
+        }
+    }
+
+    /// Everything else, both ways as it comes.
+    async fn stream(&self, ask: &mut Ask, credential: Credential) -> Result<Response<Body>, Again> {
+        let body = ask.body_to_send();
+        let failed = match self.patiently(ask, &credential, body).await {
+            Ok(reply) => {
+                if is_outage_status(reply.parts.status.as_u16()) {
+                    self.forward_failed();
+                }
+                return Ok(self.finish(ask, &credential, reply).await);
+            }
+            Err(failed) => failed,
+        };
+        self.forward_failed();
+        if !failed.nothing_sent() && !ask.is_idempotent() {
+            return Ok(unknown());
+        }
+        if self.replica.outage().is_some() && ask.whole_body().is_some() {
+            return self.decide(ask, Outcome::None).await;
+        }
+        Ok(respond::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("primary unavailable: {failed}; nothing was applied"),
+        ))
+    }
+
+    /// Waits for the primary until the replica takes over.
+    async fn patiently(
+        &self,
+        ask: &Ask,
+        credential: &Credential,
+        body: Body,
+    ) -> Result<Reply, ForwardError> {
+        tokio::select! {
+            reply = self.forwarding(ask, credential, body) => reply,
+            () = self.driver.until(|side| side == Some(Side::Replica)) => {
+                Err(ForwardError::Unknown(Outage::Timeout))
+            }
+            () = tokio::time::sleep(PATIENCE) => Err(ForwardError::Unknown(Outage::Timeout)),
+        }
+    }
+
+    /// The request as it is sent, and the answer as far as it is buffered. Owns all that it needs.
+    fn forwarding(&self, ask: &Ask, credential: &Credential, body: Body) -> Forwarding {
+        let forwarder = self.forwarder.load_full();
+        let class = ask.class();
+        let mut headers = headers::outgoing(&ask.headers);
+        credential.apply(&mut headers);
+        if class != Class::Stream || credential.is_hidden() {
+            headers::ask_for_identity(&mut headers);
+        }
+        let outgoing = Outgoing {
+            method: ask.method.clone(),
+            target: ask.target.clone(),
+            headers,
+            body,
+            idempotent: ask.is_idempotent(),
+        };
+        let (is_hidden, buffers) = (credential.is_hidden(), self.buffers.clone());
+        Box::pin(async move { exchange(&forwarder, outgoing, class, is_hidden, &buffers).await })
+    }
+
+    /// Whether an answer says that the primary cannot serve. 500 says so only if the machine, which is told, comes
+    /// to doubt the primary too.
+    async fn cannot_serve(&self, reply: &Reply, within: Duration) -> bool {
+        let status = reply.parts.status;
+        if is_outage_status(status.as_u16()) {
+            self.forward_failed();
+            return true;
+        }
+        if status != StatusCode::INTERNAL_SERVER_ERROR {
+            return false;
+        }
+        self.forward_failed();
+        let doubted = self.driver.until(|side| side != Some(Side::Primary));
+        tokio::time::timeout(within, doubted).await.is_ok()
+    }
+
+    /// Learns from an answer and passes it on.
+    async fn finish(&self, ask: &Ask, credential: &Credential, reply: Reply) -> Response<Body> {
+        let Reply { parts, body } = reply;
+        self.primary_answered(ask, parts.status);
+        let Some(whole) = body.whole() else {
+            if credential.is_hidden() && ask.shows_its_token() {
+                return respond::error(
+                    StatusCode::BAD_GATEWAY,
+                    "the primary's answer is too large to be looked through",
+                );
+            }
+            self.accepted(ask, parts.status);
+            return respond::of_primary(parts, body);
+        };
+        if let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) {
+            lesson.apply_briefly(parts.status, whole).await;
+        }
+        match credential.hide(whole) {
+            Some(shown) => respond::of_primary_rewritten(parts, shown),
+            None => respond::of_primary(parts, body),
+        }
+    }
+
+    /// Tells the driver that the primary failed a request.
+    fn forward_failed(&self) {
+        self.driver.tell(Event::ForwardFailed);
+    }
+}
+
+impl Outcome {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, Self::None) => Self::None,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+async fn exchange(
+    forwarder: &Forwarder,
+    outgoing: Outgoing,
+    class: Class,
+    is_hidden: bool,
+    buffers: &Buffers,
+) -> Result<Reply, ForwardError> {
+    let (parts, incoming) = forwarder.send(outgoing).await?.into_parts();
+    let read = match class {
+        // Behind a namespace in the path a call may be one that shows its token.
+        Class::Stream if is_hidden => Body::read_ahead(incoming, WHOLE_ANSWER).await,
+        Class::Stream if parts.status != StatusCode::FORBIDDEN => Ok(Body::streamed(incoming)),
+        Class::Stream => Body::read_ahead(incoming, WHOLE_REFUSAL).await,
+        Class::Read => buffers.read(incoming, WHOLE_ANSWER).await,
+        Class::Issue | Class::Once => Body::read_ahead(incoming, WHOLE_ANSWER).await,
+    };
+    match read {
+        Ok(body) => Ok(Reply { parts, body }),
+        Err(error) => Err(ForwardError::Unknown(Outage::Connect(error.to_string()))),
+    }
+}
+
+fn unknown() -> Response<Body> {
+    respond::error(
+        StatusCode::GATEWAY_TIMEOUT,
+        "the primary did not answer: whether this request was carried out is unknown",
+    )
+}
+
+fn undecided(known: Outcome) -> Response<Body> {
+    match known {
+        Outcome::None => respond::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "primary unavailable, and the replica has not taken over; nothing was applied",
+        ),
+        Outcome::Unknown => unknown(),
+    }
+}

@@ -1,0 +1,325 @@
+//! Which headers pass, which are taken out, and which are ours.
+//!
+//! What clients claim about where they come from never reaches the primary, and nobody but Holdover speaks in
+//! `X-Holdover-*`.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
+        EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+use shared::{name::OutageId, secret::SecretText};
+
+/// `X-Holdover-Source`: who wrote the answer.
+pub(crate) const SOURCE: HeaderName = HeaderName::from_static("x-holdover-source");
+/// `X-Holdover-Age`: seconds since the value, or the authority that decided, was last verified.
+pub(crate) const AGE: HeaderName = HeaderName::from_static("x-holdover-age");
+/// `X-Holdover-Outage`: the outage that the answer was given in.
+pub(crate) const OUTAGE: HeaderName = HeaderName::from_static("x-holdover-outage");
+/// `X-Vault-Token`.
+pub(crate) const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+/// `X-Vault-Namespace`.
+pub(crate) const VAULT_NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const VAULT_WRAP_TTL: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+const INLINE_AUTH: &str = "x-vault-inline-auth-";
+const OURS: &str = "x-holdover-";
+const FORWARDED_BY: &str = "x-forwarded-";
+const END_TO_END: [&str; 3] = ["x-vault-", "authorization", "content-"];
+
+/// Headers that ask for what the replica does not model, whatever their value.
+const UNMODELLED: [&str; 3] = [
+    "x-vault-mfa",
+    "x-vault-policy-override",
+    "x-vault-wrap-format",
+];
+
+/// What of a client's request goes to the primary. `Host` is set where it is sent.
+pub(crate) fn outgoing(received: &HeaderMap) -> HeaderMap {
+    let mut headers = received.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in [HOST, FORWARDED, REAL_IP, EXPECT] {
+        headers.remove(name);
+    }
+    strip_prefixed(&mut headers, &[OURS, FORWARDED_BY]);
+    headers
+}
+
+/// What of the primary's answer goes to the client, and who wrote it.
+pub(crate) fn from_primary(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    strip_prefixed(headers, &[OURS]);
+    headers.insert(SOURCE, HeaderValue::from_static("primary"));
+}
+
+/// The headers of an answer that Holdover wrote: the primary's usual ones and our own.
+pub(crate) fn of_replica(age: Option<u64>, outage: Option<&OutageId>, has_body: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000; includeSubDomains"),
+    );
+    if has_body {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(SOURCE, HeaderValue::from_static("replica"));
+    if let Some(age) = age {
+        headers.insert(AGE, HeaderValue::from(age));
+    }
+    if let Some(id) = outage.and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
+        headers.insert(OUTAGE, id);
+    }
+    headers
+}
+
+/// The token of a request, found where the primary looks for it: the first `X-Vault-Token` unless that is empty,
+/// else the first `Authorization` that begins with `Bearer `.
+pub(crate) fn token(headers: &HeaderMap) -> Option<SecretText> {
+    let own = headers
+        .get(VAULT_TOKEN)
+        .filter(|value| !value.is_empty())
+        .map(text);
+    own.or_else(|| {
+        headers
+            .get_all(AUTHORIZATION)
+            .iter()
+            .find_map(|value| value.as_bytes().strip_prefix(b"Bearer "))
+            .map(|token| String::from_utf8_lossy(token).trim().to_owned())
+    })
+    .filter(|token| !token.is_empty())
+    .map(SecretText::new)
+}
+
+/// Whether a request carries anything at all that could prove who it is.
+pub(crate) fn brings_proof(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION)
+        || headers
+            .get_all(VAULT_TOKEN)
+            .iter()
+            .any(|value| !value.is_empty())
+        || headers
+            .keys()
+            .any(|name| name.as_str().starts_with(INLINE_AUTH))
+}
+
+/// Every text of a token header, whether or not the primary would look at it.
+pub(crate) fn token_texts(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    let names = [VAULT_TOKEN, AUTHORIZATION];
+    names.into_iter().flat_map(|name| {
+        headers
+            .get_all(name)
+            .iter()
+            .map(text)
+            .collect::<Vec<String>>()
+    })
+}
+
+/// Puts `token` in the place of whatever was sent as one.
+pub(crate) fn set_token(headers: &mut HeaderMap, token: &SecretText) {
+    remove_token(headers);
+    if let Ok(mut value) = HeaderValue::from_str(token.expose()) {
+        value.set_sensitive(true);
+        headers.insert(VAULT_TOKEN, value);
+    }
+}
+
+/// Takes out whatever was sent as a token.
+pub(crate) fn remove_token(headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    headers.remove(VAULT_TOKEN);
+}
+
+/// Whether the answer is asked for in a wrapping: `0` and nothing ask for none.
+pub(crate) fn asks_for_wrapping(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(VAULT_WRAP_TTL)
+        .iter()
+        .any(|ttl| !matches!(ttl.as_bytes(), b"" | b"0" | b"0s"))
+}
+
+/// The first header that asks for what the replica does not model.
+pub(crate) fn unmodelled(headers: &HeaderMap) -> Option<&str> {
+    if asks_for_wrapping(headers) {
+        return Some("x-vault-wrap-ttl");
+    }
+    headers
+        .keys()
+        .map(HeaderName::as_str)
+        .find(|name| UNMODELLED.contains(name) || name.starts_with(INLINE_AUTH))
+}
+
+/// Asks for an answer that is not compressed, since it will be looked into.
+pub(crate) fn ask_for_identity(headers: &mut HeaderMap) {
+    headers.remove(ACCEPT_ENCODING);
+}
+
+/// The length that a changed body has is another.
+pub(crate) fn forget_length(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_LENGTH);
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// Takes out what is meant for one hop, and what `Connection` names, but for the headers that say who asks and for
+/// what: naming those would let a request be judged as one thing here and as another at the primary.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| {
+            !END_TO_END
+                .iter()
+                .any(|kept| name.as_str().starts_with(kept))
+        })
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        PROXY_CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+fn strip_prefixed(headers: &mut HeaderMap, prefixes: &[&str]) {
+    let named: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            prefixes
+                .iter()
+                .any(|prefix| name.as_str().starts_with(prefix))
+        })
+        .cloned()
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn claims_of_origin_and_hops_stay_here_and_the_rest_passes() {
+        let received = map(&[
+            ("host", "localhost"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x-holdover-source", "primary"),
+            ("connection", "keep-alive, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("x-vault-request", "true"),
+            ("x-vault-namespace", "team"),
+            ("accept", "*/*"),
+        ]);
+        let sent = outgoing(&received);
+        let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "x-vault-namespace", "x-vault-request"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_the_token_out() {
+        let received = map(&[
+            (
+                "connection",
+                "x-vault-token, authorization, x-vault-namespace",
+            ),
+            ("x-vault-token", "s.x"),
+            ("authorization", "Bearer s.y"),
+            ("x-vault-namespace", "team"),
+        ]);
+        let sent = outgoing(&received);
+        assert_eq!(sent.len(), 3, "{sent:?}");
+    }
+
+    #[test]
+    fn the_token_is_found_where_the_primary_finds_it() {
+        let found = |pairs: &[(&'static str, &'static str)]| {
+            token(&map(pairs)).map(|token| token.expose().clone())
+        };
+        assert_eq!(
+            found(&[("x-vault-token", "a"), ("authorization", "Bearer b")]).as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            found(&[("x-vault-token", ""), ("authorization", "Bearer b ")]).as_deref(),
+            Some("b")
+        );
+        assert_eq!(
+            found(&[
+                ("authorization", "Basic eA=="),
+                ("authorization", "Bearer b")
+            ])
+            .as_deref(),
+            Some("b")
+        );
+        assert_eq!(found(&[("authorization", "bearer b")]), None);
+        assert_eq!(found(&[]), None);
+    }
+
+    #[test]
+    fn only_a_request_without_any_proof_is_without_proof() {
+        assert!(!brings_proof(&map(&[("x-vault-token", "")])));
+        assert!(brings_proof(&map(&[("authorization", "Basic eA==")])));
+        assert!(brings_proof(&map(&[("x-vault-inline-auth-path", "x")])));
+    }
+
+    #[test]
+    fn what_is_not_modelled_is_named() {
+        assert_eq!(unmodelled(&map(&[("x-vault-wrap-ttl", "0")])), None);
+        assert_eq!(
+            unmodelled(&map(&[("x-vault-wrap-ttl", "60")])),
+            Some("x-vault-wrap-ttl")
+        );
+        assert_eq!(
+            unmodelled(&map(&[("x-vault-mfa", "id:1")])),
+            Some("x-vault-mfa")
+        );
+        assert_eq!(
+            unmodelled(&map(&[("x-vault-inline-auth-path", "x")])),
+            Some("x-vault-inline-auth-path")
+        );
+        assert_eq!(unmodelled(&map(&[("x-vault-request", "true")])), None);
+    }
+}

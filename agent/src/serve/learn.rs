@@ -1,0 +1,114 @@
+//! Tokens that the primary accepted and the replica does not know yet: each looked up once, through a bounded queue.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use shared::{name::TokenDigest, secret::SecretText, time::BootTime};
+use tokio::sync::mpsc;
+
+use super::recently::Recently;
+
+/// Tokens that wait to be looked up.
+const WAITING: usize = 1024;
+
+/// Tokens that are remembered as asked about.
+const REMEMBERED: usize = 16 * 1024;
+
+/// A token that was asked about is not asked about again for this long: some are never learned (root, limited use).
+const AGAIN_AFTER: Duration = Duration::from_secs(300);
+
+/// A token to be looked up with Holdover's own.
+pub struct LearnRequest {
+    /// The token.
+    pub token: SecretText,
+    /// What stands for it.
+    pub digest: TokenDigest,
+}
+
+/// The serving side of the queue. Cheap to clone.
+#[derive(Clone)]
+pub struct LearnQueue {
+    requests: mpsc::Sender<LearnRequest>,
+    asked: Arc<Recently<TokenDigest>>,
+    unlearned: Arc<AtomicU64>,
+}
+
+impl LearnQueue {
+    /// A queue, and the end that looks tokens up.
+    pub fn new() -> (Self, mpsc::Receiver<LearnRequest>) {
+        let (requests, receiver) = mpsc::channel(WAITING);
+        let queue = Self {
+            requests,
+            asked: Arc::new(Recently::new(AGAIN_AFTER, REMEMBERED)),
+            unlearned: Arc::default(),
+        };
+        (queue, receiver)
+    }
+
+    /// Asks for a look-up, unless that was done lately. Never waits: what finds no room is counted.
+    pub(crate) fn ask(&self, token: &SecretText, digest: TokenDigest, now: BootTime) {
+        if self.asked.is_too_soon(&digest, now) {
+            return;
+        }
+        let request = LearnRequest {
+            token: token.duplicate(),
+            digest,
+        };
+        match self.requests.try_send(request) {
+            Ok(()) => self.asked.used(digest, now),
+            Err(_) => {
+                self.unlearned.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Tokens that found no room so far: `tokens_unlearned`.
+    pub fn unlearned(&self) -> u64 {
+        self.unlearned.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(queue: &LearnQueue, number: u16, seconds: u64) {
+        let mut digest = [0; 32];
+        digest[..2].copy_from_slice(&number.to_le_bytes());
+        let token = SecretText::new(format!("s.{number}"));
+        queue.ask(
+            &token,
+            TokenDigest(digest),
+            BootTime::from_millis(seconds * 1000),
+        );
+    }
+
+    #[test]
+    fn a_token_is_asked_about_once_in_a_while() {
+        let (queue, mut receiver) = LearnQueue::new();
+        for seconds in [0, 1, 299] {
+            ask(&queue, 1, seconds);
+        }
+        assert!(receiver.try_recv().is_ok());
+        assert!(receiver.try_recv().is_err());
+        ask(&queue, 1, 300);
+        assert!(receiver.try_recv().is_ok());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_may_ask_again() {
+        let (queue, mut receiver) = LearnQueue::new();
+        for number in 0..1030 {
+            ask(&queue, number, 0);
+        }
+        assert_eq!(queue.unlearned(), 6);
+        receiver.try_recv().unwrap();
+        ask(&queue, 1029, 0);
+        assert_eq!(queue.unlearned(), 6);
+    }
+}

@@ -1,0 +1,229 @@
+//! `auth/holdover/login` while the primary is authoritative: a token minted there for the attested peer.
+
+use http::{Response, StatusCode, header::CONTENT_TYPE};
+use replica::{learn::Exchange, sequencer::Lane};
+use serde_json::{Map, Value};
+use shared::{
+    acl::Operation,
+    api::Call,
+    change::Expects,
+    name::WorkloadName,
+    secret::SecretBytes,
+    settings::Settings,
+    wire::Errors,
+    workload::{Peer, PeerId},
+};
+
+use super::{
+    Server, ask::Ask, body::Body, decide::Outcome, follow::Tried, headers, replica::Pending,
+    respond,
+};
+use crate::upstream::UpstreamError;
+
+/// Mints tokens at the primary, through the token role of a workload and with Holdover's own token.
+pub trait Minter: Send + Sync {
+    /// A new token for this workload. Nothing of it is stored yet.
+    fn mint<'a>(
+        &'a self,
+        workload: &'a WorkloadName,
+        peer: &'a PeerId,
+    ) -> Pending<'a, Result<MintedLogin, UpstreamError>>;
+}
+
+/// A minted token.
+pub struct MintedLogin {
+    /// The primary's answer: an envelope with an `auth` block.
+    pub body: SecretBytes,
+}
+
+/// Why a peer may not log in as what it asked for.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum RoleError {
+    /// The body is no JSON object with a string.
+    #[error("role must be the name of a workload")]
+    Body,
+    /// Nothing was asked for, and several entries match.
+    #[error("several workloads match this process: name one as role")]
+    Ambiguous,
+    /// There is no such entry.
+    #[error("unknown role")]
+    Unknown,
+    /// No entry, or not that one, matches the peer.
+    #[error("permission denied")]
+    Unlisted,
+}
+
+impl RoleError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Body | Self::Ambiguous | Self::Unknown => StatusCode::BAD_REQUEST,
+            Self::Unlisted => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+impl Server {
+    /// Mints for the peer, and answers once the new grant is durable.
+    pub(crate) async fn attested_login(&self, ask: &Ask, call: &Call) -> Tried {
+        if call.operation != Operation::Update {
+            return Tried::Answered(unsupported());
+        }
+        let body = ask.whole_body().map(|body| &body[..]).unwrap_or_default();
+        let identity = match role(body, &ask.peer, &self.replica.settings()) {
+            Ok(identity) => identity,
+            Err(error) => {
+                return Tried::Answered(respond::error(error.status(), &error.to_string()));
+            }
+        };
+        match self.minter.mint(&identity.workload, &identity).await {
+            Ok(minted) => Tried::Answered(self.hand_out(ask, call, &identity, minted).await),
+            Err(UpstreamError::Outage(outage)) => {
+                tracing::info!(%outage, "a login could not be minted at the primary");
+                Tried::failed(Outcome::Unknown)
+            }
+            Err(error) => Tried::Answered(refused(&error)),
+        }
+    }
+
+    /// The grant is committed before its token leaves.
+    async fn hand_out(
+        &self,
+        ask: &Ask,
+        call: &Call,
+        identity: &PeerId,
+        minted: MintedLogin,
+    ) -> Response<Body> {
+        let changes = self.replica.learn(&Exchange {
+            call,
+            namespace: ask.namespace(),
+            token: None,
+            peer: Some(identity),
+            request: &[],
+            status: 200,
+            body: minted.body.expose(),
+            now: ask.asked_at,
+        });
+        let commit = self
+            .replica
+            .commit(Lane::Grant, changes, Expects::default());
+        if let Err(error) = commit.await {
+            tracing::error!(%error, "a login was withheld: its grant is not durable");
+            return respond::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the replica cannot make this login durable now",
+            );
+        }
+        minted_answer(&minted)
+    }
+}
+
+/// Which of its workloads a peer logs in as.
+fn role(body: &[u8], peer: &Peer, settings: &Settings) -> Result<PeerId, RoleError> {
+    let body: Option<Map<String, Value>> = if body.is_empty() {
+        None
+    } else {
+        serde_json::from_slice(body).map_err(|_| RoleError::Body)?
+    };
+    let role = match body.as_ref().and_then(|body| body.get("role")) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(role)) => Some(role),
+        Some(_) => return Err(RoleError::Body),
+    };
+    let name = match role {
+        None => match peer.workloads.as_slice() {
+            [] => return Err(RoleError::Unlisted),
+            [only] => only.clone(),
+            _ => return Err(RoleError::Ambiguous),
+        },
+        Some(_) if peer.workloads.is_empty() => return Err(RoleError::Unlisted),
+        Some(role) => WorkloadName::parse(role).map_err(|_| RoleError::Unknown)?,
+    };
+    if settings.workload(&name).is_none() {
+        return Err(RoleError::Unknown);
+    }
+    peer.identity(&name).ok_or(RoleError::Unlisted)
+}
+
+/// What the primary said to Holdover's own request. Only its own words tell the caller what to change.
+fn refused(error: &UpstreamError) -> Response<Body> {
+    let status = match error {
+        UpstreamError::Decision { status, .. } => {
+            StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+        }
+        UpstreamError::SlowDown { .. } => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    tracing::warn!(%error, "the primary minted no token for a login");
+    respond::error(status, &format!("no token was minted: {error}"))
+}
+
+fn unsupported() -> Response<Body> {
+    let text = Errors::multi("unsupported operation");
+    let text = text.errors.first().map_or("", String::as_str);
+    respond::error(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+fn minted_answer(minted: &MintedLogin) -> Response<Body> {
+    let body = zeroize::Zeroizing::new(minted.body.expose().clone());
+    let mut answer = Response::new(Body::secret(body));
+    *answer.headers_mut() = headers::of_replica(None, None, true);
+    let json = http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    headers::from_primary(answer.headers_mut());
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::rig;
+
+    fn peer(names: &[&str]) -> Peer {
+        Peer {
+            uid: 1000,
+            unit: None,
+            workloads: names
+                .iter()
+                .map(|name| WorkloadName::parse(name).unwrap())
+                .collect(),
+        }
+    }
+
+    fn judged(body: &str, names: &[&str]) -> Result<String, RoleError> {
+        let settings = rig::settings(&[]);
+        role(body.as_bytes(), &peer(names), &settings).map(|id| id.workload.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_peer_logs_in_as_an_entry_that_matches_it() {
+        assert_eq!(
+            judged(r#"{"role":"orders"}"#, &["orders"]).unwrap(),
+            "orders"
+        );
+        assert_eq!(judged("", &["orders"]).unwrap(), "orders");
+        assert_eq!(judged("{}", &["orders"]).unwrap(), "orders");
+        assert_eq!(judged("null", &["orders"]).unwrap(), "orders");
+        let both = ["orders", "billing"];
+        assert_eq!(judged(r#"{"role":"billing"}"#, &both).unwrap(), "billing");
+        assert_eq!(judged("{}", &both), Err(RoleError::Ambiguous));
+    }
+
+    #[test]
+    fn others_are_refused_by_what_is_wrong() {
+        assert_eq!(
+            judged(r#"{"role":"orders"}"#, &[]),
+            Err(RoleError::Unlisted)
+        );
+        assert_eq!(judged("", &[]), Err(RoleError::Unlisted));
+        assert_eq!(
+            judged(r#"{"role":"nobody"}"#, &["orders"]),
+            Err(RoleError::Unknown)
+        );
+        assert_eq!(
+            judged(r#"{"role":"billing"}"#, &["orders"]),
+            Err(RoleError::Unlisted)
+        );
+        assert_eq!(judged(r#"{"role":7}"#, &["orders"]), Err(RoleError::Body));
+        assert_eq!(judged("[]", &["orders"]), Err(RoleError::Body));
+    }
+}

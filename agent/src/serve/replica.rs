@@ -1,0 +1,154 @@
+//! What the workload socket asks of the replica side. [`Attached`] is the one in production.
+
+use std::{pin::Pin, sync::Arc};
+
+use replica::{
+    learn::{self, Exchange},
+    ledger::{Aggregate, Note},
+    sequencer::{Lane, SubmitError},
+    vault::{Answer, Query},
+    view::LiveGrant,
+};
+use shared::{
+    api::Call,
+    change::{Change, CredentialName, Expects},
+    name::{OutageId, TokenDigest},
+    secret::SecretText,
+    settings::Settings,
+    time::Now,
+};
+
+use crate::local::Local;
+
+/// Kinds of mounts that have no path which answers without a token.
+const CLOSED_MOUNTS: [&str; 4] = ["cubbyhole", "database", "generic", "kv"];
+
+/// A future that a trait hands out.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The replica as the socket sees it. Nothing here waits but [`Replica::commit`].
+pub trait Replica: Send + Sync {
+    /// The present.
+    fn now(&self) -> Now;
+
+    /// What the configuration means for decisions.
+    fn settings(&self) -> Arc<Settings>;
+
+    /// Whether the replica answers everything, and in which outage.
+    fn outage(&self) -> Option<OutageId>;
+
+    /// Whether the mount under `path` answers nothing without a token that it accepts.
+    fn asks_for_a_token(&self, path: &str) -> bool;
+
+    /// What stands for a token.
+    fn digest(&self, token: &str) -> TokenDigest;
+
+    /// The grant behind a token, revoked or not.
+    fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>>;
+
+    /// A token that Holdover presents, if it holds that one.
+    fn credential(&self, name: &CredentialName) -> Option<SecretText>;
+
+    /// Decides as the local vault. Without effect.
+    fn answer(&self, query: &Query<'_>) -> Answer;
+
+    /// What an answer of the primary tells.
+    fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change>;
+
+    /// That the primary accepted a token for what `call` is: its proof, unless there is a young one.
+    fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change>;
+
+    /// Waits until `changes` are durable and published.
+    fn commit(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+        expects: Expects,
+    ) -> Pending<'_, Result<(), SubmitError>>;
+
+    /// Counts for the ledger.
+    fn note(&self, note: Note);
+}
+
+/// The replica in production: its view, its writer, the clock, and what the ledger counts.
+pub struct Attached {
+    local: Local,
+    notes: Arc<Aggregate>,
+}
+
+impl Attached {
+    /// The socket's side of `local`.
+    pub fn new(local: Local, notes: Arc<Aggregate>) -> Self {
+        Self { local, notes }
+    }
+}
+
+impl Replica for Attached {
+    fn now(&self) -> Now {
+        self.local.clock.now()
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.local.view.authority().settings)
+    }
+
+    fn outage(&self) -> Option<OutageId> {
+        let authority = self.local.view.authority();
+        authority.phase.outage().map(|outage| outage.id.clone())
+    }
+
+    fn asks_for_a_token(&self, path: &str) -> bool {
+        let authority = self.local.view.authority();
+        let mount = authority
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.mount_of(path));
+        mount.is_some_and(|(_, mount)| CLOSED_MOUNTS.contains(&mount.kind.as_str()))
+    }
+
+    fn digest(&self, token: &str) -> TokenDigest {
+        self.local.view.keys().token_digest(token)
+    }
+
+    fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
+        self.local.view.grant(digest)
+    }
+
+    fn credential(&self, name: &CredentialName) -> Option<SecretText> {
+        let held = self.local.view.credential(name)?;
+        let opened = held.open(self.local.view.keys());
+        let bytes = opened
+            .inspect_err(
+                |error| tracing::error!(%error, ?name, "a stored credential does not open"),
+            )
+            .ok()?;
+        // Tokens are stored as the text that they are.
+        let text = std::str::from_utf8(bytes.expose()).ok()?;
+        Some(SecretText::filled(|token| token.push_str(text)))
+    }
+
+    fn answer(&self, query: &Query<'_>) -> Answer {
+        self.local.answer(query)
+    }
+
+    fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
+        learn::learn(&self.local.view, exchange)
+    }
+
+    fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {
+        learn::proven(&self.local.view, token, call, now)
+    }
+
+    fn commit(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+        expects: Expects,
+    ) -> Pending<'_, Result<(), SubmitError>> {
+        Box::pin(self.local.commit(lane, changes, expects))
+    }
+
+    fn note(&self, note: Note) {
+        self.notes.add(note, self.now().steady);
+    }
+}

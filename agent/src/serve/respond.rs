@@ -1,0 +1,93 @@
+//! Answers: Holdover's own, and the primary's on their way to the client.
+
+use bytes::Bytes;
+use http::{Response, StatusCode, response::Parts};
+use shared::{
+    api::CallError,
+    name::OutageId,
+    wire::{self, Errors, to_body},
+};
+
+use super::{body::Body, headers, limits::Exceeded};
+
+/// An error of Holdover's own, in the primary's shape.
+pub(crate) fn error(status: StatusCode, text: &str) -> Response<Body> {
+    errors(status, &Errors::one(text), None)
+}
+
+/// The same while there is an outage.
+pub(crate) fn error_in(
+    outage: Option<&OutageId>,
+    status: StatusCode,
+    text: &str,
+) -> Response<Body> {
+    errors(status, &Errors::one(text), outage)
+}
+
+/// A request that asks for nothing that there is, as the primary says it.
+pub(crate) fn call_error(error: CallError, outage: Option<&OutageId>) -> Response<Body> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let body = match error {
+        CallError::Path(path) => Errors::one(path),
+        CallError::NotApi | CallError::Method | CallError::Query => Errors::none(),
+    };
+    errors(status, &body, outage)
+}
+
+/// 429: over a limit.
+pub(crate) fn exceeded(limit: Exceeded) -> Response<Body> {
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, &limit.to_string());
+    let after = http::HeaderValue::from_static("1");
+    answer
+        .headers_mut()
+        .insert(http::header::RETRY_AFTER, after);
+    answer
+}
+
+/// An answer of the local vault.
+pub(crate) fn of_replica(answer: wire::Response) -> Response<Body> {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let has_body = !answer.body.is_empty() && status != StatusCode::NO_CONTENT;
+    let headers = headers::of_replica(answer.age, answer.outage.as_ref(), has_body);
+    let body = if has_body {
+        Body::secret(answer.body)
+    } else {
+        Body::EMPTY
+    };
+    with(status, headers, body)
+}
+
+/// An answer of the primary, as it is.
+pub(crate) fn of_primary(mut parts: Parts, body: Body) -> Response<Body> {
+    headers::from_primary(&mut parts.headers);
+    Response::from_parts(parts, body)
+}
+
+/// An answer of the primary whose body another took the place of.
+pub(crate) fn of_primary_rewritten(mut parts: Parts, body: Bytes) -> Response<Body> {
+    headers::forget_length(&mut parts.headers);
+    of_primary(parts, Body::Whole(body))
+}
+
+/// Who wrote an answer.
+pub(crate) fn source(answer: &Response<Body>) -> &'static str {
+    match answer.headers().get(headers::SOURCE) {
+        Some(source) if source == "primary" => "primary",
+        _ => "replica",
+    }
+}
+
+fn errors(status: StatusCode, errors: &Errors, outage: Option<&OutageId>) -> Response<Body> {
+    let body = match to_body(errors) {
+        Ok(body) => Body::secret(body),
+        Err(_) => Body::EMPTY, // A list of texts can always be written.
+    };
+    with(status, headers::of_replica(None, outage, true), body)
+}
+
+fn with(status: StatusCode, headers: http::HeaderMap, body: Body) -> Response<Body> {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}

@@ -1,0 +1,245 @@
+//! What the socket's tests stand on: a replica that does as it is told, a scripted primary, a raw client.
+
+pub(crate) mod client;
+pub(crate) mod primary;
+pub(crate) mod sides;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use ::replica::vault::Answer;
+use shared::{
+    change::Expects,
+    failover::Phase,
+    name::{Namespace, RoleName, WorkloadName},
+    settings::{Bounds, Mirror, MirrorPath, Settings},
+    time::WallTime,
+    wire,
+    workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    config::{self, Address, PeerMatch},
+    coverage::Coverage,
+    driver::{Event, Handle, Snapshot},
+    serve::{
+        Parts, Rules, Server,
+        forward::Forwarder,
+        learn::{LearnQueue, LearnRequest},
+        listener, run,
+        stats::Stats,
+    },
+    upstream::Addresses,
+};
+
+pub(crate) use client::{Client, Heard, request};
+pub(crate) use primary::{Act, Primary};
+pub(crate) use sides::{FakeMinter, FakeReplica};
+
+/// A running socket with everything around it.
+pub(crate) struct Rig {
+    pub(crate) replica: Arc<FakeReplica>,
+    pub(crate) minter: Arc<FakeMinter>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) path: PathBuf,
+    pub(crate) addresses: Addresses,
+    pub(crate) told: mpsc::UnboundedReceiver<Event>,
+    pub(crate) unlearned: mpsc::Receiver<LearnRequest>,
+    machine: watch::Sender<Snapshot>,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<std::io::Result<()>>,
+    _folder: tempfile::TempDir,
+}
+
+/// What a rig is set up with.
+pub(crate) struct Setup {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) rules: Rules,
+    pub(crate) settings: Settings,
+}
+
+impl Setup {
+    /// Following this primary, with the test's own uid as the workload `orders`.
+    pub(crate) fn with(primary: &Primary) -> Self {
+        Self {
+            addresses: vec![primary.address()],
+            rules: rules(),
+            settings: settings(&["secret/data/shop/*"]),
+        }
+    }
+
+    /// Starts to serve.
+    pub(crate) fn start(self) -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (events, told) = mpsc::unbounded_channel();
+        let machine = watch::Sender::new(snapshot(Phase::Following));
+        let replica = Arc::new(FakeReplica::new(self.settings));
+        let minter = Arc::new(FakeMinter::default());
+        let (learning, unlearned) = LearnQueue::new();
+        let addresses = Addresses::new(&self.addresses);
+        let server = Server::new(Parts {
+            replica: replica.clone(),
+            driver: Handle::new(events, machine.subscribe()),
+            forwarder: forwarder(&self.addresses, addresses.clone()),
+            minter: minter.clone(),
+            learning,
+            rules: self.rules,
+            stats: Stats::default(),
+            coverage: Arc::new(Coverage::default()),
+        });
+        let bound = listener::bind_at(&path, 0o666).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let running = tokio::spawn(run(bound, server.clone(), shutdown, Duration::from_secs(2)));
+        Rig {
+            replica,
+            minter,
+            server,
+            path,
+            addresses,
+            told,
+            unlearned,
+            machine,
+            stop: Some(stop),
+            running,
+            _folder: folder,
+        }
+    }
+}
+
+impl Rig {
+    /// The machine's state from here on, as the driver and the view say it.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.replica.enter(&phase);
+        self.machine.send_replace(snapshot(phase));
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, request: &str) -> Heard {
+        Client::connect(&self.path).await.ask(request).await
+    }
+
+    /// Stops serving and waits for that.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        self.running.await.unwrap().unwrap();
+    }
+
+    /// Begins to stop.
+    pub(crate) fn begin_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+/// An outage that an operator began.
+pub(crate) fn holdover() -> Phase {
+    Phase::Holdover(sides::outage())
+}
+
+fn snapshot(phase: Phase) -> Snapshot {
+    Snapshot {
+        phase,
+        since: WallTime::EPOCH,
+        last_outage: None,
+    }
+}
+
+fn forwarder(configured: &[Address], addresses: Addresses) -> Forwarder {
+    Forwarder::new(&primary_config(configured), addresses).unwrap()
+}
+
+/// `[primary]` with these addresses.
+pub(crate) fn primary_config(configured: &[Address]) -> config::Primary {
+    config::Primary {
+        addresses: configured.to_vec(),
+        ca_file: None,
+        namespace: Namespace::default(),
+        connect_timeout: Duration::from_millis(500),
+        read_deadline: Duration::from_millis(300),
+        requests_per_second: 50,
+        token_check_interval: Duration::from_secs(300),
+        auth: config::Auth {
+            mount: "approle".into(),
+            method: config::AuthMethod::TokenFile {
+                path: PathBuf::from("/nowhere"),
+            },
+        },
+    }
+}
+
+/// Generous rules that know the test's own process as `orders`.
+pub(crate) fn rules() -> Rules {
+    let own = PeerMatch {
+        uid: Some(rustix::process::geteuid().as_raw()),
+        ..PeerMatch::default()
+    };
+    Rules {
+        matches: vec![(WorkloadName::parse("orders").unwrap(), own)],
+        limits: config::Limits {
+            connections: 64,
+            connections_per_uid: 64,
+            requests_per_second_per_uid: 10_000,
+            request_size: 1024 * 1024,
+            login_failures_per_minute_per_uid: 30,
+        },
+        read_deadline: Duration::from_millis(300),
+        issue_deadline: Duration::from_secs(2),
+    }
+}
+
+/// Two workloads and these mirrors.
+pub(crate) fn settings(mirrors: &[&str]) -> Settings {
+    let workload = |name: &str| Workload {
+        name: WorkloadName::parse(name).unwrap(),
+        role: RoleName::parse(name).unwrap(),
+        entity_alias: None,
+        auto_token: true,
+        failover: FailoverPolicy {
+            issue: true,
+            ttl: Duration::from_secs(900),
+            max_ttl: Duration::from_secs(7200),
+            on_recovery: OnRecovery::Exchange,
+            on_failover: OnFailover::Resume,
+        },
+    };
+    let mirror = |path: &&str| Mirror {
+        path: MirrorPath::parse(path),
+        interval: Duration::from_secs(30),
+        max_staleness: Duration::from_secs(3600),
+        versions: 1,
+        pool: 0,
+    };
+    Settings {
+        namespace: Namespace::default(),
+        workloads: vec![workload("orders"), workload("billing")],
+        mirrors: mirrors.iter().map(mirror).collect(),
+        bounds: Bounds {
+            max_outage: Duration::from_secs(43_200),
+            authority_max_age: Duration::from_secs(900),
+            token_max_age: Duration::from_secs(3600),
+            issue_after_reboot: false,
+            max_staleness: Duration::from_secs(86_400),
+        },
+    }
+}
+
+/// An answer of the fake vault, without changes.
+pub(crate) fn says(status: u16, body: &str) -> Answer {
+    Answer {
+        response: wire::Response {
+            status,
+            body: zeroize::Zeroizing::new(body.as_bytes().to_vec()),
+            age: Some(7),
+            outage: None,
+        },
+        changes: Vec::new(),
+        expects: Expects::default(),
+        note: None,
+    }
+}

@@ -1,0 +1,161 @@
+//! A primary that is a script: raw bytes in, raw bytes out, with every way to fail in between.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::AbortHandle,
+};
+
+use super::client::{Head, read_body, read_head};
+use crate::config::Address;
+
+/// What the primary does with a request.
+pub(crate) enum Act {
+    /// Answers with these bytes.
+    Say(Vec<u8>),
+    /// The same, later.
+    SayAfter(Duration, Vec<u8>),
+    /// Sends these bytes, and then ends the connection.
+    Break(Vec<u8>),
+    /// Says nothing, and keeps the connection.
+    Hang,
+}
+
+/// A request as the primary received it.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    /// The request line and the headers, byte for byte.
+    pub(crate) head: Head,
+    /// The body.
+    pub(crate) body: Vec<u8>,
+}
+
+type Script = Arc<dyn Fn(&Received) -> Act + Send + Sync>;
+
+/// A scripted primary.
+pub(crate) struct Primary {
+    at: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+    serving: AbortHandle,
+}
+
+impl Primary {
+    /// A primary that does this.
+    pub(crate) async fn start(script: impl Fn(&Received) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let received: Arc<Mutex<Vec<Received>>> = Arc::default();
+        let (script, seen): (Script, _) = (Arc::new(script), received.clone());
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, script.clone(), seen.clone()));
+            }
+        });
+        Self {
+            at,
+            received,
+            serving: serving.abort_handle(),
+        }
+    }
+
+    /// One that answers everything with 200 and this body.
+    pub(crate) async fn saying(body: &'static str) -> Self {
+        Self::start(move |_| Act::Say(ok(body))).await
+    }
+
+    /// An address at which nobody listens.
+    pub(crate) async fn dead() -> Self {
+        let primary = Self::saying("").await;
+        primary.serving.abort();
+        let refused = async {
+            while TcpStream::connect(primary.at).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), refused)
+            .await
+            .unwrap();
+        primary
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Address {
+        Address {
+            url: format!("http://{}", self.at),
+            tls: false,
+            host: self.at.ip().to_string(),
+            port: self.at.port(),
+        }
+    }
+
+    /// What it received so far.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// The only request that it received.
+    pub(crate) fn only(&self) -> Received {
+        let received = self.received();
+        assert_eq!(received.len(), 1, "{received:?}");
+        received[0].clone()
+    }
+}
+
+impl Drop for Primary {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Vec<Received>>>) {
+    let mut buffer = Vec::new();
+    while let Some(head) = read_head(&mut stream, &mut buffer).await {
+        let Some(body) = read_body(&mut stream, &mut buffer, &head, false).await else {
+            return;
+        };
+        let received = Received { head, body };
+        seen.lock().unwrap().push(received.clone());
+        match script(&received) {
+            Act::Say(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Act::SayAfter(delay, bytes) => {
+                tokio::time::sleep(delay).await;
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Act::Break(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
+            Act::Hang => {
+                let _ = stream.read_to_end(&mut buffer).await;
+                return;
+            }
+        }
+    }
+}
+
+/// 200 with a JSON body.
+pub(crate) fn ok(body: &str) -> Vec<u8> {
+    with("200 OK", "", body)
+}
+
+/// Any status, with more header lines and a body.
+pub(crate) fn with(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}

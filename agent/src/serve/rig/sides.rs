@@ -1,0 +1,333 @@
+//! The replica and the minter of the socket's tests: they do as they are told and remember what they were asked.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ::replica::{
+    learn::Exchange,
+    ledger::Note,
+    sequencer::{Lane, SubmitError},
+    vault::{Answer, Presented, Query},
+    view::LiveGrant,
+};
+use shared::{
+    api::Call,
+    change::{Change, CredentialName, Expects},
+    failover::{Cause, Outage, Phase},
+    grant::{Grant, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
+    name::{Accessor, OutageId, TokenDigest, WorkloadName},
+    secret::{SecretBytes, SecretText},
+    settings::Settings,
+    time::{Deadline, Now, WallTime},
+    token::{TokenFacts, TokenKind},
+    workload::PeerId,
+};
+
+use super::says;
+use crate::{
+    clock::Clock,
+    serve::{
+        login::{MintedLogin, Minter},
+        replica::{Pending, Replica},
+    },
+    upstream::UpstreamError,
+};
+
+type Vault = Box<dyn Fn(&Query<'_>) -> Answer + Send + Sync>;
+
+/// A replica that does as it is told.
+pub(crate) struct FakeReplica {
+    clock: Clock,
+    settings: Arc<Settings>,
+    outage: Mutex<Option<OutageId>>,
+    grants: Mutex<HashMap<TokenDigest, Arc<LiveGrant>>>,
+    credentials: Mutex<HashMap<CredentialName, String>>,
+    vault: Mutex<Vault>,
+    commits: Mutex<VecDeque<SubmitError>>,
+    committed: Mutex<Vec<(Lane, Vec<Change>)>>,
+    lessons: Mutex<Vec<Lesson>>,
+    asked: Mutex<Vec<String>>,
+}
+
+/// What the replica was taught.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Lesson {
+    pub(crate) path: String,
+    pub(crate) token: Option<TokenDigest>,
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl FakeReplica {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            clock: Clock::start(None).unwrap(),
+            settings: Arc::new(settings),
+            outage: Mutex::default(),
+            grants: Mutex::default(),
+            credentials: Mutex::default(),
+            vault: Mutex::new(Box::new(|_| says(200, "{\"from\":\"replica\"}"))),
+            commits: Mutex::default(),
+            committed: Mutex::default(),
+            lessons: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    pub(super) fn enter(&self, phase: &Phase) {
+        *self.outage.lock().unwrap() = phase.outage().map(|outage| outage.id.clone());
+    }
+
+    /// The vault answers like this from here on.
+    pub(crate) fn decides(&self, vault: impl Fn(&Query<'_>) -> Answer + Send + Sync + 'static) {
+        *self.vault.lock().unwrap() = Box::new(vault);
+    }
+
+    /// The next commits fail like this, then they succeed again.
+    pub(crate) fn commits_fail(&self, errors: impl IntoIterator<Item = SubmitError>) {
+        self.commits.lock().unwrap().extend(errors);
+    }
+
+    /// A token is known.
+    pub(crate) fn knows(&self, token: &str, origin: Origin, verified: Duration) -> TokenDigest {
+        let now = self.clock.now();
+        let digest = self.digest(token);
+        let grant = Grant {
+            digest,
+            accessor: Accessor::parse(&format!("accessor-of-{token}")).unwrap(),
+            facts: facts(),
+            origin,
+            peer: None,
+            deadline: Deadline::after(Duration::from_secs(600), now),
+            verified_at: now.steady.minus(verified),
+        };
+        let live = Arc::new(LiveGrant {
+            grant,
+            revoked: std::sync::OnceLock::new(),
+        });
+        self.grants.lock().unwrap().insert(digest, live);
+        digest
+    }
+
+    /// A known token is dead from here on.
+    pub(crate) fn revoke(&self, digest: &TokenDigest) {
+        let live = self.grant(digest).unwrap();
+        let _ = live.revoked.set(Revocation {
+            digest: *digest,
+            accessor: live.grant.accessor.clone(),
+            cause: RevokeCause::Operator,
+            at: WallTime::EPOCH,
+        });
+    }
+
+    /// Holdover presents this token under this name.
+    pub(crate) fn holds(&self, name: CredentialName, token: &str) {
+        self.credentials
+            .lock()
+            .unwrap()
+            .insert(name, token.to_owned());
+    }
+
+    /// What was committed, by lane and number of changes.
+    pub(crate) fn committed(&self) -> Vec<(Lane, usize)> {
+        let committed = self.committed.lock().unwrap();
+        committed
+            .iter()
+            .map(|(lane, changes)| (*lane, changes.len()))
+            .collect()
+    }
+
+    /// Whether something of this kind was committed.
+    pub(crate) fn has_committed(&self, wanted: impl Fn(&Change) -> bool) -> bool {
+        let committed = self.committed.lock().unwrap();
+        committed
+            .iter()
+            .any(|(_, changes)| changes.iter().any(&wanted))
+    }
+
+    /// What it was taught.
+    pub(crate) fn lessons(&self) -> Vec<Lesson> {
+        self.lessons.lock().unwrap().clone()
+    }
+
+    /// What the vault was asked: path and what was presented.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Replica for FakeReplica {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.clone()
+    }
+
+    fn outage(&self) -> Option<OutageId> {
+        self.outage.lock().unwrap().clone()
+    }
+
+    fn asks_for_a_token(&self, path: &str) -> bool {
+        path.starts_with("secret/")
+    }
+
+    fn digest(&self, token: &str) -> TokenDigest {
+        let mut hasher = DefaultHasher::new();
+        token.hash(&mut hasher);
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&hasher.finish().to_le_bytes());
+        TokenDigest(digest)
+    }
+
+    fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
+        self.grants.lock().unwrap().get(digest).cloned()
+    }
+
+    fn credential(&self, name: &CredentialName) -> Option<SecretText> {
+        let credentials = self.credentials.lock().unwrap();
+        credentials.get(name).cloned().map(SecretText::new)
+    }
+
+    fn answer(&self, query: &Query<'_>) -> Answer {
+        let presented = match query.presented {
+            Presented::Nothing => "-".to_owned(),
+            Presented::Standing(workload) => format!("standing:{workload}"),
+            Presented::Token(token) => token.to_owned(),
+        };
+        let path = query.call.path.as_str();
+        self.asked
+            .lock()
+            .unwrap()
+            .push(format!("{path} {presented}"));
+        (self.vault.lock().unwrap())(query)
+    }
+
+    fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
+        self.lessons.lock().unwrap().push(Lesson {
+            path: exchange.call.path.as_str().to_owned(),
+            token: exchange.token.copied(),
+            peer: exchange.peer.cloned(),
+            status: exchange.status,
+            body: String::from_utf8_lossy(exchange.body).into_owned(),
+        });
+        let auth = exchange.body.windows(7).any(|part| part == b"\"auth\":");
+        let denied = exchange.status == 403;
+        (auth || denied)
+            .then(|| Change::GrantForgotten(TokenDigest([0; 32])))
+            .into_iter()
+            .collect()
+    }
+
+    fn proven(&self, token: &TokenDigest, _call: &Call, now: Now) -> Option<Change> {
+        let live = self.grant(token)?;
+        let old = now.steady.since(live.grant.verified_at) >= Duration::from_secs(60);
+        old.then(|| {
+            let mut grant = live.grant.clone();
+            grant.verified_at = now.steady;
+            Change::Grant(Box::new(grant))
+        })
+    }
+
+    fn commit(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+        _expects: Expects,
+    ) -> Pending<'_, Result<(), SubmitError>> {
+        let failure = self.commits.lock().unwrap().pop_front();
+        if failure.is_none() {
+            self.committed.lock().unwrap().push((lane, changes));
+        }
+        Box::pin(async move { failure.map_or(Ok(()), Err) })
+    }
+
+    fn note(&self, _note: Note) {}
+}
+
+type Mints = Box<dyn Fn(&WorkloadName) -> Result<String, UpstreamError> + Send + Sync>;
+
+/// A minter that does as it is told.
+#[derive(Default)]
+pub(crate) struct FakeMinter(Mutex<Option<Mints>>);
+
+impl FakeMinter {
+    /// It mints like this from here on; none never answers.
+    pub(crate) fn mints(
+        &self,
+        mints: impl Fn(&WorkloadName) -> Result<String, UpstreamError> + Send + Sync + 'static,
+    ) {
+        *self.0.lock().unwrap() = Some(Box::new(mints));
+    }
+}
+
+impl Minter for FakeMinter {
+    fn mint<'a>(
+        &'a self,
+        workload: &'a WorkloadName,
+        _peer: &'a PeerId,
+    ) -> Pending<'a, Result<MintedLogin, UpstreamError>> {
+        let minted = self.0.lock().unwrap().as_ref().map(|mints| mints(workload));
+        Box::pin(async move {
+            match minted {
+                Some(minted) => minted.map(|body| MintedLogin {
+                    body: SecretBytes::new(body.into_bytes()),
+                }),
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// The outage of the tests.
+pub(super) fn outage() -> Outage {
+    let clock = Clock::start(None).unwrap();
+    Outage {
+        id: OutageId::parse("outage-1").unwrap(),
+        started_at: clock.now().steady,
+        cause: Cause::Operator("test".into()),
+        bound: Deadline::after(Duration::from_secs(600), clock.now()),
+        latched: true,
+    }
+}
+
+/// A replica grant's origin, settled like this.
+pub(crate) fn of_replica(settled: Settled) -> Origin {
+    let clock = Clock::start(None).unwrap();
+    Origin::Replica(ReplicaGrant {
+        outage: OutageId::parse("outage-0").unwrap(),
+        issued_at: WallTime::EPOCH,
+        ttl_ms: 900_000,
+        max_deadline: Deadline::after(Duration::from_secs(600), clock.now()),
+        settled,
+    })
+}
+
+fn facts() -> TokenFacts {
+    TokenFacts {
+        policies: Vec::new(),
+        identity_policies: Vec::new(),
+        entity_id: None,
+        display_name: "token".into(),
+        meta: None,
+        path: "auth/token/create".into(),
+        creation_time: 0,
+        creation_ttl: 0,
+        explicit_max_ttl: 0,
+        issue_time: None,
+        last_renewal: None,
+        last_renewal_time: None,
+        orphan: true,
+        period: 0,
+        renewable: true,
+        role: None,
+        bound_cidrs: Vec::new(),
+        kind: TokenKind::Service,
+    }
+}

@@ -1,0 +1,194 @@
+//! Claims about logins and token creation: which side issues, and what is known when neither could.
+
+use std::time::Duration;
+
+use ::replica::sequencer::SubmitError;
+use shared::{
+    change::Change,
+    failover::Phase,
+    ledger::EntryKind,
+    name::{TokenDigest, WorkloadName},
+};
+
+use super::eventually;
+use crate::{
+    clock::Stopwatch,
+    serve::rig::{
+        Act, Primary, Setup,
+        client::with_body,
+        holdover,
+        primary::{ok, with},
+        says,
+    },
+    upstream::{Outage, UpstreamError},
+};
+
+const MINTED: &str = "{\"auth\":{\"client_token\":\"s.minted\"}}";
+
+fn login(body: &str) -> String {
+    with_body("PUT", "/v1/auth/holdover/login", &[], body)
+}
+
+fn approle() -> String {
+    with_body("PUT", "/v1/auth/approle/login", &[], "{\"role_id\":\"r\"}")
+}
+
+#[tokio::test]
+async fn an_attested_login_is_minted_for_its_peer_and_stored_before_it_leaves() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.minter.mints(|_| Ok(MINTED.to_owned()));
+    let heard = rig.ask(&login("{\"role\":\"orders\"}")).await;
+    assert_eq!((heard.outcome(), heard.text()), ((200, "primary"), MINTED));
+    let lesson = &rig.replica.lessons()[0];
+    let peer = lesson.peer.clone().unwrap();
+    assert_eq!(peer.workload, WorkloadName::parse("orders").unwrap());
+    assert_eq!(rig.replica.committed().len(), 1);
+    rig.replica
+        .commits_fail([SubmitError::Failed("disk full".into())]);
+    let heard = rig.ask(&login("")).await;
+    assert_eq!(heard.outcome(), (503, "replica"));
+    assert!(!heard.text().contains("s.minted"));
+}
+
+#[tokio::test]
+async fn who_may_not_log_in_is_told_why() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.minter.mints(|_| Ok(MINTED.to_owned()));
+    assert_eq!(rig.ask(&login("{\"role\":\"nobody\"}")).await.status(), 400);
+    assert_eq!(
+        rig.ask(&login("{\"role\":\"billing\"}")).await.status(),
+        403
+    );
+    assert_eq!(rig.ask(&login("[]")).await.status(), 400);
+    let get = "GET /v1/auth/holdover/login HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_eq!(rig.ask(get).await.status(), 405);
+    let mut nobody = Setup::with(&primary);
+    nobody.rules.matches.clear();
+    let nobody = nobody.start();
+    nobody.minter.mints(|_| Ok(MINTED.to_owned()));
+    assert_eq!(nobody.ask(&login("")).await.status(), 403);
+}
+
+#[tokio::test]
+async fn what_the_primary_says_to_a_mint_is_passed_on() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.minter.mints(|_| {
+        Err(UpstreamError::Decision {
+            status: 400,
+            errors: vec!["unknown role orders".into()],
+        })
+    });
+    let heard = rig.ask(&login("")).await;
+    assert_eq!(heard.outcome(), (400, "replica"));
+    assert!(heard.text().contains("unknown role orders"));
+}
+
+#[tokio::test]
+async fn a_login_waits_for_the_machine_and_is_served_by_whoever_takes_over() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.minter
+        .mints(|_| Err(UpstreamError::Outage(Outage::Timeout)));
+    for text in [login(""), approle()] {
+        rig.enter(Phase::Suspect);
+        let (heard, ()) = tokio::join!(rig.ask(&text), async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            rig.enter(holdover());
+        });
+        assert_eq!(heard.outcome(), (200, "replica"));
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_is_the_replicas_once_it_takes_over_and_the_ledger_notes_it() {
+    let primary = Primary::start(|_| Act::Hang).await;
+    let rig = Setup::with(&primary).start();
+    rig.replica.decides(|_| {
+        let mut answer = says(200, "{}");
+        answer.changes = vec![Change::GrantForgotten(TokenDigest([1; 32]))];
+        answer
+    });
+    let (heard, ()) = tokio::join!(async { rig.ask(&approle()).await }, async {
+        eventually("the login", || !primary.received().is_empty()).await;
+        rig.enter(holdover());
+    });
+    assert_eq!(heard.outcome(), (200, "replica"));
+    let noted = |change: &Change| matches!(change, Change::Ledger(entry) if entry.kind == EntryKind::Unknown);
+    assert!(rig.replica.has_committed(noted));
+}
+
+#[tokio::test]
+async fn a_slow_login_is_the_primarys_as_long_as_it_is_in_charge() {
+    let primary =
+        Primary::start(|_| Act::SayAfter(Duration::from_millis(700), ok("{\"auth\":{}}"))).await;
+    let rig = Setup::with(&primary).start();
+    let heard = rig.ask(&approle()).await;
+    assert_eq!(heard.outcome(), (200, "primary"));
+    assert_eq!(primary.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_that_a_blip_broke_is_sent_again() {
+    let broken = std::sync::atomic::AtomicBool::new(false);
+    let primary = Primary::start(move |_| {
+        if broken.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            Act::Say(ok("{\"auth\":{}}"))
+        } else {
+            Act::Break(Vec::new())
+        }
+    })
+    .await;
+    let rig = Setup::with(&primary).start();
+    assert_eq!(rig.ask(&approle()).await.outcome(), (200, "primary"));
+    assert_eq!(primary.received().len(), 2);
+}
+
+#[tokio::test]
+async fn where_nobody_takes_over_the_wait_ends_with_what_is_known() {
+    let sealed = Primary::start(|_| Act::Say(with("503 x", "", "{\"errors\":[\"sealed\"]}"))).await;
+    for (primary, status, source) in [
+        (Primary::dead().await, 503, "replica"),
+        (
+            Primary::start(|_| Act::Break(Vec::new())).await,
+            504,
+            "replica",
+        ),
+        (sealed, 503, "primary"),
+    ] {
+        let mut setup = Setup::with(&primary);
+        setup.rules.issue_deadline = Duration::from_millis(300);
+        let rig = setup.start();
+        let watch = Stopwatch::start();
+        assert_eq!(rig.ask(&approle()).await.outcome(), (status, source));
+        assert!(watch.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[tokio::test]
+async fn failed_logins_are_bounded_and_good_ones_are_not() {
+    let primary = Primary::start(|received| {
+        let good = received.body == b"{\"role_id\":\"r\"}";
+        Act::Say(if good {
+            ok("{\"auth\":{}}")
+        } else {
+            with("400 x", "", "{\"errors\":[\"invalid\"]}")
+        })
+    })
+    .await;
+    let mut setup = Setup::with(&primary);
+    setup.rules.limits.login_failures_per_minute_per_uid = 3;
+    let rig = setup.start();
+    for _ in 0..5 {
+        assert_eq!(rig.ask(&approle()).await.status(), 200);
+    }
+    let bad = with_body("PUT", "/v1/auth/approle/login", &[], "{}");
+    for _ in 0..3 {
+        assert_eq!(rig.ask(&bad).await.status(), 400);
+    }
+    let heard = rig.ask(&approle()).await;
+    assert_eq!(heard.outcome(), (429, "replica"));
+    assert_eq!(heard.head.get("retry-after"), Some("1"));
+}

@@ -1,0 +1,200 @@
+//! The daemon as a service: what it tells systemd, which signals it minds, where it logs, how it is hardened.
+
+pub mod harden;
+
+use std::{io, time::Duration};
+
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use crate::driver::Snapshot;
+
+/// Chooses how much our own crates say: `error`, `warn`, `info`, `debug` or `trace`.
+const LEVEL_VARIABLE: &str = "HOLDOVER_LOG";
+
+/// What the daemon is told from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGTERM or SIGINT: finish what is open, within a deadline, and stop.
+    Stop,
+}
+
+/// The signals that the daemon minds.
+pub struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Minds them from now on: none is lost between two calls of [`Signals::next`].
+    ///
+    /// # Errors
+    /// If the kernel refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
+}
+
+/// Sends the log to the journal if standard error goes there, else to standard error.
+///
+/// Other crates' lines are kept from `warn` up whatever is chosen: at lower levels some write headers, and headers
+/// carry tokens.
+pub fn log_to_journal_or_stderr() {
+    let level = std::env::var(LEVEL_VARIABLE)
+        .ok()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(tracing::Level::INFO);
+    let targets = || {
+        Targets::new()
+            .with_default(tracing::Level::WARN)
+            .with_target("holdover", level)
+            .with_target("replica", level)
+            .with_target("shared", level)
+    };
+    let journal = is_journal()
+        .then(|| tracing_journald::layer().ok())
+        .flatten()
+        .map(|layer| layer.with_filter(targets()));
+    let stderr = journal.is_none().then(|| {
+        let ansi = io::IsTerminal::is_terminal(&io::stderr());
+        fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(ansi)
+            .with_filter(targets())
+    });
+    // Where a subscriber is set already, as in tests, that one stays.
+    let _ = tracing_subscriber::registry()
+        .with(journal)
+        .with(stderr)
+        .try_init();
+}
+
+/// Tells systemd that the daemon serves.
+pub fn notify_ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Tells systemd that the configuration is being read again; [`notify_ready`] ends it.
+pub fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "cannot tell systemd of the reload"),
+    }
+}
+
+/// Tells systemd that the daemon stops.
+pub fn notify_stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Keeps systemd told: the state in `STATUS=`, and that the driver is alive as often as `WatchdogSec=` asks.
+///
+/// `alive` is awaited before each sign of life: what does not answer is not alive, and systemd restarts it.
+pub async fn keep_told(mut snapshots: watch::Receiver<Snapshot>, alive: impl AsyncFn()) {
+    // Half of what systemd waits for: one sign may be late.
+    let every = sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |wait| wait / 2);
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        let status = status_line(&snapshots.borrow_and_update());
+        tell(&[NotifyState::Status(&status)]);
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => {
+                alive().await;
+                tell(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+}
+
+fn status_line(snapshot: &Snapshot) -> String {
+    let state = snapshot.phase.name();
+    match snapshot.phase.outage() {
+        Some(outage) => format!("{state} since {}: {}", snapshot.since, outage.cause),
+        None => format!("{state} since {}", snapshot.since),
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot tell systemd");
+    }
+}
+
+/// Whether standard error goes to the journal, as systemd's `JOURNAL_STREAM` names it.
+fn is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|found| named == format!("{}:{}", found.st_dev, found.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        failover::{Cause, Outage, Phase},
+        name::OutageId,
+        time::{BootId, BootTime, Deadline, Now, WallTime},
+    };
+
+    use super::*;
+
+    #[test]
+    fn systemd_is_told_the_state_and_the_cause() {
+        let wall = WallTime::from_secs(0);
+        let now = Now {
+            wall,
+            steady: wall,
+            boot: BootTime::from_millis(0),
+            boot_id: BootId([0; 16]),
+        };
+        let following = Snapshot {
+            phase: Phase::Following,
+            since: wall,
+            last_outage: None,
+        };
+        assert_eq!(
+            status_line(&following),
+            "following since 1970-01-01T00:00:00Z"
+        );
+        let outage = Outage {
+            id: OutageId::parse("o").unwrap(),
+            started_at: wall,
+            cause: Cause::Unreachable("connection refused".to_owned()),
+            bound: Deadline::after(Duration::from_secs(1), now),
+            latched: false,
+        };
+        let holdover = Snapshot {
+            phase: Phase::Holdover(outage),
+            ..following
+        };
+        let line = status_line(&holdover);
+        assert_eq!(
+            line,
+            "holdover since 1970-01-01T00:00:00Z: unreachable: connection refused"
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! What we ask of the primary with our own token, and how answers are told apart from outages.
+//!
+//! [`Upstream`] is the one handle: it knows the addresses, holds the pace, and opens Holdover's token for the length of
+//! a request. What it learns goes to the replica as `Change`s; it decides nothing about clients.
+
+pub mod address;
+pub(crate) mod backoff;
+pub mod client;
+pub mod error;
+pub mod login;
+pub mod lookup;
+pub mod names;
+pub mod own;
+pub mod pace;
+pub mod policy;
+pub mod probe;
+pub mod reply;
+pub mod request;
+mod revoke;
+pub mod tls;
+pub mod workload;
+
+use std::{sync::Arc, time::Duration};
+
+use replica::entropy::Entropy;
+use shared::{
+    change::CredentialName,
+    secret::{SecretBytes, SecretText},
+};
+use tokio::sync::Notify;
+
+pub use address::Addresses;
+pub use error::{Outage, UpstreamError};
+pub use probe::ProbeOutcome;
+pub use reply::Reply;
+pub use request::Request;
+
+use self::{
+    client::Client,
+    own::OwnStatus,
+    pace::{Pacer, Urgency},
+    tls::TlsError,
+};
+use crate::{config::Config, local::Local};
+
+/// How often a request that was answered 429 is sent again, each time after its turn came anew.
+const TRIES_WHEN_SLOWED: u32 = 4;
+
+/// The primary, as Holdover itself uses it. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstream(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    local: Local,
+    pacer: Pacer,
+    auth: crate::config::Auth,
+    probe_timeout: Duration,
+    own: OwnStatus,
+    wake: Notify,
+    host_jitter: f64,
+}
+
+impl Upstream {
+    /// The primary of `config`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// If the CA file cannot be used.
+    pub fn new(config: &Config, local: Local) -> Result<Self, TlsError> {
+        let primary = &config.primary;
+        let cluster = local.view.authority().cluster.clone();
+        let pinned = cluster.map(|cluster| cluster.id.clone());
+        let addresses = Addresses::new(&primary.addresses);
+        let client = Client::new(primary, addresses, pinned)?;
+        let host_jitter = unit(local.entropy.as_ref());
+        Ok(Self(Arc::new(Shared {
+            client,
+            local,
+            pacer: Pacer::new(primary.requests_per_second),
+            auth: primary.auth.clone(),
+            probe_timeout: config.failover.probe_timeout,
+            own: OwnStatus::default(),
+            wake: Notify::new(),
+            host_jitter,
+        })))
+    }
+
+    /// The addresses and their health.
+    pub fn addresses(&self) -> &Addresses {
+        self.0.client.addresses()
+    }
+
+    /// The requests themselves: which cluster is trusted, and what needs no token of Holdover's.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// How it stands with Holdover's own token.
+    pub fn own(&self) -> &OwnStatus {
+        &self.0.own
+    }
+
+    /// Sends `request` with Holdover's own token when its turn has come. A 429 makes all of Holdover slower, and this
+    /// request is sent again.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; decisions are replies.
+    pub async fn ask(&self, request: &Request, urgency: Urgency) -> Result<Reply, UpstreamError> {
+        let mut slowed = 0;
+        loop {
+            self.0.pacer.admit(urgency).await;
+            match self.ask_now(request).await {
+                Err(UpstreamError::SlowDown { after }) => {
+                    slowed += 1;
+                    if slowed == TRIES_WHEN_SLOWED {
+                        return Err(UpstreamError::SlowDown { after });
+                    }
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// The same without waiting for a turn: for what a client waits for.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; decisions are replies.
+    pub async fn ask_now(&self, request: &Request) -> Result<Reply, UpstreamError> {
+        let token = self.own_token().ok_or(UpstreamError::NoCredential)?;
+        let reply = self.send(request, Some(&token)).await?;
+        if reply.refuses_token() && self.0.own.note_refused() {
+            self.0.wake.notify_one();
+        }
+        Ok(reply)
+    }
+
+    /// Sends `request` with `token` or none, at once.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; decisions are replies.
+    pub(crate) async fn send(
+        &self,
+        request: &Request,
+        token: Option<&SecretText>,
+    ) -> Result<Reply, UpstreamError> {
+        let answered = self.0.client.send(request, token).await;
+        if let Err(UpstreamError::SlowDown { after }) = &answered {
+            self.0.pacer.slow_down(*after);
+        }
+        answered
+    }
+
+    /// Holdover's own token, opened for one request.
+    pub(crate) fn own_token(&self) -> Option<SecretText> {
+        self.open(&CredentialName::Own)
+    }
+
+    /// A token that Holdover presents, opened for one request.
+    pub(crate) fn open(&self, name: &CredentialName) -> Option<SecretText> {
+        let view = &self.0.local.view;
+        let held = view.credential(name)?;
+        match held.open(view.keys()) {
+            Ok(token) => into_text(&token),
+            Err(error) => {
+                tracing::error!(%error, ?name, "a stored credential does not open");
+                None
+            }
+        }
+    }
+
+    /// The replica, its writer and the clock.
+    pub(crate) fn local(&self) -> &Local {
+        &self.0.local
+    }
+
+    /// Waits for a turn of this urgency.
+    pub(crate) async fn turn(&self, urgency: Urgency) {
+        self.0.pacer.admit(urgency).await;
+    }
+
+    /// A random number in 0..1, another each time.
+    pub(crate) fn jitter(&self) -> f64 {
+        unit(self.0.local.entropy.as_ref())
+    }
+
+    /// A random number in 0..1, the same until the daemon stops: for what is judged again and again.
+    pub(crate) fn host_jitter(&self) -> f64 {
+        self.0.host_jitter
+    }
+
+    fn probe_timeout(&self) -> Duration {
+        self.0.probe_timeout
+    }
+
+    fn wake(&self) -> &Notify {
+        &self.0.wake
+    }
+
+    /// What a probe saw may be what the keeper of Holdover's token waits for.
+    fn note_probe(&self, outcome: &ProbeOutcome) {
+        let refused = matches!(outcome, ProbeOutcome::Refused);
+        let good = matches!(outcome, ProbeOutcome::Good { .. });
+        if self.0.own.note_probe(good, refused) {
+            self.0.wake.notify_one();
+        }
+    }
+}
+
+fn into_text(bytes: &SecretBytes) -> Option<SecretText> {
+    let text = std::str::from_utf8(bytes.expose()).ok()?;
+    Some(SecretText::filled(|filled| filled.push_str(text)))
+}
+
+/// A random number in 0..1. Without randomness there is no spreading of hosts, and nothing else fails.
+fn unit(entropy: &dyn Entropy) -> f64 {
+    let mut bytes = [0; 4];
+    match entropy.fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+        Err(_) => 0.5,
+    }
+}

@@ -1,0 +1,380 @@
+//! One request to the primary, at the first address that can take it: bounded, without redirects or proxies of the
+//! HTTP library, and never with a secret to a cluster that is not the pinned one.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, header};
+use shared::{name::ClusterId, secret::SecretText};
+use zeroize::Zeroizing;
+
+use super::{
+    address::{Addresses, Identity, Monitored},
+    error::{self, Outage, UpstreamError},
+    names::Names,
+    reply::{self, Reply},
+    request::{self, Request},
+    tls::{self, Stamp, TlsError},
+};
+use crate::config;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+
+/// The largest answer that is read: detailed metadata of about 150,000 keys.
+const LARGEST_BODY: usize = 64 << 20;
+
+/// How often a 307 is followed for one request.
+const HOPS: usize = 2;
+
+/// The way to the primary. Shared by all of Holdover's own requests.
+pub struct Client {
+    http: ArcSwap<reqwest::Client>,
+    addresses: Addresses,
+    names: Names,
+    namespace: Option<HeaderValue>,
+    connect_timeout: Duration,
+    ca: Option<(PathBuf, Mutex<Stamp>)>,
+    pinned: Mutex<Option<ClusterId>>,
+}
+
+/// An answer as it came from one address, before it is judged.
+pub(super) struct Raw {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) location: Option<String>,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// Why one address gave no answer.
+pub(super) struct NoAnswer {
+    pub(super) outage: Outage,
+    /// The request surely did not reach it.
+    pub(super) unsent: bool,
+}
+
+impl Client {
+    /// A client for `primary`, trusting `pinned` if a cluster was ever seen.
+    ///
+    /// # Errors
+    /// If the CA file cannot be used.
+    pub fn new(
+        primary: &config::Primary,
+        addresses: Addresses,
+        pinned: Option<ClusterId>,
+    ) -> Result<Self, TlsError> {
+        let names = Names::default();
+        let stamp = |path: &PathBuf| (path.clone(), Mutex::new(Stamp::of(path)));
+        let ca = primary.ca_file.as_ref().map(stamp);
+        let connect_timeout = primary.connect_timeout;
+        let http = build(primary.ca_file.as_deref(), names.clone(), connect_timeout)?;
+        let namespace = primary.namespace.as_str();
+        Ok(Self {
+            http: ArcSwap::from_pointee(http),
+            addresses,
+            names,
+            namespace: HeaderValue::from_str(namespace)
+                .ok()
+                .filter(|value| !value.is_empty()),
+            connect_timeout,
+            ca,
+            pinned: Mutex::new(pinned),
+        })
+    }
+
+    /// The addresses and their health.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The cluster that is trusted, once one was seen.
+    pub fn pinned(&self) -> Option<ClusterId> {
+        self.lock_pin().clone()
+    }
+
+    /// An operator trusts `cluster` from now on (`holdover primary trust`).
+    pub fn trust(&self, cluster: ClusterId) {
+        *self.lock_pin() = Some(cluster);
+        for one in self.addresses.all() {
+            one.identified(Identity::Unknown);
+        }
+    }
+
+    /// Takes the CA file up again if it changed. A bad one is reported and the old one stays in use.
+    pub fn reload_ca(&self) {
+        let Some((path, stamp)) = &self.ca else {
+            return;
+        };
+        let seen = Stamp::of(path);
+        let before = std::mem::replace(
+            &mut *stamp.lock().unwrap_or_else(PoisonError::into_inner),
+            seen,
+        );
+        if before == seen {
+            return;
+        }
+        match build(Some(path), self.names.clone(), self.connect_timeout) {
+            Ok(http) => {
+                tracing::info!(path = %path.display(), "the primary's CA file changed and is in use");
+                self.http.store(Arc::new(http));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the primary's CA file changed and cannot be used")
+            }
+        }
+    }
+
+    /// Sends `request`, with `token` if there is one, to the first address that takes it.
+    ///
+    /// # Errors
+    /// [`UpstreamError`], but for decisions: those are replies.
+    pub async fn send(
+        &self,
+        request: &Request,
+        token: Option<&SecretText>,
+    ) -> Result<Reply, UpstreamError> {
+        let mut failure: Option<UpstreamError> = None;
+        for at in self.addresses.to_try() {
+            if let Err(error) = self.identify(at, request.patience).await {
+                // What is said of another cluster outlasts what is said of addresses that do not answer.
+                if failure.as_ref().is_none_or(UpstreamError::is_outage) {
+                    failure = Some(error);
+                }
+                continue;
+            }
+            match self.exchange(at, request, token).await {
+                Ok(raw) => match judge(raw, request) {
+                    Err(UpstreamError::Outage(outage)) => {
+                        at.failed();
+                        failure = Some(outage.into());
+                    }
+                    judged => return judged,
+                },
+                Err(NoAnswer { outage, unsent }) => {
+                    if unsent {
+                        at.failed();
+                    } else if !request.repeatable {
+                        return Err(outage.into());
+                    }
+                    failure = Some(outage.into());
+                }
+            }
+        }
+        Err(failure.unwrap_or(UpstreamError::Outage(Outage::Connect(
+            "no address is configured".to_owned(),
+        ))))
+    }
+
+    /// One exchange with one address; a 307 is followed to configured addresses only.
+    pub(super) async fn exchange(
+        &self,
+        at: &Monitored,
+        request: &Request,
+        token: Option<&SecretText>,
+    ) -> Result<Raw, NoAnswer> {
+        let mut at = at;
+        for _ in 0..=HOPS {
+            let raw = self.exchange_once(at, request, token).await?;
+            if !matches!(raw.status, 307 | 308) {
+                return Ok(raw);
+            }
+            let location = raw.location.as_deref().unwrap_or_default();
+            at = match self.addresses.at(location) {
+                Some(next) if next.identity() != Identity::Foreign => next,
+                _ => {
+                    return Err(lost(
+                        raw.status,
+                        "redirects to an address that is not configured",
+                    ));
+                }
+            };
+        }
+        Err(lost(307, "redirects in circles"))
+    }
+
+    async fn exchange_once(
+        &self,
+        at: &Monitored,
+        request: &Request,
+        token: Option<&SecretText>,
+    ) -> Result<Raw, NoAnswer> {
+        let mut response = self
+            .prepare(at, request, token)
+            .send()
+            .await
+            .map_err(|error| no_answer(&error))?;
+        let mut raw = Raw {
+            status: response.status().as_u16(),
+            retry_after: seconds(response.headers().get(header::RETRY_AFTER)),
+            location: text(response.headers().get(header::LOCATION)),
+            body: Zeroizing::new(Vec::new()),
+        };
+        let expected = response.content_length().unwrap_or(0);
+        let expected = usize::try_from(expected).unwrap_or(0).min(LARGEST_BODY);
+        raw.body.reserve_exact(expected);
+        while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))? {
+            if raw.body.len() + chunk.len() > LARGEST_BODY {
+                return Err(lost(raw.status, "the answer is larger than what is read"));
+            }
+            raw.body.extend_from_slice(&chunk);
+        }
+        Ok(raw)
+    }
+
+    fn prepare(
+        &self,
+        at: &Monitored,
+        request: &Request,
+        token: Option<&SecretText>,
+    ) -> reqwest::RequestBuilder {
+        let url = format!("{}{}", at.address.url, request.target());
+        let mut builder = self
+            .http
+            .load()
+            .request(request.method.clone(), url)
+            .timeout(request.patience)
+            .header(REQUEST, HeaderValue::from_static("true"));
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| request.namespaced) {
+            builder = builder.header(NAMESPACE, namespace);
+        }
+        if let Some(token) = token.and_then(token_header) {
+            builder = builder.header(TOKEN, token);
+        }
+        if let Some(body) = &request.body {
+            builder = builder
+                .header(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                )
+                .body(body.clone());
+        }
+        builder
+    }
+
+    /// Makes sure that the pinned cluster answers at `at`, pinning the first that was ever seen.
+    ///
+    /// # Errors
+    /// If another cluster answers there, or none.
+    async fn identify(&self, at: &Monitored, patience: Duration) -> Result<(), UpstreamError> {
+        if at.identity() == Identity::Ours {
+            return Ok(());
+        }
+        let health = self.health(at, patience).await?;
+        self.recognise(at, health.cluster_id)
+    }
+
+    /// Judges the cluster id that `at` gave.
+    pub(super) fn recognise(
+        &self,
+        at: &Monitored,
+        found: Option<ClusterId>,
+    ) -> Result<(), UpstreamError> {
+        let Some(found) = found else {
+            return Err(UpstreamError::Malformed {
+                path: "sys/health".to_owned(),
+                what: "names no cluster".to_owned(),
+            });
+        };
+        let mut pin = self.lock_pin();
+        let pinned = pin.get_or_insert_with(|| found.clone());
+        if *pinned == found {
+            at.identified(Identity::Ours);
+            return Ok(());
+        }
+        at.identified(Identity::Foreign);
+        Err(UpstreamError::ForeignCluster {
+            pinned: pinned.to_string(),
+            found: found.to_string(),
+        })
+    }
+
+    fn lock_pin(&self) -> std::sync::MutexGuard<'_, Option<ClusterId>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn build(
+    ca: Option<&std::path::Path>,
+    names: Names,
+    connect_timeout: Duration,
+) -> Result<reqwest::Client, TlsError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::client_config(ca)?)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .dns_resolver(names)
+        .connect_timeout(connect_timeout)
+        .build()
+        .map_err(TlsError::Client)
+}
+
+fn judge(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
+    let status = raw.status;
+    match status {
+        200..=299 => {}
+        429 => {
+            return Err(UpstreamError::SlowDown {
+                after: raw.retry_after,
+            });
+        }
+        _ if error::is_outage_status(status) => return Err(outage_of(&raw).into()),
+        _ if error::is_decision_status(status) => {}
+        _ => {
+            return Err(UpstreamError::Undecided {
+                status,
+                errors: reply::errors_of(&raw.body),
+            });
+        }
+    }
+    Ok(Reply::new(status, request.path().to_owned(), raw.body))
+}
+
+/// The outage that a status of that class tells of, in the primary's own words.
+pub(super) fn outage_of(raw: &Raw) -> Outage {
+    Outage::Status {
+        status: raw.status,
+        detail: reply::errors_of(&raw.body).join("; "),
+    }
+}
+
+/// The token as a header that no log prints, in memory that is wiped.
+fn token_header(token: &SecretText) -> Option<HeaderValue> {
+    let bytes = Zeroizing::new(token.expose().as_bytes().to_vec());
+    let mut value = HeaderValue::from_maybe_shared(request::wiped(bytes)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn no_answer(error: &reqwest::Error) -> NoAnswer {
+    NoAnswer {
+        outage: error::classify(error),
+        unsent: error.is_connect() || error.is_builder(),
+    }
+}
+
+/// It answered, but not as something that can serve: nothing was done there.
+fn lost(status: u16, detail: &str) -> NoAnswer {
+    NoAnswer {
+        outage: Outage::Status {
+            status,
+            detail: detail.to_owned(),
+        },
+        unsent: true,
+    }
+}
+
+fn seconds(value: Option<&HeaderValue>) -> Option<Duration> {
+    let seconds = text(value)?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn text(value: Option<&HeaderValue>) -> Option<String> {
+    Some(value?.to_str().ok()?.to_owned())
+}

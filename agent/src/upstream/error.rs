@@ -1,0 +1,165 @@
+//! Outage-class against decision-class errors, told apart by type.
+
+/// The primary cannot serve: never a decision about who may do what.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Outage {
+    /// Refused, reset, closed in mid-answer.
+    #[error("connection failed: {0}")]
+    Connect(String),
+    /// The name does not resolve.
+    #[error("name does not resolve: {0}")]
+    Dns(String),
+    /// 500 while the authenticated probe fails too, or 502, 503, 504.
+    #[error("the primary answered {status}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// Whether it said that it is sealed or draining, in its own words.
+        detail: String,
+    },
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The handshake failed, or the certificate is not of our CA.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+}
+
+/// What came of a request of Holdover's own.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The primary decided: 400, 401, 403, 404, 405, 412.
+    #[error("the primary answered {status}: {}", errors.join("; "))]
+    Decision {
+        /// The HTTP status.
+        status: u16,
+        /// Its `errors`.
+        errors: Vec<String>,
+    },
+    /// Another cluster answered than the one that the replica trusts.
+    #[error("cluster {found} answered; the replica trusts {pinned}")]
+    ForeignCluster {
+        /// What is pinned.
+        pinned: String,
+        /// What answered.
+        found: String,
+    },
+    /// The answer is not what this request is answered with.
+    #[error("unexpected answer to {path}: {what}")]
+    Malformed {
+        /// The path asked.
+        path: String,
+        /// What is wrong with it, without values.
+        what: String,
+    },
+    /// It cannot serve.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+    /// There is no token of Holdover's own yet.
+    #[error("not logged in at the primary yet")]
+    NoCredential,
+    /// 429: reachable, asks for less.
+    #[error("the primary asks for fewer requests")]
+    SlowDown {
+        /// `Retry-After`, where it came.
+        after: Option<std::time::Duration>,
+    },
+    /// 500 or another status without a meaning here: neither a decision nor, by itself, an outage.
+    #[error("the primary answered {status}: {}", errors.join("; "))]
+    Undecided {
+        /// The HTTP status.
+        status: u16,
+        /// Its `errors`.
+        errors: Vec<String>,
+    },
+}
+
+impl UpstreamError {
+    /// Whether the primary is unavailable, rather than having said something.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Outage(_))
+    }
+
+    /// Whether it is the primary's decision, with this status.
+    pub fn is_decision(&self, wanted: u16) -> bool {
+        matches!(self, Self::Decision { status, .. } if *status == wanted)
+    }
+
+    /// Whether the primary said that the token or accessor asked about is dead. Its texts tell that apart from a
+    /// refusal of the token that asked, which has the same status.
+    pub fn says_dead(&self) -> bool {
+        const TEXTS: [&str; 3] = ["bad token", "invalid accessor", "invalid token"];
+        matches!(self, Self::Decision { status: 400 | 403 | 404, errors }
+            if errors.iter().any(|text| TEXTS.iter().any(|dead| text.contains(dead))))
+    }
+}
+
+/// Whether a status alone is of the outage class. 500 is so only when the authenticated probe fails too.
+pub fn is_outage_status(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
+/// Whether a status says what the primary decided, so that it is never a reason to fall back.
+pub fn is_decision_status(status: u16) -> bool {
+    matches!(status, 400..=428 | 430..=499)
+}
+
+/// Which outage a failure of the HTTP client is. By type where the layers below give one.
+pub fn classify(error: &reqwest::Error) -> Outage {
+    if error.is_timeout() {
+        return Outage::Timeout;
+    }
+    let mut deepest = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        deepest = cause.to_string();
+        if let Some(names) = cause.downcast_ref::<super::names::NotResolved>() {
+            return Outage::Dns(names.to_string());
+        }
+        if let Some(tls) = tls_cause(cause) {
+            return Outage::Tls(tls);
+        }
+        source = cause.source();
+    }
+    Outage::Connect(deepest)
+}
+
+/// rustls hands its errors up inside of an `io::Error`, whose `source` skips what is inside.
+fn tls_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+        return Some(tls.to_string());
+    }
+    let inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    tls_cause(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(status: u16, text: &str) -> UpstreamError {
+        UpstreamError::Decision {
+            status,
+            errors: vec![text.to_owned()],
+        }
+    }
+
+    #[test]
+    fn only_gateway_statuses_are_outages_by_themselves_and_429_is_no_decision() {
+        let outages: Vec<u16> = (100..600).filter(|s| is_outage_status(*s)).collect();
+        assert_eq!(outages, [502, 503, 504]);
+        for status in [400, 401, 403, 404, 405, 412] {
+            assert!(is_decision_status(status), "{status}");
+        }
+        assert!(!is_decision_status(429) && !is_decision_status(500));
+    }
+
+    #[test]
+    fn a_refused_caller_is_not_a_dead_token() {
+        assert!(decision(403, "bad token").says_dead());
+        assert!(decision(400, "1 error occurred:\n\t* invalid accessor\n\n").says_dead());
+        assert!(!decision(403, "permission denied").says_dead());
+        assert!(!decision(403, "1 error occurred:\n\t* permission denied\n\n").says_dead());
+        assert!(!decision(500, "bad token").says_dead());
+    }
+}

@@ -1,0 +1,150 @@
+//! Where Holdover's own token comes from: a file that something else writes, or an AppRole login.
+
+use std::{io, path::Path, time::Duration};
+
+use serde::Serialize;
+use shared::{name::Accessor, secret::SecretText};
+use zeroize::Zeroizing;
+
+use super::{Request, Upstream, UpstreamError, pace::Urgency};
+use crate::config::AuthMethod;
+
+/// The longest credential file that is read, in bytes.
+const LONGEST: u64 = 16 * 1024;
+
+/// A token got by logging in.
+pub(super) struct LoggedIn {
+    pub(super) token: SecretText,
+    pub(super) accessor: Accessor,
+    /// What the login gave it.
+    pub(super) ttl: Duration,
+    pub(super) renewable: bool,
+}
+
+/// Why Holdover has no token of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// A file of the method cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The token that a login gives ends after some uses.
+    #[error("the login gives tokens of limited uses (token_num_uses)")]
+    LimitedUse,
+    /// The primary did not answer it, or refused it.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+impl LoginError {
+    /// Whether the primary said no, rather than nothing.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Upstream(UpstreamError::Decision { .. }))
+    }
+}
+
+/// The text of a credential file, without the space around it.
+///
+/// # Errors
+/// If it cannot be read, is empty, or is too long to be one.
+pub(super) fn read_credential(path: &Path) -> Result<SecretText, LoginError> {
+    let failed = |reason: String| LoginError::File {
+        path: path.display().to_string(),
+        reason,
+    };
+    let text = read_bounded(path).map_err(|error| failed(error.to_string()))?;
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err(failed("is empty".to_owned()));
+    }
+    Ok(SecretText::filled(|secret| secret.push_str(trimmed)))
+}
+
+fn read_bounded(path: &Path) -> io::Result<Zeroizing<String>> {
+    use io::Read;
+    let mut text = Zeroizing::new(String::new());
+    let file = std::fs::File::open(path)?;
+    let read = file.take(LONGEST + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read > LONGEST) {
+        return Err(io::Error::other("is too long for a credential"));
+    }
+    Ok(text)
+}
+
+impl Upstream {
+    /// Logs in anew; `None` where tokens come from a file.
+    pub(super) async fn log_in(&self) -> Option<Result<LoggedIn, LoginError>> {
+        match &self.0.auth.method {
+            AuthMethod::AppRole {
+                role_id_file,
+                secret_id_file,
+            } => Some(self.log_in_approle(role_id_file, secret_id_file).await),
+            AuthMethod::TokenFile { .. } => None,
+        }
+    }
+
+    async fn log_in_approle(
+        &self,
+        role_id: &Path,
+        secret_id: &Path,
+    ) -> Result<LoggedIn, LoginError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            role_id: &'a str,
+            secret_id: &'a str,
+        }
+        let (role_id, secret_id) = (read_credential(role_id)?, read_credential(secret_id)?);
+        let body = Body {
+            role_id: role_id.expose(),
+            secret_id: secret_id.expose(),
+        };
+        let mount = self.0.auth.mount.trim_matches('/');
+        let request = Request::write(format!("auth/{mount}/login"), &body);
+        self.turn(Urgency::Authority).await;
+        let reply = self.send(&request, None).await?.success()?;
+        let auth = reply.envelope()?.auth;
+        let auth = auth
+            .filter(|auth| !auth.client_token.is_empty())
+            .ok_or_else(|| reply.unexpected("no token in it"))?;
+        if auth.num_uses != 0 {
+            return Err(LoginError::LimitedUse);
+        }
+        let accessor = Accessor::parse(&auth.accessor)
+            .map_err(|_| reply.unexpected("a token without an accessor"))?;
+        Ok(LoggedIn {
+            token: SecretText::filled(|text| text.push_str(&auth.client_token)),
+            accessor,
+            ttl: Duration::from_secs(auth.lease_duration),
+            renewable: auth.renewable,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_the_text_without_the_space_around_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret_id");
+        std::fs::write(&path, " abc\n").unwrap();
+        assert_eq!(read_credential(&path).ok().unwrap().expose(), "abc");
+    }
+
+    #[test]
+    fn what_is_no_credential_is_refused_without_being_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret_id");
+        assert!(read_credential(&path).is_err());
+        std::fs::write(&path, "\n").unwrap();
+        assert!(read_credential(&path).is_err());
+        std::fs::write(&path, "s".repeat(20_000)).unwrap();
+        let error = read_credential(&path).err().unwrap().to_string();
+        assert!(error.ends_with("is too long for a credential"), "{error}");
+    }
+}

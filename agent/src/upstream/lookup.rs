@@ -1,0 +1,219 @@
+//! What look-ups of tokens show, parsed once.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::{
+    name::{Accessor, EntityId, PolicyName},
+    secret::{SecretBytes, SecretText},
+    time::WallTime,
+    token::{TokenFacts, TokenKind},
+};
+
+use super::{Reply, Request, Upstream, UpstreamError, pace::Urgency};
+
+/// A live token, as the primary shows it to others.
+pub struct LookedUp {
+    /// What does not change from one look-up to the next, but by renewal.
+    pub facts: TokenFacts,
+    /// Its accessor; batch tokens have none.
+    pub accessor: Option<Accessor>,
+    /// When it ends unless renewed; none for tokens that do not end.
+    pub expires: Option<WallTime>,
+    /// What is left of it.
+    pub ttl: Duration,
+    /// Uses left; 0 is unlimited.
+    pub num_uses: i64,
+    /// When the look-up was sent: what it shows is at least this fresh.
+    pub asked_at: WallTime,
+    /// The bytes of `data`. They hold the token itself where it was looked up by that.
+    pub data: SecretBytes,
+}
+
+impl Upstream {
+    /// Looks up a token by its accessor.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; [`UpstreamError::says_dead`] tells a dead token.
+    pub async fn lookup_accessor(
+        &self,
+        accessor: &Accessor,
+        urgency: Option<Urgency>,
+    ) -> Result<LookedUp, UpstreamError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            accessor: &'a str,
+        }
+        let body = Body {
+            accessor: accessor.as_str(),
+        };
+        let request = Request::write("auth/token/lookup-accessor", &body).repeatable();
+        let asked_at = self.local().clock.now().steady;
+        let reply = match urgency {
+            Some(urgency) => self.ask(&request, urgency).await?,
+            None => self.ask_now(&request).await?,
+        };
+        parse(&reply.success()?, asked_at)
+    }
+
+    /// Looks up a token that was seen, with Holdover's own: this spends none of its uses.
+    ///
+    /// # Errors
+    /// As [`Upstream::lookup_accessor`].
+    pub async fn lookup_token(&self, token: &SecretText) -> Result<LookedUp, UpstreamError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            token: &'a str,
+        }
+        let body = Body {
+            token: token.expose(),
+        };
+        let request = Request::write("auth/token/lookup", &body).repeatable();
+        let asked_at = self.local().clock.now().steady;
+        let reply = self.ask(&request, Urgency::Mirror).await?.success()?;
+        parse(&reply, asked_at)
+    }
+
+    /// Looks up `token` with itself.
+    ///
+    /// # Errors
+    /// As [`Upstream::lookup_accessor`]; a 403 says that it is dead or may not look itself up.
+    pub async fn lookup_self(&self, token: &SecretText) -> Result<LookedUp, UpstreamError> {
+        self.turn(Urgency::Authority).await;
+        let request = Request::read("auth/token/lookup-self");
+        let asked_at = self.local().clock.now().steady;
+        let reply = self.send(&request, Some(token)).await?.success()?;
+        parse(&reply, asked_at)
+    }
+}
+
+/// `data` of a look-up, as it is on the wire.
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(default)]
+    accessor: String,
+    #[serde(default)]
+    bound_cidrs: Option<Vec<String>>,
+    creation_time: i64,
+    creation_ttl: u64,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    entity_id: String,
+    #[serde(default)]
+    expire_time: Option<String>,
+    #[serde(default)]
+    explicit_max_ttl: u64,
+    #[serde(default)]
+    identity_policies: Option<Vec<PolicyName>>,
+    #[serde(default)]
+    issue_time: Option<String>,
+    #[serde(default)]
+    last_renewal: Option<String>,
+    #[serde(default)]
+    last_renewal_time: Option<i64>,
+    #[serde(default)]
+    meta: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    num_uses: i64,
+    #[serde(default)]
+    orphan: bool,
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    period: u64,
+    policies: Vec<PolicyName>,
+    #[serde(default)]
+    renewable: bool,
+    #[serde(default)]
+    role: Option<String>,
+    #[serde(default)]
+    ttl: u64,
+    #[serde(rename = "type")]
+    kind: TokenKind,
+}
+
+fn parse(reply: &Reply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
+    let data: &RawValue = reply.data()?;
+    let shown: Shown = reply.data()?;
+    let expires = match shown.expire_time.as_deref() {
+        None => None,
+        Some(text) => Some(
+            WallTime::parse_rfc3339(text)
+                .ok_or_else(|| reply.unexpected("expire_time is no time"))?,
+        ),
+    };
+    Ok(LookedUp {
+        accessor: Accessor::parse(&shown.accessor).ok(),
+        expires,
+        ttl: Duration::from_secs(shown.ttl),
+        num_uses: shown.num_uses,
+        asked_at,
+        data: SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes())),
+        facts: facts(shown),
+    })
+}
+
+fn facts(shown: Shown) -> TokenFacts {
+    TokenFacts {
+        policies: shown.policies,
+        identity_policies: shown.identity_policies.unwrap_or_default(),
+        entity_id: EntityId::parse(&shown.entity_id).ok(),
+        display_name: shown.display_name,
+        meta: shown.meta,
+        path: shown.path,
+        creation_time: shown.creation_time,
+        creation_ttl: shown.creation_ttl,
+        explicit_max_ttl: shown.explicit_max_ttl,
+        issue_time: shown.issue_time,
+        last_renewal: shown.last_renewal,
+        last_renewal_time: shown.last_renewal_time,
+        orphan: shown.orphan,
+        period: shown.period,
+        renewable: shown.renewable,
+        role: shown.role,
+        bound_cidrs: shown.bound_cidrs.unwrap_or_default(),
+        kind: shown.kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn looked_up(body: &str) -> Result<LookedUp, UpstreamError> {
+        let reply = Reply::new(200, "p".into(), Zeroizing::new(body.as_bytes().to_vec()));
+        parse(&reply, WallTime::EPOCH)
+    }
+
+    #[test]
+    fn a_look_up_by_accessor_shows_everything_but_the_token() {
+        let token = looked_up(
+            r#"{"data":{"accessor":"4buhCDW3m45nPZhnF13OJoTe","creation_time":1795348322,"creation_ttl":3600,
+            "display_name":"token","entity_id":"","expire_time":"2026-11-22T12:52:02.944639574Z","explicit_max_ttl":0,
+            "id":"","issue_time":"2026-11-22T11:52:02.944650049Z","meta":null,"num_uses":0,"orphan":false,
+            "path":"auth/token/create","policies":["app","default"],"renewable":true,"ttl":3599,"type":"service"}}"#,
+        )
+        .unwrap();
+        assert_eq!(token.facts.policies.len(), 2);
+        assert_eq!(token.facts.entity_id, None);
+        assert_eq!(
+            token.expires,
+            WallTime::parse_rfc3339("2026-11-22T12:52:02.944Z")
+        );
+        assert_eq!(token.ttl, Duration::from_secs(3599));
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_read_is_not_taken_for_none() {
+        let body = r#"{"data":{"creation_time":1,"creation_ttl":0,"expire_time":"soon","policies":[],"type":"service"}}"#;
+        assert!(matches!(
+            looked_up(body),
+            Err(UpstreamError::Malformed { .. })
+        ));
+        let never = body.replace("\"soon\"", "null");
+        assert_eq!(looked_up(&never).unwrap().expires, None);
+    }
+}

@@ -1,0 +1,77 @@
+//! Name resolution that outlives its resolver: the last good answer of a name stands while none can be had.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Resolves through the system and remembers. Cheap to clone; clones share what they remember.
+#[derive(Clone, Default)]
+pub struct Names(Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>);
+
+/// A name has no address, and never had one.
+#[derive(Debug, thiserror::Error)]
+#[error("{host}: {source}")]
+pub struct NotResolved {
+    /// The name.
+    host: String,
+    /// What the system said.
+    source: std::io::Error,
+}
+
+impl Names {
+    /// The addresses of `host`, with port 0: from the system, else the last that it gave.
+    ///
+    /// # Errors
+    /// If the system gives none and never did.
+    pub async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, NotResolved> {
+        match tokio::net::lookup_host((host, 0)).await {
+            Ok(found) => {
+                let found: Vec<_> = found.collect();
+                self.with(|known| known.insert(host.to_owned(), found.clone()));
+                Ok(found)
+            }
+            Err(source) => {
+                let known = self.with(|known| known.get(host).cloned());
+                known.ok_or_else(|| NotResolved {
+                    host: host.to_owned(),
+                    source,
+                })
+            }
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Vec<SocketAddr>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            let found = Names::resolve(&names, name.as_str()).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // `.invalid` never resolves (RFC 6761).
+    const NOWHERE: &str = "primary.invalid";
+
+    #[tokio::test]
+    async fn the_last_good_answer_stands_while_the_resolver_has_none() {
+        let names = Names::default();
+        assert!(Names::resolve(&names, NOWHERE).await.is_err());
+        let last: SocketAddr = "192.0.2.7:0".parse().unwrap();
+        names.with(|known| known.insert(NOWHERE.to_owned(), vec![last]));
+        assert_eq!(Names::resolve(&names, NOWHERE).await.unwrap(), [last]);
+    }
+}

@@ -1,0 +1,394 @@
+//! Holdover's own token: got, kept renewed, succeeded by another before its end, and never thrown away because of a
+//! transport error.
+//!
+//! [`keep`] is a task of its own. What it does next is decided by [`life::Life`], purely; what fails is tried again
+//! after a growing pause, so that no failure makes a storm.
+
+pub(crate) mod life;
+mod previous;
+mod status;
+
+use std::{path::PathBuf, time::Duration};
+
+use replica::sequencer::Lane;
+use shared::{
+    change::{Change, Credential, CredentialName, Expects},
+    name::Accessor,
+    secret::SecretText,
+    time::WallTime,
+};
+
+use self::life::{Life, Step};
+pub use self::status::{OwnSnapshot, OwnStatus};
+use super::{
+    Request, Upstream, UpstreamError,
+    backoff::Backoff,
+    login::{self, LoggedIn, LoginError},
+    lookup::LookedUp,
+    pace::Urgency,
+    tls::Stamp,
+};
+use crate::config::AuthMethod;
+
+/// However long there is nothing to do, it looks again after this long: clocks change.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How often a token file is looked at.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A login that was refused twice is tried again when its files change, or after this: five failures in 15 minutes lock
+/// an AppRole's role id for everyone (user lockout, on by default).
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+
+/// Why nothing could be done about the token.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error("the token in {0} is refused")]
+    FileRefused(String),
+    #[error(
+        "the login was refused twice; it is tried again when its files change, or in a few minutes"
+    )]
+    Held,
+    #[error("the new token could not be stored: {0}")]
+    Store(#[from] replica::sequencer::SubmitError),
+}
+
+impl From<UpstreamError> for KeepError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Login(error.into())
+    }
+}
+
+impl Upstream {
+    /// Keeps Holdover's own token until the daemon stops.
+    pub async fn keep_own_token(self) {
+        let mut keeper = Keeper::new(self);
+        loop {
+            let pause = keeper.turn().await;
+            keeper.rest(pause).await;
+        }
+    }
+}
+
+struct Keeper {
+    upstream: Upstream,
+    /// What is known of the token in use; none until the primary was asked.
+    life: Option<Life>,
+    backoff: Backoff,
+    /// Logins refused in a row with the same files, and when the last was.
+    refusals: u32,
+    refused_at: WallTime,
+    /// The files that the login is made from, and how they looked when it was last tried.
+    watched: Vec<(PathBuf, Stamp)>,
+    /// Where tokens come from a file.
+    file: Option<TokenFile>,
+}
+
+/// A file that something else puts tokens into.
+struct TokenFile {
+    path: PathBuf,
+    /// How it looked when the primary last said what it thinks of its token.
+    judged: Option<Stamp>,
+}
+
+impl Keeper {
+    fn new(upstream: Upstream) -> Self {
+        let (files, file) = match &upstream.0.auth.method {
+            AuthMethod::AppRole {
+                role_id_file,
+                secret_id_file,
+            } => (vec![role_id_file.clone(), secret_id_file.clone()], None),
+            AuthMethod::TokenFile { path } => {
+                let (path, judged) = (path.clone(), None);
+                (vec![path.clone()], Some(TokenFile { path, judged }))
+            }
+        };
+        let watched = files.into_iter().map(|path| {
+            let stamp = Stamp::of(&path);
+            (path, stamp)
+        });
+        Self {
+            watched: watched.collect(),
+            upstream,
+            life: None,
+            backoff: Backoff::default(),
+            refusals: 0,
+            refused_at: WallTime::EPOCH,
+            file,
+        }
+    }
+
+    /// Does what is due and says how long to rest.
+    async fn turn(&mut self) -> Duration {
+        if self.upstream.own().is_refused() {
+            self.life = None;
+        }
+        for (path, stamp) in &mut self.watched {
+            let before = std::mem::replace(stamp, Stamp::of(path));
+            if before != *stamp {
+                self.refusals = 0;
+            }
+        }
+        match self.act().await {
+            Ok(wait) => {
+                self.backoff = Backoff::default();
+                self.upstream.own().succeeded(self.life.as_ref());
+                wait.min(LONGEST_WAIT)
+            }
+            Err(error) => {
+                let pause = self.backoff.next(self.upstream.jitter());
+                tracing::warn!(%error, ?pause, "Holdover's own token: trying again");
+                let refused = matches!(&error, KeepError::FileRefused(_) | KeepError::Held)
+                    || matches!(&error, KeepError::Login(login) if login.is_refusal());
+                self.upstream.own().failed(error.to_string(), refused);
+                pause
+            }
+        }
+    }
+
+    /// Rests until something may have changed.
+    async fn rest(&self, pause: Duration) {
+        let woken = self.upstream.wake().notified();
+        let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
+        let changed = async {
+            while self.watched.iter().all(is_same) {
+                tokio::time::sleep(FILE_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(pause, woken) => {}
+            () = changed => {}
+        }
+    }
+
+    async fn act(&mut self) -> Result<Duration, KeepError> {
+        self.take_up_file().await?;
+        if self.upstream.own_token().is_none() {
+            self.log_in(false).await?;
+        }
+        let life = match self.life {
+            Some(life) => life,
+            None => self.learn().await?,
+        };
+        let can_log_in = self.file.is_none();
+        let wait = match life.step(can_log_in, self.now()) {
+            Step::Ask => {
+                self.learn().await?;
+                Duration::ZERO
+            }
+            Step::LogIn => {
+                self.log_in(true).await?;
+                Duration::ZERO
+            }
+            Step::Renew => {
+                self.renew(life).await?;
+                Duration::ZERO
+            }
+            Step::Wait(wait) => wait,
+        };
+        self.drop_previous().await;
+        // A token that is due at once again is looked at with a pause all the same.
+        Ok(wait.max(FILE_INTERVAL))
+    }
+
+    /// Takes up the token in the file if it is another than the one in use, once the primary knows it. With a token
+    /// in hand, a file that is not there, or holds one that is refused, is no reason to stop.
+    async fn take_up_file(&mut self) -> Result<(), KeepError> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let (path, stamp) = (file.path.clone(), Stamp::of(&file.path));
+        if file.judged == Some(stamp) {
+            return Ok(());
+        }
+        let own = self.upstream.own_token();
+        let taken_up = match login::read_credential(&path) {
+            Ok(token)
+                if own
+                    .as_ref()
+                    .is_some_and(|own| own.expose() == token.expose()) =>
+            {
+                Ok(())
+            }
+            Ok(token) => self.adopt(&path.display().to_string(), token).await,
+            Err(error) => Err(error.into()),
+        };
+        let judged = matches!(&taken_up, Ok(()) | Err(KeepError::FileRefused(_)));
+        if let Some(file) = self.file.as_mut().filter(|_| judged) {
+            file.judged = Some(stamp);
+        }
+        let error = taken_up.as_ref().err().map(ToString::to_string);
+        self.upstream.own().file(error);
+        match taken_up {
+            Err(error) if own.is_some() => {
+                tracing::warn!(%error, "the token in use stays");
+                Ok(())
+            }
+            taken_up => taken_up,
+        }
+    }
+
+    async fn adopt(&mut self, path: &str, token: SecretText) -> Result<(), KeepError> {
+        let looked_up = match self.upstream.lookup_self(&token).await {
+            Ok(looked_up) => looked_up,
+            Err(error) if error.is_decision(403) => {
+                return Err(KeepError::FileRefused(path.to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(accessor) = looked_up.accessor.clone() else {
+            return Err(KeepError::FileRefused(path.to_owned()));
+        };
+        let life = self.life_of(&looked_up);
+        // It is in use from now on, however old it is: leases held under another are told by that.
+        let credential = credential(token, accessor, &life, self.now());
+        self.store(vec![Change::Credential(CredentialName::Own, credential)])
+            .await?;
+        tracing::info!("took up the token in {path}");
+        self.life = Some(life);
+        Ok(())
+    }
+
+    /// Asks the primary about the token in use. One that it refuses is given up for another.
+    async fn learn(&mut self) -> Result<Life, KeepError> {
+        let Some(token) = self.upstream.own_token() else {
+            return Err(UpstreamError::NoCredential.into());
+        };
+        match self.upstream.lookup_self(&token).await {
+            Ok(looked_up) => {
+                let life = self.life_of(&looked_up);
+                self.upstream.own().accepted();
+                self.life = Some(life);
+                Ok(life)
+            }
+            Err(error) if error.is_decision(403) => {
+                self.upstream.own().failed(error.to_string(), true);
+                self.life = None;
+                self.log_in(false).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Logs in anew. The token in use becomes the previous one if it is still `good`.
+    async fn log_in(&mut self, good: bool) -> Result<Life, KeepError> {
+        let asked_at = self.now();
+        if self.refusals >= 2 && asked_at.since(self.refused_at) < REFUSED_PAUSE {
+            return Err(KeepError::Held);
+        }
+        let new = match self.upstream.log_in().await {
+            Some(Ok(new)) => new,
+            Some(Err(error)) => {
+                if error.is_refusal() {
+                    self.refusals = self.refusals.saturating_add(1);
+                    self.refused_at = asked_at;
+                }
+                return Err(error.into());
+            }
+            None => {
+                let path = self
+                    .file
+                    .as_ref()
+                    .map(|file| file.path.display().to_string());
+                return Err(KeepError::FileRefused(path.unwrap_or_default()));
+            }
+        };
+        let life = Life::new(asked_at, new.ttl, new.renewable, self.upstream.jitter());
+        let mut changes = Vec::new();
+        if good && let Some(previous) = self.held(CredentialName::Own) {
+            changes.push(Change::Credential(CredentialName::OwnPrevious, previous));
+        }
+        let LoggedIn {
+            token, accessor, ..
+        } = new;
+        let unused = token.duplicate();
+        let own = credential(token, accessor, &life, asked_at);
+        changes.push(Change::Credential(CredentialName::Own, own));
+        if let Err(error) = self.store(changes).await {
+            // Nothing remembers it, so it must not live on.
+            let _ = self.revoke_self(&unused).await;
+            return Err(error.into());
+        }
+        tracing::info!(ttl = ?new.ttl, "logged in at the primary");
+        self.upstream.own().accepted();
+        self.refusals = 0;
+        self.life = Some(life);
+        Ok(life)
+    }
+
+    async fn renew(&mut self, life: Life) -> Result<(), KeepError> {
+        let asked_at = self.now();
+        let request = Request::write("auth/token/renew-self", &serde_json::Map::new()).repeatable();
+        let reply = self.upstream.ask(&request, Urgency::Authority).await?;
+        if matches!(reply.status(), 400 | 403) {
+            // Either it may not be renewed, or it is dead: a look-up tells which.
+            let known = self.learn().await?;
+            self.life = Some(known.not_renewable());
+            return Ok(());
+        }
+        let reply = reply.success()?;
+        let auth = reply.envelope()?.auth;
+        let auth = auth.ok_or_else(|| reply.unexpected("no auth block"))?;
+        let ttl = Duration::from_secs(auth.lease_duration);
+        let renewed = life.renewed(asked_at, ttl, self.upstream.jitter());
+        self.life = Some(renewed);
+        if let Some(held) = self.held(CredentialName::Own) {
+            let own = Credential {
+                expires: renewed.ends(),
+                ..held
+            };
+            self.store(vec![Change::Credential(CredentialName::Own, own)])
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_self(&self, token: &SecretText) -> Result<(), UpstreamError> {
+        let request =
+            Request::write("auth/token/revoke-self", &serde_json::Map::new()).repeatable();
+        self.upstream.turn(Urgency::Authority).await;
+        let answered = self.upstream.send(&request, Some(token)).await?;
+        answered.success().map(drop)
+    }
+
+    fn held(&self, name: CredentialName) -> Option<Credential> {
+        let held = self.upstream.local().view.credential(&name)?;
+        Some(Credential {
+            token: self.upstream.open(&name)?,
+            accessor: held.accessor.clone(),
+            expires: held.expires,
+            renewable: held.renewable,
+            issued_at: held.issued_at,
+        })
+    }
+
+    async fn store(&self, changes: Vec<Change>) -> Result<(), replica::sequencer::SubmitError> {
+        let local = self.upstream.local();
+        local.commit(Lane::Grant, changes, Expects::default()).await
+    }
+
+    fn life_of(&self, looked_up: &LookedUp) -> Life {
+        Life::looked_up(looked_up, self.upstream.jitter())
+    }
+
+    fn now(&self) -> WallTime {
+        self.upstream.local().clock.now().steady
+    }
+}
+
+fn credential(
+    token: SecretText,
+    accessor: Accessor,
+    life: &Life,
+    issued_at: WallTime,
+) -> Credential {
+    Credential {
+        token,
+        accessor,
+        expires: life.ends(),
+        renewable: life.is_renewable(),
+        issued_at,
+    }
+}

@@ -1,0 +1,129 @@
+//! The end of the token before the one in use: after everything that hung on it has moved, and what clients were told
+//! of that has passed.
+
+use std::time::Duration;
+
+use replica::sequencer::Lane;
+use shared::{
+    change::{Change, CredentialName},
+    lease::{Lease, LeaseHolder},
+    time::WallTime,
+};
+
+use super::Keeper;
+
+/// How long the previous token outlives what clients were told of leases held under it.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Keeper {
+    /// Revokes the previous token once nothing that clients were told of hangs on it any more.
+    pub(super) async fn drop_previous(&self) {
+        let Some(previous) = self.held(CredentialName::OwnPrevious) else {
+            return;
+        };
+        let now = self.now();
+        if now < previous.expires {
+            if !self.leases_moved(now) {
+                return;
+            }
+            match self.revoke_self(&previous.token).await {
+                Ok(()) => {}
+                Err(error) if error.is_decision(403) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the previous token of Holdover's own is not revoked yet");
+                    return;
+                }
+            }
+        }
+        let gone = Change::CredentialGone(CredentialName::OwnPrevious);
+        self.upstream.local().commit_later(Lane::Mirror, vec![gone]);
+    }
+
+    fn leases_moved(&self, now: WallTime) -> bool {
+        let view = &self.upstream.local().view;
+        let Some(own) = view.credential(&CredentialName::Own) else {
+            return false;
+        };
+        let secrets = view.secrets();
+        let leases = secrets.leases.values().map(|held| &held.lease);
+        have_moved(leases, own.issued_at, now)
+    }
+}
+
+/// Whether every lease of Holdover's own is held under the token in use since `since`, and those before are past what
+/// clients may have been told of them: no more than the ones in their place were granted.
+fn have_moved<'a>(
+    leases: impl IntoIterator<Item = &'a Lease>,
+    since: WallTime,
+    now: WallTime,
+) -> bool {
+    let shared = leases
+        .into_iter()
+        .filter(|lease| lease.holder == LeaseHolder::Shared);
+    let told = shared.map(|lease| {
+        let moved = lease.issued_at >= since;
+        moved.then_some(Duration::from_secs(lease.granted))
+    });
+    let longest = told.collect::<Option<Vec<_>>>();
+    longest.is_some_and(|told| {
+        let longest = told.into_iter().max().unwrap_or_default();
+        now.since(since) >= longest + GRACE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::{
+        kv::Place,
+        name::{LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
+        time::{BootId, BootTime, Deadline, Now},
+    };
+
+    fn at(secs: i64) -> WallTime {
+        WallTime::from_secs(1_000_000 + secs)
+    }
+
+    fn lease(holder: LeaseHolder, issued: i64, granted: u64) -> Lease {
+        let now = Now {
+            wall: at(issued),
+            steady: at(issued),
+            boot: BootTime::from_millis(0),
+            boot_id: BootId([1; 16]),
+        };
+        Lease {
+            id: LeaseId::parse("database/creds/x/1").unwrap(),
+            place: Place {
+                namespace: Namespace::default(),
+                mount: MountAccessor::parse("database_1").unwrap(),
+                path: RequestPath::parse("database/creds/x").unwrap(),
+            },
+            holder,
+            renewable: true,
+            granted,
+            issued_at: at(issued),
+            renewed_at: at(issued),
+            deadline: Deadline::after(Duration::from_secs(granted), now),
+            verified_at: at(issued),
+        }
+    }
+
+    #[test]
+    fn a_lease_under_the_previous_token_keeps_it() {
+        let old = lease(LeaseHolder::Shared, -5, 10);
+        assert!(!have_moved([&old], at(0), at(100_000)));
+        let a_client_s = lease(LeaseHolder::Token(TokenDigest([1; 32])), -5, 10);
+        assert!(have_moved([&a_client_s], at(0), at(60)));
+    }
+
+    #[test]
+    fn it_outlives_what_clients_were_told_by_a_grace() {
+        let moved = [
+            lease(LeaseHolder::Shared, 1, 600),
+            lease(LeaseHolder::Shared, 2, 30),
+        ];
+        assert!(!have_moved(&moved, at(0), at(659)));
+        assert!(have_moved(&moved, at(0), at(660)));
+        assert!(!have_moved([], at(0), at(59)) && have_moved([], at(0), at(60)));
+    }
+}

@@ -1,0 +1,290 @@
+//! The least-privilege policy that Holdover's own login needs at the primary: exactly the requests that are made.
+//!
+//! `config policy` prints it, and the suites run under it. A request that is added anywhere needs a rule here; the
+//! suite `upstream` fails for a request without a rule and for a rule without a request.
+
+use std::collections::BTreeMap;
+
+use shared::settings::{Mirror, MirrorPath, Settings};
+
+/// The policy for this configuration, as HCL with a comment for each rule. Paths are those of the configured
+/// namespace, in which it must be written.
+pub fn required_policy(settings: &Settings) -> String {
+    let mut rules = Rules::default();
+    rules.own_token();
+    rules.workloads(settings);
+    rules.tokens();
+    for mirror in &settings.mirrors {
+        rules.mirror(mirror);
+    }
+    rules.text(settings.namespace.as_str())
+}
+
+/// Rules by path: each path once, however often it is needed.
+#[derive(Default)]
+struct Rules(BTreeMap<String, Rule>);
+
+struct Rule {
+    capabilities: Vec<&'static str>,
+    why: &'static str,
+}
+
+impl Rules {
+    fn own_token(&mut self) {
+        self.need(
+            "auth/token/lookup-self",
+            "read",
+            "whether the primary serves, and Holdover's own token lives",
+        );
+        self.need(
+            "auth/token/renew-self",
+            "update",
+            "keep Holdover's own token alive",
+        );
+        self.need(
+            "auth/token/revoke-self",
+            "update",
+            "end the one before, once nothing hangs on it",
+        );
+    }
+
+    fn workloads(&mut self, settings: &Settings) {
+        self.need(
+            "sys/mounts",
+            "read",
+            "which secrets engine a path belongs to",
+        );
+        self.need("sys/auth", "read", "which auth method a path belongs to");
+        self.need(
+            "sys/policies/detailed/acl",
+            "list",
+            "every policy, to decide by in an outage",
+        );
+        self.need(
+            "identity/entity/id/+",
+            "read",
+            "entities of live tokens: templated and identity policies",
+        );
+        self.need("identity/group/id/+", "read", "their groups");
+        for workload in &settings.workloads {
+            let role = &workload.role;
+            let (read, create) = ("what the role of a workload allows", "log its workloads in");
+            self.need(&format!("auth/token/roles/{role}"), "read", read);
+            self.need(&format!("auth/token/create/{role}"), "update", create);
+        }
+        if !settings.workloads.is_empty() {
+            self.need(
+                "auth/token/renew-accessor",
+                "update",
+                "keep standing tokens of workloads alive",
+            );
+        }
+    }
+
+    fn tokens(&mut self) {
+        self.need(
+            "auth/token/lookup",
+            "update",
+            "learn a token that a client uses",
+        );
+        self.need(
+            "auth/token/lookup-accessor",
+            "update",
+            "whether it still lives; what a minted token is",
+        );
+        self.need(
+            "auth/token/revoke-accessor",
+            "update",
+            "tell revocations of an outage; end what was minted in vain",
+        );
+        self.need(
+            "sys/leases/revoke",
+            "update",
+            "tell revocations of an outage; end replaced leases",
+        );
+    }
+
+    fn mirror(&mut self, mirror: &Mirror) {
+        let literal = mirror.path.literal();
+        let Some((mount, name)) = literal
+            .split_once("/data/")
+            .filter(|(mount, _)| !mount.is_empty())
+        else {
+            self.need(literal, "read", "the secret that a lease is held of");
+            self.need(
+                "sys/leases/lookup",
+                "update",
+                "whether leases of Holdover's own still live",
+            );
+            self.need("sys/leases/renew", "update", "keep them alive");
+            return;
+        };
+        let why = "mirrored values";
+        match &mirror.path {
+            MirrorPath::Exact(_) => {
+                self.need(literal, "read", why);
+                self.need(
+                    &format!("{mount}/metadata/{name}"),
+                    "read",
+                    "whether it changed",
+                );
+            }
+            MirrorPath::Prefix(_) => {
+                let folder = name.rfind('/').map_or(0, |slash| slash + 1);
+                let folder = name.get(..folder).unwrap_or_default();
+                self.need(&format!("{literal}*"), "read", why);
+                let detailed = format!("{mount}/detailed-metadata/{folder}");
+                self.need(&detailed, "scan", "what changed, in one request");
+            }
+        }
+    }
+
+    fn need(&mut self, path: &str, capability: &'static str, why: &'static str) {
+        let rule = self.0.entry(path.to_owned()).or_insert(Rule {
+            capabilities: Vec::new(),
+            why,
+        });
+        if !rule.capabilities.contains(&capability) {
+            rule.capabilities.push(capability);
+        }
+    }
+
+    fn text(&self, namespace: &str) -> String {
+        let mut text =
+            String::from("# What Holdover's own login needs at the primary, and nothing else.\n");
+        if !namespace.is_empty() {
+            text += &format!("# To be written in the namespace {namespace}.\n");
+        }
+        for (path, rule) in &self.0 {
+            let capabilities: Vec<_> = rule.capabilities.iter().map(|name| quoted(name)).collect();
+            text += &format!(
+                "\n# {}\npath {} {{\n  capabilities = [{}]\n}}\n",
+                rule.why,
+                quoted(path),
+                capabilities.join(", ")
+            );
+        }
+        text
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::{
+        acl::{Acl, AclRequest, Decision, Operation, Policy, PolicyEntry},
+        identity::Identity,
+        name::{Namespace, RoleName, WorkloadName},
+        settings::Bounds,
+        time::WallTime,
+        workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
+    };
+    use std::time::Duration;
+
+    fn settings(mirrors: &[&str]) -> Settings {
+        let hour = Duration::from_secs(3600);
+        let mirror = |path: &&str| Mirror {
+            path: MirrorPath::parse(path),
+            interval: hour,
+            max_staleness: hour,
+            versions: 1,
+            pool: 0,
+        };
+        Settings {
+            namespace: Namespace::default(),
+            workloads: vec![Workload {
+                name: WorkloadName::parse("orders").unwrap(),
+                role: RoleName::parse("or\"ders").unwrap(),
+                entity_alias: None,
+                auto_token: false,
+                failover: FailoverPolicy {
+                    issue: true,
+                    ttl: hour,
+                    max_ttl: hour,
+                    on_recovery: OnRecovery::Exchange,
+                    on_failover: OnFailover::Resume,
+                },
+            }],
+            mirrors: mirrors.iter().map(mirror).collect(),
+            bounds: Bounds {
+                max_outage: hour,
+                authority_max_age: hour,
+                token_max_age: hour,
+                issue_after_reboot: false,
+                max_staleness: hour,
+            },
+        }
+    }
+
+    fn allows(text: &str, operation: Operation, path: &str) -> bool {
+        let policy = Policy::parse("holdover", text, WallTime::EPOCH).unwrap();
+        let acl = Acl::compile(
+            [PolicyEntry::Known(&policy)],
+            &Identity::default(),
+            WallTime::EPOCH,
+        );
+        let decision = acl.unwrap().decide(&AclRequest {
+            namespace: "",
+            path,
+            operation,
+            data: &serde_json::Map::new(),
+            wrap_ttl: None,
+            help: false,
+        });
+        matches!(decision, Decision::Allow(_))
+    }
+
+    #[test]
+    fn the_policy_allows_what_a_mirror_asks_and_no_write_to_it() {
+        let text = required_policy(&settings(&[
+            "secret/data/shop/or*",
+            "team/kv/data/one",
+            "database/creds/x",
+        ]));
+        for (operation, path) in [
+            (Operation::Scan, "secret/detailed-metadata/shop/"),
+            (Operation::Read, "secret/data/shop/orders/db"),
+            (Operation::Read, "team/kv/metadata/one"),
+            (Operation::Read, "team/kv/data/one"),
+            (Operation::Read, "database/creds/x"),
+            (Operation::Update, "auth/token/create/or\"ders"),
+            (Operation::List, "sys/policies/detailed/acl/"),
+        ] {
+            assert!(
+                allows(&text, operation, path),
+                "{operation:?} {path}\n{text}"
+            );
+        }
+        for (operation, path) in [
+            (Operation::Update, "secret/data/shop/orders/db"),
+            (Operation::Read, "secret/data/shop/billing"),
+            (Operation::Read, "secret/data/other"),
+            (Operation::Scan, "secret/detailed-metadata/"),
+            (Operation::Update, "auth/token/create"),
+            (Operation::Update, "auth/token/create/billing"),
+            (Operation::Update, "sys/leases/revoke-prefix/database"),
+        ] {
+            assert!(
+                !allows(&text, operation, path),
+                "{operation:?} {path}\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn rights_over_leases_and_renewals_come_only_where_something_needs_them() {
+        let text = required_policy(&settings(&["secret/data/*"]));
+        assert!(!text.contains("sys/leases/renew") && text.contains("auth/token/renew-accessor"));
+        assert!(allows(&text, Operation::Scan, "secret/detailed-metadata/"));
+        let nobody = Settings {
+            workloads: Vec::new(),
+            ..settings(&[])
+        };
+        assert!(!required_policy(&nobody).contains("auth/token/create"));
+    }
+}

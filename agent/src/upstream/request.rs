@@ -1,0 +1,208 @@
+//! A request of Holdover's own: verb, decoded path, body. Paths are encoded here and nowhere else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// How long an ordinary request may take, to the last byte.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a request may take whose answer grows with the number of keys.
+pub const BULK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request without its token.
+pub struct Request {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) body: Option<Bytes>,
+    pub(super) patience: Duration,
+    pub(super) repeatable: bool,
+    pub(super) namespaced: bool,
+}
+
+impl Request {
+    /// GET. `path` is decoded and without `/v1/`.
+    pub fn read(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path.into(), true)
+    }
+
+    /// LIST: names right below a folder.
+    pub fn list(folder: impl Into<String>) -> Self {
+        Self::new(extension(b"LIST"), as_folder(folder.into()), true).patient()
+    }
+
+    /// SCAN: names anywhere below a folder. OpenBao alone has it.
+    pub fn scan(folder: impl Into<String>) -> Self {
+        Self::new(extension(b"SCAN"), as_folder(folder.into()), true).patient()
+    }
+
+    /// POST of `body`. It is sent a second time only where the first surely did not arrive.
+    pub fn write(path: impl Into<String>, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self {
+            body: Some(wiped(Zeroizing::new(body))),
+            ..Self::new(Method::POST, path.into(), false)
+        }
+    }
+
+    /// Of something unauthenticated that belongs to the cluster, not to a namespace.
+    #[must_use]
+    pub fn of_cluster(self) -> Self {
+        Self {
+            namespaced: false,
+            ..self
+        }
+    }
+
+    /// Another answer of which more than one may exist: a read that creates something.
+    #[must_use]
+    pub fn creating(self) -> Self {
+        Self {
+            repeatable: false,
+            ..self
+        }
+    }
+
+    /// A write that may be repeated without harm.
+    #[must_use]
+    pub fn repeatable(self) -> Self {
+        Self {
+            repeatable: true,
+            ..self
+        }
+    }
+
+    /// One version of a KV v2 key.
+    #[must_use]
+    pub fn version(self, version: u64) -> Self {
+        Self {
+            query: Some(format!("version={version}")),
+            ..self
+        }
+    }
+
+    /// Bounded by `patience` instead of [`PATIENCE`].
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The decoded path, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The target below an address: `/v1/…`.
+    pub(super) fn target(&self) -> String {
+        let mut target = String::with_capacity(self.path.len() + 8);
+        target.push_str("/v1/");
+        encode_into(&self.path, &mut target);
+        if let Some(query) = &self.query {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }
+
+    fn patient(self) -> Self {
+        self.within(BULK_PATIENCE)
+    }
+
+    fn new(method: Method, path: String, repeatable: bool) -> Self {
+        Self {
+            method,
+            path,
+            query: None,
+            body: None,
+            patience: PATIENCE,
+            repeatable,
+            namespaced: true,
+        }
+    }
+}
+
+/// Bytes that are shared without copies and wiped when the last owner goes.
+pub(super) fn wiped(bytes: Zeroizing<Vec<u8>>) -> Bytes {
+    struct Owner(Zeroizing<Vec<u8>>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Owner(bytes))
+}
+
+fn as_folder(mut path: String) -> String {
+    if !path.ends_with('/') {
+        path.push('/');
+    }
+    path
+}
+
+fn extension(name: &[u8]) -> Method {
+    // Both names are tokens; GET is never reached.
+    Method::from_bytes(name).unwrap_or(Method::GET)
+}
+
+/// Percent-encodes all but unreserved characters (RFC 3986) and the slashes between segments.
+fn encode_into(path: &str, out: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |value: u8| HEX.get(usize::from(value)).map_or('0', |d| char::from(*d));
+    for byte in path.bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => {
+                out.push('%');
+                out.push(digit(byte >> 4));
+                out.push(digit(byte & 15));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shared::api::Call;
+
+    #[test]
+    fn what_would_be_read_as_syntax_is_encoded() {
+        let request = Request::read("secret/data/a b+c?d#e%2f{é}").version(3);
+        assert_eq!(
+            request.target(),
+            "/v1/secret/data/a%20b%2Bc%3Fd%23e%252f%7B%C3%A9%7D?version=3"
+        );
+    }
+
+    #[test]
+    fn lists_and_scans_ask_for_folders() {
+        assert_eq!(
+            Request::list("secret/metadata/a").target(),
+            "/v1/secret/metadata/a/"
+        );
+        assert_eq!(
+            Request::scan("secret/metadata/a/").target(),
+            "/v1/secret/metadata/a/"
+        );
+        assert_eq!(Request::scan("a").method.as_str(), "SCAN");
+    }
+
+    proptest! {
+        /// What the primary decodes, and what reqwest makes of it on the way, is the path that was meant.
+        #[test]
+        fn a_path_survives_its_encoding(path in "[^/\u{0}-\u{1f}\u{7f}-\u{9f}\u{fffd}]{1,20}(/[^/\u{0}-\u{1f}\u{7f}-\u{9f}\u{fffd}]{1,20}){0,3}") {
+            prop_assume!(shared::name::RequestPath::parse(&path).is_ok());
+            let target = Request::read(path.clone()).target();
+            let url = reqwest::Url::parse(&format!("https://vault:8200{target}")).unwrap();
+            prop_assert_eq!(url.path(), &target);
+            let call = Call::parse("GET", &target).unwrap();
+            prop_assert_eq!(call.path.as_str(), path);
+        }
+    }
+}
