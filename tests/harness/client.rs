@@ -1,0 +1,5 @@
+//! Clients of Holdover: raw HTTP, as another user, the `bao` command line and hvac.
+
+pub mod cli;
+pub mod raw;
+pub mod visitor;

@@ -1,0 +1,47 @@
+//! Random names and secrets of the harness, and the seed that a test prints.
+
+use crate::failure::{Context, Result};
+
+/// `N` random bytes of the operating system.
+pub fn bytes<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(crate::Failure::new)
+        .context("randomness")?;
+    Ok(bytes)
+}
+
+/// `N` random bytes as lower-case hex digits.
+pub fn hex<const N: usize>() -> Result<String> {
+    Ok(bytes::<N>()?.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// A random number below `bound`, near enough to uniform for ports and names.
+pub fn below(bound: u32) -> Result<u32> {
+    Ok(u32::from_le_bytes(bytes()?) % bound.max(1))
+}
+
+/// Random numbers that a seed decides, so that a run can be repeated: `HOLDOVER_SEED`, or a fresh one, which is printed.
+pub struct Seeded(u64);
+
+impl Seeded {
+    /// The seed of this run, for `what`.
+    pub fn start(what: &str) -> Result<Seeded> {
+        let seed = match std::env::var("HOLDOVER_SEED") {
+            Ok(text) => text.parse().context(format!("HOLDOVER_SEED={text}"))?,
+            Err(_) => u64::from_le_bytes(bytes()?),
+        };
+        eprintln!("{what}: HOLDOVER_SEED={seed}");
+        Ok(Seeded(seed))
+    }
+
+    /// The next number below `bound`, near enough to uniform.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // SplitMix64: each seed gives a full-period sequence.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+}

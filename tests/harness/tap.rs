@@ -1,0 +1,196 @@
+//! A wire between Holdover and the primary that keeps what passes over it, and can be cut, choked or garbled.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::failure::{Context, Result};
+use crate::port::Port;
+
+/// What becomes of the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wire {
+    /// They arrive.
+    Whole,
+    /// Connections, those that stand included, are closed at once.
+    Cut,
+    /// Connections stay open and nothing arrives, either way.
+    Silent,
+    /// Connections are answered with something that is neither TLS nor HTTP, and closed.
+    Garbled,
+    /// Requests arrive; where an answer should come, the connection is closed.
+    Unanswered,
+    /// Requests arrive; the answer breaks off after this many bytes.
+    Truncated(usize),
+}
+
+/// The wire. Gone when dropped.
+pub struct Tap {
+    port: Port,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    target: String,
+    wire: watch::Sender<Wire>,
+    sent: Mutex<Vec<Vec<u8>>>,
+    received: Mutex<Vec<Vec<u8>>>,
+    answers: AtomicUsize,
+}
+
+impl Tap {
+    /// Listens on a port of its own for connections to `target`, `address:port`.
+    pub async fn to(target: &str) -> Result<Tap> {
+        let port = Port::reserve()?;
+        let listener = TcpListener::bind(("127.0.0.1", port.number()))
+            .await
+            .context("the wire's listener")?;
+        let shared = Arc::new(Shared {
+            target: target.to_owned(),
+            wire: watch::Sender::new(Wire::Whole),
+            sent: Mutex::default(),
+            received: Mutex::default(),
+            answers: AtomicUsize::new(0),
+        });
+        let task = tokio::spawn(serve(listener, shared.clone()));
+        Ok(Tap { port, shared, task })
+    }
+
+    /// Where Holdover is to connect to: `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
+    /// Changes what becomes of the bytes, on connections that stand too.
+    pub fn set(&self, wire: Wire) {
+        self.shared.wire.send_replace(wire);
+    }
+
+    /// What Holdover sent, by connection.
+    pub fn sent(&self) -> Vec<Vec<u8>> {
+        lock(&self.shared.sent).clone()
+    }
+
+    /// What the primary answered, by connection.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        lock(&self.shared.received).clone()
+    }
+
+    /// How many answers broke off, or never came, because of the wire.
+    pub fn broken(&self) -> usize {
+        self.shared.answers.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.set(Wire::Cut);
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let shared = shared.clone();
+        // Either side may go at any time: that is what the wire is for.
+        tokio::spawn(async move { drop(pass(client, &shared).await) });
+    }
+}
+
+async fn pass(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let wire = shared.wire.subscribe();
+    let now = *shared.wire.borrow();
+    match now {
+        Wire::Cut => return Ok(()),
+        Wire::Garbled => return client.write_all(b"420 such is life\r\n\r\n").await,
+        _ => {}
+    }
+    let server = TcpStream::connect(&shared.target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let nr = {
+        lock(&shared.received).push(Vec::new());
+        let mut sent = lock(&shared.sent);
+        sent.push(Vec::new());
+        sent.len() - 1
+    };
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.split(), server.into_split());
+    let (there, back) = (shared.wire.subscribe(), shared.wire.subscribe());
+    tokio::select! {
+        end = requests(&mut from_client, &mut to_server, there, &shared.sent, nr) => end,
+        end = answers(&mut from_server, &mut to_client, back, shared, nr) => end,
+        () = cut(wire) => Ok(()),
+    }
+}
+
+async fn requests(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut wire: watch::Receiver<Wire>,
+    kept: &Mutex<Vec<Vec<u8>>>,
+    nr: usize,
+) -> std::io::Result<()> {
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut chunk).await?;
+        let bytes = chunk.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Silence ends when the wire changes; what was sent meanwhile arrives then.
+        let _ = wire.wait_for(|wire| *wire != Wire::Silent).await;
+        keep(kept, nr, bytes);
+        to.write_all(bytes).await?;
+    }
+}
+
+async fn answers(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut wire: watch::Receiver<Wire>,
+    shared: &Shared,
+    nr: usize,
+) -> std::io::Result<()> {
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut chunk).await?;
+        let bytes = chunk.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let _ = wire.wait_for(|wire| *wire != Wire::Silent).await;
+        let whole = match *wire.borrow() {
+            Wire::Unanswered => Some(0),
+            Wire::Truncated(length) => Some(length),
+            _ => None,
+        };
+        if let Some(length) = whole {
+            shared.answers.fetch_add(1, Ordering::SeqCst);
+            return to.write_all(bytes.get(..length).unwrap_or(bytes)).await;
+        }
+        keep(&shared.received, nr, bytes);
+        to.write_all(bytes).await?;
+    }
+}
+
+async fn cut(mut wire: watch::Receiver<Wire>) {
+    let _ = wire
+        .wait_for(|wire| matches!(wire, Wire::Cut | Wire::Garbled))
+        .await;
+}
+
+fn keep(all: &Mutex<Vec<Vec<u8>>>, nr: usize, bytes: &[u8]) {
+    if let Some(connection) = lock(all).get_mut(nr) {
+        connection.extend_from_slice(bytes);
+    }
+}
+
+fn lock(all: &Mutex<Vec<Vec<u8>>>) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+    all.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,91 @@
+//! The wire does to bytes what it was told, and keeps them.
+
+use std::time::Duration;
+
+use harness::tap::{Tap, Wire};
+use harness::{Result, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const SOON: Duration = Duration::from_millis(200);
+const BOUND: Duration = Duration::from_secs(5);
+
+/// A server that answers every five bytes with `answer`.
+async fn server() -> Result<(String, tokio::task::JoinHandle<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    let task = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut five = [0; 5];
+                while client.read_exact(&mut five).await.is_ok() {
+                    let _ = client.write_all(b"answer").await;
+                }
+            });
+        }
+    });
+    Ok((address, task))
+}
+
+/// What comes back for `hello`; none while nothing does, empty if the connection is closed.
+async fn hello(stream: &mut TcpStream) -> Option<String> {
+    let _ = stream.write_all(b"hello").await;
+    let mut back = [0; 64];
+    match tokio::time::timeout(SOON, stream.read(&mut back)).await {
+        Ok(Ok(read)) => Some(String::from_utf8_lossy(&back[..read]).into_owned()),
+        Ok(Err(_)) => Some(String::new()),
+        Err(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn each_wire_breaks_in_its_own_way_and_mends() -> Result<()> {
+    let (address, _server) = server().await?;
+    let tap = Tap::to(&address).await?;
+    for (wire, standing, fresh) in [
+        (Wire::Whole, Some("answer"), Some("answer")),
+        (Wire::Cut, Some(""), Some("")),
+        (Wire::Silent, None, None),
+        (Wire::Garbled, Some(""), Some("420 such is life\r\n\r\n")),
+        (Wire::Unanswered, Some(""), Some("")),
+        (Wire::Truncated(3), Some("ans"), Some("ans")),
+    ] {
+        tap.set(Wire::Whole);
+        let mut before = TcpStream::connect(tap.address()).await?;
+        assert_eq!(hello(&mut before).await.as_deref(), Some("answer"));
+        tap.set(wire);
+        assert_eq!(hello(&mut before).await.as_deref(), standing, "{wire:?}");
+        let mut after = TcpStream::connect(tap.address()).await?;
+        assert_eq!(hello(&mut after).await.as_deref(), fresh, "{wire:?}");
+        if wire == Wire::Silent {
+            tap.set(Wire::Whole);
+            let mut late = [0; 6];
+            before.read_exact(&mut late).await?;
+            assert_eq!(&late, b"answer", "what was held back arrives");
+        }
+    }
+    assert_eq!(tap.broken(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_directions_are_kept_by_connection() -> Result<()> {
+    let (address, _server) = server().await?;
+    let tap = Tap::to(&address).await?;
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(tap.address()).await?;
+        assert_eq!(hello(&mut stream).await.as_deref(), Some("answer"));
+        assert_eq!(hello(&mut stream).await.as_deref(), Some("answer"));
+    }
+    eventually(BOUND, "the records", async || {
+        let (sent, received) = (tap.sent(), tap.received());
+        let whole = sent == [b"hellohello".to_vec(), b"hellohello".to_vec()]
+            && received == [b"answeranswer".to_vec(), b"answeranswer".to_vec()];
+        if whole {
+            Ok(())
+        } else {
+            Err(format!("{sent:?} {received:?}"))
+        }
+    })
+    .await
+}

@@ -1,0 +1,19 @@
+//! What Holdover asks of a real primary with its own token, always under the policy that `config policy` prints, and
+//! what the mirror makes of the answers. Without the socket and the machine: upstream, mirror and replica alone.
+
+#[path = "upstream/authority.rs"]
+mod authority;
+#[path = "upstream/kv.rs"]
+mod kv;
+#[path = "upstream/lease.rs"]
+mod lease;
+#[path = "upstream/own.rs"]
+mod own;
+#[path = "upstream/policy.rs"]
+mod policy;
+#[path = "upstream/probe.rs"]
+mod probe;
+#[path = "upstream/rig.rs"]
+mod rig;
+#[path = "upstream/token.rs"]
+mod token;

@@ -1,0 +1,356 @@
+//! A host with a replica, an upstream and its mirrors, at a real primary.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use harness::{
+    Context, Failure, Result, bao::Primary, daemon::config::Config as File, place::Room, world,
+};
+use holdover::{
+    clock::Clock,
+    config::{Address, Config},
+    local::Local,
+    mirror::{MirrorStatus, Mirrors, SeenToken},
+    upstream::{Upstream, policy::required_policy},
+};
+use replica::{
+    entropy::OsEntropy,
+    key::slot::{Source, create_file},
+    store::{Location, OpenError, Replica},
+};
+use serde_json::{Value, json};
+use shared::{
+    change::CredentialName,
+    kv::{Place, Record},
+    secret::SecretText,
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// How long anything may take.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+
+/// A host. Its tasks end when it is dropped.
+pub(crate) struct Host {
+    pub(crate) config: Config,
+    pub(crate) local: Local,
+    pub(crate) upstream: Upstream,
+    pub(crate) mirrors: Mirrors,
+    seen: mpsc::Sender<SeenToken>,
+    tasks: JoinSet<()>,
+    room: Arc<Room>,
+}
+
+/// What a host is made from.
+pub(crate) struct Plan {
+    file: File,
+    /// Fields of the AppRole besides its policies.
+    role: Value,
+    room: Arc<Room>,
+}
+
+impl Plan {
+    /// A host at `primary` that mirrors nothing yet, with a short rhythm.
+    pub(crate) fn new(primary: &Primary) -> Result<Plan> {
+        let room = Arc::new(Room::make()?);
+        let path = |name: &str| room.join(name).to_string_lossy().into_owned();
+        let ca = primary
+            .address()
+            .starts_with("https")
+            .then(|| primary.ca_file());
+        let file = File::new()
+            .primary(&primary.addresses()[..1], ca)
+            .approle(&room.join("role_id"), &room.join("secret_id"))
+            .set("primary.requests_per_second", 500)
+            .set("primary.token_check_interval", "1s")
+            .set("failover.authority_interval", "300ms")
+            .set("failover.probe_timeout", "1s")
+            .set("failover.issue_deadline", "15s")
+            .set("replica.path", path("replica/replica.db"))
+            .set("listener.socket", path("run/holdover.sock"))
+            .set("admin.socket", path("run/admin.sock"))
+            .key_file(&room.join("key"));
+        Ok(Plan {
+            file,
+            role: json!({ "token_period": "1h" }),
+            room,
+        })
+    }
+
+    pub(crate) fn file(mut self, change: impl FnOnce(File) -> File) -> Plan {
+        self.file = change(self.file);
+        self
+    }
+
+    /// A file of the host.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.room.join(name)
+    }
+
+    pub(crate) fn mirror(self, path: &str, keys: &[(&str, toml::Value)]) -> Plan {
+        let mut all = vec![("interval", toml::Value::from("200ms"))];
+        all.extend(keys.iter().cloned());
+        self.file(|file| file.mirror(path, &all))
+    }
+
+    pub(crate) fn workload(self, name: &str) -> Plan {
+        let entry = harness::daemon::config::Workload::new(name, name)
+            .uid(4242)
+            .issues("1m", "10m");
+        self.file(|file| file.workload(entry))
+    }
+
+    pub(crate) fn role(mut self, role: Value) -> Plan {
+        self.role = role;
+        self
+    }
+
+    /// Logs it in at the primary by AppRole, under exactly the policy that its configuration needs.
+    pub(crate) async fn start(self, primary: &Primary) -> Result<Host> {
+        let mut host = self.prepare().await?;
+        host.give_login(primary, self.role).await?;
+        host.run();
+        Ok(host)
+    }
+
+    /// The same, with nothing running and nothing at the primary yet.
+    pub(crate) async fn prepare(&self) -> Result<Host> {
+        let path = self.room.join("holdover.toml");
+        let config = Config::parse(&self.file.to_toml()?, &path).map_err(Failure::new)?;
+        let (local, upstream) = open(&config, &self.room).await?;
+        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), excluded());
+        Ok(Host {
+            config,
+            local,
+            upstream,
+            mirrors,
+            seen: mpsc::channel(1).0,
+            tasks: JoinSet::new(),
+            room: self.room.clone(),
+        })
+    }
+}
+
+fn excluded() -> Vec<String> {
+    vec!["secret/data/shop/ledger".to_owned()]
+}
+
+async fn open(config: &Config, room: &Room) -> Result<(Local, Upstream)> {
+    let key = room.join("key");
+    if !key.exists() {
+        create_file(&key, &OsEntropy)?;
+    }
+    let location = Location {
+        path: config.replica.path.clone(),
+        anchor: None,
+        ledger_max: 1 << 20,
+    };
+    let source = Source::File(key);
+    let entropy = Arc::new(OsEntropy);
+    if !location.path.exists() {
+        Replica::create(&location, &source, entropy.as_ref())?;
+    }
+    let settings = Arc::new(config.settings.clone());
+    // A process that another test starts at this moment holds every lock between fork and exec.
+    let opened = harness::eventually(BOUND, "the replica's lock", async || {
+        let (source, settings) = (source.clone(), settings.clone());
+        match Replica::open(&location, &[source], settings, entropy.clone()) {
+            Err(OpenError::Busy { path }) => Err(path.display().to_string()),
+            opened => Ok(opened),
+        }
+    })
+    .await??;
+    let clock = Arc::new(Clock::start(opened.mark)?);
+    let view = opened.view.clone();
+    let ticking = clock.clone();
+    let local = Local {
+        view,
+        sequencer: opened.start(move || ticking.now())?,
+        clock,
+        entropy,
+    };
+    let upstream = Upstream::new(config, local.clone())?;
+    Ok((local, upstream))
+}
+
+impl Host {
+    /// Starts its tasks.
+    pub(crate) fn run(&mut self) {
+        let (seen, queue) = mpsc::channel(64);
+        self.seen = seen;
+        self.tasks.spawn(self.upstream.clone().keep_own_token());
+        self.tasks.spawn(self.mirrors.clone().run(queue));
+    }
+
+    /// Ends its process and starts another one on the same files.
+    pub(crate) async fn restart(self) -> Result<Host> {
+        let mut host = self.reopen(|_| {}).await?;
+        host.run();
+        Ok(host)
+    }
+
+    /// Ends its process; the next one on the same files is led to `other`. Nothing of it runs yet.
+    pub(crate) async fn moved_to(self, other: &Primary) -> Result<Host> {
+        let url = other.address();
+        let (scheme, rest) = url.split_once("://").context("no scheme")?;
+        let (host, port) = rest.split_once(':').context("no port")?;
+        let address = Address {
+            tls: scheme == "https",
+            host: host.to_owned(),
+            port: port.parse()?,
+            url: url.clone(),
+        };
+        self.reopen(|config| config.primary.addresses = vec![address])
+            .await
+    }
+
+    async fn reopen(mut self, change: impl FnOnce(&mut Config)) -> Result<Host> {
+        self.tasks.shutdown().await;
+        let Host {
+            mut config,
+            local,
+            upstream,
+            mirrors,
+            room,
+            ..
+        } = self;
+        local.sequencer.stop();
+        drop((local, upstream, mirrors));
+        change(&mut config);
+        let (local, upstream) = open(&config, &room).await?;
+        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), excluded());
+        Ok(Host {
+            config,
+            local,
+            upstream,
+            mirrors,
+            seen: mpsc::channel(1).0,
+            tasks: JoinSet::new(),
+            room,
+        })
+    }
+
+    /// The AppRole `holdover` with the policy that this configuration needs, and its ids in files.
+    pub(crate) async fn give_login(&self, primary: &Primary, mut role: Value) -> Result<()> {
+        let root = primary.root();
+        world::policy(&root, "holdover", &required_policy(&self.config.settings)).await?;
+        if root.get("sys/mounts/auth/approle").await?.status != 200 {
+            root.write("sys/auth/approle", &json!({ "type": "approle" }))
+                .await?;
+        }
+        // Without `default`: nothing is allowed but what the policy says.
+        role["token_policies"] = json!(["holdover"]);
+        role["token_no_default_policy"] = json!(true);
+        root.write("auth/approle/role/holdover", &role).await?;
+        let id = root.get("auth/approle/role/holdover/role-id").await?;
+        self.write("role_id", &id.text("/data/role_id")?)?;
+        self.new_secret_id(primary).await
+    }
+
+    pub(crate) async fn new_secret_id(&self, primary: &Primary) -> Result<()> {
+        let path = "auth/approle/role/holdover/secret-id";
+        let id = primary.root().post(path, &json!({})).await?;
+        self.write("secret_id", &id.text("/data/secret_id")?)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
+        self.room.file(name, text, 0o600, None).map(drop)
+    }
+
+    /// A client used this token.
+    pub(crate) async fn see(&self, token: &str) -> Result<()> {
+        let token = SecretText::new(token.to_owned());
+        let digest = self.local.view.keys().token_digest(token.expose());
+        let seen = SeenToken { token, digest };
+        self.seen
+            .send(seen)
+            .await
+            .map_err(|_| Failure::new("nobody looks tokens up"))
+    }
+
+    /// A token that Holdover presents.
+    pub(crate) fn credential(&self, name: &CredentialName) -> Option<String> {
+        let held = self.local.view.credential(name)?;
+        let token = held.open(self.local.view.keys()).ok()?;
+        String::from_utf8(token.expose().clone()).ok()
+    }
+
+    /// A mirrored version and its `data`.
+    pub(crate) fn value(&self, path: &str, version: u64) -> Option<(Record, Value)> {
+        let secrets = self.local.view.secrets();
+        let ((_, _), held) = secrets
+            .records
+            .iter()
+            .find(|((place, of), _)| place.path.as_str() == path && *of == Some(version))?;
+        let body = held.open(self.local.view.keys()).ok()?;
+        let text = serde_json::from_slice(body.expose()).ok()?;
+        Some((held.record.clone(), text))
+    }
+
+    /// The data paths of every mirrored key.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let secrets = self.local.view.secrets();
+        let path = |place: &Place| place.path.as_str().to_owned();
+        secrets.keys.keys().map(path).collect()
+    }
+
+    pub(crate) fn status_of(&self, path: &str) -> Result<MirrorStatus> {
+        let status = self.mirrors.status();
+        let mut mirrors = status.mirrors.into_iter();
+        mirrors
+            .find(|mirror| mirror.path == path)
+            .context("no such mirror")
+    }
+
+    /// Waits for something of this host.
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut probe: impl FnMut(&Host) -> std::result::Result<T, String>,
+    ) -> Result<T> {
+        harness::eventually(BOUND, what, async || probe(self)).await
+    }
+
+    /// Waits until the mirror of `path` has gone through a pass that began after this call.
+    pub(crate) async fn pass_of(&self, path: &str) -> Result<()> {
+        let since = self.local.clock.now().steady;
+        self.until("another pass", |host| {
+            let authority = host.local.view.authority();
+            match authority.mirrors.get(path) {
+                Some(state) if state.verified_at > since => Ok(()),
+                _ => Err(format!("{:?}", host.mirrors.status().mirrors)),
+            }
+        })
+        .await
+    }
+}
+
+/// A request that reached the primary, by its audit log.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Audited {
+    pub(crate) operation: String,
+    pub(crate) path: String,
+    pub(crate) error: Option<String>,
+}
+
+/// Every request that Holdover's own tokens (policy `holdover`) made so far.
+pub(crate) fn audited(primary: &Primary) -> Result<Vec<Audited>> {
+    let text = std::fs::read_to_string(primary.audit_log()).context("audit log")?;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let Ok(entry) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        let policies = entry.pointer("/auth/policies").and_then(Value::as_array);
+        let own = policies.is_some_and(|policies| policies.contains(&json!("holdover")));
+        let login = entry.pointer("/request/path") == Some(&json!("auth/approle/login"));
+        if entry["type"] != "response" || !own || login {
+            continue;
+        }
+        let text = |at: &str| entry.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        found.push(Audited {
+            operation: text("/request/operation").unwrap_or_default(),
+            path: text("/request/path").unwrap_or_default(),
+            error: text("/error").filter(|error| !error.is_empty()),
+        });
+    }
+    Ok(found)
+}
