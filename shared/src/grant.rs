@@ -290,6 +290,20 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_went_back_gives_a_lowered_grant_nothing() {
+        let back = Duration::from_secs(100);
+        let now = Now {
+            wall: at(30).wall.minus(back),
+            steady: at(30).steady.minus(back),
+            ..at(30)
+        };
+        let kept = issue(&policy(60, 600))
+            .lowered(&policy(60, 600), now)
+            .unwrap();
+        assert_eq!(kept.deadline.remaining(now), Duration::from_secs(30));
+    }
+
+    #[test]
     fn taking_issuing_away_ends_every_grant() {
         let taken = FailoverPolicy {
             issue: false,

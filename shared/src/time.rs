@@ -409,6 +409,19 @@ mod tests {
     }
 
     #[test]
+    fn a_confirmed_clock_goes_back_only_where_no_grant_could_gain_by_it() {
+        let (wall, boot) = (WallTime::from_secs(50_000), BootTime::from_millis(20_000));
+        let mut keeper = keeper(100_000, 20);
+        keeper.confirm(wall, boot, true);
+        assert_eq!(
+            read(&mut keeper, 50_000, 20).steady,
+            WallTime::from_secs(100_000)
+        );
+        keeper.confirm(wall, boot, false);
+        assert_eq!(read(&mut keeper, 50_000, 20).steady, wall);
+    }
+
+    #[test]
     fn reboot_with_the_clock_behind_the_mark_is_told_and_stands_still() {
         let mark = keeper(100_000, 10).mark(BootTime::from_millis(10_000));
         let wall = WallTime::from_secs(5000);

@@ -254,6 +254,22 @@ fn a_recovery_whose_primary_dies_is_stopped_and_its_late_end_ignored() {
 }
 
 #[test]
+fn the_end_of_an_earlier_recovery_does_not_end_the_present_one() {
+    let mut bench = Bench::holdover();
+    let _ = (bench.probe(good()), bench.probe(good()));
+    let earlier = recovery(&bench.probe(good())).unwrap();
+    let failed = Recovery::Failed(String::from("reset"));
+    let _ = bench.handle(Event::Recovered(earlier, failed));
+    let _ = (bench.probe(good()), bench.probe(good()));
+    assert!(recovery(&bench.probe(good())).is_some_and(|present| present != earlier));
+    assert_eq!(
+        entered(&bench.handle(Event::Recovered(earlier, Recovery::Done))),
+        [""; 0]
+    );
+    assert_eq!(bench.machine.phase().name(), "recovering");
+}
+
+#[test]
 fn a_lost_recovery_times_out() {
     let mut bench = Bench::holdover();
     let _ = (bench.probe(good()), bench.probe(good()));
