@@ -109,6 +109,17 @@ async fn run<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> Result<
     settle_grants(local, primary, outage, &gone, since).await
 }
 
+/// Whether the primary's refusal of a revocation is its last word: what is refused for want of rights may be
+/// carried out once they are granted.
+pub(crate) fn is_final(status: u16) -> bool {
+    !matches!(status, 401 | 403)
+}
+
+/// Whether the primary may be told of it now: what a token revoked besides itself needs policy that still allows it.
+pub(crate) fn may_be_told(local: &Local, queued: &QueuedRevocation) -> bool {
+    is_own(&local.view, queued) || still_allowed(local, queued)
+}
+
 /// Revocations to be told: those that a token asked for about itself or that nobody's policy stands behind, and the others.
 fn queued(local: &Local) -> (Vec<QueuedRevocation>, Vec<QueuedRevocation>) {
     let queue = local.view.queue();
@@ -166,13 +177,21 @@ async fn tell_revocations<P: Primary>(
     for queued in queue {
         match primary.revoke(&queued).await {
             Ok(()) => {}
-            // The primary's own word on it: it will not be told again.
-            Err(UpstreamError::Decision { status, .. }) => {
+            Err(UpstreamError::Decision { status, .. }) if is_final(status) => {
                 tracing::warn!(
                     status,
                     id = queued.id,
                     "the primary refused a queued revocation"
                 );
+            }
+            // About our rights, not about what is revoked: it stays queued, and settling goes on.
+            Err(UpstreamError::Decision { status, .. }) => {
+                tracing::error!(
+                    status,
+                    id = queued.id,
+                    "a queued revocation is not allowed to us"
+                );
+                continue;
             }
             Err(error) => return Err(error.into()),
         }

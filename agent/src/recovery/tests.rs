@@ -20,6 +20,7 @@ struct Scripted<'a> {
     asked: Mutex<Vec<&'static str>>,
     fails_at: Option<usize>,
     mints: Result<(), u16>,
+    revokes: Result<(), u16>,
     gone: Vec<WorkloadName>,
 }
 
@@ -30,6 +31,7 @@ impl<'a> Scripted<'a> {
             asked: Mutex::default(),
             fails_at: None,
             mints: Ok(()),
+            revokes: Ok(()),
             gone: vec![],
         }
     }
@@ -54,7 +56,11 @@ impl Primary for Scripted<'_> {
     }
 
     async fn revoke(&self, _queued: &QueuedRevocation) -> Result<(), UpstreamError> {
-        self.asked("revoke")
+        self.asked("revoke")?;
+        self.revokes.map_err(|status| UpstreamError::Decision {
+            status,
+            errors: vec![],
+        })
     }
 
     async fn renew_due(&self) -> Result<(), UpstreamError> {
@@ -257,4 +263,30 @@ async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_
         .count();
     assert_eq!(told, 1, "{:?}", primary.questions());
     assert!(bench.local.view.queue().is_empty());
+}
+
+#[tokio::test]
+async fn a_revocation_that_we_lack_the_right_to_stays_queued_and_one_refused_for_good_does_not() {
+    for (status, left) in [(403, 1), (400, 0)] {
+        let bench = Bench::new("exchange");
+        let outage = bench.outage().await;
+        let at = bench.local.clock.now().steady;
+        let queued = QueuedRevocation {
+            id: 1,
+            target: RevocationTarget::Token(Accessor::parse("a").unwrap()),
+            requested_by: None,
+            peer: None,
+            at,
+        };
+        bench.store(vec![Change::Queue(Box::new(queued))]).await;
+        let primary = Scripted {
+            revokes: Err(status),
+            ..Scripted::new(&bench)
+        };
+        assert_eq!(
+            settle(&bench.local, &primary, &outage).await,
+            Recovery::Done
+        );
+        assert_eq!(bench.local.view.queue().len(), left, "after {status}");
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
     driver::{Event, Handle},
     local::Local,
     mirror::{Mirrors, SeenToken},
-    reaper,
+    reaper, recovery,
     serve::{Rules, forward::Forwarder, learn::LearnRequest},
     upstream::UpstreamError,
 };
@@ -33,6 +33,9 @@ const OFFBOARDING_LOOK: Duration = Duration::from_secs(5);
 
 /// How often the queue of revocations is looked at.
 const REVOCATIONS: Duration = Duration::from_millis(250);
+
+/// After the primary did not take one.
+const REVOCATIONS_AGAIN: Duration = Duration::from_secs(10);
 
 /// Tokens that wait for the mirror to look them up.
 const WAITING: usize = 64;
@@ -239,28 +242,36 @@ impl Applying {
     }
 }
 
-/// What operators revoke while the primary is in charge it is told at once; in an outage settling tells it.
+/// What is revoked while the primary is in charge it is told at once; in an outage settling tells it.
 async fn tell_revocations(local: Local, upstream: crate::upstream::Upstream) {
     loop {
         tokio::time::sleep(REVOCATIONS).await;
-        if local.view.authority().phase != Phase::Following {
-            continue;
-        }
-        for queued in local.view.queue() {
-            match upstream.revoke(&queued.target).await {
-                Ok(()) => {}
-                // Its own word on it: it will not be told again.
-                Err(UpstreamError::Decision { status, .. }) => {
-                    tracing::warn!(status, id = queued.id, "the primary refused a revocation");
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the primary is told of a revocation later");
-                    break;
-                }
-            }
-            local.commit_later(Lane::Revocation, vec![Change::QueueDone(queued.id)]);
+        if local.view.authority().phase == Phase::Following && !tell_queue(&local, &upstream).await
+        {
+            tokio::time::sleep(REVOCATIONS_AGAIN).await;
         }
     }
+}
+
+/// Whether the primary took all that it may be told of.
+async fn tell_queue(local: &Local, upstream: &crate::upstream::Upstream) -> bool {
+    for queued in local.view.queue() {
+        if !recovery::may_be_told(local, &queued) {
+            continue; // The next settling decides.
+        }
+        match upstream.revoke(&queued.target).await {
+            Ok(()) => {}
+            Err(UpstreamError::Decision { status, .. }) if recovery::is_final(status) => {
+                tracing::warn!(status, id = queued.id, "the primary refused a revocation");
+            }
+            Err(error) => {
+                tracing::warn!(%error, id = queued.id, "the primary is told of a revocation later");
+                return false;
+            }
+        }
+        local.commit_later(Lane::Revocation, vec![Change::QueueDone(queued.id)]);
+    }
+    true
 }
 
 /// A credential that the trusted cluster refuses for `authority_max_age` on end: reads end too.
