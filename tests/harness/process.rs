@@ -17,6 +17,9 @@ use rustix::process::{WaitId, WaitIdOptions};
 use crate::clock::Stopwatch;
 use crate::failure::{Context, Failure, Result};
 
+/// How long the threads of a process may take to stop.
+const SLOWEST_STOP: Duration = Duration::from_secs(10);
+
 /// What to start, as whom and with what around it.
 ///
 /// The environment is empty but for `PATH` and what is set here, so that no token, proxy or locale of whoever runs
@@ -216,9 +219,35 @@ impl Process {
         Ok(())
     }
 
-    /// SIGSTOP: it hangs, its connections stay open.
+    /// SIGSTOP: it hangs, its connections stay open. Returns when every thread of it has stopped: the kernel only
+    /// asks them to, and one that runs on another processor may answer a request before it hears of that.
     pub fn stop(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        let watch = Stopwatch::start();
+        while !self.is_stopped()? {
+            if watch.elapsed() > SLOWEST_STOP {
+                return Err(self.failure(format!("has not stopped within {SLOWEST_STOP:?}")));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Whether all its threads are stopped.
+    fn is_stopped(&self) -> Result<bool> {
+        let tasks = format!("/proc/{}/task", self.pid);
+        for task in std::fs::read_dir(&tasks).context(&tasks)? {
+            // A thread that has ended since it was listed answers nothing any more.
+            let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else {
+                continue;
+            };
+            // The name before the state is in brackets, and may hold any character.
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            if !state.is_some_and(|state| state.starts_with(['T', 't', 'Z', 'X'])) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// SIGCONT: it goes on.
