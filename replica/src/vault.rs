@@ -26,6 +26,7 @@ mod capabilities;
 mod case;
 mod entry;
 mod envelope;
+mod issue;
 mod lease;
 mod listing;
 mod login;

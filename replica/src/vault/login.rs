@@ -1,33 +1,23 @@
 //! `auth/holdover/login` in an outage: a token for an attested workload, from what the primary last proved of it.
 
-use std::{sync::Arc, sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use shared::{
     acl::Operation,
-    change::{Change, Expects},
     failover::Outage,
-    grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
-    ledger::EntryKind,
-    name::{Accessor, PolicyName, WorkloadName},
-    time::Deadline,
-    token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts, TokenKind, TokenRole},
+    name::{PolicyName, WorkloadName},
+    token::{TokenFacts, TokenKind, TokenRole},
     workload::{Peer, Workload, WorkloadAuthority},
 };
-use zeroize::Zeroizing;
 
 use super::{
-    caller::{Bearer, Rights},
+    caller::Rights,
     case::Case,
-    entry,
-    envelope::{Contents, Granted},
+    envelope::Granted,
+    issue::{self, Issue},
     parameter,
     refusal::{Forbidden, Issuing, Refusal, Why},
-    token,
 };
-use crate::{entropy, view::LiveGrant};
-
-/// Random characters of an accessor, after `ho`: as long as the primary's altogether.
-const ACCESSOR_RANDOM: usize = 22;
 
 /// Answers a login. A token that came with it does not matter.
 pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
@@ -40,7 +30,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
         return Err(Forbidden::Unattested.into());
     }
     let entry = wanted(case, peer)?;
-    let outage = issuing(case)?;
+    let outage = issue::issuing(case)?;
     if !entry.failover.issue {
         return Err(Issuing::Disabled.into());
     }
@@ -56,7 +46,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
     facts
         .identity_policies
         .clone_from(&rights.identity_policies);
-    basis.issue(case, facts, &rights)
+    basis.issue().grant(case, facts, &rights)
 }
 
 /// What a grant stands on.
@@ -65,21 +55,6 @@ struct Basis<'a> {
     entry: &'a Workload,
     outage: &'a Outage,
     authority: &'a WorkloadAuthority,
-}
-
-/// The outage in which grants may be issued and renewed now.
-pub(crate) fn issuing<'a>(case: &Case<'a>) -> Result<&'a Outage, Refusal> {
-    let outage = case.outage().ok_or(Issuing::PrimaryInCharge)?;
-    if case.authority.rolled_back {
-        return Err(Issuing::RolledBack.into());
-    }
-    if let Some(reason) = case.authority.issuing_blocked {
-        return Err(Issuing::Blocked(reason).into());
-    }
-    if !case.authority.phase.issues(case.now()) {
-        return Err(Issuing::OutageBound.into());
-    }
-    Ok(outage)
 }
 
 /// The workload entry that the peer asks for, or the only one that it matches.
@@ -141,7 +116,12 @@ impl Basis<'_> {
             meta: standing.meta.clone(),
             path,
             creation_time: now.as_secs(),
-            creation_ttl: self.deadlines(case).0.remaining(case.now()).as_secs(),
+            creation_ttl: self
+                .issue()
+                .deadlines(case)
+                .0
+                .remaining(case.now())
+                .as_secs(),
             explicit_max_ttl: 0,
             issue_time: Some(now.to_string()),
             last_renewal: None,
@@ -155,95 +135,21 @@ impl Basis<'_> {
         })
     }
 
-    /// When the grant ends, and how far renewals may carry it. The outage is bounded by the workload's own proof too.
-    fn deadlines(&self, case: &Case<'_>) -> (Deadline, Deadline) {
-        let now = case.now();
-        let proven = self.authority.verified_at.min(self.outage.started_at);
-        let by_proof = Deadline::at(proven.plus(case.settings().bounds.max_outage), now);
-        let role_max = Some(self.authority.role.token_explicit_max_ttl)
-            .filter(|seconds| *seconds > 0)
-            .map(Duration::from_secs);
-        let bounds = GrantBounds {
-            policy: &self.entry.failover,
-            role_max,
-            outage_bound: self.outage.bound.earliest(by_proof),
-        };
-        let max = bounds.max_deadline(now);
-        (bounds.deadline(max, None, now), max)
-    }
-
-    /// The token, and the record behind it.
-    fn mint(
-        &self,
-        case: &Case<'_>,
-        facts: TokenFacts,
-    ) -> Result<(Zeroizing<String>, Grant), Refusal> {
-        let (deadline, max_deadline) = self.deadlines(case);
-        if deadline.passed(case.now()) {
-            return Err(Issuing::OutageBound.into());
-        }
-        let random = entropy::base62(case.entropy, REPLICA_RANDOM)?;
-        let token = Zeroizing::new([REPLICA_PREFIX, &random].concat());
-        let accessor = entropy::base62(case.entropy, ACCESSOR_RANDOM)?;
-        let accessor = Accessor::parse(&["ho", &accessor].concat());
-        let grant = Grant {
-            digest: case.view.keys().token_digest(&token),
-            accessor: accessor.map_err(|_| Why::NoEntropy)?,
-            facts,
-            origin: Origin::Replica(ReplicaGrant {
-                outage: self.outage.id.clone(),
-                issued_at: case.now().steady,
-                ttl_ms: milliseconds(self.entry.failover.ttl),
-                max_deadline,
-                settled: Settled::Not,
-            }),
+    /// What bounds a grant of this login.
+    fn issue(&self) -> Issue<'_> {
+        let role_max = Some(self.authority.role.token_explicit_max_ttl);
+        Issue {
+            entry: self.entry,
+            outage: self.outage,
+            proven_at: self.authority.verified_at,
+            wanted: None,
+            limit: role_max
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
             peer: self.peer.identity(&self.entry.name),
-            deadline,
-            verified_at: self.authority.verified_at,
-        };
-        Ok((token, grant))
+            parent: None,
+        }
     }
-
-    /// The answer: it leaves once record and ledger entry are durable.
-    fn issue(
-        &self,
-        case: &Case<'_>,
-        facts: TokenFacts,
-        rights: &Rights,
-    ) -> Result<Granted, Refusal> {
-        let (token, grant) = self.mint(case, facts)?;
-        let left = grant.deadline.remaining(case.now());
-        let bearer = Bearer::Grant(Arc::new(LiveGrant {
-            grant: grant.clone(),
-            revoked: OnceLock::new(),
-        }));
-        let mut entry = entry::of(case, EntryKind::Grant, &bearer);
-        entry.policies = rights.all_policies(bearer.facts());
-        entry.ttl_seconds = Some(left.as_secs());
-        entry.deadline = Some(grant.deadline.wall);
-        let contents = Contents::<()> {
-            lease: None,
-            data: None,
-            auth: Some(token::auth(&bearer, rights, token, left)),
-            remark: None,
-            age: case.age(self.authority.verified_at),
-        };
-        let expects = Expects {
-            epoch: Some(case.authority.epoch),
-            live: Vec::new(),
-            issues: true,
-        };
-        let changes = vec![
-            Change::Grant(Box::new(grant)),
-            Change::Ledger(Box::new(entry)),
-        ];
-        Ok(contents.granted(case)?.with(changes, expects))
-    }
-}
-
-/// As a grant keeps a policy TTL.
-pub(crate) fn milliseconds(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the role makes tokens that a grant can be like.

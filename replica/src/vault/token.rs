@@ -24,7 +24,7 @@ use super::{
     case::Case,
     entry,
     envelope::{Contents, Granted},
-    lease, login, parameter,
+    issue, lease, parameter,
     refusal::{Issuing, Refusal, Why},
 };
 use crate::view::LiveGrant;
@@ -207,7 +207,7 @@ fn extend(
     replica: &ReplicaGrant,
     increment: Option<Duration>,
 ) -> Result<Granted, Refusal> {
-    let outage = login::issuing(case)?;
+    let outage = issue::issuing(case)?;
     let now = case.now();
     let holder = live.grant.peer.as_ref();
     let entry = holder.and_then(|holder| case.settings().workload(&holder.workload));
@@ -225,7 +225,7 @@ fn extend(
     let deadline = bounds.deadline(max_deadline, increment, now);
     let grant = Grant {
         origin: Origin::Replica(ReplicaGrant {
-            ttl_ms: login::milliseconds(policy.ttl),
+            ttl_ms: issue::milliseconds(policy.ttl),
             max_deadline,
             ..replica.clone()
         }),
