@@ -9,6 +9,7 @@ pub mod start;
 use std::{collections::BTreeMap, fmt, sync::Mutex, time::Duration};
 
 use shared::{
+    acl::Undecidable,
     failover::Phase,
     name::WorkloadName,
     time::{ClockState, Deadline, Now, WallTime},
@@ -18,6 +19,9 @@ use crate::config::value::Span;
 
 /// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
 pub const ROOM: u64 = 64 << 20;
+
+/// How much of what cannot be decided by is listed one by one.
+const UNDECIDED_SHOWN: usize = 20;
 
 /// Everything that readiness goes by, at one moment.
 #[derive(Clone, Debug)]
@@ -57,10 +61,19 @@ pub struct PrimaryFacts {
     pub cluster: bool,
     /// Whether its policies were copied.
     pub policies: bool,
-    /// Policies whose text this version cannot decide by.
-    pub undecidable: Vec<String>,
+    /// What of its policies this version cannot decide by.
+    pub undecidable: Vec<Undecided>,
     /// When Holdover's own token ends unless it is renewed; none before the first login.
     pub credential: Option<WallTime>,
+}
+
+/// What makes requests undecidable in an outage: known beforehand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Undecided {
+    /// The policy.
+    pub policy: String,
+    /// Which rule of it, and why; none where nothing of the policy can be read.
+    pub rule: Option<Undecidable>,
 }
 
 /// What is known of one mirror.
@@ -250,9 +263,16 @@ fn judge_primary(facts: &Facts, reasons: &mut Vec<String>, findings: &mut Vec<St
         reasons
             .push("the primary's policies were never copied: no request can be decided".to_owned());
     }
-    for policy in &primary.undecidable {
+    for Undecided { policy, rule } in primary.undecidable.iter().take(UNDECIDED_SHOWN) {
+        findings.push(match rule {
+            None => format!("policy {policy} cannot be read: its tokens get 503 in an outage"),
+            Some(rule) => format!("policy {policy}: {rule}: 503 in an outage"),
+        });
+    }
+    let more = primary.undecidable.len().saturating_sub(UNDECIDED_SHOWN);
+    if more > 0 {
         findings.push(format!(
-            "policy {policy} cannot be decided by: its tokens get 503 in an outage"
+            "{more} more rules of policies cannot be decided by: 503 in an outage"
         ));
     }
     match primary.credential {

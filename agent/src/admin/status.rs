@@ -1,7 +1,8 @@
 //! The status: facts gathered from every part of the daemon at one moment, judged, and written out.
 
 use shared::{
-    change::CredentialName, failover::Outage, lease::LeaseHolder, settings::Settings, time::Now,
+    acl::Policy, change::CredentialName, failover::Outage, lease::LeaseHolder, name::PolicyName,
+    settings::Settings, time::Now,
 };
 
 use crate::{
@@ -14,7 +15,8 @@ use crate::{
         grants,
     },
     ready::{
-        self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, WorkloadFacts,
+        self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, Undecided,
+        WorkloadFacts,
     },
 };
 
@@ -103,12 +105,23 @@ fn primary(deps: &Deps) -> PrimaryFacts {
         .policies
         .iter()
         .flat_map(|policies| policies.parsed.iter());
-    let undecidable = parsed.filter(|(_, policy)| policy.is_none());
+    let undecidable = parsed.flat_map(|(name, policy)| undecided(name, policy.as_ref()));
     PrimaryFacts {
         cluster: authority.cluster.is_some(),
         policies: authority.policies.is_some(),
-        undecidable: undecidable.map(|(name, _)| name.to_string()).collect(),
+        undecidable: undecidable.collect(),
         credential: view.credential(&CredentialName::Own).map(|own| own.expires),
+    }
+}
+
+fn undecided(name: &PolicyName, policy: Option<&Policy>) -> Vec<Undecided> {
+    let of = |rule| Undecided {
+        policy: name.to_string(),
+        rule,
+    };
+    match policy {
+        None => vec![of(None)],
+        Some(policy) => policy.undecided().map(|rule| of(Some(rule))).collect(),
     }
 }
 

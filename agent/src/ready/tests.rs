@@ -94,6 +94,13 @@ fn healthy() -> Facts {
     }
 }
 
+fn undecided(rule: Option<Undecidable>) -> Undecided {
+    Undecided {
+        policy: "odd".to_owned(),
+        rule,
+    }
+}
+
 fn bound(facts: &Facts) -> (u64, String) {
     let autonomy = judge(facts).autonomy;
     (autonomy.left.as_secs(), autonomy.bound_by.to_string())
@@ -164,13 +171,30 @@ fn every_fault_alone_is_one_reason() {
 }
 
 #[test]
+fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
+    let mut facts = healthy();
+    facts.primary.undecidable = vec![undecided(None); UNDECIDED_SHOWN + 3];
+    let findings = judge(&facts).findings;
+    assert_eq!(findings.len(), UNDECIDED_SHOWN + 1);
+    assert!(findings.last().unwrap().starts_with("3 more rules"));
+}
+
+#[test]
 fn what_only_needs_knowing_is_a_finding() {
     type Oddity = (fn(&mut Facts), &'static str);
-    let oddities: [Oddity; 7] = [
+    let oddities: [Oddity; 8] = [
         (|f| f.store.ledger = ledger(75), "75 % full"),
         (
-            |f| f.primary.undecidable.push("odd".to_owned()),
-            "policy odd",
+            |f| f.primary.undecidable.push(undecided(None)),
+            "policy odd cannot be read",
+        ),
+        (
+            |f| {
+                let path = "kv/a".to_owned();
+                let rule = Undecidable::ControlGroup { path };
+                f.primary.undecidable.push(undecided(Some(rule)));
+            },
+            "policy odd: the rule for \"kv/a\" asks for approval",
         ),
         (|f| f.primary.credential = None, "no token of its own"),
         (

@@ -1,12 +1,12 @@
 //! What a rule grants and asks for, and how rules of several policies for one path become one.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use core::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::{
-    Operation,
+    Operation, Undecidable,
     capability::{Capabilities, Capability},
     filter::FilterTemplate,
     parameters::ParameterLists,
@@ -79,6 +79,16 @@ impl Permissions {
 
     pub(super) fn waits_for_approval(&self, operation: Operation) -> bool {
         Capability::needed(operation).is_some_and(|needed| self.approval.has(needed))
+    }
+
+    /// What of a rule for `path` with these permissions only the primary can decide.
+    pub(super) fn undecided(&self, path: &str) -> Option<Undecidable> {
+        let path = path.to_owned();
+        if !self.approval.is_empty() {
+            return Some(Undecidable::ControlGroup { path });
+        }
+        let filter = self.filter.as_ref()?;
+        (!filter.is_modelled()).then_some(Undecidable::ListFilter { path })
     }
 
     /// Whether a response may be wrapped for `ttl`, or not wrapped at all where that is `None`.

@@ -5,10 +5,11 @@ use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use crate::time::WallTime;
 
 use super::{
-    Templating,
+    Templating, Undecidable,
     decode::attribute,
     document::{self, Item, Node, Source},
     error::{PolicyError, Reason},
+    pattern::literal_prefix,
     rule::{self, Effect, Rule},
     template::Template,
 };
@@ -127,10 +128,16 @@ impl Policy {
         self.rules.len()
     }
 
-    /// How many rules are not modelled.
-    pub fn unmodelled_count(&self) -> usize {
-        let unmodelled = |rule: &&Rule| matches!(rule.effect, Effect::Unmodelled);
-        self.rules.iter().filter(unmodelled).count()
+    /// What only the primary can decide by this policy, as requests would be told: one for each rule that asks for
+    /// approval, filters lists by a template that is not modelled, or is not modelled itself.
+    pub fn undecided(&self) -> impl Iterator<Item = Undecidable> {
+        self.rules.iter().filter_map(|rule| match &rule.effect {
+            Effect::Unmodelled => Some(Undecidable::Rule {
+                prefix: literal_prefix(rule.path.beginning()).to_owned(),
+            }),
+            Effect::Grants(permissions) => permissions.undecided(&rule.path.written()),
+            Effect::Expired => None,
+        })
     }
 }
 

@@ -53,6 +53,22 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// The path as it was written, but for spaces inside of braces.
+    pub(super) fn written(&self) -> String {
+        let mut path = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => path.push_str(text),
+                Part::Expression(expression) => {
+                    path.push_str("{{");
+                    path.push_str(expression);
+                    path.push_str("}}");
+                }
+            }
+        }
+        path
+    }
+
     /// Whether its path follows from an identity.
     pub(super) fn names_identity(&self) -> bool {
         self.parts.iter().any(|part| {

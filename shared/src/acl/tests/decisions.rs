@@ -118,13 +118,39 @@ fn an_absent_policy_contributes_nothing() {
 }
 
 #[test]
+fn what_a_policy_leaves_undecided_is_known_beforehand() {
+    let text = r#"
+        path "kv/events/*" { capabilities = ["subscribe"] }
+        path "kv/{{ identity.entity.id }}/x" {
+            capabilities = ["read"]
+            control_group = { factor "f" { controlled_capabilities = ["read"]
+                identity { group_names = ["g"] approvals = 1 } } }
+        }
+        path "kv/filtered/*" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ if .key }}{{ .key }}{{ end }}" }
+        path "kv/plain" { capabilities = ["read"] }"#;
+    let policy = Policy::parse_stored("p", text, NOW).unwrap();
+    let texts: Vec<_> = policy
+        .undecided()
+        .map(|why| alloc::format!("{why}"))
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            r#"a rule for paths below "kv/events/" is not modelled"#,
+            r#"the rule for "kv/{{identity.entity.id}}/x" asks for approval by a control group"#,
+            r#"the rule for "kv/filtered/*" filters lists by a template that is not modelled"#,
+        ]
+    );
+}
+
+#[test]
 fn a_rule_not_modelled_leaves_undecided_only_what_it_could_match() {
     let text = r#"
         path "kv/events/*" { capabilities = ["subscribe"] }
         path "kv/*" { capabilities = ["read", "list"] }"#;
     assert!(Policy::parse("p", text, NOW).is_err());
     let policy = Policy::parse_stored("p", text, NOW).unwrap();
-    assert_eq!((policy.rule_count(), policy.unmodelled_count()), (2, 1));
+    assert_eq!((policy.rule_count(), policy.undecided().count()), (2, 1));
     let acl = compile(&[policy], &Identity::default()).unwrap();
     let why = Undecidable::Rule {
         prefix: "kv/events/".into(),

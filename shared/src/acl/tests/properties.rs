@@ -215,7 +215,7 @@ proptest! {
         let known = text(&rules);
         let odd_text = format!("{known}path {odd:?} {{ capabilities = [\"subscribe\"] }}");
         let stored = Policy::parse_stored("p", &odd_text, NOW).unwrap();
-        prop_assert_eq!(stored.unmodelled_count(), 1);
+        prop_assert_eq!(stored.undecided().count(), 1);
         let with = compile(&[stored], &Identity::default()).unwrap();
         let without = acl_of(&[known]);
         let odd = odd.strip_prefix('/').unwrap_or(&odd);

@@ -198,7 +198,9 @@ fn a_hundred_random_policy_sets_decide_as_the_primary_did() {
             .collect();
         let acl = acl(&policies);
         let unmodelled = |error: &Undecidable| {
-            let modelled = policies.iter().all(|policy| policy.unmodelled_count() == 0);
+            let modelled = policies
+                .iter()
+                .all(|policy| policy.undecided().count() == 0);
             assert!(
                 !modelled && matches!(error, Undecidable::Rule { .. }),
                 "{error}"
