@@ -50,7 +50,8 @@ async fn a_token_is_renewed_before_it_ends_and_survives_a_restart_without_the_pr
 #[tokio::test]
 async fn a_token_near_its_end_is_succeeded_in_time_and_lives_out_its_own() -> Result<()> {
     let primary = Primary::start(Transport::Plain).await?;
-    let role = json!({ "token_ttl": "10s", "token_max_ttl": "10s" });
+    // Both tokens live for a third of this: long enough to be seen on a machine that is busy for seconds.
+    let role = json!({ "token_ttl": "20s", "token_max_ttl": "20s" });
     let host = Plan::new(&primary)?.role(role).start(&primary).await?;
     let first = host.until("a login", own).await?;
     host.until("its successor, with the first one kept", |host| {
