@@ -100,6 +100,7 @@ fn granted(n: u64) -> Option<Change> {
         *to = from;
     }
     Some(Change::Grant(Box::new(Grant {
+        parent: None,
         digest: TokenDigest(digest),
         accessor: Accessor::parse(&format!("ho{n:022}")).ok()?,
         facts: TokenFacts {
@@ -115,6 +116,7 @@ fn granted(n: u64) -> Option<Change> {
             issue_time: None,
             last_renewal: None,
             last_renewal_time: None,
+            expire_time: None,
             orphan: true,
             period: 0,
             renewable: true,

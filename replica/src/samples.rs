@@ -118,6 +118,7 @@ pub(crate) fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,
@@ -137,6 +138,7 @@ pub(crate) fn digest(n: u64) -> TokenDigest {
 /// A grant that `n` names, good for `secs` after [`T0`].
 pub(crate) fn grant(n: u64, secs: u64) -> Grant {
     Grant {
+        parent: None,
         digest: digest(n),
         accessor: Accessor::parse(&format!("accessor-{n}")).unwrap(),
         facts: facts(),

@@ -23,6 +23,9 @@ pub struct Grant {
     pub facts: TokenFacts,
     /// Who minted it, and what follows from that.
     pub origin: Origin,
+    /// The token that it hangs on: it is dead with it. None for an orphan, and where the parent is not known.
+    #[serde(default)]
+    pub parent: Option<TokenDigest>,
     /// The attested peer that it was given to; none for a token that a client brought.
     pub peer: Option<PeerId>,
     /// Refused from here on.
@@ -52,8 +55,12 @@ pub struct ReplicaGrant {
     pub outage: OutageId,
     /// When it was issued, on the steady wall clock.
     pub issued_at: WallTime,
-    /// The policy TTL in force at issue or last renewal, in milliseconds.
+    /// The TTL given at issue or last renewal, before outage and longest life cut it, in milliseconds: the policy TTL, or
+    /// less where the primary would give less.
     pub ttl_ms: u64,
+    /// What the primary's own rules gave at issue or last renewal, in milliseconds: a renewal without an increment asks
+    /// for it again.
+    pub asked_ms: u64,
     /// Renewal never goes past this.
     pub max_deadline: Deadline,
     /// What settling made of it.
@@ -247,6 +254,7 @@ mod tests {
             outage: OutageId::parse("o").unwrap(),
             issued_at: at(0).steady,
             ttl_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
+            asked_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
             max_deadline,
             settled: Settled::Not,
         };
@@ -263,6 +271,7 @@ mod tests {
             issue_time: None,
             last_renewal: None,
             last_renewal_time: None,
+            expire_time: None,
             orphan: true,
             period: 0,
             renewable: true,
@@ -271,6 +280,7 @@ mod tests {
             kind: TokenKind::Service,
         };
         Grant {
+            parent: None,
             digest: TokenDigest([1; 32]),
             accessor: Accessor::parse("a").unwrap(),
             facts,

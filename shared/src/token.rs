@@ -67,6 +67,9 @@ pub struct TokenFacts {
     /// Unix seconds, as shown.
     #[serde(default)]
     pub last_renewal_time: Option<i64>,
+    /// RFC 3339, as shown; absent until a look-up showed it, and after a renewal until the next one does.
+    #[serde(default)]
+    pub expire_time: Option<String>,
     /// Whether it has no parent.
     pub orphan: bool,
     /// Seconds; 0 is none.

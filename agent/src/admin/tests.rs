@@ -218,6 +218,7 @@ impl World {
     async fn add(&self, number: u8, origin: Origin, peer: Option<(&str, u32)>) -> Accessor {
         let accessor = Accessor::parse(&format!("accessor-{number}")).unwrap();
         let grant = Grant {
+            parent: None,
             digest: TokenDigest([number; 32]),
             accessor: accessor.clone(),
             facts: facts(),
@@ -244,6 +245,7 @@ impl World {
             outage: OutageId::parse("outage-1").unwrap(),
             issued_at: self.now().steady,
             ttl_ms: 600_000,
+            asked_ms: 600_000,
             max_deadline: Deadline::after(Duration::from_secs(600), self.now()),
             settled,
         })
@@ -278,6 +280,7 @@ fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,
@@ -471,6 +474,7 @@ async fn grants_on_their_way_are_revoked_with_the_others() {
     };
     for number in 0..200 {
         let grant = Grant {
+            parent: None,
             digest: TokenDigest([number; 32]),
             accessor: Accessor::parse(&format!("accessor-{number}")).unwrap(),
             facts: facts(),

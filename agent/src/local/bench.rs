@@ -78,6 +78,7 @@ impl Bench {
     pub(crate) fn grant(&self, nr: u8, left: Duration) -> Grant {
         let now = self.local.clock.now();
         Grant {
+            parent: None,
             digest: TokenDigest([nr; 32]),
             accessor: Accessor::parse(&format!("ho{nr}")).unwrap(),
             facts: facts(),
@@ -85,6 +86,7 @@ impl Bench {
                 outage: OutageId::parse("o1").unwrap(),
                 issued_at: now.steady,
                 ttl_ms: 60_000,
+                asked_ms: 60_000,
                 max_deadline: Deadline::after(Duration::from_secs(600), now),
                 settled: Settled::Not,
             }),
@@ -205,6 +207,7 @@ fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,

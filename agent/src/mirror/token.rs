@@ -351,6 +351,7 @@ mod tests {
     /// A token proven at `verified` that ends at `ends`.
     fn grant(verified: u64, ends: u64) -> Grant {
         Grant {
+            parent: None,
             digest: TokenDigest([0; 32]),
             accessor: Accessor::parse("a").unwrap(),
             facts: TokenFacts {
@@ -366,6 +367,7 @@ mod tests {
                 issue_time: None,
                 last_renewal: None,
                 last_renewal_time: None,
+                expire_time: None,
                 orphan: true,
                 period: 0,
                 renewable: true,

@@ -169,6 +169,7 @@ fn facts(shown: Shown) -> TokenFacts {
         issue_time: shown.issue_time,
         last_renewal: shown.last_renewal,
         last_renewal_time: shown.last_renewal_time,
+        expire_time: shown.expire_time,
         orphan: shown.orphan,
         period: shown.period,
         renewable: shown.renewable,

@@ -296,6 +296,7 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
             outage: OutageId::parse("o").unwrap(),
             issued_at: T0,
             ttl_ms: 1,
+            asked_ms: 1,
             max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
             settled: Settled::Exchanged(Accessor::parse("behind").unwrap()),
         });

@@ -45,6 +45,7 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
         identity_policies: auth.identity_policies.clone(),
         last_renewal: Some(now.steady.to_string()),
         last_renewal_time: Some(now.steady.as_secs()),
+        expire_time: None,
         renewable: auth.renewable,
         ..grant.facts.clone()
     };
@@ -72,6 +73,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
         issue_time: Some(now.steady.to_string()),
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: auth.orphan,
         period: 0,
         renewable: auth.renewable,
@@ -81,6 +83,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
     };
     let seen = Seen {
         digest,
+        parent: exchange.token.copied(),
         accessor: &auth.accessor,
         facts,
         uses: auth.num_uses,
@@ -125,6 +128,8 @@ struct Lookup {
     display_name: String,
     #[serde(default)]
     entity_id: String,
+    #[serde(default)]
+    expire_time: Option<String>,
     #[serde(default)]
     explicit_max_ttl: u64,
     #[serde(default)]
@@ -188,6 +193,7 @@ pub fn grant_from_lookup(
     let accessor = lookup.accessor.clone();
     let seen = Seen {
         digest: *token,
+        parent: known.and_then(|grant| grant.parent),
         accessor: &accessor,
         facts: lookup.facts(),
         uses,
@@ -211,6 +217,7 @@ impl Lookup {
             issue_time: self.issue_time,
             last_renewal: self.last_renewal,
             last_renewal_time: self.last_renewal_time,
+            expire_time: self.expire_time,
             orphan: self.orphan,
             period: self.period,
             renewable: self.renewable,
@@ -224,6 +231,8 @@ impl Lookup {
 /// A token as an answer shows it.
 struct Seen<'a> {
     digest: TokenDigest,
+    /// The token that it hangs on unless it is an orphan, where that is known.
+    parent: Option<TokenDigest>,
     accessor: &'a str,
     facts: TokenFacts,
     uses: u64,
@@ -243,6 +252,7 @@ impl Seen<'_> {
             return None;
         }
         let limited = self.uses != 0;
+        let parent = self.parent.filter(|_| !self.facts.orphan);
         Some(Change::Grant(Box::new(Grant {
             digest: self.digest,
             accessor: accessor(self.accessor, &self.digest)?,
@@ -250,6 +260,7 @@ impl Seen<'_> {
                 true => kind_only(self.facts.kind),
                 false => self.facts,
             },
+            parent,
             origin: match limited {
                 true => Origin::LimitedUse,
                 false => self.origin,
@@ -283,6 +294,7 @@ fn kind_only(kind: TokenKind) -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: false,
         period: 0,
         renewable: false,

@@ -43,6 +43,8 @@ pub(crate) struct Contents<'a, D> {
     pub(crate) auth: Option<AuthBlock>,
     /// What the warning says beyond where the answer comes from.
     pub(crate) remark: Option<&'static str>,
+    /// What the primary would warn of, in its own words.
+    pub(crate) warnings: Vec<String>,
     /// Of the value, or of what decided.
     pub(crate) age: Duration,
 }
@@ -55,14 +57,16 @@ impl<'a, D: Serialize> Contents<'a, D> {
             data: Some(data),
             auth: None,
             remark: None,
+            warnings: Vec::new(),
             age,
         }
     }
 
-    /// Writes it down with 200 and one warning.
-    pub(crate) fn granted(self, case: &Case<'_>) -> Result<Granted, Refusal> {
-        let warning = [warning(case, self.age, self.remark)];
-        self.write(case, 200, Some(&warning))
+    /// Writes it down with 200, one warning that tells whose answer it is, and the primary's own behind that.
+    pub(crate) fn granted(mut self, case: &Case<'_>) -> Result<Granted, Refusal> {
+        let mut warnings = vec![warning(case, self.age, self.remark)];
+        warnings.append(&mut self.warnings);
+        self.write(case, 200, Some(&warnings))
     }
 
     /// Writes it down with 404 and no warning: how the primary shows a version that is gone.

@@ -10,7 +10,7 @@ use shared::{
     failover::Outage,
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
     ledger::EntryKind,
-    name::{Accessor, TokenDigest},
+    name::Accessor,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts},
     workload::{PeerId, Workload},
@@ -59,8 +59,10 @@ pub(crate) struct Issue<'a> {
     pub(crate) limit: Option<Duration>,
     /// The attested peer that it is given to.
     pub(crate) peer: Option<PeerId>,
-    /// The token that must still live when it is committed.
-    pub(crate) parent: Option<TokenDigest>,
+    /// The token that creates it, which must still live when it is committed.
+    pub(crate) parent: Option<&'a Grant>,
+    /// What the primary would warn of, in its own words.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Issue<'_> {
@@ -74,8 +76,18 @@ impl Issue<'_> {
             role_max: self.limit,
             outage_bound: self.outage.bound.earliest(by_proof),
         };
-        let max = bounds.max_deadline(now);
+        let mut max = bounds.max_deadline(now);
+        // No chain of children lives on where its first token could not.
+        if let Some(parent) = self.parent.and_then(Grant::replica) {
+            max = max.earliest(parent.max_deadline);
+        }
         (bounds.deadline(max, self.wanted, now), max)
+    }
+
+    /// The policy TTL, or less where the primary would give less.
+    fn ttl(&self) -> Duration {
+        let policy = self.entry.failover.ttl;
+        self.wanted.map_or(policy, |wanted| wanted.min(policy))
     }
 
     /// The token, and the record behind it.
@@ -95,14 +107,19 @@ impl Issue<'_> {
         let grant = Grant {
             digest: case.view.keys().token_digest(&token),
             accessor: accessor.map_err(|_| Why::NoEntropy)?,
-            facts,
+            parent: match facts.orphan {
+                true => None,
+                false => self.parent.map(|parent| parent.digest),
+            },
             origin: Origin::Replica(ReplicaGrant {
                 outage: self.outage.id.clone(),
                 issued_at: case.now().steady,
-                ttl_ms: milliseconds(self.entry.failover.ttl),
+                ttl_ms: milliseconds(self.ttl()),
+                asked_ms: milliseconds(self.wanted.unwrap_or(self.entry.failover.ttl)),
                 max_deadline,
                 settled: Settled::Not,
             }),
+            facts,
             peer: self.peer.clone(),
             deadline,
             verified_at: self.proven_at,
@@ -136,11 +153,16 @@ impl Issue<'_> {
             data: None,
             auth: Some(token::auth(&bearer, rights, token, left)),
             remark: None,
+            warnings: self.warnings.clone(),
             age: case.age(self.proven_at),
         };
         let expects = Expects {
             epoch: Some(case.authority.epoch),
-            live: self.parent.into_iter().collect(),
+            live: self
+                .parent
+                .map(|parent| parent.digest)
+                .into_iter()
+                .collect(),
             issues: true,
         };
         let changes = vec![

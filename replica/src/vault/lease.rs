@@ -125,6 +125,7 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
         data: None,
         auth: None,
         remark: Some(NOT_RENEWED),
+        warnings: Vec::new(),
         age: case.age(lease.verified_at),
     };
     contents.granted(case)

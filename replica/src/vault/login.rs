@@ -126,6 +126,7 @@ impl Basis<'_> {
             issue_time: Some(now.to_string()),
             last_renewal: None,
             last_renewal_time: None,
+            expire_time: None,
             orphan: role.orphan,
             period: 0,
             renewable: role.renewable,
@@ -148,6 +149,7 @@ impl Basis<'_> {
                 .map(Duration::from_secs),
             peer: self.peer.identity(&self.entry.name),
             parent: None,
+            warnings: Vec::new(),
         }
     }
 }

@@ -225,7 +225,9 @@ fn extend(
     let deadline = bounds.deadline(max_deadline, increment, now);
     let grant = Grant {
         origin: Origin::Replica(ReplicaGrant {
-            ttl_ms: issue::milliseconds(policy.ttl),
+            ttl_ms: issue::milliseconds(
+                increment.map_or(policy.ttl, |wanted| wanted.min(policy.ttl)),
+            ),
             max_deadline,
             ..replica.clone()
         }),
@@ -267,6 +269,7 @@ fn renewed(
         data: None,
         auth: Some(auth(&caller.bearer, &caller.rights, token, left)),
         remark,
+        warnings: Vec::new(),
         age: caller.age(case),
     };
     contents.granted(case)

@@ -44,6 +44,7 @@ fn facts(policies: &[&str]) -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,
@@ -59,10 +60,12 @@ fn grant(policies: &[&str], left: u64) -> Grant {
         outage: OutageId::parse("o1").unwrap(),
         issued_at: now().steady,
         ttl_ms: 60_000,
+        asked_ms: 60_000,
         max_deadline: Deadline::after(Duration::from_secs(7200), now()),
         settled: Settled::Not,
     };
     Grant {
+        parent: None,
         digest: TokenDigest([9; 32]),
         accessor: Accessor::parse("ho1").unwrap(),
         facts: facts(policies),

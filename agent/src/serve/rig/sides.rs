@@ -98,6 +98,7 @@ impl FakeReplica {
         let now = self.clock.now();
         let digest = self.digest(token);
         let grant = Grant {
+            parent: None,
             digest,
             accessor: Accessor::parse(&format!("accessor-of-{token}")).unwrap(),
             facts: facts(),
@@ -304,6 +305,7 @@ pub(crate) fn of_replica(settled: Settled) -> Origin {
         outage: OutageId::parse("outage-0").unwrap(),
         issued_at: WallTime::EPOCH,
         ttl_ms: 900_000,
+        asked_ms: 900_000,
         max_deadline: Deadline::after(Duration::from_secs(600), clock.now()),
         settled,
     })
@@ -323,6 +325,7 @@ fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,

@@ -106,6 +106,7 @@ impl World {
                 policies: names(policies),
                 ..samples::facts()
             },
+            parent: None,
             origin: Origin::Primary,
             peer: None,
             deadline: Deadline::after(Duration::from_secs(3600), now(0)),
@@ -219,6 +220,7 @@ pub(super) fn replica(world: World, settled: Settled) -> World {
             outage: outage("o-1").id,
             issued_at: now(100).steady,
             ttl_ms: 900_000,
+            asked_ms: 900_000,
             max_deadline: Deadline::after(Duration::from_secs(1200), now(100)),
             settled,
         });
