@@ -155,18 +155,26 @@ fn still_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
     let compiled = local
         .view
         .acl_for(&authority, own, identity, facts.entity_id.as_ref(), now);
-    let request = AclRequest {
-        namespace: "",
-        path: queued.path(),
-        operation: Operation::Update,
-        data: &serde_json::Map::new(),
-        wrap_ttl: None,
-        help: false,
+    let Ok(acl) = &compiled.acl else {
+        return false;
     };
-    compiled
-        .acl
-        .as_ref()
-        .is_ok_and(|acl| matches!(acl.decide(&request), Decision::Allow(_)))
+    // A token may have been named by its string, whatever it is named by when the primary is told.
+    let by_string = match queued.target {
+        RevocationTarget::Lease(_) => None,
+        RevocationTarget::Token(_) => Some("auth/token/revoke"),
+    };
+    let mut paths = [Some(queued.path()), by_string].into_iter().flatten();
+    paths.any(|path| {
+        let request = AclRequest {
+            namespace: "",
+            path,
+            operation: Operation::Update,
+            data: &serde_json::Map::new(),
+            wrap_ttl: None,
+            help: false,
+        };
+        matches!(acl.decide(&request), Decision::Allow(_))
+    })
 }
 
 async fn tell_revocations<P: Primary>(

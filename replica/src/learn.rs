@@ -103,7 +103,7 @@ fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
         Kind::LeaseRevoke => return lease::revoked(view, exchange).into_iter().collect(),
         _ => {}
     }
-    let mut changes = Vec::new();
+    let mut changes: Vec<_> = token::shown(view, exchange).into_iter().collect();
     if let Ok(incoming) = serde_json::from_slice::<Incoming<'_>>(exchange.body)
         && incoming.wrap_info.as_ref().is_none_or(Value::is_null)
     {

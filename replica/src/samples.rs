@@ -23,7 +23,7 @@ use shared::{
     secret::{SecretBytes, SecretText},
     settings::{Bounds, Settings},
     time::{BootId, BootTime, Deadline, Mark, Now, WallTime},
-    token::{TokenFacts, TokenKind, TokenRole},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     workload::WorkloadAuthority,
 };
 
@@ -249,6 +249,7 @@ pub(crate) fn everything() -> Vec<Change> {
             version: "2.7.2".into(),
             seal_status: serde_json::json!({"sealed": false}),
             mounts: BTreeMap::from([("secret/".into(), mount)]),
+            token_ttls: None,
             verified_at: T0,
         })),
         Change::Authority(Box::new(WorkloadAuthority {

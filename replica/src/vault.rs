@@ -24,6 +24,7 @@ use refusal::{Forbidden, Refusal, Why};
 mod caller;
 mod capabilities;
 mod case;
+mod create;
 mod entry;
 mod envelope;
 mod issue;
@@ -33,6 +34,8 @@ mod login;
 mod mounts;
 mod parameter;
 mod refusal;
+mod renew;
+mod revoke;
 mod secret;
 mod system;
 mod token;
@@ -151,10 +154,11 @@ fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
         Kind::TokenLookup => token::lookup(case, caller),
         Kind::TokenLookupAccessor => token::lookup_accessor(case, caller),
         Kind::TokenLookupSelf => token::lookup_self(case, caller),
-        Kind::TokenRenewSelf => token::renew_self(case, caller),
-        Kind::TokenRevokeSelf => token::revoke_self(case, caller),
-        Kind::TokenCreate => Err(Why::TokenCreation.into()),
-        Kind::TokenRenew | Kind::TokenRevoke => Err(token::of_another(case)),
+        Kind::TokenCreate => create::answer(case, caller),
+        Kind::TokenRenew => renew::other(case, caller),
+        Kind::TokenRenewSelf => renew::own(case, caller),
+        Kind::TokenRevoke => revoke::other(case, caller),
+        Kind::TokenRevokeSelf => revoke::own(case, caller),
         Kind::InternalUi
         | Kind::AttestedLogin
         | Kind::Health

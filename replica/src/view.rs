@@ -17,14 +17,14 @@ use shared::{
     acl::{Acl, CompileError, Policy},
     change::{Change, Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     failover::Phase,
-    grant::{Grant, Revocation},
+    grant::{Grant, Revocation, RevokeCause},
     identity::Identity,
     kv::{KvKey, MirrorState, Place, Record},
     lease::Lease,
     name::{Accessor, EntityId, LeaseId, PolicyName, TokenDigest, WorkloadName},
     secret::SecretBytes,
     settings::Settings,
-    time::WallTime,
+    time::{Deadline, WallTime},
     workload::WorkloadAuthority,
 };
 
@@ -164,6 +164,18 @@ pub struct LiveGrant {
     pub revoked: OnceLock<Revocation>,
 }
 
+/// How a token above another died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeadAncestor {
+    /// Its deadline passed; for a token of the primary, by what is known of it here.
+    Ended(Deadline),
+    /// It was revoked.
+    Revoked,
+}
+
+/// The longest chain of parents that is followed.
+const DEPTH: usize = 10_000;
+
 impl View {
     /// An empty view: nothing is known, and the machine has just started.
     pub fn new(settings: Arc<Settings>, keys: Keys) -> Self {
@@ -249,6 +261,32 @@ impl View {
             .grant(digest)
             .and_then(|live| live.revoked.get().cloned());
         known.or_else(|| self.struck.pin().get(digest).cloned())
+    }
+
+    /// The nearest token above `grant` that is dead, if there is one: `grant` is dead with it. `ended` says whether a
+    /// deadline counts as past.
+    ///
+    /// An ancestor that is not known here says nothing: what is forgotten was revoked with its children before.
+    pub fn dead_ancestor(
+        &self,
+        grant: &Grant,
+        ended: impl Fn(Deadline) -> bool,
+    ) -> Option<DeadAncestor> {
+        let mut above = grant.parent;
+        for _ in 0..DEPTH {
+            let digest = above?;
+            if let Some(revocation) = self.revocation(&digest) {
+                let spared = revocation.cause == RevokeCause::Orphaning;
+                return (!spared).then_some(DeadAncestor::Revoked);
+            }
+            let live = self.grant(&digest)?;
+            if ended(live.grant.deadline) {
+                return Some(DeadAncestor::Ended(live.grant.deadline));
+            }
+            above = live.grant.parent;
+        }
+        // Nobody makes a chain this long: it is not trusted.
+        Some(DeadAncestor::Revoked)
     }
 
     /// A token that Holdover presents.

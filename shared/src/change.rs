@@ -1,6 +1,7 @@
 //! Changes: the only facts that the replica stores. Everything that is remembered gets there as one of these.
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use crate::{
     },
     secret::{SecretBytes, SecretText},
     time::{Mark, WallTime},
+    token::ttl::TtlLimits,
     workload::{PeerId, WorkloadAuthority},
 };
 
@@ -86,6 +88,9 @@ pub struct Cluster {
     pub seal_status: serde_json::Value,
     /// Mounts by path (`secret/`, `auth/token/`).
     pub mounts: BTreeMap<String, Mount>,
+    /// What is in effect for tokens, where the server was allowed to say: default and maximum, in seconds.
+    #[serde(default)]
+    pub token_ttls: Option<(u64, u64)>,
     /// When the mounts were last verified.
     pub verified_at: WallTime,
 }
@@ -111,6 +116,30 @@ impl Mount {
 }
 
 impl Cluster {
+    /// The TTLs of tokens: those in effect, else those of the mount, else what a server has that is configured with
+    /// nothing else.
+    pub fn token_limits(&self) -> TtlLimits {
+        let mount = self.mounts.get("auth/token/");
+        let configured = |name: &str, built_in: Duration| {
+            let value = mount.and_then(|mount| mount.shown.pointer(name)?.as_u64());
+            value
+                .filter(|secs| *secs > 0)
+                .map_or(built_in, Duration::from_secs)
+        };
+        let (default, max) = match self.token_ttls {
+            Some((default, max)) => (Duration::from_secs(default), Duration::from_secs(max)),
+            None => (
+                configured("/config/default_lease_ttl", TtlLimits::BUILT_IN.default),
+                configured("/config/max_lease_ttl", TtlLimits::BUILT_IN.max),
+            ),
+        };
+        TtlLimits {
+            default,
+            max,
+            ..TtlLimits::BUILT_IN
+        }
+    }
+
     /// The mount that `path` falls under, with its path.
     pub fn mount_of(&self, path: &str) -> Option<(&str, &Mount)> {
         self.mounts

@@ -93,6 +93,8 @@ pub enum RevokeCause {
     OutageBound,
     /// An operator said so.
     Operator,
+    /// Somebody with the right to asked for it, and for its children to live on.
+    Orphaning,
     /// Its parent, or the token that it hung on, was revoked.
     Parent,
     /// The primary said so.
@@ -182,6 +184,17 @@ impl Grant {
             ..self.clone()
         };
         (!deadline.passed(now)).then_some(grant)
+    }
+
+    /// The token that the primary holds behind it, if it holds one.
+    pub fn at_primary(&self) -> Option<&Accessor> {
+        match &self.origin {
+            Origin::Primary | Origin::Learned | Origin::LimitedUse => Some(&self.accessor),
+            Origin::Replica(replica) => match &replica.settled {
+                Settled::Exchanged(accessor) => Some(accessor),
+                Settled::Not | Settled::Draining => None,
+            },
+        }
     }
 
     /// `origin` as `grants list` and the metrics name it.

@@ -10,7 +10,7 @@ use replica::{
 };
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
-    grant::{Grant, Origin, Revocation, RevokeCause, Settled},
+    grant::{Grant, Revocation, RevokeCause, Settled},
     ledger::{Entry, EntryKind},
     name::{Accessor, WorkloadName},
     settings::Settings,
@@ -179,7 +179,7 @@ fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) ->
         at: now.steady,
     };
     let mut changes = vec![Change::Revoked(revocation), Change::Ledger(Box::new(entry))];
-    changes.extend(at_primary(grant).map(|accessor| {
+    changes.extend(grant.at_primary().cloned().map(|accessor| {
         Change::Queue(Box::new(QueuedRevocation {
             id: queue_id,
             target: RevocationTarget::Token(accessor),
@@ -189,17 +189,6 @@ fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) ->
         }))
     }));
     changes
-}
-
-/// The token that the primary holds behind a grant, if it holds one.
-fn at_primary(grant: &Grant) -> Option<Accessor> {
-    match &grant.origin {
-        Origin::Primary | Origin::Learned | Origin::LimitedUse => Some(grant.accessor.clone()),
-        Origin::Replica(replica) => match &replica.settled {
-            Settled::Exchanged(accessor) => Some(accessor.clone()),
-            Settled::Not | Settled::Draining => None,
-        },
-    }
 }
 
 fn random_id(local: &Local) -> Result<u64, NoEntropy> {

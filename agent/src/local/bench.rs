@@ -15,7 +15,7 @@ use shared::{
     name::{Accessor, OutageId, PolicyName, RoleName, TokenDigest, WorkloadName},
     settings::Settings,
     time::Deadline,
-    token::{TokenFacts, TokenKind, TokenRole},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     workload::{OnRecovery, PeerId, WorkloadAuthority},
 };
 

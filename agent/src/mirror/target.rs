@@ -176,6 +176,7 @@ mod tests {
             ]
             .map(|(at, mount)| (at.to_owned(), mount))
             .into(),
+            token_ttls: None,
             verified_at: WallTime::EPOCH,
         }
     }

@@ -56,6 +56,11 @@ impl Rules {
         );
         self.need("sys/auth", "read", "which auth method a path belongs to");
         self.need(
+            "sys/mounts/auth/token/tune",
+            "read",
+            "how long tokens live where nothing else is said",
+        );
+        self.need(
             "sys/policies/detailed/acl",
             "list",
             "every policy, to decide by in an outage",

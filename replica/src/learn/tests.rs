@@ -34,6 +34,7 @@ fn view(changes: Vec<Change>) -> View {
         version: "2.7.2".into(),
         seal_status: Value::Null,
         mounts: [("database/".to_owned(), mount)].into(),
+        token_ttls: None,
         verified_at: T0,
     }));
     let changes = std::iter::once(cluster).chain(changes);
@@ -263,8 +264,10 @@ fn a_renewal_moves_the_deadline_of_a_known_token() {
     );
     assert_eq!(
         (renewed.facts.display_name.as_str(), &renewed.origin),
-        ("kept", &Origin::Primary)
+        ("kept", &Origin::Learned),
+        "its times are to be looked up again"
     );
+    assert_eq!(renewed.facts.expire_time, None);
     assert_eq!(
         renewed.facts.last_renewal_time,
         Some(now(NOW).steady.as_secs())

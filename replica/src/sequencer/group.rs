@@ -6,12 +6,13 @@ use shared::{
     change::{Change, Expects},
     grant::{Grant, Revocation, RevokeCause},
     ledger::{Entry, EntryKind},
+    name::TokenDigest,
     time::Now,
 };
 
 use super::{
     Lane, Stats, SubmitError,
-    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds},
+    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
 };
 use crate::{
     store::{StoreError, writer::Writer},
@@ -174,7 +175,8 @@ impl Worker {
         authority_holds(&self.shared.view.authority(), &submission.expects, now)?;
         let lives = |digest| {
             let live = stage.live(digest);
-            live.is_some_and(|live| !live.grant.deadline.passed(now)) && !stage.is_revoked(digest)
+            live.is_some_and(|live| stands(&self.shared.view, &live.grant, now))
+                && !stage.is_revoked(digest)
         };
         if !submission.expects.live.iter().all(lives) {
             return Err(SubmitError::Conflict);
@@ -212,7 +214,12 @@ impl Worker {
             return Ok(());
         }
         let view = &self.shared.view;
-        let parent_gone = expects.live.iter().any(|of| view.revocation(of).is_some());
+        let gone = |of: &TokenDigest| {
+            let above = view.grant(of);
+            let above = above.and_then(|live| view.dead_ancestor(&live.grant, |_| false));
+            above.is_some() || view.revocation(of).is_some()
+        };
+        let parent_gone = expects.live.iter().any(gone);
         let fenced = expects
             .epoch
             .is_some_and(|epoch| epoch != view.authority().epoch);

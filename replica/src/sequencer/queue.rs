@@ -10,8 +10,9 @@ use std::{
 
 use shared::{
     change::{Change, Expects},
+    grant::Grant,
     name::TokenDigest,
-    time::Now,
+    time::{Deadline, Now},
 };
 
 use super::{Lane, Stats, SubmitError};
@@ -394,7 +395,13 @@ pub(super) fn authority_holds(
 
 fn lives(view: &View, digest: &TokenDigest, now: Now) -> bool {
     let known = view.grant(digest);
-    known.is_some_and(|live| !live.grant.deadline.passed(now)) && view.revocation(digest).is_none()
+    known.is_some_and(|live| stands(view, &live.grant, now)) && view.revocation(digest).is_none()
+}
+
+/// Whether a grant that is not revoked itself has not ended, nor anything that it hangs on.
+pub(super) fn stands(view: &View, grant: &Grant, now: Now) -> bool {
+    let ended = |deadline: Deadline| deadline.passed(now);
+    !ended(grant.deadline) && view.dead_ancestor(grant, ended).is_none()
 }
 
 /// Makes revocations and states bind in memory.

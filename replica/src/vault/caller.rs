@@ -88,6 +88,15 @@ impl Caller {
         }
     }
 
+    /// Whether it has sudo on the very path that it asks: what some operations ask for besides the right to them.
+    pub(crate) fn has_sudo(&self, case: &Case<'_>) -> Result<bool, Refusal> {
+        let path = case.query.call.path.as_str();
+        let capabilities = self.rights.acl()?.capabilities(path).map_err(Why::Policy)?;
+        Ok(capabilities
+            .iter()
+            .any(|name| matches!(*name, "sudo" | "root")))
+    }
+
     /// How old what decided is: the older of the policies and of the token's last verification.
     pub(crate) fn age(&self, case: &Case<'_>) -> Duration {
         let policies = case.authority.policies.as_deref();
@@ -331,7 +340,9 @@ fn identity_policies(
 /// A known token, if it lives and was proven recently enough before the cutover.
 fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Absence> {
     let grant = &live.grant;
-    if live.revoked.get().is_some() || grant.deadline.passed(case.now()) {
+    let ended = |deadline: Deadline| deadline.passed(case.now());
+    let hangs_on_dead = case.view.dead_ancestor(grant, ended).is_some();
+    if live.revoked.get().is_some() || ended(grant.deadline) || hangs_on_dead {
         return Err(Absence::Dead);
     }
     if grant.origin == Origin::LimitedUse {

@@ -53,8 +53,16 @@ impl<'a, D: Serialize> Contents<'a, D> {
     /// Nothing but `data`.
     pub(crate) fn data(data: D, age: Duration) -> Self {
         Self {
-            lease: None,
             data: Some(data),
+            ..Self::nothing(age)
+        }
+    }
+
+    /// Nothing at all.
+    pub(crate) fn nothing(age: Duration) -> Self {
+        Self {
+            lease: None,
+            data: None,
             auth: None,
             remark: None,
             warnings: Vec::new(),

@@ -13,7 +13,7 @@ use shared::{
     name::Accessor,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts},
-    workload::{PeerId, Workload},
+    workload::{PeerId, Workload, WorkloadAuthority},
 };
 use zeroize::Zeroizing;
 
@@ -43,6 +43,32 @@ pub(crate) fn issuing<'a>(case: &Case<'a>) -> Result<&'a Outage, Refusal> {
         return Err(Issuing::OutageBound.into());
     }
     Ok(outage)
+}
+
+/// What the primary proved of the workload, if that was for this role and recent enough before the outage.
+pub(crate) fn proven<'a>(
+    case: &Case<'a>,
+    entry: &Workload,
+    outage: &Outage,
+) -> Result<&'a WorkloadAuthority, Refusal> {
+    let authority = case.authority.workloads.get(&entry.name);
+    let authority = authority.filter(|authority| authority.role_name == entry.role);
+    let authority = authority.ok_or_else(|| Why::AuthorityTooOld(entry.name.clone()))?;
+    recent(case, authority, outage)?;
+    Ok(authority)
+}
+
+/// Whether that was recent enough before the outage.
+pub(crate) fn recent(
+    case: &Case<'_>,
+    authority: &WorkloadAuthority,
+    outage: &Outage,
+) -> Result<(), Refusal> {
+    let age = outage.started_at.since(authority.verified_at);
+    if age > case.settings().bounds.authority_max_age {
+        return Err(Why::AuthorityTooOld(authority.workload.clone()).into());
+    }
+    Ok(())
 }
 
 /// What bounds a grant, whatever it is issued for.

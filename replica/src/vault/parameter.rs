@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use shared::api::Call;
+use shared::{api::Call, token::span};
 
 use super::refusal::{Refusal, Why};
 
@@ -91,8 +91,11 @@ pub(crate) fn asks_for_help(call: &Call) -> bool {
         .is_some_and(|help| !matches!(help, "" | "0" | "f" | "F" | "false" | "FALSE" | "False"))
 }
 
-/// An integer of a query as Go reads one with base 0. Decimal is read here; other spellings are the primary's.
-fn integer(data: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Refusal> {
+/// An integer as Go reads one with base 0. Decimal is read here; other spellings are the primary's.
+pub(crate) fn integer(
+    data: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<i64>, Refusal> {
     let text = match data.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) if text.is_empty() => return Ok(None),
@@ -125,47 +128,14 @@ fn unconvertible(name: &str, wanted: &str) -> Refusal {
     Refusal::field(name, &reason)
 }
 
-/// A duration as the primary takes it: whole seconds, days (`3d`), or Go's form (`1h30m`, `1.5h`). Whole seconds
-/// come of it.
+/// Whole seconds of a span, in the primary's words where there are none.
 fn seconds(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<i64>() {
-        return u64::try_from(seconds)
-            .map(Duration::from_secs)
-            .map_err(|_| format!("cannot provide negative value '{text}'"));
+    let given = span::parse(text).map_err(|error| error.to_string())?;
+    let whole = given.span.as_secs();
+    if given.negative && whole > 0 {
+        return Err(format!("cannot provide negative value '-{whole}'"));
     }
-    let invalid = || format!("time: invalid duration {text:?}");
-    if let Some(days) = text.strip_suffix('d') {
-        let days: u32 = days.parse().map_err(|_| invalid())?;
-        return Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
-    }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let digits = digits.ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
-        let (number, tail) = rest.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| invalid())?;
-        let (unit, tail) = unit(tail).ok_or_else(invalid)?;
-        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())?;
-        total = total.checked_add(part).ok_or_else(invalid)?;
-        rest = tail;
-    }
-    Ok(Duration::from_secs(total.as_secs()))
-}
-
-/// The unit that `text` begins with, in seconds, and what follows it.
-fn unit(text: &str) -> Option<(f64, &str)> {
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("h", 3600.0),
-        ("m", 60.0),
-        ("s", 1.0),
-    ];
-    let named = |(name, span): &(&str, f64)| Some((*span, text.strip_prefix(name)?));
-    UNITS.iter().find_map(named)
+    Ok(Duration::from_secs(whole))
 }
 
 #[cfg(test)]

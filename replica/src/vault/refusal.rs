@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use shared::{acl, name::WorkloadName, settings::Mirror, wire::Errors};
+use shared::{acl, name::WorkloadName, settings::Mirror, token::create::Unmodelled, wire::Errors};
 
 /// A request that is not granted. Nothing of it was applied.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
     NoMountAccess(String),
     /// 404: nothing is there.
     Absent,
+    /// 404: the mount has no such path.
+    NoSuchPath,
     /// 405 of an HTTP handler: nothing is said.
     Method,
     /// 405 of a backend.
@@ -126,6 +128,12 @@ pub(crate) enum Why {
     /// Policies or mounts were never seen.
     #[error("the replica has not seen the primary yet")]
     PrimaryNeverSeen,
+    /// Only the primary can take its own tokens' children from them.
+    #[error("only the primary can revoke a token of its own and spare its children")]
+    Orphaning,
+    /// A token role that no configured workload has.
+    #[error("the token role is not mirrored: only those of configured workloads are")]
+    RoleNotMirrored,
     /// Root tokens are not decided for.
     #[error("root tokens are not served by the replica")]
     Root,
@@ -137,9 +145,6 @@ pub(crate) enum Why {
         /// The bound.
         max: Duration,
     },
-    /// Token creation, until it is modelled.
-    #[error("tokens cannot be created by the replica yet; use auth/holdover/login")]
-    TokenCreation,
     /// The token was verified too long before the outage.
     #[error("the token was not verified recently enough before the outage")]
     TokenTooOld,
@@ -172,9 +177,15 @@ pub(crate) enum Issuing {
     /// The role gives its tokens nothing.
     #[error("the role allows none of the workload's policies")]
     NoPolicies,
+    /// Neither the token nor the calling process belongs to a workload.
+    #[error("neither the token nor the calling process belongs to a configured workload")]
+    NoWorkload,
     /// The outage has outlived its bounds.
     #[error("the outage has outlived its bounds")]
     OutageBound,
+    /// The mount's or the role's maximum was lowered below what the token has lived already.
+    #[error("past the max TTL, cannot renew")]
+    PastMaxTtl,
     /// The primary is in charge.
     #[error("the primary is in charge")]
     PrimaryInCharge,
@@ -184,6 +195,14 @@ pub(crate) enum Issuing {
     /// The role makes batch, periodic, limited-use or address-bound tokens.
     #[error("the role makes tokens that the replica does not model")]
     Role,
+    /// Which workload's bounds a new token falls under cannot be told.
+    #[error(
+        "several workloads match the calling process: create tokens with one from its attested login"
+    )]
+    SeveralWorkloads,
+    /// Another kind of token was asked for.
+    #[error(transparent)]
+    Unmodelled(Unmodelled),
 }
 
 impl Refusal {
@@ -208,7 +227,7 @@ impl Refusal {
             | Self::Denied
             | Self::Forbidden(_)
             | Self::NoMountAccess(_) => 403,
-            Self::Absent => 404,
+            Self::Absent | Self::NoSuchPath => 404,
             Self::Method | Self::Operation => 405,
             Self::Undecidable(_) => 503,
         }
@@ -228,6 +247,7 @@ impl Refusal {
                  path \"{path}\""
             )),
             Self::Absent | Self::Malformed | Self::Method => Errors::none(),
+            Self::NoSuchPath => Errors::multi("unsupported path"),
             Self::Operation => Errors::multi("unsupported operation"),
             Self::Undecidable(why) => Errors::one(format!("{unavailable}; {why}")),
         }
@@ -248,6 +268,7 @@ impl Refusal {
             | Self::InvalidInCore(_)
             | Self::Malformed
             | Self::Absent
+            | Self::NoSuchPath
             | Self::Method
             | Self::Operation => None,
         }
@@ -319,6 +340,15 @@ mod tests {
             Why::Issuing(Issuing::Blocked("the clock went back")),
             Why::Issuing(Issuing::Disabled),
             Why::Issuing(Issuing::NoPolicies),
+            Why::Issuing(Issuing::NoWorkload),
+            Why::Issuing(Issuing::PastMaxTtl),
+            Why::Issuing(Issuing::SeveralWorkloads),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::Batch)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::BoundAddresses)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::EntityAlias)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::Id)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::LimitedUses)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::Period)),
             Why::Issuing(Issuing::OutageBound),
             Why::Issuing(Issuing::PrimaryInCharge),
             Why::Issuing(Issuing::Role),
@@ -336,9 +366,10 @@ mod tests {
             Why::PathNotMirrored,
             Why::Policy(policy),
             Why::PrimaryNeverSeen,
+            Why::Orphaning,
+            Why::RoleNotMirrored,
             Why::Root,
             stale,
-            Why::TokenCreation,
             Why::TokenTooOld,
             Why::TokenUnknown,
             Why::ValueDamaged,

@@ -3,10 +3,12 @@
 
 mod asked;
 mod caller;
+mod create;
 mod lease;
 mod likeness;
 mod login;
 mod order;
+mod others;
 mod peer;
 mod secret;
 mod system;

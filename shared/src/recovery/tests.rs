@@ -9,7 +9,7 @@ use crate::{
     grant::Origin,
     name::{OutageId, RoleName, WorkloadName},
     time::{BootId, BootTime, Deadline},
-    token::{TokenFacts, TokenKind, TokenRole},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     workload::{FailoverPolicy, OnFailover, PeerId, Workload},
 };
 

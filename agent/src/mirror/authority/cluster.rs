@@ -47,8 +47,25 @@ impl Cycle<'_> {
             version: seal.version,
             seal_status: reply.bare()?,
             mounts,
+            token_ttls: self.token_ttls().await?,
             verified_at: self.at,
         })))
+    }
+
+    /// Default and maximum TTL in effect for tokens, in seconds; none where Holdover may not ask.
+    async fn token_ttls(&self) -> Result<Option<(u64, u64)>, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Tune {
+            default_lease_ttl: u64,
+            max_lease_ttl: u64,
+        }
+        let request = Request::read("sys/mounts/auth/token/tune");
+        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        if matches!(reply.status(), 400 | 403..=405) {
+            return Ok(None);
+        }
+        let tune: Tune = reply.success()?.data()?;
+        Ok(Some((tune.default_lease_ttl, tune.max_lease_ttl)))
     }
 
     async fn mounts(

@@ -217,17 +217,11 @@ fn what_headers_ask_for_beyond_the_model_is_undecidable() {
 }
 
 #[test]
-fn other_logins_and_token_creation_say_what_to_use() {
+fn other_logins_say_what_to_use() {
     let world = world().open();
     let login = world.ask("PUT", "/v1/auth/approle/login").said();
     assert_eq!(login.status, 503);
     assert!(login.error().contains("auth/holdover/login"));
-    let create = world
-        .ask("POST", "/v1/auth/token/create")
-        .token("s.app")
-        .said();
-    assert_eq!(create.status, 503);
-    assert!(create.error().contains("tokens cannot be created"));
 }
 
 #[test]

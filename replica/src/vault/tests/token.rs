@@ -321,18 +321,3 @@ fn revoking_oneself_is_at_once_here_and_queued_for_the_primarys_own() {
         "batch_revoke",
     );
 }
-
-#[test]
-fn tokens_cannot_be_renewed_or_revoked_by_others_here() {
-    let world = world().open();
-    for target in ["renew", "revoke", "renew-accessor", "revoke-orphan"] {
-        let said = ask(&world, target, "s.app", json!({"token": "s.app"}));
-        assert_eq!(said.status, 503, "{target}");
-        assert!(said.changes.is_empty());
-        let own = ask(&world, target, "s.app", json!({"token": HO}));
-        assert_eq!(
-            own.status, 400,
-            "{target}: it can be nobody else's to answer"
-        );
-    }
-}

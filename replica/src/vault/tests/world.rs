@@ -15,7 +15,7 @@ use shared::{
     secret::SecretBytes,
     settings::{Mirror, MirrorPath, Settings},
     time::{Deadline, WallTime},
-    token::{TokenFacts, TokenRole},
+    token::{TokenFacts, role::TokenRole},
     workload::{FailoverPolicy, OnFailover, OnRecovery, Peer, PeerId, Workload, WorkloadAuthority},
 };
 
@@ -341,6 +341,8 @@ fn policies() -> Change {
         path "auth/token/lookup-accessor" { capabilities = ["update"] }
         path "sys/capabilities*" { capabilities = ["update"] }
         path "sys/leases/*" { capabilities = ["update"] }"#;
+    const PARENT: &str = r#"path "auth/token/*" { capabilities = ["create", "update"] }"#;
+    const ADMIN: &str = r#"path "auth/token/*" { capabilities = ["create", "update", "sudo"] }"#;
     const DEFAULT: &str = r#"
         path "auth/token/lookup-self" { capabilities = ["read"] }
         path "auth/token/renew-self" { capabilities = ["update"] }
@@ -358,7 +360,9 @@ fn policies() -> Change {
     let mounted = r#"path "secret/data/{{identity.entity.name}}/*" { capabilities = ["read"] }"#;
     samples::policies(
         &[
+            ("admin", ADMIN),
             ("app", APP),
+            ("parent", PARENT),
             ("default", DEFAULT),
             ("paged", PAGED),
             ("filtered", FILTERED),
@@ -389,6 +393,7 @@ fn cluster() -> Change {
         version: "2.7.2".into(),
         seal_status: sample("sys_seal_status")["body"].clone(),
         mounts,
+        token_ttls: None,
         verified_at: T0,
     }))
 }
