@@ -61,8 +61,11 @@ pub struct ReplicaGrant {
     /// What the primary's own rules gave at issue or last renewal, in milliseconds: a renewal without an increment asks
     /// for it again.
     pub asked_ms: u64,
-    /// Renewal never goes past this.
+    /// Renewal never goes past this: the workload's end, or sooner where role or request say so.
     pub max_deadline: Deadline,
+    /// The end of what the workload's failover table and the outage leave to it, from the first token of its line on:
+    /// neither it nor what it creates goes past this.
+    pub workload_end: Deadline,
     /// What settling made of it.
     pub settled: Settled,
 }
@@ -132,10 +135,14 @@ pub struct GrantBounds<'a> {
 impl GrantBounds<'_> {
     /// The furthest deadline that renewals of a grant issued `now` may reach.
     pub fn max_deadline(&self, now: Now) -> Deadline {
-        let max = self
-            .role_max
-            .map_or(self.policy.max_ttl, |role| role.min(self.policy.max_ttl));
-        Deadline::after(max, now).earliest(self.outage_bound)
+        let end = self.workload_end(now);
+        self.role_max
+            .map_or(end, |role| end.earliest(Deadline::after(role, now)))
+    }
+
+    /// The same without the role: what the workload's own bounds leave to a grant issued `now`.
+    pub fn workload_end(&self, now: Now) -> Deadline {
+        Deadline::after(self.policy.max_ttl, now).earliest(self.outage_bound)
     }
 
     /// The deadline of a grant issued or renewed `now`, for at most `increment` if one was asked for.
@@ -176,6 +183,7 @@ impl Grant {
         let lowered = ReplicaGrant {
             ttl_ms: u64::try_from(old.min(policy.ttl).as_millis()).unwrap_or(u64::MAX),
             max_deadline: replica.max_deadline.earliest(by_max),
+            workload_end: replica.workload_end.earliest(by_max),
             ..replica.clone()
         };
         let grant = Self {
@@ -269,6 +277,7 @@ mod tests {
             ttl_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
             asked_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
             max_deadline,
+            workload_end: max_deadline,
             settled: Settled::Not,
         };
         let facts = TokenFacts {

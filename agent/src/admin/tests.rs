@@ -247,6 +247,7 @@ impl World {
             ttl_ms: 600_000,
             asked_ms: 600_000,
             max_deadline: Deadline::after(Duration::from_secs(600), self.now()),
+            workload_end: Deadline::after(Duration::from_secs(600), self.now()),
             settled,
         })
     }

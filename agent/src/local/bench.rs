@@ -88,6 +88,7 @@ impl Bench {
                 ttl_ms: 60_000,
                 asked_ms: 60_000,
                 max_deadline: Deadline::after(Duration::from_secs(600), now),
+                workload_end: Deadline::after(Duration::from_secs(600), now),
                 settled: Settled::Not,
             }),
             peer: Some(PeerId {

@@ -301,6 +301,7 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
             ttl_ms: 1,
             asked_ms: 1,
             max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
+            workload_end: Deadline::after(Duration::from_secs(1), now(0)),
             settled: Settled::Exchanged(Accessor::parse("behind").unwrap()),
         });
     });

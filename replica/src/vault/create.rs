@@ -196,7 +196,7 @@ impl<'a> Basis<'a> {
             warnings: made.warnings,
         };
         let now = case.now();
-        let ttl = issue.deadlines(case).0.remaining(now);
+        let ttl = issue.deadlines(case).first.remaining(now);
         let entity = self.parent.facts.entity_id.clone();
         let mut facts = TokenFacts {
             policies,

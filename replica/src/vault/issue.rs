@@ -91,9 +91,19 @@ pub(crate) struct Issue<'a> {
     pub(crate) warnings: Vec<String>,
 }
 
+/// The ends of a grant.
+pub(crate) struct Deadlines {
+    /// Unless it is renewed.
+    pub(crate) first: Deadline,
+    /// However often it is renewed.
+    pub(crate) longest: Deadline,
+    /// Of everything that it creates, too.
+    pub(crate) workload: Deadline,
+}
+
 impl Issue<'_> {
-    /// When the grant ends, and how far renewals may carry it. The outage is bounded by the workload's own proof too.
-    pub(crate) fn deadlines(&self, case: &Case<'_>) -> (Deadline, Deadline) {
+    /// When the grant ends. The outage is bounded by the workload's own proof too.
+    pub(crate) fn deadlines(&self, case: &Case<'_>) -> Deadlines {
         let now = case.now();
         let proven = self.proven_at.min(self.outage.started_at);
         let by_proof = Deadline::at(proven.plus(case.settings().bounds.max_outage), now);
@@ -102,12 +112,17 @@ impl Issue<'_> {
             role_max: self.limit,
             outage_bound: self.outage.bound.earliest(by_proof),
         };
-        let mut max = bounds.max_deadline(now);
-        // No chain of children lives on where its first token could not.
+        let mut workload = bounds.workload_end(now);
+        // No line of children lives on where its first token could not.
         if let Some(parent) = self.parent.and_then(Grant::replica) {
-            max = max.earliest(parent.max_deadline);
+            workload = workload.earliest(parent.workload_end);
         }
-        (bounds.deadline(max, self.wanted, now), max)
+        let longest = bounds.max_deadline(now).earliest(workload);
+        Deadlines {
+            first: bounds.deadline(longest, self.wanted, now),
+            longest,
+            workload,
+        }
     }
 
     /// The policy TTL, or less where the primary would give less.
@@ -122,7 +137,8 @@ impl Issue<'_> {
         case: &Case<'_>,
         facts: TokenFacts,
     ) -> Result<(Zeroizing<String>, Grant), Refusal> {
-        let (deadline, max_deadline) = self.deadlines(case);
+        let ends = self.deadlines(case);
+        let deadline = ends.first;
         if deadline.passed(case.now()) {
             return Err(Issuing::OutageBound.into());
         }
@@ -142,7 +158,8 @@ impl Issue<'_> {
                 issued_at: case.now().steady,
                 ttl_ms: milliseconds(self.ttl()),
                 asked_ms: milliseconds(self.wanted.unwrap_or(self.entry.failover.ttl)),
-                max_deadline,
+                max_deadline: ends.longest,
+                workload_end: ends.workload,
                 settled: Settled::Not,
             }),
             facts,

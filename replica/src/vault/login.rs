@@ -107,7 +107,7 @@ impl Basis<'_> {
             meta: standing.meta.clone(),
             path,
             creation_time: now.as_secs(),
-            creation_ttl: issue.deadlines(case).0.remaining(case.now()).as_secs(),
+            creation_ttl: issue.deadlines(case).first.remaining(case.now()).as_secs(),
             explicit_max_ttl: 0,
             issue_time: Some(now.to_string()),
             last_renewal: None,

@@ -36,6 +36,7 @@ pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> 
         bearer: &caller.bearer,
         rights: &caller.rights,
         token: token::presented(case),
+        stuck: not_renewable(),
     };
     target.renew(case, caller, parameter::increment(&data)?)
 }
@@ -44,24 +45,32 @@ pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> 
 pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     let data = token::permitted(case, caller, &[Operation::Update])?;
     let increment = parameter::increment(&data)?;
-    let (live, text) = if case.query.call.path.as_str() == "auth/token/renew-accessor" {
+    let (live, text, stuck) = if case.query.call.path.as_str() == "auth/token/renew-accessor" {
         let accessor = parameter::text(&data, "accessor")?;
         let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
         let dead = Refusal::InvalidInCore("invalid accessor");
-        (found(Bearer::of_accessor(case, accessor), dead)?, "")
+        let live = found(Bearer::of_accessor(case, accessor), dead)?;
+        // The handler behind it loses the text.
+        (live, "", Refusal::InvalidInCore("invalid request"))
     } else {
         let text = parameter::text(&data, "token")?;
         let text = text.ok_or_else(|| Refusal::Invalid("missing token ID".into()))?;
         let dead = Refusal::Invalid("token not found".into());
-        (found(Bearer::named(case, text), dead)?, text)
+        let live = found(Bearer::named(case, text), dead)?;
+        (live, text, not_renewable())
     };
     let bearer = Bearer::Grant(live);
     let target = Target {
         rights: &Rights::of(case, bearer.facts())?,
         bearer: &bearer,
         token: text,
+        stuck,
     };
     target.renew(case, caller, increment)
+}
+
+fn not_renewable() -> Refusal {
+    Refusal::Invalid("lease is not renewable".into())
 }
 
 /// The token that a request names, or `dead` in the primary's words.
@@ -77,6 +86,8 @@ struct Target<'a> {
     bearer: &'a Bearer,
     rights: &'a Rights,
     token: &'a str,
+    /// How the primary says that it cannot be renewed.
+    stuck: Refusal,
 }
 
 impl Target<'_> {
@@ -98,7 +109,7 @@ impl Target<'_> {
         let exchanged = replica.is_some_and(|(_, replica)| is_exchanged(replica));
         let stuck = self.bearer.drains(case) || (case.outage().is_none() && exchanged);
         if !facts.renewable || stuck {
-            return Err(Refusal::Invalid("lease is not renewable".into()));
+            return Err(self.stuck.clone());
         }
         match replica {
             Some((grant, replica)) if !exchanged => {
@@ -135,14 +146,15 @@ impl Target<'_> {
             role_max: None,
             outage_bound: outage.bound,
         };
-        let lowered = replica.issued_at.plus(policy.max_ttl);
-        let max_deadline = replica.max_deadline.earliest(Deadline::at(lowered, now));
+        let lowered = Deadline::at(replica.issued_at.plus(policy.max_ttl), now);
+        let max_deadline = replica.max_deadline.earliest(lowered);
         let deadline = bounds.deadline(max_deadline, Some(given.ttl), now);
         let renewed = Grant {
             origin: Origin::Replica(ReplicaGrant {
                 ttl_ms: issue::milliseconds(given.ttl.min(policy.ttl)),
                 asked_ms: issue::milliseconds(given.ttl),
                 max_deadline,
+                workload_end: replica.workload_end.earliest(lowered),
                 ..replica.clone()
             }),
             deadline,

@@ -62,6 +62,7 @@ fn grant(policies: &[&str], left: u64) -> Grant {
         ttl_ms: 60_000,
         asked_ms: 60_000,
         max_deadline: Deadline::after(Duration::from_secs(7200), now()),
+        workload_end: Deadline::after(Duration::from_secs(7200), now()),
         settled: Settled::Not,
     };
     Grant {

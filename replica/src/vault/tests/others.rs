@@ -122,6 +122,7 @@ fn replica_from(at: u64, max: u64) -> Origin {
         ttl_ms: 900_000,
         asked_ms: 900_000,
         max_deadline: Deadline::after(Duration::from_secs(max), now(at)),
+        workload_end: Deadline::after(Duration::from_secs(max), now(at)),
         settled: Settled::Not,
     })
 }

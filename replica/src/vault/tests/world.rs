@@ -222,6 +222,7 @@ pub(super) fn replica(world: World, settled: Settled) -> World {
             ttl_ms: 900_000,
             asked_ms: 900_000,
             max_deadline: Deadline::after(Duration::from_secs(1200), now(100)),
+            workload_end: Deadline::after(Duration::from_secs(1200), now(100)),
             settled,
         });
     })
