@@ -35,6 +35,22 @@ impl Seeded {
         Ok(Seeded(seed))
     }
 
+    /// A generator of its own, which this one decides.
+    pub fn fork(&mut self) -> Seeded {
+        Seeded(self.below(u64::MAX))
+    }
+
+    /// Whether something that is so in `percent` of all cases is so now.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of `all`, which is not empty.
+    pub fn one<T: Copy>(&mut self, all: &[T]) -> T {
+        let at = usize::try_from(self.below(all.len() as u64)).unwrap_or(0);
+        all[at]
+    }
+
     /// The next number below `bound`, near enough to uniform.
     pub fn below(&mut self, bound: u64) -> u64 {
         // SplitMix64: each seed gives a full-period sequence.
