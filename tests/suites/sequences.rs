@@ -31,11 +31,11 @@ use mirrored::Mirrored;
 use play::{Ended, Play};
 
 /// Sequences that are played at the same time.
-const AT_ONCE: usize = 120;
+const AT_ONCE: usize = 64;
 
 /// A sequence that a slow machine took across a token's end, or in which it took long itself, is begun anew, at most so
 /// often.
-const ATTEMPTS: usize = 12;
+const ATTEMPTS: usize = 40;
 
 /// Of what was asked, so much at most may be left undecided by the replica, in percent.
 const UNDECIDED: usize = 5;

@@ -24,7 +24,7 @@ const STEPS: u64 = 6;
 const CASCADE: Duration = Duration::from_secs(15);
 
 /// A step that took longer than this, in seconds, says nothing about seconds.
-const SLOW: f64 = 0.75;
+const SLOW: f64 = 1.0;
 
 /// Calls that only look.
 const LOOKS: [&str; 3] = ["lookup-self", "lookup", "lookup-accessor"];
