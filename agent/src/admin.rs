@@ -2,6 +2,7 @@
 //!
 //! It holds nothing of its own: every answer is made from the handles in [`Deps`] when it is asked for.
 
+mod approle;
 pub mod body;
 pub mod client;
 pub mod grants;

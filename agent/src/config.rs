@@ -306,6 +306,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         max_staleness: replica.max_staleness,
         ..failover.bounds
     };
+    let approle_mounts = primary.approle_mounts;
     let primary = primary.primary?;
     let (workloads, matches) = workloads.into_iter().unzip();
     Some(Config {
@@ -315,6 +316,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
             namespace: primary.namespace.clone(),
             workloads,
             mirrors,
+            approle_mounts,
             bounds,
         },
         primary,

@@ -263,10 +263,12 @@ mod tests {
                 },
             }],
             mirrors: Vec::new(),
+            approle_mounts: Vec::new(),
             bounds: Bounds {
                 max_outage: Duration::ZERO,
                 authority_max_age: Duration::ZERO,
                 token_max_age: Duration::ZERO,
+                credential_max_age: Duration::ZERO,
                 issue_after_reboot: false,
                 max_staleness: Duration::ZERO,
             },

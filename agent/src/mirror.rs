@@ -19,7 +19,10 @@ use std::{
     time::Duration,
 };
 
-use replica::sequencer::{Lane, SubmitError};
+use replica::{
+    learn::Candidate,
+    sequencer::{Lane, SubmitError},
+};
 use shared::{
     change::{Change, Cluster, Expects},
     name::WorkloadName,
@@ -64,6 +67,14 @@ struct Shared {
     minted: Mutex<BTreeMap<WorkloadName, authority::Origin>>,
     mirrors: Vec<(settings::Mirror, tokio::sync::Mutex<Work>)>,
     tokens: Mutex<token::Watch>,
+}
+
+/// What clients brought, the primary accepted, and the replica does not know yet.
+pub enum Seen {
+    /// A secret id, to be verified.
+    Login(Box<Candidate>),
+    /// A token, to be looked up.
+    Token(SeenToken),
 }
 
 /// What one mirror's task remembers from pass to pass. What must survive a restart is in the replica.
@@ -145,8 +156,8 @@ impl Mirrors {
         }))
     }
 
-    /// Mirrors until the daemon stops. `seen` are tokens that the primary accepted and the replica does not know yet.
-    pub async fn run(self, seen: mpsc::Receiver<SeenToken>) {
+    /// Mirrors until the daemon stops. `seen` is what the primary accepted and the replica does not know yet.
+    pub async fn run(self, seen: mpsc::Receiver<Seen>) {
         let mut tasks = JoinSet::new();
         tasks.spawn({
             let mirrors = self.clone();

@@ -5,16 +5,21 @@
 
 use std::{future::Future, time::Duration};
 
-use replica::{sequencer::Lane, sequencer::SubmitError, view::View};
+use replica::{
+    sequencer::Lane,
+    sequencer::SubmitError,
+    view::{Authority, View},
+};
 use shared::{
     acl::{AclRequest, Decision, Operation},
+    approle::{self, Basis},
     change::{Change, Credential, CredentialName, Expects, QueuedRevocation, RevocationTarget},
     failover::{Outage, Recovery},
     grant::{Grant, Origin, ReplicaGrant, Settled},
     ledger::{Entry, EntryKind},
     name::{EntityId, PolicyName, RoleName, WorkloadName},
-    recovery::{Fresh, Judgement, Unverified, Verdict, judge},
-    time::WallTime,
+    recovery::{Fresh, Judgement, Proven, Unverified, Verdict, judge},
+    time::{Now, WallTime},
     workload::PeerId,
 };
 
@@ -262,7 +267,35 @@ fn judgements(
         Some(workload) => Fresh::Proven(workload),
         None => Fresh::Unknown,
     };
-    judge(living, &authority.settings, fresh, since, local.clock.now())
+    let now = local.clock.now();
+    let login = |basis: &Basis| login(&authority, basis, since, now);
+    judge(living, &authority.settings, fresh, login, since, now)
+}
+
+/// What an AppRole login that a grant was given to would get today; none if it was not seen to stand since.
+fn login(authority: &Authority, basis: &Basis, since: WallTime, now: Now) -> Option<Proven> {
+    let role = authority.approles.get(&basis.role)?;
+    let proof = authority.secret_ids.get(&basis.secret_id)?;
+    if !approle::stands(role, proof, since, now) {
+        return None;
+    }
+    let identity = proof
+        .entity
+        .as_ref()
+        .and_then(|entity| authority.identities.get(entity));
+    let identity_policies = match identity {
+        Some(identity) => {
+            let names = identity.policies();
+            let parsed = names.iter().filter_map(|name| PolicyName::parse(name).ok());
+            parsed.collect()
+        }
+        None => proof.identity_policies.clone(),
+    };
+    Some(Proven {
+        policies: role.policies(),
+        identity_policies,
+        entity: proof.entity.clone(),
+    })
 }
 
 async fn apply<P: Primary>(

@@ -58,7 +58,7 @@ use crate::{
 use ask::Ask;
 use body::{Body, Buffers};
 use connection::Connection;
-use decide::Outcome;
+use decide::{LoginFailed, Outcome};
 use forward::Forwarder;
 use learn::LearnQueue;
 use limits::Limits;
@@ -294,7 +294,8 @@ impl Server {
             answer.status(),
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
         );
-        if is_login && refused {
+        let in_vain = answer.extensions().get::<LoginFailed>().is_some();
+        if is_login && (refused || in_vain) {
             self.limits.login_failed(uid, &rules.limits, now.boot);
         }
         (answer, operation)

@@ -19,9 +19,11 @@ use shared::{
 
 use crate::view::View;
 
+mod approle;
 mod lease;
 mod token;
 
+pub use approle::{Candidate, attempt, candidate};
 pub use token::grant_from_lookup;
 
 /// A proof of a token that is younger than this is not written down again.
@@ -56,6 +58,7 @@ pub fn learn(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
     }
     match exchange.status {
         200..=299 => succeeded(view, exchange),
+        400 => approle::refused(view, exchange).into_iter().collect(),
         403 => refused(view, exchange).into_iter().collect(),
         _ => Vec::new(),
     }
@@ -114,6 +117,12 @@ fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
                 .and_then(|auth| token::carried(view, exchange, auth)),
         );
         changes.extend(lease::carried(view, exchange, &incoming));
+        changes.extend(
+            incoming
+                .auth
+                .as_ref()
+                .and_then(|auth| approle::proven(view, exchange, auth)),
+        );
     }
     if let Some(token) = exchange.token
         && !changes.iter().any(|change| is_of(change, token))

@@ -3,6 +3,7 @@
 //! Data flows one way: `Change` -> [`sequencer`] -> [`store`] -> [`view`] -> [`vault`]. Only the sequencer applies a
 //! change; the vault only reads.
 
+pub mod approle;
 pub mod entropy;
 pub mod key;
 pub mod learn;

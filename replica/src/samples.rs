@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    approle::{AppRole, MountFacts, ProofDigest, RoleKey, SecretId},
     change::{
         Change, Cluster, Credential, CredentialName, Mount, PhaseRecord, PolicySet, PolicyText,
         QueuedRevocation, RevocationTarget,
@@ -70,10 +71,12 @@ pub(crate) fn settings() -> Arc<Settings> {
         namespace: Namespace::default(),
         workloads: Vec::new(),
         mirrors: Vec::new(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: Duration::from_secs(12 * 3600),
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
+            credential_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(24 * 3600),
         },
@@ -304,8 +307,54 @@ pub(crate) fn everything() -> Vec<Change> {
             peer: None,
             at: T0,
         })),
+        Change::AppRole(Box::new(approle())),
+        Change::SecretId(Box::new(secret_id())),
     ]
 }
+
+/// A role at `auth/approle/`.
+pub(crate) fn approle() -> AppRole {
+    AppRole {
+        key: RoleKey {
+            mount: MountAccessor::parse("auth_approle_1").unwrap(),
+            name: RoleName::parse("ci").unwrap(),
+        },
+        role_id: ProofDigest([1; 32]),
+        facts: serde_json::from_str(APPROLE).unwrap(),
+        mount: MountFacts {
+            default_lease_ttl: 2_764_800,
+            max_lease_ttl: 2_764_800,
+            token_type: "default-service".into(),
+        },
+        mfa: false,
+        verified_at: T0,
+    }
+}
+
+/// A secret id that logs in to it.
+pub(crate) fn secret_id() -> SecretId {
+    SecretId {
+        digest: ProofDigest([2; 32]),
+        role: approle().key,
+        role_id: ProofDigest([1; 32]),
+        accessor: Accessor::parse("secret-id-1").unwrap(),
+        metadata: BTreeMap::from([("host".into(), "a".into())]),
+        cidrs: Vec::new(),
+        token_cidrs: Vec::new(),
+        expires: None,
+        entity: None,
+        identity_policies: Vec::new(),
+        login_at: T0,
+        verified_at: T0,
+        dead: None,
+    }
+}
+
+/// As OpenBao 2.7.2 shows a role.
+const APPROLE: &str = r#"{"bind_secret_id":true,"local_secret_ids":false,"secret_id_bound_cidrs":null,
+    "secret_id_num_uses":0,"secret_id_ttl":0,"token_bound_cidrs":[],"token_explicit_max_ttl":0,"token_max_ttl":1800,
+    "token_no_default_policy":false,"token_num_uses":0,"token_period":0,"token_policies":["app"],
+    "token_strictly_bind_ip":false,"token_ttl":600,"token_type":"default"}"#;
 
 pub(crate) fn mark(secs: u64) -> Mark {
     let now = now(secs);

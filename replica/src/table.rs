@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
+    approle::{ProofDigest, RoleKey},
     change::CredentialName,
     kv::Place,
     name::{EntityId, LeaseId, TokenDigest, WorkloadName},
@@ -56,6 +57,10 @@ pub(crate) enum Table {
     RecordBody = 18,
     /// A revoked grant.
     Revocation = 19,
+    /// An AppRole role.
+    AppRole = 20,
+    /// A secret id's digest, and what was proven of it.
+    SecretId = 21,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -73,7 +78,7 @@ pub(crate) enum Class {
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 18] = [
+    pub(crate) const ROWS: [Self; 20] = [
         Self::Authority,
         Self::Cluster,
         Self::Credential,
@@ -92,6 +97,8 @@ impl Table {
         Self::Record,
         Self::RecordBody,
         Self::Revocation,
+        Self::AppRole,
+        Self::SecretId,
     ];
 
     /// Its number on disk.
@@ -122,6 +129,7 @@ impl Table {
     /// As errors name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::AppRole => "AppRole role",
             Self::Header => "header",
             Self::Authority => "workload authority",
             Self::Cluster => "cluster",
@@ -138,6 +146,7 @@ impl Table {
             Self::Queue => "queued revocation",
             Self::Record | Self::RecordBody => "value",
             Self::Revocation => "revocation",
+            Self::SecretId => "secret id",
         }
     }
 }
@@ -201,6 +210,14 @@ impl At {
         Self::of(keys, table, &[])
     }
 
+    pub(crate) fn approle(keys: &Keys, role: &RoleKey) -> Self {
+        let parts = [
+            role.mount.as_str().as_bytes(),
+            role.name.as_str().as_bytes(),
+        ];
+        Self::of(keys, Table::AppRole, &parts)
+    }
+
     pub(crate) fn authority(keys: &Keys, workload: &WorkloadName) -> Self {
         Self::of(keys, Table::Authority, &[workload.as_str().as_bytes()])
     }
@@ -251,6 +268,10 @@ impl At {
         Self::of(keys, Table::Revocation, &[&digest.0])
     }
 
+    pub(crate) fn secret_id(keys: &Keys, digest: &ProofDigest) -> Self {
+        Self::of(keys, Table::SecretId, &[&digest.0])
+    }
+
     /// The row of the secret part, which shares its owner's key.
     pub(crate) fn body(self) -> Self {
         let table = self.table.body().unwrap_or(Table::RecordBody);
@@ -283,6 +304,6 @@ mod tests {
         numbers.extend([Table::Header.number(), Table::Ledger.number()]);
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers, (0..=19).collect::<Vec<u8>>());
+        assert_eq!(numbers, (0..=21).collect::<Vec<u8>>());
     }
 }

@@ -8,6 +8,7 @@ use shared::name::WorkloadName;
 use shared::{
     acl::Operation,
     api::{Call, Kind},
+    approle::Attempt,
     change::{Change, Expects},
     time::Now,
     wire::Response,
@@ -21,6 +22,7 @@ use case::Case;
 use envelope::Granted;
 use refusal::{Forbidden, Refusal, Why};
 
+mod approle;
 mod caller;
 mod capabilities;
 mod case;
@@ -79,6 +81,8 @@ pub struct Answer {
     pub expects: Expects,
     /// What the ledger counts.
     pub note: Option<Note>,
+    /// What it tells of whoever tries to log in; to be noted once it is sent.
+    pub attempt: Option<Attempt>,
 }
 
 /// Decides `query`.
@@ -90,10 +94,13 @@ pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
         query,
         entropy,
     };
-    match decide(&case) {
+    let decided = decide(&case);
+    let attempt = approle::attempt(&case, &decided);
+    let answer = match decided {
         Ok(granted) => granted.into_answer(&case),
         Err(refusal) => refusal.into_answer(&case),
-    }
+    };
+    Answer { attempt, ..answer }
 }
 
 /// In the order of the primary's own checks: what needs no token, the token, what is modelled, the access control.
@@ -107,8 +114,8 @@ fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
     match call.kind {
         Kind::AttestedLogin => return login::answer(case),
         Kind::Health | Kind::Leader | Kind::SealStatus => return system::answer(case),
+        Kind::Login => return approle::answer(case),
         // What these do with a token, or without one, only the primary knows.
-        Kind::Login => return Err(Why::AuthMethod.into()),
         Kind::Wrapping => return Err(Why::NotServed.into()),
         _ => {}
     }

@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, Guard};
 use imbl::OrdMap;
 use shared::{
     acl::{Acl, CompileError, Policy},
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
     change::{Change, Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     failover::Phase,
     grant::{Grant, Revocation, RevokeCause},
@@ -33,10 +34,14 @@ use crate::{
     key::{Keys, epoch::Budget},
     seal::{SealError, Sealed, Sealer, SealingError, Subject},
     table::Table,
-    view::stage::{Stage, When},
+    view::{
+        lockout::Lockouts,
+        stage::{Stage, When},
+    },
 };
 
 mod acl;
+mod lockout;
 pub(crate) mod stage;
 
 /// The whole view. Shared by every serving thread.
@@ -49,6 +54,8 @@ pub struct View {
     /// Revocations whose grant is not here: not published yet, or never known. What arrives for them is dead.
     pub(crate) struck: papaya::HashMap<TokenDigest, Revocation>,
     pub(crate) queue: papaya::HashMap<u64, Arc<QueuedRevocation>>,
+    /// Failed logins, and who is locked out for them.
+    lockouts: Lockouts,
     pub(crate) keys: Keys,
 }
 
@@ -74,6 +81,10 @@ pub struct Authority {
     pub policies: Option<Arc<Policies>>,
     /// By workload.
     pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
+    /// AppRole roles whose logins may be answered.
+    pub approles: BTreeMap<RoleKey, Arc<AppRole>>,
+    /// Secret ids that log in to them, by what stands for each.
+    pub secret_ids: OrdMap<ProofDigest, Arc<SecretId>>,
     /// By entity.
     pub identities: OrdMap<EntityId, Arc<Identity>>,
     /// By configured path.
@@ -190,6 +201,8 @@ impl View {
                 cluster: None,
                 policies: None,
                 workloads: BTreeMap::new(),
+                approles: BTreeMap::new(),
+                secret_ids: OrdMap::new(),
                 identities: OrdMap::new(),
                 mirrors: BTreeMap::new(),
             }),
@@ -199,6 +212,7 @@ impl View {
             credentials: papaya::HashMap::new(),
             struck: papaya::HashMap::new(),
             queue: papaya::HashMap::new(),
+            lockouts: Lockouts::default(),
             keys,
         }
     }

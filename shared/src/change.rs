@@ -6,6 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
@@ -24,6 +25,10 @@ use crate::{
 
 /// A fact to be stored. Alphabetical, but for what the ledger says of it, which goes with it in one commit.
 pub enum Change {
+    /// An AppRole role, as the primary shows it.
+    AppRole(Box<AppRole>),
+    /// The same, gone or no longer of use.
+    AppRoleGone(RoleKey),
     /// A workload's authority was verified as a whole.
     Authority(Box<WorkloadAuthority>),
     /// A workload left the configuration.
@@ -73,6 +78,10 @@ pub enum Change {
     RecordGone(Place, Option<u64>),
     /// A grant ended.
     Revoked(Revocation),
+    /// A secret id was proven, seen to stand, or died. One that died stays dead unless it was accepted since.
+    SecretId(Box<SecretId>),
+    /// The same, no longer of use.
+    SecretIdGone(ProofDigest),
 }
 
 /// What is known of the cluster, verified as a whole.

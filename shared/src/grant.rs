@@ -6,6 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    approle::Basis,
     name::{Accessor, OutageId, TokenDigest},
     time::{Deadline, Now, WallTime},
     token::TokenFacts,
@@ -68,6 +69,9 @@ pub struct ReplicaGrant {
     pub workload_end: Deadline,
     /// What settling made of it.
     pub settled: Settled,
+    /// The AppRole login that it was given to; none for what attestation alone gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approle: Option<Basis>,
 }
 
 /// What settling with the primary made of a replica grant.
@@ -279,6 +283,7 @@ mod tests {
             max_deadline,
             workload_end: max_deadline,
             settled: Settled::Not,
+            approle: None,
         };
         let facts = TokenFacts {
             policies: vec![],

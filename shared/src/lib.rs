@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod acl;
 pub mod api;
+pub mod approle;
 pub mod change;
 pub mod failover;
 pub mod grant;

@@ -27,6 +27,8 @@ pub struct Status {
     pub addresses: Vec<AddressStatus>,
     /// The configured mirrors, in the configuration's order.
     pub mirrors: Vec<MirrorStatus>,
+    /// AppRole roles that clients log in to, and how an outage would find them.
+    pub approle: Vec<AppRoleStatus>,
     /// Grants that live.
     pub grants: GrantCounts,
     /// Pools of leases.
@@ -82,6 +84,21 @@ pub struct MirrorStatus {
     pub errors: u64,
     /// What the last of them failed with, without values.
     pub last_error: Option<String>,
+}
+
+/// One AppRole role that clients log in to.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AppRoleStatus {
+    /// Its path: `auth/approle/role/ci`.
+    pub role: String,
+    /// Secret ids that an outage could go by.
+    pub secret_ids: u64,
+    /// Secret ids that are known to be dead.
+    pub dead: u64,
+    /// When the role was last verified: its age.
+    pub age_seconds: u64,
+    /// Why no login to it would be answered; null if one would.
+    pub problem: Option<String>,
 }
 
 /// Grants that live, by who minted them.

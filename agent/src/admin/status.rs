@@ -6,7 +6,7 @@ use shared::{
 
 use crate::{
     admin::{
-        Deps,
+        Deps, approle,
         body::{
             AddressStatus, GrantCounts, MirrorStatus, OutageStatus, ParityStatus, Status,
             StoreStatus,
@@ -39,6 +39,7 @@ pub fn status(deps: &Deps) -> Status {
             .iter()
             .map(|one| mirror(one, facts.now))
             .collect(),
+        approle: approle::statuses(&deps.local.view.authority(), facts.now),
         grants: counts(deps, facts.now),
         pools: Vec::new(),
         parity: ParityStatus::default(),

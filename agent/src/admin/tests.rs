@@ -249,6 +249,7 @@ impl World {
             max_deadline: Deadline::after(Duration::from_secs(600), self.now()),
             workload_end: Deadline::after(Duration::from_secs(600), self.now()),
             settled,
+            approle: None,
         })
     }
 

@@ -98,6 +98,13 @@ fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
         "grants    {} primary, {} replica",
         grants.primary, grants.replica
     )?;
+    for role in &status.approle {
+        let stands = match &role.problem {
+            Some(problem) => format!("no login is answered in an outage: {problem}"),
+            None => format!("{} secret ids stand", role.secret_ids),
+        };
+        writeln!(text, "approle   {}: {stands}", role.role)?;
+    }
     for pool in &status.pools {
         writeln!(
             text,

@@ -16,6 +16,7 @@ pub(super) struct Draft {
     pub(super) primary: Option<Primary>,
     pub(super) read_deadline: Duration,
     pub(super) token_max_age: Duration,
+    pub(super) approle_mounts: Vec<String>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Draft {
@@ -58,6 +59,7 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
             most: Duration::from_secs(30 * 86_400),
         },
     );
+    let approle_mounts = section.texts("approle_mounts", mount);
     absent(section);
     let auth = auth(&section.table("auth"));
     section.finish();
@@ -75,6 +77,10 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
         primary,
         read_deadline,
         token_max_age: token_max_age.value,
+        approle_mounts: approle_mounts.map_or_else(
+            || vec!["approle".to_owned()],
+            |found| found.into_iter().map(|one| one.value).collect(),
+        ),
     }
 }
 

@@ -178,17 +178,15 @@ pub(super) fn failover(section: &Section<'_>) -> FailoverDraft {
             )
             .value,
         token_max_age: Duration::ZERO,
+        credential_max_age: section
+            .span(
+                "credential_max_age",
+                span(secs(86_400), secs(0), secs(30 * 86_400)),
+            )
+            .value,
         issue_after_reboot: section.flag("issue_after_reboot", false).value,
         max_staleness: Duration::ZERO,
     };
-    let day = |text: &str| value::duration(text).map(|span| span == secs(86_400));
-    if let Some(found) = section.text("credential_max_age", day) {
-        restated(
-            section.source(),
-            &found,
-            "answering AppRole logins in an outage",
-        );
-    }
     section.finish();
     FailoverDraft {
         machine,

@@ -38,6 +38,7 @@ read_deadline = "1s"
 requests_per_second = 50
 token_check_interval = "5m"
 token_max_age = "1h"
+approle_mounts = ["approle"]
 absent = []
 [primary.auth]
 method = "approle"
@@ -174,6 +175,8 @@ fn a_full_file_is_read_to_the_last_key() {
     assert_eq!(bounds.max_outage, Duration::from_secs(43_200));
     assert_eq!(bounds.authority_max_age, Duration::from_secs(900));
     assert_eq!(bounds.token_max_age, Duration::from_secs(3600));
+    assert_eq!(bounds.credential_max_age, Duration::from_secs(86_400));
+    assert_eq!(config.settings.approle_mounts, ["approle"]);
     assert_eq!(bounds.max_staleness, Duration::from_secs(86_400));
     let [shop, orders] = config.settings.mirrors.as_slice() else {
         panic!("two mirrors")
@@ -332,13 +335,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "drill.max",
         ),
         (
-            FULL.replace(
-                "credential_max_age = \"24h\"",
-                "credential_max_age = \"1h\"",
-            ),
-            "failover.credential_max_age",
-        ),
-        (
             least_and("[[mirror]]\npath = \"kv/a\"\npool = 4\n"),
             "mirror.pool",
         ),
@@ -374,11 +370,32 @@ fn what_is_not_built_yet_is_refused_by_name() {
 #[test]
 fn restated_defaults_of_what_is_to_come_are_findings() {
     let findings = parse(FULL).unwrap().findings;
-    for key in ["parity.sample", "drill.max", "failover.credential_max_age"] {
+    for key in ["parity.sample", "drill.max"] {
         assert!(
             findings.iter().any(|text| text.starts_with(key)),
             "{key}: {findings:?}"
         );
+    }
+}
+
+#[test]
+fn mounts_of_approle_are_learned_from_only_where_something_may_be_issued() {
+    let mounts = |text: &str| parse(text).unwrap().settings.approle_mounts().to_vec();
+    assert_eq!(mounts(FULL), ["approle"]);
+    let given = |mounts: &str| {
+        FULL.replace(
+            "approle_mounts = [\"approle\"]",
+            &format!("approle_mounts = {mounts}"),
+        )
+    };
+    assert_eq!(
+        mounts(&given("[\"one/\", \"team/two\"]")),
+        ["one", "team/two"]
+    );
+    assert!(mounts(&given("[]")).is_empty());
+    assert!(mounts(&FULL.replace("issue = true", "issue = false")).is_empty());
+    for wrong in ["[\"auth/approle\"]", "[\"\"]", "\"approle\""] {
+        assert_eq!(mistakes(&given(wrong)).len(), 1, "{wrong}");
     }
 }
 

@@ -90,6 +90,7 @@ impl Bench {
                 max_deadline: Deadline::after(Duration::from_secs(600), now),
                 workload_end: Deadline::after(Duration::from_secs(600), now),
                 settled: Settled::Not,
+                approle: None,
             }),
             peer: Some(PeerId {
                 workload: workload(),

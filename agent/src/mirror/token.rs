@@ -22,7 +22,7 @@ use shared::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Mirrors, PassError,
+    Mirrors, PassError, Seen,
     cycle::{Cycle, Pace},
     index::{Quiet, Still},
 };
@@ -57,12 +57,12 @@ const LOOKED_UP_EVERY: Duration = Duration::from_secs(3600);
 /// What is remembered of the tokens that are followed.
 #[derive(Default)]
 pub(super) struct Watch {
-    known: HashMap<TokenDigest, Seen>,
+    known: HashMap<TokenDigest, Watched>,
 }
 
 /// What is known of one token besides its grant.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Watched {
     /// When it was last looked up here.
     looked_up: WallTime,
     /// When it was last proven here, by a look-up or because nothing was written anywhere.
@@ -86,7 +86,7 @@ impl Watch {
         let mut due: Vec<_> = grants
             .iter()
             .filter(|grant| {
-                let seen = self.known.entry(grant.digest).or_insert(Seen {
+                let seen = self.known.entry(grant.digest).or_insert(Watched {
                     looked_up: WallTime::EPOCH,
                     proven: WallTime::EPOCH,
                     used: grant.verified_at,
@@ -122,8 +122,8 @@ impl Watch {
         stands
     }
 
-    fn seen(&mut self, digest: TokenDigest) -> &mut Seen {
-        self.known.entry(digest).or_insert(Seen {
+    fn seen(&mut self, digest: TokenDigest) -> &mut Watched {
+        self.known.entry(digest).or_insert(Watched {
             looked_up: WallTime::EPOCH,
             proven: WallTime::EPOCH,
             used: WallTime::EPOCH,
@@ -131,7 +131,7 @@ impl Watch {
     }
 }
 
-fn is_due(grant: &Grant, seen: Seen, interval: Duration, now: Now) -> bool {
+fn is_due(grant: &Grant, seen: Watched, interval: Duration, now: Now) -> bool {
     let proven = grant.verified_at.max(seen.looked_up);
     // Ended by our record, and not asked about since.
     if grant.deadline.passed(now) {
@@ -160,8 +160,8 @@ fn is_followed(live: &LiveGrant) -> bool {
 }
 
 impl Mirrors {
-    /// Looks up tokens that were seen for the first time, until the queue's other end is gone.
-    pub(super) async fn learn(self, mut seen: mpsc::Receiver<SeenToken>) {
+    /// Looks up what was seen for the first time, until the queue's other end is gone.
+    pub(super) async fn learn(self, mut seen: mpsc::Receiver<Seen>) {
         let mut asked = JoinSet::new();
         while let Some(request) = seen.recv().await {
             while asked.len() >= CONCURRENCY {
@@ -169,8 +169,14 @@ impl Mirrors {
             }
             let mirrors = self.clone();
             asked.spawn(async move {
-                if let Err(error) = mirrors.learn_one(&request).await {
-                    tracing::debug!(%error, "a token could not be looked up; it is asked about again when it is used");
+                let learned = match request {
+                    Seen::Login(candidate) => mirrors.learn_login(*candidate).await,
+                    Seen::Token(token) => mirrors.learn_one(&token).await,
+                };
+                if let Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) = &learned {
+                    tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");
+                } else if let Err(error) = learned {
+                    tracing::debug!(%error, "what a client brought could not be looked up; its next use asks again");
                 }
             });
         }

@@ -324,6 +324,10 @@ impl Server {
             return respond::of_primary(parts, body);
         };
         if let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) {
+            if let Some(candidate) = lesson.login(parts.status, whole) {
+                self.learning
+                    .ask_about_login(candidate, self.replica.now().boot);
+            }
             lesson.apply_briefly(parts.status, whole).await;
         }
         match credential.hide(whole) {

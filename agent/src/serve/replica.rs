@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use replica::{
-    learn::{self, Exchange},
+    learn::{self, Candidate, Exchange},
     ledger::{Aggregate, Note},
     sequencer::{Lane, SubmitError},
     vault::{Answer, Query},
@@ -11,6 +11,7 @@ use replica::{
 };
 use shared::{
     api::Call,
+    approle::Attempt,
     change::{Change, CredentialName, Expects},
     name::{OutageId, TokenDigest},
     secret::SecretText,
@@ -54,6 +55,15 @@ pub trait Replica: Send + Sync {
 
     /// What an answer of the primary tells.
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change>;
+
+    /// The secret id of a login that the primary accepted, if it is worth verifying.
+    fn candidate(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
+
+    /// What an answer of the primary tells of whoever tries secret ids.
+    fn attempt(&self, exchange: &Exchange<'_>) -> Option<Attempt>;
+
+    /// Notes what came of a login.
+    fn note_login(&self, attempt: &Attempt);
 
     /// That the primary accepted a token for what `call` is: its proof, unless there is a young one.
     fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change>;
@@ -133,6 +143,18 @@ impl Replica for Attached {
 
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
         learn::learn(&self.local.view, exchange)
+    }
+
+    fn candidate(&self, exchange: &Exchange<'_>) -> Option<Candidate> {
+        learn::candidate(&self.local.view, exchange)
+    }
+
+    fn attempt(&self, exchange: &Exchange<'_>) -> Option<Attempt> {
+        learn::attempt(&self.local.view, exchange)
+    }
+
+    fn note_login(&self, attempt: &Attempt) {
+        self.local.view.note_login(attempt, self.now().boot);
     }
 
     fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {

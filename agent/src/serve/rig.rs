@@ -219,10 +219,12 @@ pub(crate) fn settings(mirrors: &[&str]) -> Settings {
         namespace: Namespace::default(),
         workloads: vec![workload("orders"), workload("billing")],
         mirrors: mirrors.iter().map(mirror).collect(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: Duration::from_secs(43_200),
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
+            credential_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(86_400),
         },
@@ -241,5 +243,6 @@ pub(crate) fn says(status: u16, body: &str) -> Answer {
         changes: Vec::new(),
         expects: Expects::default(),
         note: None,
+        attempt: None,
     }
 }

@@ -13,6 +13,7 @@ pub fn required_policy(settings: &Settings) -> String {
     let mut rules = Rules::default();
     rules.own_token();
     rules.workloads(settings);
+    rules.approle(settings);
     rules.tokens();
     for mirror in &settings.mirrors {
         rules.mirror(mirror);
@@ -83,6 +84,27 @@ impl Rules {
                 "update",
                 "keep standing tokens of workloads alive",
             );
+        }
+    }
+
+    /// Nothing, unless a workload may be issued grants in an outage at all.
+    fn approle(&mut self, settings: &Settings) {
+        for mount in settings.approle_mounts() {
+            let (reads, asks) = (
+                "AppRole roles that workloads log in to",
+                "whether a secret id still stands",
+            );
+            let role = format!("auth/{mount}/role/+");
+            self.need(&role, "read", reads);
+            self.need(&format!("{role}/role-id"), "read", reads);
+            self.need(&format!("{role}/secret-id/lookup"), "update", asks);
+            self.need(&format!("{role}/secret-id-accessor/lookup"), "update", asks);
+            let tune = format!("sys/mounts/auth/{mount}/tune");
+            self.need(&tune, "read", "how long their tokens live");
+            let enforcement = "identity/mfa/login-enforcement";
+            let mfa = "whether logins need a second factor";
+            self.need(enforcement, "list", mfa);
+            self.need(&format!("{enforcement}/+"), "read", mfa);
         }
     }
 
@@ -216,10 +238,12 @@ mod tests {
                 },
             }],
             mirrors: mirrors.iter().map(mirror).collect(),
+            approle_mounts: Vec::new(),
             bounds: Bounds {
                 max_outage: hour,
                 authority_max_age: hour,
                 token_max_age: hour,
+                credential_max_age: hour,
                 issue_after_reboot: false,
                 max_staleness: hour,
             },
@@ -286,6 +310,33 @@ mod tests {
         let text = required_policy(&settings(&["secret/data/*"]));
         assert!(!text.contains("sys/leases/renew") && text.contains("auth/token/renew-accessor"));
         assert!(allows(&text, Operation::Scan, "secret/detailed-metadata/"));
+        let issuing = Settings {
+            approle_mounts: vec!["approle".into()],
+            ..settings(&[])
+        };
+        let text = required_policy(&issuing);
+        let secret_id = "auth/approle/role/orders/secret-id";
+        for (operation, path) in [
+            (Operation::Read, "auth/approle/role/orders"),
+            (Operation::Read, "auth/approle/role/orders/role-id"),
+            (Operation::Update, &*format!("{secret_id}/lookup")),
+            (Operation::List, "identity/mfa/login-enforcement/"),
+        ] {
+            assert!(allows(&text, operation, path), "{operation:?} {path}");
+        }
+        for (operation, path) in [
+            (Operation::Update, "auth/approle/role/orders"),
+            (Operation::Update, secret_id),
+            (Operation::List, &*format!("{secret_id}/")),
+            (Operation::Update, &*format!("{secret_id}/destroy")),
+        ] {
+            assert!(!allows(&text, operation, path), "{operation:?} {path}");
+        }
+        let mut silent = issuing;
+        for workload in &mut silent.workloads {
+            workload.failover.issue = false;
+        }
+        assert!(!required_policy(&silent).contains("approle"));
         let nobody = Settings {
             workloads: Vec::new(),
             ..settings(&[])

@@ -1,5 +1,6 @@
 //! What answers of the primary teach, by their samples.
 
+mod approle;
 mod lease;
 mod lookup;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use shared::{
     change::{Cluster, Mount},
     grant::{Grant, Origin, ReplicaGrant, Settled},
-    name::{Accessor, ClusterId, MountAccessor, OutageId, PolicyName, WorkloadName},
+    name::{Accessor, ClusterId, EntityId, MountAccessor, OutageId, PolicyName, WorkloadName},
     time::Deadline,
     token::TokenKind,
 };
@@ -303,6 +304,7 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
             max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
             workload_end: Deadline::after(Duration::from_secs(1), now(0)),
             settled: Settled::Exchanged(Accessor::parse("behind").unwrap()),
+            approle: None,
         });
     });
     let swapped = told(

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use shared::{
+    approle::{AppRole, SecretId},
     change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
     grant::{Grant, Revocation},
     kv::{KvKey, MirrorState, Record},
@@ -137,6 +138,11 @@ impl<'k> Loader<'k> {
     fn take(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
         let row = at.key.to_vec();
         match at.table {
+            Table::AppRole => {
+                let role: AppRole = self.open(&at, sealed)?;
+                let approles = &mut self.authority.approles;
+                approles.insert(role.key.clone(), Arc::new(role));
+            }
             Table::Authority => {
                 let of: WorkloadAuthority = self.open(&at, sealed)?;
                 let workloads = &mut self.authority.workloads;
@@ -195,6 +201,11 @@ impl<'k> Loader<'k> {
                 self.secrets.records.insert(of, Arc::new(held));
             }
             Table::Revocation => self.revocations.push(self.open(&at, sealed)?),
+            Table::SecretId => {
+                let secret_id: SecretId = self.open(&at, sealed)?;
+                let secret_ids = &mut self.authority.secret_ids;
+                secret_ids.insert(secret_id.digest, Arc::new(secret_id));
+            }
             Table::CredentialBody
             | Table::Header
             | Table::LeaseBody

@@ -125,6 +125,11 @@ fn everything_that_was_stored_is_there_after_a_restart() {
         (&old.identities, &old.mirrors),
         (&new.identities, &new.mirrors)
     );
+    assert_eq!(
+        (&old.approles, &old.secret_ids),
+        (&new.approles, &new.secret_ids)
+    );
+    assert_eq!((new.approles.len(), new.secret_ids.len()), (1, 1));
     let set = |authority: &crate::view::Authority| authority.policies.as_ref().unwrap().set.clone();
     assert_eq!(set(&old), set(&new));
     assert_eq!(before.secrets().keys, after.secrets().keys);
@@ -431,6 +436,7 @@ fn assert_authority(opened: &Opened, at: usize, seed: u64) {
     assert_eq!(view.grants().len(), 2, "{context}");
     assert_eq!(view.authority().epoch, 3, "{context}");
     assert!(view.authority().policies.is_some(), "{context}");
+    assert_eq!(view.authority().secret_ids.len(), 1, "{context}");
     for record in view.secrets().records.values() {
         if let Ok(body) = record.open(view.keys()) {
             let version = record.record.version.unwrap();

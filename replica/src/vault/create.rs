@@ -194,6 +194,12 @@ impl<'a> Basis<'a> {
             peer: Some(self.peer.clone()),
             parent: Some(self.parent),
             warnings: made.warnings,
+            // What hangs on a login is judged with it once the primary is back.
+            approle: self
+                .parent
+                .replica()
+                .and_then(|replica| replica.approle.clone())
+                .filter(|_| !made.orphan),
         };
         let now = case.now();
         let ttl = issue.deadlines(case).first.remaining(now);

@@ -180,6 +180,7 @@ impl Granted {
             changes: self.changes,
             expects: self.expects,
             note: self.note,
+            attempt: None,
         }
     }
 }
@@ -210,6 +211,7 @@ impl Refusal {
             changes: Vec::new(),
             expects: Expects::default(),
             note,
+            attempt: None,
         }
     }
 }

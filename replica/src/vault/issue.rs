@@ -6,6 +6,7 @@
 use std::{sync::Arc, sync::OnceLock, time::Duration};
 
 use shared::{
+    approle::Basis,
     change::{Change, Expects},
     failover::Outage,
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
@@ -89,6 +90,8 @@ pub(crate) struct Issue<'a> {
     pub(crate) parent: Option<&'a Grant>,
     /// What the primary would warn of, in its own words.
     pub(crate) warnings: Vec<String>,
+    /// The AppRole login that it is given to.
+    pub(crate) approle: Option<Basis>,
 }
 
 /// The ends of a grant.
@@ -161,6 +164,7 @@ impl Issue<'_> {
                 max_deadline: ends.longest,
                 workload_end: ends.workload,
                 settled: Settled::Not,
+                approle: self.approle.clone(),
             }),
             facts,
             peer: self.peer.clone(),

@@ -140,6 +140,7 @@ impl Basis<'_> {
             peer: self.peer.identity(&self.entry.name),
             parent: None,
             warnings: Vec::new(),
+            approle: None,
         })
     }
 }

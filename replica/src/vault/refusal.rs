@@ -10,6 +10,10 @@ use shared::{acl, name::WorkloadName, settings::Mirror, token::create::Unmodelle
 /// A request that is not granted. Nothing of it was applied.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Refusal {
+    /// 500, in the words of the backend that would have answered: how the primary fails what it takes for a mistake.
+    Backend(&'static str),
+    /// 400: this role id and secret id are known to be refused by the primary.
+    BadCredential,
     /// 400, in the words of the backend that would have answered.
     Invalid(String),
     /// 400, in the words and the form of the primary's core.
@@ -83,6 +87,9 @@ pub(crate) enum Why {
     /// Policies that the primary cannot put together either: it fails with 500.
     #[error("the token's policies contradict each other")]
     Contradiction,
+    /// Of a login's credential.
+    #[error("this login cannot be decided: {0}")]
+    Credential(Credential),
     /// A form, or something else that is no JSON object.
     #[error("the request's body is not a JSON object")]
     Form,
@@ -165,9 +172,39 @@ pub(crate) enum Why {
     Write,
 }
 
+/// Why only the primary can tell whether a login is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Credential {
+    /// The role or the secret id is bound to addresses.
+    #[error("it is bound to addresses, and where this request comes from is not known")]
+    Addresses,
+    /// The entity that logged in last is gone, or the role id is another's by now.
+    #[error("whom it stands for has changed since it was last used at the primary")]
+    Identity,
+    /// The last login that the primary accepted is too long ago.
+    #[error("it was not used at the primary recently enough before the outage")]
+    Old,
+    /// A second factor is asked for.
+    #[error("it needs a second factor")]
+    SecondFactor,
+    /// The pair was never proven here. It may be right, wrong, or of limited uses: all three are told alike.
+    #[error(
+        "it was not verified before the outage, or its uses are limited, which only the primary can count"
+    )]
+    Unknown,
+    /// Role or accessor were not seen to stand recently enough.
+    #[error("its role was not verified recently enough before the outage")]
+    Unseen,
+}
+
 /// Why nothing can be issued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Issuing {
+    /// Several entries of the peer enable it, and the request cannot say which is meant.
+    #[error(
+        "several workloads of the calling process may be issued tokens: use auth/holdover/login and name one as role"
+    )]
+    Ambiguous,
     /// Something stands against it for the whole host.
     #[error("{0}")]
     Blocked(&'static str),
@@ -221,7 +258,9 @@ impl Refusal {
     /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) | Self::InvalidInCore(_) | Self::Malformed => 400,
+            Self::BadCredential | Self::Invalid(_) | Self::InvalidInCore(_) | Self::Malformed => {
+                400
+            }
             Self::Unauthenticated
             | Self::BadToken
             | Self::Denied
@@ -229,6 +268,7 @@ impl Refusal {
             | Self::NoMountAccess(_) => 403,
             Self::Absent | Self::NoSuchPath => 404,
             Self::Method | Self::Operation => 405,
+            Self::Backend(_) => 500,
             Self::Undecidable(_) => 503,
         }
     }
@@ -236,6 +276,8 @@ impl Refusal {
     /// The body. `unavailable` says since when the primary is, for what only it could decide.
     pub(crate) fn errors(&self, unavailable: &str) -> Errors {
         match self {
+            Self::Backend(text) => Errors::one(text),
+            Self::BadCredential => Errors::one("invalid role or secret ID"),
             Self::Invalid(text) => Errors::one(text),
             Self::InvalidInCore(text) => Errors::multi(text),
             Self::Unauthenticated => Errors::one("permission denied"),
@@ -262,9 +304,13 @@ impl Refusal {
             Self::Forbidden(Forbidden::Reauthenticate) => Some("reauthenticate"),
             Self::Forbidden(Forbidden::StandingEnded) => Some("standing_token"),
             Self::Forbidden(Forbidden::NotThisPeer | Forbidden::Unattested) => Some("attestation"),
+            Self::BadCredential | Self::Undecidable(Why::Credential(Credential::Unknown)) => {
+                Some("credential")
+            }
             Self::Undecidable(Why::TooStale { .. }) => Some("stale"),
             Self::Undecidable(_) => Some("undecidable"),
-            Self::Invalid(_)
+            Self::Backend(_)
+            | Self::Invalid(_)
             | Self::InvalidInCore(_)
             | Self::Malformed
             | Self::Absent
@@ -284,6 +330,12 @@ impl From<Why> for Refusal {
 impl From<Forbidden> for Refusal {
     fn from(forbidden: Forbidden) -> Self {
         Self::Forbidden(forbidden)
+    }
+}
+
+impl From<Credential> for Refusal {
+    fn from(credential: Credential) -> Self {
+        Self::Undecidable(Why::Credential(credential))
     }
 }
 
@@ -335,8 +387,15 @@ mod tests {
             Why::BoundAddresses,
             Why::ForeignPeer,
             Why::Contradiction,
+            Why::Credential(Credential::Addresses),
+            Why::Credential(Credential::Identity),
+            Why::Credential(Credential::Old),
+            Why::Credential(Credential::SecondFactor),
+            Why::Credential(Credential::Unknown),
+            Why::Credential(Credential::Unseen),
             Why::Form,
             Why::Header("X".into()),
+            Why::Issuing(Issuing::Ambiguous),
             Why::Issuing(Issuing::Blocked("the clock went back")),
             Why::Issuing(Issuing::Disabled),
             Why::Issuing(Issuing::NoPolicies),

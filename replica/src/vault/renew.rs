@@ -218,6 +218,11 @@ fn given(
     increment: Option<Duration>,
 ) -> Result<Ttl, Refusal> {
     let facts = &grant.facts;
+    let login = replica.approle.as_ref().filter(|_| facts.orphan);
+    if let Some(role) = login.and_then(|login| case.authority.approles.get(&login.role)) {
+        let given = role.ttl(increment, replica.issued_at, case.now().steady);
+        return Ok(given.map_err(|_| Issuing::PastMaxTtl)?);
+    }
     let role = match &facts.role {
         Some(name) => {
             let name = RoleName::parse(name).map_err(|_| Why::RoleNotMirrored)?;

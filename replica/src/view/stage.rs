@@ -21,6 +21,7 @@ use crate::{
     table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
 };
 
+mod approle;
 mod value;
 
 /// When a change takes effect in memory.
@@ -71,6 +72,8 @@ impl<'v> Stage<'v> {
         sealer: &mut Sealer<'_>,
     ) -> Result<(), SealingError> {
         match change {
+            Change::AppRole(role) => self.approle(*role, sealer)?,
+            Change::AppRoleGone(key) => self.approle_gone(&key),
             Change::Authority(authority) => self.workload(*authority, sealer)?,
             Change::AuthorityGone(name) => {
                 self.delete(At::authority(&self.view.keys, &name));
@@ -115,6 +118,8 @@ impl<'v> Stage<'v> {
             Change::Record(record, body) => self.record(*record, body, sealer)?,
             Change::RecordGone(place, version) => self.record_gone(&place, version),
             Change::Revoked(revocation) => self.revoked(revocation, sealer)?,
+            Change::SecretId(secret_id) => self.secret_id(*secret_id, sealer)?,
+            Change::SecretIdGone(digest) => self.secret_id_gone(&digest),
         }
         Ok(())
     }

@@ -276,10 +276,12 @@ fn settings(workloads: Vec<Workload>) -> Settings {
         namespace: Namespace::default(),
         workloads,
         mirrors: Vec::new(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: LONG,
             authority_max_age: LONG,
             token_max_age: LONG,
+            credential_max_age: LONG,
             issue_after_reboot: false,
             max_staleness: LONG,
         },

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ::replica::{
-    learn::Exchange,
+    learn::{Candidate, Exchange},
     ledger::Note,
     sequencer::{Lane, SubmitError},
     vault::{Answer, Presented, Query},
@@ -16,6 +16,7 @@ use ::replica::{
 };
 use shared::{
     api::Call,
+    approle::{Attempt, Outcome},
     change::{Change, CredentialName, Expects},
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
@@ -51,6 +52,7 @@ pub(crate) struct FakeReplica {
     committed: Mutex<Vec<(Lane, Vec<Change>)>>,
     lessons: Mutex<Vec<Lesson>>,
     asked: Mutex<Vec<String>>,
+    noted: Mutex<Vec<Outcome>>,
 }
 
 /// What the replica was taught.
@@ -76,6 +78,7 @@ impl FakeReplica {
             committed: Mutex::default(),
             lessons: Mutex::default(),
             asked: Mutex::default(),
+            noted: Mutex::default(),
         }
     }
 
@@ -156,6 +159,11 @@ impl FakeReplica {
         self.lessons.lock().unwrap().clone()
     }
 
+    /// What came of logins.
+    pub(crate) fn noted(&self) -> Vec<Outcome> {
+        self.noted.lock().unwrap().clone()
+    }
+
     /// What the vault was asked: path and what was presented.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
@@ -224,6 +232,18 @@ impl Replica for FakeReplica {
             .then(|| Change::GrantForgotten(TokenDigest([0; 32])))
             .into_iter()
             .collect()
+    }
+
+    fn candidate(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
+        None
+    }
+
+    fn attempt(&self, _exchange: &Exchange<'_>) -> Option<Attempt> {
+        None
+    }
+
+    fn note_login(&self, attempt: &Attempt) {
+        self.noted.lock().unwrap().push(attempt.outcome);
     }
 
     fn proven(&self, token: &TokenDigest, _call: &Call, now: Now) -> Option<Change> {
@@ -309,6 +329,7 @@ pub(crate) fn of_replica(settled: Settled) -> Origin {
         max_deadline: Deadline::after(Duration::from_secs(600), clock.now()),
         workload_end: Deadline::after(Duration::from_secs(600), clock.now()),
         settled,
+        approle: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use shared::{
     api::Call,
+    approle::Attempt,
     change::{Change, Expects},
     name::{OutageId, WorkloadName},
     workload::Peer,
@@ -26,6 +27,7 @@ pub(super) struct Said {
     pub(super) changes: Vec<Change>,
     pub(super) expects: Expects,
     pub(super) note: Option<Note>,
+    pub(super) attempt: Option<Attempt>,
 }
 
 impl Said {
@@ -143,6 +145,7 @@ impl<'a> Ask<'a> {
             changes,
             expects,
             note,
+            attempt,
         } = answer(self.view, &query, &Seeded::new(self.at));
         let text = String::from_utf8(response.body.to_vec()).unwrap();
         Said {
@@ -157,6 +160,7 @@ impl<'a> Ask<'a> {
             changes,
             expects,
             note,
+            attempt,
         }
     }
 }
