@@ -1,6 +1,6 @@
 //! Grants: the record behind a token, whoever minted it, and its life from issue to settlement.
 
-use alloc::string::String;
+use alloc::{boxed::Box, string::String};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct ReplicaGrant {
     pub settled: Settled,
     /// The AppRole login that it was given to; none for what attestation alone gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approle: Option<Basis>,
+    pub approle: Option<Box<Basis>>,
 }
 
 /// What settling with the primary made of a replica grant.

@@ -202,10 +202,10 @@ impl Login<'_> {
             peer: self.peer.identity(&self.entry.name),
             parent: None,
             warnings: self.permitted.wanted.warning.iter().cloned().collect(),
-            approle: Some(Basis {
+            approle: Some(Box::new(Basis {
                 role: self.proof.role.clone(),
                 secret_id: self.proof.digest,
-            }),
+            })),
         }
     }
 }

@@ -91,7 +91,7 @@ pub(crate) struct Issue<'a> {
     /// What the primary would warn of, in its own words.
     pub(crate) warnings: Vec<String>,
     /// The AppRole login that it is given to.
-    pub(crate) approle: Option<Basis>,
+    pub(crate) approle: Option<Box<Basis>>,
 }
 
 /// The ends of a grant.

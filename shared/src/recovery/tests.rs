@@ -257,13 +257,13 @@ fn settled_and_expired_grants_are_left_alone() {
 fn settle_login(granted: &Grant, fresh: Option<Proven>) -> Verdict {
     let mut grant = granted.clone();
     if let Origin::Replica(replica) = &mut grant.origin {
-        replica.approle = Some(Basis {
+        replica.approle = Some(alloc::boxed::Box::new(Basis {
             role: crate::approle::RoleKey {
                 mount: crate::name::MountAccessor::parse("auth_approle_1").unwrap(),
                 name: RoleName::parse("ci").unwrap(),
             },
             secret_id: crate::approle::ProofDigest([4; 32]),
-        });
+        }));
     }
     // What the workload's own role says does not matter to it.
     let judged = judge(
