@@ -6,9 +6,13 @@
 
 mod authority;
 mod cycle;
+mod ground;
 mod index;
 mod kv;
+mod kv1;
 mod lease;
+mod path;
+mod plain;
 mod status;
 mod target;
 mod token;
@@ -22,7 +26,8 @@ use std::{
 use replica::sequencer::{Lane, SubmitError};
 use shared::{
     change::{Change, Cluster, Expects},
-    name::WorkloadName,
+    kv::Place,
+    name::{MountAccessor, WorkloadName},
     settings::{self, Settings},
     time::WallTime,
 };
@@ -70,6 +75,7 @@ struct Shared {
 #[derive(Default)]
 struct Work {
     kv: kv::Work,
+    kv1: kv1::Work,
     lease: lease::Work,
 }
 
@@ -270,25 +276,54 @@ impl Mirrors {
         occasion: Occasion,
     ) -> Result<Pace, PassError> {
         let cluster = self.cluster().ok_or(PassError::Unseen)?;
+        let ground = |mount: &MountAccessor, literal: String, one: bool| ground::Ground {
+            mirrors: self,
+            mirror,
+            mount: mount.clone(),
+            literal,
+            one,
+            occasion,
+        };
         match target::resolve(&mirror.path, &cluster)? {
             target::Target::Kv(target) => {
-                let pass = kv::Pass {
-                    mirrors: self,
-                    mirror,
-                    target,
-                    occasion,
-                };
-                pass.run(&mut work.kv).await
+                let one = matches!(target.keys, target::Keys::One(_));
+                let ground = ground(&target.accessor, target.literal(), one);
+                kv::Pass { ground, target }.run(&mut work.kv).await
             }
-            target::Target::Leased(place) => {
-                let pass = lease::Pass {
-                    mirrors: self,
-                    place: target::placed(&self.0.settings.namespace, place),
-                    occasion,
-                };
-                pass.run(&mut work.lease).await
+            target::Target::Kv1(target) => {
+                let one = matches!(target.keys, target::Keys::One(_));
+                let ground = ground(&target.accessor, target.literal(), one);
+                kv1::Pass { ground, target }.run(&mut work.kv1).await
+            }
+            target::Target::Path(path) => {
+                let place = target::placed(&self.0.settings.namespace, path);
+                let ground = ground(&place.mount, place.path.as_str().to_owned(), true);
+                self.pass_of_path(ground, place, &mut work.lease).await
             }
         }
+    }
+
+    /// Only what a path answers tells whether it comes with a lease.
+    async fn pass_of_path(
+        &self,
+        ground: ground::Ground<'_>,
+        place: Place,
+        work: &mut lease::Work,
+    ) -> Result<Pace, PassError> {
+        let mut first = None;
+        if !self.is_plain(&place) {
+            let pass = lease::Pass {
+                mirrors: self,
+                place: place.clone(),
+                occasion: ground.occasion,
+            };
+            let passed = pass.run(work).await;
+            first = work.take_unleased();
+            if first.is_none() {
+                return passed;
+            }
+        }
+        path::Pass { ground, place }.run(first).await
     }
 
     /// Rests until the next pass is due and the primary is in charge again.

@@ -14,7 +14,7 @@ use shared::{
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, Revocation, RevokeCause},
     identity::{Entity, Identity},
-    kv::{KvKey, MirrorState, Place, Record, VersionState},
+    kv::{Form, KvKey, MirrorState, Place, Record, VersionState},
     lease::{Lease, LeaseHolder},
     name::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, OutageId, PolicyName,
@@ -95,6 +95,7 @@ pub(crate) fn record(path: &str, version: Option<u64>, verified_at: WallTime) ->
         state: VersionState::Live,
         verified_at,
         covered: true,
+        form: Form::default(),
     }
 }
 

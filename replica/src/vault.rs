@@ -26,6 +26,7 @@ mod capabilities;
 mod case;
 mod entry;
 mod envelope;
+mod fields;
 mod issue;
 mod lease;
 mod listing;
@@ -108,6 +109,10 @@ fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
         Kind::Login => return Err(Why::AuthMethod.into()),
         Kind::Wrapping => return Err(Why::NotServed.into()),
         _ => {}
+    }
+    if secret::is_open(case) {
+        case.modelled()?;
+        return secret::answer_open(case);
     }
     if let Presented::Nothing | Presented::Token("") = case.query.presented {
         case.modelled()?;

@@ -104,6 +104,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Whether it is a KV v1 mount, under its name of today or of old.
+    pub fn is_kv1(&self) -> bool {
+        matches!(self.kind.as_str(), "kv" | "generic") && !self.is_kv2()
+    }
+
     /// Whether it is a KV v2 mount.
     pub fn is_kv2(&self) -> bool {
         self.kind == "kv" && self.version.as_deref() == Some("2")

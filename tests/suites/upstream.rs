@@ -9,6 +9,8 @@ mod kv;
 mod lease;
 #[path = "upstream/own.rs"]
 mod own;
+#[path = "upstream/plain.rs"]
+mod plain;
 #[path = "upstream/policy.rs"]
 mod policy;
 #[path = "upstream/probe.rs"]

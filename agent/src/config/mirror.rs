@@ -130,6 +130,9 @@ fn path(text: &str) -> Result<MirrorPath, &'static str> {
         return Err("names no secret below a mount; write mount and path, or end it in *");
     }
     let system = ["auth/", "cubbyhole/", "identity/", "sys/"];
+    if literal.starts_with("identity/oidc/") && matches!(path, MirrorPath::Exact(_)) {
+        return Ok(path);
+    }
     if system.iter().any(|mount| literal.starts_with(mount)) {
         return Err(
             "is not mirrored: what decisions need of auth, identity and sys is copied anyway",
@@ -158,6 +161,7 @@ mod tests {
             "secret/*",
             "kv/one",
             "database/creds/orders",
+            "identity/oidc/.well-known/keys",
         ] {
             assert!(path(text).is_ok(), "{text}");
         }
@@ -176,6 +180,8 @@ mod tests {
             "auth/token/*",
             "cubbyhole/x",
             "identity/*",
+            "identity/oidc/*",
+            "identity/entity/id/x",
         ] {
             assert!(path(text).is_err(), "{text}");
         }

@@ -16,7 +16,9 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, status::Source};
+use super::{
+    Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered, status::Source,
+};
 use crate::upstream::{Reply, Request, UpstreamError};
 
 /// A path whose answer cannot be mirrored is asked again after this long: reading it may create something.
@@ -36,6 +38,19 @@ pub(super) struct Work {
     retiring: Vec<(LeaseId, Deadline)>,
     /// No new lease is asked for before this, and why.
     hold_off: Option<HoldOff>,
+    /// An answer that came without a lease: it is kept in another way.
+    unleased: Option<Answered>,
+}
+
+impl Work {
+    /// The answer of the last pass, if that had no lease.
+    pub(super) fn take_unleased(&mut self) -> Option<Answered> {
+        let unleased = self.unleased.take();
+        if unleased.is_some() {
+            self.hold_off = None;
+        }
+        unleased
+    }
 }
 
 struct HoldOff {
@@ -182,7 +197,7 @@ impl Pass<'_> {
     async fn replace(&self, work: &mut Work, old: Option<&Lease>) -> Result<Pace, PassError> {
         let now = self.now();
         self.held_off(work, now)?;
-        let (lease, body) = match self.acquire(now).await {
+        let (lease, body) = match self.acquire(work, old.is_some(), now).await {
             Ok(new) => new,
             Err(PassError::Unsupported(why)) => {
                 work.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, Some(why.clone()), now));
@@ -207,16 +222,31 @@ impl Pass<'_> {
         Ok(next)
     }
 
-    async fn acquire(&self, now: Now) -> Result<(Lease, SecretBytes), PassError> {
+    async fn acquire(
+        &self,
+        work: &mut Work,
+        in_place_of_one: bool,
+        now: Now,
+    ) -> Result<(Lease, SecretBytes), PassError> {
         let request = Request::read(self.place.path.as_str()).creating();
-        let reply = self.ask(&request).await?.success()?;
+        let mut reply = self.ask(&request).await?;
+        if in_place_of_one {
+            // A refusal does not turn the path into one without leases.
+            reply = reply.success()?;
+        }
+        // A body of another kind has no lease in it.
+        let envelope = reply.envelope().ok();
+        let id = envelope.and_then(|envelope| LeaseId::parse(&envelope.lease_id).ok());
+        let Some(id) = id else {
+            let at = now.steady;
+            work.unleased = Some(Answered { reply, at });
+            return Err(self.unsupported("answers without a lease"));
+        };
+        let reply = reply.success()?;
         let envelope = reply.envelope()?;
         if envelope.wrap_info.is_some() || envelope.auth.is_some() {
             return Err(self.unsupported("answers with a token or a wrapping"));
         }
-        let Ok(id) = LeaseId::parse(&envelope.lease_id) else {
-            return Err(self.unsupported("answers without a lease"));
-        };
         let data = envelope.data.filter(|data| data.get() != "null");
         let data = data.ok_or_else(|| reply.unexpected("a lease without data"))?;
         let body = SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes()));

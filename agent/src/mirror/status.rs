@@ -47,12 +47,16 @@ pub struct MirrorStatus {
 /// How a pass sees what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
+    /// LIST, folder by folder: KV v1 without SCAN.
+    Folders,
     /// A lease is kept.
     Lease,
     /// LIST and one read of metadata per key: ten times more rarely.
     List,
     /// One read of metadata.
     Metadata,
+    /// One read of what is kept.
+    Read,
     /// One SCAN of detailed metadata.
     Scan,
 }
@@ -124,10 +128,17 @@ impl Health {
     }
 
     fn findings(&self) -> Vec<String> {
-        let slow = self.source == Some(Source::List);
-        let text = "SCAN of detailed metadata is refused: keys are listed one by one, ten times more rarely, and \
-                    what vanishes is not purged";
-        slow.then(|| text.to_owned()).into_iter().collect()
+        let text = match self.source {
+            Some(Source::List) => {
+                "SCAN of detailed metadata is refused: keys are listed one by one, ten times more rarely, and what \
+                 vanishes is not purged"
+            }
+            Some(Source::Folders) => {
+                "SCAN is refused: keys are listed folder by folder, and what vanishes is not purged"
+            }
+            _ => return Vec::new(),
+        };
+        vec![text.to_owned()]
     }
 }
 
@@ -185,7 +196,11 @@ impl Mirrors {
             let oldest = leases.iter().map(|lease| lease.verified_at).min();
             return (u64::try_from(leases.len()).unwrap_or(u64::MAX), oldest);
         }
-        let count = secrets.keys.keys().filter(|place| covers(place)).count();
+        let keys = secrets.keys.keys().filter(|place| covers(place)).count();
+        let kept = secrets.records.keys().filter(|(place, version)| {
+            version.is_none() && covers(place) && !secrets.keys.contains_key(place)
+        });
+        let count = keys + kept.count();
         let records = secrets
             .records
             .values()

@@ -230,8 +230,9 @@ impl Ask {
     }
 }
 
-/// A mirror of `secret/data/P*` answers reads and lists of `secret/metadata/P*` too.
+/// A mirror of `secret/data/P*` answers what KV v2 shows of `P*` elsewhere too.
 fn is_mirrored(call: &Call, settings: &Settings) -> bool {
+    const OF_DATA: [&str; 3] = ["/detailed-metadata/", "/metadata/", "/subkeys/"];
     let path = call.path.as_str();
     let reads = matches!(
         call.operation,
@@ -240,15 +241,15 @@ fn is_mirrored(call: &Call, settings: &Settings) -> bool {
     if call.kind != Kind::Data || !reads {
         return false;
     }
-    let of_metadata = || {
-        path.match_indices("/metadata/").any(|(at, word)| {
+    let of_data = |word: &&str| {
+        path.match_indices(*word).any(|(at, word)| {
             let (mount, key) = (path.get(..at), path.get(at + word.len()..));
             mount.zip(key).is_some_and(|(mount, key)| {
                 settings.mirror(&format!("{mount}/data/{key}")).is_some()
             })
         })
     };
-    settings.mirror(path).is_some() || of_metadata()
+    settings.mirror(path).is_some() || OF_DATA.iter().any(of_data)
 }
 
 #[cfg(test)]
@@ -266,6 +267,8 @@ mod tests {
         assert!(mirrored("LIST", "/v1/secret/metadata/shop"));
         assert!(mirrored("GET", "/v1/secret/metadata/shop/a"));
         assert!(mirrored("GET", "/v1/team/kv/metadata/one"));
+        assert!(mirrored("GET", "/v1/team/kv/subkeys/one"));
+        assert!(mirrored("SCAN", "/v1/secret/detailed-metadata/shop"));
         assert!(!mirrored("GET", "/v1/team/kv/metadata/two"));
         assert!(!mirrored("LIST", "/v1/secret/metadata/"));
         assert!(!mirrored("PUT", "/v1/secret/data/shop/a"));

@@ -7,6 +7,7 @@ use shared::{
     acl::Operation,
     api::Call,
     change::Expects,
+    kv::Content,
     name::WorkloadName,
     secret::SecretBytes,
     settings::Settings,
@@ -166,7 +167,7 @@ fn unsupported() -> Response<Body> {
 fn minted_answer(minted: &MintedLogin) -> Response<Body> {
     let body = zeroize::Zeroizing::new(minted.body.expose().clone());
     let mut answer = Response::new(Body::secret(body));
-    *answer.headers_mut() = headers::of_replica(None, None, true);
+    *answer.headers_mut() = headers::of_replica(None, None, &Content::default());
     let json = http::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(CONTENT_TYPE, json);
     headers::from_primary(answer.headers_mut());

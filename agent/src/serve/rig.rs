@@ -235,6 +235,7 @@ pub(crate) fn says(status: u16, body: &str) -> Answer {
         response: wire::Response {
             status,
             body: zeroize::Zeroizing::new(body.as_bytes().to_vec()),
+            content: shared::kv::Content::default(),
             age: Some(7),
             outage: None,
         },

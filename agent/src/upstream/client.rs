@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
-use shared::{name::ClusterId, secret::SecretText};
+use shared::{kv::Content, name::ClusterId, secret::SecretText};
 use zeroize::Zeroizing;
 
 use super::{
@@ -48,6 +48,7 @@ pub(super) struct Raw {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
+    pub(super) content: Content,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
@@ -212,6 +213,10 @@ impl Client {
             status: response.status().as_u16(),
             retry_after: seconds(response.headers().get(header::RETRY_AFTER)),
             location: text(response.headers().get(header::LOCATION)),
+            content: Content {
+                kind: text(response.headers().get(header::CONTENT_TYPE)),
+                cache: text(response.headers().get(header::CACHE_CONTROL)),
+            },
             body: Zeroizing::new(Vec::new()),
         };
         let expected = response.content_length().unwrap_or(0);
@@ -333,7 +338,8 @@ fn judge(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
             });
         }
     }
-    Ok(Reply::new(status, request.path().to_owned(), raw.body))
+    let reply = Reply::new(status, request.path().to_owned(), raw.body);
+    Ok(reply.saying(raw.content))
 }
 
 /// The outage that a status of that class tells of, in the primary's own words.

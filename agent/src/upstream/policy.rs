@@ -20,6 +20,8 @@ pub fn required_policy(settings: &Settings) -> String {
     rules.text(settings.namespace.as_str())
 }
 
+const VALUES: &str = "mirrored values";
+
 /// Rules by path: each path once, however often it is needed.
 #[derive(Default)]
 struct Rules(BTreeMap<String, Rule>);
@@ -104,39 +106,47 @@ impl Rules {
         );
     }
 
+    /// Offline nothing tells which engine a path belongs to: `/data/` in it is KV v2, any other prefix KV v1, and one
+    /// path of anything else may come with a lease.
     fn mirror(&mut self, mirror: &Mirror) {
         let literal = mirror.path.literal();
-        let Some((mount, name)) = literal
+        let versioned = literal
             .split_once("/data/")
-            .filter(|(mount, _)| !mount.is_empty())
-        else {
-            self.need(literal, "read", "the secret that a lease is held of");
-            self.need(
-                "sys/leases/lookup",
-                "update",
-                "whether leases of Holdover's own still live",
-            );
-            self.need("sys/leases/renew", "update", "keep them alive");
-            return;
-        };
-        let why = "mirrored values";
-        match &mirror.path {
-            MirrorPath::Exact(_) => {
-                self.need(literal, "read", why);
-                self.need(
-                    &format!("{mount}/metadata/{name}"),
-                    "read",
-                    "whether it changed",
-                );
+            .filter(|(mount, _)| !mount.is_empty());
+        match (versioned, &mirror.path) {
+            (Some((mount, name)), MirrorPath::Exact(_)) => {
+                self.need(literal, "read", VALUES);
+                let metadata = format!("{mount}/metadata/{name}");
+                self.need(&metadata, "read", "whether it changed");
             }
-            MirrorPath::Prefix(_) => {
-                let folder = name.rfind('/').map_or(0, |slash| slash + 1);
-                let folder = name.get(..folder).unwrap_or_default();
-                self.need(&format!("{literal}*"), "read", why);
-                let detailed = format!("{mount}/detailed-metadata/{folder}");
+            (Some((mount, name)), MirrorPath::Prefix(_)) => {
+                self.need(&format!("{literal}*"), "read", VALUES);
+                let detailed = format!("{mount}/detailed-metadata/{}", folder_of(name));
                 self.need(&detailed, "scan", "what changed, in one request");
             }
+            (None, MirrorPath::Prefix(_)) => {
+                self.need(&format!("{literal}*"), "read", VALUES);
+                self.need(folder_of(literal), "scan", "what there is, in one request");
+            }
+            (None, MirrorPath::Exact(_)) => self.one_path(literal),
         }
+    }
+
+    fn one_path(&mut self, path: &str) {
+        self.need(
+            path,
+            "read",
+            "what is kept of it, or the secret that a lease is held of",
+        );
+        if path.starts_with("identity/") {
+            return;
+        }
+        self.need(
+            "sys/leases/lookup",
+            "update",
+            "whether leases of Holdover's own still live",
+        );
+        self.need("sys/leases/renew", "update", "keep them alive");
     }
 
     fn need(&mut self, path: &str, capability: &'static str, why: &'static str) {
@@ -166,6 +176,12 @@ impl Rules {
         }
         text
     }
+}
+
+/// The part of a name that is listed: up to its last slash.
+fn folder_of(name: &str) -> &str {
+    let folder = name.rfind('/').map_or(0, |slash| slash + 1);
+    name.get(..folder).unwrap_or_default()
 }
 
 fn quoted(text: &str) -> String {
@@ -245,6 +261,8 @@ mod tests {
             "secret/data/shop/or*",
             "team/kv/data/one",
             "database/creds/x",
+            "kv1/shop/or*",
+            "pki/cert/ca",
         ]));
         for (operation, path) in [
             (Operation::Scan, "secret/detailed-metadata/shop/"),
@@ -252,6 +270,9 @@ mod tests {
             (Operation::Read, "team/kv/metadata/one"),
             (Operation::Read, "team/kv/data/one"),
             (Operation::Read, "database/creds/x"),
+            (Operation::Scan, "kv1/shop/"),
+            (Operation::Read, "kv1/shop/orders/db"),
+            (Operation::Read, "pki/cert/ca"),
             (Operation::Update, "auth/token/create/or\"ders"),
             (Operation::List, "sys/policies/detailed/acl/"),
         ] {
@@ -265,6 +286,9 @@ mod tests {
             (Operation::Read, "secret/data/shop/billing"),
             (Operation::Read, "secret/data/other"),
             (Operation::Scan, "secret/detailed-metadata/"),
+            (Operation::Scan, "kv1/"),
+            (Operation::Read, "kv1/shop/billing"),
+            (Operation::Read, "pki/cert/crl"),
             (Operation::Update, "auth/token/create"),
             (Operation::Update, "auth/token/create/billing"),
             (Operation::Update, "sys/leases/revoke-prefix/database"),
@@ -281,6 +305,8 @@ mod tests {
         let text = required_policy(&settings(&["secret/data/*"]));
         assert!(!text.contains("sys/leases/renew") && text.contains("auth/token/renew-accessor"));
         assert!(allows(&text, Operation::Scan, "secret/detailed-metadata/"));
+        let keys = required_policy(&settings(&["identity/oidc/.well-known/keys", "kv1/*"]));
+        assert!(!keys.contains("sys/leases/renew"), "{keys}");
         let nobody = Settings {
             workloads: Vec::new(),
             ..settings(&[])

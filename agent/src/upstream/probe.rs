@@ -235,6 +235,7 @@ mod tests {
             status,
             retry_after: None,
             location: None,
+            content: shared::kv::Content::default(),
             body: Zeroizing::new(body.as_bytes().to_vec()),
         }
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use shared::api::Call;
 
+use self::integer::NoInteger;
 use super::refusal::{Refusal, Why};
+
+mod integer;
 
 /// The `version` of a KV v2 read. Zero, less and nothing are the latest.
 pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
@@ -13,6 +16,14 @@ pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal>
     Ok(version
         .and_then(|version| u64::try_from(version).ok())
         .filter(|version| *version > 0))
+}
+
+/// The `depth` of subkeys. Zero and nothing are without end; less is as one.
+pub(crate) fn depth(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+    let depth = integer(data, "depth")?;
+    Ok(depth
+        .filter(|depth| *depth != 0)
+        .map(|depth| u64::try_from(depth).unwrap_or(1)))
 }
 
 /// The `limit` of a list. Zero, less and nothing are none.
@@ -91,31 +102,20 @@ pub(crate) fn asks_for_help(call: &Call) -> bool {
         .is_some_and(|help| !matches!(help, "" | "0" | "f" | "F" | "false" | "FALSE" | "False"))
 }
 
-/// An integer of a query as Go reads one with base 0. Decimal is read here; other spellings are the primary's.
+/// An integer of a query.
 fn integer(data: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Refusal> {
-    let text = match data.get(name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(unconvertible(name, "int")),
-    };
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(unparsable(name, "invalid syntax"));
-    }
-    if digits.len() > 1 && digits.starts_with('0') || digits.contains('_') {
-        return Err(Why::Parameter(name).into());
-    }
-    if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(unparsable(name, "invalid syntax"));
-    }
-    match text.parse() {
-        Ok(value) => Ok(Some(value)),
-        Err(_) => Err(unparsable(name, "value out of range")),
+    match data.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => match integer::parse(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(reason) => Err(unparsable(name, reason)),
+        },
+        Some(_) => Err(unconvertible(name, "int")),
     }
 }
 
-fn unparsable(name: &str, reason: &str) -> Refusal {
+fn unparsable(name: &str, reason: NoInteger) -> Refusal {
     let reason = format!("'' cannot parse value as 'int': strconv.ParseInt: {reason}");
     Refusal::field(name, &reason)
 }
@@ -197,9 +197,12 @@ mod tests {
             let refusal = super::version(&query("version", text)).unwrap_err();
             assert_eq!(refusal.status(), 400, "{text:?}");
         }
-        for text in ["0x1", "010", "1_0", "0b1"] {
-            let refusal = super::version(&query("version", text)).unwrap_err();
-            assert_eq!(refusal, Why::Parameter("version").into(), "{text:?}");
+        for (text, version) in [("0x1", 1), ("010", 8), ("1_0", 10), ("0b1", 1)] {
+            assert_eq!(
+                super::version(&query("version", text)),
+                Ok(Some(version)),
+                "{text:?}"
+            );
         }
     }
 

@@ -32,6 +32,10 @@ pub(crate) enum Refusal {
     Method,
     /// 405 of a backend.
     Operation,
+    /// 405 of a backend at a path that needs no token, where the primary's core adds nothing.
+    OpenOperation,
+    /// 500: the primary fails at it too, whatever it holds.
+    Fails(&'static str),
     /// 503: only the primary can tell.
     Undecidable(Why),
 }
@@ -149,6 +153,9 @@ pub(crate) enum Why {
     /// The sealed value does not open.
     #[error("the mirrored value is damaged")]
     ValueDamaged,
+    /// It is known to be there, and could not be read.
+    #[error("the value could not be mirrored")]
+    ValueNotMirrored,
     /// A spelling of a number that only the primary reads.
     #[error("parameter {0:?} is spelled in a way that the replica does not read")]
     Parameter(&'static str),
@@ -209,7 +216,8 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::NoMountAccess(_) => 403,
             Self::Absent => 404,
-            Self::Method | Self::Operation => 405,
+            Self::Method | Self::Operation | Self::OpenOperation => 405,
+            Self::Fails(_) => 500,
             Self::Undecidable(_) => 503,
         }
     }
@@ -229,6 +237,8 @@ impl Refusal {
             )),
             Self::Absent | Self::Malformed | Self::Method => Errors::none(),
             Self::Operation => Errors::multi("unsupported operation"),
+            Self::OpenOperation => Errors::one("unsupported operation"),
+            Self::Fails(text) => Errors::multi(text),
             Self::Undecidable(why) => Errors::one(format!("{unavailable}; {why}")),
         }
     }
@@ -249,7 +259,9 @@ impl Refusal {
             | Self::Malformed
             | Self::Absent
             | Self::Method
-            | Self::Operation => None,
+            | Self::Operation
+            | Self::OpenOperation
+            | Self::Fails(_) => None,
         }
     }
 }
@@ -342,6 +354,7 @@ mod tests {
             Why::TokenTooOld,
             Why::TokenUnknown,
             Why::ValueDamaged,
+            Why::ValueNotMirrored,
             Why::VersionNotMirrored(3),
             Why::Write,
         ]

@@ -9,6 +9,7 @@ mod login;
 mod order;
 mod peer;
 mod secret;
+mod surface;
 mod system;
 mod token;
 mod world;

@@ -29,6 +29,11 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
         max_ttl: Duration::from_secs(6),
     };
     primary.enable_database(&postgres, &role).await?;
+    let mount = json!({ "type": "kv", "options": { "version": "1" } });
+    root.write("sys/mounts/kv1", &mount).await?;
+    root.write("kv1/shop/one", &json!({ "x": 1 })).await?;
+    root.write("sys/mounts/ssh", &json!({ "type": "ssh" }))
+        .await?;
     // Standing tokens that need renewing while this looks on.
     root.write(
         "sys/mounts/auth/token/tune",
@@ -47,6 +52,8 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
         .mirror("secret/data/shop/orders/*", &[])
         .mirror("secret/data/shop/shared", &[])
         .mirror("database/creds/orders", &[])
+        .mirror("kv1/shop/*", &[])
+        .mirror("ssh/config/ca", &[])
         .file(|file| file.workload(entry))
         .role(json!({ "token_ttl": "4s", "token_max_ttl": "10s" }))
         .start(&primary)

@@ -17,7 +17,7 @@ fn world() -> World {
 #[test]
 fn the_first_check_that_fails_decides() {
     let world = world().secret("app/a", 1).open();
-    let cases: [(&str, &str, Option<&str>, u16, &str); 13] = [
+    let cases: [(&str, &str, Option<&str>, u16, &str); 14] = [
         (
             "PUT",
             "/v1/secret/data/app/",
@@ -105,6 +105,13 @@ fn the_first_check_that_fails_decides() {
         (
             "SCAN",
             "/v1/secret/metadata/app",
+            Some("s.app"),
+            403,
+            "1 error occurred:\n\t* permission denied\n\n",
+        ),
+        (
+            "GET",
+            "/v1/secret/metadata/app/a?help=1",
             Some("s.app"),
             503,
             "operation is not served by the replica",
