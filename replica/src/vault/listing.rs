@@ -63,8 +63,9 @@ pub(crate) fn answer(
         Some(filter) => shown(case, caller, filter, data, &found)?,
         None => found,
     };
-    // The primary calls an empty list absent, unless it has something else to say; and an empty scan empty.
-    if keys.is_empty() && !scans && warnings.is_empty() {
+    // The primary calls an empty list absent, unless nothing was there and it has something else to say; and an empty
+    // scan empty.
+    if keys.is_empty() && !scans && (!nothing || warnings.is_empty()) {
         return Err(Refusal::Absent);
     }
     let key_info = match shows {

@@ -95,9 +95,8 @@ pub(crate) fn is_open(case: &Case<'_>) -> bool {
 pub(crate) fn answer_open(case: &Case<'_>) -> Result<Granted, Refusal> {
     let call = case.query.call;
     match call.operation {
-        Operation::Read => {}
-        Operation::Header => return Err(Refusal::OpenOperation),
-        Operation::List | Operation::Scan => return Err(Why::NotServed.into()),
+        Operation::Read | Operation::Header => {}
+        Operation::List | Operation::Scan => return Err(Why::PathNotMirrored.into()),
         _ => return Err(Why::Write.into()),
     }
     if parameter::asks_for_help(call) {
@@ -106,7 +105,13 @@ pub(crate) fn answer_open(case: &Case<'_>) -> Result<Granted, Refusal> {
     let path = call.path.as_str();
     let (_, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
     let site = site(case, mount, path, false)?;
-    Ok(plain::kept(case, &site)?.noted(read(case, None, None)))
+    let kept = plain::kept(case, &site)?;
+    match (call.operation, kept.status) {
+        (Operation::Read, _) => Ok(kept.noted(read(case, None, None))),
+        (_, 200) => Err(Refusal::OpenOperation),
+        // Whether there is no such path or nothing at it, only the primary knows.
+        _ => Err(Why::NotServed.into()),
+    }
 }
 
 /// Whether the request is a read or list of something mirrored: all that a draining token is good for.

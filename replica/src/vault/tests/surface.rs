@@ -301,7 +301,11 @@ fn a_filter_takes_names_out_of_keys_and_metadata_alike() {
     assert!(listed.body["data"]["key_info"].get("b/").is_none());
     let scanned = some("SCAN", "secret/detailed-metadata/app");
     assert_eq!(scanned.body["data"]["keys"], json!(["a", "b/c"]));
-    assert_eq!(some("LIST", "secret/detailed-metadata/app/a").status, 404);
+    for query in ["", "?x=1"] {
+        let target = format!("secret/detailed-metadata/app/a{query}");
+        let said = ask(&world, "LIST", &target, "s.some");
+        assert_eq!(said.status, 404, "{target}");
+    }
     let nothing = some("SCAN", "secret/detailed-metadata/app/a");
     assert_eq!(nothing.body["data"], json!({ "key_info": {}, "keys": [] }));
     let none = some("SCAN", "secret/detailed-metadata/app/none");
@@ -500,6 +504,8 @@ fn open_paths_look_at_no_token_and_closed_ones_do() {
     let head = without("HEAD", "/v1/pki/cert/ca");
     assert_eq!((head.status, head.error()), (405, "unsupported operation"));
     for (method, target) in [
+        ("HEAD", "/v1/pki/cert/none"),
+        ("HEAD", "/v1/pki/ca/pem"),
         ("GET", "/v1/pki/ca/pem"),
         ("GET", "/v1/pki/cert/ca?x=1"),
         ("GET", "/v1/pki/cert/ca?help=1"),
