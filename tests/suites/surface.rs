@@ -3,6 +3,8 @@
 
 #[path = "surface/answer.rs"]
 mod answer;
+#[path = "surface/asked.rs"]
+mod asked;
 #[path = "surface/masks.rs"]
 mod masks;
 #[path = "surface/questions.rs"]

@@ -75,6 +75,8 @@ struct Listed {
 struct Tally {
     denied: usize,
     failed: usize,
+    /// Listed, and not there any more.
+    gone: BTreeSet<RequestPath>,
 }
 
 /// What became of one value.
@@ -216,7 +218,12 @@ impl Pass<'_> {
                 match read {
                     Read::Denied => tally.denied += 1,
                     Read::Failed => tally.failed += 1,
-                    Read::Kept(_) | Read::Gone => {}
+                    // It vanishes as one that is not listed does: many at once may be a mistake.
+                    Read::Gone => {
+                        tally.gone.insert(path);
+                        continue;
+                    }
+                    Read::Kept(_) => {}
                 }
                 changes.extend(self.changes(path, read, known));
             }
@@ -234,7 +241,7 @@ impl Pass<'_> {
         let held = known.get(&path);
         let place = self.ground.place(path);
         let mut changes = Vec::new();
-        if held.is_none() && !matches!(read, Read::Gone) {
+        if held.is_none() {
             changes.push(Change::Key(Box::new(KvKey {
                 place: place.clone(),
                 current: 0,
@@ -246,7 +253,6 @@ impl Pass<'_> {
             Read::Kept(change) => changes.extend(change),
             Read::Denied => changes.push(Change::RecordGone(place, None)),
             Read::Failed => changes.extend(diff::uncovered(held)),
-            Read::Gone if held.is_some() => changes.push(Change::KeyGone(place)),
             Read::Gone => {}
         }
         changes

@@ -63,11 +63,14 @@ impl Pass<'_> {
         Ok(Answered { reply, at })
     }
 
-    /// Holdover may not read it any longer: nor may anybody, from here.
+    /// Where Holdover's own token is good it may not read the path, and so nobody may from here.
     async fn denied(&self, reply: Reply) -> Result<Pace, PassError> {
         let reader = self.ground.reader(&Arc::default());
         if reader.own_token_is_good().await? {
             self.forget().await?;
+            let path = self.place.path.as_str();
+            let why = format!("Holdover may not read {path}: nothing of it is kept");
+            return Err(PassError::Unsupported(why));
         }
         reply.success()?;
         Ok(Pace::Usual)

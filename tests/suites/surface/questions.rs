@@ -1,5 +1,7 @@
 //! Every path, with every read operation, every kind of query, and tokens of different rights.
 
+use crate::asked;
+
 /// Answers that are kept as they are, of engines that are not KV.
 pub(crate) const AUTHORITIES: [&str; 12] = [
     "pki/cert/ca",
@@ -93,349 +95,16 @@ impl Question {
 /// All of them.
 pub(crate) fn all() -> Vec<Question> {
     let mut questions = Vec::new();
-    for (method, path, query) in of_everything() {
+    for (method, path, query) in asked::of_everything() {
         questions.push(question(method, &path, &query, Bearer::All));
     }
     for bearer in BEARERS.into_iter().filter(|bearer| *bearer != Bearer::All) {
-        for (method, path, query) in of_rights() {
+        for (method, path, query) in asked::of_rights() {
             questions.push(question(method, &path, &query, bearer));
         }
     }
     questions
 }
-
-/// What is asked under one token that may read everything.
-fn of_everything() -> Vec<(&'static str, String, String)> {
-    let mut asked = Asked::default();
-    for name in ["app/a", "app/del", "app/none", "one"] {
-        for query in [
-            "",
-            "version=0",
-            "version=1",
-            "version=2",
-            "version=3",
-            "version=9",
-            "version=-1",
-            "version=abc",
-            "version=1.5",
-            "version=",
-            "version",
-            "version=0x1",
-            "version=01",
-            "version=0o3",
-            "version=08",
-            "version=1_0",
-            "version=99999999999999999999",
-            "version=%2B2",
-            "version=1&version=2",
-            "foo=1",
-            "foo=1&bar=2&version=2",
-            "path=x",
-            "path=x&foo=",
-            "list=0",
-            "list=&scan=false",
-            "VERSION=1",
-            "limit=abc",
-            "%3C=1",
-            "=1",
-            "list=yes",
-            "list=1&scan=1",
-            "options=x",
-            "help=1",
-        ] {
-            asked.get(&format!("secret/data/{name}"), query);
-        }
-        for query in [
-            "",
-            "depth=0",
-            "depth=1",
-            "depth=2",
-            "depth=9",
-            "depth=-1",
-            "depth=abc",
-            "version=2",
-            "version=1",
-            "version=2&depth=1",
-            "version=9",
-            "version=abc",
-            "foo=1",
-            "path=x",
-        ] {
-            asked.get(&format!("secret/subkeys/{name}"), query);
-        }
-        for query in [
-            "",
-            "foo=1",
-            "path=x",
-            "limit=abc",
-            "limit=1",
-            "after=x",
-            "after=a&after=b",
-            "version=abc",
-            "max_versions=1",
-        ] {
-            asked.get(&format!("secret/metadata/{name}"), query);
-        }
-    }
-    for name in NAMES {
-        for of in ["data", "metadata", "subkeys"] {
-            asked.get(&format!("secret/{of}/{}", encoded(name)), "");
-            // The primary fails at a value with a slash too many, and Holdover takes a second to be sure that it does
-            // not fail as a whole: a few are enough.
-            let fails = ["app/a", "app/del", "app/gone", "app/none", "app"];
-            if of == "metadata" || fails.contains(&name) {
-                asked.get(&format!("secret/{of}/{}/", encoded(name)), "");
-            }
-        }
-        asked.get(&format!("secret/data/{}", encoded(name)), "version=1");
-        asked.get(&format!("secret/data/{}", encoded(name)), "foo=1");
-        asked.all(&format!("secret/{}", encoded(name)), "");
-    }
-    for folder in [
-        "app",
-        "app/",
-        "app/dir",
-        "app/dir/sub",
-        "app/dir2",
-        "app/none",
-        "app/a",
-        "app/a b+c%d",
-        "shop",
-    ] {
-        for query in [
-            "",
-            "after=dir",
-            "after=dir/&limit=2",
-            "after=one",
-            "limit=1",
-            "limit=2&foo=1",
-            "limit=0",
-            "limit=-1",
-            "limit=abc",
-            "limit=max",
-            "limit=0x2",
-            "limit=",
-            "limit=1&limit=2",
-            "after=a&after=b",
-            "after=zzzz",
-            "foo=1",
-            "path=x",
-        ] {
-            for of in ["metadata", "detailed-metadata"] {
-                asked.lists(&format!("secret/{of}/{}", encoded(folder)), query);
-            }
-        }
-        for of in ["data", "subkeys", "undelete", "delete", "destroy"] {
-            asked.lists(&format!("secret/{of}/{}", encoded(folder)), "");
-        }
-    }
-    for path in [
-        "secret/detailed-metadata/app/a",
-        "secret/undelete/app/a",
-        "secret/destroy/app/a",
-        "secret/config",
-        "secret/app/a",
-    ] {
-        asked.get(path, "");
-        asked.get(path, "foo=1");
-    }
-    // Nothing of these is mirrored.
-    for path in [
-        "secret/data/other",
-        "secret/metadata/other",
-        "secret/subkeys/other",
-        "kv1/other",
-        "pki/issuer/default",
-        "ssh/issuers",
-        "secret/other",
-    ] {
-        asked.get(path, "");
-    }
-    for path in ["secret/metadata", "kv1", "secret/detailed-metadata"] {
-        asked.lists(path, "");
-    }
-    for name in V1_NAMES {
-        for query in ["", "foo=1", "path=x&list=0"] {
-            asked.get(&format!("kv1/{}", encoded(name)), query);
-        }
-        asked.get(&format!("kv1/{}/", encoded(name)), "");
-    }
-    for folder in [
-        "shop",
-        "shop/",
-        "shop/dir",
-        "shop/dir/sub",
-        "shop/none",
-        "shop/a",
-    ] {
-        for query in ["", "after=a&limit=2", "limit=abc", "foo=1"] {
-            asked.lists(&format!("kv1/{folder}"), query);
-        }
-    }
-    for path in AUTHORITIES {
-        asked.all(path, "");
-        asked.get(path, "foo=1");
-    }
-    for method in ["HEAD", "OPTIONS", "BREW"] {
-        for path in [
-            "secret/data/app/a",
-            "secret/metadata/app",
-            "kv1/shop/a",
-            "pki/cert/ca",
-            "ssh/config/ca",
-            "secret/data/app/none",
-        ] {
-            asked.0.push((method, path.into(), String::new()));
-        }
-    }
-    asked.0.retain(|(method, path, _)| {
-        !(is_kept(path) && !is_open(path) && matches!(*method, "LIST" | "SCAN"))
-    });
-    asked.0
-}
-
-/// What is asked under every other token, and under none.
-fn of_rights() -> Vec<(&'static str, String, String)> {
-    let mut asked = Asked::default();
-    for (path, query) in [
-        ("secret/data/app/a", ""),
-        ("secret/data/app/a", "version=2"),
-        ("secret/data/app/a", "version=2&foo=1"),
-        ("secret/data/app/a", "version=3&bar=1"),
-        ("secret/data/app/a", "list=0"),
-        ("secret/data/app/del", ""),
-        ("secret/data/app/dir", ""),
-        ("secret/data/app/dir/one", ""),
-        ("secret/data/app/none", ""),
-        ("secret/metadata/app/a", ""),
-        ("secret/metadata/app/a", "limit=1"),
-        ("secret/subkeys/app/a", ""),
-        ("secret/app/a", ""),
-        ("secret/config", ""),
-        ("kv1/shop/a", ""),
-        ("kv1/shop/a", "list=0"),
-        ("kv1/shop/dir/one", ""),
-        ("kv1/shop/none", ""),
-        ("secret/data/other", ""),
-    ] {
-        asked.get(path, query);
-    }
-    for folder in [
-        "metadata/app",
-        "metadata/app/dir",
-        "metadata/app/dir2",
-        "metadata/app/none",
-        "detailed-metadata/app",
-        "detailed-metadata/app/dir",
-        "detailed-metadata/app/dir2",
-        "detailed-metadata/app/none",
-        "data/app",
-    ] {
-        for query in [
-            "",
-            "limit=1",
-            "limit=2",
-            "limit=3",
-            "limit=max",
-            "limit=0",
-            "after=a",
-            "foo=1",
-        ] {
-            asked.lists(&format!("secret/{folder}"), query);
-        }
-    }
-    for folder in ["shop", "shop/dir", "shop/dir2", "shop/none"] {
-        for query in ["", "limit=1", "limit=3"] {
-            asked.lists(&format!("kv1/{folder}"), query);
-        }
-    }
-    for path in AUTHORITIES {
-        asked.get(path, "");
-        asked.0.push(("HEAD", path.into(), String::new()));
-    }
-    for path in ["secret/data/app/a", "kv1/shop/a"] {
-        for method in ["HEAD", "OPTIONS", "BREW"] {
-            asked.0.push((method, path.into(), String::new()));
-        }
-    }
-    asked.0
-}
-
-#[derive(Default)]
-struct Asked(Vec<(&'static str, String, String)>);
-
-impl Asked {
-    fn get(&mut self, path: &str, query: &str) {
-        self.0.push(("GET", path.into(), query.into()));
-    }
-
-    /// By method and by query, which are the same.
-    fn lists(&mut self, path: &str, query: &str) {
-        self.0.push(("LIST", path.into(), query.into()));
-        self.0.push(("SCAN", path.into(), query.into()));
-        let and = if query.is_empty() { "" } else { "&" };
-        self.get(path, &format!("list=true{and}{query}"));
-        if query.is_empty() {
-            self.get(path, "scan=1");
-        }
-    }
-
-    fn all(&mut self, path: &str, query: &str) {
-        for method in ["GET", "LIST", "SCAN"] {
-            self.0.push((method, path.into(), query.into()));
-        }
-    }
-}
-
-/// Keys of KV v2, of which some are not there.
-const NAMES: [&str; 27] = [
-    "app/a",
-    "app/back",
-    "app/cas",
-    "app/dir",
-    "app/dir/one",
-    "app/dir/sub/two",
-    "app/dir2",
-    "app/dir2/x",
-    "app/del",
-    "app/destroyed",
-    "app/gone",
-    "app/meta",
-    "app/passed",
-    "app/empty",
-    "app/null",
-    "app/numbers",
-    "app/none",
-    "app/a b+c%d",
-    "app/été",
-    "app/q?#",
-    "app/<&>",
-    "app/100%",
-    "app/+plus+",
-    "app/~tilde",
-    "app/semi;colon",
-    "app/quo\"te",
-    "app",
-];
-
-/// Keys of KV v1, of which some are not there.
-const V1_NAMES: [&str; 15] = [
-    "one",
-    "shop/a",
-    "shop/a b+c%d",
-    "shop/both",
-    "shop/dir",
-    "shop/dir/one",
-    "shop/dir/sub/two",
-    "shop/dir2",
-    "shop/lease",
-    "shop/none",
-    "shop/ttl",
-    "shop/ttlbad",
-    "shop/ttlnum",
-    "shop/été",
-    "shop",
-];
 
 fn question(method: &'static str, path: &str, query: &str, bearer: Bearer) -> Question {
     let lists = matches!(method, "LIST" | "SCAN")
@@ -452,11 +121,13 @@ fn question(method: &'static str, path: &str, query: &str, bearer: Bearer) -> Qu
     }
 }
 
-fn is_kept(path: &str) -> bool {
+/// Whether it is kept as it is.
+pub(crate) fn is_kept(path: &str) -> bool {
     AUTHORITIES.contains(&path) || path == "secret/config"
 }
 
-fn is_open(path: &str) -> bool {
+/// Whether the primary asks for no token there.
+pub(crate) fn is_open(path: &str) -> bool {
     AUTHORITIES.contains(&path) && path != "ssh/config/ca"
 }
 
@@ -475,31 +146,26 @@ fn is_uncovered(path: &str, lists: bool) -> bool {
         "delete/",
         "destroy/",
     ];
-    let below = |mount: &str| path.strip_prefix(mount).map(str::to_owned);
-    if let Some(rest) = below("secret/") {
-        let key = of_data
-            .iter()
-            .find_map(|of| rest.strip_prefix(of))
-            .unwrap_or(&rest);
-        let slash = if lists && !key.ends_with('/') {
-            "/"
-        } else {
-            ""
-        };
-        let key = format!("{key}{slash}");
-        let folders = ["app/", "shop/"];
-        return !(folders.iter().any(|folder| key.starts_with(folder)) || (key == "one" && !lists));
+    let slashed = |key: &str| match lists && !key.ends_with('/') {
+        true => format!("{key}/"),
+        false => key.to_owned(),
+    };
+    let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
+    match mount {
+        "secret" => {
+            let key = of_data.iter().find_map(|of| rest.strip_prefix(of));
+            let key = slashed(key.unwrap_or(rest));
+            let folders = ["app/", "shop/"];
+            !(folders.iter().any(|folder| key.starts_with(folder)) || (key == "one" && !lists))
+        }
+        "kv1" => {
+            let key = slashed(rest);
+            !(key.starts_with("shop/") || (key == "one" && !lists))
+        }
+        "whole" => rest == "config" && !lists,
+        "whole1" => false,
+        _ => true,
     }
-    if let Some(rest) = below("kv1/") {
-        let slash = if lists && !rest.ends_with('/') {
-            "/"
-        } else {
-            ""
-        };
-        let key = format!("{rest}{slash}");
-        return !(key.starts_with("shop/") || (key == "one" && !lists));
-    }
-    true
 }
 
 /// A name as it stands in a request line.

@@ -17,6 +17,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(25);
 const ALL: &str = r#"
 path "secret/*"   { capabilities = ["read", "list", "scan"] }
 path "kv1/*"      { capabilities = ["read", "list", "scan"] }
+path "whole/*"    { capabilities = ["read", "list", "scan"] }
+path "whole1/*"   { capabilities = ["read", "list", "scan"] }
 path "pki/*"      { capabilities = ["read", "list"] }
 path "ssh/*"      { capabilities = ["read", "list"] }
 path "identity/*" { capabilities = ["read", "list"] }
@@ -96,7 +98,9 @@ pub(crate) async fn plant(executable: &str) -> Result<Tree> {
         .mirror("secret/data/one", &second())
         .mirror("secret/config", &second())
         .mirror("kv1/shop/*", &second())
-        .mirror("kv1/one", &second());
+        .mirror("kv1/one", &second())
+        .mirror("whole/data/*", &second())
+        .mirror("whole1/*", &second());
     for path in AUTHORITIES {
         plan = plan.mirror(path, &second());
     }
@@ -105,6 +109,7 @@ pub(crate) async fn plant(executable: &str) -> Result<Tree> {
     plant_v1(&root).await?;
     plant_authorities(&root).await?;
     plant_v2(&root).await?;
+    plant_whole(&root).await?;
     let mut tokens = Vec::new();
     for (bearer, name, policy) in [
         (Bearer::All, "all", ALL),
@@ -145,7 +150,13 @@ pub(crate) async fn plant(executable: &str) -> Result<Tree> {
 
 async fn plant_v1(root: &Api) -> Result<()> {
     let mount = json!({ "type": "kv", "options": { "version": "1" } });
-    root.write("sys/mounts/kv1", &mount).await?;
+    for at in ["kv1", "whole1"] {
+        root.write(&format!("sys/mounts/{at}"), &mount).await?;
+    }
+    for name in ["x", "d/y"] {
+        let path = format!("whole1/{name}");
+        root.write(&path, &json!({ "v": 1 })).await?;
+    }
     for (name, value) in [
         ("one", json!({ "v": 1 })),
         ("shop/a", numbers()),
@@ -188,6 +199,22 @@ async fn plant_authorities(root: &Api) -> Result<()> {
     root.write("identity/oidc/key/shop", &key).await?;
     let role = json!({ "key": "shop" });
     root.write("identity/oidc/role/shop", &role).await.map(drop)
+}
+
+/// A KV v2 mount, which answers 400 for a moment while it sets itself up.
+async fn plant_whole(root: &Api) -> Result<()> {
+    let mount = json!({ "type": "kv", "options": { "version": "2" } });
+    root.write("sys/mounts/whole", &mount).await?;
+    for name in ["x", "d/y"] {
+        let path = format!("whole/data/{name}");
+        let bound = Duration::from_secs(10);
+        harness::eventually(bound, "the KV mount", async || {
+            let put = root.write(&path, &json!({ "data": { "v": 1 } })).await;
+            put.map_err(|failure| failure.to_string())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 async fn plant_v2(root: &Api) -> Result<()> {

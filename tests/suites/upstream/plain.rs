@@ -294,13 +294,14 @@ async fn a_path_that_holdover_may_not_read_any_longer_is_forgotten() -> Result<(
         Some(_) => Err("still there".to_owned()),
     })
     .await?;
-    host.until("the error", |host| {
+    host.until("the reason", |host| {
         let status = host
             .status_of("ssh/config/ca")
             .map_err(|failure| failure.to_string())?;
-        match status.errors {
-            0 => Err(format!("{status:?}")),
-            _ => Ok(()),
+        let told = |reason: &String| reason.contains("may not read ssh/config/ca");
+        match status.reasons.iter().any(told) {
+            true => Ok(()),
+            false => Err(format!("{status:?}")),
         }
     })
     .await

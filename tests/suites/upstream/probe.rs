@@ -220,6 +220,7 @@ async fn a_dead_first_address_costs_nothing_and_a_standby_is_followed_to_configu
         .await?;
     assert_eq!(asked.status(), 200);
     assert!(standby.redirected() > 0, "nothing went through the standby");
+    drop(host);
     // The same standby, leading somewhere that nobody configured.
     let alone = vec![standby.address.clone()];
     let plan = Plan::new(&primary)?.file(|file| file.set("primary.addresses", alone));
