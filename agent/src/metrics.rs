@@ -70,6 +70,9 @@ struct Gauges {
     mirror_values: Family<PathLabel, Gauge>,
     mirror_errors: Family<PathLabel, Gauge>,
     grants: Family<OriginLabel, Gauge>,
+    pool_size: Family<PathLabel, Gauge>,
+    pool_ready: Family<PathLabel, Gauge>,
+    pool_handed_out: Family<PathLabel, Gauge>,
     healthy: Family<AddressLabel, Gauge>,
     free: Gauge,
     ledger: Gauge,
@@ -176,6 +179,12 @@ impl Gauges {
         registry.register("mirror_errors", help, self.mirror_errors.clone());
         let help = "Grants that live, by who minted them";
         registry.register("grants", help, self.grants.clone());
+        let help = "Leases that a pool is to keep ready";
+        registry.register("pool_size", help, self.pool_size.clone());
+        let help = "Leases of a pool that nobody has";
+        registry.register("pool_ready", help, self.pool_ready.clone());
+        let help = "Leases of a pool that workloads took in an outage and that live";
+        registry.register("pool_handed_out", help, self.pool_handed_out.clone());
         let help = "1 if an address of the primary answered last time";
         registry.register("address_healthy", help, self.healthy.clone());
         let help = "Bytes that are free where the replica lies; -1 if that cannot be told";
@@ -208,6 +217,7 @@ impl Gauges {
             let errors = signed(mirror.errors);
             self.mirror_errors.get_or_create(&label).set(errors);
         }
+        self.set_pools(status);
         let grants = &status.grants;
         for (origin, count) in [("primary", grants.primary), ("replica", grants.replica)] {
             let label = OriginLabel { origin };
@@ -228,6 +238,25 @@ impl Gauges {
     }
 }
 
+impl Gauges {
+    fn set_pools(&self, status: &Status) {
+        for family in [&self.pool_size, &self.pool_ready, &self.pool_handed_out] {
+            family.clear();
+        }
+        for pool in &status.pools {
+            let path = pool.path.clone();
+            let label = PathLabel { path };
+            for (family, count) in [
+                (&self.pool_size, pool.size),
+                (&self.pool_ready, pool.ready),
+                (&self.pool_handed_out, pool.handed_out),
+            ] {
+                family.get_or_create(&label).set(signed(count));
+            }
+        }
+    }
+}
+
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -235,7 +264,7 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::body::{AddressStatus, GrantCounts, MirrorStatus};
+    use crate::admin::body::{AddressStatus, GrantCounts, MirrorStatus, PoolStatus};
 
     fn status() -> Status {
         Status {
@@ -260,6 +289,12 @@ mod tests {
                     ..MirrorStatus::default()
                 },
             ],
+            pools: vec![PoolStatus {
+                path: "db/creds/a".to_owned(),
+                size: 4,
+                ready: 3,
+                handed_out: 1,
+            }],
             grants: GrantCounts {
                 primary: 4,
                 replica: 1,
@@ -286,6 +321,9 @@ mod tests {
             "holdover_requests_total{source=\"replica\",operation=\"read\",code=\"200\"} 1",
             "holdover_request_duration_seconds_count{source=\"replica\",operation=\"read\"} 1",
             "holdover_revocation_lateness_seconds_bucket{le=\"0.05\"} 1",
+            "holdover_pool_size{path=\"db/creds/a\"} 4",
+            "holdover_pool_ready{path=\"db/creds/a\"} 3",
+            "holdover_pool_handed_out{path=\"db/creds/a\"} 1",
             "holdover_tokens_unlearned_total 0",
             "holdover_address_healthy{address=\"https://a:8200\"} 0",
             "# EOF",
@@ -302,5 +340,6 @@ mod tests {
         assert!(!page.contains("mirror_age_seconds{path=\"kv/never\"}"));
         let page = metrics.render(&Status::default());
         assert!(!page.contains("kv/never") && !page.contains("secret/data/a"));
+        assert!(!page.contains("db/creds/a"));
     }
 }

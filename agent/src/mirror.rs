@@ -82,6 +82,9 @@ pub enum PassError {
     /// An outage began: nothing is asked until it is over.
     #[error("paused: the replica is in charge")]
     Paused,
+    /// The system gives no randomness.
+    #[error(transparent)]
+    NoEntropy(#[from] replica::entropy::NoEntropy),
     /// The replica did not take what was found.
     #[error("the replica did not take it: {0}")]
     Store(#[from] SubmitError),
@@ -284,6 +287,7 @@ impl Mirrors {
                 let pass = lease::Pass {
                     mirrors: self,
                     place: target::placed(&self.0.settings.namespace, place),
+                    size: mirror.pool,
                     occasion,
                 };
                 pass.run(&mut work.lease).await

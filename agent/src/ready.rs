@@ -19,6 +19,9 @@ use crate::config::value::Span;
 /// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
 pub const ROOM: u64 = 64 << 20;
 
+/// A pool that is short for longer is a finding: filling one takes a moment.
+const POOL_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Everything that readiness goes by, at one moment.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -34,7 +37,7 @@ pub struct Facts {
     pub primary: PrimaryFacts,
     /// One for each configured mirror.
     pub mirrors: Vec<MirrorFacts>,
-    /// Leases of Holdover's own that workloads share.
+    /// Leases of Holdover's own that workloads share, took, or may take.
     pub leases: Vec<LeaseFacts>,
     /// One for each configured workload.
     pub workloads: Vec<WorkloadFacts>,
@@ -82,6 +85,21 @@ pub struct MirrorFacts {
     pub reasons: Vec<String>,
     /// What else an operator should know of it.
     pub findings: Vec<String>,
+    /// Its pool, if it has one.
+    pub pool: Option<PoolFacts>,
+}
+
+/// What is known of a pool of leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolFacts {
+    /// As many are wanted.
+    pub size: u32,
+    /// Leases that nobody has.
+    pub ready: u64,
+    /// Leases that workloads took.
+    pub handed_out: u64,
+    /// Since when fewer are ready than wanted.
+    pub short_since: Option<WallTime>,
 }
 
 /// What is known of one lease of Holdover's own.
@@ -190,7 +208,7 @@ pub struct Autonomy {
 pub enum Bound {
     /// Nothing may be issued for this workload.
     Authority(WorkloadName),
-    /// A shared lease ends.
+    /// A lease of Holdover's own ends.
     Lease(String),
     /// The outage may not be longer.
     MaxOutage,
@@ -224,6 +242,9 @@ pub fn judge(facts: &Facts) -> Readiness {
         reasons.extend(mirror.reasons.iter().map(told));
         findings.extend(mirror.finding());
         findings.extend(mirror.findings.iter().map(told));
+        if let Some(pool) = &mirror.pool {
+            judge_pool(mirror, pool, facts, &mut reasons, &mut findings);
+        }
     }
     for workload in &facts.workloads {
         reasons.extend(workload.reason(facts));
@@ -239,6 +260,35 @@ pub fn judge(facts: &Facts) -> Readiness {
         reasons,
         findings,
         autonomy: autonomy(facts),
+    }
+}
+
+/// In an outage a pool only shrinks; before one, an empty pool would leave every workload without credentials.
+fn judge_pool(
+    mirror: &MirrorFacts,
+    pool: &PoolFacts,
+    facts: &Facts,
+    reasons: &mut Vec<String>,
+    findings: &mut Vec<String>,
+) {
+    let (path, size, ready) = (&mirror.path, pool.size, pool.ready);
+    if ready >= u64::from(size) {
+        return;
+    }
+    let short_for = pool.short_since.map(|since| facts.now.steady.since(since));
+    if facts.phase.is_outage() {
+        if ready == 0 {
+            findings.push(format!(
+                "pool {path}: no lease is left: workloads that have none get 503"
+            ));
+        }
+    } else if ready == 0 {
+        reasons.push(format!("pool {path}: none of {size} leases is ready"));
+    } else if let Some(short_for) = short_for.filter(|short_for| *short_for >= POOL_PATIENCE) {
+        let short_for = short_for.as_secs();
+        findings.push(format!(
+            "pool {path}: {ready} of {size} leases are ready, for {short_for} s"
+        ));
     }
 }
 

@@ -3,6 +3,8 @@
 //! It wakes at the next deadline, at a step of the wall clock, and when the configuration changes; it also keeps
 //! the mark of time.
 
+pub mod lease;
+
 use std::{sync::Arc, time::Duration};
 
 use replica::{sequencer::Lane, view::LiveGrant};
@@ -47,6 +49,7 @@ pub async fn run(local: Local, late: impl Fn(Duration) + Send + Sync) -> std::io
             late(lateness);
         }
         revoke(&local, sweep.ended).await;
+        lease::end_due(&local).await;
         local.commit_later(Lane::Mirror, sweep.forgotten);
         let every = if sweep.replica_lives {
             MARK_INTERVAL
@@ -84,6 +87,7 @@ pub async fn revoke(local: &Local, ended: Vec<(Grant, RevokeCause)>) {
     if let Err(error) = committed {
         tracing::error!(%error, "revocations hold in memory, but could not be stored");
     }
+    lease::end_due(local).await;
 }
 
 /// The same without waiting for the disk: they hold in memory when this returns.

@@ -222,6 +222,8 @@ pub(crate) fn lease(id: &str) -> Lease {
         id: LeaseId::parse(id).unwrap(),
         place: place("database/creds/orders"),
         holder: LeaseHolder::Shared,
+        detached: Vec::new(),
+        answers_reads: true,
         renewable: true,
         granted: 3600,
         issued_at: T0,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc, OnceLock,
         atomic::{Ordering, fence},
@@ -360,6 +361,19 @@ impl View {
             self.accessors.pin().remove(&live.grant.accessor);
         }
         self.struck.pin().remove(digest);
+    }
+}
+
+impl Secrets {
+    /// The leases of a place. A lease's id begins with the path of its read.
+    pub fn leases_of(&self, place: &Place) -> impl Iterator<Item = &HeldLease> {
+        let prefix = format!("{}/", place.path);
+        let first = LeaseId::parse(&prefix).map_or(Bound::Unbounded, Bound::Included);
+        self.leases
+            .range((first, Bound::Unbounded))
+            .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+            .map(|(_, held)| held.as_ref())
+            .filter(move |held| held.lease.place == *place)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     grant::{Grant, Revocation},
     identity::Identity,
     kv::{KvKey, MirrorState, Place, Record},
-    lease::Lease,
+    lease::{Assignee, Lease},
     ledger::Entry,
     name::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, PolicyName, TokenDigest,
@@ -42,10 +42,14 @@ pub enum Change {
     Key(Box<KvKey>),
     /// A KV v2 key vanished from a complete listing, or was denied; its records go with it.
     KeyGone(Place),
-    /// A lease and its secret; without a body, what is stored stays.
+    /// A lease and its secret; without a body, what is stored stays, and so does who holds it.
     Lease(Box<Lease>, Option<SecretBytes>),
+    /// This one gave a shared lease up.
+    LeaseDetached(LeaseId, Assignee),
     /// A lease ended or was replaced.
     LeaseGone(LeaseId),
+    /// A lease left its pool for this one.
+    LeaseTaken(LeaseId, Assignee),
     /// An entry of the ledger.
     Ledger(Box<Entry>),
     /// The mark of time.
@@ -216,4 +220,15 @@ pub struct Expects {
     pub live: Vec<TokenDigest>,
     /// Issuance: refused while the fence is down.
     pub issues: bool,
+    /// A lease that must still be in its pool.
+    pub pooled: Option<Pooled>,
+}
+
+/// A lease that must still be in its pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pooled {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Who it is handed to, and must have no other of its path; none where it is taken away.
+    pub to: Option<Assignee>,
 }

@@ -22,6 +22,8 @@ pub enum EntryKind {
     Exchange,
     /// A token issued by the replica.
     Grant,
+    /// A lease taken out of its pool.
+    Lease,
     /// An operator's command.
     Operator,
     /// Reads served by the replica, aggregated per grant, path and second.

@@ -47,7 +47,7 @@ pub struct Mirror {
     pub max_staleness: Duration,
     /// How many versions are kept, the latest included; at least 1.
     pub versions: u32,
-    /// Leases kept ready beyond the shared one; 0 is a shared lease alone.
+    /// Leases kept ready, each for one workload, in place of a shared one; 0 is a shared lease.
     pub pool: u32,
 }
 

@@ -93,15 +93,17 @@ pub struct GrantCounts {
     pub replica: u64,
 }
 
-/// One pool of leases. There are none in this version.
+/// One pool of leases.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PoolStatus {
     /// The mirror's path.
     pub path: String,
-    /// Unused leases.
+    /// As many unused leases are wanted.
+    pub size: u64,
+    /// As many there are.
     pub ready: u64,
-    /// As many are wanted.
-    pub wanted: u64,
+    /// Leases that workloads took in an outage and that live.
+    pub handed_out: u64,
 }
 
 /// What comparing decisions showed. Nothing is compared in this version.

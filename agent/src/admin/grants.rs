@@ -11,6 +11,7 @@ use replica::{
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
+    lease::Assignee,
     ledger::{Entry, EntryKind},
     name::{Accessor, WorkloadName},
     settings::Settings,
@@ -20,6 +21,7 @@ use shared::{
 use crate::{
     admin::body::{GrantStatus, Grants, RevokeGrants, Revoked},
     local::Local,
+    reaper::lease,
 };
 
 /// Grants revoked in one commit.
@@ -98,6 +100,16 @@ impl Selector {
             Self::Workload(name) => peer.is_some_and(|peer| peer.workload == *name),
         }
     }
+
+    /// Whether it means all that this one has, leases taken out of pools included. Those of a single token end with
+    /// the last token of their holder.
+    fn means(&self, who: &Assignee) -> bool {
+        match (self, who) {
+            (Self::Uid(uid), Assignee::Workload(peer)) => peer.uid == *uid,
+            (Self::Workload(name), Assignee::Workload(peer)) => peer.workload == *name,
+            _ => false,
+        }
+    }
 }
 
 /// Every grant that lives, by the time of its end.
@@ -159,6 +171,7 @@ async fn revoke_visible(
             .commit(Lane::Revocation, changes, Expects::default())
             .await?;
     }
+    lease::end_of(local, |who| selector.means(who)).await;
     let accessors = found.iter().map(|live| live.grant.accessor.to_string());
     Ok(accessors.collect())
 }

@@ -8,8 +8,8 @@ use crate::{
     admin::{
         Deps,
         body::{
-            AddressStatus, GrantCounts, MirrorStatus, OutageStatus, ParityStatus, Status,
-            StoreStatus,
+            AddressStatus, GrantCounts, MirrorStatus, OutageStatus, ParityStatus, PoolStatus,
+            Status, StoreStatus,
         },
         grants,
     },
@@ -40,7 +40,7 @@ pub fn status(deps: &Deps) -> Status {
             .map(|one| mirror(one, facts.now))
             .collect(),
         grants: counts(deps, facts.now),
-        pools: Vec::new(),
+        pools: facts.mirrors.iter().filter_map(pool).collect(),
         parity: ParityStatus::default(),
         drill: None,
         store: store_status(deps),
@@ -60,6 +60,16 @@ pub fn mirror(facts: &MirrorFacts, now: Now) -> MirrorStatus {
         errors: facts.errors,
         last_error: facts.last_error.clone(),
     }
+}
+
+fn pool(facts: &MirrorFacts) -> Option<PoolStatus> {
+    let pool = facts.pool?;
+    Some(PoolStatus {
+        path: facts.path.clone(),
+        size: u64::from(pool.size),
+        ready: pool.ready,
+        handed_out: pool.handed_out,
+    })
 }
 
 /// Everything that readiness goes by.
@@ -137,13 +147,21 @@ fn store_status(deps: &Deps) -> StoreStatus {
     }
 }
 
-/// Shared leases of mirrored paths. What a client leased is that client's own matter.
+/// Leases of Holdover's own of mirrored paths. What a client leased is that client's own matter.
 fn leases(deps: &Deps, settings: &Settings) -> Vec<LeaseFacts> {
     let secrets = deps.local.view.secrets();
-    let shared = secrets.leases.values().filter(|held| {
-        held.lease.holder == LeaseHolder::Shared && settings.mirror(&held.lease.path()).is_some()
-    });
-    let facts = shared.map(|held| LeaseFacts {
+    let in_outage = deps.local.view.authority().phase.is_outage();
+    let counts = |holder: &LeaseHolder| match holder {
+        // Its holder asks the primary for another while that is there.
+        LeaseHolder::Assigned(_) => in_outage,
+        LeaseHolder::Pooled | LeaseHolder::Shared => true,
+        LeaseHolder::Token(_) => false,
+    };
+    let own = secrets
+        .leases
+        .values()
+        .filter(|held| counts(&held.lease.holder) && settings.mirror(&held.lease.path()).is_some());
+    let facts = own.map(|held| LeaseFacts {
         path: held.lease.path(),
         deadline: held.lease.deadline,
     });

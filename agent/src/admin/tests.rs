@@ -62,6 +62,7 @@ impl Mirrors for FakeMirrors {
             last_error: None,
             reasons: Vec::new(),
             findings: Vec::new(),
+            pool: None,
         }]
     }
 

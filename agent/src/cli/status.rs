@@ -101,8 +101,8 @@ fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
     for pool in &status.pools {
         writeln!(
             text,
-            "pool      {} {}/{}",
-            pool.path, pool.ready, pool.wanted
+            "pool      {} {}/{} ready, {} handed out",
+            pool.path, pool.ready, pool.size, pool.handed_out
         )?;
     }
     let parity = &status.parity;

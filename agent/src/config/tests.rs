@@ -294,6 +294,19 @@ fn unknown_keys_and_tables_are_refused_wherever_they_stand() {
 }
 
 #[test]
+fn a_pool_is_of_one_path() {
+    let pooled = parse(&least_and(
+        "[[mirror]]\npath = \"database/creds/orders\"\npool = 4\n",
+    ));
+    assert_eq!(pooled.unwrap().settings.mirrors[0].pool, 4);
+    for (path, size) in [("kv/*", "1"), ("kv/a", "1001"), ("kv/a", "-1")] {
+        let text = format!("[[mirror]]\npath = \"{path}\"\npool = {size}\n");
+        let errors = parse(&least_and(&text)).unwrap_err();
+        assert_eq!(errors.errors[0].key, "mirror.pool", "{errors}");
+    }
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let workload = |more: &str| {
         format!("[[workload]]\nname = \"a\"\nrole = \"a\"\nmatch = {{ uid = 0, {more} }}\n")
@@ -337,10 +350,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
                 "credential_max_age = \"1h\"",
             ),
             "failover.credential_max_age",
-        ),
-        (
-            least_and("[[mirror]]\npath = \"kv/a\"\npool = 4\n"),
-            "mirror.pool",
         ),
         (
             least_and("[[mirror]]\npath = \"kv/a\"\nserve = \"replica\"\n"),

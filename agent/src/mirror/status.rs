@@ -42,6 +42,21 @@ pub struct MirrorStatus {
     pub findings: Vec<String>,
     /// How the last pass saw it.
     pub source: Option<Source>,
+    /// Its pool, if it has one.
+    pub pool: Option<PoolFill>,
+}
+
+/// How a pool stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolFill {
+    /// As many are wanted.
+    pub size: u32,
+    /// Leases that nobody has.
+    pub ready: u64,
+    /// Leases that workloads took and that live.
+    pub handed_out: u64,
+    /// Since when fewer are ready than wanted, as passes saw it; none while they are all there.
+    pub short_since: Option<WallTime>,
 }
 
 /// How a pass sees what there is.
@@ -71,6 +86,8 @@ pub(super) struct Health {
     last_error: Option<String>,
     unsupported: bool,
     pub(super) source: Option<Source>,
+    /// Since when a pool is short.
+    pub(super) short_since: Option<WallTime>,
     /// Vanished keys that were kept.
     pub(super) withheld: usize,
     /// Keys whose change could not be fetched.
@@ -164,8 +181,32 @@ impl Mirrors {
             reasons: health.reasons(),
             findings: health.findings(),
             source: health.source,
+            pool: (mirror.pool > 0).then(|| self.fill_of(mirror, health.short_since)),
             path,
         }
+    }
+
+    fn fill_of(&self, mirror: &Mirror, short_since: Option<WallTime>) -> PoolFill {
+        let now = self.0.local.clock.now();
+        let secrets = self.0.local.view.secrets();
+        let leases = secrets.leases.values().map(|held| &held.lease);
+        let living = leases.filter(|lease| {
+            mirror.path.covers(lease.place.path.as_str()) && !lease.deadline.passed(now)
+        });
+        let mut fill = PoolFill {
+            size: mirror.pool,
+            ready: 0,
+            handed_out: 0,
+            short_since,
+        };
+        for lease in living {
+            match lease.holder {
+                LeaseHolder::Assigned(_) => fill.handed_out += 1,
+                LeaseHolder::Pooled => fill.ready += 1,
+                LeaseHolder::Shared | LeaseHolder::Token(_) => {}
+            }
+        }
+        fill
     }
 
     /// How many keys or leases are held of `path`, and when the least recently verified was verified; none until a
@@ -179,7 +220,7 @@ impl Mirrors {
             .leases
             .values()
             .map(|held| &held.lease)
-            .filter(|lease| lease.holder == LeaseHolder::Shared && covers(&lease.place))
+            .filter(|lease| lease.holder.is_own() && covers(&lease.place))
             .collect();
         if !leases.is_empty() {
             let oldest = leases.iter().map(|lease| lease.verified_at).min();

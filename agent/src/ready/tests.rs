@@ -39,6 +39,7 @@ fn mirror(path: &str, age: Option<u64>, bound: u64) -> MirrorFacts {
         last_error: None,
         reasons: Vec::new(),
         findings: Vec::new(),
+        pool: None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     admin::{self, SyncError},
     local::Local,
     mirror::{Mirrors, Occasion, PassError},
-    ready::MirrorFacts,
+    ready::{MirrorFacts, PoolFacts},
     serve::{
         login::{MintedLogin, Minter},
         replica::Pending,
@@ -79,6 +79,12 @@ impl admin::Mirrors for MirrorStatuses {
             last_error: mirror.last_error,
             reasons: mirror.reasons,
             findings: mirror.findings,
+            pool: mirror.pool.map(|pool| PoolFacts {
+                size: pool.size,
+                ready: pool.ready,
+                handed_out: pool.handed_out,
+                short_since: pool.short_since,
+            }),
         });
         facts.collect()
     }

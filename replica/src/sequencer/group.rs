@@ -179,6 +179,11 @@ impl Worker {
         if !submission.expects.live.iter().all(lives) {
             return Err(SubmitError::Conflict);
         }
+        if let Some(pooled) = &submission.expects.pooled
+            && !stage.is_pooled(pooled, now)
+        {
+            return Err(SubmitError::Conflict);
+        }
         for change in &submission.changes {
             match change {
                 Change::Grant(grant) if stage.is_revoked(&grant.digest) => {
@@ -345,7 +350,8 @@ fn stage_one(
 /// Whether a rollback of this must be noticed: everything that takes authority away by somebody's decision.
 fn is_anchored(change: &Change) -> bool {
     match change {
-        Change::Phase(_) => true,
+        // An older copy would give the same lease to somebody else, or to who gave it up.
+        Change::LeaseDetached(..) | Change::LeaseTaken(..) | Change::Phase(_) => true,
         Change::Revoked(revocation) => !matches!(
             revocation.cause,
             RevokeCause::Clock | RevokeCause::Expired | RevokeCause::OutageBound

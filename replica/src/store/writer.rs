@@ -58,7 +58,7 @@ impl Spool {
     pub(crate) fn takes(&self, kind: EntryKind, bytes: u64) -> bool {
         match kind {
             EntryKind::Denial | EntryKind::Read => bytes < self.max / 2,
-            EntryKind::Grant | EntryKind::Renewal => bytes < self.issuing(),
+            EntryKind::Grant | EntryKind::Lease | EntryKind::Renewal => bytes < self.issuing(),
             _ => true,
         }
     }

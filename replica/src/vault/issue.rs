@@ -142,6 +142,7 @@ impl Issue<'_> {
             epoch: Some(case.authority.epoch),
             live: self.parent.into_iter().collect(),
             issues: true,
+            ..Expects::default()
         };
         let changes = vec![
             Change::Grant(Box::new(grant)),

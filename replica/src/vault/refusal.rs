@@ -93,6 +93,9 @@ pub(crate) enum Why {
     /// The lease that is held has ended.
     #[error("the lease that was held of this path has ended")]
     LeaseEnded,
+    /// The caller revoked the shared lease.
+    #[error("this client revoked the lease that is held of this path")]
+    LeaseGivenUp,
     /// No lease of the path is held.
     #[error("no lease of this path is held for this token")]
     LeaseNotHeld,
@@ -123,6 +126,16 @@ pub(crate) enum Why {
     /// A policy cannot be decided by.
     #[error("{0}")]
     Policy(acl::Undecidable),
+    /// Nothing is left of a pool.
+    #[error(
+        "the pool of {path} (pool = {size}) has no lease left: each is handed out or has ended"
+    )]
+    PoolEmpty {
+        /// The mirror.
+        path: String,
+        /// As many are kept ready while the primary answers.
+        size: u32,
+    },
     /// Policies or mounts were never seen.
     #[error("the replica has not seen the primary yet")]
     PrimaryNeverSeen,
@@ -308,6 +321,10 @@ mod tests {
             age: Duration::from_secs(9),
             max: Duration::from_secs(5),
         };
+        let pool = Why::PoolEmpty {
+            path: "p".into(),
+            size: 2,
+        };
         let mut texts: Vec<String> = [
             Why::AuthMethod,
             Why::AuthorityTooOld(workload.clone()),
@@ -324,6 +341,7 @@ mod tests {
             Why::Issuing(Issuing::Role),
             Why::Issuing(Issuing::RolledBack),
             Why::LeaseEnded,
+            Why::LeaseGivenUp,
             Why::LeaseNotHeld,
             Why::LeaseUnknown,
             Why::LimitedUse,
@@ -335,6 +353,7 @@ mod tests {
             Why::Parameter("version"),
             Why::PathNotMirrored,
             Why::Policy(policy),
+            pool,
             Why::PrimaryNeverSeen,
             Why::Root,
             stale,

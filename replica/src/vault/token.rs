@@ -245,6 +245,7 @@ fn extend(
         epoch: Some(case.authority.epoch),
         live: vec![grant.digest],
         issues: true,
+        ..Expects::default()
     };
     let changes = vec![
         Change::Grant(Box::new(grant)),
