@@ -56,6 +56,19 @@ pub struct Config {
     pub settings: Settings,
     /// What an operator should know, though nothing is wrong.
     pub findings: Vec<String>,
+    /// The files that Holdover's own login is made from.
+    pub credential_files: Vec<CredentialFile>,
+}
+
+/// A file that Holdover's own login is made from. That it is not there yet is no mistake: something else may bring it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CredentialFile {
+    /// Where the configuration names it, counted from 1.
+    pub line: usize,
+    /// The key of `[primary.auth]` that names it.
+    pub key: &'static str,
+    /// The file.
+    pub path: PathBuf,
 }
 
 /// `[primary]`.
@@ -111,11 +124,58 @@ pub enum AuthMethod {
         /// `secret_id_file`.
         secret_id_file: PathBuf,
     },
+    /// A TLS client certificate, shown on Holdover's own connections alone.
+    Cert {
+        /// `name` of the role; without one the primary tries them all.
+        name: Option<String>,
+        /// `cert_file`: the certificate, and what lies between it and its CA.
+        cert_file: PathBuf,
+        /// `key_file`.
+        key_file: PathBuf,
+    },
+    /// A signed token that something else puts into a file, read at each login.
+    Jwt {
+        /// `role`; without one the primary's `default_role`.
+        role: Option<String>,
+        /// `jwt_file`.
+        jwt_file: PathBuf,
+    },
+    /// The same, where a Kubernetes cluster vouches for it.
+    Kubernetes {
+        /// `role`.
+        role: String,
+        /// `jwt_file`: the service account's projected token.
+        jwt_file: PathBuf,
+    },
     /// A token that something else puts into a file; watched.
     TokenFile {
         /// `path`.
         path: PathBuf,
     },
+}
+
+impl AuthMethod {
+    /// The files that a login is made from, by the keys that name them.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        match self {
+            Self::AppRole {
+                role_id_file,
+                secret_id_file,
+            } => vec![
+                ("role_id_file", role_id_file),
+                ("secret_id_file", secret_id_file),
+            ],
+            Self::Cert {
+                cert_file,
+                key_file,
+                ..
+            } => vec![("cert_file", cert_file), ("key_file", key_file)],
+            Self::Jwt { jwt_file, .. } | Self::Kubernetes { jwt_file, .. } => {
+                vec![("jwt_file", jwt_file)]
+            }
+            Self::TokenFile { path } => vec![("path", path)],
+        }
+    }
 }
 
 /// `[replica]`.
@@ -306,6 +366,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         max_staleness: replica.max_staleness,
         ..failover.bounds
     };
+    let credential_files = primary.credential_files;
     let primary = primary.primary?;
     let (workloads, matches) = workloads.into_iter().unzip();
     Some(Config {
@@ -326,6 +387,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         limits,
         matches,
         findings: Vec::new(),
+        credential_files,
     })
 }
 

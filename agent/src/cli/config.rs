@@ -38,5 +38,16 @@ fn checked(config: &Config) -> String {
     for finding in &config.findings {
         text.push_str(&format!("finding: {finding}\n"));
     }
+    // Only here: a daemon starts without them, and tells at each login what it lacks.
+    for file in &config.credential_files {
+        if let Err(error) = std::fs::metadata(&file.path) {
+            text.push_str(&format!(
+                "finding: line {}: primary.auth.{}: {}: {error}: Holdover cannot log in without it\n",
+                file.line,
+                file.key,
+                file.path.display(),
+            ));
+        }
+    }
     text
 }

@@ -172,7 +172,7 @@ async fn watch_ca(
         match Forwarder::new(&current.primary, upstream.addresses().clone()) {
             Ok(forwarder) => {
                 server.apply(Rules::new(&current), forwarder);
-                upstream.client().reload_ca();
+                upstream.client().reload_files();
                 tracing::info!("the changed CA file is in force");
             }
             Err(error) => tracing::error!(%error, "the changed CA file is not used"),
