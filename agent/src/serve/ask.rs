@@ -35,6 +35,8 @@ pub(crate) struct Ask {
     pub(crate) standing: Option<WorkloadName>,
     /// Whether a mirror covers it.
     pub(crate) mirrored: bool,
+    /// Whether its answer may carry a lease.
+    pub(crate) leasing: bool,
     /// When it was read.
     pub(crate) asked_at: Now,
 }
@@ -74,6 +76,7 @@ impl Ask {
         let mut ask = Self {
             asked_at: replica.now(),
             mirrored: false,
+            leasing: false,
             standing: None,
             method: parts.method,
             target,
@@ -84,6 +87,7 @@ impl Ask {
             token,
         };
         ask.mirrored = ask.is_mirrored(settings);
+        ask.leasing = ask.is_leasing(replica);
         ask.standing = ask.standing_workload(settings).cloned();
         ask
     }
@@ -91,6 +95,8 @@ impl Ask {
     /// How it is treated while the primary is authoritative.
     pub(crate) fn class(&self) -> Class {
         match &self.call {
+            // A lease is learned from the answer. Asking twice would make two.
+            Ok(_) if self.leasing && !self.mirrored => Class::Once,
             Ok(call) if !call.is_fallbackable(self.mirrored) => Class::Stream,
             Ok(call) if call.is_issuance() => Class::Issue,
             Ok(call) if call.is_idempotent() => Class::Read,
@@ -156,6 +162,12 @@ impl Ask {
         }
     }
 
+    /// Whether it only reads.
+    pub(crate) fn is_read(&self) -> bool {
+        let operation = self.call.as_ref().map(|call| call.operation);
+        matches!(operation, Ok(Operation::Read))
+    }
+
     /// Whether the primary's 2xx proves that it accepted the token: some paths answer anybody.
     pub(crate) fn proves_token(&self, replica: &dyn Replica) -> bool {
         let Ok(call) = &self.call else { return false };
@@ -196,6 +208,15 @@ impl Ask {
                 Kind::TokenLookupSelf | Kind::TokenRenewSelf
             )
         })
+    }
+
+    fn is_leasing(&self, replica: &dyn Replica) -> bool {
+        let Ok(call) = &self.call else { return false };
+        let brings = matches!(
+            call.operation,
+            Operation::Create | Operation::Read | Operation::Update
+        );
+        call.kind == Kind::Data && brings && replica.leases(call.path.as_str())
     }
 
     fn is_mirrored(&self, settings: &Settings) -> bool {

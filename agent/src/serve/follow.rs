@@ -224,7 +224,8 @@ impl Server {
             }
             Err(error) => {
                 self.forward_failed();
-                if error.nothing_sent() {
+                // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
+                if error.nothing_sent() || ask.is_read() {
                     return self.decide(ask, Outcome::None).await;
                 }
                 Ok(unknown())

@@ -23,6 +23,23 @@ use crate::local::Local;
 /// Kinds of mounts that have no path which answers without a token.
 const CLOSED_MOUNTS: [&str; 4] = ["cubbyhole", "database", "generic", "kv"];
 
+/// Kinds of mounts whose answers carry leases. Others stream.
+const LEASING_MOUNTS: [&str; 13] = [
+    "ad",
+    "alicloud",
+    "aws",
+    "azure",
+    "consul",
+    "database",
+    "gcp",
+    "kubernetes",
+    "ldap",
+    "nomad",
+    "pki",
+    "rabbitmq",
+    "ssh",
+];
+
 /// A future that a trait hands out.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -39,6 +56,9 @@ pub trait Replica: Send + Sync {
 
     /// Whether the mount under `path` answers nothing without a token that it accepts.
     fn asks_for_a_token(&self, path: &str) -> bool;
+
+    /// Whether the mount under `path` is of a kind whose answers carry leases.
+    fn leases(&self, path: &str) -> bool;
 
     /// What stands for a token.
     fn digest(&self, token: &str) -> TokenDigest;
@@ -81,6 +101,16 @@ impl Attached {
     pub fn new(local: Local, notes: Arc<Aggregate>) -> Self {
         Self { local, notes }
     }
+
+    /// Whether the mount under `path` is one of these kinds.
+    fn is_mounted(&self, path: &str, kinds: &[&str]) -> bool {
+        let authority = self.local.view.authority();
+        let mount = authority
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.mount_of(path));
+        mount.is_some_and(|(_, mount)| kinds.contains(&mount.kind.as_str()))
+    }
 }
 
 impl Replica for Attached {
@@ -98,12 +128,11 @@ impl Replica for Attached {
     }
 
     fn asks_for_a_token(&self, path: &str) -> bool {
-        let authority = self.local.view.authority();
-        let mount = authority
-            .cluster
-            .as_ref()
-            .and_then(|cluster| cluster.mount_of(path));
-        mount.is_some_and(|(_, mount)| CLOSED_MOUNTS.contains(&mount.kind.as_str()))
+        self.is_mounted(path, &CLOSED_MOUNTS)
+    }
+
+    fn leases(&self, path: &str) -> bool {
+        self.is_mounted(path, &LEASING_MOUNTS)
     }
 
     fn digest(&self, token: &str) -> TokenDigest {

@@ -178,6 +178,10 @@ impl Replica for FakeReplica {
         path.starts_with("secret/")
     }
 
+    fn leases(&self, path: &str) -> bool {
+        path.starts_with("database/")
+    }
+
     fn digest(&self, token: &str) -> TokenDigest {
         let mut hasher = DefaultHasher::new();
         token.hash(&mut hasher);
