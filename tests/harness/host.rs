@@ -81,6 +81,12 @@ impl Plan {
         self.mirror("database/creds/orders", &[])
     }
 
+    /// The same with a pool of this size in place of the shared lease.
+    pub fn pooled_database(mut self, default_ttl: Duration, max_ttl: Duration, pool: i64) -> Plan {
+        self.database = Some((default_ttl, max_ttl));
+        self.mirror("database/creds/orders", &[("pool", pool.into())])
+    }
+
     /// Adds a workload entry.
     pub fn workload(self, workload: Workload) -> Plan {
         self.configured(|config| config.workload(workload))

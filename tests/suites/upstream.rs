@@ -7,6 +7,8 @@ mod authority;
 mod kv;
 #[path = "upstream/lease.rs"]
 mod lease;
+#[path = "upstream/methods.rs"]
+mod methods;
 #[path = "upstream/own.rs"]
 mod own;
 #[path = "upstream/policy.rs"]

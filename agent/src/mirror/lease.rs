@@ -57,13 +57,6 @@ pub(super) struct Pass<'a> {
     pub(super) occasion: Occasion,
 }
 
-/// What came of asking for a renewal.
-enum Renewal {
-    /// Not known any more, or past its max TTL.
-    Refused,
-    Renewed(Lease),
-}
-
 #[derive(Deserialize)]
 struct LookedUp {
     ttl: u64,
@@ -181,7 +174,7 @@ impl Pass<'_> {
 
     async fn renew(&self, work: &mut Work, lease: &Lease) -> Result<Pace, PassError> {
         let now = self.now();
-        let Renewal::Renewed(renewed) = self.ask_to_renew(lease).await? else {
+        let Some(renewed) = self.ask_to_renew(lease).await? else {
             return self.replace(work, Some(lease)).await;
         };
         let full = full(work, lease).max(renewed.granted);
@@ -192,18 +185,19 @@ impl Pass<'_> {
         Ok(next)
     }
 
-    async fn ask_to_renew(&self, lease: &Lease) -> Result<Renewal, PassError> {
+    /// The lease renewed; none where it is not known any more, or past its max TTL.
+    async fn ask_to_renew(&self, lease: &Lease) -> Result<Option<Lease>, PassError> {
         let now = self.now();
         let body = json!({ "lease_id": lease.id.as_str() });
         let request = Request::write("sys/leases/renew", &body).repeatable();
         let reply = self.ask(&request).await?;
         if reply.status() == 400 {
-            return Ok(Renewal::Refused);
+            return Ok(None);
         }
         let reply = reply.success()?;
         let envelope = reply.envelope()?;
         let granted = envelope.lease_duration;
-        Ok(Renewal::Renewed(Lease {
+        Ok(Some(Lease {
             renewable: envelope.renewable,
             granted,
             renewed_at: now.steady,

@@ -161,3 +161,150 @@ impl<'a> Holders<'a> {
         live.revoked.get().is_none() && !live.grant.deadline.passed_for_good(self.now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        grant::{Revocation, RevokeCause},
+        kv::Place,
+        name::{LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
+        secret::SecretBytes,
+        time::Deadline,
+    };
+
+    use super::*;
+    use crate::local::bench::Bench;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn lease(bench: &Bench, nr: u8, holder: LeaseHolder, life: Duration) -> Change {
+        let now = bench.local.clock.now();
+        let lease = Lease {
+            id: LeaseId::parse(&format!("database/creds/x/{nr}")).unwrap(),
+            place: Place {
+                namespace: Namespace::default(),
+                mount: MountAccessor::parse("database_1").unwrap(),
+                path: RequestPath::parse("database/creds/x").unwrap(),
+            },
+            holder,
+            detached: Vec::new(),
+            answers_reads: true,
+            renewable: true,
+            granted: 60,
+            issued_at: now.steady,
+            renewed_at: now.steady,
+            deadline: Deadline::after(life, now),
+            verified_at: now.steady,
+        };
+        Change::Lease(Box::new(lease), Some(SecretBytes::new(b"{}".to_vec())))
+    }
+
+    fn to_workload(bench: &Bench) -> LeaseHolder {
+        let peer = bench.grant(1, MINUTE).peer.unwrap();
+        LeaseHolder::Assigned(Assignee::Workload(peer))
+    }
+
+    fn to_token(nr: u8) -> LeaseHolder {
+        LeaseHolder::Assigned(Assignee::Token(TokenDigest([nr; 32])))
+    }
+
+    fn revoked(bench: &Bench, nr: u8) -> Change {
+        let grant = bench.grant(nr, MINUTE);
+        Change::Revoked(Revocation {
+            digest: grant.digest,
+            accessor: grant.accessor,
+            cause: RevokeCause::Requested,
+            at: bench.local.clock.now().steady,
+        })
+    }
+
+    fn granted(bench: &Bench, nr: u8) -> Change {
+        Change::Grant(Box::new(bench.grant(nr, MINUTE)))
+    }
+
+    /// The numbers of the leases that are left, and of those that the primary is to be told of.
+    fn left(bench: &Bench) -> (Vec<String>, Vec<String>) {
+        let number = |id: &LeaseId| id.as_str().rsplit('/').next().unwrap().to_owned();
+        let secrets = bench.local.view.secrets();
+        let mut told: Vec<_> = bench
+            .local
+            .view
+            .queue()
+            .iter()
+            .map(|queued| match &queued.target {
+                RevocationTarget::Lease(id) => number(id),
+                RevocationTarget::Token(accessor) => accessor.to_string(),
+            })
+            .collect();
+        told.sort();
+        (secrets.leases.keys().map(number).collect(), told)
+    }
+
+    #[tokio::test]
+    async fn a_lease_goes_with_the_last_token_of_its_holder_and_the_primary_is_told() {
+        let bench = Bench::new("exchange");
+        let changes = vec![
+            granted(&bench, 1),
+            granted(&bench, 2),
+            granted(&bench, 3),
+            lease(&bench, 1, to_workload(&bench), MINUTE),
+            lease(&bench, 2, to_token(3), MINUTE),
+            lease(&bench, 3, to_token(99), MINUTE),
+            lease(&bench, 4, LeaseHolder::Pooled, MINUTE),
+            lease(&bench, 5, LeaseHolder::Shared, MINUTE),
+        ];
+        bench.store(changes).await;
+        end_due(&bench.local).await;
+        assert_eq!(left(&bench).0, ["1", "2", "4", "5"], "nobody knows 99");
+        bench
+            .store(vec![revoked(&bench, 1), revoked(&bench, 3)])
+            .await;
+        end_due(&bench.local).await;
+        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(left(&bench), (of(&["1", "4", "5"]), of(&["2", "3"])));
+        // All three are tokens of one peer.
+        bench.store(vec![revoked(&bench, 2)]).await;
+        end_due(&bench.local).await;
+        assert_eq!(left(&bench), (of(&["4", "5"]), of(&["1", "2", "3"])));
+    }
+
+    #[tokio::test]
+    async fn what_an_operator_means_goes_while_its_tokens_live() {
+        let bench = Bench::new("exchange");
+        let taken = lease(&bench, 1, to_workload(&bench), MINUTE);
+        bench.store(vec![granted(&bench, 1), taken]).await;
+        end_of(&bench.local, |_| false).await;
+        assert_eq!(left(&bench).0, ["1"]);
+        end_of(
+            &bench.local,
+            |who| matches!(who, Assignee::Workload(peer) if peer.uid == 7),
+        )
+        .await;
+        assert_eq!(left(&bench), (vec![], vec!["1".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_its_backend_dropped_is_forgotten_and_told_to_nobody() {
+        let bench = Bench::new("exchange");
+        let read = |nr| LeaseHolder::Token(TokenDigest([nr; 32]));
+        let changes = vec![
+            granted(&bench, 1),
+            granted(&bench, 2),
+            lease(&bench, 1, to_workload(&bench), Duration::ZERO),
+            lease(&bench, 2, LeaseHolder::Pooled, Duration::ZERO),
+            lease(&bench, 3, LeaseHolder::Shared, Duration::ZERO),
+            lease(&bench, 4, read(1), Duration::ZERO),
+            lease(&bench, 5, read(2), MINUTE),
+            // Its token is looked up a moment later.
+            lease(&bench, 6, read(9), MINUTE),
+            revoked(&bench, 2),
+        ];
+        bench.store(changes).await;
+        end_due(&bench.local).await;
+        // That a shared one ended, or one that a client read, is still said for a while.
+        assert_eq!(
+            left(&bench),
+            (vec!["3".into(), "4".into(), "6".into()], vec![])
+        );
+    }
+}

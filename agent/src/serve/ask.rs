@@ -95,7 +95,7 @@ impl Ask {
     /// How it is treated while the primary is authoritative.
     pub(crate) fn class(&self) -> Class {
         match &self.call {
-            // A lease is learned from the answer. Asking twice would make two.
+            // A lease is learned from the answer, which is kept whole for it.
             Ok(_) if self.leasing && !self.mirrored => Class::Once,
             Ok(call) if !call.is_fallbackable(self.mirrored) => Class::Stream,
             Ok(call) if call.is_issuance() => Class::Issue,

@@ -170,6 +170,45 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_without_its_key_is_refused_and_neither_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let missing = folder.path().join("no-such-file");
+        let empty = file("empty", "");
+        let broken = file(
+            "broken",
+            "-----BEGIN PRIVATE KEY-----\nc2VjcmV0!\n-----END PRIVATE KEY-----\n",
+        );
+        let certificate = file(
+            "certificate",
+            "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n",
+        );
+        let key = file(
+            "key",
+            "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n",
+        );
+        for (certificate, key) in [
+            (&missing, &key),
+            (&empty, &key),
+            (&certificate, &missing),
+            (&certificate, &empty),
+            (&certificate, &broken),
+            (&certificate, &key),
+        ] {
+            let error = identified(None, Identity { certificate, key });
+            let error = format!("{:?}", error.err().unwrap());
+            assert!(
+                !error.contains("c2Vj") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn a_stamp_changes_with_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");

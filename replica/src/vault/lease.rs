@@ -171,11 +171,10 @@ fn left(case: &Case<'_>, caller: &Caller, lease: &Lease) -> Duration {
 
 /// `sys/leases/lookup`.
 pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let (_, held) = named(case, caller, "")?;
-    let lease = &held.lease;
-    if is_over(case, caller, lease)? {
-        return Err(Refusal::Invalid("invalid lease".into()));
-    }
+    let held = living(case, caller, Named::of(case, caller, "")?.held)?;
+    let lease = &held
+        .ok_or_else(|| Refusal::Invalid("invalid lease".into()))?
+        .lease;
     let renewed = lease.renewed_at > lease.issued_at;
     let shown = Shown {
         expire_time: lease.deadline.wall.to_string(),
@@ -202,12 +201,12 @@ struct Shown<'a> {
 
 /// `sys/leases/renew`: what remains, and that it is no more.
 pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let (data, held) = named(case, caller, "sys/leases/renew/")?;
-    parameter::increment(&data)?;
-    let lease = &held.lease;
-    if is_over(case, caller, lease)? {
-        return Err(Refusal::Invalid("lease not found".into()));
-    }
+    let named = Named::of(case, caller, "sys/leases/renew/")?;
+    parameter::increment(&named.data)?;
+    let held = living(case, caller, named.held)?;
+    let lease = &held
+        .ok_or_else(|| Refusal::Invalid("lease not found".into()))?
+        .lease;
     if !lease.renewable {
         return Err(Refusal::Invalid("lease is not renewable".into()));
     }
@@ -229,25 +228,34 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
 pub(crate) const NOT_RENEWED: &str =
     "only the primary can renew this: what is shown is what remains";
 
-/// Whether a lease has ended for this caller: for all, or because it gave a shared one up.
-fn is_over(case: &Case<'_>, caller: &Caller, lease: &Lease) -> Result<bool, Refusal> {
-    let gave_up = lease.detached.contains(&assignee(case, caller)?);
-    Ok(gave_up || lease.deadline.passed(case.now()))
+/// A lease that has not ended for this caller: neither for all, nor because it gave a shared one up.
+fn living(
+    case: &Case<'_>,
+    caller: &Caller,
+    held: Option<Arc<HeldLease>>,
+) -> Result<Option<Arc<HeldLease>>, Refusal> {
+    let who = assignee(case, caller)?;
+    Ok(held.filter(|held| {
+        !held.lease.detached.contains(&who) && !held.lease.deadline.passed(case.now())
+    }))
 }
 
 /// `sys/leases/revoke`. One that is only one's is refused from here on, and the primary is told. A shared one goes on
 /// for the others, and is not given to this caller again.
 pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let (data, held) = named(case, caller, "sys/leases/revoke/")?;
+    let Named { data, held } = Named::of(case, caller, "sys/leases/revoke/")?;
     let status = match parameter::boolean(&data, "sync")? {
         Some(false) => 202,
         _ => 204,
     };
-    let (lease, who) = (&held.lease, assignee(case, caller)?);
+    let who = assignee(case, caller)?;
+    // What is gone already is no error at the primary either.
+    let held = held.filter(|held| !held.lease.detached.contains(&who));
+    let Some(held) = held else {
+        return Ok(Granted::empty(status, caller.age(case)));
+    };
+    let lease = &held.lease;
     let age = case.age(lease.verified_at);
-    if lease.detached.contains(&who) {
-        return Ok(Granted::empty(status, age));
-    }
     let mut entry = entry::of(case, EntryKind::Revocation, &caller.bearer);
     entry.path = Some(lease.id.as_str().to_owned());
     entry.deadline = Some(lease.deadline.wall);
@@ -272,31 +280,46 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
     Ok(Granted::empty(status, age).with(changes, Expects::default()))
 }
 
-/// The lease that a request to `sys/leases` names, in its path below `below` or in its body, if it may.
-fn named(
-    case: &Case<'_>,
-    caller: &Caller,
-    below: &str,
-) -> Result<(Map<String, Value>, Arc<HeldLease>), Refusal> {
-    let data = case.parameters()?;
-    let _ = caller.permit(case, &data)?;
-    if case.query.call.operation != Operation::Update {
-        return Err(Refusal::Operation);
+/// What a request to `sys/leases` names.
+struct Named {
+    /// The request's data.
+    data: Map<String, Value>,
+    /// The lease; none where it was revoked here and the primary has yet to be told.
+    held: Option<Arc<HeldLease>>,
+}
+
+impl Named {
+    /// What it names in its path below `below` or in its body, if it may.
+    fn of(case: &Case<'_>, caller: &Caller, below: &str) -> Result<Self, Refusal> {
+        let data = case.parameters()?;
+        let _ = caller.permit(case, &data)?;
+        if case.query.call.operation != Operation::Update {
+            return Err(Refusal::Operation);
+        }
+        let in_path = case.query.call.path.as_str().strip_prefix(below);
+        let id = match in_path {
+            Some(id) if !below.is_empty() => id,
+            _ => parameter::text(&data, "lease_id")?
+                .ok_or_else(|| Refusal::Invalid("lease_id must be specified".into()))?,
+        };
+        let id = LeaseId::parse(id).map_err(|_| Why::LeaseUnknown)?;
+        let held = case.view.secrets().leases.get(&id).map(Arc::clone);
+        let known = match &held {
+            Some(held) => held.lease.place.namespace == case.settings().namespace,
+            None => is_queued(case, id),
+        };
+        match known {
+            true => Ok(Self { data, held }),
+            false => Err(Why::LeaseUnknown.into()),
+        }
     }
-    let in_path = case.query.call.path.as_str().strip_prefix(below);
-    let id = match in_path {
-        Some(id) if !below.is_empty() => id,
-        _ => parameter::text(&data, "lease_id")?
-            .ok_or_else(|| Refusal::Invalid("lease_id must be specified".into()))?,
-    };
-    let id = LeaseId::parse(id).map_err(|_| Why::LeaseUnknown)?;
-    let secrets = case.view.secrets();
-    let held = secrets.leases.get(&id).ok_or(Why::LeaseUnknown)?;
-    if held.lease.place.namespace != case.settings().namespace {
-        return Err(Why::LeaseUnknown.into());
-    }
-    let held = Arc::clone(held);
-    Ok((data, held))
+}
+
+/// Whether the primary is to be told that this lease is revoked.
+fn is_queued(case: &Case<'_>, id: LeaseId) -> bool {
+    let target = RevocationTarget::Lease(id);
+    let queue = case.view.queue();
+    queue.iter().any(|queued| queued.target == target)
 }
 
 /// Where the request's path lives.

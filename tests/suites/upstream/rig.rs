@@ -202,6 +202,18 @@ impl Host {
             .await
     }
 
+    /// The same with pools of this size.
+    pub(crate) async fn with_pool(self, size: u32) -> Result<Host> {
+        let resized = self.reopen(|config| {
+            for mirror in &mut config.settings.mirrors {
+                mirror.pool = size;
+            }
+        });
+        let mut host = resized.await?;
+        host.run();
+        Ok(host)
+    }
+
     async fn reopen(mut self, change: impl FnOnce(&mut Config)) -> Result<Host> {
         self.tasks.shutdown().await;
         let Host {

@@ -14,7 +14,7 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{LEAST_PAUSE, LookedUp, MOST_PAUSE, Pass, Renewal, Work};
+use super::{LEAST_PAUSE, LookedUp, MOST_PAUSE, Pass, Work};
 use crate::mirror::{PassError, cycle::Pace};
 
 /// New leases of one pass: each is an account at some backend, and a large pool fills over several passes.
@@ -143,7 +143,7 @@ impl Pass<'_> {
         work: &mut Work,
         lease: &Lease,
     ) -> Result<Option<Lease>, PassError> {
-        let Renewal::Renewed(renewed) = self.ask_to_renew(lease).await? else {
+        let Some(renewed) = self.ask_to_renew(lease).await? else {
             return Ok(None);
         };
         let full = work.filling.full(lease).max(renewed.granted);

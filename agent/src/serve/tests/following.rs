@@ -358,6 +358,41 @@ async fn a_streamed_success_verifies_its_token_once_a_minute() {
 }
 
 #[tokio::test]
+async fn leases_are_learned_of_reads_and_writes_that_no_mirror_covers() {
+    let primary = Primary::saying("{\"lease_id\":\"database/creds/x/1\"}").await;
+    let rig = Setup::with(&primary).start();
+    for (at, text) in [
+        request("GET", "/v1/database/creds/x", &[]),
+        with_body("PUT", "/v1/database/creds/x", &[], "{}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(rig.ask(&text).await.outcome(), (200, "primary"));
+        let lesson = &rig.replica.lessons()[at];
+        assert_eq!(lesson.path, "database/creds/x");
+        assert!(lesson.body.contains("lease_id"));
+    }
+    rig.ask(&with_body("PUT", "/v1/secret/data/x", &[], "{}"))
+        .await;
+    assert_eq!(
+        rig.replica.lessons().len(),
+        2,
+        "what leases nothing streams"
+    );
+}
+
+#[tokio::test]
+async fn a_leasing_read_that_broke_is_the_replicas_and_a_write_is_of_unknown_outcome() {
+    let primary = Primary::start(|_| Act::Break(Vec::new())).await;
+    let rig = Setup::with(&primary).start();
+    let read = rig.ask(&request("GET", "/v1/database/creds/x", &[])).await;
+    assert_eq!(read.outcome(), (200, "replica"));
+    let write = with_body("PUT", "/v1/database/creds/x", &[], "{}");
+    assert_eq!(rig.ask(&write).await.outcome(), (504, "replica"));
+}
+
+#[tokio::test]
 async fn what_an_answer_teaches_is_stored_before_it_is_sent() {
     let primary = Primary::saying("{\"auth\":{\"client_token\":\"s.new\"}}").await;
     let rig = Setup::with(&primary).start();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::{
-    change::{Change, Expects, Pooled, RevocationTarget},
+    change::{Change, Expects, Pooled, QueuedRevocation, RevocationTarget},
     failover::Phase,
     grant::Grant,
     kv::Place,
@@ -369,6 +369,26 @@ fn who_gave_a_shared_lease_up_is_not_given_it_again_and_is_told_as_of_one_that_i
     assert!(refused.error().contains("revoked the lease"));
     assert_eq!(read(&world, "s.other", 160).status, 200);
     let named = json!({"lease_id": SHARED});
+    let shown = call(&world, "/v1/sys/leases/lookup", named.clone());
+    assert_eq!((shown.status, shown.error()), (400, "invalid lease"));
+    let renewed = call(&world, "/v1/sys/leases/renew", named.clone());
+    assert_eq!((renewed.status, renewed.error()), (400, "lease not found"));
+    let again = call(&world, "/v1/sys/leases/revoke", named);
+    assert_eq!((again.status, again.changes.len()), (204, 0));
+}
+
+#[test]
+fn a_lease_that_is_to_be_revoked_at_the_primary_is_known_to_be_gone() {
+    let id = LeaseId::parse(OWN).unwrap();
+    let queued = QueuedRevocation {
+        id: 1,
+        target: RevocationTarget::Lease(id),
+        requested_by: None,
+        peer: None,
+        at: T0,
+    };
+    let world = world().and(Change::Queue(Box::new(queued))).open();
+    let named = json!({"lease_id": OWN});
     let shown = call(&world, "/v1/sys/leases/lookup", named.clone());
     assert_eq!((shown.status, shown.error()), (400, "invalid lease"));
     let renewed = call(&world, "/v1/sys/leases/renew", named.clone());
