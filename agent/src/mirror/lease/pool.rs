@@ -15,7 +15,7 @@ use shared::{
 };
 
 use super::{LEAST_PAUSE, LookedUp, MOST_PAUSE, Pass, Work};
-use crate::mirror::{PassError, cycle::Pace};
+use crate::mirror::{Occasion, PassError, cycle::Pace};
 
 /// New leases of one pass: each is an account at some backend, and a large pool fills over several passes.
 const MOST_NEW: u32 = 8;
@@ -57,7 +57,11 @@ impl Pass<'_> {
                 None => plan.worn.push(lease),
             }
         }
-        let missing = self.fill(work, &mut plan).await;
+        let missing = match self.occasion {
+            // Settling renews what is about to end. What is missing is got afterwards, when hosts are spread again.
+            Occasion::Recovery => Ok(Some(LEAST_PAUSE)),
+            Occasion::Cycle | Occasion::Operator => self.fill(work, &mut plan).await,
+        };
         self.note_fill();
         let next = self.next(work, &plan.good);
         Ok(match missing? {
