@@ -167,6 +167,12 @@ impl Keys {
         state.finalize().into_bytes().into()
     }
 
+    /// What stands for something that is compared later and not kept until then.
+    pub(crate) fn likeness(&self, parts: &[&[u8]]) -> [u8; 32] {
+        // No table has this number.
+        self.row_key(u8::MAX, parts)
+    }
+
     /// The element of the multiset hash that stands for one row.
     pub(crate) fn authority_mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         mac(&self.0.authority, parts)

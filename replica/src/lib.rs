@@ -7,6 +7,7 @@ pub mod entropy;
 pub mod key;
 pub mod learn;
 pub mod ledger;
+pub mod parity;
 pub mod private;
 #[cfg(test)]
 mod samples;

@@ -20,6 +20,7 @@ use shared::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, OutageId, PolicyName,
         RequestPath, RoleName, TokenDigest, WorkloadName,
     },
+    quarantine::{AclKey, Quarantine},
     secret::{SecretBytes, SecretText},
     settings::{Bounds, Settings},
     time::{BootId, BootTime, Deadline, Mark, Now, WallTime},
@@ -95,6 +96,24 @@ pub(crate) fn record(path: &str, version: Option<u64>, verified_at: WallTime) ->
         state: VersionState::Live,
         verified_at,
         covered: true,
+    }
+}
+
+/// These policies in quarantine, for a read.
+pub(crate) fn quarantine(policies: &[&str]) -> Quarantine {
+    let names = policies.iter().map(|name| PolicyName::parse(name).unwrap());
+    Quarantine {
+        set: AclKey {
+            policies: names.collect(),
+            entity: None,
+        },
+        since: T0,
+        operation: "read".into(),
+        path: "secret/data/shop/db".into(),
+        primary: 403,
+        replica: 200,
+        fields: Vec::new(),
+        texts: [3; 32],
     }
 }
 
@@ -294,6 +313,7 @@ pub(crate) fn everything() -> Vec<Change> {
             &[("default", "path \"a\" { capabilities = [\"read\"] }")],
             T0,
         ),
+        Change::Quarantine(Box::new(quarantine(&["billing", "default"]))),
         Change::Queue(Box::new(QueuedRevocation {
             id: 9,
             target: RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),

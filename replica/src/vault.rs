@@ -27,6 +27,7 @@ mod case;
 mod entry;
 mod envelope;
 mod issue;
+pub mod judge;
 mod lease;
 mod listing;
 mod login;

@@ -22,6 +22,7 @@ use shared::{
     kv::{KvKey, MirrorState, Place, Record},
     lease::Lease,
     name::{Accessor, EntityId, LeaseId, PolicyName, TokenDigest, WorkloadName},
+    quarantine::{AclKey, Quarantine},
     secret::SecretBytes,
     settings::Settings,
     time::WallTime,
@@ -36,7 +37,7 @@ use crate::{
     view::stage::{Stage, When},
 };
 
-mod acl;
+pub(crate) mod acl;
 pub(crate) mod stage;
 
 /// The whole view. Shared by every serving thread.
@@ -78,6 +79,8 @@ pub struct Authority {
     pub identities: OrdMap<EntityId, Arc<Identity>>,
     /// By configured path.
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
+    /// Policy sets that only the primary decides for.
+    pub quarantines: BTreeMap<AclKey, Arc<Quarantine>>,
 }
 
 /// The policies, parsed once, and the ACLs compiled from them, each set once.
@@ -88,15 +91,6 @@ pub struct Policies {
     /// changed nothing.
     pub parsed: Arc<BTreeMap<PolicyName, Option<Policy>>>,
     pub(crate) compiled: Arc<papaya::HashMap<AclKey, Arc<CompiledAcl>>>,
-}
-
-/// What a compiled ACL was made from.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct AclKey {
-    /// Sorted token policies, then sorted identity policies.
-    pub policies: Vec<PolicyName>,
-    /// The entity whose templates it was filled in with.
-    pub entity: Option<EntityId>,
 }
 
 /// A compiled ACL and the identity that it was compiled with, so that a changed one is noticed.
@@ -180,6 +174,7 @@ impl View {
                 workloads: BTreeMap::new(),
                 identities: OrdMap::new(),
                 mirrors: BTreeMap::new(),
+                quarantines: BTreeMap::new(),
             }),
             secrets: ArcSwap::default(),
             grants: papaya::HashMap::new(),

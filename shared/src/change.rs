@@ -15,6 +15,7 @@ use crate::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, PolicyName, TokenDigest,
         WorkloadName,
     },
+    quarantine::{AclKey, Quarantine},
     secret::{SecretBytes, SecretText},
     time::{Mark, WallTime},
     workload::{PeerId, WorkloadAuthority},
@@ -61,6 +62,10 @@ pub enum Change {
     /// The primary accepted a token at this moment. Nothing else of its grant changes, whatever was committed since
     /// the request was sent; one that is revoked or unknown stays so.
     Proven(TokenDigest, WallTime),
+    /// The replica was found to grant more to a policy set than the primary did: its tokens are left to the primary.
+    Quarantine(Box<Quarantine>),
+    /// Its policies changed, and a comparison since has agreed.
+    QuarantineLifted(AclKey),
     /// A revocation to be told to the primary.
     Queue(Box<QueuedRevocation>),
     /// The primary knows it.

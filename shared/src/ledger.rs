@@ -24,6 +24,8 @@ pub enum EntryKind {
     Grant,
     /// An operator's command.
     Operator,
+    /// A policy set that was quarantined because the replica would have granted more, or is no longer.
+    Parity,
     /// Reads served by the replica, aggregated per grant, path and second.
     Read,
     /// A replica token renewed.

@@ -16,6 +16,7 @@ pub mod kv;
 pub mod lease;
 pub mod ledger;
 pub mod name;
+pub mod quarantine;
 pub mod recovery;
 pub mod secret;
 pub mod settings;

@@ -9,6 +9,7 @@ use shared::{
     kv::{KvKey, MirrorState, Record},
     lease::Lease,
     name::PolicyName,
+    quarantine::Quarantine,
     settings::Settings,
     time::{Mark, WallTime},
     workload::WorkloadAuthority,
@@ -178,6 +179,11 @@ impl<'k> Loader<'k> {
             Table::Phase => self.loaded.phase = Some(self.open(&at, sealed)?),
             Table::Policies => self.policies = self.open(&at, sealed)?,
             Table::PoliciesSeen => self.policies_seen = Some(self.open(&at, sealed)?),
+            Table::Quarantine => {
+                let of: Quarantine = self.open(&at, sealed)?;
+                let quarantines = &mut self.authority.quarantines;
+                quarantines.insert(of.set.clone(), Arc::new(of));
+            }
             Table::Queue => {
                 let queued: QueuedRevocation = self.open(&at, sealed)?;
                 let pinned = self.view.queue.pin();

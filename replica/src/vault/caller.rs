@@ -8,6 +8,7 @@ use shared::{
     failover::Outage,
     grant::{Origin, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
+    quarantine::AclKey,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, TokenFacts},
     workload::{OnFailover, PeerId, WorkloadAuthority},
@@ -18,7 +19,7 @@ use super::{
     case::Case,
     refusal::{Forbidden, Refusal, Why},
 };
-use crate::view::{CompiledAcl, LiveGrant};
+use crate::view::{CompiledAcl, LiveGrant, acl};
 
 /// A token that the replica knows.
 pub(crate) enum Bearer {
@@ -200,7 +201,7 @@ impl Bearer {
     }
 
     /// Refuses a token that was obtained by attestation and is presented by another peer.
-    fn belongs(&self, case: &Case<'_>) -> Result<(), Refusal> {
+    pub(crate) fn belongs(&self, case: &Case<'_>) -> Result<(), Refusal> {
         let Self::Grant(live) = self else {
             return Ok(());
         };
@@ -283,6 +284,10 @@ impl Rights {
             identity_policies,
             acl,
         };
+        let quarantines = &case.authority.quarantines;
+        if !quarantines.is_empty() && quarantines.contains_key(&rights.set(facts)) {
+            return Err(Why::Quarantined.into());
+        }
         rights.acl()?;
         Ok(rights)
     }
@@ -293,6 +298,12 @@ impl Rights {
             CompileError::Forbidden => Refusal::Invalid("Forbidden".into()),
             CompileError::MixedWildcards | CompileError::RootNotAlone => Why::Contradiction.into(),
         })
+    }
+
+    /// What names them: the same for every token of these policies and this entity.
+    pub(crate) fn set(&self, facts: &TokenFacts) -> AclKey {
+        let entity = facts.entity_id.as_ref();
+        acl::key_of(&facts.policies, &self.identity_policies, entity)
     }
 
     /// Every policy, the token's and its identity's, sorted, each once.

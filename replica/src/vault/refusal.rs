@@ -126,6 +126,11 @@ pub(crate) enum Why {
     /// Policies or mounts were never seen.
     #[error("the replica has not seen the primary yet")]
     PrimaryNeverSeen,
+    /// The token's policy set is in quarantine.
+    #[error(
+        "the token's policies are quarantined: for them the replica was found to grant more than the primary"
+    )]
+    Quarantined,
     /// Root tokens are not decided for.
     #[error("root tokens are not served by the replica")]
     Root,
@@ -254,6 +259,49 @@ impl Refusal {
     }
 }
 
+impl Why {
+    /// Whether it is nothing that the replica ever serves, or is configured to serve: no fault where the primary
+    /// serves it. Everything that is not named here counts as a disagreement.
+    pub(crate) fn is_by_design(&self) -> bool {
+        matches!(
+            self,
+            Self::AuthMethod
+                | Self::BoundAddresses
+                | Self::ForeignPeer
+                | Self::Form
+                | Self::Header(_)
+                | Self::Issuing(Issuing::Disabled)
+                | Self::LeaseUnknown
+                | Self::LimitedUse
+                | Self::Namespace
+                | Self::NotServed
+                | Self::PathNotMirrored
+                | Self::Root
+                | Self::TokenCreation
+                | Self::TokenUnknown
+                | Self::VersionNotMirrored(_)
+                | Self::Write
+        )
+    }
+
+    /// What kind of cause it is, in one of few words: for labels.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Contradiction | Self::Policy(_) | Self::Quarantined => "policy",
+            Self::Issuing(_) | Self::AuthorityTooOld(_) | Self::TokenCreation => "issuing",
+            Self::MirrorIncomplete(_) | Self::TooStale { .. } => "staleness",
+            Self::LeaseEnded | Self::LeaseNotHeld | Self::LeaseUnknown => "lease",
+            Self::ValueDamaged | Self::VersionNotMirrored(_) => "value",
+            Self::NoStandingToken(_)
+            | Self::Root
+            | Self::LimitedUse
+            | Self::TokenTooOld
+            | Self::TokenUnknown => "token",
+            _ => "request",
+        }
+    }
+}
+
 impl From<Why> for Refusal {
     fn from(why: Why) -> Self {
         Self::Undecidable(why)
@@ -336,6 +384,7 @@ mod tests {
             Why::PathNotMirrored,
             Why::Policy(policy),
             Why::PrimaryNeverSeen,
+            Why::Quarantined,
             Why::Root,
             stale,
             Why::TokenCreation,

@@ -3,6 +3,7 @@
 
 mod asked;
 mod caller;
+mod judged;
 mod lease;
 mod likeness;
 mod login;

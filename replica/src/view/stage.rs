@@ -104,6 +104,16 @@ impl<'v> Stage<'v> {
             }
             Change::Policies(set) => self.policies(*set, sealer)?,
             Change::Proven(digest, at) => self.proven(&digest, at, sealer)?,
+            Change::Quarantine(quarantine) => {
+                let at = At::quarantine(&self.view.keys, &quarantine.set);
+                self.put(at, &quarantine, sealer)?;
+                let quarantines = &mut self.next_authority().quarantines;
+                quarantines.insert(quarantine.set.clone(), Arc::from(quarantine));
+            }
+            Change::QuarantineLifted(set) => {
+                self.delete(At::quarantine(&self.view.keys, &set));
+                self.next_authority().quarantines.remove(&set);
+            }
             Change::Queue(queued) => {
                 self.put(At::queue(&self.view.keys, queued.id), &queued, sealer)?;
                 self.queue.push((queued.id, Some(Arc::from(queued))));

@@ -34,6 +34,7 @@ fn one_of_everything_is_there_afterwards() {
     assert_eq!(authority.workloads.len(), 1);
     assert_eq!(authority.identities.len(), 1);
     assert_eq!(authority.mirrors.len(), 1);
+    assert_eq!(authority.quarantines.len(), 1);
     assert_eq!(
         body(&view, "secret/data/shop/db", 2).unwrap(),
         br#"{"new":2}"#

@@ -12,7 +12,10 @@ use super::world::NOW;
 use crate::{
     ledger::Note,
     samples::{Seeded, now},
-    vault::{Answer, Presented, Query, answer},
+    vault::{
+        Answer, Presented, Query, answer,
+        judge::{Judgement, judge},
+    },
     view::View,
 };
 
@@ -122,22 +125,31 @@ impl<'a> Ask<'a> {
         self
     }
 
-    pub(super) fn said(self) -> Said {
+    /// What would be answered if the outage began now.
+    pub(super) fn judged(self) -> Judgement {
         let call = Call::parse(self.method, self.target).unwrap();
-        let presented = match (&self.token, &self.standing) {
-            (Some(token), _) => Presented::Token(token),
-            (None, Some(workload)) => Presented::Standing(workload),
-            (None, None) => Presented::Nothing,
-        };
-        let query = Query {
-            call: &call,
-            presented,
+        judge(self.view, &self.query(&call), &Seeded::new(self.at))
+    }
+
+    fn query<'q>(&'q self, call: &'q Call) -> Query<'q> {
+        Query {
+            call,
+            presented: match (&self.token, &self.standing) {
+                (Some(token), _) => Presented::Token(token),
+                (None, Some(workload)) => Presented::Standing(workload),
+                (None, None) => Presented::Nothing,
+            },
             namespace: self.namespace,
             unmodelled: self.unmodelled,
             body: self.body.as_bytes(),
             peer: self.peer.as_ref(),
             now: now(self.at),
-        };
+        }
+    }
+
+    pub(super) fn said(self) -> Said {
+        let call = Call::parse(self.method, self.target).unwrap();
+        let query = self.query(&call);
         let Answer {
             response,
             changes,
