@@ -22,6 +22,7 @@ use crate::{
     driver,
     local::Local,
     metrics::{self, Metrics},
+    parity::Parity,
     ready::{Board, MirrorFacts, prove::Checks},
     upstream::Addresses,
 };
@@ -45,6 +46,8 @@ pub struct Deps {
     pub board: Arc<Board>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// What comparing decisions showed.
+    pub parity: Parity,
 }
 
 /// What the admin API asks of the mirror.

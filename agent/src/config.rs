@@ -50,6 +50,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[parity] sample`: the share of forwarded requests that the replica judges too, 0 to 1.
+    pub parity_sample: f64,
     /// How each workload entry recognises its peers, in the configuration's order.
     pub matches: Vec<(WorkloadName, PeerMatch)>,
     /// What decisions go by: workloads, mirrors, bounds.
@@ -294,6 +296,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
     let admin = service::admin(&root.table("admin"));
     let failover = service::failover(&root.table("failover"));
     let ledger = service::ledger(&root.table("ledger"));
+    let parity_sample = service::parity(&root.table("parity"));
     service::unbuilt(root);
     let limits = service::limits(&root.table("limits"));
     let mirrors = mirror::read(&root.tables("mirror"), replica.max_staleness);
@@ -324,6 +327,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         failover: failover.machine,
         ledger,
         limits,
+        parity_sample,
         matches,
         findings: Vec::new(),
     })

@@ -16,6 +16,7 @@ use prometheus_client::{
 
 use crate::{
     admin::body::Status,
+    parity::counts::Counts,
     serve::{learn::LearnQueue, stats::Stats},
 };
 
@@ -74,11 +75,12 @@ struct Gauges {
     free: Gauge,
     ledger: Gauge,
     ledger_max: Gauge,
+    quarantined: Gauge,
 }
 
 impl Metrics {
-    /// Over what the workload socket counts, and its queue of tokens to be learned.
-    pub fn new(socket: &Stats, learning: LearnQueue) -> Self {
+    /// Over what the workload socket counts, its queue of tokens to be learned, and what comparing counts.
+    pub fn new(socket: &Stats, learning: LearnQueue, parity: &Counts) -> Self {
         let metrics = Self {
             registry: Mutex::default(),
             lateness: Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0]),
@@ -88,6 +90,7 @@ impl Metrics {
         };
         let mut registry = Registry::with_prefix("holdover");
         register_socket(socket, &mut registry);
+        parity.register(&mut registry);
         metrics.register_counters(&mut registry);
         metrics.gauges.register(&mut registry);
         Self {
@@ -184,6 +187,8 @@ impl Gauges {
         registry.register("ledger_bytes", help, self.ledger.clone());
         let help = "The most that they may take: issuing ends before";
         registry.register("ledger_max_bytes", help, self.ledger_max.clone());
+        let help = "Policy sets that only the primary decides for, because the replica would have granted more";
+        registry.register("quarantined", help, self.quarantined.clone());
     }
 
     fn set(&self, status: &Status) {
@@ -217,6 +222,8 @@ impl Gauges {
         self.free.set(store.free_bytes.map_or(-1, signed));
         self.ledger.set(signed(store.ledger_bytes));
         self.ledger_max.set(signed(store.ledger_max_bytes));
+        let quarantined = u64::try_from(status.parity.quarantined.len()).unwrap_or(u64::MAX);
+        self.quarantined.set(signed(quarantined));
         self.healthy.clear();
         for one in &status.addresses {
             let address = one.address.clone();
@@ -271,7 +278,7 @@ mod tests {
     #[test]
     fn names_and_labels_are_as_documented() {
         let (stats, (learning, _seen)) = (Stats::default(), LearnQueue::new());
-        let metrics = Metrics::new(&stats, learning);
+        let metrics = Metrics::new(&stats, learning, &Counts::default());
         stats.count("replica", "read", 200, Duration::from_millis(2));
         metrics.revoked_late(Duration::from_millis(20));
         let page = metrics.render(&status());
@@ -287,6 +294,9 @@ mod tests {
             "holdover_request_duration_seconds_count{source=\"replica\",operation=\"read\"} 1",
             "holdover_revocation_lateness_seconds_bucket{le=\"0.05\"} 1",
             "holdover_tokens_unlearned_total 0",
+            "holdover_parity_checks_total{result=\"agree\"} 0",
+            "holdover_parity_mismatches_total{kind=\"grants_more\"} 0",
+            "holdover_quarantined 0",
             "holdover_address_healthy{address=\"https://a:8200\"} 0",
             "# EOF",
         ] {
@@ -296,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_mirror_that_went_leaves_no_series_behind() {
-        let metrics = Metrics::new(&Stats::default(), LearnQueue::new().0);
+        let metrics = Metrics::new(&Stats::default(), LearnQueue::new().0, &Counts::default());
         let page = metrics.render(&status());
         assert!(page.contains("mirror_values{path=\"kv/never\"}"));
         assert!(!page.contains("mirror_age_seconds{path=\"kv/never\"}"));

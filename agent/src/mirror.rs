@@ -22,7 +22,7 @@ use std::{
 use replica::sequencer::{Lane, SubmitError};
 use shared::{
     change::{Change, Cluster, Expects},
-    name::WorkloadName,
+    name::{EntityId, TokenDigest, WorkloadName},
     settings::{self, Settings},
     time::WallTime,
 };
@@ -191,6 +191,30 @@ impl Mirrors {
         let mut work = self.0.authority.lock().await;
         work.verify(self, urgency, occasion == Occasion::Cycle)
             .await
+    }
+
+    /// Asks the primary now, outside of every cycle, for what decisions about these tokens go by: what became of
+    /// each that can be looked up, these entities, and with `authority` all that a cycle of it brings.
+    ///
+    /// # Errors
+    /// If not all of it was answered, or an outage began.
+    pub async fn ask_anew(
+        &self,
+        tokens: &[TokenDigest],
+        entities: &[EntityId],
+        authority: bool,
+    ) -> Result<(), PassError> {
+        self.go_on(Occasion::Cycle)?;
+        if authority {
+            self.verify_authority(Occasion::Operator).await?;
+        }
+        for entity in entities {
+            self.verify_identity(entity).await?;
+        }
+        for token in tokens {
+            self.recheck_token(*token).await?;
+        }
+        Ok(())
     }
 
     /// The configured mirrors.

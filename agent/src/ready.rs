@@ -50,6 +50,8 @@ pub struct Facts {
     pub rebooted_behind: bool,
     /// What else stands against issuing on this host, as clients are told it.
     pub issuing_blocked: Option<&'static str>,
+    /// Policy sets that only the primary decides for, as an operator is told of them.
+    pub quarantines: Vec<String>,
     /// What is known already: of the configuration, of the start, of a rejected change.
     pub findings: Vec<String>,
 }
@@ -241,6 +243,9 @@ pub fn judge(facts: &Facts) -> Readiness {
     for workload in &facts.workloads {
         reasons.extend(workload.reason(facts));
         findings.extend(workload.findings(facts));
+    }
+    for quarantine in &facts.quarantines {
+        reasons.push(format!("quarantined: {quarantine}"));
     }
     if let Phase::Exhausted(outage) = &facts.phase {
         let id = &outage.id;

@@ -23,6 +23,7 @@ use crate::{
     local::Local,
     metrics::Metrics,
     mirror::Mirrors,
+    parity::{self, Parity},
     ready::{Board, prove, prove::Checks},
     reaper,
     serve::{
@@ -190,7 +191,8 @@ fn assemble(
     let notes = Arc::new(Aggregate::default());
     let coverage = Arc::new(Coverage::default());
     let stats = serve::stats::Stats::default();
-    let metrics = Arc::new(Metrics::new(&stats, learning.clone()));
+    let (parity, offers) = Parity::new(config.parity_sample, open::seed(&local));
+    let metrics = Arc::new(Metrics::new(&stats, learning.clone(), parity.counts()));
     let server = Server::new(Parts {
         replica: Arc::new(Attached::new(local.clone(), Arc::clone(&notes))),
         driver: handle.clone(),
@@ -200,6 +202,7 @@ fn assemble(
         rules: Rules::new(&config),
         stats: stats.clone(),
         coverage,
+        parity: parity.clone(),
     });
     let (stop, stopping) = watch::channel(false);
     let (checked, checks) = watch::channel(Checks::default());
@@ -220,6 +223,7 @@ fn assemble(
         checks,
         board: Arc::clone(&board),
         metrics: Arc::clone(&metrics),
+        parity: parity.clone(),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(upkeep::told(driver.run(), "the failover machine"));
@@ -233,6 +237,8 @@ fn assemble(
         let serving = admin::server::serve_metrics(address, deps, stopping);
         tasks.spawn(upkeep::told(serving, "the metrics listener"));
     }
+    let refresh = Arc::new(adapt::Refreshing::new(Arc::clone(&mirrors)));
+    tasks.spawn(parity::compare::run(parity, offers, local.clone(), refresh));
     tasks.spawn(upkeep::flush_notes(local.clone(), Arc::clone(&notes)));
     let alive = local.clone();
     tasks.spawn(service::keep_told(handle.watch(), async move || {

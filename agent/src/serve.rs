@@ -16,6 +16,7 @@ pub mod stream;
 
 mod ask;
 mod body;
+mod compare;
 mod connection;
 mod credential;
 mod decide;
@@ -29,7 +30,7 @@ mod respond;
 mod token;
 
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +54,7 @@ use crate::{
     config::{self, PeerMatch},
     coverage::{Coverage, Seen},
     driver::Handle,
+    parity::Parity,
 };
 
 use ask::Ask;
@@ -111,6 +113,8 @@ pub struct Parts {
     pub stats: Stats,
     /// Counters for `coverage`.
     pub coverage: Arc<Coverage>,
+    /// Where answers go that are compared with the replica's.
+    pub parity: Parity,
 }
 
 /// The configuration as far as the socket goes by it. Replaced as a whole.
@@ -124,6 +128,8 @@ pub struct Rules {
     pub read_deadline: Duration,
     /// `[failover] issue_deadline`.
     pub issue_deadline: Duration,
+    /// `[parity] sample`.
+    pub parity_sample: f64,
 }
 
 impl Rules {
@@ -134,6 +140,7 @@ impl Rules {
             limits: config.limits,
             read_deadline: config.primary.read_deadline,
             issue_deadline: config.failover.issue_deadline,
+            parity_sample: config.parity_sample,
         }
     }
 }
@@ -149,6 +156,7 @@ pub struct Server {
     limits: Limits,
     stats: Stats,
     coverage: Arc<Coverage>,
+    parity: Parity,
     buffers: Buffers,
     late: Arc<Semaphore>,
     verified_lately: Recently<TokenDigest>,
@@ -235,6 +243,7 @@ impl Server {
             limits: Limits::default(),
             stats: parts.stats,
             coverage: parts.coverage,
+            parity: parts.parity,
             buffers: Buffers::new(),
             late: Arc::new(Semaphore::new(LATE_ANSWERS)),
             verified_lately: Recently::new(VERIFY_EVERY, VERIFIED),
@@ -243,6 +252,7 @@ impl Server {
 
     /// Applies a changed configuration to requests from now on; connections stay.
     pub fn apply(&self, rules: Rules, forwarder: Forwarder) {
+        self.parity.set_share(rules.parity_sample);
         self.rules.store(Arc::new(rules));
         self.forwarder.store(Arc::new(forwarder));
     }

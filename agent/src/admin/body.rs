@@ -104,13 +104,74 @@ pub struct PoolStatus {
     pub wanted: u64,
 }
 
-/// What comparing decisions showed. Nothing is compared in this version.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// What comparing decisions showed since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ParityStatus {
-    /// Decisions compared.
+    /// Decisions compared, to an end.
     pub checked: u64,
-    /// Those that disagreed.
+    /// Those that disagree.
     pub mismatches: u64,
+    /// The same by kind.
+    pub by_kind: MismatchCounts,
+    /// Requests that the replica does not serve, by design or by configuration.
+    pub not_covered: u64,
+    /// Disagreements that wait for what they were decided from to be verified.
+    pub pending: u64,
+    /// Disagreements that never showed whether they stand: what they were decided from changed meanwhile.
+    pub unsettled: u64,
+    /// Requests that found no room to be compared.
+    pub dropped: u64,
+    /// The last mismatch.
+    pub last: Option<MismatchStatus>,
+    /// Policy sets that only the primary decides for, since whenever that was.
+    pub quarantined: Vec<QuarantineStatus>,
+}
+
+/// Mismatches by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MismatchCounts {
+    /// The replica could not have decided.
+    pub undecidable: u64,
+    /// The replica would have refused what the primary granted.
+    pub refuses_more: u64,
+    /// The replica would have granted what the primary refused.
+    pub grants_more: u64,
+    /// The same verdict, another answer.
+    pub differs: u64,
+}
+
+/// One mismatch. Without values.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MismatchStatus {
+    /// When it was counted, RFC 3339 in UTC.
+    pub at: String,
+    /// As in `by_kind`.
+    pub kind: String,
+    /// `read`, `list`, `update`, …
+    pub operation: String,
+    /// What was asked for.
+    pub path: String,
+    /// By what they disagree: `status`, fields of the answer, or the cause of what is undecidable.
+    pub fields: Vec<String>,
+}
+
+/// One policy set in quarantine: in an outage its tokens get 503.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QuarantineStatus {
+    /// The set: policies of the token, then of its identity.
+    pub policies: Vec<String>,
+    /// The entity that it is of.
+    pub entity: Option<String>,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// The operation that the replica would have granted.
+    pub operation: String,
+    /// Its path.
+    pub path: String,
+    /// The status with which the primary answered it.
+    pub primary: u16,
+    /// The status with which the replica would have.
+    pub replica: u16,
 }
 
 /// The replica's file.

@@ -2,18 +2,19 @@
 
 use shared::{
     acl::Policy, change::CredentialName, failover::Outage, lease::LeaseHolder, name::PolicyName,
-    settings::Settings, time::Now,
+    quarantine::Quarantine, settings::Settings, time::Now,
 };
 
 use crate::{
     admin::{
         Deps,
         body::{
-            AddressStatus, GrantCounts, MirrorStatus, OutageStatus, ParityStatus, Status,
-            StoreStatus,
+            AddressStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus, OutageStatus,
+            ParityStatus, QuarantineStatus, Status, StoreStatus,
         },
         grants,
     },
+    parity,
     ready::{
         self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, Undecided,
         WorkloadFacts,
@@ -43,7 +44,7 @@ pub fn status(deps: &Deps) -> Status {
             .collect(),
         grants: counts(deps, facts.now),
         pools: Vec::new(),
-        parity: ParityStatus::default(),
+        parity: parity(deps),
         drill: None,
         store: store_status(deps),
         tokens_unlearned: deps.metrics.tokens_unlearned(),
@@ -94,7 +95,69 @@ pub fn facts(deps: &Deps) -> Facts {
         clock: local.clock.state(),
         rebooted_behind: local.clock.rebooted_behind(),
         issuing_blocked: authority.issuing_blocked,
+        quarantines: authority
+            .quarantines
+            .values()
+            .map(|one| told(one))
+            .collect(),
         findings,
+    }
+}
+
+/// As `ready` tells of it.
+fn told(one: &Quarantine) -> String {
+    format!(
+        "tokens of policies {} get 503 in an outage, for the replica would have granted {} {} ({}), which the primary answered with {}",
+        parity::compare::shown(&one.set),
+        one.operation,
+        one.path,
+        one.replica,
+        one.primary,
+    )
+}
+
+fn parity(deps: &Deps) -> ParityStatus {
+    let report = deps.parity.report();
+    let mismatches = report.mismatches();
+    let [undecidable, refuses_more, grants_more, differs] = report.by_kind;
+    let authority = deps.local.view.authority();
+    ParityStatus {
+        checked: report.checked,
+        mismatches,
+        by_kind: MismatchCounts {
+            undecidable,
+            refuses_more,
+            grants_more,
+            differs,
+        },
+        not_covered: report.not_covered,
+        pending: report.pending,
+        unsettled: report.unsettled,
+        dropped: report.dropped,
+        last: report.last.map(|last| MismatchStatus {
+            at: last.at.to_string(),
+            kind: last.kind.name().to_owned(),
+            operation: last.operation.to_owned(),
+            path: last.path,
+            fields: last.fields.into_iter().map(str::to_owned).collect(),
+        }),
+        quarantined: authority
+            .quarantines
+            .values()
+            .map(|one| quarantined(one))
+            .collect(),
+    }
+}
+
+fn quarantined(one: &Quarantine) -> QuarantineStatus {
+    QuarantineStatus {
+        policies: one.set.policies.iter().map(ToString::to_string).collect(),
+        entity: one.set.entity.as_ref().map(ToString::to_string),
+        since: one.since.to_string(),
+        operation: one.operation.clone(),
+        path: one.path.clone(),
+        primary: one.primary,
+        replica: one.replica,
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     },
     clock::Clock,
     driver::{Driver, Edge},
+    parity::Parity,
     ready::prove,
     serve::{learn::LearnQueue, stats::Stats},
 };
@@ -170,6 +171,7 @@ impl World {
             checks,
         ));
         let socket = config.admin.socket.clone();
+        let (parity, _offers) = Parity::new(0.0, 1);
         let deps = Deps {
             local,
             driver,
@@ -178,7 +180,12 @@ impl World {
             config: watch::Sender::new(config).subscribe(),
             checks: checked,
             board: Arc::default(),
-            metrics: Arc::new(Metrics::new(&Stats::default(), LearnQueue::new().0)),
+            metrics: Arc::new(Metrics::new(
+                &Stats::default(),
+                LearnQueue::new().0,
+                parity.counts(),
+            )),
+            parity,
         };
         let stop = watch::Sender::new(false);
         let listener = server::bind(&socket, None).unwrap();
@@ -318,8 +325,11 @@ async fn the_status_has_every_documented_key() {
         serde_json::json!({"primary": 0, "replica": 0})
     );
     assert_eq!(
-        status["parity"],
-        serde_json::json!({"checked": 0, "mismatches": 0})
+        (
+            &status["parity"]["checked"],
+            &status["parity"]["mismatches"]
+        ),
+        (&0.into(), &0.into())
     );
     assert_eq!(status["addresses"][0]["address"], "http://127.0.0.1:1");
     let mirror = &status["mirrors"][0];

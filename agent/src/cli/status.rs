@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path, time::Duration};
 
 use crate::{
     admin::{
-        body::{OutageStatus, Status},
+        body::{OutageStatus, ParityStatus, Status},
         client::Client,
     },
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
@@ -106,11 +106,7 @@ fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
         )?;
     }
     let parity = &status.parity;
-    writeln!(
-        text,
-        "parity    {} checked, {} mismatches",
-        parity.checked, parity.mismatches
-    )?;
+    write_parity(text, parity)?;
     let last = status
         .last_outage
         .as_ref()
@@ -127,6 +123,26 @@ fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
         writeln!(text, "{gap}finding: {finding}")?;
     }
     Ok(())
+}
+
+fn write_parity(text: &mut String, parity: &ParityStatus) -> std::fmt::Result {
+    write!(
+        text,
+        "parity    {} checked, {} mismatches",
+        parity.checked, parity.mismatches
+    )?;
+    if let Some(last) = &parity.last {
+        let (kind, at) = (&last.kind, &last.at);
+        write!(
+            text,
+            "; last {kind}: {} {} at {at}",
+            last.operation, last.path
+        )?;
+    }
+    match parity.quarantined.len() {
+        0 => writeln!(text),
+        sets => writeln!(text, "; {sets} policy sets QUARANTINED"),
+    }
 }
 
 fn write_addresses(text: &mut String, status: &Status) -> std::fmt::Result {

@@ -324,10 +324,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "ledger.path",
         ),
         (
-            FULL.replace("sample = 0.01", "sample = 0.5"),
-            "parity.sample",
-        ),
-        (
             FULL.replace("[drill]\nmax = \"15m\"", "[drill]\nmax = \"1m\""),
             "drill.max",
         ),
@@ -374,7 +370,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
 #[test]
 fn restated_defaults_of_what_is_to_come_are_findings() {
     let findings = parse(FULL).unwrap().findings;
-    for key in ["parity.sample", "drill.max", "failover.credential_max_age"] {
+    for key in ["drill.max", "failover.credential_max_age"] {
         assert!(
             findings.iter().any(|text| text.starts_with(key)),
             "{key}: {findings:?}"

@@ -196,6 +196,17 @@ impl Cycle<'_> {
 }
 
 impl Mirrors {
+    /// Asks for one entity and its groups, now.
+    pub(super) async fn verify_identity(&self, entity: &EntityId) -> Result<(), PassError> {
+        let cycle = Cycle {
+            mirrors: self,
+            urgency: Urgency::Authority,
+            at: self.now(),
+        };
+        let identity = cycle.identity(entity).await?;
+        self.commit(vec![identity]).await
+    }
+
     /// Nothing was written anywhere since everything was verified: it is verified as of now.
     async fn refresh(&self, at: WallTime) -> Result<Report, PassError> {
         let (mut report, mut changes) = (Report::default(), Vec::new());

@@ -255,18 +255,22 @@ impl Mirrors {
                 continue;
             };
             if self.with_watch(|watch| watch.stands(&live.grant, since, now)) {
-                let verified_at = now.steady;
-                let grant = live.grant.clone();
-                changes.push(Change::Grant(Box::new(Grant {
-                    verified_at,
-                    ..grant
-                })));
+                // Its moment alone: a renewal may be on its way to the writer.
+                changes.push(Change::Proven(digest, now.steady));
             } else {
                 ask.push(digest);
             }
         }
         self.commit(changes).await?;
         Ok(ask)
+    }
+
+    /// Looks a token up outside of its turn, if it is one that can be.
+    pub(super) async fn recheck_token(&self, digest: TokenDigest) -> Result<(), PassError> {
+        match self.0.local.view.grant(&digest) {
+            Some(live) if is_followed(&live) => self.check_token(digest).await,
+            _ => Ok(()),
+        }
     }
 
     async fn check_token(&self, digest: TokenDigest) -> Result<(), PassError> {

@@ -90,6 +90,7 @@ fn healthy() -> Facts {
         clock: ClockState::Steady,
         rebooted_behind: false,
         issuing_blocked: None,
+        quarantines: Vec::new(),
         findings: Vec::new(),
     }
 }

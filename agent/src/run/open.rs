@@ -73,6 +73,15 @@ fn make(location: &Location, sources: &[Source], entropy: &dyn Entropy) -> Resul
     Ok(Replica::create(location, first, entropy)?)
 }
 
+/// Where sampling starts. Without randomness it starts where it always does, and is a sample all the same.
+pub(super) fn seed(local: &Local) -> u64 {
+    let mut seed = [0; 8];
+    match local.entropy.fill(&mut seed) {
+        Ok(()) => u64::from_le_bytes(seed),
+        Err(_) => 0,
+    }
+}
+
 /// Where a replica of this configuration is.
 pub(crate) fn location(config: &Config) -> Location {
     Location {

@@ -321,11 +321,13 @@ impl Server {
                 );
             }
             self.accepted(ask, parts.status);
+            self.compare(ask, parts.status.as_u16(), || None);
             return respond::of_primary(parts, body);
         };
         if let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) {
             lesson.apply_briefly(parts.status, whole).await;
         }
+        self.compare(ask, parts.status.as_u16(), || Some(whole.clone()));
         match credential.hide(whole) {
             Some(shown) => respond::of_primary_rewritten(parts, shown),
             None => respond::of_primary(parts, body),

@@ -1,5 +1,6 @@
 //! `auth/holdover/login` while the primary is authoritative: a token minted there for the attested peer.
 
+use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_TYPE};
 use replica::{learn::Exchange, sequencer::Lane};
 use serde_json::{Map, Value};
@@ -81,7 +82,12 @@ impl Server {
                 tracing::info!(%outage, "a login could not be minted at the primary");
                 Tried::failed(Outcome::Unknown)
             }
-            Err(error) => Tried::Answered(refused(&error)),
+            Err(error) => {
+                if let UpstreamError::Decision { status, .. } = error {
+                    self.compare(ask, status, || None);
+                }
+                Tried::Answered(refused(&error))
+            }
         }
     }
 
@@ -113,6 +119,9 @@ impl Server {
                 "the replica cannot make this login durable now",
             );
         }
+        self.compare(ask, 200, || {
+            Some(Bytes::copy_from_slice(minted.body.expose()))
+        });
         minted_answer(&minted)
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     config::{self, Address, PeerMatch},
     coverage::Coverage,
     driver::{Event, Handle, Snapshot},
+    parity::{Offer, Parity},
     serve::{
         Parts, Rules, Server,
         forward::Forwarder,
@@ -48,6 +49,7 @@ pub(crate) struct Rig {
     pub(crate) addresses: Addresses,
     pub(crate) told: mpsc::UnboundedReceiver<Event>,
     pub(crate) unlearned: mpsc::Receiver<LearnRequest>,
+    pub(crate) offered: mpsc::Receiver<Offer>,
     machine: watch::Sender<Snapshot>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<std::io::Result<()>>,
@@ -80,6 +82,7 @@ impl Setup {
         let replica = Arc::new(FakeReplica::new(self.settings));
         let minter = Arc::new(FakeMinter::default());
         let (learning, unlearned) = LearnQueue::new();
+        let (parity, offered) = Parity::new(self.rules.parity_sample, 1);
         let addresses = Addresses::new(&self.addresses);
         let server = Server::new(Parts {
             replica: replica.clone(),
@@ -90,6 +93,7 @@ impl Setup {
             rules: self.rules,
             stats: Stats::default(),
             coverage: Arc::new(Coverage::default()),
+            parity,
         });
         let bound = listener::bind_at(&path, 0o666).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -105,6 +109,7 @@ impl Setup {
             addresses,
             told,
             unlearned,
+            offered,
             machine,
             stop: Some(stop),
             running,
@@ -190,6 +195,7 @@ pub(crate) fn rules() -> Rules {
         },
         read_deadline: Duration::from_millis(300),
         issue_deadline: Duration::from_secs(2),
+        parity_sample: 0.0,
     }
 }
 

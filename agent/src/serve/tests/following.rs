@@ -372,3 +372,46 @@ async fn what_an_answer_teaches_is_stored_before_it_is_sent() {
         ("auth/userpass/login/u", 200, None)
     );
 }
+
+#[tokio::test]
+async fn a_sample_of_answers_is_compared_and_every_issuance() {
+    let primary = Primary::saying("{}").await;
+    let mut rig = Setup::with(&primary).start();
+    let token = ["X-Vault-Token: s.mine"];
+    for _ in 0..20 {
+        rig.ask(&request("GET", "/v1/secret/data/shop/a", &token))
+            .await;
+    }
+    assert!(rig.offered.try_recv().is_err());
+    rig.ask(&with_body("PUT", "/v1/auth/token/create", &token, "{}"))
+        .await;
+    let offer = rig.offered.try_recv().unwrap();
+    assert_eq!(offer.call.path.as_str(), "auth/token/create");
+    assert_eq!(
+        (offer.status, &offer.answer.unwrap()[..]),
+        (200, &b"{}"[..])
+    );
+
+    let mut setup = Setup::with(&primary);
+    setup.rules.parity_sample = 1.0;
+    let mut rig = setup.start();
+    for target in ["secret/data/shop/a", "sys/health", "auth/token/lookup-self"] {
+        rig.ask(&request("GET", &format!("/v1/{target}"), &token))
+            .await;
+    }
+    let offered = std::iter::from_fn(|| rig.offered.try_recv().ok());
+    let paths: Vec<_> = offered
+        .map(|offer| offer.call.path.as_str().to_owned())
+        .collect();
+    assert_eq!(paths, ["secret/data/shop/a", "auth/token/lookup-self"]);
+}
+
+#[tokio::test]
+async fn what_is_no_decision_of_the_primary_is_not_compared() {
+    let primary = Primary::start(|_| Act::Say(with("429 Too Many Requests", "", "{}"))).await;
+    let mut setup = Setup::with(&primary);
+    setup.rules.parity_sample = 1.0;
+    let mut rig = setup.start();
+    rig.ask(&request("GET", "/v1/secret/data/other", &[])).await;
+    assert!(rig.offered.try_recv().is_err());
+}
