@@ -40,8 +40,9 @@ const CONCURRENCY: usize = 4;
 /// A token whose look-up failed until the pauses grew past this waits until it is used again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often due look-ups are looked for.
+/// How often due look-ups are looked for, at most and at least.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const LOOKS: u32 = 6;
 
 /// A token that the primary accepted and the replica does not know yet.
 pub struct SeenToken {
@@ -142,7 +143,13 @@ fn is_due(grant: &Grant, seen: Seen, interval: Duration, now: Now) -> bool {
     } else {
         RARER
     };
-    now.steady.since(proven) >= spread(interval * rarity, grant.digest)
+    // Looked for and asked about within the interval, so that what became of it is known by then.
+    let due = (interval * rarity).saturating_sub(look_interval(interval) * 2);
+    now.steady.since(proven) >= spread(due, grant.digest)
+}
+
+fn look_interval(interval: Duration) -> Duration {
+    LOOK_INTERVAL.min(interval / LOOKS)
 }
 
 /// A tenth earlier or not at all: tokens learned together are not looked up together.
@@ -197,7 +204,7 @@ impl Mirrors {
 
     /// Follows known tokens until the daemon stops.
     pub(super) async fn follow_tokens(self) {
-        let mut cycle = Cycle::new(LOOK_INTERVAL.min(self.0.token_check_interval));
+        let mut cycle = Cycle::new(look_interval(self.0.token_check_interval));
         let mut still = Stillness::default();
         loop {
             self.rest(&mut cycle, Pace::Usual).await;

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use replica::{
-    learn::{self, Exchange},
+    learn::{self, CLOSED_MOUNTS, Exchange},
     ledger::{Aggregate, Note},
     sequencer::{Lane, SubmitError},
     vault::{Answer, Query},
@@ -19,9 +19,6 @@ use shared::{
 };
 
 use crate::local::Local;
-
-/// Kinds of mounts that have no path which answers without a token.
-const CLOSED_MOUNTS: [&str; 4] = ["cubbyhole", "database", "generic", "kv"];
 
 /// A future that a trait hands out.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

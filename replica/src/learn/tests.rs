@@ -326,8 +326,22 @@ fn a_token_that_the_primary_calls_dead_is_dead_here() {
             "a policy's refusal says nothing of the token"
         );
     }
-    let read = told("GET", "/v1/secret/data/a", Some(token), "expired_use");
-    assert!(read.teaches(&living()).is_empty());
+    for (method, target) in [
+        ("GET", "/v1/database/creds/a"),
+        ("PUT", "/v1/auth/token/create"),
+        ("PUT", "/v1/auth/token/revoke-self"),
+        ("PUT", "/v1/sys/capabilities-self"),
+    ] {
+        let refused = told(method, target, Some(token), "expired_use").teaches(&living());
+        assert_eq!(revocation(&refused).cause, RevokeCause::Primary, "{target}");
+        let denied = told(method, target, Some(token), "token_lookup_noperm");
+        assert!(denied.teaches(&living()).is_empty(), "{target}");
+    }
+    let elsewhere = told("GET", "/v1/other/data/a", Some(token), "expired_use");
+    assert!(
+        elsewhere.teaches(&living()).is_empty(),
+        "a backend that is not known may refuse in its own words"
+    );
     let unknown = told(
         "GET",
         "/v1/auth/token/lookup-self",
@@ -396,4 +410,56 @@ fn a_forwarded_success_proves_a_token_once_in_a_while() {
         let read = told("GET", target, Some(token), "kv2_read");
         assert!(read.teaches(&view).is_empty(), "{target} {token}");
     }
+}
+
+#[test]
+fn a_token_that_may_be_refused_for_a_while_is_no_longer_proven_and_not_dead() {
+    let token = "s.app";
+    let of_entity = |grant: &mut Grant| {
+        grant.facts.entity_id = Some(shared::name::EntityId::parse("e").unwrap());
+    };
+    let refused = told(
+        "GET",
+        "/v1/auth/token/lookup-self",
+        Some(token),
+        "expired_use",
+    );
+    let changes = refused.teaches(&view(vec![known(token, of_entity)]));
+    assert_eq!(grant(&changes).verified_at, shared::time::WallTime::EPOCH);
+    let bound = |grant: &mut Grant| grant.facts.bound_cidrs = vec!["10.0.0.0/8".into()];
+    let changes = refused.teaches(&view(vec![known(token, bound)]));
+    assert_eq!(grant(&changes).verified_at, shared::time::WallTime::EPOCH);
+    let doubted = refused.teaches(&view(vec![known(token, |grant| {
+        of_entity(grant);
+        grant.verified_at = shared::time::WallTime::EPOCH;
+    })]));
+    assert!(doubted.is_empty());
+}
+
+#[test]
+fn a_look_up_of_itself_shows_a_token_and_its_renewal_elsewhere() {
+    let token = "s.app";
+    let look = || {
+        told(
+            "GET",
+            "/v1/auth/token/lookup-self",
+            Some(token),
+            "token_lookup_self",
+        )
+    };
+    let first = look().teaches(&view(vec![]));
+    let learned = grant(&first).clone();
+    assert_eq!(
+        (learned.digest, &learned.origin),
+        (digest(token), &Origin::Primary)
+    );
+    let again = look().teaches(&view(vec![Change::Grant(Box::new(learned.clone()))]));
+    assert!(again.is_empty());
+    let mut renewed = look();
+    renewed.body["data"]["ttl"] = json!(7);
+    let changes = renewed.teaches(&view(vec![Change::Grant(Box::new(learned))]));
+    assert_eq!(
+        grant(&changes).deadline.remaining(now(NOW)),
+        Duration::from_secs(7)
+    );
 }

@@ -11,12 +11,15 @@ use shared::{
     name::{Accessor, EntityId, PolicyName, TokenDigest},
     time::{Deadline, Now},
     token::{TokenFacts, TokenKind},
-    wire::AuthBlock,
+    wire::{AuthBlock, Incoming},
     workload::PeerId,
 };
 
 use super::{Exchange, ended, requested};
 use crate::view::View;
+
+/// Ends of a token that are this close are one: TTLs are whole seconds.
+const SAME_END: Duration = Duration::from_secs(2);
 
 /// The token that an answer carries: minted, or renewed if it is known.
 pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
@@ -194,6 +197,30 @@ pub fn grant_from_lookup(
         origin: Origin::Primary,
     };
     seen.grant(peer, deadline, now)
+}
+
+/// What a token's own look-up shows of it: renewed elsewhere, or seen for the first time. Nothing where that is known.
+pub(super) fn shown(
+    view: &View,
+    exchange: &Exchange<'_>,
+    incoming: &Incoming<'_>,
+) -> Option<Change> {
+    if exchange.call.kind != Kind::TokenLookupSelf {
+        return None;
+    }
+    let (token, now) = (exchange.token?, exchange.now);
+    let Change::Grant(shown) =
+        grant_from_lookup(view, token, incoming.data?.get().as_bytes(), now)?
+    else {
+        return None;
+    };
+    let known = view.grant(token).is_some_and(|live| {
+        let known = &live.grant;
+        let (left, shown_left) = (known.deadline.remaining(now), shown.deadline.remaining(now));
+        let same_end = left.abs_diff(shown_left) <= SAME_END;
+        known.facts == shown.facts && known.origin == shown.origin && same_end
+    });
+    (!known).then_some(Change::Grant(shown))
 }
 
 impl Lookup {
