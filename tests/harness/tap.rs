@@ -41,7 +41,7 @@ struct Shared {
     sent: Mutex<Vec<Vec<u8>>>,
     received: Mutex<Vec<Vec<u8>>>,
     answers: AtomicUsize,
-    lie: Mutex<Option<Lie>>,
+    lies: Mutex<Vec<Lie>>,
 }
 
 /// What the primary says, and what arrives in its place: of the same length, so that nothing around it changes.
@@ -64,7 +64,7 @@ impl Tap {
             sent: Mutex::default(),
             received: Mutex::default(),
             answers: AtomicUsize::new(0),
-            lie: Mutex::default(),
+            lies: Mutex::default(),
         });
         let task = tokio::spawn(serve(listener, shared.clone()));
         Ok(Tap { port, shared, task })
@@ -86,13 +86,13 @@ impl Tap {
             return Err(Failure::new("a lie is as long as the truth"));
         }
         let (said, told) = (said.as_bytes().to_vec(), told.as_bytes().to_vec());
-        *lock(&self.shared.lie) = Some(Lie { said, told });
+        lock(&self.shared.lies).push(Lie { said, told });
         Ok(())
     }
 
-    /// Ends that.
+    /// Ends all lies.
     pub fn tell_the_truth(&self) {
-        *lock(&self.shared.lie) = None;
+        lock(&self.shared.lies).clear();
     }
 
     /// What Holdover sent, by connection.
@@ -200,17 +200,15 @@ async fn answers(
             return to.write_all(bytes.get(..length).unwrap_or(bytes)).await;
         }
         keep(&shared.received, nr, bytes);
-        let lie = lock(&shared.lie).clone();
-        match lie {
-            None => to.write_all(bytes).await?,
-            Some(lie) => {
-                held.extend_from_slice(bytes);
-                lie.put_in(&mut held);
-                let ready = held.len() - lie.begun(&held);
-                to.write_all(held.get(..ready).unwrap_or_default()).await?;
-                held.drain(..ready);
-            }
-        }
+        held.extend_from_slice(bytes);
+        let waits = {
+            let lies = lock(&shared.lies);
+            lies.iter().for_each(|lie| lie.put_in(&mut held));
+            lies.iter().map(|lie| lie.begun(&held)).max()
+        };
+        let ready = held.len() - waits.unwrap_or(0);
+        to.write_all(held.get(..ready).unwrap_or_default()).await?;
+        held.drain(..ready);
     }
 }
 

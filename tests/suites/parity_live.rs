@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 
 /// How long the load goes on: long enough for values to change between cycles of the mirror.
-const BUSY: Duration = Duration::from_secs(8);
+const BUSY: Duration = Duration::from_secs(6);
 
 /// For what takes a few cycles.
 const SOON: Duration = Duration::from_secs(30);
@@ -133,6 +133,55 @@ async fn one_planted_disagreement_is_caught_and_held_until_it_is_gone() -> Resul
     let read = host.read(SHOWN, &planted).await?;
     assert_eq!((read.status, read.source()), (200, Some("replica")));
     assert_eq!(host.read(HIDDEN, &planted).await?.status, 403);
+    Ok(())
+}
+
+/// Denied to Holdover alone, and what no parser reads.
+const REFUSED: &str = r#"path "secret/data/shop/shared" { capabilities = ["read"] } # refused"#;
+const BROKEN: &str = r#"path "secret/data/shop/shared" { capabilities = ["read"] } # broken"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_disagreements_are_counted_by_kind_and_quarantine_nothing() -> Result<()> {
+    let mut host = plan().tapped().prepare().await?;
+    for (name, text, told) in [
+        ("refused", REFUSED, r#"[\"deny\"] } # refused"#),
+        ("broken", BROKEN, r#"[\"rude\"] } # broken"#),
+    ] {
+        world::policy(&host.primary.root(), name, text).await?;
+        let said = told.replace("deny", "read").replace("rude", "read");
+        host.tap()?.lie(&said, told)?;
+    }
+    host.start().await?;
+    for policy in ["refused", "broken"] {
+        let token = token(&host, policy).await?;
+        let read = "secret/data/shop/shared";
+        assert_eq!(host.read(read, &token).await?.status, 200);
+        host.until_learned(&token).await?;
+        assert_eq!(host.read(read, &token).await?.status, 200);
+    }
+    let counted = |status: &Value| {
+        let kinds = &status["parity"]["by_kind"];
+        kinds["refuses_more"] == 1 && kinds["undecidable"] == 1
+    };
+    let status = host
+        .daemon
+        .wait_for("both to be counted", SOON, counted)
+        .await?;
+    assert_eq!(status["parity"]["mismatches"], 2, "{status}");
+    assert_eq!(status["parity"]["quarantined"], json!([]));
+    assert_eq!(status["ready"], true, "{status}");
+    assert!(
+        status["findings"].to_string().contains("parity: 2 of"),
+        "{status}"
+    );
+    let metrics = harness::client::raw::Ask::get("/metrics");
+    let metrics = host.daemon.admin(&metrics).await?.text();
+    for line in [
+        "holdover_parity_mismatches_total{kind=\"refuses_more\"} 1",
+        "holdover_parity_undecidable_total{cause=\"policy\"} 1",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
+    }
     Ok(())
 }
 

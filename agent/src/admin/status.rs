@@ -82,6 +82,7 @@ pub fn facts(deps: &Deps) -> Facts {
     });
     let mut findings = deps.config.borrow().findings.clone();
     findings.extend(deps.board.all());
+    findings.extend(disagreements(&deps.parity.report()));
     Facts {
         now: local.clock.now(),
         phase: deps.driver.snapshot().phase,
@@ -102,6 +103,20 @@ pub fn facts(deps: &Deps) -> Facts {
             .collect(),
         findings,
     }
+}
+
+/// That decisions disagreed. Where the replica would have granted more, `ready` tells of it beside.
+fn disagreements(report: &parity::Report) -> Option<String> {
+    let last = report.last.as_ref()?;
+    Some(format!(
+        "parity: {} of {} decisions disagree with the primary's; last, {}: {} {} ({})",
+        report.mismatches(),
+        report.checked,
+        last.kind.name(),
+        last.operation,
+        last.path,
+        last.fields.join(", "),
+    ))
 }
 
 /// As `ready` tells of it.

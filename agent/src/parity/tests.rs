@@ -116,6 +116,21 @@ fn the_share_of_requests_that_is_configured_is_compared() {
 }
 
 #[test]
+fn what_is_doubted_is_compared_whatever_the_sample() {
+    let (parity, _offers) = Parity::new(0.0, 42);
+    let read = call("GET", "/v1/secret/data/a");
+    let watched = (Operation::Read, "secret/data/a".to_owned());
+    parity.0.watched.store(Arc::new([watched].into()));
+    assert!((0..100).all(|_| parity.wants(&read, 200)));
+    for other in [
+        call("GET", "/v1/secret/data/b"),
+        call("PUT", "/v1/secret/data/a"),
+    ] {
+        assert!(!parity.wants(&other, 200));
+    }
+}
+
+#[test]
 fn failures_limits_and_what_has_an_effect_of_its_own_are_not_compared() {
     let (parity, _offers) = Parity::new(1.0, 42);
     for status in [429, 500, 503] {

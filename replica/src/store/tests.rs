@@ -125,6 +125,7 @@ fn everything_that_was_stored_is_there_after_a_restart() {
         (&old.identities, &old.mirrors),
         (&new.identities, &new.mirrors)
     );
+    assert_eq!(old.quarantines, new.quarantines);
     let set = |authority: &crate::view::Authority| authority.policies.as_ref().unwrap().set.clone();
     assert_eq!(set(&old), set(&new));
     assert_eq!(before.secrets().keys, after.secrets().keys);
@@ -165,8 +166,10 @@ fn what_went_is_gone_after_a_restart() {
         Change::QueueDone(9),
         Change::LeaseGone(samples::lease("database/creds/orders/abc").id),
         Change::MirrorGone("secret/data/shop/*".into()),
+        Change::QuarantineLifted(samples::quarantine(&["billing", "default"]).set),
     ]);
     let opened = home.open();
+    assert!(opened.view.authority().quarantines.is_empty());
     let secrets = opened.view.secrets();
     assert!(secrets.keys.is_empty() && secrets.records.is_empty() && secrets.leases.is_empty());
     assert!(opened.view.revocation(&digest(2)).is_none() && opened.queue.is_empty());

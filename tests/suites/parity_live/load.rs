@@ -14,6 +14,9 @@ use tokio::task::JoinSet;
 /// Clients that ask at the same time.
 const CLIENTS: usize = 4;
 
+/// Requests of each client, however slow the machine is.
+const LEAST: usize = 1000;
+
 /// What differs from client to client.
 struct Part {
     client: Client,
@@ -23,7 +26,7 @@ struct Part {
     lasts: Duration,
 }
 
-/// Asks for `lasts`; the number of requests.
+/// Asks for at least `lasts`; the number of requests.
 pub(crate) async fn busy(host: &Host, lasts: Duration) -> Result<usize> {
     let root = host.primary.root();
     let mixed = r#"
@@ -72,7 +75,7 @@ impl Part {
         let mut connection: Connection = self.client.connect().await?;
         let mut asked = 0;
         let mut round = self.number;
-        while watch.elapsed() < self.lasts {
+        while watch.elapsed() < self.lasts || asked < LEAST {
             for ask in self.round(round)? {
                 connection.send(&ask).await?;
                 asked += 1;
