@@ -120,7 +120,8 @@ impl Server {
             );
         }
         self.compare(ask, 200, || {
-            Some(Bytes::copy_from_slice(minted.body.expose()))
+            let copy = zeroize::Zeroizing::new(minted.body.expose().clone());
+            Some(Bytes::from_owner(copy))
         });
         minted_answer(&minted)
     }
