@@ -351,7 +351,7 @@ impl Comparer {
         if too_soon || !self.asking.is_empty() {
             return;
         }
-        let Some(doubts) = self.waiting.doubts(TOGETHER) else {
+        let Some(doubts) = self.waiting.doubts(TOGETHER, now) else {
             return;
         };
         self.asked_at = Some(now);
@@ -407,3 +407,6 @@ pub fn shown(set: &AclKey) -> String {
         None => names.join(", "),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ const MOST: usize = 512;
 const FIRST_LOOK: Duration = Duration::from_millis(200);
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
+/// How soon the primary is asked about one.
+const FIRST_ASK: Duration = Duration::from_millis(50);
+
 /// One that could not be judged again within this stays unsettled: the cycles of a mirror that reads every secret
 /// take minutes.
 const LONGEST: Duration = Duration::from_secs(900);
@@ -153,9 +156,12 @@ impl Waiting {
 
     /// What is to be asked about those of which nothing was asked yet, at most `most` of them. Where the replica
     /// would have granted more, its policies and roles are in doubt too; anything else waits for its cycle.
-    pub(super) fn doubts(&self, most: usize) -> Option<Doubts> {
+    ///
+    /// None is asked about in the moment in which it was found: what is verified then is not verified after it.
+    pub(super) fn doubts(&self, most: usize, now: BootTime) -> Option<Doubts> {
         let mut doubts = Doubts::default();
-        for one in self.all.iter().filter(|one| !one.refreshed).take(most) {
+        let due = |one: &&Pending| !one.refreshed && now.since(one.began) >= FIRST_ASK;
+        for one in self.all.iter().filter(due).take(most) {
             doubts.numbers.push(one.number);
             doubts.tokens.extend(&one.inputs.tokens);
             if one.kind == Disagreement::GrantsMore {

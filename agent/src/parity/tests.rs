@@ -201,10 +201,11 @@ fn one_that_grants_more_waits_until_the_primary_was_asked_for_it() {
     let one = waiting.due(at(400).boot).pop().unwrap();
     assert_eq!(one.verdict(more(), &status(200), &inputs), Verdict::Waits);
     waiting.put_back(one, at(400).boot);
-    let doubts = waiting.doubts(8).unwrap();
+    assert!(waiting.doubts(8, at(201).boot).is_none());
+    let doubts = waiting.doubts(8, at(400).boot).unwrap();
     assert!(doubts.authority);
     waiting.refreshed(&doubts.numbers, at(500).boot);
-    assert!(waiting.doubts(8).is_none());
+    assert!(waiting.doubts(8, at(500).boot).is_none());
     let one = waiting.due(at(500).boot).pop().unwrap();
     let stands = Verdict::Stands(Disagreement::GrantsMore, vec!["status"]);
     assert_eq!(one.verdict(more(), &status(200), &inputs), stands);
