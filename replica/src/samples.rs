@@ -11,6 +11,7 @@ use shared::{
         Change, Cluster, Credential, CredentialName, Mount, PhaseRecord, PolicySet, PolicyText,
         QueuedRevocation, RevocationTarget,
     },
+    coverage::{Asked, Caller, Carried, CoverageHour, CoverageRow, Tally, Verdict},
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, Revocation, RevokeCause},
     identity::{Entity, Identity},
@@ -231,6 +232,45 @@ pub(crate) fn lease(id: &str) -> Lease {
     }
 }
 
+/// An hour in which two callers asked for something.
+pub(crate) fn coverage(start: WallTime) -> CoverageHour {
+    let peer = Caller::Peer {
+        uid: 1000,
+        unit: Some("billing.service".into()),
+    };
+    let row = |caller: &Caller, verdict, reason: &str| CoverageRow {
+        asked: Asked {
+            caller: caller.clone(),
+            operation: "read".into(),
+            path: "secret/data/shop/db".into(),
+            verdict,
+        },
+        tally: Tally {
+            requests: 3,
+            refused: 1,
+            leased: false,
+            last: start,
+            reason: reason.into(),
+        },
+    };
+    CoverageHour {
+        start,
+        rows: vec![
+            row(&peer, Verdict::UnknownToken, "the token is not known"),
+            row(
+                &Caller::Workload(WorkloadName::parse("orders").unwrap()),
+                Verdict::Served,
+                "",
+            ),
+        ],
+        carried: vec![Carried {
+            caller: peer,
+            role: Some("billing".into()),
+            policies: vec!["default".into()],
+        }],
+    }
+}
+
 /// One of everything that is stored.
 pub(crate) fn everything() -> Vec<Change> {
     let workload = WorkloadName::parse("orders").unwrap();
@@ -301,6 +341,7 @@ pub(crate) fn everything() -> Vec<Change> {
             peer: None,
             at: T0,
         })),
+        Change::Coverage(Box::new(coverage(T0))),
     ]
 }
 

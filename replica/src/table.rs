@@ -5,6 +5,7 @@ use shared::{
     change::CredentialName,
     kv::Place,
     name::{EntityId, LeaseId, TokenDigest, WorkloadName},
+    time::WallTime,
 };
 
 use crate::{
@@ -56,6 +57,8 @@ pub(crate) enum Table {
     RecordBody = 18,
     /// A revoked grant.
     Revocation = 19,
+    /// What passed through the socket within an hour.
+    Coverage = 23,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -67,15 +70,18 @@ pub(crate) enum Class {
     Body,
     /// The ledger's chain.
     Chain,
+    /// It is not: no promise hangs on it, and what does not open is left out.
+    Loose,
     /// In the multiset hash over values: without it no mirror's pass counts as verification of a value.
     Value,
 }
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 18] = [
+    pub(crate) const ROWS: [Self; 19] = [
         Self::Authority,
         Self::Cluster,
+        Self::Coverage,
         Self::Credential,
         Self::CredentialBody,
         Self::Grant,
@@ -104,6 +110,7 @@ impl Table {
         match self {
             Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Class::Body,
             Self::Header | Self::Ledger => Class::Chain,
+            Self::Coverage => Class::Loose,
             Self::Key | Self::Mirror | Self::Record => Class::Value,
             _ => Class::Authority,
         }
@@ -125,6 +132,7 @@ impl Table {
             Self::Header => "header",
             Self::Authority => "workload authority",
             Self::Cluster => "cluster",
+            Self::Coverage => "coverage",
             Self::Credential | Self::CredentialBody => "credential",
             Self::Grant => "grant",
             Self::Identity => "identity",
@@ -205,6 +213,10 @@ impl At {
         Self::of(keys, Table::Authority, &[workload.as_str().as_bytes()])
     }
 
+    pub(crate) fn coverage(keys: &Keys, start: WallTime) -> Self {
+        Self::of(keys, Table::Coverage, &[&start.as_millis().to_le_bytes()])
+    }
+
     pub(crate) fn credential(keys: &Keys, name: &CredentialName) -> Self {
         let (kind, of): (&[u8], &[u8]) = match name {
             CredentialName::Exchanged(digest) => (b"exchanged", &digest.0),
@@ -283,6 +295,6 @@ mod tests {
         numbers.extend([Table::Header.number(), Table::Ledger.number()]);
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers, (0..=19).collect::<Vec<u8>>());
+        assert_eq!(numbers, (0..=19).chain([23]).collect::<Vec<u8>>());
     }
 }

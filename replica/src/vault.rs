@@ -26,6 +26,7 @@ mod capabilities;
 mod case;
 mod entry;
 mod envelope;
+pub mod foresee;
 mod issue;
 mod lease;
 mod listing;

@@ -5,6 +5,7 @@ use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    coverage::CoverageHour,
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
@@ -28,6 +29,10 @@ pub enum Change {
     AuthorityGone(WorkloadName),
     /// What is known of the cluster.
     Cluster(Box<Cluster>),
+    /// What passed through the socket within an hour, as far as it was counted.
+    Coverage(Box<CoverageHour>),
+    /// The hour that began then is no longer kept.
+    CoverageGone(WallTime),
     /// A token that Holdover itself presents.
     Credential(CredentialName, Credential),
     /// The same, no longer needed.

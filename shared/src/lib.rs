@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod acl;
 pub mod api;
 pub mod change;
+pub mod coverage;
 pub mod failover;
 pub mod grant;
 pub mod identity;

@@ -30,6 +30,8 @@ const SHARED_WEIGHT: usize = 256 << 10;
 const LANE_WEIGHT: usize = 64 << 20;
 /// What a change weighs beside the bodies in it.
 const CHANGE_WEIGHT: usize = 512;
+/// What a row of coverage weighs.
+const COVERAGE_WEIGHT: usize = 256;
 
 pub(super) type Done = Box<dyn FnOnce(Result<(), SubmitError>) + Send>;
 pub(super) type LedgerDone = Box<dyn FnOnce(Result<(Vec<Chained>, Head), SubmitError>) + Send>;
@@ -412,6 +414,7 @@ fn weight(change: &Change) -> usize {
     let body = match change {
         Change::Record(_, Some(body)) | Change::Lease(_, Some(body)) => body.expose().len(),
         Change::Policies(set) => set.policies.values().map(|policy| policy.text.len()).sum(),
+        Change::Coverage(hour) => hour.rows.len().saturating_mul(COVERAGE_WEIGHT),
         Change::Key(key) => key.metadata.len(),
         _ => 0,
     };

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::de::DeserializeOwned;
 use shared::{
     change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
+    coverage::CoverageHour,
     grant::{Grant, Revocation},
     kv::{KvKey, MirrorState, Record},
     lease::Lease,
@@ -31,6 +32,7 @@ pub(crate) struct Loaded {
     pub(crate) mark: Option<Mark>,
     pub(crate) phase: Option<PhaseRecord>,
     pub(crate) queue: Vec<QueuedRevocation>,
+    pub(crate) coverage: Vec<CoverageHour>,
     /// Rows of values that do not open.
     pub(crate) lost: Vec<At>,
     /// Rows of mirrors.
@@ -96,6 +98,7 @@ struct Partial {
     mark: Option<Mark>,
     phase: Option<PhaseRecord>,
     queue: Vec<QueuedRevocation>,
+    coverage: Vec<CoverageHour>,
     lost: Vec<At>,
     mirrors: Vec<At>,
     values: Tally,
@@ -123,14 +126,16 @@ impl<'k> Loader<'k> {
             Class::Value => self.loaded.values.add(self.keys, &at, sealed.version),
             // Read with its owner.
             Class::Body | Class::Chain => return Ok(()),
+            Class::Loose => {}
         }
         if self.take(at, sealed, body).is_ok() {
             return Ok(());
         }
-        if at.table.class() == Class::Authority {
-            return Err(LoadError::Row(at.table));
+        match at.table.class() {
+            Class::Authority => return Err(LoadError::Row(at.table)),
+            Class::Loose => {}
+            _ => self.loaded.lost.push(at),
         }
-        self.loaded.lost.push(at);
         Ok(())
     }
 
@@ -143,6 +148,7 @@ impl<'k> Loader<'k> {
                 workloads.insert(of.workload.clone(), Arc::new(of));
             }
             Table::Cluster => self.authority.cluster = Some(Arc::new(self.open(&at, sealed)?)),
+            Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
             Table::Credential => {
                 let WithBody { body: version, of } =
                     self.open::<WithBody<CredentialRow>>(&at, sealed)?;
@@ -212,6 +218,7 @@ impl<'k> Loader<'k> {
     fn finish(mut self, header: &Header) -> Loaded {
         let mut loaded = self.loaded;
         loaded.queue.sort_by_key(|queued| queued.id);
+        loaded.coverage.sort_by_key(|hour| hour.start);
         if loaded.values != header.values || !loaded.lost.is_empty() {
             // No pass of a mirror can vouch for values that may have been replaced by older ones: each has its own
             // age from here on, until the mirror's next pass.
@@ -240,6 +247,7 @@ impl<'k> Loader<'k> {
             mark: loaded.mark,
             phase: loaded.phase,
             queue: loaded.queue,
+            coverage: loaded.coverage,
             lost: loaded.lost,
             mirrors: loaded.mirrors,
             values: loaded.values,

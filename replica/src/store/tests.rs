@@ -143,6 +143,7 @@ fn everything_that_was_stored_is_there_after_a_restart() {
     assert_eq!(opened.mark, Some(samples::mark(0)));
     assert_eq!(opened.phase.map(|record| record.epoch), Some(3));
     assert_eq!(opened.queue.len(), 1);
+    assert_eq!(opened.coverage, vec![samples::coverage(T0)]);
     assert_eq!(after.credentials.len(), 1);
     assert!(!opened.report.rolled_back && !opened.report.values_changed);
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
@@ -165,12 +166,13 @@ fn what_went_is_gone_after_a_restart() {
         Change::QueueDone(9),
         Change::LeaseGone(samples::lease("database/creds/orders/abc").id),
         Change::MirrorGone("secret/data/shop/*".into()),
+        Change::CoverageGone(T0),
     ]);
     let opened = home.open();
     let secrets = opened.view.secrets();
     assert!(secrets.keys.is_empty() && secrets.records.is_empty() && secrets.leases.is_empty());
     assert!(opened.view.revocation(&digest(2)).is_none() && opened.queue.is_empty());
-    assert!(opened.view.authority().mirrors.is_empty());
+    assert!(opened.view.authority().mirrors.is_empty() && opened.coverage.is_empty());
     drop(opened);
     let rows = rusqlite::Connection::open(&home.location.path).unwrap();
     let bodies: i64 = rows

@@ -235,7 +235,7 @@ pub(crate) fn tally(header: &mut Header, table: Table) -> Option<&mut Tally> {
     match table.class() {
         Class::Authority => Some(&mut header.authority),
         Class::Value => Some(&mut header.values),
-        Class::Body | Class::Chain => None,
+        Class::Body | Class::Chain | Class::Loose => None,
     }
 }
 

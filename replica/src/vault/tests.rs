@@ -3,6 +3,7 @@
 
 mod asked;
 mod caller;
+mod foresee;
 mod lease;
 mod likeness;
 mod login;

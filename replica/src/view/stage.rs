@@ -80,6 +80,10 @@ impl<'v> Stage<'v> {
                 self.put_only(Table::Cluster, &cluster, sealer)?;
                 self.next_authority().cluster = Some(Arc::from(cluster));
             }
+            Change::Coverage(hour) => {
+                self.put(At::coverage(&self.view.keys, hour.start), &hour, sealer)?;
+            }
+            Change::CoverageGone(start) => self.delete(At::coverage(&self.view.keys, start)),
             Change::Credential(name, credential) => self.credential(name, credential, sealer)?,
             Change::CredentialGone(name) => {
                 self.delete_with_body(At::credential(&self.view.keys, &name));

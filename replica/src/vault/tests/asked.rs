@@ -12,7 +12,10 @@ use super::world::NOW;
 use crate::{
     ledger::Note,
     samples::{Seeded, now},
-    vault::{Answer, Presented, Query, answer},
+    vault::{
+        Answer, Presented, Query, answer,
+        foresee::{Foreseen, foresee},
+    },
     view::View,
 };
 
@@ -122,7 +125,17 @@ impl<'a> Ask<'a> {
         self
     }
 
+    /// What an outage would make of it.
+    pub(super) fn foreseen(&self) -> Foreseen {
+        self.put(|view, query| foresee(view, query, &Seeded::new(self.at)))
+    }
+
     pub(super) fn said(self) -> Said {
+        let answered = self.put(|view, query| answer(view, query, &Seeded::new(self.at)));
+        Said::of(answered)
+    }
+
+    fn put<T>(&self, to: impl FnOnce(&View, &Query<'_>) -> T) -> T {
         let call = Call::parse(self.method, self.target).unwrap();
         let presented = match (&self.token, &self.standing) {
             (Some(token), _) => Presented::Token(token),
@@ -138,14 +151,20 @@ impl<'a> Ask<'a> {
             peer: self.peer.as_ref(),
             now: now(self.at),
         };
+        to(self.view, &query)
+    }
+}
+
+impl Said {
+    fn of(answer: Answer) -> Self {
         let Answer {
             response,
             changes,
             expects,
             note,
-        } = answer(self.view, &query, &Seeded::new(self.at));
+        } = answer;
         let text = String::from_utf8(response.body.to_vec()).unwrap();
-        Said {
+        Self {
             status: response.status,
             body: match text.is_empty() {
                 true => Value::Null,
