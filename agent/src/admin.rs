@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod client;
+pub mod coverage;
 pub mod grants;
 pub mod server;
 pub mod status;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use crate::{
     admin::body::{Errors, RevokeGrants, SyncMirrors},
     config::Config,
+    coverage::Coverage,
     driver,
     local::Local,
     metrics::{self, Metrics},
@@ -45,6 +47,8 @@ pub struct Deps {
     pub board: Arc<Board>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// What passed through the socket.
+    pub coverage: Arc<Coverage>,
 }
 
 /// What the admin API asks of the mirror.
@@ -79,6 +83,8 @@ pub struct Request {
     pub method: Method,
     /// The path of its target.
     pub path: String,
+    /// The query of its target.
+    pub query: Option<String>,
     /// Its body.
     pub body: Bytes,
     /// The user that asks, as the kernel says; none over TCP.
@@ -125,6 +131,8 @@ impl Deps {
             ("/v1/grants/revoke", true) => self.revoke(request).await,
             ("/v1/mirrors/sync", true) => self.sync(&request.body).await,
             ("/v1/grants/revoke" | "/v1/mirrors/sync", false) => not_allowed("POST"),
+            ("/v1/coverage", _) if request.method == Method::GET => coverage::answer(self, request),
+            ("/v1/coverage", _) => not_allowed("GET"),
             (path @ ("/v1/status" | "/v1/grants" | "/v1/mirrors" | "/metrics"), _) => {
                 if request.method == Method::GET {
                     self.show(path)

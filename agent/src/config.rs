@@ -21,7 +21,7 @@ use std::{
 use shared::{
     failover::Knobs,
     name::{Namespace, WorkloadName},
-    settings::{Bounds, Settings},
+    settings::{Bounds, MirrorPath, Settings},
 };
 use toml::de::DeTable;
 
@@ -284,6 +284,14 @@ pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     let (table, _) = DeTable::parse_recoverable(&text);
     let admin = table.get_ref().get("admin")?.get_ref().get("socket")?;
     value::socket(admin.get_ref().as_str()?).ok()
+}
+
+/// The path of a mirror as it is configured.
+///
+/// # Errors
+/// Why it is none.
+pub fn mirror_path(text: &str) -> Result<MirrorPath, &'static str> {
+    mirror::path(text)
 }
 
 /// Walks the whole file, whatever is wrong with its parts.

@@ -122,6 +122,25 @@ impl Occasion {
     }
 }
 
+/// Whether a mirror of `path` could hold something, as far as its mount and `leased`, whether its answers come with a
+/// lease, tell.
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) fn is_mirrorable(
+    path: &settings::MirrorPath,
+    leased: bool,
+    cluster: &Cluster,
+) -> Result<(), String> {
+    use target::Target;
+    match target::resolve(path, cluster) {
+        Ok(Target::Kv(_)) => Ok(()),
+        Ok(Target::Leased(_)) if leased => Ok(()),
+        Ok(Target::Leased(_)) => Err("it is no KV secret, and answers without a lease".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl Mirrors {
     /// The mirrors of `config`. Nothing is asked yet. `excluded` are paths that are never mirrored.
     pub fn new(config: &Config, upstream: Upstream, local: Local, excluded: Vec<String>) -> Self {

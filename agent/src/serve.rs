@@ -17,6 +17,7 @@ pub mod stream;
 mod ask;
 mod body;
 mod connection;
+mod cover;
 mod credential;
 mod decide;
 mod follow;
@@ -51,13 +52,14 @@ use tokio::{
 use crate::{
     clock::Stopwatch,
     config::{self, PeerMatch},
-    coverage::{Coverage, Seen},
+    coverage::Coverage,
     driver::Handle,
 };
 
 use ask::Ask;
 use body::{Body, Buffers};
 use connection::Connection;
+use cover::Counter;
 use decide::Outcome;
 use forward::Forwarder;
 use learn::LearnQueue;
@@ -148,7 +150,7 @@ pub struct Server {
     rules: Arc<ArcSwap<Rules>>,
     limits: Limits,
     stats: Stats,
-    coverage: Arc<Coverage>,
+    counter: Counter,
     buffers: Buffers,
     late: Arc<Semaphore>,
     verified_lately: Recently<TokenDigest>,
@@ -223,8 +225,9 @@ async fn accept(listener: &UnixListener, queue: &mut Queue) -> io::Result<UnixSt
 }
 
 impl Server {
-    /// A server of these parts.
+    /// A server of these parts. Needs a runtime, on which it counts.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let counter = Counter::start(parts.replica.clone(), parts.coverage);
         Arc::new(Self {
             replica: parts.replica,
             driver: parts.driver,
@@ -234,7 +237,7 @@ impl Server {
             rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
             limits: Limits::default(),
             stats: parts.stats,
-            coverage: parts.coverage,
+            counter,
             buffers: Buffers::new(),
             late: Arc::new(Semaphore::new(LATE_ANSWERS)),
             verified_lately: Recently::new(VERIFY_EVERY, VERIFIED),
@@ -245,6 +248,11 @@ impl Server {
     pub fn apply(&self, rules: Rules, forwarder: Forwarder) {
         self.rules.store(Arc::new(rules));
         self.forwarder.store(Arc::new(forwarder));
+    }
+
+    /// Waits until every request that was answered is counted for coverage.
+    pub async fn counted(&self) {
+        self.counter.settled().await;
     }
 
     /// Connections at this moment.
@@ -280,7 +288,6 @@ impl Server {
             Ok(ask) => ask,
             Err(answer) => return (answer, stats::operation(None)),
         };
-        self.count_coverage(&ask);
         let operation = stats::operation(ask.call.as_ref().ok());
         let is_login = ask
             .call
@@ -297,6 +304,7 @@ impl Server {
         if is_login && refused {
             self.limits.login_failed(uid, &rules.limits, now.boot);
         }
+        self.counter.passed(ask, &answer);
         (answer, operation)
     }
 
@@ -356,21 +364,5 @@ impl Server {
             StatusCode::SERVICE_UNAVAILABLE,
             "neither the primary nor the replica can issue now",
         )
-    }
-
-    fn count_coverage(&self, ask: &Ask) {
-        let known = match (&ask.token, &ask.standing) {
-            (Some((_, digest)), _) => self.replica.grant(digest).is_some(),
-            (None, standing) => standing.is_some(),
-        };
-        let seen = Seen {
-            peer: &ask.peer,
-            call: ask.call.as_ref().ok(),
-            mirrored: ask.mirrored,
-            unmodelled: headers::unmodelled(&ask.headers).is_some(),
-            known,
-        };
-        let now = self.replica.now().steady;
-        self.coverage.count(&seen, &self.replica.settings(), now);
     }
 }

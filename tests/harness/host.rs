@@ -91,6 +91,11 @@ impl Plan {
         self.configured(|config| config.mirror(path, keys))
     }
 
+    /// Takes every mirror out again: Holdover is a plain proxy.
+    pub fn unmirrored(self) -> Plan {
+        self.configured(|config| config.unset("mirror"))
+    }
+
     /// Sets a key of the configuration.
     pub fn set(self, dotted: &str, value: impl Into<Value>) -> Plan {
         self.configured(|config| config.set(dotted, value))

@@ -179,6 +179,7 @@ impl World {
             checks: checked,
             board: Arc::default(),
             metrics: Arc::new(Metrics::new(&Stats::default(), LearnQueue::new().0)),
+            coverage: Arc::default(),
         };
         let stop = watch::Sender::new(false);
         let listener = server::bind(&socket, None).unwrap();
@@ -558,6 +559,7 @@ async fn metrics_are_served_on_both_doors_and_nothing_else_on_loopback() {
     let request = |path: &str| Request {
         method: Method::GET,
         path: path.to_owned(),
+        query: None,
         body: Bytes::new(),
         uid: None,
     };

@@ -114,7 +114,7 @@ fn refuse_unbuilt(section: &Section<'_>) {
     );
 }
 
-fn path(text: &str) -> Result<MirrorPath, &'static str> {
+pub(super) fn path(text: &str) -> Result<MirrorPath, &'static str> {
     let path = MirrorPath::parse(text);
     let literal = path.literal();
     if literal.is_empty() || literal.starts_with('/') || literal.starts_with("v1/") {

@@ -6,7 +6,10 @@ use replica::{
     learn::{self, Exchange},
     ledger::{Aggregate, Note},
     sequencer::{Lane, SubmitError},
-    vault::{Answer, Query},
+    vault::{
+        Answer, Query,
+        foresee::{self, Foreseen},
+    },
     view::LiveGrant,
 };
 use shared::{
@@ -51,6 +54,9 @@ pub trait Replica: Send + Sync {
 
     /// Decides as the local vault. Without effect.
     fn answer(&self, query: &Query<'_>) -> Answer;
+
+    /// What an outage would make of it. Without effect.
+    fn foresee(&self, query: &Query<'_>) -> Foreseen;
 
     /// What an answer of the primary tells.
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change>;
@@ -129,6 +135,10 @@ impl Replica for Attached {
 
     fn answer(&self, query: &Query<'_>) -> Answer {
         self.local.answer(query)
+    }
+
+    fn foresee(&self, query: &Query<'_>) -> Foreseen {
+        foresee::foresee(&self.local.view, query, self.local.entropy.as_ref())
     }
 
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {

@@ -43,6 +43,7 @@ pub(crate) use sides::{FakeMinter, FakeReplica};
 pub(crate) struct Rig {
     pub(crate) replica: Arc<FakeReplica>,
     pub(crate) minter: Arc<FakeMinter>,
+    pub(crate) coverage: Arc<Coverage>,
     pub(crate) server: Arc<Server>,
     pub(crate) path: PathBuf,
     pub(crate) addresses: Addresses,
@@ -81,6 +82,7 @@ impl Setup {
         let minter = Arc::new(FakeMinter::default());
         let (learning, unlearned) = LearnQueue::new();
         let addresses = Addresses::new(&self.addresses);
+        let coverage = Arc::new(Coverage::default());
         let server = Server::new(Parts {
             replica: replica.clone(),
             driver: Handle::new(events, machine.subscribe()),
@@ -89,7 +91,7 @@ impl Setup {
             learning,
             rules: self.rules,
             stats: Stats::default(),
-            coverage: Arc::new(Coverage::default()),
+            coverage: Arc::clone(&coverage),
         });
         let bound = listener::bind_at(&path, 0o666).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -100,6 +102,7 @@ impl Setup {
         Rig {
             replica,
             minter,
+            coverage,
             server,
             path,
             addresses,

@@ -10,14 +10,21 @@ use shared::settings::{Mirror, MirrorPath, Settings};
 /// The policy for this configuration, as HCL with a comment for each rule. Paths are those of the configured
 /// namespace, in which it must be written.
 pub fn required_policy(settings: &Settings) -> String {
-    let mut rules = Rules::default();
-    rules.own_token();
-    rules.workloads(settings);
-    rules.tokens();
-    for mirror in &settings.mirrors {
-        rules.mirror(mirror);
-    }
-    rules.text(settings.namespace.as_str())
+    let head = "# What Holdover's own login needs at the primary, and nothing else.\n";
+    Rules::of(settings).text(head, settings.namespace.as_str())
+}
+
+/// What `then` needs beyond `now`, to be granted beside it; none if that is nothing.
+pub fn added_policy(now: &Settings, then: &Settings) -> Option<String> {
+    let (old, mut new) = (Rules::of(now), Rules::of(then));
+    new.0.retain(|path, rule| {
+        let known = old.0.get(path);
+        rule.capabilities
+            .iter()
+            .any(|name| known.is_none_or(|known| !known.capabilities.contains(name)))
+    });
+    let head = "# What Holdover's own login needs at the primary beside what it has: a policy of its own.\n";
+    (!new.0.is_empty()).then(|| new.text(head, then.namespace.as_str()))
 }
 
 /// Rules by path: each path once, however often it is needed.
@@ -30,6 +37,17 @@ struct Rule {
 }
 
 impl Rules {
+    fn of(settings: &Settings) -> Self {
+        let mut rules = Rules::default();
+        rules.own_token();
+        rules.workloads(settings);
+        rules.tokens();
+        for mirror in &settings.mirrors {
+            rules.mirror(mirror);
+        }
+        rules
+    }
+
     fn own_token(&mut self) {
         self.need(
             "auth/token/lookup-self",
@@ -149,9 +167,8 @@ impl Rules {
         }
     }
 
-    fn text(&self, namespace: &str) -> String {
-        let mut text =
-            String::from("# What Holdover's own login needs at the primary, and nothing else.\n");
+    fn text(&self, head: &str, namespace: &str) -> String {
+        let mut text = head.to_owned();
         if !namespace.is_empty() {
             text += &format!("# To be written in the namespace {namespace}.\n");
         }
@@ -274,6 +291,19 @@ mod tests {
                 "{operation:?} {path}\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_added_is_what_was_missing_and_nothing_else() {
+        let (now, then) = (
+            settings(&["secret/data/shop/*"]),
+            settings(&["secret/data/shop/*", "team/kv/data/one"]),
+        );
+        assert_eq!(added_policy(&now, &now), None);
+        let added = added_policy(&now, &then).unwrap();
+        assert!(allows(&added, Operation::Read, "team/kv/data/one"));
+        assert!(allows(&added, Operation::Read, "team/kv/metadata/one"));
+        assert!(!added.contains("secret/data/shop") && !added.contains("sys/mounts"));
     }
 
     #[test]

@@ -11,12 +11,13 @@ use ::replica::{
     learn::Exchange,
     ledger::Note,
     sequencer::{Lane, SubmitError},
-    vault::{Answer, Presented, Query},
+    vault::{Answer, Presented, Query, foresee::Foreseen},
     view::LiveGrant,
 };
 use shared::{
     api::Call,
     change::{Change, CredentialName, Expects},
+    coverage::Verdict,
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
     name::{Accessor, OutageId, TokenDigest, WorkloadName},
@@ -207,6 +208,19 @@ impl Replica for FakeReplica {
             .unwrap()
             .push(format!("{path} {presented}"));
         (self.vault.lock().unwrap())(query)
+    }
+
+    fn foresee(&self, query: &Query<'_>) -> Foreseen {
+        let verdict = match query.presented {
+            Presented::Token(token) if self.grant(&self.digest(token)).is_none() => {
+                Verdict::UnknownToken
+            }
+            _ => Verdict::Served,
+        };
+        Foreseen {
+            verdict,
+            reason: String::new(),
+        }
     }
 
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
