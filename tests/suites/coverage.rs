@@ -3,6 +3,8 @@
 
 #[path = "coverage/kept.rs"]
 mod kept;
+#[path = "coverage/stranger.rs"]
+mod stranger;
 #[path = "coverage/visitor.rs"]
 mod visitor;
 
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 use crate::visitor::Visitor;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
+const VISITOR: &str = env!("CARGO_BIN_EXE_holdover-test-client");
 const BOUND: Duration = Duration::from_secs(15);
 
 /// No mirror at all, and an entry for our own processes.

@@ -39,6 +39,8 @@ use crate::{
     serve::{learn::LearnQueue, stats::Stats},
 };
 
+mod counted;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon as far as the admin API sees one.

@@ -156,6 +156,10 @@ impl Judge {
         let Ok(call) = &passed.ask.call else {
             return of(Verdict::NotModelled);
         };
+        if matches!(call.kind, Kind::TokenRevokeSelf | Kind::LeaseRevoke) {
+            // By now its own effect would be judged.
+            return passed.without_a_look(self.replica.as_ref());
+        }
         let now = self.replica.now();
         let Some(same) = passed.same(call) else {
             return self.look(passed, call, now);

@@ -14,7 +14,7 @@ pub fn required_policy(settings: &Settings) -> String {
     Rules::of(settings).text(head, settings.namespace.as_str())
 }
 
-/// What `then` needs beyond `now`, to be granted beside it; none if that is nothing.
+/// What `then` needs beyond `now`, to be added to the policy that is granted; none if that is nothing.
 pub fn added_policy(now: &Settings, then: &Settings) -> Option<String> {
     let (old, mut new) = (Rules::of(now), Rules::of(then));
     new.0.retain(|path, rule| {
@@ -23,7 +23,7 @@ pub fn added_policy(now: &Settings, then: &Settings) -> Option<String> {
             .iter()
             .any(|name| known.is_none_or(|known| !known.capabilities.contains(name)))
     });
-    let head = "# What Holdover's own login needs at the primary beside what it has: a policy of its own.\n";
+    let head = "# What Holdover's own login needs at the primary beside what it has: add it to its policy.\n";
     (!new.0.is_empty()).then(|| new.text(head, then.namespace.as_str()))
 }
 

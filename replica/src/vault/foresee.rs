@@ -50,15 +50,20 @@ fn supposed(authority: &Authority, query: &Query<'_>) -> Option<Authority> {
         return None;
     }
     let now = query.now;
+    // As the machine bounds an outage: by what was verified least recently.
+    let verified = authority.workloads.values().map(|known| known.verified_at);
+    let from = verified.min().unwrap_or(now.steady).min(now.steady);
+    let bound = from.plus(authority.settings.bounds.max_outage);
     let outage = Outage {
         id: OutageId::parse("supposed").ok()?,
-        started_at: now.wall,
+        started_at: now.steady,
         cause: Cause::Operator("supposed".into()),
-        bound: Deadline::after(authority.settings.bounds.max_outage, now),
+        bound: Deadline::at(bound, now),
         latched: false,
     };
     Some(Authority {
         phase: Phase::Holdover(outage),
+        paused: false,
         ..Authority::clone(authority)
     })
 }
