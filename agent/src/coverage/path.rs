@@ -59,15 +59,15 @@ fn login(path: &str) -> String {
 
 /// Whether a segment is a token or a UUID, which accessors and lease ids are too.
 fn is_random(segment: &str) -> bool {
-    let token = |prefix: &&str| {
-        segment.strip_prefix(*prefix).is_some_and(|rest| {
+    let token = |prefix: &str| {
+        segment.strip_prefix(prefix).is_some_and(|rest| {
             rest.len() >= TOKEN
                 && rest
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         })
     };
-    TOKENS.iter().any(|prefix| token(&prefix)) || is_uuid(segment)
+    TOKENS.iter().any(|prefix| token(prefix)) || is_uuid(segment)
 }
 
 fn is_uuid(segment: &str) -> bool {
