@@ -70,6 +70,11 @@ async fn what_suggest_printed_makes_the_same_commands_work_without_the_primary()
     assert_eq!(wrote.status, 200, "{}", wrote.text());
     let denied = host.read("secret/data/shop/billing/item-0000", "").await?;
     assert_eq!(denied.status, 403, "{}", denied.text());
+    let login = host.login("orders").await?;
+    let ended = host
+        .write("auth/token/revoke-self", &login.token, &json!({}))
+        .await?;
+    assert_eq!(ended.status, 204, "{}", ended.text());
     told_what_would_fail(&host).await?;
 
     apply_what_is_suggested(&host).await?;
@@ -103,6 +108,8 @@ async fn told_what_would_fail(host: &Host) -> Result<()> {
         ("secret/data/other", "write"),
         ("secret/data/shop/billing/item-0000", "denied"),
         ("auth/token/lookup-self", "served"),
+        ("auth/holdover/login", "served"),
+        ("auth/token/revoke-self", "served"),
     ] {
         assert_eq!(verdict(&report, path), wanted, "{path}: {report}");
     }

@@ -195,6 +195,9 @@ impl Passed {
             let reason = format!("header {header} asks for what the replica does not model");
             return Some(because(Verdict::NotModelled, reason));
         }
+        if !self.by_primary && self.status.is_success() {
+            return Some(of(Verdict::Served)); // It was.
+        }
         let reads = matches!(
             call.operation,
             Operation::Read | Operation::List | Operation::Scan

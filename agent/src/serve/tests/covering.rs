@@ -11,8 +11,9 @@ use shared::{
 use crate::serve::rig::{
     Act, Primary, Rig, Setup,
     client::with_body,
+    holdover,
     primary::{ok, with},
-    request,
+    request, says,
 };
 
 async fn rows(rig: &Rig) -> Vec<CoverageRow> {
@@ -74,6 +75,30 @@ async fn each_request_is_judged_by_what_an_outage_would_make_of_it() {
     rig.ask(&write).await;
     let written = row(&rig, "secret/data/written").await;
     assert_eq!(written.asked.verdict, Verdict::Write);
+}
+
+#[tokio::test]
+async fn what_the_replica_answered_was_served_and_what_it_did_not_says_why() {
+    let primary = Primary::saying("{}").await;
+    let rig = Setup::with(&primary).start();
+    rig.enter(holdover());
+    rig.replica.decides(|query| match query.call.path.as_str() {
+        "secret/data/team/held" => says(200, "{}"),
+        _ => says(503, "{}"),
+    });
+    for (target, verdict) in [
+        ("secret/data/team/held", Verdict::Served),
+        ("secret/data/team/lost", Verdict::NotMirrored),
+        ("secret/data/shop/lost", Verdict::UnknownToken),
+    ] {
+        rig.ask(&request(
+            "GET",
+            &format!("/v1/{target}"),
+            &["X-Vault-Token: s.x"],
+        ))
+        .await;
+        assert_eq!(row(&rig, target).await.asked.verdict, verdict, "{target}");
+    }
 }
 
 #[tokio::test]
