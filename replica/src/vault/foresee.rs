@@ -79,21 +79,16 @@ impl Foreseen {
 
     fn of(refusal: &Refusal) -> Self {
         let (verdict, reason) = match refusal {
-            // The primary's own words about the request itself: 400, 404, 405.
-            Refusal::Invalid(_)
-            | Refusal::InvalidInCore(_)
-            | Refusal::Malformed
-            | Refusal::Absent
-            | Refusal::Method
-            | Refusal::Operation => return Self::served(),
+            Refusal::Undecidable(why) => (verdict(why), why.to_string()),
             Refusal::Forbidden(forbidden) => (Verdict::Refused, forbidden.to_string()),
             Refusal::Unauthenticated | Refusal::BadToken => {
                 (Verdict::Refused, "no token, or a dead one".into())
             }
-            Refusal::Denied | Refusal::NoMountAccess(_) => {
+            denied if denied.status() == 403 => {
                 (Verdict::Refused, "the mirrored policies deny it".into())
             }
-            Refusal::Undecidable(why) => (verdict(why), why.to_string()),
+            // The primary's own words about the request itself: 400, 404, 405.
+            _ => return Self::served(),
         };
         Self { verdict, reason }
     }
@@ -121,7 +116,6 @@ fn verdict(why: &Why) -> Verdict {
         | Why::NotServed
         | Why::Parameter(_)
         | Why::Root
-        | Why::TokenCreation
         | Why::VersionNotMirrored(_) => Verdict::NotModelled,
         // What further features cannot decide is undecidable until it is listed above.
         _ => Verdict::Undecidable,

@@ -54,13 +54,14 @@ fn a_login_is_foreseen_though_the_primary_is_in_charge() {
     let mut disabled = following();
     disabled.settings.workloads[0].failover.issue = false;
     assert_eq!(verdict(log_in(&disabled.open())), Verdict::IssueDisabled);
-    let old = authority_as("orders", T0, |authority| {
-        authority.verified_at = T0.minus(Duration::from_secs(86_400));
-    });
-    assert_eq!(
-        verdict(log_in(&following().and(old).open())),
-        Verdict::Stale
-    );
+    let proven = |ago| {
+        let old = T0.minus(ago);
+        let known = authority_as("orders", old, |known| known.verified_at = old);
+        verdict(log_in(&following().and(known).open()))
+    };
+    let bounds = following().settings.bounds;
+    assert_eq!(proven(bounds.authority_max_age), Verdict::Stale);
+    assert_eq!(proven(bounds.max_outage), Verdict::Undecidable);
 }
 
 #[test]
