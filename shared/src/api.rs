@@ -20,7 +20,7 @@ pub struct Call {
     pub operation: Operation,
     /// The path without `/v1/`; that of a list or scan ends in `/`.
     pub path: RequestPath,
-    /// Query parameters, decoded, in order, without `list` and `scan`.
+    /// Query parameters, decoded, in order, without a `list` or `scan` that is true and makes a read one.
     pub query: Vec<(String, String)>,
     /// What it is.
     pub kind: Kind,
@@ -118,8 +118,13 @@ impl Call {
         }
         let path = RequestPath::parse(&decode(raw, false).ok_or(PathError::Characters)?)?;
         let mut query = parse_query(query)?;
-        let list = take_flag(&mut query, "list")?;
-        let scan = take_flag(&mut query, "scan")?;
+        let (list, scan) = match method {
+            "GET" => (
+                take_flag(&mut query, "list")?,
+                take_flag(&mut query, "scan")?,
+            ),
+            _ => (false, false),
+        };
         let operation = operation(method, list, scan)?;
         let path = match operation {
             Operation::List | Operation::Scan => path.as_folder(),
@@ -276,16 +281,19 @@ fn sys_prefix(rest: &str) -> Kind {
     }
 }
 
-/// Takes `name` out of the query and reads it as Go reads a boolean.
+/// Reads `name` as Go reads a boolean, and takes it out of the query if it is true. What is false stays: it is a
+/// parameter like any other, and policies restrict it.
 fn take_flag(query: &mut Vec<(String, String)>, name: &str) -> Result<bool, CallError> {
     let first = query
         .iter()
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.clone());
-    query.retain(|(key, _)| key != name);
     match first.as_deref() {
         None | Some("" | "0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => {
+            query.retain(|(key, _)| key != name);
+            Ok(true)
+        }
         Some(_) => Err(CallError::Query),
     }
 }
@@ -350,6 +358,26 @@ mod tests {
         assert_eq!(Call::parse("GET", "/v1/a?list=yes"), Err(CallError::Query));
         assert_eq!(
             Call::parse("GET", "/v1/a?list=1&scan=1"),
+            Err(CallError::Query)
+        );
+    }
+
+    #[test]
+    fn a_flag_that_is_not_true_or_not_of_a_read_is_a_parameter_like_any_other() {
+        for (method, target) in [
+            ("GET", "/v1/a?list=0"),
+            ("GET", "/v1/a?list="),
+            ("GET", "/v1/a?list=false&list=true"),
+            ("LIST", "/v1/a?list=yes"),
+            ("DELETE", "/v1/a?list=true"),
+        ] {
+            let call = call(method, target);
+            assert_ne!(call.parameter("list"), None, "{method} {target}");
+            assert_eq!(call.operation == Operation::List, method == "LIST");
+        }
+        assert_eq!(call("GET", "/v1/a?list=1&list=0&scan=").query.len(), 1);
+        assert_eq!(
+            Call::parse("GET", "/v1/a?list=1&scan=maybe"),
             Err(CallError::Query)
         );
     }
