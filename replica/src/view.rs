@@ -93,7 +93,7 @@ pub struct Policies {
 /// What a compiled ACL was made from.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AclKey {
-    /// Sorted token policies, then sorted identity policies.
+    /// Those of the token and of its identity, by name, each once.
     pub policies: Vec<PolicyName>,
     /// The entity whose templates it was filled in with.
     pub entity: Option<EntityId>,

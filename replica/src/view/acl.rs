@@ -64,10 +64,7 @@ impl View {
         now: WallTime,
     ) -> Arc<CompiledAcl> {
         let key = AclKey {
-            policies: sorted(token_policies)
-                .into_iter()
-                .chain(sorted(identity_policies))
-                .collect(),
+            policies: merged(token_policies, identity_policies),
             entity: entity.cloned(),
         };
         let identity = entity.and_then(|entity| authority.identities.get(entity));
@@ -140,8 +137,10 @@ fn parse(name: &PolicyName, text: &PolicyText, at: WallTime) -> Option<Policy> {
     })
 }
 
-fn sorted(names: &[PolicyName]) -> Vec<PolicyName> {
-    let mut names = names.to_vec();
+/// In the primary's order: all by name, whoever they come from.
+fn merged(token: &[PolicyName], identity: &[PolicyName]) -> Vec<PolicyName> {
+    let mut names = [token, identity].concat();
     names.sort();
+    names.dedup();
     names
 }
