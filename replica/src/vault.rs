@@ -96,7 +96,8 @@ pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
 /// In the order of the primary's own checks: what needs no token, the token, what is modelled, the access control.
 fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
     let call = case.query.call;
-    if call.operation == Operation::Update && call.path.as_str().ends_with('/') {
+    let writes = matches!(call.operation, Operation::Update | Operation::Patch);
+    if writes && call.path.as_str().ends_with('/') {
         return Err(Refusal::Invalid(
             "cannot write to a path ending in '/'".into(),
         ));
@@ -134,6 +135,10 @@ fn drains_into(case: &Case<'_>, caller: &Caller) -> bool {
 
 fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     let call = case.query.call;
+    if parameter::asks_for_help(call) {
+        // The primary explains any path to any token.
+        return Err(Why::NotServed.into());
+    }
     if call.operation == Operation::Header {
         let _ = caller.permit(case, &case.parameters()?)?;
         return Err(Refusal::Method);

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use shared::{
     acl::{Acl, AclRequest, Allowed, CompileError, Decision},
+    api::Kind,
     failover::Outage,
     grant::{Origin, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
@@ -283,8 +284,16 @@ impl Rights {
             identity_policies,
             acl,
         };
+        let forbidden = matches!(rights.acl.acl, Err(CompileError::Forbidden));
+        if forbidden && matches!(case.query.call.kind, Kind::Mounts(_)) {
+            return Err(Forbidden::Policies.into());
+        }
         rights.acl()?;
-        Ok(rights)
+        // The primary looks only now.
+        match is_disabled(case, facts) {
+            true => Err(Refusal::Unauthenticated),
+            false => Ok(rights),
+        }
     }
 
     /// The access control.
@@ -305,8 +314,15 @@ impl Rights {
     }
 }
 
+fn is_disabled(case: &Case<'_>, facts: &TokenFacts) -> bool {
+    let entity = facts.entity_id.as_ref();
+    let identity = entity.and_then(|entity| case.authority.identities.get(entity));
+    let entity = identity.and_then(|identity| identity.entity.as_ref());
+    entity.is_some_and(|entity| entity.disabled)
+}
+
 /// What an entity and its groups add; `None` where they are not mirrored yet, and what the primary showed with the
-/// token has to do. A disabled or vanished entity refuses every token of it.
+/// token has to do. A vanished entity refuses every token of it.
 fn identity_policies(
     case: &Case<'_>,
     entity: &EntityId,
@@ -315,9 +331,6 @@ fn identity_policies(
         return Ok(None);
     };
     let entity = identity.entity.as_ref().ok_or(Refusal::Unauthenticated)?;
-    if entity.disabled {
-        return Err(Refusal::Unauthenticated);
-    }
     let groups = identity.groups.iter().flat_map(|group| &group.policies);
     let names = entity.policies.iter().chain(groups);
     let mut policies: Vec<_> = names

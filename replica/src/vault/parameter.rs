@@ -87,8 +87,7 @@ pub(crate) fn increment(data: &Map<String, Value>) -> Result<Option<Duration>, R
 
 /// Whether `help` asks for the backend's documentation instead.
 pub(crate) fn asks_for_help(call: &Call) -> bool {
-    call.parameter("help")
-        .is_some_and(|help| !matches!(help, "" | "0" | "f" | "F" | "false" | "FALSE" | "False"))
+    call.parameter("help").is_some_and(|help| !help.is_empty())
 }
 
 /// An integer of a query as Go reads one with base 0. Decimal is read here; other spellings are the primary's.

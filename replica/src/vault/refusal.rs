@@ -53,6 +53,9 @@ pub(crate) enum Forbidden {
         "permission denied: tokens of this workload are not resumed in an outage; log in again"
     )]
     Reauthenticate,
+    /// A templated policy path would take what it may not; elsewhere that is 400, with the same word.
+    #[error("Forbidden")]
+    Policies,
     /// The standing token has ended.
     #[error("permission denied: the workload's standing token has ended; log in again")]
     StandingEnded,
@@ -237,7 +240,9 @@ impl Refusal {
     pub(crate) fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Unauthenticated | Self::BadToken => Some("token"),
-            Self::Denied | Self::NoMountAccess(_) => Some("policy"),
+            Self::Denied | Self::NoMountAccess(_) | Self::Forbidden(Forbidden::Policies) => {
+                Some("policy")
+            }
             Self::Forbidden(Forbidden::Draining) => Some("draining"),
             Self::Forbidden(Forbidden::Reauthenticate) => Some("reauthenticate"),
             Self::Forbidden(Forbidden::StandingEnded) => Some("standing_token"),

@@ -57,7 +57,12 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
     let granted = match target {
         Target::Folder(site) => listing::answer(case, caller, &site, &data, &allowed),
         Target::Leased => lease::read(case, caller),
-        Target::Metadata(site) => metadata(case, &site),
+        Target::Metadata(site) => {
+            // Read or list, the primary's endpoint takes the same fields.
+            parameter::after(&data)?;
+            parameter::limit(&data)?;
+            metadata(case, &site)
+        }
         Target::Nothing => Err(Refusal::Operation),
         Target::Value(site) => value(case, &site, parameter::version(&data)?),
     }?;
@@ -109,6 +114,11 @@ fn kv2<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Result<Target<'a>, Refus
     }
     let Some(key) = rest.strip_prefix("metadata/") else {
         return Err(Why::PathNotMirrored.into());
+    };
+    let key = match lists {
+        true => key,
+        // The primary reads the metadata of a key whose name has a slash behind it.
+        false => key.strip_suffix('/').unwrap_or(key),
     };
     let site = site(case, mount, &format!("{at}data/{key}"), lists)?;
     Ok(if lists {

@@ -17,7 +17,14 @@ fn world() -> World {
 #[test]
 fn the_first_check_that_fails_decides() {
     let world = world().secret("app/a", 1).open();
-    let cases: [(&str, &str, Option<&str>, u16, &str); 13] = [
+    let cases: [(&str, &str, Option<&str>, u16, &str); 14] = [
+        (
+            "PATCH",
+            "/v1/secret/data/app/",
+            None,
+            400,
+            "cannot write to a path ending in '/'",
+        ),
         (
             "PUT",
             "/v1/secret/data/app/",

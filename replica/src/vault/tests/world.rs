@@ -353,6 +353,8 @@ fn policies() -> Change {
         }
         path "seen/secret/metadata/app/a" { capabilities = ["read"] }
         path "seen/secret/metadata/app/b/" { capabilities = ["list"] }"#;
+    const BARE: &str =
+        r#"path "secret/data/*" { capabilities = ["read"] denied_parameters = { "*" = [] } }"#;
     let mounted = r#"path "secret/data/{{identity.entity.name}}/*" { capabilities = ["read"] }"#;
     samples::policies(
         &[
@@ -360,6 +362,7 @@ fn policies() -> Change {
             ("default", DEFAULT),
             ("paged", PAGED),
             ("filtered", FILTERED),
+            ("bare", BARE),
             ("named", mounted),
             ("broken", "path {"),
         ],
