@@ -44,4 +44,29 @@ impl Seeded {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound.max(1)
     }
+
+    /// Numbers that `seed` decides.
+    pub fn of(seed: u64) -> Seeded {
+        Seeded(seed)
+    }
+
+    /// A sequence of its own, which the numbers drawn so far decide.
+    pub fn fork(&mut self) -> Seeded {
+        Seeded(self.below(u64::MAX))
+    }
+
+    /// Whether something happens that happens in `percent` of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// The next number below `len`, as an index.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(len).unwrap_or(u64::MAX))).unwrap_or_default()
+    }
+
+    /// One of `from`, which is not empty.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.index(from.len())]
+    }
 }
