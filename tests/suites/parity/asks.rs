@@ -306,10 +306,7 @@ fn body(random: &mut Seeded, path: &str, exists: bool, features: &mut Vec<&'stat
     }
     let mut data = Map::new();
     for _ in 0..random.below(4) {
-        data.insert(
-            (*random.pick(&words::PARAMETERS)).to_owned(),
-            words::value(random),
-        );
+        data.insert(words::parameter(random).to_owned(), words::value(random));
     }
     // Fields of the backend: a value of another type fails before the access control is asked.
     data.remove("version");
@@ -335,9 +332,19 @@ fn query(random: &mut Seeded, method: &str, features: &mut Vec<&'static str>) ->
             _ => {}
         }
     }
+    let lists =
+        matches!(method, "LIST" | "SCAN") || pairs.first().is_some_and(|flag| flag == "list=true");
+    if lists && random.chance(30) {
+        let limits = ["1", "2", "3", "4", "101", "0", "max", "", "-1", "x", "+2"];
+        pairs.push(format!(
+            "limit={}",
+            escaped(limits[random.index(limits.len())], true)
+        ));
+        features.push("request: limit");
+    }
     if random.chance(35) {
         for _ in 0..=random.below(3) {
-            let name = *random.pick(&words::PARAMETERS);
+            let name = words::parameter(random);
             let value = match name {
                 "version" => random.pick(&["1", "2", "3", "0", "9", "", "x"]),
                 "limit" => *random.pick(&["1", "2", "3", "0", "max", "", "-1", "5", "x"]),

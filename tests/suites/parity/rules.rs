@@ -66,13 +66,13 @@ fn rule(random: &mut Seeded, ground: &Ground<'_>) -> Rule {
     let path = rule_path(random, ground, &mut features);
     let mut fields = vec![];
     grants(random, &mut fields, &mut features);
-    if random.chance(22) {
+    if random.chance(26) {
         parameters(random, &mut fields, &mut features);
     }
     if random.chance(5) {
         wrapping(random, &mut fields, &mut features);
     }
-    if random.chance(8) {
+    if random.chance(12) {
         listing(random, &mut fields, &mut features);
     }
     if random.chance(6) {
@@ -234,9 +234,7 @@ fn parameters(
     if random.chance(30) {
         features.push("rule: required_parameters");
         let count = 1 + random.index(2);
-        let names: Vec<_> = (0..count)
-            .map(|_| *random.pick(&words::PARAMETERS))
-            .collect();
+        let names: Vec<_> = (0..count).map(|_| words::parameter(random)).collect();
         fields.push(("required_parameters", json!(names)));
     }
 }
@@ -245,7 +243,7 @@ fn parameters(
 fn lists(random: &mut Seeded) -> Value {
     let mut lists = Map::new();
     for _ in 0..random.below(4) {
-        let name = *random.pick(&words::PARAMETERS);
+        let name = words::parameter(random);
         let lower = name.to_lowercase();
         let count = random.below(4);
         let values: Vec<_> = (0..count).map(|_| listed(random)).collect();

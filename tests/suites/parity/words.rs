@@ -102,6 +102,14 @@ const PLACES: [(&str, u64); 16] = [
     ("", 3),
 ];
 
+/// The name of a parameter: most often one that many rules name.
+pub(crate) fn parameter(random: &mut Seeded) -> &'static str {
+    match random.chance(60) {
+        true => ["a", "b"][random.index(2)],
+        false => PARAMETERS[random.index(PARAMETERS.len())],
+    }
+}
+
 /// One segment of a path.
 pub(crate) fn segment(random: &mut Seeded) -> String {
     match random.below(100) {
@@ -191,7 +199,7 @@ pub(crate) fn near(random: &mut Seeded, path: &str) -> String {
 /// A value of a parameter, as a request has it.
 pub(crate) fn value(random: &mut Seeded) -> Value {
     match random.below(24) {
-        0 => json!(5),
+        0 | 12 => json!(5),
         1 => json!(5.5),
         2 => json!(true),
         3 => json!(false),
