@@ -164,7 +164,9 @@ fn verdict(seen: &Seen<'_>, settings: &Settings) -> Verdict {
     }
     match &call.kind {
         Kind::AttestedLogin => issuing(seen.peer, settings),
-        Kind::Health | Kind::Leader | Kind::SealStatus | Kind::Mounts(_) => Verdict::Served,
+        Kind::Health | Kind::Init | Kind::Leader | Kind::SealStatus | Kind::Mounts(_) => {
+            Verdict::Served
+        }
         Kind::Login if is_approle(call) => Verdict::Served,
         Kind::Login | Kind::InternalUi | Kind::Wrapping => Verdict::NotModelled,
         Kind::Data => match call.operation {

@@ -112,6 +112,7 @@ fn granted(n: u64) -> Option<Change> {
             creation_time: 0,
             creation_ttl: 900,
             explicit_max_ttl: 0,
+            expire_time: None,
             issue_time: None,
             last_renewal: None,
             last_renewal_time: None,

@@ -83,6 +83,7 @@ fn asks_for_a_token(call: &Call) -> bool {
         call.kind,
         Kind::AttestedLogin
             | Kind::Health
+            | Kind::Init
             | Kind::Leader
             | Kind::Login
             | Kind::SealStatus

@@ -30,6 +30,7 @@ mod issue;
 mod lease;
 mod listing;
 mod login;
+mod malformed;
 mod mounts;
 mod parameter;
 mod refusal;
@@ -45,7 +46,8 @@ pub struct Query<'a> {
     pub presented: Presented<'a>,
     /// `X-Vault-Namespace`, if it was sent.
     pub namespace: Option<&'a str>,
-    /// Whether headers ask for what is not modelled: wrapping, inline auth, MFA. Names the first such header.
+    /// Whether headers ask for what is not modelled: wrapping, inline auth, MFA. Names the first such header;
+    /// `content-type` if the body is a form.
     pub unmodelled: Option<&'a str>,
     /// The body.
     pub body: &'a [u8],
@@ -103,7 +105,9 @@ fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
     }
     match call.kind {
         Kind::AttestedLogin => return login::answer(case),
-        Kind::Health | Kind::Leader | Kind::SealStatus => return system::answer(case),
+        Kind::Health | Kind::Init | Kind::Leader | Kind::SealStatus => {
+            return system::answer(case);
+        }
         // What these do with a token, or without one, only the primary knows.
         Kind::Login => return Err(Why::AuthMethod.into()),
         Kind::Wrapping => return Err(Why::NotServed.into()),
@@ -158,6 +162,7 @@ fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
         Kind::InternalUi
         | Kind::AttestedLogin
         | Kind::Health
+        | Kind::Init
         | Kind::Leader
         | Kind::Login
         | Kind::SealStatus

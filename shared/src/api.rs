@@ -41,6 +41,8 @@ pub enum Kind {
     Data,
     /// `sys/health`.
     Health,
+    /// `sys/init`.
+    Init,
     /// `sys/internal/ui/*` that is not about mounts.
     InternalUi,
     /// `sys/leader`.
@@ -83,6 +85,9 @@ pub enum CallError {
     /// Not below `/v1/`: 404 with no errors.
     #[error("not an API path")]
     NotApi,
+    /// `OPTIONS`, which the primary keeps to itself: 400.
+    #[error("cannot handle internal-only request operation")]
+    Internal,
     /// A method without meaning: 405 with no errors.
     #[error("unsupported method")]
     Method,
@@ -100,7 +105,7 @@ impl CallError {
         match self {
             Self::NotApi => 404,
             Self::Method => 405,
-            Self::Path(_) | Self::Query => 400,
+            Self::Internal | Self::Path(_) | Self::Query => 400,
         }
     }
 }
@@ -157,6 +162,7 @@ impl Call {
             | Kind::CapabilitiesAccessor
             | Kind::CapabilitiesSelf
             | Kind::Health
+            | Kind::Init
             | Kind::InternalUi
             | Kind::Leader
             | Kind::LeaseLookup
@@ -201,6 +207,7 @@ fn operation(method: &str, list: bool, scan: bool) -> Result<Operation, CallErro
         "PATCH" => Ok(Operation::Patch),
         "DELETE" => Ok(Operation::Delete),
         "HEAD" => Ok(Operation::Header),
+        "OPTIONS" => Err(CallError::Internal),
         _ => Err(CallError::Method),
     }
 }
@@ -250,6 +257,7 @@ fn sys_kind(rest: &str) -> Kind {
         "capabilities-accessor" => Kind::CapabilitiesAccessor,
         "capabilities-self" => Kind::CapabilitiesSelf,
         "health" => Kind::Health,
+        "init" => Kind::Init,
         "leader" => Kind::Leader,
         "seal-status" => Kind::SealStatus,
         "internal/ui/mounts" | "internal/ui/mounts/" => Kind::Mounts(None),
@@ -373,6 +381,10 @@ mod tests {
             Err(CallError::Path(PathError::Relative))
         );
         assert_eq!(Call::parse("GET", "/ui/"), Err(CallError::NotApi));
+        assert_eq!(
+            Call::parse("OPTIONS", "/v1/secret/data/a"),
+            Err(CallError::Internal)
+        );
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub struct Cluster {
     pub version: String,
     /// The body of `sys/seal-status`, as last seen unsealed.
     pub seal_status: serde_json::Value,
+    /// `replication_performance_mode` as `sys/health` last showed it; empty where it was not seen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub performance_mode: String,
     /// Mounts by path (`secret/`, `auth/token/`).
     pub mounts: BTreeMap<String, Mount>,
     /// When the mounts were last verified.

@@ -260,6 +260,7 @@ mod tests {
             creation_time: 0,
             creation_ttl: 0,
             explicit_max_ttl: 0,
+            expire_time: None,
             issue_time: None,
             last_renewal: None,
             last_renewal_time: None,

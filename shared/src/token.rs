@@ -58,6 +58,9 @@ pub struct TokenFacts {
     pub creation_ttl: u64,
     /// Seconds; 0 is none.
     pub explicit_max_ttl: u64,
+    /// RFC 3339, as shown at the last look-up; absent where none was. A grant's deadline decides, never this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_time: Option<String>,
     /// RFC 3339, as shown; absent from tokens that never had one.
     #[serde(default)]
     pub issue_time: Option<String>,

@@ -275,6 +275,7 @@ fn facts() -> TokenFacts {
         creation_time: 0,
         creation_ttl: 600,
         explicit_max_ttl: 0,
+        expire_time: None,
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,

@@ -168,6 +168,7 @@ mod tests {
             name: String::new(),
             version: String::new(),
             seal_status: serde_json::Value::Null,
+            performance_mode: String::new(),
             mounts: [
                 ("secret/", mount("kv", Some("2"))),
                 ("team/data/", mount("kv", Some("2"))),

@@ -110,7 +110,8 @@ impl Ask {
             call,
             presented,
             namespace: self.namespace(),
-            unmodelled: headers::unmodelled(&self.headers),
+            unmodelled: headers::unmodelled(&self.headers)
+                .or_else(|| self.brings_a_form(call, body).then_some("content-type")),
             body,
             peer: Some(&self.peer),
             now,
@@ -148,6 +149,13 @@ impl Ask {
         })
     }
 
+    /// Whether the body is a form: said to be one, and not to be taken for JSON at its first look.
+    fn brings_a_form(&self, call: &Call, body: &[u8]) -> bool {
+        let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+        let writes = matches!(call.operation, Operation::Create | Operation::Update);
+        writes && self.is_form() && first.is_some_and(|byte| !matches!(byte, b'{' | b'['))
+    }
+
     /// Whether sending it twice changes nothing.
     pub(crate) fn is_idempotent(&self) -> bool {
         match &self.call {
@@ -162,6 +170,7 @@ impl Ask {
         match &call.kind {
             Kind::AttestedLogin
             | Kind::Health
+            | Kind::Init
             | Kind::InternalUi
             | Kind::Leader
             | Kind::Login
@@ -212,6 +221,7 @@ impl Ask {
             self.inner_kind(call),
             Kind::AttestedLogin
                 | Kind::Health
+                | Kind::Init
                 | Kind::Leader
                 | Kind::Login
                 | Kind::SealStatus

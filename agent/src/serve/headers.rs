@@ -59,16 +59,15 @@ pub(crate) fn from_primary(headers: &mut HeaderMap) {
 }
 
 /// The headers of an answer that Holdover wrote: the primary's usual ones and our own.
-pub(crate) fn of_replica(age: Option<u64>, outage: Option<&OutageId>, has_body: bool) -> HeaderMap {
+pub(crate) fn of_replica(age: Option<u64>, outage: Option<&OutageId>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
         STRICT_TRANSPORT_SECURITY,
         HeaderValue::from_static("max-age=31536000; includeSubDomains"),
     );
-    if has_body {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
+    // Answers without a body have it too, at the primary.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(SOURCE, HeaderValue::from_static("replica"));
     if let Some(age) = age {
         headers.insert(AGE, HeaderValue::from(age));

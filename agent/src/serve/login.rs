@@ -166,7 +166,7 @@ fn unsupported() -> Response<Body> {
 fn minted_answer(minted: &MintedLogin) -> Response<Body> {
     let body = zeroize::Zeroizing::new(minted.body.expose().clone());
     let mut answer = Response::new(Body::secret(body));
-    *answer.headers_mut() = headers::of_replica(None, None, true);
+    *answer.headers_mut() = headers::of_replica(None, None);
     let json = http::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(CONTENT_TYPE, json);
     headers::from_primary(answer.headers_mut());

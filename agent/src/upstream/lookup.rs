@@ -166,6 +166,7 @@ fn facts(shown: Shown) -> TokenFacts {
         creation_time: shown.creation_time,
         creation_ttl: shown.creation_ttl,
         explicit_max_ttl: shown.explicit_max_ttl,
+        expire_time: shown.expire_time,
         issue_time: shown.issue_time,
         last_renewal: shown.last_renewal,
         last_renewal_time: shown.last_renewal_time,

@@ -210,6 +210,7 @@ mod tests {
                 creation_time: 0,
                 creation_ttl: 100,
                 explicit_max_ttl: 100,
+                expire_time: None,
                 issue_time: None,
                 last_renewal: None,
                 last_renewal_time: None,

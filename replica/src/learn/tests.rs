@@ -33,6 +33,7 @@ fn view(changes: Vec<Change>) -> View {
         name: "c".into(),
         version: "2.7.2".into(),
         seal_status: Value::Null,
+        performance_mode: String::new(),
         mounts: [("database/".to_owned(), mount)].into(),
         verified_at: T0,
     }));
@@ -263,7 +264,8 @@ fn a_renewal_moves_the_deadline_of_a_known_token() {
     );
     assert_eq!(
         (renewed.facts.display_name.as_str(), &renewed.origin),
-        ("kept", &Origin::Primary)
+        ("kept", &Origin::Learned),
+        "a look-up has to show the rest"
     );
     assert_eq!(
         renewed.facts.last_renewal_time,

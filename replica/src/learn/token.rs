@@ -43,6 +43,7 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
     let facts = TokenFacts {
         policies: auth.token_policies.clone(),
         identity_policies: auth.identity_policies.clone(),
+        expire_time: None,
         last_renewal: Some(now.steady.to_string()),
         last_renewal_time: Some(now.steady.as_secs()),
         renewable: auth.renewable,
@@ -50,6 +51,11 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
     };
     Change::Grant(Box::new(Grant {
         facts,
+        // What the answer does not show, the next look-up does.
+        origin: match &grant.origin {
+            Origin::Primary => Origin::Learned,
+            other => other.clone(),
+        },
         deadline: Deadline::after(Duration::from_secs(auth.lease_duration), now),
         verified_at: now.steady,
         ..grant.clone()
@@ -69,6 +75,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
         creation_time: now.steady.as_secs(),
         creation_ttl: auth.lease_duration,
         explicit_max_ttl: 0,
+        expire_time: None,
         issue_time: Some(now.steady.to_string()),
         last_renewal: None,
         last_renewal_time: None,
@@ -127,6 +134,8 @@ struct Lookup {
     entity_id: String,
     #[serde(default)]
     explicit_max_ttl: u64,
+    #[serde(default)]
+    expire_time: Option<String>,
     #[serde(default)]
     identity_policies: Option<Vec<PolicyName>>,
     #[serde(default)]
@@ -208,6 +217,7 @@ impl Lookup {
             creation_time: self.creation_time,
             creation_ttl: self.creation_ttl,
             explicit_max_ttl: self.explicit_max_ttl,
+            expire_time: self.expire_time,
             issue_time: self.issue_time,
             last_renewal: self.last_renewal,
             last_renewal_time: self.last_renewal_time,
@@ -280,6 +290,7 @@ fn kind_only(kind: TokenKind) -> TokenFacts {
         creation_time: 0,
         creation_ttl: 0,
         explicit_max_ttl: 0,
+        expire_time: None,
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,

@@ -66,8 +66,12 @@ impl<'a, D: Serialize> Contents<'a, D> {
     }
 
     /// Writes it down with 404 and no warning: how the primary shows a version that is gone.
+    ///
+    /// It ends without the newline that other answers have.
     pub(crate) fn gone(self, case: &Case<'_>) -> Result<Granted, Refusal> {
-        self.write(case, 404, None)
+        let mut gone = self.write(case, 404, None)?;
+        gone.body.pop();
+        Ok(gone)
     }
 
     fn write(

@@ -123,6 +123,7 @@ impl Basis<'_> {
                 .remaining(case.now())
                 .as_secs(),
             explicit_max_ttl: 0,
+            expire_time: None,
             issue_time: Some(now.to_string()),
             last_renewal: None,
             last_renewal_time: None,

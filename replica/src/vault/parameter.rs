@@ -53,8 +53,13 @@ pub(crate) fn texts(data: &Map<String, Value>, name: &'static str) -> Result<Vec
         Some(Value::String(text)) => Ok(text.split(',').map(|one| one.trim().into()).collect()),
         Some(Value::Array(all)) => all
             .iter()
-            .map(|one| Ok(one.as_str().ok_or_else(unread)?.trim().to_owned()))
+            .map(|one| match one {
+                Value::String(text) => Ok(text.trim().to_owned()),
+                Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
+                _ => Err(unread()),
+            })
             .collect(),
+        Some(Value::Number(number)) if !number.is_f64() => Ok(vec![number.to_string()]),
         Some(_) => Err(unread()),
     }
 }
@@ -249,6 +254,9 @@ mod tests {
         assert_eq!(read(json!("a, b")).unwrap(), ["a", "b"]);
         assert_eq!(read(json!([" a ", "b"])).unwrap(), ["a", "b"]);
         assert!(read(json!("")).unwrap().is_empty());
-        assert!(read(json!([1])).is_err());
+        assert_eq!(read(json!([1])).unwrap(), ["1"]);
+        assert_eq!(read(json!(3)).unwrap(), ["3"]);
+        assert!(read(json!([1.5])).is_err());
+        assert!(read(json!({})).is_err());
     }
 }

@@ -81,8 +81,8 @@ pub(crate) enum Why {
     /// Policies that the primary cannot put together either: it fails with 500.
     #[error("the token's policies contradict each other")]
     Contradiction,
-    /// A form, or something else that is no JSON object.
-    #[error("the request's body is not a JSON object")]
+    /// A form.
+    #[error("the request's body is a form, not JSON")]
     Form,
     /// A header asks for what is not modelled.
     #[error("header {0} asks for what the replica does not model")]

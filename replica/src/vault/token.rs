@@ -2,7 +2,7 @@
 //!
 //! Only replica grants are renewed, within their bounds. Of a token of the primary a renewal tells what remains.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use shared::{
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
     ledger::EntryKind,
     name::PolicyName,
-    time::Deadline,
+    time::{Deadline, WallTime},
     token::{TokenFacts, TokenKind, is_replica_token},
     wire::AuthBlock,
 };
@@ -84,7 +84,7 @@ struct Shown<'a> {
     creation_ttl: u64,
     display_name: &'a str,
     entity_id: &'a str,
-    expire_time: String,
+    expire_time: Cow<'a, str>,
     explicit_max_ttl: u64,
     id: &'a str,
     #[serde(skip_serializing_if = "<[PolicyName]>::is_empty")]
@@ -121,7 +121,7 @@ impl<'a> Shown<'a> {
             creation_ttl: facts.creation_ttl,
             display_name: &facts.display_name,
             entity_id: entity(facts),
-            expire_time: deadline.wall.to_string(),
+            expire_time: end(facts, &deadline),
             explicit_max_ttl: facts.explicit_max_ttl,
             id,
             identity_policies: &rights.identity_policies,
@@ -139,6 +139,20 @@ impl<'a> Shown<'a> {
             ttl: deadline.remaining(case.now()).as_secs(),
             kind: facts.kind,
         }
+    }
+}
+
+/// When a token ends, as the primary showed it, if that is when it ends.
+fn end<'a>(facts: &'a TokenFacts, deadline: &Deadline) -> Cow<'a, str> {
+    // The primary shows what is left in whole seconds, cut off.
+    const SLACK: Duration = Duration::from_secs(2);
+    let shown = facts.expire_time.as_deref();
+    let shown = shown.and_then(|text| Some((text, WallTime::parse_rfc3339(text)?)));
+    match shown {
+        Some((text, at)) if at.since(deadline.wall).max(deadline.wall.since(at)) <= SLACK => {
+            text.into()
+        }
+        _ => deadline.wall.to_string().into(),
     }
 }
 
@@ -231,6 +245,7 @@ fn extend(
         }),
         deadline,
         facts: TokenFacts {
+            expire_time: None,
             last_renewal: Some(now.steady.to_string()),
             last_renewal_time: Some(now.steady.as_secs()),
             ..live.grant.facts.clone()

@@ -41,6 +41,7 @@ fn facts(policies: &[&str]) -> TokenFacts {
         creation_time: 0,
         creation_ttl: 0,
         explicit_max_ttl: 0,
+        expire_time: None,
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,

@@ -23,6 +23,13 @@ struct Seal {
     version: String,
 }
 
+/// What of `sys/health` the rest does not show.
+#[derive(Deserialize)]
+struct Health {
+    #[serde(default)]
+    replication_performance_mode: String,
+}
+
 impl Cycle<'_> {
     /// Its id, version and mounts, as of now.
     pub(super) async fn cluster(&self) -> Result<Change, UpstreamError> {
@@ -39,6 +46,8 @@ impl Cycle<'_> {
                 found: id.to_string(),
             });
         }
+        let health = Request::read("sys/health").of_cluster();
+        let health: Health = upstream.send(&health, None).await?.success()?.bare()?;
         let mut mounts = self.mounts("sys/mounts", "").await?;
         mounts.extend(self.mounts("sys/auth", "auth/").await?);
         Ok(Change::Cluster(Box::new(Cluster {
@@ -46,6 +55,7 @@ impl Cycle<'_> {
             name: seal.cluster_name,
             version: seal.version,
             seal_status: reply.bare()?,
+            performance_mode: health.replication_performance_mode,
             mounts,
             verified_at: self.at,
         })))

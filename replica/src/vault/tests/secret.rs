@@ -105,6 +105,10 @@ fn deleted_and_destroyed_versions_are_404_with_what_the_primary_still_says() {
         &get(&world, "data/app/destroyed?version=3"),
         "kv2_read_destroyed",
     );
+    assert!(
+        get(&world, "data/app/deleted").text.ends_with('}'),
+        "the primary ends these without a newline"
+    );
     let older = get(&world, "data/app/deleted?version=1");
     assert_eq!(
         (older.status, &older.body["data"]["metadata"]["version"]),

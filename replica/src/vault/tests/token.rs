@@ -80,6 +80,31 @@ fn a_look_up_shows_what_the_primary_showed_and_what_remains() {
 }
 
 #[test]
+fn an_end_is_shown_as_the_primary_showed_it_while_that_is_when_the_token_ends() {
+    let shown = |text: &str| {
+        let world = World::in_outage()
+            .token_as("s.app", &["default"], |grant| {
+                grant.facts.expire_time = Some(text.into());
+            })
+            .open();
+        let said = ask(&world, "lookup-self", "s.app", json!({}));
+        said.body["data"]["expire_time"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let exact = "2027-01-15T09:00:00.944639574Z";
+    assert_eq!(shown(exact), exact);
+    for other in [
+        "2027-01-15T08:30:00.944639574Z",
+        "2027-01-15T09:30:00Z",
+        "soon",
+    ] {
+        assert_eq!(shown(other), "2027-01-15T09:00:00Z", "{other}");
+    }
+}
+
+#[test]
 fn roles_metadata_addresses_and_batches_are_shown_as_the_primary_shows_them() {
     let mut changed = world()
         .token_as("s.role", &["app"], |grant| {
@@ -197,12 +222,19 @@ fn renewing_a_token_of_the_primary_returns_what_remains() {
             .said();
         assert_eq!(said.status, 200, "{body}");
     }
-    let form = world
-        .ask("PUT", "/v1/auth/token/renew-self")
-        .token("s.app")
-        .raw("increment=60")
-        .said();
-    assert_eq!(form.status, 503);
+    let form = || {
+        let ask = world.ask("PUT", "/v1/auth/token/renew-self");
+        ask.token("s.app").raw("increment=60")
+    };
+    assert_eq!(form().unmodelled("content-type").said().status, 503);
+    let malformed = form().said();
+    assert_eq!(
+        (malformed.status, malformed.error()),
+        (
+            400,
+            "failed to decode JSON input: invalid character 'i' looking for beginning of value"
+        )
+    );
 }
 
 #[test]

@@ -386,6 +386,7 @@ fn cluster() -> Change {
         name: "vault-cluster-ee1bcb88".into(),
         version: "2.7.2".into(),
         seal_status: sample("sys_seal_status")["body"].clone(),
+        performance_mode: "disabled".into(),
         mounts,
         verified_at: T0,
     }))
