@@ -2,8 +2,10 @@
 //!
 //! It holds nothing of its own: every answer is made from the handles in [`Deps`] when it is asked for.
 
+mod approle;
 pub mod body;
 pub mod client;
+pub mod coverage;
 pub mod grants;
 pub mod server;
 pub mod status;
@@ -19,9 +21,11 @@ use tokio::sync::watch;
 use crate::{
     admin::body::{Errors, RevokeGrants, SyncMirrors},
     config::Config,
+    coverage::Coverage,
     driver,
     local::Local,
     metrics::{self, Metrics},
+    parity::Parity,
     ready::{Board, MirrorFacts, prove::Checks},
     upstream::Addresses,
 };
@@ -45,6 +49,10 @@ pub struct Deps {
     pub board: Arc<Board>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// What comparing decisions showed.
+    pub parity: Parity,
+    /// What passed through the socket.
+    pub coverage: Arc<Coverage>,
 }
 
 /// What the admin API asks of the mirror.
@@ -79,6 +87,8 @@ pub struct Request {
     pub method: Method,
     /// The path of its target.
     pub path: String,
+    /// The query of its target.
+    pub query: Option<String>,
     /// Its body.
     pub body: Bytes,
     /// The user that asks, as the kernel says; none over TCP.
@@ -125,6 +135,8 @@ impl Deps {
             ("/v1/grants/revoke", true) => self.revoke(request).await,
             ("/v1/mirrors/sync", true) => self.sync(&request.body).await,
             ("/v1/grants/revoke" | "/v1/mirrors/sync", false) => not_allowed("POST"),
+            ("/v1/coverage", _) if request.method == Method::GET => coverage::answer(self, request),
+            ("/v1/coverage", _) => not_allowed("GET"),
             (path @ ("/v1/status" | "/v1/grants" | "/v1/mirrors" | "/metrics"), _) => {
                 if request.method == Method::GET {
                     self.show(path)

@@ -4,6 +4,7 @@
 
 mod completions;
 mod config;
+mod coverage;
 mod grants;
 mod init;
 mod mirror;
@@ -57,6 +58,8 @@ enum Command {
     /// Checks the configuration, and what it needs at the primary.
     #[command(subcommand)]
     Config(config::Command),
+    /// Says how much of what passed through the socket an outage would have served, and why not the rest.
+    Coverage(coverage::Args),
     /// Lists and revokes grants.
     #[command(subcommand)]
     Grants(grants::Command),
@@ -131,6 +134,7 @@ impl Cli {
         match self.command {
             Command::Completions(args) => completions::perform(&args),
             Command::Config(command) => config::perform(&command, &self.config),
+            Command::Coverage(args) => coverage::perform(&args, &self.config),
             Command::Grants(command) => grants::perform(command, &self.config),
             Command::Init(args) => init::perform(&args, &self.config),
             Command::Mirror(command) => mirror::perform(&command, &self.config),
@@ -187,6 +191,17 @@ mod tests {
             vec!["run"],
             vec!["config", "check"],
             vec!["config", "policy"],
+            vec!["config", "suggest", "--since", "2d", "--json"],
+            vec!["config", "suggest", "--policy"],
+            vec![
+                "coverage",
+                "--since",
+                "12h",
+                "--workload",
+                "w",
+                "--all",
+                "--json",
+            ],
             vec!["status", "--json"],
             vec!["status", "--watch"],
             vec!["grants", "list", "--json"],
@@ -216,6 +231,7 @@ mod tests {
             vec!["holdover", "grants", "revoke"],
             vec!["holdover", "grants", "revoke", "a", "--uid", "1"],
             vec!["holdover", "init"],
+            vec!["holdover", "coverage", "--since", "soon"],
         ] {
             assert!(
                 Cli::try_parse_from(&args).is_err_and(|error| error.exit_code() == 2),

@@ -21,7 +21,7 @@ use std::{
 use shared::{
     failover::Knobs,
     name::{Namespace, WorkloadName},
-    settings::{Bounds, Settings},
+    settings::{Bounds, MirrorPath, Settings},
 };
 use toml::de::DeTable;
 
@@ -50,12 +50,27 @@ pub struct Config {
     pub ledger: Ledger,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[parity] sample`: the share of forwarded requests that the replica judges too, 0 to 1.
+    pub parity_sample: f64,
     /// How each workload entry recognises its peers, in the configuration's order.
     pub matches: Vec<(WorkloadName, PeerMatch)>,
     /// What decisions go by: workloads, mirrors, bounds.
     pub settings: Settings,
     /// What an operator should know, though nothing is wrong.
     pub findings: Vec<String>,
+    /// The files that Holdover's own login is made from.
+    pub credential_files: Vec<CredentialFile>,
+}
+
+/// A file that Holdover's own login is made from. That it is not there yet is no mistake: something else may bring it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CredentialFile {
+    /// Where the configuration names it, counted from 1.
+    pub line: usize,
+    /// The key of `[primary.auth]` that names it.
+    pub key: &'static str,
+    /// The file.
+    pub path: PathBuf,
 }
 
 /// `[primary]`.
@@ -111,11 +126,58 @@ pub enum AuthMethod {
         /// `secret_id_file`.
         secret_id_file: PathBuf,
     },
+    /// A TLS client certificate, shown on Holdover's own connections alone.
+    Cert {
+        /// `name` of the role; without one the primary tries them all.
+        name: Option<String>,
+        /// `cert_file`: the certificate, and what lies between it and its CA.
+        cert_file: PathBuf,
+        /// `key_file`.
+        key_file: PathBuf,
+    },
+    /// A signed token that something else puts into a file, read at each login.
+    Jwt {
+        /// `role`; without one the primary's `default_role`.
+        role: Option<String>,
+        /// `jwt_file`.
+        jwt_file: PathBuf,
+    },
+    /// The same, where a Kubernetes cluster vouches for it.
+    Kubernetes {
+        /// `role`.
+        role: String,
+        /// `jwt_file`: the service account's projected token.
+        jwt_file: PathBuf,
+    },
     /// A token that something else puts into a file; watched.
     TokenFile {
         /// `path`.
         path: PathBuf,
     },
+}
+
+impl AuthMethod {
+    /// The files that a login is made from, by the keys that name them.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        match self {
+            Self::AppRole {
+                role_id_file,
+                secret_id_file,
+            } => vec![
+                ("role_id_file", role_id_file),
+                ("secret_id_file", secret_id_file),
+            ],
+            Self::Cert {
+                cert_file,
+                key_file,
+                ..
+            } => vec![("cert_file", cert_file), ("key_file", key_file)],
+            Self::Jwt { jwt_file, .. } | Self::Kubernetes { jwt_file, .. } => {
+                vec![("jwt_file", jwt_file)]
+            }
+            Self::TokenFile { path } => vec![("path", path)],
+        }
+    }
 }
 
 /// `[replica]`.
@@ -286,6 +348,14 @@ pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     value::socket(admin.get_ref().as_str()?).ok()
 }
 
+/// The path of a mirror as it is configured.
+///
+/// # Errors
+/// Why it is none.
+pub fn mirror_path(text: &str) -> Result<MirrorPath, &'static str> {
+    mirror::path(text)
+}
+
 /// Walks the whole file, whatever is wrong with its parts.
 fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
     let primary = primary::read(&root.table("primary"));
@@ -294,6 +364,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
     let admin = service::admin(&root.table("admin"));
     let failover = service::failover(&root.table("failover"));
     let ledger = service::ledger(&root.table("ledger"));
+    let parity_sample = service::parity(&root.table("parity"));
     service::unbuilt(root);
     let limits = service::limits(&root.table("limits"));
     let mirrors = mirror::read(&root.tables("mirror"), replica.max_staleness);
@@ -306,6 +377,8 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         max_staleness: replica.max_staleness,
         ..failover.bounds
     };
+    let approle_mounts = primary.approle_mounts;
+    let credential_files = primary.credential_files;
     let primary = primary.primary?;
     let (workloads, matches) = workloads.into_iter().unzip();
     Some(Config {
@@ -315,6 +388,7 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
             namespace: primary.namespace.clone(),
             workloads,
             mirrors,
+            approle_mounts,
             bounds,
         },
         primary,
@@ -324,8 +398,10 @@ fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
         failover: failover.machine,
         ledger,
         limits,
+        parity_sample,
         matches,
         findings: Vec::new(),
+        credential_files,
     })
 }
 

@@ -1,357 +1,335 @@
 //! Coverage: of what passes through the socket, how much would have been served had the primary been dead, and why
-//! not the rest. Per workload and path, never values.
+//! not the rest. Per caller and path, never values.
+//!
+//! Counts are kept by hours, so that any last days can be told, and stored by [`keep`] every little while.
+
+pub mod keep;
+pub mod path;
+pub mod place;
+pub mod suggest;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use serde::Serialize;
 use shared::{
-    acl::Operation,
-    api::{Call, Kind},
-    name::WorkloadName,
-    settings::Settings,
+    coverage::{Asked, Caller, Carried, CoverageHour, CoverageRow, Tally},
     time::WallTime,
-    workload::Peer,
 };
 
-/// Rows that are kept; what comes beyond them is counted in one row of its own.
+/// Rows that are kept of an hour; what comes beyond them is counted in rows of their own, one for each verdict.
 const ROWS: usize = 4096;
 
-/// The longest path that is kept, in bytes.
-const LONGEST: usize = 256;
+/// Rows that are kept of all hours; beyond them the oldest hours go.
+const ALL_ROWS: usize = 32 * 1024;
 
-/// Path of the row that counts what found no row.
+/// Callers without an entry of whose tokens something is kept, of an hour.
+const CARRIED: usize = 256;
+
+/// How long an hour is kept.
+const KEPT: Duration = Duration::from_secs(31 * 86_400);
+
+/// What is counted by itself.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Path of the rows that count what found no row.
 const OVERFLOW: &str = "…";
 
 /// What passed through the socket. Shared by every task.
 #[derive(Default)]
 pub struct Coverage {
-    rows: Mutex<HashMap<Key, Row>>,
+    held: Mutex<Held>,
 }
 
-/// Who asked for what.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Key {
-    caller: Caller,
-    path: String,
-    verdict: Verdict,
+#[derive(Default)]
+struct Held {
+    hours: BTreeMap<WallTime, Hour>,
+    /// Rows of all hours.
+    rows: usize,
+    unstored: Unstored,
+    /// Whether some of it is on its way into the replica.
+    storing: bool,
 }
 
-/// Who asked.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Caller {
-    /// A peer with exactly one entry.
-    Workload(WorkloadName),
-    /// A peer with none, or with several, of this user id.
-    Uid(u32),
+#[derive(Default)]
+struct Hour {
+    rows: HashMap<Asked, Tally>,
+    carried: BTreeMap<Caller, Carried>,
 }
 
-/// What an outage would have made of a request.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Served.
-    Served,
-    /// Refused: the workload's `failover` table does not enable issuing.
-    IssueDisabled,
-    /// Refused: only the primary can decide it (wrapping, MFA, an unknown login, no API path).
-    NotModelled,
-    /// Refused: a read of what no mirror covers.
-    NotMirrored,
-    /// Refused: the token is not known here.
-    UnknownToken,
-    /// Refused: a write.
-    Write,
+/// Hours whose row in the replica is not what is held here.
+#[derive(Clone, Default)]
+pub(crate) struct Unstored {
+    changed: BTreeSet<WallTime>,
+    gone: BTreeSet<WallTime>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Row {
-    requests: u64,
-    last: Option<WallTime>,
+/// One request as it is counted.
+pub(crate) struct Counted {
+    /// Who asked for what, and what an outage would have made of it.
+    pub(crate) asked: Asked,
+    /// Whether the primary refused it.
+    pub(crate) refused: bool,
+    /// Whether its answer came with a lease.
+    pub(crate) leased: bool,
+    /// Why the verdict, in words.
+    pub(crate) reason: String,
+    /// What the token carries, of a caller without an entry.
+    pub(crate) carried: Option<Carried>,
 }
 
-/// A row of `coverage`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Line {
-    /// Who asked.
-    pub caller: Caller,
-    /// For what, with what differs from request to request replaced by `*`.
-    pub path: String,
-    /// What an outage would have made of it.
-    pub verdict: Verdict,
-    /// How often.
-    pub requests: u64,
-    /// When it was last asked.
-    pub last: Option<WallTime>,
-}
-
-/// A request as coverage sees it.
-pub(crate) struct Seen<'a> {
-    /// The peer.
-    pub(crate) peer: &'a Peer,
-    /// What it asked for; none where that is no API call.
-    pub(crate) call: Option<&'a Call>,
-    /// Whether a mirror covers it.
-    pub(crate) mirrored: bool,
-    /// Whether headers ask for what is not modelled.
-    pub(crate) unmodelled: bool,
-    /// Whether the token that came with it, if any, is known here.
-    pub(crate) known: bool,
+/// What was counted since some moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// Most asked first.
+    pub rows: Vec<CoverageRow>,
+    /// Callers that no entry matches, and what their tokens carry.
+    pub carried: Vec<Carried>,
+    /// When the oldest hour began that is held at all.
+    pub oldest: Option<WallTime>,
+    /// Whether all of it is in the replica, so that a crash would lose nothing.
+    pub stored: bool,
 }
 
 impl Coverage {
-    /// Counts a request.
-    pub(crate) fn count(&self, seen: &Seen<'_>, settings: &Settings, now: WallTime) {
-        let caller = match seen.peer.only_workload() {
-            Some(name) => Caller::Workload(name.clone()),
-            None => Caller::Uid(seen.peer.uid),
-        };
-        let mut key = Key {
-            caller,
-            path: seen.call.map_or_else(|| "-".to_owned(), template),
-            verdict: verdict(seen, settings),
-        };
-        let mut rows = self.lock();
-        if rows.len() >= ROWS && !rows.contains_key(&key) {
-            key = Key {
-                caller: Caller::Uid(u32::MAX),
-                path: OVERFLOW.to_owned(),
-                verdict: key.verdict,
+    /// What an earlier run stored.
+    pub fn resumed(stored: Vec<CoverageHour>) -> Self {
+        let mut held = Held::default();
+        for hour in stored {
+            let rows = hour.rows.into_iter().map(|row| (row.asked, row.tally));
+            let carried = hour
+                .carried
+                .into_iter()
+                .map(|one| (one.caller.clone(), one));
+            let hour_held = Hour {
+                rows: rows.collect(),
+                carried: carried.collect(),
             };
+            held.rows += hour_held.rows.len();
+            held.hours.insert(hour.start, hour_held);
         }
-        let row = rows.entry(key).or_default();
-        row.requests += 1;
-        row.last = Some(now);
+        Self {
+            held: Mutex::new(held),
+        }
+    }
+
+    /// Counts a request.
+    pub(crate) fn count(&self, one: Counted, now: WallTime) {
+        let mut held = self.lock();
+        let start = hour_of(now);
+        held.forget(now);
+        let hour = held.hours.entry(start).or_default();
+        let before = hour.rows.len();
+        hour.count(one, now);
+        let added = hour.rows.len() - before;
+        held.rows += added;
+        held.unstored.changed.insert(start);
     }
 
     /// What was asked for since `since`, most asked first.
-    pub fn snapshot(&self, since: WallTime) -> Vec<Line> {
-        let mut lines: Vec<Line> = self
-            .lock()
-            .iter()
-            .filter(|(_, row)| row.last.is_some_and(|last| last >= since))
-            .map(|(key, row)| Line {
-                caller: key.caller.clone(),
-                path: key.path.clone(),
-                verdict: key.verdict,
-                requests: row.requests,
-                last: row.last,
+    pub fn snapshot(&self, since: WallTime) -> Snapshot {
+        let held = self.lock();
+        let mut rows: BTreeMap<&Asked, Tally> = BTreeMap::new();
+        let mut carried: BTreeMap<&Caller, &Carried> = BTreeMap::new();
+        for (_, hour) in held.hours.range(hour_of(since)..) {
+            let recent = hour.rows.iter().filter(|(_, tally)| tally.last >= since);
+            for (asked, tally) in recent {
+                rows.entry(asked)
+                    .and_modify(|sum| sum.add(tally))
+                    .or_insert_with(|| tally.clone());
+            }
+            carried.extend(&hour.carried);
+        }
+        let mut rows: Vec<CoverageRow> = rows
+            .into_iter()
+            .map(|(asked, tally)| CoverageRow {
+                asked: asked.clone(),
+                tally,
             })
             .collect();
-        lines.sort_by(|a, b| {
-            let by_count = b.requests.cmp(&a.requests);
-            by_count.then_with(|| (&a.path, &a.caller).cmp(&(&b.path, &b.caller)))
+        rows.sort_by(|a, b| {
+            let by_count = b.tally.requests.cmp(&a.tally.requests);
+            by_count.then_with(|| (&a.asked.path, &a.asked).cmp(&(&b.asked.path, &b.asked)))
         });
-        lines
+        Snapshot {
+            rows,
+            carried: carried.into_values().cloned().collect(),
+            oldest: held.hours.keys().next().copied(),
+            stored: held.unstored.changed.is_empty() && !held.storing,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Row>> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         // Plain counters: a panic elsewhere cannot leave them half-made.
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What an outage would make of a request, by what can be told without judging it.
-fn verdict(seen: &Seen<'_>, settings: &Settings) -> Verdict {
-    let Some(call) = seen.call else {
-        return Verdict::NotModelled;
-    };
-    if seen.unmodelled {
-        return Verdict::NotModelled;
+impl Held {
+    /// Lets go of what is too old, and of the oldest where there is too much.
+    fn forget(&mut self, now: WallTime) {
+        let bound = now.minus(KEPT);
+        while let Some(oldest) = self.hours.first_entry()
+            && (*oldest.key() < bound || self.rows > ALL_ROWS)
+            && *oldest.key() < hour_of(now)
+        {
+            let (start, hour) = oldest.remove_entry();
+            self.rows = self.rows.saturating_sub(hour.rows.len());
+            self.unstored.changed.remove(&start);
+            self.unstored.gone.insert(start);
+        }
     }
-    match &call.kind {
-        Kind::AttestedLogin => issuing(seen.peer, settings),
-        Kind::Health | Kind::Leader | Kind::SealStatus | Kind::Mounts(_) => Verdict::Served,
-        Kind::Login if is_approle(call) => Verdict::Served,
-        Kind::Login | Kind::InternalUi | Kind::Wrapping => Verdict::NotModelled,
-        Kind::Data => match call.operation {
-            _ if !is_read(call.operation) => Verdict::Write,
-            _ if !seen.mirrored => Verdict::NotMirrored,
-            _ => token(seen),
-        },
-        _ => token(seen),
+
+    fn hour(&self, start: WallTime) -> Option<CoverageHour> {
+        let hour = self.hours.get(&start)?;
+        let mut rows: Vec<CoverageRow> = hour
+            .rows
+            .iter()
+            .map(|(asked, tally)| CoverageRow {
+                asked: asked.clone(),
+                tally: tally.clone(),
+            })
+            .collect();
+        rows.sort_by(|a, b| a.asked.cmp(&b.asked));
+        Some(CoverageHour {
+            start,
+            rows,
+            carried: hour.carried.values().cloned().collect(),
+        })
     }
 }
 
-fn is_read(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Read | Operation::List | Operation::Scan | Operation::Header
-    )
-}
-
-fn is_approle(call: &Call) -> bool {
-    call.path.as_str() == "auth/approle/login"
-}
-
-fn token(seen: &Seen<'_>) -> Verdict {
-    if seen.known {
-        Verdict::Served
-    } else {
-        Verdict::UnknownToken
+impl Hour {
+    fn count(&mut self, one: Counted, now: WallTime) {
+        let mut asked = one.asked;
+        if self.rows.len() >= ROWS && !self.rows.contains_key(&asked) {
+            asked = Asked {
+                caller: Caller::Others,
+                operation: "other".into(),
+                path: OVERFLOW.to_owned(),
+                verdict: asked.verdict,
+            };
+        }
+        let tally = Tally {
+            requests: 1,
+            refused: u64::from(one.refused),
+            leased: one.leased,
+            last: now,
+            reason: one.reason,
+        };
+        self.rows
+            .entry(asked)
+            .and_modify(|sum| sum.add(&tally))
+            .or_insert(tally);
+        if let Some(carried) = one.carried
+            && (self.carried.len() < CARRIED || self.carried.contains_key(&carried.caller))
+        {
+            self.carried.insert(carried.caller.clone(), carried);
+        }
     }
 }
 
-fn issuing(peer: &Peer, settings: &Settings) -> Verdict {
-    let issues = peer
-        .workloads
-        .iter()
-        .filter_map(|name| settings.workload(name))
-        .any(|workload| workload.failover.issue);
-    if issues {
-        Verdict::Served
-    } else {
-        Verdict::IssueDisabled
-    }
-}
-
-/// The path without what differs from request to request: ids of leases, users at a login, overlong tails.
-fn template(call: &Call) -> String {
-    let path = call.path.as_str();
-    let kept = match &call.kind {
-        Kind::LeaseRenew => "sys/leases/renew",
-        Kind::LeaseRevoke => "sys/leases/revoke",
-        Kind::Mounts(_) => "sys/internal/ui/mounts/*",
-        Kind::Login => return login(path),
-        _ => path,
-    };
-    let mut end = kept.len().min(LONGEST);
-    while !kept.is_char_boundary(end) {
-        end -= 1;
-    }
-    match kept.get(..end) {
-        Some(short) if end < kept.len() => format!("{short}*"),
-        _ => kept.to_owned(),
-    }
-}
-
-/// `auth/userpass/login/alice` names a person; the mount is enough.
-fn login(path: &str) -> String {
-    match path.split_once("/login/") {
-        Some((mount, _)) => format!("{mount}/login/*"),
-        None => path.to_owned(),
-    }
+/// The beginning of the hour that `now` is in.
+fn hour_of(now: WallTime) -> WallTime {
+    let hour = i64::try_from(HOUR.as_secs()).unwrap_or(i64::MAX);
+    WallTime::from_secs(now.as_secs().div_euclid(hour).saturating_mul(hour))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::time::Duration;
-    use shared::{
-        name::{Namespace, RoleName},
-        settings::Bounds,
-        workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
-    };
+    use shared::coverage::Verdict;
 
-    fn settings(issue: bool) -> Settings {
-        Settings {
-            namespace: Namespace::default(),
-            workloads: vec![Workload {
-                name: WorkloadName::parse("orders").unwrap(),
-                role: RoleName::parse("orders").unwrap(),
-                entity_alias: None,
-                auto_token: false,
-                failover: FailoverPolicy {
-                    issue,
-                    ttl: Duration::from_secs(60),
-                    max_ttl: Duration::from_secs(60),
-                    on_recovery: OnRecovery::Drain,
-                    on_failover: OnFailover::Resume,
+    fn counted(path: &str, verdict: Verdict) -> Counted {
+        Counted {
+            asked: Asked {
+                caller: Caller::Peer {
+                    uid: 1000,
+                    unit: None,
                 },
-            }],
-            mirrors: Vec::new(),
-            bounds: Bounds {
-                max_outage: Duration::ZERO,
-                authority_max_age: Duration::ZERO,
-                token_max_age: Duration::ZERO,
-                issue_after_reboot: false,
-                max_staleness: Duration::ZERO,
+                operation: "read".into(),
+                path: path.to_owned(),
+                verdict,
             },
+            refused: false,
+            leased: false,
+            reason: String::new(),
+            carried: None,
         }
     }
 
-    fn peer() -> Peer {
-        Peer {
-            uid: 1000,
-            unit: None,
-            workloads: vec![WorkloadName::parse("orders").unwrap()],
-        }
-    }
-
-    fn judged(method: &str, target: &str, mirrored: bool, known: bool, issue: bool) -> Verdict {
-        let call = Call::parse(method, target).unwrap();
-        let seen = Seen {
-            peer: &peer(),
-            call: Some(&call),
-            mirrored,
-            unmodelled: false,
-            known,
-        };
-        verdict(&seen, &settings(issue))
-    }
-
-    #[test]
-    fn a_request_is_judged_by_what_an_outage_would_make_of_it() {
-        let data = "/v1/secret/data/a";
-        assert_eq!(judged("GET", data, true, true, true), Verdict::Served);
-        assert_eq!(
-            judged("GET", data, true, false, true),
-            Verdict::UnknownToken
-        );
-        assert_eq!(judged("GET", data, false, true, true), Verdict::NotMirrored);
-        assert_eq!(judged("PUT", data, true, true, true), Verdict::Write);
-        let login = "/v1/auth/holdover/login";
-        assert_eq!(judged("PUT", login, false, false, true), Verdict::Served);
-        assert_eq!(
-            judged("PUT", login, false, false, false),
-            Verdict::IssueDisabled
-        );
-        let userpass = "/v1/auth/userpass/login/u";
-        assert_eq!(
-            judged("PUT", userpass, false, false, true),
-            Verdict::NotModelled
-        );
+    fn at(hours: i64, secs: i64) -> WallTime {
+        WallTime::from_secs(hours * 3600 + secs)
     }
 
     #[test]
     fn rows_are_bounded_and_nothing_goes_uncounted() {
         let coverage = Coverage::default();
         for number in 0..ROWS + 10 {
-            let call = Call::parse("GET", &format!("/v1/secret/data/{number}")).unwrap();
-            let seen = Seen {
-                peer: &peer(),
-                call: Some(&call),
-                mirrored: false,
-                unmodelled: false,
-                known: true,
-            };
-            coverage.count(&seen, &settings(true), WallTime::from_secs(5));
+            let one = counted(&format!("secret/data/{number}"), Verdict::NotMirrored);
+            coverage.count(one, at(1, 5));
         }
-        let lines = coverage.snapshot(WallTime::from_secs(5));
-        assert_eq!(lines.len(), ROWS + 1);
-        assert_eq!((lines[0].path.as_str(), lines[0].requests), (OVERFLOW, 10));
-        assert!(coverage.snapshot(WallTime::from_secs(6)).is_empty());
+        let rows = coverage.snapshot(at(1, 5)).rows;
+        assert_eq!(rows.len(), ROWS + 1);
+        assert_eq!(
+            (rows[0].asked.path.as_str(), rows[0].tally.requests),
+            (OVERFLOW, 10)
+        );
+        assert!(coverage.snapshot(at(1, 6)).rows.is_empty());
     }
 
     #[test]
-    fn paths_name_no_person_and_no_lease() {
-        let path = |target: &str| template(&Call::parse("PUT", target).unwrap());
-        assert_eq!(
-            path("/v1/auth/userpass/login/alice"),
-            "auth/userpass/login/*"
-        );
-        assert_eq!(
-            path("/v1/sys/leases/renew/database/creds/a/xyz"),
-            "sys/leases/renew"
-        );
-        assert_eq!(
-            path(&format!("/v1/secret/data/{}", "ä".repeat(300)))
-                .chars()
-                .last(),
-            Some('*')
-        );
+    fn the_same_of_several_hours_is_one_row_and_an_hour_outside_is_left_out() {
+        let coverage = Coverage::default();
+        for hour in [1, 2, 3] {
+            coverage.count(counted("a", Verdict::Served), at(hour, 10));
+        }
+        let all = coverage.snapshot(at(0, 0));
+        assert_eq!((all.rows.len(), all.rows[0].tally.requests), (1, 3));
+        assert_eq!(all.oldest, Some(at(1, 0)));
+        assert_eq!(coverage.snapshot(at(2, 0)).rows[0].tally.requests, 2);
+        assert_eq!(coverage.snapshot(at(2, 11)).rows[0].tally.requests, 1);
+    }
+
+    #[test]
+    fn an_hour_goes_after_a_month_and_the_oldest_go_where_there_are_too_many_rows() {
+        let coverage = Coverage::default();
+        coverage.count(counted("old", Verdict::Served), at(0, 0));
+        coverage.count(counted("new", Verdict::Served), at(31 * 24 + 1, 0));
+        let rows = coverage.snapshot(at(0, 0)).rows;
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        let crowded = Coverage::default();
+        for hour in 0..10_i64 {
+            for number in 0..ROWS {
+                let one = counted(&number.to_string(), Verdict::Served);
+                crowded.count(one, at(hour, 0));
+            }
+        }
+        let held = crowded.lock();
+        assert_eq!((held.rows, held.hours.len()), (ALL_ROWS, ALL_ROWS / ROWS));
+        assert!(held.unstored.gone.contains(&at(0, 0)));
+    }
+
+    #[test]
+    fn what_was_stored_is_resumed_as_it_was() {
+        let coverage = Coverage::default();
+        let mut one = counted("a", Verdict::UnknownToken);
+        one.carried = Some(Carried {
+            caller: one.asked.caller.clone(),
+            role: Some("app".to_owned()),
+            policies: vec!["default".to_owned()],
+        });
+        coverage.count(one, at(4, 1));
+        coverage.count(counted("b", Verdict::Served), at(5, 1));
+        let stored: Vec<_> = [4, 5]
+            .into_iter()
+            .filter_map(|hour| coverage.lock().hour(at(hour, 0)))
+            .collect();
+        let resumed = Coverage::resumed(stored);
+        let (before, after) = (coverage.snapshot(at(0, 0)), resumed.snapshot(at(0, 0)));
+        assert!(!before.stored && after.stored);
+        assert_eq!((after.rows, after.carried), (before.rows, before.carried));
     }
 }

@@ -16,6 +16,7 @@ use prometheus_client::{
 
 use crate::{
     admin::body::Status,
+    parity::counts::Counts,
     serve::{learn::LearnQueue, stats::Stats},
 };
 
@@ -70,15 +71,19 @@ struct Gauges {
     mirror_values: Family<PathLabel, Gauge>,
     mirror_errors: Family<PathLabel, Gauge>,
     grants: Family<OriginLabel, Gauge>,
+    pool_size: Family<PathLabel, Gauge>,
+    pool_ready: Family<PathLabel, Gauge>,
+    pool_handed_out: Family<PathLabel, Gauge>,
     healthy: Family<AddressLabel, Gauge>,
     free: Gauge,
     ledger: Gauge,
     ledger_max: Gauge,
+    quarantined: Gauge,
 }
 
 impl Metrics {
-    /// Over what the workload socket counts, and its queue of tokens to be learned.
-    pub fn new(socket: &Stats, learning: LearnQueue) -> Self {
+    /// Over what the workload socket counts, its queue of tokens to be learned, and what comparing counts.
+    pub fn new(socket: &Stats, learning: LearnQueue, parity: &Counts) -> Self {
         let metrics = Self {
             registry: Mutex::default(),
             lateness: Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0]),
@@ -88,6 +93,7 @@ impl Metrics {
         };
         let mut registry = Registry::with_prefix("holdover");
         register_socket(socket, &mut registry);
+        parity.register(&mut registry);
         metrics.register_counters(&mut registry);
         metrics.gauges.register(&mut registry);
         Self {
@@ -176,6 +182,12 @@ impl Gauges {
         registry.register("mirror_errors", help, self.mirror_errors.clone());
         let help = "Grants that live, by who minted them";
         registry.register("grants", help, self.grants.clone());
+        let help = "Leases that a pool is to keep ready";
+        registry.register("pool_size", help, self.pool_size.clone());
+        let help = "Leases of a pool that nobody has";
+        registry.register("pool_ready", help, self.pool_ready.clone());
+        let help = "Leases of a pool that workloads took in an outage and that live";
+        registry.register("pool_handed_out", help, self.pool_handed_out.clone());
         let help = "1 if an address of the primary answered last time";
         registry.register("address_healthy", help, self.healthy.clone());
         let help = "Bytes that are free where the replica lies; -1 if that cannot be told";
@@ -184,6 +196,8 @@ impl Gauges {
         registry.register("ledger_bytes", help, self.ledger.clone());
         let help = "The most that they may take: issuing ends before";
         registry.register("ledger_max_bytes", help, self.ledger_max.clone());
+        let help = "Policy sets that only the primary decides for, because the replica would have granted more";
+        registry.register("quarantined", help, self.quarantined.clone());
     }
 
     fn set(&self, status: &Status) {
@@ -208,6 +222,7 @@ impl Gauges {
             let errors = signed(mirror.errors);
             self.mirror_errors.get_or_create(&label).set(errors);
         }
+        self.set_pools(status);
         let grants = &status.grants;
         for (origin, count) in [("primary", grants.primary), ("replica", grants.replica)] {
             let label = OriginLabel { origin };
@@ -217,6 +232,8 @@ impl Gauges {
         self.free.set(store.free_bytes.map_or(-1, signed));
         self.ledger.set(signed(store.ledger_bytes));
         self.ledger_max.set(signed(store.ledger_max_bytes));
+        let quarantined = u64::try_from(status.parity.quarantined.len()).unwrap_or(u64::MAX);
+        self.quarantined.set(signed(quarantined));
         self.healthy.clear();
         for one in &status.addresses {
             let address = one.address.clone();
@@ -228,6 +245,25 @@ impl Gauges {
     }
 }
 
+impl Gauges {
+    fn set_pools(&self, status: &Status) {
+        for family in [&self.pool_size, &self.pool_ready, &self.pool_handed_out] {
+            family.clear();
+        }
+        for pool in &status.pools {
+            let path = pool.path.clone();
+            let label = PathLabel { path };
+            for (family, count) in [
+                (&self.pool_size, pool.size),
+                (&self.pool_ready, pool.ready),
+                (&self.pool_handed_out, pool.handed_out),
+            ] {
+                family.get_or_create(&label).set(signed(count));
+            }
+        }
+    }
+}
+
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -235,7 +271,7 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::body::{AddressStatus, GrantCounts, MirrorStatus};
+    use crate::admin::body::{AddressStatus, GrantCounts, MirrorStatus, PoolStatus};
 
     fn status() -> Status {
         Status {
@@ -260,6 +296,12 @@ mod tests {
                     ..MirrorStatus::default()
                 },
             ],
+            pools: vec![PoolStatus {
+                path: "db/creds/a".to_owned(),
+                size: 4,
+                ready: 3,
+                handed_out: 1,
+            }],
             grants: GrantCounts {
                 primary: 4,
                 replica: 1,
@@ -271,7 +313,7 @@ mod tests {
     #[test]
     fn names_and_labels_are_as_documented() {
         let (stats, (learning, _seen)) = (Stats::default(), LearnQueue::new());
-        let metrics = Metrics::new(&stats, learning);
+        let metrics = Metrics::new(&stats, learning, &Counts::default());
         stats.count("replica", "read", 200, Duration::from_millis(2));
         metrics.revoked_late(Duration::from_millis(20));
         let page = metrics.render(&status());
@@ -286,7 +328,13 @@ mod tests {
             "holdover_requests_total{source=\"replica\",operation=\"read\",code=\"200\"} 1",
             "holdover_request_duration_seconds_count{source=\"replica\",operation=\"read\"} 1",
             "holdover_revocation_lateness_seconds_bucket{le=\"0.05\"} 1",
+            "holdover_pool_size{path=\"db/creds/a\"} 4",
+            "holdover_pool_ready{path=\"db/creds/a\"} 3",
+            "holdover_pool_handed_out{path=\"db/creds/a\"} 1",
             "holdover_tokens_unlearned_total 0",
+            "holdover_parity_checks_total{result=\"agree\"} 0",
+            "holdover_parity_mismatches_total{kind=\"grants_more\"} 0",
+            "holdover_quarantined 0",
             "holdover_address_healthy{address=\"https://a:8200\"} 0",
             "# EOF",
         ] {
@@ -296,11 +344,12 @@ mod tests {
 
     #[test]
     fn a_mirror_that_went_leaves_no_series_behind() {
-        let metrics = Metrics::new(&Stats::default(), LearnQueue::new().0);
+        let metrics = Metrics::new(&Stats::default(), LearnQueue::new().0, &Counts::default());
         let page = metrics.render(&status());
         assert!(page.contains("mirror_values{path=\"kv/never\"}"));
         assert!(!page.contains("mirror_age_seconds{path=\"kv/never\"}"));
         let page = metrics.render(&Status::default());
         assert!(!page.contains("kv/never") && !page.contains("secret/data/a"));
+        assert!(!page.contains("db/creds/a"));
     }
 }

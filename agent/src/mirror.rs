@@ -6,9 +6,13 @@
 
 mod authority;
 mod cycle;
+mod ground;
 mod index;
 mod kv;
+mod kv1;
 mod lease;
+mod path;
+mod plain;
 mod status;
 mod target;
 mod token;
@@ -19,10 +23,14 @@ use std::{
     time::Duration,
 };
 
-use replica::sequencer::{Lane, SubmitError};
+use replica::{
+    learn::Candidate,
+    sequencer::{Lane, SubmitError},
+};
 use shared::{
     change::{Change, Cluster, Expects},
-    name::WorkloadName,
+    kv::Place,
+    name::{EntityId, MountAccessor, TokenDigest, WorkloadName},
     settings::{self, Settings},
     time::WallTime,
 };
@@ -66,10 +74,19 @@ struct Shared {
     tokens: Mutex<token::Watch>,
 }
 
+/// What clients brought, the primary accepted, and the replica does not know yet.
+pub enum Seen {
+    /// A secret id, to be verified.
+    Login(Box<Candidate>),
+    /// A token, to be looked up.
+    Token(SeenToken),
+}
+
 /// What one mirror's task remembers from pass to pass. What must survive a restart is in the replica.
 #[derive(Default)]
 struct Work {
     kv: kv::Work,
+    kv1: kv1::Work,
     lease: lease::Work,
 }
 
@@ -82,6 +99,9 @@ pub enum PassError {
     /// An outage began: nothing is asked until it is over.
     #[error("paused: the replica is in charge")]
     Paused,
+    /// The system gives no randomness.
+    #[error(transparent)]
+    NoEntropy(#[from] replica::entropy::NoEntropy),
     /// The replica did not take what was found.
     #[error("the replica did not take it: {0}")]
     Store(#[from] SubmitError),
@@ -122,6 +142,17 @@ impl Occasion {
     }
 }
 
+/// Whether a mirror of `path` could hold something, as far as its mount tells.
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) fn is_mirrorable(path: &settings::MirrorPath, cluster: &Cluster) -> Result<(), String> {
+    match target::resolve(path, cluster) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl Mirrors {
     /// The mirrors of `config`. Nothing is asked yet. `excluded` are paths that are never mirrored.
     pub fn new(config: &Config, upstream: Upstream, local: Local, excluded: Vec<String>) -> Self {
@@ -145,8 +176,8 @@ impl Mirrors {
         }))
     }
 
-    /// Mirrors until the daemon stops. `seen` are tokens that the primary accepted and the replica does not know yet.
-    pub async fn run(self, seen: mpsc::Receiver<SeenToken>) {
+    /// Mirrors until the daemon stops. `seen` is what the primary accepted and the replica does not know yet.
+    pub async fn run(self, seen: mpsc::Receiver<Seen>) {
         let mut tasks = JoinSet::new();
         tasks.spawn({
             let mirrors = self.clone();
@@ -191,6 +222,30 @@ impl Mirrors {
         let mut work = self.0.authority.lock().await;
         work.verify(self, urgency, occasion == Occasion::Cycle)
             .await
+    }
+
+    /// Asks the primary now, outside of every cycle, for what decisions about these tokens go by: what became of
+    /// each that can be looked up, these entities, and with `authority` all that a cycle of it brings.
+    ///
+    /// # Errors
+    /// If not all of it was answered, or an outage began.
+    pub async fn ask_anew(
+        &self,
+        tokens: &[TokenDigest],
+        entities: &[EntityId],
+        authority: bool,
+    ) -> Result<(), PassError> {
+        self.go_on(Occasion::Cycle)?;
+        if authority {
+            self.verify_authority(Occasion::Operator).await?;
+        }
+        for entity in entities {
+            self.verify_identity(entity).await?;
+        }
+        for token in tokens {
+            self.recheck_token(*token).await?;
+        }
+        Ok(())
     }
 
     /// The configured mirrors.
@@ -270,25 +325,55 @@ impl Mirrors {
         occasion: Occasion,
     ) -> Result<Pace, PassError> {
         let cluster = self.cluster().ok_or(PassError::Unseen)?;
+        let ground = |mount: &MountAccessor, literal: String, one: bool| ground::Ground {
+            mirrors: self,
+            mirror,
+            mount: mount.clone(),
+            literal,
+            one,
+            occasion,
+        };
         match target::resolve(&mirror.path, &cluster)? {
             target::Target::Kv(target) => {
-                let pass = kv::Pass {
-                    mirrors: self,
-                    mirror,
-                    target,
-                    occasion,
-                };
-                pass.run(&mut work.kv).await
+                let one = matches!(target.keys, target::Keys::One(_));
+                let ground = ground(&target.accessor, target.literal(), one);
+                kv::Pass { ground, target }.run(&mut work.kv).await
             }
-            target::Target::Leased(place) => {
-                let pass = lease::Pass {
-                    mirrors: self,
-                    place: target::placed(&self.0.settings.namespace, place),
-                    occasion,
-                };
-                pass.run(&mut work.lease).await
+            target::Target::Kv1(target) => {
+                let one = matches!(target.keys, target::Keys::One(_));
+                let ground = ground(&target.accessor, target.literal(), one);
+                kv1::Pass { ground, target }.run(&mut work.kv1).await
+            }
+            target::Target::Path(path) => {
+                let place = target::placed(&self.0.settings.namespace, path);
+                let ground = ground(&place.mount, place.path.as_str().to_owned(), true);
+                self.pass_of_path(ground, place, &mut work.lease).await
             }
         }
+    }
+
+    /// Only what a path answers tells whether it comes with a lease.
+    async fn pass_of_path(
+        &self,
+        ground: ground::Ground<'_>,
+        place: Place,
+        work: &mut lease::Work,
+    ) -> Result<Pace, PassError> {
+        let mut first = None;
+        if !self.is_plain(&place) {
+            let pass = lease::Pass {
+                mirrors: self,
+                place: place.clone(),
+                size: ground.mirror.pool,
+                occasion: ground.occasion,
+            };
+            let passed = pass.run(work).await;
+            first = work.take_unleased();
+            if first.is_none() {
+                return passed;
+            }
+        }
+        path::Pass { ground, place }.run(first).await
     }
 
     /// Rests until the next pass is due and the primary is in charge again.

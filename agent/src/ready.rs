@@ -22,6 +22,8 @@ pub const ROOM: u64 = 64 << 20;
 
 /// How much of what cannot be decided by is listed one by one.
 const UNDECIDED_SHOWN: usize = 20;
+/// A pool that is short for longer is a finding: filling one takes a moment.
+const POOL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that readiness goes by, at one moment.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub struct Facts {
     pub primary: PrimaryFacts,
     /// One for each configured mirror.
     pub mirrors: Vec<MirrorFacts>,
-    /// Leases of Holdover's own that workloads share.
+    /// Leases of Holdover's own that workloads share, took, or may take.
     pub leases: Vec<LeaseFacts>,
     /// One for each configured workload.
     pub workloads: Vec<WorkloadFacts>,
@@ -50,6 +52,8 @@ pub struct Facts {
     pub rebooted_behind: bool,
     /// What else stands against issuing on this host, as clients are told it.
     pub issuing_blocked: Option<&'static str>,
+    /// Policy sets that only the primary decides for, as an operator is told of them.
+    pub quarantines: Vec<String>,
     /// What is known already: of the configuration, of the start, of a rejected change.
     pub findings: Vec<String>,
 }
@@ -95,6 +99,21 @@ pub struct MirrorFacts {
     pub reasons: Vec<String>,
     /// What else an operator should know of it.
     pub findings: Vec<String>,
+    /// Its pool, if it has one.
+    pub pool: Option<PoolFacts>,
+}
+
+/// What is known of a pool of leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolFacts {
+    /// As many are wanted.
+    pub size: u32,
+    /// Leases that nobody has.
+    pub ready: u64,
+    /// Leases that workloads took.
+    pub handed_out: u64,
+    /// Since when fewer are ready than wanted.
+    pub short_since: Option<WallTime>,
 }
 
 /// What is known of one lease of Holdover's own.
@@ -203,7 +222,7 @@ pub struct Autonomy {
 pub enum Bound {
     /// Nothing may be issued for this workload.
     Authority(WorkloadName),
-    /// A shared lease ends.
+    /// A lease of Holdover's own ends.
     Lease(String),
     /// The outage may not be longer.
     MaxOutage,
@@ -237,10 +256,16 @@ pub fn judge(facts: &Facts) -> Readiness {
         reasons.extend(mirror.reasons.iter().map(told));
         findings.extend(mirror.finding());
         findings.extend(mirror.findings.iter().map(told));
+        if let Some(pool) = &mirror.pool {
+            judge_pool(mirror, pool, facts, &mut reasons, &mut findings);
+        }
     }
     for workload in &facts.workloads {
         reasons.extend(workload.reason(facts));
         findings.extend(workload.findings(facts));
+    }
+    for quarantine in &facts.quarantines {
+        reasons.push(format!("quarantined: {quarantine}"));
     }
     if let Phase::Exhausted(outage) = &facts.phase {
         let id = &outage.id;
@@ -252,6 +277,35 @@ pub fn judge(facts: &Facts) -> Readiness {
         reasons,
         findings,
         autonomy: autonomy(facts),
+    }
+}
+
+/// In an outage a pool only shrinks; before one, an empty pool would leave every workload without credentials.
+fn judge_pool(
+    mirror: &MirrorFacts,
+    pool: &PoolFacts,
+    facts: &Facts,
+    reasons: &mut Vec<String>,
+    findings: &mut Vec<String>,
+) {
+    let (path, size, ready) = (&mirror.path, pool.size, pool.ready);
+    if ready >= u64::from(size) {
+        return;
+    }
+    let short_for = pool.short_since.map(|since| facts.now.steady.since(since));
+    if facts.phase.is_outage() {
+        if ready == 0 {
+            findings.push(format!(
+                "pool {path}: no lease is left: workloads that have none get 503"
+            ));
+        }
+    } else if ready == 0 {
+        reasons.push(format!("pool {path}: none of {size} leases is ready"));
+    } else if let Some(short_for) = short_for.filter(|short_for| *short_for >= POOL_PATIENCE) {
+        let short_for = short_for.as_secs();
+        findings.push(format!(
+            "pool {path}: {ready} of {size} leases are ready, for {short_for} s"
+        ));
     }
 }
 

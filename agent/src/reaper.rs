@@ -3,12 +3,18 @@
 //! It wakes at the next deadline, at a step of the wall clock, and when the configuration changes; it also keeps
 //! the mark of time.
 
+pub mod lease;
+
 use std::{sync::Arc, time::Duration};
 
-use replica::{sequencer::Lane, view::LiveGrant};
+use replica::{
+    sequencer::Lane,
+    view::{DeadAncestor, LiveGrant, View},
+};
 use shared::{
-    change::{Change, Expects},
-    grant::{Grant, Revocation, RevokeCause},
+    change::{Change, Expects, QueuedRevocation, RevocationTarget},
+    grant::{Grant, Revocation, RevokeCause, Settled},
+    lease::LeaseHolder,
     ledger::{Entry, EntryKind},
     settings::Settings,
     time::{BootTime, Now},
@@ -41,12 +47,13 @@ pub async fn run(local: Local, late: impl Fn(Duration) + Send + Sync) -> std::io
     let mut marked: Option<BootTime> = None;
     loop {
         let now = local.clock.now();
-        let grants = local.view.grants();
-        let sweep = sweep(&grants, now);
+        let sweep = sweep(&local.view, now);
         for lateness in sweep.lateness {
             late(lateness);
         }
         revoke(&local, sweep.ended).await;
+        drop_leases_of_the_dead(&local).await;
+        lease::end_due(&local).await;
         local.commit_later(Lane::Mirror, sweep.forgotten);
         let every = if sweep.replica_lives {
             MARK_INTERVAL
@@ -84,6 +91,18 @@ pub async fn revoke(local: &Local, ended: Vec<(Grant, RevokeCause)>) {
     if let Err(error) = committed {
         tracing::error!(%error, "revocations hold in memory, but could not be stored");
     }
+    lease::end_due(local).await;
+}
+
+async fn drop_leases_of_the_dead(local: &Local) {
+    let changes = leases_of_the_dead(&local.view, local.clock.now());
+    if changes.is_empty() {
+        return;
+    }
+    let dropped = local.commit(Lane::Mirror, changes, Expects::default());
+    if let Err(error) = dropped.await {
+        tracing::warn!(%error, "leases of revoked tokens are refused, but could not be dropped");
+    }
 }
 
 /// The same without waiting for the disk: they hold in memory when this returns.
@@ -103,12 +122,37 @@ fn revocations(local: &Local, ended: &[(Grant, RevokeCause)]) -> Vec<Change> {
         let mut entry = entry(grant, *cause, now);
         let issued_in = grant.replica().map(|replica| replica.outage.clone());
         entry.outage = issued_in.or_else(|| current.clone());
+        let told = to_be_told(local, grant, *cause, now);
         [
             Change::Revoked(revocation(grant, *cause, now)),
             Change::Ledger(Box::new(entry)),
         ]
+        .into_iter()
+        .chain(told)
     });
     changes.collect()
+}
+
+/// An exchanged grant is an orphan at the primary: there it does not die with what it hung on here.
+fn to_be_told(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Option<Change> {
+    let Settled::Exchanged(accessor) = &grant.replica()?.settled else {
+        return None;
+    };
+    if cause != RevokeCause::Parent {
+        return None;
+    }
+    let mut id = [0; 8];
+    if let Err(error) = local.entropy.fill(&mut id) {
+        tracing::error!(%error, "the primary cannot be told of a revocation; its token ends by itself");
+        return None;
+    }
+    Some(Change::Queue(Box::new(QueuedRevocation {
+        id: u64::from_le_bytes(id),
+        target: RevocationTarget::Token(accessor.clone()),
+        requested_by: None,
+        peer: grant.peer.clone(),
+        at: now.steady,
+    })))
 }
 
 /// What a changed configuration ends: grants past their lowered TTL go at once, the others get their new deadline.
@@ -149,14 +193,16 @@ struct Sweep {
     next: Option<Duration>,
 }
 
-fn sweep(grants: &[Arc<LiveGrant>], now: Now) -> Sweep {
+fn sweep(view: &View, now: Now) -> Sweep {
     let mut sweep = Sweep::default();
-    for live in grants {
+    for live in view.grants() {
         let grant = &live.grant;
         if let Some(revocation) = live.revoked.get() {
             if now.steady.since(revocation.at) > REMEMBERED {
                 sweep.forgotten.push(Change::GrantForgotten(grant.digest));
             }
+        } else if is_orphaned_by_death(view, grant, now) {
+            sweep.ended.push((grant.clone(), RevokeCause::Parent));
         } else if !grant.deadline.passed_for_good(now) {
             sweep.replica_lives |= grant.is_replica();
             let remaining = grant.deadline.remaining(now);
@@ -169,6 +215,43 @@ fn sweep(grants: &[Arc<LiveGrant>], now: Now) -> Sweep {
         }
     }
     sweep
+}
+
+/// Whether what a grant hangs on is dead, for certain. A token of the primary that has ended by what is known here may
+/// have been renewed elsewhere: its children of the primary's wait until it is forgotten; they are refused until then.
+fn is_orphaned_by_death(view: &View, grant: &Grant, now: Now) -> bool {
+    match view.dead_ancestor(grant, |deadline| deadline.passed_for_good(now)) {
+        None => false,
+        Some(DeadAncestor::Revoked) => true,
+        Some(DeadAncestor::Ended(deadline)) => {
+            grant.is_replica() || now.steady.since(deadline.wall) > REMEMBERED
+        }
+    }
+}
+
+/// Leases that nobody may read any more, for the token that they hang on was revoked. The entry says when the backend
+/// drops each by itself; a primary that is told of the token drops it then.
+fn leases_of_the_dead(view: &View, now: Now) -> Vec<Change> {
+    let secrets = view.secrets();
+    let dead = secrets
+        .leases
+        .values()
+        .filter(|held| match held.lease.holder {
+            LeaseHolder::Assigned(_) | LeaseHolder::Pooled | LeaseHolder::Shared => false,
+            LeaseHolder::Token(token) => view.revocation(&token).is_some(),
+        });
+    let changes = dead.flat_map(|held| {
+        let lease = &held.lease;
+        let cause = cause_name(RevokeCause::Parent);
+        let mut entry = Entry::new(EntryKind::Revocation, cause, now.steady);
+        entry.path = Some(lease.id.as_str().to_owned());
+        entry.deadline = Some(lease.deadline.wall);
+        [
+            Change::LeaseGone(lease.id.clone()),
+            Change::Ledger(Box::new(entry)),
+        ]
+    });
+    changes.collect()
 }
 
 fn policy_of<'a>(grant: &Grant, settings: &'a Settings) -> Option<&'a FailoverPolicy> {
@@ -204,9 +287,158 @@ fn cause_name(cause: RevokeCause) -> &'static str {
         RevokeCause::Expired => "expired",
         RevokeCause::OutageBound => "outage_bound",
         RevokeCause::Operator => "operator",
+        RevokeCause::Orphaning => "orphaning",
         RevokeCause::Parent => "parent",
         RevokeCause::Primary => "primary",
         RevokeCause::Recovery => "recovery",
         RevokeCause::Requested => "requested",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        grant::Origin,
+        kv::Place,
+        lease::Lease,
+        name::{Accessor, LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
+        secret::SecretBytes,
+        time::Deadline,
+    };
+
+    use super::*;
+    use crate::local::bench::Bench;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Three replica grants in a row, each hanging on the one before.
+    fn family(bench: &Bench) -> [Grant; 3] {
+        let mut grants = [1, 2, 3].map(|nr| bench.grant(nr, HOUR));
+        grants[1].parent = Some(grants[0].digest);
+        grants[2].parent = Some(grants[1].digest);
+        grants
+    }
+
+    fn ended(bench: &Bench) -> Vec<(u8, RevokeCause)> {
+        let sweep = sweep(&bench.local.view, bench.local.clock.now());
+        let ended = sweep.ended.iter();
+        let mut ended: Vec<_> = ended
+            .map(|(grant, cause)| (grant.digest.0[0], *cause))
+            .collect();
+        ended.sort_by_key(|(nr, _)| *nr);
+        ended
+    }
+
+    async fn stored(grants: [Grant; 3], more: Vec<Change>, bench: &Bench) {
+        let grants = grants
+            .into_iter()
+            .map(|grant| Change::Grant(Box::new(grant)));
+        bench.store(grants.chain(more).collect()).await;
+    }
+
+    #[tokio::test]
+    async fn everything_that_hangs_on_a_revoked_token_is_revoked_and_stays_so() {
+        let bench = Bench::new("exchange");
+        let mut family = family(&bench);
+        if let Origin::Replica(replica) = &mut family[2].origin {
+            replica.settled = Settled::Exchanged(Accessor::parse("behind").unwrap());
+        }
+        let revoked = revocation(&family[0], RevokeCause::Operator, bench.local.clock.now());
+        stored(family.clone(), vec![Change::Revoked(revoked)], &bench).await;
+        assert_eq!(
+            ended(&bench),
+            [(2, RevokeCause::Parent), (3, RevokeCause::Parent)]
+        );
+        let all = sweep(&bench.local.view, bench.local.clock.now()).ended;
+        revoke(&bench.local, all).await;
+        assert!(ended(&bench).is_empty());
+        let told: Vec<_> = bench
+            .local
+            .view
+            .queue()
+            .iter()
+            .map(|one| one.target.clone())
+            .collect();
+        assert_eq!(
+            told,
+            [RevocationTarget::Token(Accessor::parse("behind").unwrap())]
+        );
+        let again = bench.reopened("exchange");
+        for grant in family {
+            assert!(again.local.view.revocation(&grant.digest).is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn grants_end_with_what_they_hang_on_and_tokens_of_the_primary_wait() {
+        let bench = Bench::new("exchange");
+        let mut family = family(&bench);
+        family[0].origin = Origin::Primary;
+        family[0].deadline = Deadline::after(Duration::ZERO, bench.local.clock.now());
+        family[1].origin = Origin::Primary;
+        stored(family, vec![], &bench).await;
+        assert_eq!(ended(&bench), [(3, RevokeCause::Parent)]);
+    }
+
+    #[tokio::test]
+    async fn children_that_were_spared_live_on() {
+        let bench = Bench::new("exchange");
+        let family = family(&bench);
+        let revoked = revocation(&family[0], RevokeCause::Orphaning, bench.local.clock.now());
+        stored(family, vec![Change::Revoked(revoked)], &bench).await;
+        assert!(ended(&bench).is_empty());
+    }
+
+    #[tokio::test]
+    async fn leases_of_a_revoked_token_are_dropped_and_told() {
+        let bench = Bench::new("exchange");
+        let now = bench.local.clock.now();
+        let lease = |id: &str, holder| Lease {
+            id: LeaseId::parse(id).unwrap(),
+            place: Place {
+                namespace: Namespace::default(),
+                mount: MountAccessor::parse("m").unwrap(),
+                path: RequestPath::parse("database/creds/a").unwrap(),
+            },
+            holder,
+            detached: Vec::new(),
+            answers_reads: true,
+            renewable: true,
+            granted: 60,
+            issued_at: now.steady,
+            renewed_at: now.steady,
+            deadline: Deadline::after(HOUR, now),
+            verified_at: now.steady,
+        };
+        let family = family(&bench);
+        let leases = [
+            lease("database/creds/a/1", LeaseHolder::Token(family[0].digest)),
+            lease("database/creds/a/2", LeaseHolder::Token(family[1].digest)),
+            lease("database/creds/a/3", LeaseHolder::Shared),
+            lease(
+                "database/creds/a/4",
+                LeaseHolder::Token(TokenDigest([9; 32])),
+            ),
+        ];
+        let leases = leases
+            .map(|lease| Change::Lease(Box::new(lease), Some(SecretBytes::new(b"{}".to_vec()))));
+        let revoked = revocation(&family[0], RevokeCause::Requested, now);
+        let more = leases
+            .into_iter()
+            .chain([Change::Revoked(revoked)])
+            .collect();
+        stored(family, more, &bench).await;
+        let all = sweep(&bench.local.view, now).ended;
+        revoke(&bench.local, all).await;
+        drop_leases_of_the_dead(&bench.local).await;
+        let left: Vec<_> = bench
+            .local
+            .view
+            .secrets()
+            .leases
+            .keys()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(left, ["database/creds/a/3", "database/creds/a/4"]);
     }
 }

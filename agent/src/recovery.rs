@@ -5,16 +5,21 @@
 
 use std::{future::Future, time::Duration};
 
-use replica::{sequencer::Lane, sequencer::SubmitError, view::View};
+use replica::{
+    sequencer::Lane,
+    sequencer::SubmitError,
+    view::{Authority, View},
+};
 use shared::{
     acl::{AclRequest, Decision, Operation},
+    approle::{self, Basis},
     change::{Change, Credential, CredentialName, Expects, QueuedRevocation, RevocationTarget},
     failover::{Outage, Recovery},
     grant::{Grant, Origin, ReplicaGrant, Settled},
     ledger::{Entry, EntryKind},
     name::{EntityId, PolicyName, RoleName, WorkloadName},
-    recovery::{Fresh, Judgement, Unverified, Verdict, judge},
-    time::WallTime,
+    recovery::{Fresh, Judgement, Proven, Unverified, Verdict, judge},
+    time::{Now, WallTime},
     workload::PeerId,
 };
 
@@ -155,18 +160,26 @@ fn still_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
     let compiled = local
         .view
         .acl_for(&authority, own, identity, facts.entity_id.as_ref(), now);
-    let request = AclRequest {
-        namespace: "",
-        path: queued.path(),
-        operation: Operation::Update,
-        data: &serde_json::Map::new(),
-        wrap_ttl: None,
-        help: false,
+    let Ok(acl) = &compiled.acl else {
+        return false;
     };
-    compiled
-        .acl
-        .as_ref()
-        .is_ok_and(|acl| matches!(acl.decide(&request), Decision::Allow(_)))
+    // A token may have been named by its string, whatever it is named by when the primary is told.
+    let by_string = match queued.target {
+        RevocationTarget::Lease(_) => None,
+        RevocationTarget::Token(_) => Some("auth/token/revoke"),
+    };
+    let mut paths = [Some(queued.path()), by_string].into_iter().flatten();
+    paths.any(|path| {
+        let request = AclRequest {
+            namespace: "",
+            path,
+            operation: Operation::Update,
+            data: &serde_json::Map::new(),
+            wrap_ttl: None,
+            help: false,
+        };
+        matches!(acl.decide(&request), Decision::Allow(_))
+    })
 }
 
 async fn tell_revocations<P: Primary>(
@@ -254,7 +267,35 @@ fn judgements(
         Some(workload) => Fresh::Proven(workload),
         None => Fresh::Unknown,
     };
-    judge(living, &authority.settings, fresh, since, local.clock.now())
+    let now = local.clock.now();
+    let login = |basis: &Basis| login(&authority, basis, since, now);
+    judge(living, &authority.settings, fresh, login, since, now)
+}
+
+/// What an AppRole login that a grant was given to would get today; none if it was not seen to stand since.
+fn login(authority: &Authority, basis: &Basis, since: WallTime, now: Now) -> Option<Proven> {
+    let role = authority.approles.get(&basis.role)?;
+    let proof = authority.secret_ids.get(&basis.secret_id)?;
+    if !approle::stands(role, proof, since, now) {
+        return None;
+    }
+    let identity = proof
+        .entity
+        .as_ref()
+        .and_then(|entity| authority.identities.get(entity));
+    let identity_policies = match identity {
+        Some(identity) => {
+            let names = identity.policies();
+            let parsed = names.iter().filter_map(|name| PolicyName::parse(name).ok());
+            parsed.collect()
+        }
+        None => proof.identity_policies.clone(),
+    };
+    Some(Proven {
+        policies: role.policies(),
+        identity_policies,
+        entity: proof.entity.clone(),
+    })
 }
 
 async fn apply<P: Primary>(

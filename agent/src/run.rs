@@ -18,11 +18,12 @@ use crate::{
     admin::{self, server::BindError as AdminBindError},
     clock::ClockError,
     config::{Config, watch as config_watch},
-    coverage::Coverage,
+    coverage::{self, Coverage},
     driver::Driver,
     local::Local,
     metrics::Metrics,
     mirror::Mirrors,
+    parity::{self, Parity},
     ready::{Board, prove, prove::Checks},
     reaper,
     serve::{
@@ -91,6 +92,7 @@ struct Assembly {
     board: Arc<Board>,
     config: Arc<watch::Sender<Arc<Config>>>,
     notes: Arc<Aggregate>,
+    coverage: Arc<Coverage>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -107,7 +109,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     board.put("replica", opened.findings(&config.replica.path));
     let bound = open::workload_socket(&config.listener)?;
     let admin = admin::server::bind(&config.admin.socket, config.admin.group)?;
-    let (assembly, driver) = assemble(config, local, board, admin)?;
+    let (assembly, driver) = assemble(config, local, board, admin, opened.coverage)?;
     let mut serving = serve_in_background(&assembly, bound);
     service::notify_ready();
     tracing::info!("serving");
@@ -173,6 +175,7 @@ fn assemble(
     local: Local,
     board: Arc<Board>,
     admin: tokio::net::UnixListener,
+    coverage: Arc<Coverage>,
 ) -> Result<(Assembly, crate::driver::Handle), RunError> {
     let upstream = Upstream::new(&config, local.clone())?;
     let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), Vec::new());
@@ -188,9 +191,9 @@ fn assemble(
     });
     let (learning, seen) = LearnQueue::new();
     let notes = Arc::new(Aggregate::default());
-    let coverage = Arc::new(Coverage::default());
     let stats = serve::stats::Stats::default();
-    let metrics = Arc::new(Metrics::new(&stats, learning.clone()));
+    let (parity, offers) = Parity::new(config.parity_sample, open::seed(&local));
+    let metrics = Arc::new(Metrics::new(&stats, learning.clone(), parity.counts()));
     let server = Server::new(Parts {
         replica: Arc::new(Attached::new(local.clone(), Arc::clone(&notes))),
         driver: handle.clone(),
@@ -199,7 +202,8 @@ fn assemble(
         learning: learning.clone(),
         rules: Rules::new(&config),
         stats: stats.clone(),
-        coverage,
+        coverage: Arc::clone(&coverage),
+        parity: parity.clone(),
     });
     let (stop, stopping) = watch::channel(false);
     let (checked, checks) = watch::channel(Checks::default());
@@ -220,6 +224,8 @@ fn assemble(
         checks,
         board: Arc::clone(&board),
         metrics: Arc::clone(&metrics),
+        parity: parity.clone(),
+        coverage: Arc::clone(&coverage),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(upkeep::told(driver.run(), "the failover machine"));
@@ -233,6 +239,9 @@ fn assemble(
         let serving = admin::server::serve_metrics(address, deps, stopping);
         tasks.spawn(upkeep::told(serving, "the metrics listener"));
     }
+    let refresh = Arc::new(adapt::Refreshing::new(Arc::clone(&mirrors)));
+    tasks.spawn(parity::compare::run(parity, offers, local.clone(), refresh));
+    tasks.spawn(coverage::keep::keep(local.clone(), Arc::clone(&coverage)));
     tasks.spawn(upkeep::flush_notes(local.clone(), Arc::clone(&notes)));
     let alive = local.clone();
     tasks.spawn(service::keep_told(handle.watch(), async move || {
@@ -246,6 +255,7 @@ fn assemble(
         board,
         config,
         notes,
+        coverage,
         stop,
         tasks,
     };
@@ -256,6 +266,8 @@ fn assemble(
 async fn finish(mut assembly: Assembly) {
     assembly.tasks.abort_all();
     while assembly.tasks.join_next().await.is_some() {}
+    assembly.server.counted().await;
+    coverage::keep::flush(&assembly.local, &assembly.coverage).await;
     let last = assembly.notes.flush();
     let mark = replica::sequencer::Lane::Mirror;
     if let Err(error) = assembly.local.commit(mark, last, Default::default()).await {

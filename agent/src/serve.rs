@@ -16,7 +16,9 @@ pub mod stream;
 
 mod ask;
 mod body;
+mod compare;
 mod connection;
+mod cover;
 mod credential;
 mod decide;
 mod follow;
@@ -29,7 +31,7 @@ mod respond;
 mod token;
 
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
 
@@ -51,14 +53,16 @@ use tokio::{
 use crate::{
     clock::Stopwatch,
     config::{self, PeerMatch},
-    coverage::{Coverage, Seen},
+    coverage::Coverage,
     driver::Handle,
+    parity::Parity,
 };
 
 use ask::Ask;
 use body::{Body, Buffers};
 use connection::Connection;
-use decide::Outcome;
+use cover::Counter;
+use decide::{LoginFailed, Outcome};
 use forward::Forwarder;
 use learn::LearnQueue;
 use limits::Limits;
@@ -111,6 +115,8 @@ pub struct Parts {
     pub stats: Stats,
     /// Counters for `coverage`.
     pub coverage: Arc<Coverage>,
+    /// Where answers go that are compared with the replica's.
+    pub parity: Parity,
 }
 
 /// The configuration as far as the socket goes by it. Replaced as a whole.
@@ -124,6 +130,8 @@ pub struct Rules {
     pub read_deadline: Duration,
     /// `[failover] issue_deadline`.
     pub issue_deadline: Duration,
+    /// `[parity] sample`.
+    pub parity_sample: f64,
 }
 
 impl Rules {
@@ -134,6 +142,7 @@ impl Rules {
             limits: config.limits,
             read_deadline: config.primary.read_deadline,
             issue_deadline: config.failover.issue_deadline,
+            parity_sample: config.parity_sample,
         }
     }
 }
@@ -148,7 +157,8 @@ pub struct Server {
     rules: Arc<ArcSwap<Rules>>,
     limits: Limits,
     stats: Stats,
-    coverage: Arc<Coverage>,
+    counter: Counter,
+    parity: Parity,
     buffers: Buffers,
     late: Arc<Semaphore>,
     verified_lately: Recently<TokenDigest>,
@@ -223,8 +233,9 @@ async fn accept(listener: &UnixListener, queue: &mut Queue) -> io::Result<UnixSt
 }
 
 impl Server {
-    /// A server of these parts.
+    /// A server of these parts. Needs a runtime, on which it counts.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let counter = Counter::start(parts.replica.clone(), parts.coverage);
         Arc::new(Self {
             replica: parts.replica,
             driver: parts.driver,
@@ -234,7 +245,8 @@ impl Server {
             rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
             limits: Limits::default(),
             stats: parts.stats,
-            coverage: parts.coverage,
+            counter,
+            parity: parts.parity,
             buffers: Buffers::new(),
             late: Arc::new(Semaphore::new(LATE_ANSWERS)),
             verified_lately: Recently::new(VERIFY_EVERY, VERIFIED),
@@ -243,8 +255,14 @@ impl Server {
 
     /// Applies a changed configuration to requests from now on; connections stay.
     pub fn apply(&self, rules: Rules, forwarder: Forwarder) {
+        self.parity.set_share(rules.parity_sample);
         self.rules.store(Arc::new(rules));
         self.forwarder.store(Arc::new(forwarder));
+    }
+
+    /// Waits until every request that was answered is counted for coverage.
+    pub async fn counted(&self) {
+        self.counter.settled().await;
     }
 
     /// Connections at this moment.
@@ -280,7 +298,6 @@ impl Server {
             Ok(ask) => ask,
             Err(answer) => return (answer, stats::operation(None)),
         };
-        self.count_coverage(&ask);
         let operation = stats::operation(ask.call.as_ref().ok());
         let is_login = ask
             .call
@@ -294,9 +311,11 @@ impl Server {
             answer.status(),
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
         );
-        if is_login && refused {
+        let in_vain = answer.extensions().get::<LoginFailed>().is_some();
+        if is_login && (refused || in_vain) {
             self.limits.login_failed(uid, &rules.limits, now.boot);
         }
+        self.counter.passed(ask, &answer);
         (answer, operation)
     }
 
@@ -356,21 +375,5 @@ impl Server {
             StatusCode::SERVICE_UNAVAILABLE,
             "neither the primary nor the replica can issue now",
         )
-    }
-
-    fn count_coverage(&self, ask: &Ask) {
-        let known = match (&ask.token, &ask.standing) {
-            (Some((_, digest)), _) => self.replica.grant(digest).is_some(),
-            (None, standing) => standing.is_some(),
-        };
-        let seen = Seen {
-            peer: &ask.peer,
-            call: ask.call.as_ref().ok(),
-            mirrored: ask.mirrored,
-            unmodelled: headers::unmodelled(&ask.headers).is_some(),
-            known,
-        };
-        let now = self.replica.now().steady;
-        self.coverage.count(&seen, &self.replica.settings(), now);
     }
 }

@@ -100,6 +100,7 @@ fn granted(n: u64) -> Option<Change> {
         *to = from;
     }
     Some(Change::Grant(Box::new(Grant {
+        parent: None,
         digest: TokenDigest(digest),
         accessor: Accessor::parse(&format!("ho{n:022}")).ok()?,
         facts: TokenFacts {
@@ -115,6 +116,7 @@ fn granted(n: u64) -> Option<Change> {
             issue_time: None,
             last_renewal: None,
             last_renewal_time: None,
+            expire_time: None,
             orphan: true,
             period: 0,
             renewable: true,
@@ -134,10 +136,12 @@ fn settings() -> Arc<Settings> {
         namespace: Namespace::default(),
         workloads: Vec::new(),
         mirrors: Vec::new(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: Duration::from_secs(1),
             authority_max_age: Duration::from_secs(1),
             token_max_age: Duration::from_secs(1),
+            credential_max_age: Duration::from_secs(1),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(1),
         },

@@ -13,7 +13,7 @@ use aes_gcm::{Aes256Gcm, KeyInit as _};
 use hkdf::HkdfExtract;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use shared::{name::TokenDigest, secret::SecretBytes};
+use shared::{approle::ProofDigest, name::TokenDigest, secret::SecretBytes};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -43,6 +43,7 @@ struct Ring {
     root: RootKey,
     id: ReplicaId,
     digest: Hmac<Sha256>,
+    proof: Hmac<Sha256>,
     index: Hmac<Sha256>,
     authority: Hmac<Sha256>,
     ledger: Hmac<Sha256>,
@@ -66,6 +67,8 @@ pub(crate) enum Purpose {
     Index,
     /// The ledger's chain.
     Ledger,
+    /// What stands for role ids and secret ids.
+    Proof,
     /// Rows.
     Record,
     /// Token digests.
@@ -81,6 +84,7 @@ impl Purpose {
             Self::Header => "header",
             Self::Index => "index",
             Self::Ledger => "ledger",
+            Self::Proof => "proof",
             Self::Record => "record",
             Self::Token => "token",
         }
@@ -102,6 +106,7 @@ impl Keys {
         let mac = |purpose| hmac(&expand(&root, id, purpose, FIXED_EPOCH));
         Self(Arc::new(Ring {
             digest: mac(Purpose::Token),
+            proof: mac(Purpose::Proof),
             index: mac(Purpose::Index),
             authority: mac(Purpose::Authority),
             ledger: mac(Purpose::Ledger),
@@ -116,6 +121,12 @@ impl Keys {
     /// The digest that stands for a token.
     pub fn token_digest(&self, token: &str) -> TokenDigest {
         TokenDigest(mac(&self.0.digest, &[token.as_bytes()]))
+    }
+
+    /// The digest that stands for a mount and a role id, or for these and a secret id.
+    pub fn proof_digest(&self, parts: &[&str]) -> ProofDigest {
+        let parts = parts.iter().map(|part| part.as_bytes());
+        ProofDigest(framed(self.0.proof.clone(), parts))
     }
 
     /// Opens what was sealed for `subject`.
@@ -160,11 +171,13 @@ impl Keys {
     pub(crate) fn row_key(&self, table: u8, parts: &[&[u8]]) -> [u8; 32] {
         let mut state = self.0.index.clone();
         state.update(&[table]);
-        for part in parts {
-            state.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            state.update(part);
-        }
-        state.finalize().into_bytes().into()
+        framed(state, parts.iter().copied())
+    }
+
+    /// What stands for something that is compared later and not kept until then.
+    pub(crate) fn likeness(&self, parts: &[&[u8]]) -> [u8; 32] {
+        // No table has this number.
+        self.row_key(u8::MAX, parts)
     }
 
     /// The element of the multiset hash that stands for one row.
@@ -259,6 +272,15 @@ fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
         *to = *from;
     }
     <Hmac<Sha256> as hmac::KeyInit>::new((&*block).into())
+}
+
+/// The MAC of `parts`, each behind its length: no two lists of parts are one text.
+fn framed<'a>(mut state: Hmac<Sha256>, parts: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
+    for part in parts {
+        state.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        state.update(part);
+    }
+    state.finalize().into_bytes().into()
 }
 
 fn mac(state: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {

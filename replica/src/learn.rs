@@ -10,22 +10,27 @@ use shared::{
     acl::Operation,
     api::{Call, Kind},
     change::Change,
-    grant::{Origin, Revocation, RevokeCause},
+    grant::{Grant, Origin, Revocation, RevokeCause},
     name::{Namespace, TokenDigest},
-    time::Now,
+    time::{Now, WallTime},
     wire::{Errors, Incoming},
     workload::PeerId,
 };
 
 use crate::view::View;
 
+mod approle;
 mod lease;
 mod token;
 
+pub use approle::{Candidate, attempt, candidate};
 pub use token::grant_from_lookup;
 
 /// A proof of a token that is younger than this is not written down again.
 pub const PROOF_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Kinds of mounts that have no path which answers without a token.
+pub const CLOSED_MOUNTS: [&str; 4] = ["cubbyhole", "database", "generic", "kv"];
 
 /// A request that the primary answered, buffered whole.
 pub struct Exchange<'a> {
@@ -56,6 +61,7 @@ pub fn learn(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
     }
     match exchange.status {
         200..=299 => succeeded(view, exchange),
+        400 => approle::refused(view, exchange).into_iter().collect(),
         403 => refused(view, exchange).into_iter().collect(),
         _ => Vec::new(),
     }
@@ -83,6 +89,7 @@ fn asks_for_a_token(call: &Call) -> bool {
         call.kind,
         Kind::AttestedLogin
             | Kind::Health
+            | Kind::Init
             | Kind::Leader
             | Kind::Login
             | Kind::SealStatus
@@ -114,6 +121,13 @@ fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
                 .and_then(|auth| token::carried(view, exchange, auth)),
         );
         changes.extend(lease::carried(view, exchange, &incoming));
+        changes.extend(
+            incoming
+                .auth
+                .as_ref()
+                .and_then(|auth| approle::proven(view, exchange, auth)),
+        );
+        changes.extend(token::shown(view, exchange, &incoming));
     }
     if let Some(token) = exchange.token
         && !changes.iter().any(|change| is_of(change, token))
@@ -127,18 +141,52 @@ fn is_of(change: &Change, token: &TokenDigest) -> bool {
     matches!(change, Change::Grant(grant) if grant.digest == *token)
 }
 
-/// A 403 to a question that every living token may ask: the token is dead. The access control's own refusal has
+/// A 403 in the form in which the primary refuses the token itself: it is dead. The access control's own refusal has
 /// another form, and says nothing of the token.
+///
+/// The same form refuses a token whose entity is disabled, or that comes from elsewhere than it is bound to, which may
+/// pass. Such a one is not proven any more: undecidable, until a look-up or the primary's next acceptance tells.
 fn refused(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
-    let about_itself = matches!(
-        exchange.call.kind,
-        Kind::TokenLookupSelf | Kind::TokenRenewSelf
-    );
     let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
-    if !about_itself || errors.errors != ["permission denied"] {
+    if errors.errors != ["permission denied"] || !is_refused_by_form(view, exchange.call) {
         return None;
     }
-    ended(view, exchange.token?, RevokeCause::Primary, exchange.now)
+    let token = exchange.token?;
+    let live = view.grant(token)?;
+    let grant = &live.grant;
+    if grant.is_replica() || (grant.facts.entity_id.is_none() && grant.facts.bound_cidrs.is_empty())
+    {
+        return ended(view, token, RevokeCause::Primary, exchange.now);
+    }
+    if live.revoked.get().is_some() || grant.verified_at == WallTime::EPOCH {
+        return None;
+    }
+    Some(Change::Grant(Box::new(Grant {
+        verified_at: WallTime::EPOCH,
+        ..grant.clone()
+    })))
+}
+
+/// Whether the primary refuses nothing but a token in the form that it has for this (seen on OpenBao 2.7.2): its own
+/// endpoints, and backends that leave refusing to the access control.
+fn is_refused_by_form(view: &View, call: &Call) -> bool {
+    match call.kind {
+        Kind::Data => {
+            let authority = view.authority();
+            let cluster = authority.cluster.as_deref();
+            let mount = cluster.and_then(|cluster| cluster.mount_of(call.path.as_str()));
+            mount.is_some_and(|(_, mount)| CLOSED_MOUNTS.contains(&mount.kind.as_str()))
+        }
+        Kind::CapabilitiesSelf
+        | Kind::LeaseLookup
+        | Kind::LeaseRenew
+        | Kind::LeaseRevoke
+        | Kind::TokenCreate
+        | Kind::TokenLookupSelf
+        | Kind::TokenRenewSelf
+        | Kind::TokenRevokeSelf => true,
+        _ => false,
+    }
 }
 
 /// The end of a token that is known here.

@@ -3,10 +3,12 @@
 //! Data flows one way: `Change` -> [`sequencer`] -> [`store`] -> [`view`] -> [`vault`]. Only the sequencer applies a
 //! change; the vault only reads.
 
+pub mod approle;
 pub mod entropy;
 pub mod key;
 pub mod learn;
 pub mod ledger;
+pub mod parity;
 pub mod private;
 #[cfg(test)]
 mod samples;

@@ -7,23 +7,26 @@ use std::{
 };
 
 use shared::{
+    approle::{AppRole, MountFacts, ProofDigest, RoleKey, SecretId},
     change::{
         Change, Cluster, Credential, CredentialName, Mount, PhaseRecord, PolicySet, PolicyText,
         QueuedRevocation, RevocationTarget,
     },
+    coverage::{Asked, Caller, Carried, CoverageHour, CoverageRow, Tally, Verdict},
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, Revocation, RevokeCause},
     identity::{Entity, Identity},
-    kv::{KvKey, MirrorState, Place, Record, VersionState},
+    kv::{Form, KvKey, MirrorState, Place, Record, VersionState},
     lease::{Lease, LeaseHolder},
     name::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, OutageId, PolicyName,
         RequestPath, RoleName, TokenDigest, WorkloadName,
     },
+    quarantine::{AclKey, Quarantine},
     secret::{SecretBytes, SecretText},
     settings::{Bounds, Settings},
     time::{BootId, BootTime, Deadline, Mark, Now, WallTime},
-    token::{TokenFacts, TokenKind, TokenRole},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     workload::WorkloadAuthority,
 };
 
@@ -70,10 +73,12 @@ pub(crate) fn settings() -> Arc<Settings> {
         namespace: Namespace::default(),
         workloads: Vec::new(),
         mirrors: Vec::new(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: Duration::from_secs(12 * 3600),
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
+            credential_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(24 * 3600),
         },
@@ -95,6 +100,25 @@ pub(crate) fn record(path: &str, version: Option<u64>, verified_at: WallTime) ->
         state: VersionState::Live,
         verified_at,
         covered: true,
+        form: Form::default(),
+    }
+}
+
+/// These policies in quarantine, for a read.
+pub(crate) fn quarantine(policies: &[&str]) -> Quarantine {
+    let names = policies.iter().map(|name| PolicyName::parse(name).unwrap());
+    Quarantine {
+        set: AclKey {
+            policies: names.collect(),
+            entity: None,
+        },
+        since: T0,
+        operation: "read".into(),
+        path: "secret/data/shop/db".into(),
+        primary: 403,
+        replica: 200,
+        fields: Vec::new(),
+        texts: [3; 32],
     }
 }
 
@@ -118,6 +142,7 @@ pub(crate) fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,
@@ -137,6 +162,7 @@ pub(crate) fn digest(n: u64) -> TokenDigest {
 /// A grant that `n` names, good for `secs` after [`T0`].
 pub(crate) fn grant(n: u64, secs: u64) -> Grant {
     Grant {
+        parent: None,
         digest: digest(n),
         accessor: Accessor::parse(&format!("accessor-{n}")).unwrap(),
         facts: facts(),
@@ -222,12 +248,53 @@ pub(crate) fn lease(id: &str) -> Lease {
         id: LeaseId::parse(id).unwrap(),
         place: place("database/creds/orders"),
         holder: LeaseHolder::Shared,
+        detached: Vec::new(),
+        answers_reads: true,
         renewable: true,
         granted: 3600,
         issued_at: T0,
         renewed_at: T0,
         deadline: Deadline::after(Duration::from_secs(3600), now(0)),
         verified_at: T0,
+    }
+}
+
+/// An hour in which two callers asked for something.
+pub(crate) fn coverage(start: WallTime) -> CoverageHour {
+    let peer = Caller::Peer {
+        uid: 1000,
+        unit: Some("billing.service".into()),
+    };
+    let row = |caller: &Caller, verdict, reason: &str| CoverageRow {
+        asked: Asked {
+            caller: caller.clone(),
+            operation: "read".into(),
+            path: "secret/data/shop/db".into(),
+            verdict,
+        },
+        tally: Tally {
+            requests: 3,
+            refused: 1,
+            leased: false,
+            last: start,
+            reason: reason.into(),
+        },
+    };
+    CoverageHour {
+        start,
+        rows: vec![
+            row(&peer, Verdict::UnknownToken, "the token is not known"),
+            row(
+                &Caller::Workload(WorkloadName::parse("orders").unwrap()),
+                Verdict::Served,
+                "",
+            ),
+        ],
+        carried: vec![Carried {
+            caller: peer,
+            role: Some("billing".into()),
+            policies: vec!["default".into()],
+        }],
     }
 }
 
@@ -246,7 +313,9 @@ pub(crate) fn everything() -> Vec<Change> {
             name: "vault".into(),
             version: "2.7.2".into(),
             seal_status: serde_json::json!({"sealed": false}),
+            performance_mode: String::new(),
             mounts: BTreeMap::from([("secret/".into(), mount)]),
+            token_ttls: None,
             verified_at: T0,
         })),
         Change::Authority(Box::new(WorkloadAuthority {
@@ -294,6 +363,7 @@ pub(crate) fn everything() -> Vec<Change> {
             &[("default", "path \"a\" { capabilities = [\"read\"] }")],
             T0,
         ),
+        Change::Quarantine(Box::new(quarantine(&["billing", "default"]))),
         Change::Queue(Box::new(QueuedRevocation {
             id: 9,
             target: RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),
@@ -301,8 +371,55 @@ pub(crate) fn everything() -> Vec<Change> {
             peer: None,
             at: T0,
         })),
+        Change::AppRole(Box::new(approle())),
+        Change::SecretId(Box::new(secret_id())),
+        Change::Coverage(Box::new(coverage(T0))),
     ]
 }
+
+/// A role at `auth/approle/`.
+pub(crate) fn approle() -> AppRole {
+    AppRole {
+        key: RoleKey {
+            mount: MountAccessor::parse("auth_approle_1").unwrap(),
+            name: RoleName::parse("ci").unwrap(),
+        },
+        role_id: ProofDigest([1; 32]),
+        facts: serde_json::from_str(APPROLE).unwrap(),
+        mount: MountFacts {
+            default_lease_ttl: 2_764_800,
+            max_lease_ttl: 2_764_800,
+            token_type: "default-service".into(),
+        },
+        mfa: false,
+        verified_at: T0,
+    }
+}
+
+/// A secret id that logs in to it.
+pub(crate) fn secret_id() -> SecretId {
+    SecretId {
+        digest: ProofDigest([2; 32]),
+        role: approle().key,
+        role_id: ProofDigest([1; 32]),
+        accessor: Accessor::parse("secret-id-1").unwrap(),
+        metadata: BTreeMap::from([("host".into(), "a".into())]),
+        cidrs: Vec::new(),
+        token_cidrs: Vec::new(),
+        expires: None,
+        entity: None,
+        identity_policies: Vec::new(),
+        login_at: T0,
+        verified_at: T0,
+        dead: None,
+    }
+}
+
+/// As OpenBao 2.7.2 shows a role.
+const APPROLE: &str = r#"{"bind_secret_id":true,"local_secret_ids":false,"secret_id_bound_cidrs":null,
+    "secret_id_num_uses":0,"secret_id_ttl":0,"token_bound_cidrs":[],"token_explicit_max_ttl":0,"token_max_ttl":1800,
+    "token_no_default_policy":false,"token_num_uses":0,"token_period":0,"token_policies":["app"],
+    "token_strictly_bind_ip":false,"token_ttl":600,"token_type":"default"}"#;
 
 pub(crate) fn mark(secs: u64) -> Mark {
     let now = now(secs);

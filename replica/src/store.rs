@@ -12,6 +12,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use shared::{
     change::{PhaseRecord, QueuedRevocation},
+    coverage::CoverageHour,
     settings::Settings,
     time::Mark,
 };
@@ -65,6 +66,8 @@ pub struct Opened {
     pub phase: Option<PhaseRecord>,
     /// Revocations that the primary has yet to be told of, oldest id first.
     pub queue: Vec<QueuedRevocation>,
+    /// What passed through the socket, by hours, oldest first.
+    pub coverage: Vec<CoverageHour>,
     /// What opening found.
     pub report: OpenReport,
     pub(crate) writer: Writer,

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
+    approle::{ProofDigest, RoleKey},
     change::CredentialName,
     kv::Place,
     name::{EntityId, LeaseId, TokenDigest, WorkloadName},
+    quarantine::AclKey,
+    time::WallTime,
 };
 
 use crate::{
@@ -56,6 +59,14 @@ pub(crate) enum Table {
     RecordBody = 18,
     /// A revoked grant.
     Revocation = 19,
+    /// An AppRole role.
+    AppRole = 20,
+    /// A secret id's digest, and what was proven of it.
+    SecretId = 21,
+    /// A policy set in quarantine.
+    Quarantine = 22,
+    /// What passed through the socket within an hour.
+    Coverage = 23,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -67,15 +78,18 @@ pub(crate) enum Class {
     Body,
     /// The ledger's chain.
     Chain,
+    /// It is not: no promise hangs on it, and what does not open is left out.
+    Loose,
     /// In the multiset hash over values: without it no mirror's pass counts as verification of a value.
     Value,
 }
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 18] = [
+    pub(crate) const ROWS: [Self; 22] = [
         Self::Authority,
         Self::Cluster,
+        Self::Coverage,
         Self::Credential,
         Self::CredentialBody,
         Self::Grant,
@@ -88,10 +102,13 @@ impl Table {
         Self::Phase,
         Self::Policies,
         Self::PoliciesSeen,
+        Self::Quarantine,
         Self::Queue,
         Self::Record,
         Self::RecordBody,
         Self::Revocation,
+        Self::AppRole,
+        Self::SecretId,
     ];
 
     /// Its number on disk.
@@ -104,6 +121,7 @@ impl Table {
         match self {
             Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Class::Body,
             Self::Header | Self::Ledger => Class::Chain,
+            Self::Coverage => Class::Loose,
             Self::Key | Self::Mirror | Self::Record => Class::Value,
             _ => Class::Authority,
         }
@@ -122,9 +140,11 @@ impl Table {
     /// As errors name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::AppRole => "AppRole role",
             Self::Header => "header",
             Self::Authority => "workload authority",
             Self::Cluster => "cluster",
+            Self::Coverage => "coverage",
             Self::Credential | Self::CredentialBody => "credential",
             Self::Grant => "grant",
             Self::Identity => "identity",
@@ -135,9 +155,11 @@ impl Table {
             Self::Mirror => "mirror",
             Self::Phase => "state",
             Self::Policies | Self::PoliciesSeen => "policy",
+            Self::Quarantine => "quarantine",
             Self::Queue => "queued revocation",
             Self::Record | Self::RecordBody => "value",
             Self::Revocation => "revocation",
+            Self::SecretId => "secret id",
         }
     }
 }
@@ -201,8 +223,20 @@ impl At {
         Self::of(keys, table, &[])
     }
 
+    pub(crate) fn approle(keys: &Keys, role: &RoleKey) -> Self {
+        let parts = [
+            role.mount.as_str().as_bytes(),
+            role.name.as_str().as_bytes(),
+        ];
+        Self::of(keys, Table::AppRole, &parts)
+    }
+
     pub(crate) fn authority(keys: &Keys, workload: &WorkloadName) -> Self {
         Self::of(keys, Table::Authority, &[workload.as_str().as_bytes()])
+    }
+
+    pub(crate) fn coverage(keys: &Keys, start: WallTime) -> Self {
+        Self::of(keys, Table::Coverage, &[&start.as_millis().to_le_bytes()])
     }
 
     pub(crate) fn credential(keys: &Keys, name: &CredentialName) -> Self {
@@ -236,6 +270,17 @@ impl At {
         Self::of(keys, Table::Mirror, &[path.as_bytes()])
     }
 
+    pub(crate) fn quarantine(keys: &Keys, set: &AclKey) -> Self {
+        let names = set.policies.iter().map(|name| name.as_str().as_bytes());
+        let entity = set.entity.as_ref().map(|entity| entity.as_str().as_bytes());
+        // Nothing is no name of an entity, so what names none is told from what names one.
+        let parts: Vec<&[u8]> = [entity.unwrap_or_default()]
+            .into_iter()
+            .chain(names)
+            .collect();
+        Self::of(keys, Table::Quarantine, &parts)
+    }
+
     pub(crate) fn queue(keys: &Keys, id: u64) -> Self {
         Self::of(keys, Table::Queue, &[&id.to_le_bytes()])
     }
@@ -249,6 +294,10 @@ impl At {
 
     pub(crate) fn revocation(keys: &Keys, digest: &TokenDigest) -> Self {
         Self::of(keys, Table::Revocation, &[&digest.0])
+    }
+
+    pub(crate) fn secret_id(keys: &Keys, digest: &ProofDigest) -> Self {
+        Self::of(keys, Table::SecretId, &[&digest.0])
     }
 
     /// The row of the secret part, which shares its owner's key.
@@ -281,8 +330,9 @@ mod tests {
     fn no_two_tables_share_a_number() {
         let mut numbers: Vec<u8> = Table::ROWS.iter().map(|table| table.number()).collect();
         numbers.extend([Table::Header.number(), Table::Ledger.number()]);
+        let count = numbers.len();
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers, (0..=19).collect::<Vec<u8>>());
+        assert_eq!(numbers.len(), count);
     }
 }

@@ -8,6 +8,7 @@ use shared::name::WorkloadName;
 use shared::{
     acl::Operation,
     api::{Call, Kind},
+    approle::Attempt,
     change::{Change, Expects},
     time::Now,
     wire::Response,
@@ -21,18 +22,26 @@ use case::Case;
 use envelope::Granted;
 use refusal::{Forbidden, Refusal, Why};
 
+mod approle;
 mod caller;
 mod capabilities;
 mod case;
+mod create;
 mod entry;
 mod envelope;
+mod fields;
+pub mod foresee;
 mod issue;
+pub mod judge;
 mod lease;
 mod listing;
 mod login;
+mod malformed;
 mod mounts;
 mod parameter;
 mod refusal;
+mod renew;
+mod revoke;
 mod secret;
 mod system;
 mod token;
@@ -45,7 +54,8 @@ pub struct Query<'a> {
     pub presented: Presented<'a>,
     /// `X-Vault-Namespace`, if it was sent.
     pub namespace: Option<&'a str>,
-    /// Whether headers ask for what is not modelled: wrapping, inline auth, MFA. Names the first such header.
+    /// Whether headers ask for what is not modelled: wrapping, inline auth, MFA. Names the first such header;
+    /// `content-type` if the body is a form.
     pub unmodelled: Option<&'a str>,
     /// The body.
     pub body: &'a [u8],
@@ -76,6 +86,8 @@ pub struct Answer {
     pub expects: Expects,
     /// What the ledger counts.
     pub note: Option<Note>,
+    /// What it tells of whoever tries to log in; to be noted once it is sent.
+    pub attempt: Option<Attempt>,
 }
 
 /// Decides `query`.
@@ -87,27 +99,37 @@ pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
         query,
         entropy,
     };
-    match decide(&case) {
+    let decided = decide(&case);
+    let attempt = approle::attempt(&case, &decided);
+    let answer = match decided {
         Ok(granted) => granted.into_answer(&case),
         Err(refusal) => refusal.into_answer(&case),
-    }
+    };
+    Answer { attempt, ..answer }
 }
 
 /// In the order of the primary's own checks: what needs no token, the token, what is modelled, the access control.
 fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
     let call = case.query.call;
-    if call.operation == Operation::Update && call.path.as_str().ends_with('/') {
+    let writes = matches!(call.operation, Operation::Update | Operation::Patch);
+    if writes && call.path.as_str().ends_with('/') {
         return Err(Refusal::Invalid(
             "cannot write to a path ending in '/'".into(),
         ));
     }
     match call.kind {
         Kind::AttestedLogin => return login::answer(case),
-        Kind::Health | Kind::Leader | Kind::SealStatus => return system::answer(case),
+        Kind::Health | Kind::Init | Kind::Leader | Kind::SealStatus => {
+            return system::answer(case);
+        }
+        Kind::Login => return approle::answer(case),
         // What these do with a token, or without one, only the primary knows.
-        Kind::Login => return Err(Why::AuthMethod.into()),
         Kind::Wrapping => return Err(Why::NotServed.into()),
         _ => {}
+    }
+    if secret::is_open(case) {
+        case.modelled()?;
+        return secret::answer_open(case);
     }
     if let Presented::Nothing | Presented::Token("") = case.query.presented {
         case.modelled()?;
@@ -134,6 +156,10 @@ fn drains_into(case: &Case<'_>, caller: &Caller) -> bool {
 
 fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     let call = case.query.call;
+    if parameter::asks_for_help(call) {
+        // The primary explains any path to any token.
+        return Err(Why::NotServed.into());
+    }
     if call.operation == Operation::Header {
         let _ = caller.permit(case, &case.parameters()?)?;
         return Err(Refusal::Method);
@@ -151,13 +177,15 @@ fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
         Kind::TokenLookup => token::lookup(case, caller),
         Kind::TokenLookupAccessor => token::lookup_accessor(case, caller),
         Kind::TokenLookupSelf => token::lookup_self(case, caller),
-        Kind::TokenRenewSelf => token::renew_self(case, caller),
-        Kind::TokenRevokeSelf => token::revoke_self(case, caller),
-        Kind::TokenCreate => Err(Why::TokenCreation.into()),
-        Kind::TokenRenew | Kind::TokenRevoke => Err(token::of_another(case)),
+        Kind::TokenCreate => create::answer(case, caller),
+        Kind::TokenRenew => renew::other(case, caller),
+        Kind::TokenRenewSelf => renew::own(case, caller),
+        Kind::TokenRevoke => revoke::other(case, caller),
+        Kind::TokenRevokeSelf => revoke::own(case, caller),
         Kind::InternalUi
         | Kind::AttestedLogin
         | Kind::Health
+        | Kind::Init
         | Kind::Leader
         | Kind::Login
         | Kind::SealStatus

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc, OnceLock,
         atomic::{Ordering, fence},
@@ -15,16 +16,18 @@ use arc_swap::{ArcSwap, Guard};
 use imbl::OrdMap;
 use shared::{
     acl::{Acl, CompileError, Policy},
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
     change::{Change, Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     failover::Phase,
-    grant::{Grant, Revocation},
+    grant::{Grant, Revocation, RevokeCause},
     identity::Identity,
     kv::{KvKey, MirrorState, Place, Record},
     lease::Lease,
     name::{Accessor, EntityId, LeaseId, PolicyName, TokenDigest, WorkloadName},
+    quarantine::{AclKey, Quarantine},
     secret::SecretBytes,
     settings::Settings,
-    time::WallTime,
+    time::{Deadline, WallTime},
     workload::WorkloadAuthority,
 };
 
@@ -33,10 +36,14 @@ use crate::{
     key::{Keys, epoch::Budget},
     seal::{SealError, Sealed, Sealer, SealingError, Subject},
     table::Table,
-    view::stage::{Stage, When},
+    view::{
+        lockout::Lockouts,
+        stage::{Stage, When},
+    },
 };
 
-mod acl;
+pub(crate) mod acl;
+mod lockout;
 pub(crate) mod stage;
 
 /// The whole view. Shared by every serving thread.
@@ -49,6 +56,8 @@ pub struct View {
     /// Revocations whose grant is not here: not published yet, or never known. What arrives for them is dead.
     pub(crate) struck: papaya::HashMap<TokenDigest, Revocation>,
     pub(crate) queue: papaya::HashMap<u64, Arc<QueuedRevocation>>,
+    /// Failed logins, and who is locked out for them.
+    lockouts: Lockouts,
     pub(crate) keys: Keys,
 }
 
@@ -74,10 +83,16 @@ pub struct Authority {
     pub policies: Option<Arc<Policies>>,
     /// By workload.
     pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
+    /// AppRole roles whose logins may be answered.
+    pub approles: BTreeMap<RoleKey, Arc<AppRole>>,
+    /// Secret ids that log in to them, by what stands for each.
+    pub secret_ids: OrdMap<ProofDigest, Arc<SecretId>>,
     /// By entity.
     pub identities: OrdMap<EntityId, Arc<Identity>>,
     /// By configured path.
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
+    /// Policy sets that only the primary decides for.
+    pub quarantines: BTreeMap<AclKey, Arc<Quarantine>>,
 }
 
 /// The policies, parsed once, and the ACLs compiled from them, each set once.
@@ -88,15 +103,6 @@ pub struct Policies {
     /// changed nothing.
     pub parsed: Arc<BTreeMap<PolicyName, Option<Policy>>>,
     pub(crate) compiled: Arc<papaya::HashMap<AclKey, Arc<CompiledAcl>>>,
-}
-
-/// What a compiled ACL was made from.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct AclKey {
-    /// Sorted token policies, then sorted identity policies.
-    pub policies: Vec<PolicyName>,
-    /// The entity whose templates it was filled in with.
-    pub entity: Option<EntityId>,
 }
 
 /// A compiled ACL and the identity that it was compiled with, so that a changed one is noticed.
@@ -164,6 +170,18 @@ pub struct LiveGrant {
     pub revoked: OnceLock<Revocation>,
 }
 
+/// How a token above another died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeadAncestor {
+    /// Its deadline passed; for a token of the primary, by what is known of it here.
+    Ended(Deadline),
+    /// It was revoked.
+    Revoked,
+}
+
+/// The longest chain of parents that is followed.
+const DEPTH: usize = 10_000;
+
 impl View {
     /// An empty view: nothing is known, and the machine has just started.
     pub fn new(settings: Arc<Settings>, keys: Keys) -> Self {
@@ -178,8 +196,11 @@ impl View {
                 cluster: None,
                 policies: None,
                 workloads: BTreeMap::new(),
+                approles: BTreeMap::new(),
+                secret_ids: OrdMap::new(),
                 identities: OrdMap::new(),
                 mirrors: BTreeMap::new(),
+                quarantines: BTreeMap::new(),
             }),
             secrets: ArcSwap::default(),
             grants: papaya::HashMap::new(),
@@ -187,6 +208,7 @@ impl View {
             credentials: papaya::HashMap::new(),
             struck: papaya::HashMap::new(),
             queue: papaya::HashMap::new(),
+            lockouts: Lockouts::default(),
             keys,
         }
     }
@@ -249,6 +271,32 @@ impl View {
             .grant(digest)
             .and_then(|live| live.revoked.get().cloned());
         known.or_else(|| self.struck.pin().get(digest).cloned())
+    }
+
+    /// The nearest token above `grant` that is dead, if there is one: `grant` is dead with it. `ended` says whether a
+    /// deadline counts as past.
+    ///
+    /// An ancestor that is not known here says nothing: what is forgotten was revoked with its children before.
+    pub fn dead_ancestor(
+        &self,
+        grant: &Grant,
+        ended: impl Fn(Deadline) -> bool,
+    ) -> Option<DeadAncestor> {
+        let mut above = grant.parent;
+        for _ in 0..DEPTH {
+            let digest = above?;
+            if let Some(revocation) = self.revocation(&digest) {
+                let spared = revocation.cause == RevokeCause::Orphaning;
+                return (!spared).then_some(DeadAncestor::Revoked);
+            }
+            let live = self.grant(&digest)?;
+            if ended(live.grant.deadline) {
+                return Some(DeadAncestor::Ended(live.grant.deadline));
+            }
+            above = live.grant.parent;
+        }
+        // Nobody makes a chain this long: it is not trusted.
+        Some(DeadAncestor::Revoked)
     }
 
     /// A token that Holdover presents.
@@ -360,6 +408,19 @@ impl View {
             self.accessors.pin().remove(&live.grant.accessor);
         }
         self.struck.pin().remove(digest);
+    }
+}
+
+impl Secrets {
+    /// The leases of a place. A lease's id begins with the path of its read.
+    pub fn leases_of(&self, place: &Place) -> impl Iterator<Item = &HeldLease> {
+        let prefix = format!("{}/", place.path);
+        let first = LeaseId::parse(&prefix).map_or(Bound::Unbounded, Bound::Included);
+        self.leases
+            .range((first, Bound::Unbounded))
+            .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+            .map(|(_, held)| held.as_ref())
+            .filter(move |held| held.lease.place == *place)
     }
 }
 

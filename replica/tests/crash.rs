@@ -198,10 +198,12 @@ fn settings() -> Arc<Settings> {
         namespace: Namespace::default(),
         workloads: Vec::new(),
         mirrors: Vec::new(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: Duration::from_secs(1),
             authority_max_age: Duration::from_secs(1),
             token_max_age: Duration::from_secs(1),
+            credential_max_age: Duration::from_secs(1),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(1),
         },

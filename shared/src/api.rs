@@ -20,7 +20,7 @@ pub struct Call {
     pub operation: Operation,
     /// The path without `/v1/`; that of a list or scan ends in `/`.
     pub path: RequestPath,
-    /// Query parameters, decoded, in order, without `list` and `scan`.
+    /// Query parameters, decoded, in order, without the `list` or `scan` that makes a GET one.
     pub query: Vec<(String, String)>,
     /// What it is.
     pub kind: Kind,
@@ -41,6 +41,8 @@ pub enum Kind {
     Data,
     /// `sys/health`.
     Health,
+    /// `sys/init`.
+    Init,
     /// `sys/internal/ui/*` that is not about mounts.
     InternalUi,
     /// `sys/leader`.
@@ -83,6 +85,9 @@ pub enum CallError {
     /// Not below `/v1/`: 404 with no errors.
     #[error("not an API path")]
     NotApi,
+    /// OPTIONS, which has no operation of its own: 400.
+    #[error("cannot handle internal-only request operation")]
+    Internal,
     /// A method without meaning: 405 with no errors.
     #[error("unsupported method")]
     Method,
@@ -100,7 +105,7 @@ impl CallError {
         match self {
             Self::NotApi => 404,
             Self::Method => 405,
-            Self::Path(_) | Self::Query => 400,
+            Self::Internal | Self::Path(_) | Self::Query => 400,
         }
     }
 }
@@ -118,9 +123,7 @@ impl Call {
         }
         let path = RequestPath::parse(&decode(raw, false).ok_or(PathError::Characters)?)?;
         let mut query = parse_query(query)?;
-        let list = take_flag(&mut query, "list")?;
-        let scan = take_flag(&mut query, "scan")?;
-        let operation = operation(method, list, scan)?;
+        let operation = operation(method, path.as_str(), &mut query)?;
         let path = match operation {
             Operation::List | Operation::Scan => path.as_folder(),
             _ => path,
@@ -157,6 +160,7 @@ impl Call {
             | Kind::CapabilitiesAccessor
             | Kind::CapabilitiesSelf
             | Kind::Health
+            | Kind::Init
             | Kind::InternalUi
             | Kind::Leader
             | Kind::LeaseLookup
@@ -189,21 +193,34 @@ impl Call {
     }
 }
 
-fn operation(method: &str, list: bool, scan: bool) -> Result<Operation, CallError> {
+fn operation(
+    method: &str,
+    path: &str,
+    query: &mut Vec<(String, String)>,
+) -> Result<Operation, CallError> {
     match method {
-        "GET" if list && scan => Err(CallError::Query),
-        "GET" if list => Ok(Operation::List),
-        "GET" if scan => Ok(Operation::Scan),
-        "GET" => Ok(Operation::Read),
+        "GET" => {
+            let (list, scan) = (take_flag(query, "list")?, take_flag(query, "scan")?);
+            match (list, scan) {
+                (true, true) => Err(CallError::Query),
+                (true, false) => Ok(Operation::List),
+                (false, true) => Ok(Operation::Scan),
+                (false, false) => Ok(Operation::Read),
+            }
+        }
         "LIST" => Ok(Operation::List),
         "SCAN" => Ok(Operation::Scan),
         "POST" | "PUT" => Ok(Operation::Update),
         "PATCH" => Ok(Operation::Patch),
         "DELETE" => Ok(Operation::Delete),
         "HEAD" => Ok(Operation::Header),
+        "OPTIONS" if !HANDLED.contains(&path) => Err(CallError::Internal),
         _ => Err(CallError::Method),
     }
 }
+
+/// Paths that an HTTP handler of their own answers, which knows no OPTIONS.
+const HANDLED: [&str; 3] = ["sys/health", "sys/leader", "sys/seal-status"];
 
 fn kind(path: &str, operation: Operation) -> Kind {
     if let Some(rest) = path.strip_prefix("auth/token/") {
@@ -250,6 +267,7 @@ fn sys_kind(rest: &str) -> Kind {
         "capabilities-accessor" => Kind::CapabilitiesAccessor,
         "capabilities-self" => Kind::CapabilitiesSelf,
         "health" => Kind::Health,
+        "init" => Kind::Init,
         "leader" => Kind::Leader,
         "seal-status" => Kind::SealStatus,
         "internal/ui/mounts" | "internal/ui/mounts/" => Kind::Mounts(None),
@@ -276,16 +294,19 @@ fn sys_prefix(rest: &str) -> Kind {
     }
 }
 
-/// Takes `name` out of the query and reads it as Go reads a boolean.
+/// Reads `name` of the query as Go reads a boolean, and takes it out where it is true: one that is false stays, a
+/// parameter like any other.
 fn take_flag(query: &mut Vec<(String, String)>, name: &str) -> Result<bool, CallError> {
     let first = query
         .iter()
         .find(|(key, _)| key == name)
-        .map(|(_, value)| value.clone());
-    query.retain(|(key, _)| key != name);
-    match first.as_deref() {
+        .map(|(_, value)| value.as_str());
+    match first {
         None | Some("" | "0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => {
+            query.retain(|(key, _)| key != name);
+            Ok(true)
+        }
         Some(_) => Err(CallError::Query),
     }
 }
@@ -355,6 +376,27 @@ mod tests {
     }
 
     #[test]
+    fn only_what_makes_a_get_a_list_is_no_parameter() {
+        let query = |method, target| call(method, target).query;
+        let pair = |key: &str, value: &str| (String::from(key), String::from(value));
+        assert_eq!(query("GET", "/v1/a?list=1&list=0&b=2"), [pair("b", "2")]);
+        assert_eq!(
+            query("GET", "/v1/a?list=0&scan="),
+            [pair("list", "0"), pair("scan", "")]
+        );
+        assert_eq!(query("LIST", "/v1/a?list=yes"), [pair("list", "yes")]);
+        assert_eq!(query("HEAD", "/v1/a?list=yes"), [pair("list", "yes")]);
+    }
+
+    #[test]
+    fn options_are_refused_as_the_primary_refuses_them() {
+        let refused = |target| Call::parse("OPTIONS", target).map_err(CallError::status);
+        assert_eq!(refused("/v1/secret/data/a"), Err(400));
+        assert_eq!(refused("/v1/sys/health"), Err(405));
+        assert_eq!(refused("/ui"), Err(404));
+    }
+
+    #[test]
     fn escapes_are_decoded_once_and_encoded_slashes_have_no_canonical_form() {
         assert_eq!(
             call("GET", "/v1/secret/data/a%20b").path.as_str(),
@@ -373,6 +415,10 @@ mod tests {
             Err(CallError::Path(PathError::Relative))
         );
         assert_eq!(Call::parse("GET", "/ui/"), Err(CallError::NotApi));
+        assert_eq!(
+            Call::parse("OPTIONS", "/v1/secret/data/a"),
+            Err(CallError::Internal)
+        );
     }
 
     #[test]

@@ -1,33 +1,46 @@
 //! Changes: the only facts that the replica stores. Everything that is remembered gets there as one of these.
 
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
+    coverage::CoverageHour,
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
     kv::{KvKey, MirrorState, Place, Record},
-    lease::Lease,
+    lease::{Assignee, Lease},
     ledger::Entry,
     name::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, PolicyName, TokenDigest,
         WorkloadName,
     },
+    quarantine::{AclKey, Quarantine},
     secret::{SecretBytes, SecretText},
     time::{Mark, WallTime},
+    token::ttl::TtlLimits,
     workload::{PeerId, WorkloadAuthority},
 };
 
 /// A fact to be stored. Alphabetical, but for what the ledger says of it, which goes with it in one commit.
 pub enum Change {
+    /// An AppRole role, as the primary shows it.
+    AppRole(Box<AppRole>),
+    /// The same, gone or no longer of use.
+    AppRoleGone(RoleKey),
     /// A workload's authority was verified as a whole.
     Authority(Box<WorkloadAuthority>),
     /// A workload left the configuration.
     AuthorityGone(WorkloadName),
     /// What is known of the cluster.
     Cluster(Box<Cluster>),
+    /// What passed through the socket within an hour, as far as it was counted.
+    Coverage(Box<CoverageHour>),
+    /// The hour that began then is no longer kept.
+    CoverageGone(WallTime),
     /// A token that Holdover itself presents.
     Credential(CredentialName, Credential),
     /// The same, no longer needed.
@@ -42,10 +55,14 @@ pub enum Change {
     Key(Box<KvKey>),
     /// A KV v2 key vanished from a complete listing, or was denied; its records go with it.
     KeyGone(Place),
-    /// A lease and its secret; without a body, what is stored stays.
+    /// A lease and its secret; without a body, what is stored stays, and so does who holds it.
     Lease(Box<Lease>, Option<SecretBytes>),
+    /// This one gave a shared lease up.
+    LeaseDetached(LeaseId, Assignee),
     /// A lease ended or was replaced.
     LeaseGone(LeaseId),
+    /// A lease left its pool for this one.
+    LeaseTaken(LeaseId, Assignee),
     /// An entry of the ledger.
     Ledger(Box<Entry>),
     /// The mark of time.
@@ -61,6 +78,10 @@ pub enum Change {
     /// The primary accepted a token at this moment. Nothing else of its grant changes, whatever was committed since
     /// the request was sent; one that is revoked or unknown stays so.
     Proven(TokenDigest, WallTime),
+    /// The replica was found to grant more to a policy set than the primary did: its tokens are left to the primary.
+    Quarantine(Box<Quarantine>),
+    /// Its policies changed, and a comparison since has agreed.
+    QuarantineLifted(AclKey),
     /// A revocation to be told to the primary.
     Queue(Box<QueuedRevocation>),
     /// The primary knows it.
@@ -71,6 +92,10 @@ pub enum Change {
     RecordGone(Place, Option<u64>),
     /// A grant ended.
     Revoked(Revocation),
+    /// A secret id was proven, seen to stand, or died. One that died stays dead unless it was accepted since.
+    SecretId(Box<SecretId>),
+    /// The same, no longer of use.
+    SecretIdGone(ProofDigest),
 }
 
 /// What is known of the cluster, verified as a whole.
@@ -84,8 +109,14 @@ pub struct Cluster {
     pub version: String,
     /// The body of `sys/seal-status`, as last seen unsealed.
     pub seal_status: serde_json::Value,
+    /// `replication_performance_mode` as `sys/health` last showed it; empty where it was not seen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub performance_mode: String,
     /// Mounts by path (`secret/`, `auth/token/`).
     pub mounts: BTreeMap<String, Mount>,
+    /// What is in effect for tokens, where the server was allowed to say: default and maximum, in seconds.
+    #[serde(default)]
+    pub token_ttls: Option<(u64, u64)>,
     /// When the mounts were last verified.
     pub verified_at: WallTime,
 }
@@ -104,6 +135,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Whether it is a KV v1 mount, under its name of today or of old.
+    pub fn is_kv1(&self) -> bool {
+        matches!(self.kind.as_str(), "kv" | "generic") && !self.is_kv2()
+    }
+
     /// Whether it is a KV v2 mount.
     pub fn is_kv2(&self) -> bool {
         self.kind == "kv" && self.version.as_deref() == Some("2")
@@ -111,6 +147,30 @@ impl Mount {
 }
 
 impl Cluster {
+    /// The TTLs of tokens: those in effect, else those of the mount, else what a server has that is configured with
+    /// nothing else.
+    pub fn token_limits(&self) -> TtlLimits {
+        let mount = self.mounts.get("auth/token/");
+        let configured = |name: &str, built_in: Duration| {
+            let value = mount.and_then(|mount| mount.shown.pointer(name)?.as_u64());
+            value
+                .filter(|secs| *secs > 0)
+                .map_or(built_in, Duration::from_secs)
+        };
+        let (default, max) = match self.token_ttls {
+            Some((default, max)) => (Duration::from_secs(default), Duration::from_secs(max)),
+            None => (
+                configured("/config/default_lease_ttl", TtlLimits::BUILT_IN.default),
+                configured("/config/max_lease_ttl", TtlLimits::BUILT_IN.max),
+            ),
+        };
+        TtlLimits {
+            default,
+            max,
+            ..TtlLimits::BUILT_IN
+        }
+    }
+
     /// The mount that `path` falls under, with its path.
     pub fn mount_of(&self, path: &str) -> Option<(&str, &Mount)> {
         self.mounts
@@ -216,4 +276,15 @@ pub struct Expects {
     pub live: Vec<TokenDigest>,
     /// Issuance: refused while the fence is down.
     pub issues: bool,
+    /// A lease that must still be in its pool.
+    pub pooled: Option<Pooled>,
+}
+
+/// A lease that must still be in its pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pooled {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Who it is handed to, and must have no other of its path; none where it is taken away.
+    pub to: Option<Assignee>,
 }

@@ -1,11 +1,12 @@
 //! Grants: the record behind a token, whoever minted it, and its life from issue to settlement.
 
-use alloc::string::String;
+use alloc::{boxed::Box, string::String};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    approle::Basis,
     name::{Accessor, OutageId, TokenDigest},
     time::{Deadline, Now, WallTime},
     token::TokenFacts,
@@ -23,6 +24,9 @@ pub struct Grant {
     pub facts: TokenFacts,
     /// Who minted it, and what follows from that.
     pub origin: Origin,
+    /// The token that it hangs on: it is dead with it. None for an orphan, and where the parent is not known.
+    #[serde(default)]
+    pub parent: Option<TokenDigest>,
     /// The attested peer that it was given to; none for a token that a client brought.
     pub peer: Option<PeerId>,
     /// Refused from here on.
@@ -52,12 +56,22 @@ pub struct ReplicaGrant {
     pub outage: OutageId,
     /// When it was issued, on the steady wall clock.
     pub issued_at: WallTime,
-    /// The policy TTL in force at issue or last renewal, in milliseconds.
+    /// The TTL given at issue or last renewal, before outage and longest life cut it, in milliseconds: the policy TTL, or
+    /// less where the primary would give less.
     pub ttl_ms: u64,
-    /// Renewal never goes past this.
+    /// What the primary's own rules gave at issue or last renewal, in milliseconds: a renewal without an increment asks
+    /// for it again.
+    pub asked_ms: u64,
+    /// Renewal never goes past this: the workload's end, or sooner where role or request say so.
     pub max_deadline: Deadline,
+    /// The end of what the workload's failover table and the outage leave to it, from the first token of its line on:
+    /// neither it nor what it creates goes past this.
+    pub workload_end: Deadline,
     /// What settling made of it.
     pub settled: Settled,
+    /// The AppRole login that it was given to; none for what attestation alone gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approle: Option<Box<Basis>>,
 }
 
 /// What settling with the primary made of a replica grant.
@@ -86,6 +100,8 @@ pub enum RevokeCause {
     OutageBound,
     /// An operator said so.
     Operator,
+    /// Somebody with the right to asked for it, and for its children to live on.
+    Orphaning,
     /// Its parent, or the token that it hung on, was revoked.
     Parent,
     /// The primary said so.
@@ -123,10 +139,14 @@ pub struct GrantBounds<'a> {
 impl GrantBounds<'_> {
     /// The furthest deadline that renewals of a grant issued `now` may reach.
     pub fn max_deadline(&self, now: Now) -> Deadline {
-        let max = self
-            .role_max
-            .map_or(self.policy.max_ttl, |role| role.min(self.policy.max_ttl));
-        Deadline::after(max, now).earliest(self.outage_bound)
+        let end = self.workload_end(now);
+        self.role_max
+            .map_or(end, |role| end.earliest(Deadline::after(role, now)))
+    }
+
+    /// The same without the role: what the workload's own bounds leave to a grant issued `now`.
+    pub fn workload_end(&self, now: Now) -> Deadline {
+        Deadline::after(self.policy.max_ttl, now).earliest(self.outage_bound)
     }
 
     /// The deadline of a grant issued or renewed `now`, for at most `increment` if one was asked for.
@@ -167,6 +187,7 @@ impl Grant {
         let lowered = ReplicaGrant {
             ttl_ms: u64::try_from(old.min(policy.ttl).as_millis()).unwrap_or(u64::MAX),
             max_deadline: replica.max_deadline.earliest(by_max),
+            workload_end: replica.workload_end.earliest(by_max),
             ..replica.clone()
         };
         let grant = Self {
@@ -175,6 +196,17 @@ impl Grant {
             ..self.clone()
         };
         (!deadline.passed(now)).then_some(grant)
+    }
+
+    /// The token that the primary holds behind it, if it holds one.
+    pub fn at_primary(&self) -> Option<&Accessor> {
+        match &self.origin {
+            Origin::Primary | Origin::Learned | Origin::LimitedUse => Some(&self.accessor),
+            Origin::Replica(replica) => match &replica.settled {
+                Settled::Exchanged(accessor) => Some(accessor),
+                Settled::Not | Settled::Draining => None,
+            },
+        }
     }
 
     /// `origin` as `grants list` and the metrics name it.
@@ -247,8 +279,11 @@ mod tests {
             outage: OutageId::parse("o").unwrap(),
             issued_at: at(0).steady,
             ttl_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
+            asked_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
             max_deadline,
+            workload_end: max_deadline,
             settled: Settled::Not,
+            approle: None,
         };
         let facts = TokenFacts {
             policies: vec![],
@@ -263,6 +298,7 @@ mod tests {
             issue_time: None,
             last_renewal: None,
             last_renewal_time: None,
+            expire_time: None,
             orphan: true,
             period: 0,
             renewable: true,
@@ -271,6 +307,7 @@ mod tests {
             kind: TokenKind::Service,
         };
         Grant {
+            parent: None,
             digest: TokenDigest([1; 32]),
             accessor: Accessor::parse("a").unwrap(),
             facts,

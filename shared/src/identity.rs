@@ -74,7 +74,7 @@ pub struct Group {
 
 impl Identity {
     /// The policies that come from the identity, sorted and each once, as the primary names them: trimmed and
-    /// in lower case. They come after the token's own, which the primary sorts likewise.
+    /// in lower case. The primary sorts them together with the token's own.
     pub fn policies(&self) -> Vec<String> {
         let entity = self.entity.iter().flat_map(|entity| &entity.policies);
         let groups = self.groups.iter().flat_map(|group| &group.policies);

@@ -1,6 +1,6 @@
 //! Mirrored values: where a value lives, what is known of its versions, and the state of each mirror.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,19 +35,72 @@ pub struct Record {
     /// Whether a complete pass of its mirror counts as verification of it. False where a change was seen
     /// that could not be fetched: then only `verified_at` counts.
     pub covered: bool,
+    /// What the primary put around the bytes that are kept. The usual form is not written down.
+    #[serde(default, skip_serializing_if = "Form::is_usual")]
+    pub form: Form,
 }
 
-/// What a version is. Each keeps the bytes of `data` that the primary sent.
+/// What the primary put around the bytes that are kept of an answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Nothing: they are the whole body, and these are its headers.
+    Bare(Content),
+    /// The usual envelope: they are its `data`.
+    Envelope {
+        /// Its `lease_duration`, in seconds: for KV v1 a hint of when to read again, not the end of anything.
+        lease_duration: u64,
+        /// Its `warnings`.
+        warnings: Vec<String>,
+    },
+}
+
+impl Form {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Form {
+    /// An envelope with nothing else in it, as KV v2 answers.
+    fn default() -> Self {
+        Self::Envelope {
+            lease_duration: 0,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Headers that are not the same for all answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Content {
+    /// `Content-Type`; without one none is sent.
+    pub kind: Option<String>,
+    /// `Cache-Control`; without one none is sent.
+    pub cache: Option<String>,
+}
+
+impl Default for Content {
+    /// Those of an envelope.
+    fn default() -> Self {
+        Self {
+            kind: Some("application/json".into()),
+            cache: Some("no-store".into()),
+        }
+    }
+}
+
+/// What a version is. Each keeps the bytes that the primary sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionState {
     /// A value: answered with 200.
     Live,
-    /// Deleted or destroyed: answered with 404 and the data that the primary sent with it.
+    /// Deleted, destroyed, or not there: answered with 404 and what the primary sent with it.
     Gone,
 }
 
-/// A KV v2 key: what `metadata/` shows of it.
+/// A key of a KV mount: what `metadata/` shows of it in version 2, and that it exists in version 1.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KvKey {
     /// The place of its data.
@@ -56,7 +109,7 @@ pub struct KvKey {
     pub current: u64,
     /// Per version: RFC 3339 time of deletion (empty: none; may lie ahead) and whether it is destroyed.
     pub versions: BTreeMap<u64, KvVersion>,
-    /// The JSON object that `metadata/` answers with, as the primary wrote it.
+    /// The JSON object that `metadata/` answers with, as the primary wrote it; empty in KV v1.
     pub metadata: String,
 }
 
@@ -67,6 +120,19 @@ pub struct KvVersion {
     pub deletion_time: String,
     /// Whether its data is gone for good.
     pub destroyed: bool,
+}
+
+impl KvVersion {
+    /// Whether its data is not shown at `now`: destroyed, or deleted by then.
+    pub fn is_gone(&self, now: WallTime) -> bool {
+        self.destroyed || has_come(&self.deletion_time, now)
+    }
+}
+
+/// Whether an RFC 3339 moment has come at `now`. Empty is never; what cannot be read has: it was meant to end
+/// something.
+pub fn has_come(moment: &str, now: WallTime) -> bool {
+    !moment.is_empty() && WallTime::parse_rfc3339(moment).is_none_or(|at| at <= now)
 }
 
 /// How far a mirror has come.
@@ -96,5 +162,40 @@ impl Record {
     /// Its age.
     pub fn age(&self, mirror: Option<&MirrorState>, now: WallTime) -> Duration {
         now.since(self.verified(mirror))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_gone_does_not_come_back_by_waiting(
+            at in 0i64..4_000_000_000,
+            now in 0i64..4_000_000_000,
+            later in 0i64..1_000_000,
+            destroyed: bool,
+        ) {
+            let version = KvVersion {
+                deletion_time: WallTime::from_secs(at).to_string(),
+                destroyed,
+            };
+            let gone = version.is_gone(WallTime::from_secs(now));
+            prop_assert_eq!(gone, destroyed || at <= now);
+            prop_assert!(!gone || version.is_gone(WallTime::from_secs(now + later)));
+        }
+
+        #[test]
+        fn only_an_empty_moment_never_comes(text in "[0-9TZ:. -]{0,24}", now in 0i64..4_000_000_000) {
+            let now = WallTime::from_secs(now);
+            let readable = WallTime::parse_rfc3339(&text);
+            prop_assert_eq!(has_come(&text, now), match readable {
+                Some(at) => at <= now,
+                None => !text.is_empty(),
+            });
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Leases: secrets with a life of their own, held by Holdover or learned from what clients read.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use crate::{
     kv::Place,
     name::{LeaseId, TokenDigest},
     time::{Deadline, Now, WallTime},
+    workload::PeerId,
 };
 
 /// A lease without its secret, which is sealed beside it.
@@ -20,6 +21,11 @@ pub struct Lease {
     pub place: Place,
     /// Who it may be served to.
     pub holder: LeaseHolder,
+    /// Who gave it up and is not served it again. Only a shared one goes on for the others.
+    pub detached: Vec<Assignee>,
+    /// Whether a plain read of its path brought it, so that such a read may be answered with it. What a write brought
+    /// is kept without its secret, for those who ask about its id.
+    pub answers_reads: bool,
     /// Whether it may be renewed.
     pub renewable: bool,
     /// Seconds that the primary gave at issue.
@@ -35,13 +41,34 @@ pub struct Lease {
 }
 
 /// Who a lease may be served to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseHolder {
+    /// Holdover's own, taken out of its pool for this one alone.
+    Assigned(Assignee),
+    /// Holdover's own, in the pool of its path: nobody was told of it.
+    Pooled,
     /// Holdover's own, shared by the workloads that may read its path.
     Shared,
-    /// The token that read it.
+    /// The token that read it at the primary.
     Token(TokenDigest),
+}
+
+impl LeaseHolder {
+    /// Whether it hangs on a token of Holdover's own.
+    pub fn is_own(&self) -> bool {
+        !matches!(self, Self::Token(_))
+    }
+}
+
+/// Who a lease of Holdover's own is served to, over all that becomes of tokens in between.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignee {
+    /// A token that was not obtained by attestation.
+    Token(TokenDigest),
+    /// An attested peer, whichever of its tokens it presents.
+    Workload(PeerId),
 }
 
 /// What to do with a lease of Holdover's own.
@@ -77,6 +104,21 @@ impl Lease {
         } else {
             LeaseCare::Replace
         }
+    }
+
+    /// Whether it left its pool for `who`.
+    pub fn is_assigned_to(&self, who: &Assignee) -> bool {
+        matches!(&self.holder, LeaseHolder::Assigned(holder) if holder == who)
+    }
+
+    /// Where between 0 and 1 its own renewal is spread: leases that were got at one moment are not renewed at one. The
+    /// primary made its id of random characters, so that it is another on every host.
+    pub fn spread(&self) -> f64 {
+        let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        let hash = self.id.as_str().as_bytes().iter().fold(0x811c_9dc5, mix);
+        // The low bits of the last characters matter least in this hash: let them reach the high ones.
+        let hash = (hash ^ (hash >> 15)).wrapping_mul(0x85eb_ca6b);
+        f64::from(hash ^ (hash >> 13)) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// The path part of its id, for listings.

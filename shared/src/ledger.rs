@@ -22,8 +22,12 @@ pub enum EntryKind {
     Exchange,
     /// A token issued by the replica.
     Grant,
+    /// A lease taken out of its pool.
+    Lease,
     /// An operator's command.
     Operator,
+    /// A policy set that was quarantined because the replica would have granted more, or is no longer.
+    Parity,
     /// Reads served by the replica, aggregated per grant, path and second.
     Read,
     /// A replica token renewed.

@@ -227,10 +227,7 @@ impl RequestPath {
         if text.len() > Self::MAX {
             return Err(PathError::TooLong);
         }
-        if text
-            .chars()
-            .any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER)
-        {
+        if !text.chars().all(is_printable) {
             return Err(PathError::Characters);
         }
         if text
@@ -287,6 +284,19 @@ impl fmt::Debug for RequestPath {
     }
 }
 
+/// Whether the primary takes a character in a path: Go's `unicode.IsPrint`, which knows no space but the plain one. The
+/// character that stands for broken text is refused too.
+fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    // The standard library tells printable characters only where it escapes; what extends a grapheme is escaped at the
+    // start of a text alone.
+    let mut text = String::from("a");
+    text.push(c);
+    c != char::REPLACEMENT_CHARACTER && text.escape_debug().count() == 2
+}
+
 /// A keyed digest of a token (HMAC-SHA-256 under a key of the replica): what is kept instead of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -332,7 +342,20 @@ mod tests {
         assert_eq!(RequestPath::parse("a/../b"), Err(PathError::Relative));
         assert_eq!(RequestPath::parse("a//b"), Err(PathError::Slashes));
         assert_eq!(RequestPath::parse("/a"), Err(PathError::Slashes));
-        assert_eq!(RequestPath::parse("a\u{7}b"), Err(PathError::Characters));
+        for unprintable in [
+            "a\u{7}b",
+            "a\u{7f}",
+            "a\u{85}",
+            "\u{a0}",
+            "x\u{200b}y",
+            "\u{e000}",
+            "\u{fffd}",
+        ] {
+            assert_eq!(RequestPath::parse(unprintable), Err(PathError::Characters));
+        }
+        for printable in ["e\u{301}", "\u{301}", "日本", "a\"'\\b", "🦀"] {
+            assert!(RequestPath::parse(printable).is_ok(), "{printable}");
+        }
         assert_eq!(
             RequestPath::parse("secret/data/a b").unwrap().as_str(),
             "secret/data/a b"

@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::{
+    approle::Basis,
     change::{QueuedRevocation, RevocationTarget},
     grant::{Grant, ReplicaGrant, RevokeCause, Settled},
-    name::{Accessor, PolicyName, TokenDigest},
+    name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
     settings::Settings,
     time::{Now, WallTime},
-    workload::{OnRecovery, WorkloadAuthority},
+    workload::{OnRecovery, Workload, WorkloadAuthority},
 };
 
 /// What becomes of one replica grant.
@@ -53,14 +54,16 @@ pub const WORTH_EXCHANGING: Duration = Duration::from_secs(5);
 /// Judges every replica grant that lives, against authority verified at or after `since`.
 ///
 /// A grant whose workload was not verified since is not judged at all: the plan is not complete, and `Err` names
-/// the first such grant.
+/// the first such grant. One that an AppRole login was given goes by what `login` says of that login: none if it was
+/// not seen to stand since, and then the grant goes, for its holder can log in at the primary again.
 ///
 /// # Errors
 /// If authority that a grant hangs on was not verified since.
 pub fn judge<'a>(
     grants: impl IntoIterator<Item = &'a Grant>,
     settings: &Settings,
-    authority: impl Fn(&crate::name::WorkloadName) -> Fresh<'a>,
+    authority: impl Fn(&WorkloadName) -> Fresh<'a>,
+    login: impl Fn(&Basis) -> Option<Proven>,
     since: WallTime,
     now: Now,
 ) -> Result<Vec<Judgement>, Unverified> {
@@ -68,7 +71,16 @@ pub fn judge<'a>(
         .into_iter()
         .filter_map(|grant| Some((grant, unsettled(grant, now)?)))
         .map(|(grant, replica)| {
-            let verdict = verdict(grant, replica, settings, &authority, since, now)?;
+            let workload = holder(grant, settings);
+            let proven = match (workload, &replica.approle) {
+                (None, _) => None,
+                (Some(_), Some(basis)) => login(basis),
+                (Some(workload), None) => by_authority(grant, workload, &authority, since)?,
+            };
+            let verdict = match (workload, proven) {
+                (Some(workload), Some(proven)) => verdict(grant, replica, workload, proven, now),
+                _ => Verdict::Revoke(RevokeCause::Recovery),
+            };
             Ok(Judgement {
                 digest: grant.digest,
                 accessor: grant.accessor.clone(),
@@ -87,6 +99,17 @@ pub enum Fresh<'a> {
     Proven(&'a WorkloadAuthority),
     /// Nothing since the outage.
     Unknown,
+}
+
+/// What the primary would give today to whoever a grant was given to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Proven {
+    /// The policies of a token.
+    pub policies: Vec<PolicyName>,
+    /// What its identity adds.
+    pub identity_policies: Vec<PolicyName>,
+    /// Its entity.
+    pub entity: Option<EntityId>,
 }
 
 /// A grant whose workload's authority was not verified since.
@@ -110,52 +133,61 @@ fn unsettled(grant: &Grant, now: Now) -> Option<&ReplicaGrant> {
     (replica.settled == Settled::Not && !grant.deadline.passed(now)).then_some(replica)
 }
 
-fn verdict<'a>(
+/// The entry that a grant falls under, if it is still configured.
+fn holder<'s>(grant: &Grant, settings: &'s Settings) -> Option<&'s Workload> {
+    let peer = grant.peer.as_ref()?;
+    settings.workload(&peer.workload)
+}
+
+/// What an attested login would get; none if nothing.
+fn by_authority<'a>(
+    grant: &Grant,
+    workload: &Workload,
+    authority: &impl Fn(&WorkloadName) -> Fresh<'a>,
+    since: WallTime,
+) -> Result<Option<Proven>, Unverified> {
+    let fresh = match authority(&workload.name) {
+        Fresh::Gone => return Ok(None),
+        Fresh::Proven(fresh) if fresh.verified_at >= since => fresh,
+        Fresh::Proven(_) | Fresh::Unknown => return Err(Unverified(grant.accessor.clone())),
+    };
+    let same = fresh.role_name == workload.role;
+    Ok(same.then(|| Proven {
+        policies: fresh.policies().to_vec(),
+        identity_policies: fresh.standing.identity_policies.clone(),
+        entity: fresh.entity().cloned(),
+    }))
+}
+
+fn verdict(
     grant: &Grant,
     replica: &ReplicaGrant,
-    settings: &Settings,
-    authority: &impl Fn(&crate::name::WorkloadName) -> Fresh<'a>,
-    since: WallTime,
+    workload: &Workload,
+    proven: Proven,
     now: Now,
-) -> Result<Verdict, Unverified> {
-    let revoke = Ok(Verdict::Revoke(RevokeCause::Recovery));
-    let Some(workload) = grant
-        .peer
-        .as_ref()
-        .and_then(|peer| settings.workload(&peer.workload))
-    else {
-        return revoke;
-    };
-    let fresh = match authority(&workload.name) {
-        Fresh::Gone => return revoke,
-        Fresh::Unknown => return Err(Unverified(grant.accessor.clone())),
-        Fresh::Proven(fresh) if fresh.verified_at < since => {
-            return Err(Unverified(grant.accessor.clone()));
-        }
-        Fresh::Proven(fresh) => fresh,
-    };
+) -> Verdict {
+    let revoke = Verdict::Revoke(RevokeCause::Recovery);
     // The entity behind the grant decides what its templates and identity policies mean: another one now
     // means that the grant was for somebody else.
-    if fresh.role_name != workload.role || fresh.entity() != grant.facts.entity_id.as_ref() {
+    if proven.entity != grant.facts.entity_id {
         return revoke;
     }
-    let policies = still_allowed(&grant.facts.policies, fresh.policies());
+    let policies = still_allowed(&grant.facts.policies, &proven.policies);
     if policies.is_empty() && !grant.facts.policies.is_empty() {
         return revoke;
     }
     let remaining = replica_remaining(grant, replica, now);
-    let drain = Verdict::Drain {
-        policies: policies.clone(),
-        identity_policies: fresh.standing.identity_policies.clone(),
-    };
-    Ok(match workload.failover.on_recovery {
-        OnRecovery::Revoke => Verdict::Revoke(RevokeCause::Recovery),
+    match workload.failover.on_recovery {
+        OnRecovery::Revoke => revoke,
         OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => Verdict::Exchange {
             policies,
             remaining,
         },
-        OnRecovery::Exchange | OnRecovery::Drain => drain,
-    })
+        OnRecovery::Exchange | OnRecovery::Drain => Verdict::Drain {
+            policies,
+            identity_policies: proven.identity_policies,
+        },
+    }
 }
 
 fn still_allowed(granted: &[PolicyName], proven: &[PolicyName]) -> Vec<PolicyName> {

@@ -17,6 +17,8 @@ pub struct Settings {
     pub workloads: Vec<Workload>,
     /// Mirrors, in the configuration's order.
     pub mirrors: Vec<Mirror>,
+    /// Mounts of AppRole whose logins are answered in an outage: without `auth/` and slashes at their ends.
+    pub approle_mounts: Vec<String>,
     /// The bounds of outages and of authority.
     pub bounds: Bounds,
 }
@@ -30,6 +32,8 @@ pub struct Bounds {
     pub authority_max_age: Duration,
     /// A primary token verified longer than this before the cutover is undecidable.
     pub token_max_age: Duration,
+    /// A secret id that last logged in at the primary longer than this before the cutover is undecidable.
+    pub credential_max_age: Duration,
     /// Whether grants are issued after a reboot in an outage.
     pub issue_after_reboot: bool,
     /// The staleness of values whose mirror says nothing else.
@@ -47,7 +51,7 @@ pub struct Mirror {
     pub max_staleness: Duration,
     /// How many versions are kept, the latest included; at least 1.
     pub versions: u32,
-    /// Leases kept ready beyond the shared one; 0 is a shared lease alone.
+    /// Leases kept ready, each for one workload, in place of a shared one; 0 is a shared lease.
     pub pool: u32,
 }
 
@@ -99,6 +103,16 @@ impl Settings {
         self.workloads
             .iter()
             .find(|workload| workload.name == *name)
+    }
+
+    /// The mounts of AppRole that are learned from: none unless a workload may be issued grants at all.
+    pub fn approle_mounts(&self) -> &[String] {
+        let issues = |workload: &Workload| workload.failover.issue;
+        if self.workloads.iter().any(issues) {
+            &self.approle_mounts
+        } else {
+            &[]
+        }
     }
 
     /// The first mirror that covers the path of a read.

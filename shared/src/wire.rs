@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::{
+    kv::Content,
     name::{OutageId, PolicyName},
     token::TokenKind,
 };
@@ -21,6 +22,8 @@ pub struct Response {
     pub status: u16,
     /// The body, wiped when sent. Empty with 204.
     pub body: Zeroizing<Vec<u8>>,
+    /// What the body is, as headers say it.
+    pub content: Content,
     /// `X-Holdover-Age` in whole seconds: of the value, or of the authority that decided.
     pub age: Option<u64>,
     /// `X-Holdover-Outage`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     name::{Accessor, EntityId, PolicyName, RoleName, WorkloadName},
     time::WallTime,
-    token::{TokenFacts, TokenRole},
+    token::{TokenFacts, role::TokenRole},
 };
 
 /// A peer's identity: forks and restarts of its unit keep it.

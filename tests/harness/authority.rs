@@ -38,8 +38,45 @@ impl Authority {
     }
 }
 
+/// An authority whose certificates clients show, each with a name.
+pub struct ClientAuthority {
+    /// What a server trusts, PEM.
+    pub ca: String,
+    params: CertificateParams,
+    key: KeyPair,
+}
+
+impl ClientAuthority {
+    /// Makes a new key and certificate.
+    pub fn make() -> Result<ClientAuthority> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "Holdover test clients");
+        let ca = pem("CERTIFICATE", params.self_signed(&key)?.der());
+        Ok(ClientAuthority { ca, params, key })
+    }
+
+    /// A certificate for `name` and its key, both PEM.
+    pub fn issue(&self, name: &str) -> Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key))?;
+        Ok((
+            pem("CERTIFICATE", certificate.der()),
+            pem("PRIVATE KEY", &key.serialize_der()),
+        ))
+    }
+}
+
 /// Writes PEM here: the crate's own writer would bring a second base64 into the tree.
-fn pem(label: &str, der: &[u8]) -> String {
+pub fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
     let lines: Vec<String> = body
         .as_bytes()

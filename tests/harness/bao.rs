@@ -33,6 +33,13 @@ pub enum Transport {
     Both,
 }
 
+/// Where it keeps what it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Storage {
+    Memory,
+    Raft,
+}
+
 /// A primary: a server process, initialised and unsealed. Killed when dropped.
 ///
 /// Addresses, data and keys stay the same over [`Primary::kill9`] and [`Primary::start_again`].
@@ -58,13 +65,23 @@ struct Listener {
 impl Primary {
     /// Starts one and waits until it is active. Audit goes to a file, as it would in production.
     pub async fn start(transport: Transport) -> Result<Primary> {
+        Primary::start_on(Storage::Raft, transport).await
+    }
+
+    /// Starts one that speaks plain HTTP, keeps everything in memory and audits nothing: for suites that ask very
+    /// much of it. It cannot be started again.
+    pub async fn start_in_memory() -> Result<Primary> {
+        Primary::start_on(Storage::Memory, Transport::Plain).await
+    }
+
+    async fn start_on(storage: Storage, transport: Transport) -> Result<Primary> {
         let parts = Parts::get()?;
         let room = Room::make()?;
         let authority = Authority::make()?;
         let ca = room.file("ca.pem", &authority.ca, 0o644, None)?;
         room.folder("raft", 0o700, None)?;
         let (listeners, cluster) = (listeners(transport)?, Port::reserve()?);
-        let config = server_config(&listeners, &cluster, room.path())?;
+        let config = server_config(storage, &listeners, &cluster, room.path())?;
         let config = room.file("server.hcl", config, 0o600, None)?;
         let launch = Launch::new("bao server", &parts.bao, &room.join("server.log"))
             .args(["server".into(), "-config".into(), config.into_os_string()])
@@ -273,13 +290,23 @@ fn listeners(transport: Transport) -> Result<Vec<Listener>> {
         .collect()
 }
 
-fn server_config(listeners: &[Listener], cluster: &Port, folder: &Path) -> Result<String> {
+fn server_config(
+    storage: Storage,
+    listeners: &[Listener],
+    cluster: &Port,
+    folder: &Path,
+) -> Result<String> {
     let folder = folder.display();
     let first = listeners.first().context("no listener")?;
-    let mut text = format!(
-        "storage \"raft\" {{\n  path = \"{folder}/raft\"\n  node_id = \"one\"\n  performance_multiplier = 1\n}}\n\
-         audit \"file\" \"file\" {{\n  options {{\n    file_path = \"{folder}/audit.log\"\n  }}\n}}\n\
-         api_addr = \"{}://127.0.0.1:{}\"\ncluster_addr = \"https://127.0.0.1:{cluster}\"\nui = false\n",
+    let mut text = match storage {
+        Storage::Memory => "storage \"inmem\" {}\n".to_owned(),
+        Storage::Raft => format!(
+            "storage \"raft\" {{\n  path = \"{folder}/raft\"\n  node_id = \"one\"\n  performance_multiplier = 1\n}}\n\
+             audit \"file\" \"file\" {{\n  options {{\n    file_path = \"{folder}/audit.log\"\n  }}\n}}\n"
+        ),
+    };
+    text += &format!(
+        "api_addr = \"{}://127.0.0.1:{}\"\ncluster_addr = \"https://127.0.0.1:{cluster}\"\nui = false\n",
         first.scheme,
         first.port.number(),
         cluster = cluster.number(),

@@ -81,6 +81,12 @@ impl Plan {
         self.mirror("database/creds/orders", &[])
     }
 
+    /// The same with a pool of this size in place of the shared lease.
+    pub fn pooled_database(mut self, default_ttl: Duration, max_ttl: Duration, pool: i64) -> Plan {
+        self.database = Some((default_ttl, max_ttl));
+        self.mirror("database/creds/orders", &[("pool", pool.into())])
+    }
+
     /// Adds a workload entry.
     pub fn workload(self, workload: Workload) -> Plan {
         self.configured(|config| config.workload(workload))
@@ -89,6 +95,11 @@ impl Plan {
     /// Adds a mirror.
     pub fn mirror(self, path: &str, keys: &[(&str, Value)]) -> Plan {
         self.configured(|config| config.mirror(path, keys))
+    }
+
+    /// Takes every mirror out again: Holdover is a plain proxy.
+    pub fn unmirrored(self) -> Plan {
+        self.configured(|config| config.unset("mirror"))
     }
 
     /// Sets a key of the configuration.

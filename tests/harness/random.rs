@@ -35,6 +35,16 @@ impl Seeded {
         Ok(Seeded(seed))
     }
 
+    /// A generator of its own, which this one decides.
+    pub fn fork(&mut self) -> Seeded {
+        Seeded(self.below(u64::MAX))
+    }
+
+    /// One of `all`, which is not empty.
+    pub fn one<T: Copy>(&mut self, all: &[T]) -> T {
+        *self.pick(all)
+    }
+
     /// The next number below `bound`, near enough to uniform.
     pub fn below(&mut self, bound: u64) -> u64 {
         // SplitMix64: each seed gives a full-period sequence.
@@ -43,5 +53,25 @@ impl Seeded {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+
+    /// Numbers that `seed` decides.
+    pub fn of(seed: u64) -> Seeded {
+        Seeded(seed)
+    }
+
+    /// Whether something happens that happens in `percent` of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// The next number below `len`, as an index.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(len).unwrap_or(u64::MAX))).unwrap_or_default()
+    }
+
+    /// One of `from`, which is not empty.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.index(from.len())]
     }
 }

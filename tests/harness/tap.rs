@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::port::Port;
 
 /// What becomes of the bytes.
@@ -41,6 +41,14 @@ struct Shared {
     sent: Mutex<Vec<Vec<u8>>>,
     received: Mutex<Vec<Vec<u8>>>,
     answers: AtomicUsize,
+    lies: Mutex<Vec<Lie>>,
+}
+
+/// What the primary says, and what arrives in its place: of the same length, so that nothing around it changes.
+#[derive(Clone)]
+struct Lie {
+    said: Vec<u8>,
+    told: Vec<u8>,
 }
 
 impl Tap {
@@ -56,6 +64,7 @@ impl Tap {
             sent: Mutex::default(),
             received: Mutex::default(),
             answers: AtomicUsize::new(0),
+            lies: Mutex::default(),
         });
         let task = tokio::spawn(serve(listener, shared.clone()));
         Ok(Tap { port, shared, task })
@@ -69,6 +78,21 @@ impl Tap {
     /// Changes what becomes of the bytes, on connections that stand too.
     pub fn set(&self, wire: Wire) {
         self.shared.wire.send_replace(wire);
+    }
+
+    /// Has `told` arrive wherever the primary says `said`, which is of the same length. Over TLS neither is ever seen.
+    pub fn lie(&self, said: &str, told: &str) -> Result<()> {
+        if said.len() != told.len() || said.is_empty() {
+            return Err(Failure::new("a lie is as long as the truth"));
+        }
+        let (said, told) = (said.as_bytes().to_vec(), told.as_bytes().to_vec());
+        lock(&self.shared.lies).push(Lie { said, told });
+        Ok(())
+    }
+
+    /// Ends all lies.
+    pub fn tell_the_truth(&self) {
+        lock(&self.shared.lies).clear();
     }
 
     /// What Holdover sent, by connection.
@@ -158,6 +182,7 @@ async fn answers(
     nr: usize,
 ) -> std::io::Result<()> {
     let mut chunk = vec![0; 16 * 1024];
+    let mut held: Vec<u8> = Vec::new();
     loop {
         let read = from.read(&mut chunk).await?;
         let bytes = chunk.get(..read).unwrap_or_default();
@@ -175,7 +200,36 @@ async fn answers(
             return to.write_all(bytes.get(..length).unwrap_or(bytes)).await;
         }
         keep(&shared.received, nr, bytes);
-        to.write_all(bytes).await?;
+        held.extend_from_slice(bytes);
+        let waits = {
+            let lies = lock(&shared.lies);
+            lies.iter().for_each(|lie| lie.put_in(&mut held));
+            lies.iter().map(|lie| lie.begun(&held)).max()
+        };
+        let ready = held.len() - waits.unwrap_or(0);
+        to.write_all(held.get(..ready).unwrap_or_default()).await?;
+        held.drain(..ready);
+    }
+}
+
+impl Lie {
+    fn put_in(&self, text: &mut [u8]) {
+        let length = self.said.len();
+        let mut at = 0;
+        while let Some(window) = text.get_mut(at..at + length) {
+            if window == self.said {
+                window.copy_from_slice(&self.told);
+            }
+            at += 1;
+        }
+    }
+
+    /// How much of the end of `text` may be the beginning of what is to be replaced: it waits for more.
+    fn begun(&self, text: &[u8]) -> usize {
+        let longest = (self.said.len() - 1).min(text.len());
+        let begun = (1..=longest).rev();
+        let is_begun = |count: &usize| text.ends_with(self.said.get(..*count).unwrap_or_default());
+        begun.into_iter().find(is_begun).unwrap_or(0)
     }
 }
 
@@ -191,6 +245,6 @@ fn keep(all: &Mutex<Vec<Vec<u8>>>, nr: usize, bytes: &[u8]) {
     }
 }
 
-fn lock(all: &Mutex<Vec<Vec<u8>>>) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+fn lock<T>(all: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     all.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,8 @@
 //! The workload socket speaks the primary's API: in an outage it answers what the primary would have, says that it is
 //! not the primary, and refuses the rest with reasons that can be told apart.
 
+#[path = "requests/certificate.rs"]
+mod certificate;
 #[path = "requests/forwarded.rs"]
 mod forwarded;
 #[path = "requests/marks.rs"]

@@ -7,8 +7,12 @@ mod authority;
 mod kv;
 #[path = "upstream/lease.rs"]
 mod lease;
+#[path = "upstream/methods.rs"]
+mod methods;
 #[path = "upstream/own.rs"]
 mod own;
+#[path = "upstream/plain.rs"]
+mod plain;
 #[path = "upstream/policy.rs"]
 mod policy;
 #[path = "upstream/probe.rs"]

@@ -27,6 +27,8 @@ pub struct Status {
     pub addresses: Vec<AddressStatus>,
     /// The configured mirrors, in the configuration's order.
     pub mirrors: Vec<MirrorStatus>,
+    /// AppRole roles that clients log in to, and how an outage would find them.
+    pub approle: Vec<AppRoleStatus>,
     /// Grants that live.
     pub grants: GrantCounts,
     /// Pools of leases.
@@ -84,6 +86,21 @@ pub struct MirrorStatus {
     pub last_error: Option<String>,
 }
 
+/// One AppRole role that clients log in to.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AppRoleStatus {
+    /// Its path: `auth/approle/role/ci`.
+    pub role: String,
+    /// Secret ids that an outage could go by.
+    pub secret_ids: u64,
+    /// Secret ids that are known to be dead.
+    pub dead: u64,
+    /// When the role was last verified: its age.
+    pub age_seconds: u64,
+    /// Why no login to it would be answered; null if one would.
+    pub problem: Option<String>,
+}
+
 /// Grants that live, by who minted them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct GrantCounts {
@@ -93,24 +110,87 @@ pub struct GrantCounts {
     pub replica: u64,
 }
 
-/// One pool of leases. There are none in this version.
+/// One pool of leases.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PoolStatus {
     /// The mirror's path.
     pub path: String,
-    /// Unused leases.
+    /// As many unused leases are wanted.
+    pub size: u64,
+    /// As many there are.
     pub ready: u64,
-    /// As many are wanted.
-    pub wanted: u64,
+    /// Leases that workloads took in an outage and that live.
+    pub handed_out: u64,
 }
 
-/// What comparing decisions showed. Nothing is compared in this version.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// What comparing decisions showed since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ParityStatus {
-    /// Decisions compared.
+    /// Decisions compared, to an end.
     pub checked: u64,
-    /// Those that disagreed.
+    /// Those that disagree.
     pub mismatches: u64,
+    /// The same by kind.
+    pub by_kind: MismatchCounts,
+    /// Requests that the replica does not serve, by design or by configuration.
+    pub not_covered: u64,
+    /// Disagreements that wait for what they were decided from to be verified.
+    pub pending: u64,
+    /// Disagreements that never showed whether they stand: what they were decided from changed meanwhile.
+    pub unsettled: u64,
+    /// Requests that found no room to be compared.
+    pub dropped: u64,
+    /// The last mismatch.
+    pub last: Option<MismatchStatus>,
+    /// Policy sets that only the primary decides for, since whenever that was.
+    pub quarantined: Vec<QuarantineStatus>,
+}
+
+/// Mismatches by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MismatchCounts {
+    /// The replica could not have decided.
+    pub undecidable: u64,
+    /// The replica would have refused what the primary granted.
+    pub refuses_more: u64,
+    /// The replica would have granted what the primary refused.
+    pub grants_more: u64,
+    /// The same verdict, another answer.
+    pub differs: u64,
+}
+
+/// One mismatch. Without values.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MismatchStatus {
+    /// When it was counted, RFC 3339 in UTC.
+    pub at: String,
+    /// As in `by_kind`.
+    pub kind: String,
+    /// `read`, `list`, `update`, …
+    pub operation: String,
+    /// What was asked for.
+    pub path: String,
+    /// By what they disagree: `status`, fields of the answer, or the cause of what is undecidable.
+    pub fields: Vec<String>,
+}
+
+/// One policy set in quarantine: in an outage its tokens get 503.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QuarantineStatus {
+    /// The set: policies of the token, then of its identity.
+    pub policies: Vec<String>,
+    /// The entity that it is of.
+    pub entity: Option<String>,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// The operation that the replica would have granted.
+    pub operation: String,
+    /// Its path.
+    pub path: String,
+    /// The status with which the primary answered it.
+    pub primary: u16,
+    /// The status with which the replica would have.
+    pub replica: u16,
 }
 
 /// The replica's file.

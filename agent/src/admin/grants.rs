@@ -10,7 +10,8 @@ use replica::{
 };
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
-    grant::{Grant, Origin, Revocation, RevokeCause, Settled},
+    grant::{Grant, Revocation, RevokeCause, Settled},
+    lease::Assignee,
     ledger::{Entry, EntryKind},
     name::{Accessor, WorkloadName},
     settings::Settings,
@@ -20,6 +21,7 @@ use shared::{
 use crate::{
     admin::body::{GrantStatus, Grants, RevokeGrants, Revoked},
     local::Local,
+    reaper::lease,
 };
 
 /// Grants revoked in one commit.
@@ -98,6 +100,16 @@ impl Selector {
             Self::Workload(name) => peer.is_some_and(|peer| peer.workload == *name),
         }
     }
+
+    /// Whether it means all that this one has, leases taken out of pools included. Those of a single token end with
+    /// the last token of their holder.
+    fn means(&self, who: &Assignee) -> bool {
+        match (self, who) {
+            (Self::Uid(uid), Assignee::Workload(peer)) => peer.uid == *uid,
+            (Self::Workload(name), Assignee::Workload(peer)) => peer.workload == *name,
+            _ => false,
+        }
+    }
 }
 
 /// Every grant that lives, by the time of its end.
@@ -159,6 +171,7 @@ async fn revoke_visible(
             .commit(Lane::Revocation, changes, Expects::default())
             .await?;
     }
+    lease::end_of(local, |who| selector.means(who)).await;
     let accessors = found.iter().map(|live| live.grant.accessor.to_string());
     Ok(accessors.collect())
 }
@@ -179,7 +192,7 @@ fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) ->
         at: now.steady,
     };
     let mut changes = vec![Change::Revoked(revocation), Change::Ledger(Box::new(entry))];
-    changes.extend(at_primary(grant).map(|accessor| {
+    changes.extend(grant.at_primary().cloned().map(|accessor| {
         Change::Queue(Box::new(QueuedRevocation {
             id: queue_id,
             target: RevocationTarget::Token(accessor),
@@ -189,17 +202,6 @@ fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) ->
         }))
     }));
     changes
-}
-
-/// The token that the primary holds behind a grant, if it holds one.
-fn at_primary(grant: &Grant) -> Option<Accessor> {
-    match &grant.origin {
-        Origin::Primary | Origin::Learned | Origin::LimitedUse => Some(grant.accessor.clone()),
-        Origin::Replica(replica) => match &replica.settled {
-            Settled::Exchanged(accessor) => Some(accessor.clone()),
-            Settled::Not | Settled::Draining => None,
-        },
-    }
 }
 
 fn random_id(local: &Local) -> Result<u64, NoEntropy> {

@@ -220,6 +220,7 @@ async fn read(request: hyper::Request<Incoming>, uid: Option<u32>) -> Result<Req
     Ok(Request {
         method: head.method,
         path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
         body,
         uid,
     })

@@ -2,18 +2,19 @@
 
 use shared::{
     acl::Policy, change::CredentialName, failover::Outage, lease::LeaseHolder, name::PolicyName,
-    settings::Settings, time::Now,
+    quarantine::Quarantine, settings::Settings, time::Now,
 };
 
 use crate::{
     admin::{
-        Deps,
+        Deps, approle,
         body::{
-            AddressStatus, GrantCounts, MirrorStatus, OutageStatus, ParityStatus, Status,
-            StoreStatus,
+            AddressStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus, OutageStatus,
+            ParityStatus, PoolStatus, QuarantineStatus, Status, StoreStatus,
         },
         grants,
     },
+    parity,
     ready::{
         self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, Undecided,
         WorkloadFacts,
@@ -41,9 +42,10 @@ pub fn status(deps: &Deps) -> Status {
             .iter()
             .map(|one| mirror(one, facts.now))
             .collect(),
+        approle: approle::statuses(&deps.local.view.authority(), facts.now),
         grants: counts(deps, facts.now),
-        pools: Vec::new(),
-        parity: ParityStatus::default(),
+        pools: facts.mirrors.iter().filter_map(pool).collect(),
+        parity: parity(deps),
         drill: None,
         store: store_status(deps),
         tokens_unlearned: deps.metrics.tokens_unlearned(),
@@ -64,6 +66,16 @@ pub fn mirror(facts: &MirrorFacts, now: Now) -> MirrorStatus {
     }
 }
 
+fn pool(facts: &MirrorFacts) -> Option<PoolStatus> {
+    let pool = facts.pool?;
+    Some(PoolStatus {
+        path: facts.path.clone(),
+        size: u64::from(pool.size),
+        ready: pool.ready,
+        handed_out: pool.handed_out,
+    })
+}
+
 /// Everything that readiness goes by.
 pub fn facts(deps: &Deps) -> Facts {
     let local = &deps.local;
@@ -81,6 +93,7 @@ pub fn facts(deps: &Deps) -> Facts {
     });
     let mut findings = deps.config.borrow().findings.clone();
     findings.extend(deps.board.all());
+    findings.extend(disagreements(&deps.parity.report()));
     Facts {
         now: local.clock.now(),
         phase: deps.driver.snapshot().phase,
@@ -94,7 +107,83 @@ pub fn facts(deps: &Deps) -> Facts {
         clock: local.clock.state(),
         rebooted_behind: local.clock.rebooted_behind(),
         issuing_blocked: authority.issuing_blocked,
+        quarantines: authority
+            .quarantines
+            .values()
+            .map(|one| told(one))
+            .collect(),
         findings,
+    }
+}
+
+/// That decisions disagreed. Where the replica would have granted more, `ready` tells of it beside.
+fn disagreements(report: &parity::Report) -> Option<String> {
+    let last = report.last.as_ref()?;
+    Some(format!(
+        "parity: {} of {} decisions disagree with the primary's; last, {}: {} {} ({})",
+        report.mismatches(),
+        report.checked,
+        last.kind.name(),
+        last.operation,
+        last.path,
+        last.fields.join(", "),
+    ))
+}
+
+/// As `ready` tells of it.
+fn told(one: &Quarantine) -> String {
+    format!(
+        "tokens of policies {} get 503 in an outage, for the replica would have granted {} {} ({}), which the primary answered with {}",
+        parity::compare::shown(&one.set),
+        one.operation,
+        one.path,
+        one.replica,
+        one.primary,
+    )
+}
+
+fn parity(deps: &Deps) -> ParityStatus {
+    let report = deps.parity.report();
+    let mismatches = report.mismatches();
+    let [undecidable, refuses_more, grants_more, differs] = report.by_kind;
+    let authority = deps.local.view.authority();
+    ParityStatus {
+        checked: report.checked,
+        mismatches,
+        by_kind: MismatchCounts {
+            undecidable,
+            refuses_more,
+            grants_more,
+            differs,
+        },
+        not_covered: report.not_covered,
+        pending: report.pending,
+        unsettled: report.unsettled,
+        dropped: report.dropped,
+        last: report.last.map(|last| MismatchStatus {
+            at: last.at.to_string(),
+            kind: last.kind.name().to_owned(),
+            operation: last.operation.to_owned(),
+            path: last.path,
+            fields: last.fields.into_iter().map(str::to_owned).collect(),
+        }),
+        quarantined: authority
+            .quarantines
+            .values()
+            .map(|one| quarantined(one))
+            .collect(),
+    }
+}
+
+fn quarantined(one: &Quarantine) -> QuarantineStatus {
+    QuarantineStatus {
+        policies: one.set.policies.iter().map(ToString::to_string).collect(),
+        entity: one.set.entity.as_ref().map(ToString::to_string),
+        since: one.since.to_string(),
+        operation: one.operation.clone(),
+        path: one.path.clone(),
+        primary: one.primary,
+        replica: one.replica,
     }
 }
 
@@ -150,13 +239,21 @@ fn store_status(deps: &Deps) -> StoreStatus {
     }
 }
 
-/// Shared leases of mirrored paths. What a client leased is that client's own matter.
+/// Leases of Holdover's own of mirrored paths. What a client leased is that client's own matter.
 fn leases(deps: &Deps, settings: &Settings) -> Vec<LeaseFacts> {
     let secrets = deps.local.view.secrets();
-    let shared = secrets.leases.values().filter(|held| {
-        held.lease.holder == LeaseHolder::Shared && settings.mirror(&held.lease.path()).is_some()
-    });
-    let facts = shared.map(|held| LeaseFacts {
+    let in_outage = deps.local.view.authority().phase.is_outage();
+    let counts = |holder: &LeaseHolder| match holder {
+        // Its holder asks the primary for another while that is there.
+        LeaseHolder::Assigned(_) => in_outage,
+        LeaseHolder::Pooled | LeaseHolder::Shared => true,
+        LeaseHolder::Token(_) => false,
+    };
+    let own = secrets
+        .leases
+        .values()
+        .filter(|held| counts(&held.lease.holder) && settings.mirror(&held.lease.path()).is_some());
+    let facts = own.map(|held| LeaseFacts {
         path: held.lease.path(),
         deadline: held.lease.deadline,
     });

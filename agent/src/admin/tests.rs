@@ -35,9 +35,12 @@ use crate::{
     },
     clock::Clock,
     driver::{Driver, Edge},
+    parity::Parity,
     ready::prove,
     serve::{learn::LearnQueue, stats::Stats},
 };
+
+mod counted;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,6 +65,7 @@ impl Mirrors for FakeMirrors {
             last_error: None,
             reasons: Vec::new(),
             findings: Vec::new(),
+            pool: None,
         }]
     }
 
@@ -170,6 +174,7 @@ impl World {
             checks,
         ));
         let socket = config.admin.socket.clone();
+        let (parity, _offers) = Parity::new(0.0, 1);
         let deps = Deps {
             local,
             driver,
@@ -178,7 +183,13 @@ impl World {
             config: watch::Sender::new(config).subscribe(),
             checks: checked,
             board: Arc::default(),
-            metrics: Arc::new(Metrics::new(&Stats::default(), LearnQueue::new().0)),
+            metrics: Arc::new(Metrics::new(
+                &Stats::default(),
+                LearnQueue::new().0,
+                parity.counts(),
+            )),
+            parity,
+            coverage: Arc::default(),
         };
         let stop = watch::Sender::new(false);
         let listener = server::bind(&socket, None).unwrap();
@@ -218,6 +229,7 @@ impl World {
     async fn add(&self, number: u8, origin: Origin, peer: Option<(&str, u32)>) -> Accessor {
         let accessor = Accessor::parse(&format!("accessor-{number}")).unwrap();
         let grant = Grant {
+            parent: None,
             digest: TokenDigest([number; 32]),
             accessor: accessor.clone(),
             facts: facts(),
@@ -244,8 +256,11 @@ impl World {
             outage: OutageId::parse("outage-1").unwrap(),
             issued_at: self.now().steady,
             ttl_ms: 600_000,
+            asked_ms: 600_000,
             max_deadline: Deadline::after(Duration::from_secs(600), self.now()),
+            workload_end: Deadline::after(Duration::from_secs(600), self.now()),
             settled,
+            approle: None,
         })
     }
 
@@ -278,6 +293,7 @@ fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,
@@ -318,8 +334,11 @@ async fn the_status_has_every_documented_key() {
         serde_json::json!({"primary": 0, "replica": 0})
     );
     assert_eq!(
-        status["parity"],
-        serde_json::json!({"checked": 0, "mismatches": 0})
+        (
+            &status["parity"]["checked"],
+            &status["parity"]["mismatches"]
+        ),
+        (&0.into(), &0.into())
     );
     assert_eq!(status["addresses"][0]["address"], "http://127.0.0.1:1");
     let mirror = &status["mirrors"][0];
@@ -471,6 +490,7 @@ async fn grants_on_their_way_are_revoked_with_the_others() {
     };
     for number in 0..200 {
         let grant = Grant {
+            parent: None,
             digest: TokenDigest([number; 32]),
             accessor: Accessor::parse(&format!("accessor-{number}")).unwrap(),
             facts: facts(),
@@ -558,6 +578,7 @@ async fn metrics_are_served_on_both_doors_and_nothing_else_on_loopback() {
     let request = |path: &str| Request {
         method: Method::GET,
         path: path.to_owned(),
+        query: None,
         body: Bytes::new(),
         uid: None,
     };

@@ -1,12 +1,14 @@
-//! `holdover config check|policy`.
+//! `holdover config check|policy|suggest`.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use clap::Subcommand;
+use serde::Serialize;
 
 use crate::{
-    cli::{Exit, Failure, out},
+    cli::{Exit, Failure, coverage, daemon, out},
     config::Config,
+    coverage::suggest::{Suggestion, suggest, text},
     upstream::policy,
 };
 
@@ -16,6 +18,33 @@ pub(super) enum Command {
     Check,
     /// Prints the least-privilege policy that Holdover's own login needs at the primary.
     Policy,
+    /// Prints the mirrors and workload entries that are missing, from what passed through the socket, and the policy
+    /// to grant for them.
+    Suggest(Suggest),
+}
+
+#[derive(clap::Args)]
+pub(super) struct Suggest {
+    /// How far back, as in 12h or 7d.
+    #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = coverage::span)]
+    since: Duration,
+    /// The policy alone, as it is written at the primary.
+    #[arg(long, conflicts_with = "json")]
+    policy: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `config suggest --json`.
+#[derive(Serialize)]
+struct Suggested<'a> {
+    #[serde(flatten)]
+    suggestion: &'a Suggestion,
+    /// The lines for the configuration.
+    toml: &'a str,
+    /// What to grant beside what `config policy` prints now; null if that is nothing.
+    policy: Option<&'a str>,
 }
 
 pub(super) fn perform(command: &Command, path: &Path) -> Result<Exit, Failure> {
@@ -23,6 +52,7 @@ pub(super) fn perform(command: &Command, path: &Path) -> Result<Exit, Failure> {
     match command {
         Command::Check => out::page(&checked(&config))?,
         Command::Policy => out::page(&policy::required_policy(&config.settings))?,
+        Command::Suggest(args) => suggested(args, &config)?,
     }
     Ok(Exit::Done)
 }
@@ -38,5 +68,50 @@ fn checked(config: &Config) -> String {
     for finding in &config.findings {
         text.push_str(&format!("finding: {finding}\n"));
     }
+    // Only here: a daemon starts without them, and tells at each login what it lacks.
+    for file in &config.credential_files {
+        if let Err(error) = std::fs::metadata(&file.path) {
+            text.push_str(&format!(
+                "finding: line {}: primary.auth.{}: {}: {error}: Holdover cannot log in without it\n",
+                file.line,
+                file.key,
+                file.path.display(),
+            ));
+        }
+    }
     text
+}
+
+fn suggested(args: &Suggest, config: &Config) -> Result<(), Failure> {
+    let report = coverage::ask(&daemon(&config.path)?, args.since)?;
+    let suggestion = suggest(&report, config);
+    let lines = text::toml(&suggestion);
+    let policy = policy::added_policy(&config.settings, &suggestion.applied(config));
+    if args.policy {
+        return out::page(policy.as_deref().unwrap_or_default());
+    }
+    if args.json {
+        return out::json(&Suggested {
+            suggestion: &suggestion,
+            toml: &lines,
+            policy: policy.as_deref(),
+        });
+    }
+    let mut page = format!(
+        "# From {} requests since {}.\n",
+        report.requests, report.since
+    );
+    page += match (suggestion.is_empty(), &policy) {
+        (true, _) => "# No line is missing.\n\n",
+        (false, None) => "# Add these lines to the configuration, and drill.\n\n",
+        (false, Some(_)) => {
+            "# Grant the policy at the end, add these lines to the configuration, and drill.\n\n"
+        }
+    };
+    page += &lines;
+    if let Some(policy) = policy {
+        page += "\n# The policy, which holdover config suggest --policy prints alone:\n#\n";
+        page += &text::commented(&policy);
+    }
+    out::page(&page)
 }

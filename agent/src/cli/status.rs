@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path, time::Duration};
 
 use crate::{
     admin::{
-        body::{OutageStatus, Status},
+        body::{OutageStatus, ParityStatus, Status},
         client::Client,
     },
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
@@ -98,19 +98,22 @@ fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
         "grants    {} primary, {} replica",
         grants.primary, grants.replica
     )?;
+    for role in &status.approle {
+        let stands = match &role.problem {
+            Some(problem) => format!("no login is answered in an outage: {problem}"),
+            None => format!("{} secret ids stand", role.secret_ids),
+        };
+        writeln!(text, "approle   {}: {stands}", role.role)?;
+    }
     for pool in &status.pools {
         writeln!(
             text,
-            "pool      {} {}/{}",
-            pool.path, pool.ready, pool.wanted
+            "pool      {} {}/{} ready, {} handed out",
+            pool.path, pool.ready, pool.size, pool.handed_out
         )?;
     }
     let parity = &status.parity;
-    writeln!(
-        text,
-        "parity    {} checked, {} mismatches",
-        parity.checked, parity.mismatches
-    )?;
+    write_parity(text, parity)?;
     let last = status
         .last_outage
         .as_ref()
@@ -127,6 +130,26 @@ fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
         writeln!(text, "{gap}finding: {finding}")?;
     }
     Ok(())
+}
+
+fn write_parity(text: &mut String, parity: &ParityStatus) -> std::fmt::Result {
+    write!(
+        text,
+        "parity    {} checked, {} mismatches",
+        parity.checked, parity.mismatches
+    )?;
+    if let Some(last) = &parity.last {
+        let (kind, at) = (&last.kind, &last.at);
+        write!(
+            text,
+            "; last {kind}: {} {} at {at}",
+            last.operation, last.path
+        )?;
+    }
+    match parity.quarantined.len() {
+        0 => writeln!(text),
+        sets => writeln!(text, "; {sets} policy sets QUARANTINED"),
+    }
 }
 
 fn write_addresses(text: &mut String, status: &Status) -> std::fmt::Result {

@@ -304,6 +304,11 @@ impl<'a> Section<'a> {
         self.lookup(name).is_some()
     }
 
+    /// The line of a key, if it is there.
+    pub(super) fn line_of(&self, name: &'static str) -> Option<usize> {
+        self.lookup(name).map(|(_, line)| line)
+    }
+
     /// Whether the key holds an empty array.
     pub(super) fn is_empty_array(&self, name: &'static str) -> bool {
         let value = self.lookup(name).and_then(|(value, _)| value.as_array());

@@ -50,9 +50,23 @@ fn entry(section: &Section<'_>, max_staleness: Duration) -> Option<Found<Mirror>
             most: 100,
         },
     );
+    let pool = section.count(
+        "pool",
+        Bounded {
+            default: 0,
+            least: 0,
+            most: 1000,
+        },
+    );
     refuse_unbuilt(section);
     section.finish();
     let path = path?;
+    let prefix = matches!(path.value, MirrorPath::Prefix(_));
+    if pool.value > 0 && prefix {
+        let what = format!("{} keeps leases of a whole prefix", path.value.configured());
+        let remedy = "give the one path that is read, or leave pool out";
+        pool.conflict(section.source(), what, remedy);
+    }
     if max_staleness.value < interval.value {
         section.source().finding(format!(
             "mirror {}: checked every {}, but not served once older than {}",
@@ -66,7 +80,7 @@ fn entry(section: &Section<'_>, max_staleness: Duration) -> Option<Found<Mirror>
         interval: interval.value,
         max_staleness: max_staleness.value,
         versions: versions.value,
-        pool: 0,
+        pool: pool.value,
     }))
 }
 
@@ -80,22 +94,10 @@ pub(super) fn staleness(default: Duration) -> Bounded<Duration> {
 }
 
 fn refuse_unbuilt(section: &Section<'_>) {
-    let pool = section.count(
-        "pool",
-        Bounded {
-            default: 0,
-            least: 0,
-            most: 1000,
-        },
-    );
     let unbuilt = |found: Found<()>, feature, remedy| {
         let problem = Problem::Unbuilt { feature, remedy };
         section.source().error(found.line, found.key, problem);
     };
-    if pool.value > 0 {
-        let remedy = "leave it out: one lease is shared by the workloads that may read the path";
-        unbuilt(pool.map(drop), "a pool of leases", remedy);
-    }
     let serve = section.text("serve", |text| match text {
         "primary" | "replica" => Ok(text == "replica"),
         _ => Err("is no side that serves; give \"primary\""),
@@ -114,7 +116,7 @@ fn refuse_unbuilt(section: &Section<'_>) {
     );
 }
 
-fn path(text: &str) -> Result<MirrorPath, &'static str> {
+pub(super) fn path(text: &str) -> Result<MirrorPath, &'static str> {
     let path = MirrorPath::parse(text);
     let literal = path.literal();
     if literal.is_empty() || literal.starts_with('/') || literal.starts_with("v1/") {
@@ -130,6 +132,9 @@ fn path(text: &str) -> Result<MirrorPath, &'static str> {
         return Err("names no secret below a mount; write mount and path, or end it in *");
     }
     let system = ["auth/", "cubbyhole/", "identity/", "sys/"];
+    if literal.starts_with("identity/oidc/") && matches!(path, MirrorPath::Exact(_)) {
+        return Ok(path);
+    }
     if system.iter().any(|mount| literal.starts_with(mount)) {
         return Err(
             "is not mirrored: what decisions need of auth, identity and sys is copied anyway",
@@ -158,6 +163,7 @@ mod tests {
             "secret/*",
             "kv/one",
             "database/creds/orders",
+            "identity/oidc/.well-known/keys",
         ] {
             assert!(path(text).is_ok(), "{text}");
         }
@@ -176,6 +182,8 @@ mod tests {
             "auth/token/*",
             "cubbyhole/x",
             "identity/*",
+            "identity/oidc/*",
+            "identity/entity/id/x",
         ] {
             assert!(path(text).is_err(), "{text}");
         }

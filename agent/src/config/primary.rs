@@ -1,11 +1,14 @@
 //! `[primary]` and `[primary.auth]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use shared::name::{Namespace, RequestPath};
 
 use crate::config::{
-    Address, Auth, AuthMethod, Primary,
+    Address, Auth, AuthMethod, CredentialFile, Primary,
     error::Problem,
     file::{Bounded, Found, Section},
     value,
@@ -16,6 +19,8 @@ pub(super) struct Draft {
     pub(super) primary: Option<Primary>,
     pub(super) read_deadline: Duration,
     pub(super) token_max_age: Duration,
+    pub(super) approle_mounts: Vec<String>,
+    pub(super) credential_files: Vec<CredentialFile>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Draft {
@@ -58,8 +63,15 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
             most: Duration::from_secs(30 * 86_400),
         },
     );
+    let approle_mounts = section.texts("approle_mounts", mount);
     absent(section);
-    let auth = auth(&section.table("auth"));
+    let login = section.table("auth");
+    let auth = auth(&login);
+    let mut files = Vec::new();
+    if let Some(auth) = &auth {
+        without_tls(&login, auth, &addresses);
+        files = credential_files(&login, auth);
+    }
     section.finish();
     let primary = auth.map(|auth| Primary {
         addresses: addresses.into_iter().map(|one| one.value).collect(),
@@ -75,6 +87,11 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
         primary,
         read_deadline,
         token_max_age: token_max_age.value,
+        approle_mounts: approle_mounts.map_or_else(
+            || vec!["approle".to_owned()],
+            |found| found.into_iter().map(|one| one.value).collect(),
+        ),
+        credential_files: files,
     }
 }
 
@@ -123,35 +140,78 @@ fn absent(section: &Section<'_>) {
 }
 
 fn auth(section: &Section<'_>) -> Option<Auth> {
-    let method = section.text("method", |text| Ok(text.to_owned()));
-    let name = method.as_ref().map_or("approle", |found| &found.value);
-    let read = match name {
-        "approle" => approle(section),
+    let method = section.text("method", method);
+    // A method that is none of them says nothing of the other keys.
+    if method.is_none() && section.has("method") {
+        return None;
+    }
+    let read = match method.map_or("approle", |found| found.value) {
+        "cert" => cert(section),
+        "jwt" => jwt(section),
+        "kubernetes" => kubernetes(section),
         "token_file" => token_file(section),
-        other => {
-            if let Some(found) = &method {
-                refuse_method(section, other, found);
-            }
-            return None;
-        }
+        _ => approle(section),
     };
     section.finish();
     read
 }
 
+fn method(text: &str) -> Result<&'static str, &'static str> {
+    ["approle", "cert", "jwt", "kubernetes", "token_file"]
+        .into_iter()
+        .find(|name| *name == text)
+        .ok_or("is no login method; give approle, cert, jwt, kubernetes or token_file")
+}
+
 fn approle(section: &Section<'_>) -> Option<Auth> {
     let role = "role_id_file = \"/etc/holdover/role_id\"";
     let secret = "secret_id_file = \"/etc/holdover/secret_id\"";
-    let mount = section.text("mount", mount);
+    let mount = mounted(section, "approle");
     let role_id_file = section.required("role_id_file", role, value::path);
     let secret_id_file = section.required("secret_id_file", secret, value::path);
-    Some(Auth {
-        mount: mount.map_or_else(|| "approle".to_owned(), |found| found.value),
-        method: AuthMethod::AppRole {
-            role_id_file: role_id_file?.value,
-            secret_id_file: secret_id_file?.value,
-        },
-    })
+    let method = AuthMethod::AppRole {
+        role_id_file: role_id_file?.value,
+        secret_id_file: secret_id_file?.value,
+    };
+    Some(Auth { mount, method })
+}
+
+fn cert(section: &Section<'_>) -> Option<Auth> {
+    let cert = "cert_file = \"/etc/holdover/client.pem\"";
+    let key = "key_file = \"/etc/holdover/client.key\"";
+    let mount = mounted(section, "cert");
+    let name = section.text("name", role);
+    let cert_file = section.required("cert_file", cert, value::path);
+    let key_file = section.required("key_file", key, value::path);
+    let method = AuthMethod::Cert {
+        name: name.map(|found| found.value),
+        cert_file: cert_file?.value,
+        key_file: key_file?.value,
+    };
+    Some(Auth { mount, method })
+}
+
+fn jwt(section: &Section<'_>) -> Option<Auth> {
+    let mount = mounted(section, "jwt");
+    let role = section.text("role", role);
+    let file = section.required("jwt_file", "jwt_file = \"/run/holdover/jwt\"", value::path);
+    let method = AuthMethod::Jwt {
+        role: role.map(|found| found.value),
+        jwt_file: file?.value,
+    };
+    Some(Auth { mount, method })
+}
+
+fn kubernetes(section: &Section<'_>) -> Option<Auth> {
+    let file = "jwt_file = \"/var/run/secrets/kubernetes.io/serviceaccount/token\"";
+    let mount = mounted(section, "kubernetes");
+    let role = section.required("role", "role = \"holdover\"", role);
+    let file = section.required("jwt_file", file, value::path);
+    let method = AuthMethod::Kubernetes {
+        role: role?.value,
+        jwt_file: file?.value,
+    };
+    Some(Auth { mount, method })
 }
 
 fn token_file(section: &Section<'_>) -> Option<Auth> {
@@ -162,21 +222,39 @@ fn token_file(section: &Section<'_>) -> Option<Auth> {
     Some(Auth { mount, method })
 }
 
-fn refuse_method(section: &Section<'_>, name: &str, found: &Found<String>) {
-    let problem = if matches!(name, "jwt" | "kubernetes" | "cert") {
-        Problem::Unbuilt {
-            feature: "login by jwt, kubernetes or cert",
-            remedy: "use approle or token_file",
-        }
-    } else {
-        Problem::Value {
-            found: name.to_owned(),
-            why: "is no login method; give approle or token_file".to_owned(),
-        }
+fn mounted(section: &Section<'_>, default: &str) -> String {
+    let mount = section.text("mount", mount);
+    mount.map_or_else(|| default.to_owned(), |found| found.value)
+}
+
+fn role(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("is no name of a role at the primary");
+    }
+    Ok(text.to_owned())
+}
+
+/// A certificate is shown in a TLS handshake: where there is none, there is no login.
+fn without_tls(section: &Section<'_>, auth: &Auth, addresses: &[Found<Address>]) {
+    let clear = addresses.iter().find(|one| !one.value.tls);
+    if let (AuthMethod::Cert { .. }, Some(clear)) = (&auth.method, clear) {
+        let url = &clear.value.url;
+        let what = format!("{url} takes no certificate, which method \"cert\" logs in with");
+        let remedy = "give https addresses, or another method";
+        clear.conflict(section.source(), what, remedy);
+    }
+}
+
+fn credential_files(section: &Section<'_>, auth: &Auth) -> Vec<CredentialFile> {
+    let files = auth.method.files().into_iter();
+    let file = |(key, path): (&'static str, &Path)| {
+        Some(CredentialFile {
+            line: section.line_of(key)?,
+            key,
+            path: path.to_owned(),
+        })
     };
-    section
-        .source()
-        .error(found.line, found.key.clone(), problem);
+    files.filter_map(file).collect()
 }
 
 fn mount(text: &str) -> Result<String, &'static str> {

@@ -13,6 +13,9 @@ use crate::config::{
     value::{self, Span},
 };
 
+/// Of forwarded requests, unless the file says otherwise.
+const SAMPLE: f64 = 0.01;
+
 /// `[replica]`, as far as it could be read.
 pub(super) struct ReplicaDraft {
     pub(super) replica: Option<Replica>,
@@ -178,17 +181,15 @@ pub(super) fn failover(section: &Section<'_>) -> FailoverDraft {
             )
             .value,
         token_max_age: Duration::ZERO,
+        credential_max_age: section
+            .span(
+                "credential_max_age",
+                span(secs(86_400), secs(0), secs(30 * 86_400)),
+            )
+            .value,
         issue_after_reboot: section.flag("issue_after_reboot", false).value,
         max_staleness: Duration::ZERO,
     };
-    let day = |text: &str| value::duration(text).map(|span| span == secs(86_400));
-    if let Some(found) = section.text("credential_max_age", day) {
-        restated(
-            section.source(),
-            &found,
-            "answering AppRole logins in an outage",
-        );
-    }
     section.finish();
     FailoverDraft {
         machine,
@@ -257,19 +258,25 @@ pub(super) fn ledger(section: &Section<'_>) -> Ledger {
     }
 }
 
+/// `[parity]`: the share of forwarded requests that the replica judges too.
+pub(super) fn parity(section: &Section<'_>) -> f64 {
+    let found = section.number("sample");
+    section.finish();
+    let Some(found) = found else { return SAMPLE };
+    if (0.0..=1.0).contains(&found.value) {
+        return found.value;
+    }
+    let problem = Problem::Value {
+        found: found.value.to_string(),
+        why: "is no share; give a number from 0 to 1".to_owned(),
+    };
+    section.source().error(found.line, found.key, problem);
+    SAMPLE
+}
+
 /// Tables of features that are designed but not in this version: only what restates a default is taken.
 pub(super) fn unbuilt(root: &Section<'_>) {
     let source = root.source();
-    let parity = root.table("parity");
-    if let Some(found) = parity.number("sample") {
-        let found = found.map(|sample| (sample - 0.01).abs() < f64::EPSILON);
-        restated(
-            source,
-            &found,
-            "comparing the replica's decisions with the primary's",
-        );
-    }
-    parity.finish();
     let drill = root.table("drill");
     let default_max = |text: &str| value::duration(text).map(|max| max == Duration::from_secs(900));
     if let Some(found) = drill.text("max", default_max) {

@@ -38,6 +38,7 @@ read_deadline = "1s"
 requests_per_second = 50
 token_check_interval = "5m"
 token_max_age = "1h"
+approle_mounts = ["approle"]
 absent = []
 [primary.auth]
 method = "approle"
@@ -174,6 +175,8 @@ fn a_full_file_is_read_to_the_last_key() {
     assert_eq!(bounds.max_outage, Duration::from_secs(43_200));
     assert_eq!(bounds.authority_max_age, Duration::from_secs(900));
     assert_eq!(bounds.token_max_age, Duration::from_secs(3600));
+    assert_eq!(bounds.credential_max_age, Duration::from_secs(86_400));
+    assert_eq!(config.settings.approle_mounts, ["approle"]);
     assert_eq!(bounds.max_staleness, Duration::from_secs(86_400));
     let [shop, orders] = config.settings.mirrors.as_slice() else {
         panic!("two mirrors")
@@ -293,6 +296,90 @@ fn unknown_keys_and_tables_are_refused_wherever_they_stand() {
     }
 }
 
+/// The least configuration at an https address, with this `[primary.auth]`.
+fn logging_in(auth: &str) -> String {
+    let ids =
+        "role_id_file = \"/etc/holdover/role_id\"\nsecret_id_file = \"/etc/holdover/secret_id\"\n";
+    assert!(LEAST.contains(ids));
+    LEAST.replace(ids, auth).replace(
+        "addresses = [\"http://127.0.0.1:8200\"]",
+        "addresses = [\"https://vault-a:8200\"]\nca_file = \"/etc/holdover/ca.pem\"",
+    )
+}
+
+#[test]
+fn every_login_method_has_its_keys_its_mount_and_no_others() {
+    let auth = |text: &str| parse(&logging_in(text)).map(|config| config.primary.auth);
+    let jwt = auth("method = \"jwt\"\nrole = \"r\"\njwt_file = \"/run/jwt\"\n").unwrap();
+    let jwt_file = PathBuf::from("/run/jwt");
+    let role = Some("r".to_owned());
+    assert_eq!(
+        (jwt.mount.as_str(), jwt.method),
+        ("jwt", AuthMethod::Jwt { role, jwt_file })
+    );
+    let cluster =
+        "method = \"kubernetes\"\nmount = \"k8s/site\"\nrole = \"r\"\njwt_file = \"/run/jwt\"\n";
+    let cluster = auth(cluster).unwrap();
+    assert_eq!(cluster.mount, "k8s/site");
+    let cert = "method = \"cert\"\ncert_file = \"/etc/c.pem\"\nkey_file = \"/etc/c.key\"\n";
+    let method = auth(cert).unwrap().method;
+    let named: Vec<_> = method.files().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(named, ["cert_file", "key_file"]);
+    for (text, keys) in [
+        ("method = \"jwt\"\n", vec!["primary.auth.jwt_file"]),
+        (
+            "method = \"kubernetes\"\nrole = \"\"\n",
+            vec!["primary.auth.jwt_file", "primary.auth.role"],
+        ),
+        (
+            "method = \"cert\"\nname = 3\nrole = \"r\"\ncert_file = \"c.pem\"\n",
+            vec![
+                "primary.auth.key_file",
+                "primary.auth.name",
+                "primary.auth.role",
+                "primary.auth.cert_file",
+            ],
+        ),
+        ("method = \"ldap\"\n", vec!["primary.auth.method"]),
+    ] {
+        let errors = parse(&logging_in(text)).unwrap_err();
+        let found: Vec<_> = errors.errors.iter().map(|error| &error.key[..]).collect();
+        assert_eq!(found, keys, "{errors}");
+        assert!(errors.errors.iter().all(|error| error.line.is_some()));
+    }
+    let clear = logging_in(cert).replace("https://vault-a", "http://127.0.0.1");
+    let errors = parse(&clear).unwrap_err();
+    assert!(
+        errors.to_string().contains("takes no certificate"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn the_files_of_a_login_are_known_with_their_lines_and_need_not_be_there() {
+    let config = parse(&logging_in(
+        "method = \"jwt\"\n\njwt_file = \"/no/such/jwt\"\n",
+    ))
+    .unwrap();
+    let [file] = &config.credential_files[..] else {
+        panic!("{:?}", config.credential_files)
+    };
+    assert_eq!((file.line, file.key), (8, "jwt_file"));
+}
+
+#[test]
+fn a_pool_is_of_one_path() {
+    let pooled = parse(&least_and(
+        "[[mirror]]\npath = \"database/creds/orders\"\npool = 4\n",
+    ));
+    assert_eq!(pooled.unwrap().settings.mirrors[0].pool, 4);
+    for (path, size) in [("kv/*", "1"), ("kv/a", "1001"), ("kv/a", "-1")] {
+        let text = format!("[[mirror]]\npath = \"{path}\"\npool = {size}\n");
+        let errors = parse(&least_and(&text)).unwrap_err();
+        assert_eq!(errors.errors[0].key, "mirror.pool", "{errors}");
+    }
+}
+
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let workload = |more: &str| {
@@ -302,10 +389,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         (
             FULL.replace("mode = \"0666\"", "tcp = \"127.0.0.1:8147\""),
             "listener.tcp",
-        ),
-        (
-            FULL.replace("method = \"approle\"", "method = \"jwt\""),
-            "primary.auth.method",
         ),
         (
             FULL.replace("absent = []", "absent = [\"sentinel\"]"),
@@ -324,23 +407,8 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "ledger.path",
         ),
         (
-            FULL.replace("sample = 0.01", "sample = 0.5"),
-            "parity.sample",
-        ),
-        (
             FULL.replace("[drill]\nmax = \"15m\"", "[drill]\nmax = \"1m\""),
             "drill.max",
-        ),
-        (
-            FULL.replace(
-                "credential_max_age = \"24h\"",
-                "credential_max_age = \"1h\"",
-            ),
-            "failover.credential_max_age",
-        ),
-        (
-            least_and("[[mirror]]\npath = \"kv/a\"\npool = 4\n"),
-            "mirror.pool",
         ),
         (
             least_and("[[mirror]]\npath = \"kv/a\"\nserve = \"replica\"\n"),
@@ -374,11 +442,30 @@ fn what_is_not_built_yet_is_refused_by_name() {
 #[test]
 fn restated_defaults_of_what_is_to_come_are_findings() {
     let findings = parse(FULL).unwrap().findings;
-    for key in ["parity.sample", "drill.max", "failover.credential_max_age"] {
-        assert!(
-            findings.iter().any(|text| text.starts_with(key)),
-            "{key}: {findings:?}"
-        );
+    assert!(
+        findings.iter().any(|text| text.starts_with("drill.max")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn mounts_of_approle_are_learned_from_only_where_something_may_be_issued() {
+    let mounts = |text: &str| parse(text).unwrap().settings.approle_mounts().to_vec();
+    assert_eq!(mounts(FULL), ["approle"]);
+    let given = |mounts: &str| {
+        FULL.replace(
+            "approle_mounts = [\"approle\"]",
+            &format!("approle_mounts = {mounts}"),
+        )
+    };
+    assert_eq!(
+        mounts(&given("[\"one/\", \"team/two\"]")),
+        ["one", "team/two"]
+    );
+    assert!(mounts(&given("[]")).is_empty());
+    assert!(mounts(&FULL.replace("issue = true", "issue = false")).is_empty());
+    for wrong in ["[\"auth/approle\"]", "[\"\"]", "\"approle\""] {
+        assert_eq!(mistakes(&given(wrong)).len(), 1, "{wrong}");
     }
 }
 

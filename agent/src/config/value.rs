@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 use crate::config::Address;
 
 /// A span: a whole number and `ms`, `s`, `m`, `h` or `d`. `0` needs no unit and means zero, never forever.
-pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     const FORM: &str =
         "is no span of time; write a whole number and ms, s, m, h or d, as in \"30s\"";
     if text == "0" {

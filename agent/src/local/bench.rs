@@ -15,7 +15,7 @@ use shared::{
     name::{Accessor, OutageId, PolicyName, RoleName, TokenDigest, WorkloadName},
     settings::Settings,
     time::Deadline,
-    token::{TokenFacts, TokenKind, TokenRole},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     workload::{OnRecovery, PeerId, WorkloadAuthority},
 };
 
@@ -78,6 +78,7 @@ impl Bench {
     pub(crate) fn grant(&self, nr: u8, left: Duration) -> Grant {
         let now = self.local.clock.now();
         Grant {
+            parent: None,
             digest: TokenDigest([nr; 32]),
             accessor: Accessor::parse(&format!("ho{nr}")).unwrap(),
             facts: facts(),
@@ -85,8 +86,11 @@ impl Bench {
                 outage: OutageId::parse("o1").unwrap(),
                 issued_at: now.steady,
                 ttl_ms: 60_000,
+                asked_ms: 60_000,
                 max_deadline: Deadline::after(Duration::from_secs(600), now),
+                workload_end: Deadline::after(Duration::from_secs(600), now),
                 settled: Settled::Not,
+                approle: None,
             }),
             peer: Some(PeerId {
                 workload: workload(),
@@ -205,6 +209,7 @@ fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,

@@ -4,6 +4,7 @@
 //! Verified as a whole, a few requests for each workload, before anything else is mirrored. A workload of which any
 //! part could not be verified keeps its old authority with its old age; one whose role is gone loses it at once.
 
+mod approle;
 mod cluster;
 mod identity;
 mod policies;
@@ -82,10 +83,11 @@ impl Work {
         let policies = cycle.policies().await?;
         mirrors.commit(vec![cluster, policies]).await?;
         let report = cycle.workloads().await?;
+        let approles = cycle.approles().await?;
         let identified = self.identities_of_tokens(&cycle).await;
         mirrors.note(&report);
         mirrors.forget_workloads().await?;
-        if identified && report.workloads.values().all(|one| *one == Verdict::Proven) {
+        if approles && identified && report.workloads.values().all(|one| *one == Verdict::Proven) {
             self.quiet.complete(index, at);
         }
         Ok(report)
@@ -196,6 +198,17 @@ impl Cycle<'_> {
 }
 
 impl Mirrors {
+    /// Asks for one entity and its groups, now.
+    pub(super) async fn verify_identity(&self, entity: &EntityId) -> Result<(), PassError> {
+        let cycle = Cycle {
+            mirrors: self,
+            urgency: Urgency::Authority,
+            at: self.now(),
+        };
+        let identity = cycle.identity(entity).await?;
+        self.commit(vec![identity]).await
+    }
+
     /// Nothing was written anywhere since everything was verified: it is verified as of now.
     async fn refresh(&self, at: WallTime) -> Result<Report, PassError> {
         let (mut report, mut changes) = (Report::default(), Vec::new());
@@ -221,6 +234,7 @@ impl Mirrors {
                         .insert(workload.name.clone(), Verdict::Proven);
                 }
             }
+            changes.extend(approle::stand(&authority, at, self.0.local.clock.now()));
         }
         self.commit(changes).await?;
         self.note(&report);
@@ -255,7 +269,10 @@ impl Mirrors {
         let mut entities: BTreeSet<_> = live
             .filter_map(|live| live.grant.facts.entity_id.clone())
             .collect();
-        for authority in view.authority().workloads.values() {
+        let authority = view.authority();
+        let proofs = authority.secret_ids.values();
+        entities.extend(proofs.filter_map(|proof| proof.entity.clone()));
+        for authority in authority.workloads.values() {
             if let Some(entity) = authority.entity() {
                 entities.remove(entity);
             }

@@ -1,7 +1,9 @@
-//! Leased secrets: one lease of Holdover's own for each path, renewed, replaced in time, never thrown away because of
-//! a transport error.
+//! Leased secrets: one lease of Holdover's own for each path, or a pool of them, renewed, replaced in time, never thrown
+//! away because of a transport error.
 //!
 //! A replaced lease is revoked when what clients may have been told of it has passed, not before.
+
+mod pool;
 
 use std::time::Duration;
 
@@ -16,7 +18,9 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, status::Source};
+use super::{
+    Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered, status::Source,
+};
 use crate::upstream::{Reply, Request, UpstreamError};
 
 /// A path whose answer cannot be mirrored is asked again after this long: reading it may create something.
@@ -36,6 +40,21 @@ pub(super) struct Work {
     retiring: Vec<(LeaseId, Deadline)>,
     /// No new lease is asked for before this, and why.
     hold_off: Option<HoldOff>,
+    /// An answer that came without a lease: it is kept in another way.
+    unleased: Option<Answered>,
+    /// How the path's pool fills.
+    filling: pool::Filling,
+}
+
+impl Work {
+    /// The answer of the last pass, if that had no lease.
+    pub(super) fn take_unleased(&mut self) -> Option<Answered> {
+        let unleased = self.unleased.take();
+        if unleased.is_some() {
+            self.hold_off = None;
+        }
+        unleased
+    }
 }
 
 struct HoldOff {
@@ -48,6 +67,8 @@ struct HoldOff {
 pub(super) struct Pass<'a> {
     pub(super) mirrors: &'a Mirrors,
     pub(super) place: Place,
+    /// Leases kept ready; none are where one is shared.
+    pub(super) size: u32,
     pub(super) occasion: Occasion,
 }
 
@@ -58,11 +79,34 @@ struct LookedUp {
     renewable: bool,
 }
 
+impl LookedUp {
+    /// The lease as it stands `now`.
+    fn of(&self, lease: Lease, now: Now) -> Lease {
+        let mut verified = Lease {
+            verified_at: now.steady,
+            renewable: self.renewable,
+            ..lease
+        };
+        // Somebody else may have renewed it. What is shown is cut to whole seconds: never shorten by that.
+        let shown = Deadline::after(Duration::from_secs(self.ttl + 1), now);
+        if shown.wall.since(verified.deadline.wall) > Duration::from_secs(2)
+            || verified.deadline.wall.since(shown.wall) > Duration::from_secs(2)
+        {
+            verified.deadline = shown;
+        }
+        verified
+    }
+}
+
 impl Pass<'_> {
     pub(super) async fn run(&self, work: &mut Work) -> Result<Pace, PassError> {
         self.mirrors.go_on(self.occasion)?;
         self.revoke_retired(work).await;
         self.set_source();
+        if self.size > 0 {
+            return self.keep_pool(work).await;
+        }
+        self.let_go_of_pool().await?;
         let Some(lease) = self.adopt_newest(work).await? else {
             return self.replace(work, None).await;
         };
@@ -136,14 +180,7 @@ impl Pass<'_> {
                 return self.replace(work, Some(lease)).await;
             }
             let shown: LookedUp = reply.success()?.data()?;
-            verified.renewable = shown.renewable;
-            // Somebody else may have renewed it. What is shown is cut to whole seconds: never shorten by that.
-            let shown = Deadline::after(Duration::from_secs(shown.ttl + 1), now);
-            if shown.wall.since(verified.deadline.wall) > Duration::from_secs(2)
-                || verified.deadline.wall.since(shown.wall) > Duration::from_secs(2)
-            {
-                verified.deadline = shown;
-            }
+            verified = shown.of(verified, now);
             work.quiet.complete(index, now.steady);
         }
         self.commit_lease(verified, None, None).await?;
@@ -152,25 +189,10 @@ impl Pass<'_> {
 
     async fn renew(&self, work: &mut Work, lease: &Lease) -> Result<Pace, PassError> {
         let now = self.now();
-        let body = json!({ "lease_id": lease.id.as_str() });
-        let request = Request::write("sys/leases/renew", &body).repeatable();
-        let reply = self.ask(&request).await?;
-        if reply.status() == 400 {
-            // Not known any more, or past its max TTL.
+        let Some(renewed) = self.ask_to_renew(lease).await? else {
             return self.replace(work, Some(lease)).await;
-        }
-        let reply = reply.success()?;
-        let envelope = reply.envelope()?;
-        let granted = envelope.lease_duration;
-        let renewed = Lease {
-            renewable: envelope.renewable,
-            granted,
-            renewed_at: now.steady,
-            deadline: Deadline::after(Duration::from_secs(granted), now),
-            verified_at: now.steady,
-            ..lease.clone()
         };
-        let full = full(work, lease).max(granted);
+        let full = full(work, lease).max(renewed.granted);
         work.full = Some((lease.id.clone(), full));
         work.quiet.forget();
         let next = due(&renewed, full, self.jitter(), now);
@@ -178,18 +200,35 @@ impl Pass<'_> {
         Ok(next)
     }
 
+    /// The lease renewed; none where it is not known any more, or past its max TTL.
+    async fn ask_to_renew(&self, lease: &Lease) -> Result<Option<Lease>, PassError> {
+        let now = self.now();
+        let body = json!({ "lease_id": lease.id.as_str() });
+        let request = Request::write("sys/leases/renew", &body).repeatable();
+        let reply = self.ask(&request).await?;
+        if reply.status() == 400 {
+            return Ok(None);
+        }
+        let reply = reply.success()?;
+        let envelope = reply.envelope()?;
+        let granted = envelope.lease_duration;
+        Ok(Some(Lease {
+            renewable: envelope.renewable,
+            granted,
+            renewed_at: now.steady,
+            deadline: Deadline::after(Duration::from_secs(granted), now),
+            verified_at: now.steady,
+            ..lease.clone()
+        }))
+    }
+
     /// Gets a new lease in place of `old`, which stays what it is if that fails.
     async fn replace(&self, work: &mut Work, old: Option<&Lease>) -> Result<Pace, PassError> {
         let now = self.now();
         self.held_off(work, now)?;
-        let (lease, body) = match self.acquire(now).await {
-            Ok(new) => new,
-            Err(PassError::Unsupported(why)) => {
-                work.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, Some(why.clone()), now));
-                return Err(PassError::Unsupported(why));
-            }
-            Err(error) => return Err(error),
-        };
+        let (lease, body) = self
+            .acquire_or_hold_off(work, LeaseHolder::Shared, old.is_some(), now)
+            .await?;
         let granted = Duration::from_secs(lease.granted);
         let pause = (granted / 4).clamp(LEAST_PAUSE, MOST_PAUSE);
         work.hold_off = Some(self.hold_off(pause, None, now));
@@ -207,16 +246,47 @@ impl Pass<'_> {
         Ok(next)
     }
 
-    async fn acquire(&self, now: Now) -> Result<(Lease, SecretBytes), PassError> {
+    /// A new lease. What can have none is not asked again for long.
+    async fn acquire_or_hold_off(
+        &self,
+        work: &mut Work,
+        holder: LeaseHolder,
+        in_place_of_one: bool,
+        now: Now,
+    ) -> Result<(Lease, SecretBytes), PassError> {
+        let acquired = self.acquire(work, holder, in_place_of_one, now).await;
+        if let Err(PassError::Unsupported(why)) = &acquired {
+            work.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, Some(why.clone()), now));
+        }
+        acquired
+    }
+
+    async fn acquire(
+        &self,
+        work: &mut Work,
+        holder: LeaseHolder,
+        in_place_of_one: bool,
+        now: Now,
+    ) -> Result<(Lease, SecretBytes), PassError> {
         let request = Request::read(self.place.path.as_str()).creating();
-        let reply = self.ask(&request).await?.success()?;
+        let mut reply = self.ask(&request).await?;
+        if in_place_of_one {
+            // A refusal does not turn the path into one without leases.
+            reply = reply.success()?;
+        }
+        // A body of another kind has no lease in it.
+        let envelope = reply.envelope().ok();
+        let id = envelope.and_then(|envelope| LeaseId::parse(&envelope.lease_id).ok());
+        let Some(id) = id else {
+            let at = now.steady;
+            work.unleased = Some(Answered { reply, at });
+            return Err(self.unsupported("answers without a lease"));
+        };
+        let reply = reply.success()?;
         let envelope = reply.envelope()?;
         if envelope.wrap_info.is_some() || envelope.auth.is_some() {
             return Err(self.unsupported("answers with a token or a wrapping"));
         }
-        let Ok(id) = LeaseId::parse(&envelope.lease_id) else {
-            return Err(self.unsupported("answers without a lease"));
-        };
         let data = envelope.data.filter(|data| data.get() != "null");
         let data = data.ok_or_else(|| reply.unexpected("a lease without data"))?;
         let body = SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes()));
@@ -224,7 +294,9 @@ impl Pass<'_> {
         let lease = Lease {
             id,
             place: self.place.clone(),
-            holder: LeaseHolder::Shared,
+            holder,
+            detached: Vec::new(),
+            answers_reads: true,
             renewable: envelope.renewable,
             granted,
             issued_at: now.steady,
@@ -341,7 +413,10 @@ impl Mirrors {
             self.configured().any(|mirror| mirror.path.covers(path))
         };
         let held = secrets.leases.values().map(|held| &held.lease);
-        let gone = held.filter(|lease| lease.holder == LeaseHolder::Shared && !configured(lease));
+        // What a workload took out of a pool is that workload's until it ends.
+        let gone = held.filter(|lease| {
+            matches!(lease.holder, LeaseHolder::Pooled | LeaseHolder::Shared) && !configured(lease)
+        });
         for id in gone.map(|lease| &lease.id) {
             // Where the primary cannot be asked its own deadline ends it.
             let revoked = self

@@ -42,17 +42,36 @@ pub struct MirrorStatus {
     pub findings: Vec<String>,
     /// How the last pass saw it.
     pub source: Option<Source>,
+    /// Its pool, if it has one.
+    pub pool: Option<PoolFill>,
+}
+
+/// How a pool stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolFill {
+    /// As many are wanted.
+    pub size: u32,
+    /// Leases that nobody has.
+    pub ready: u64,
+    /// Leases that workloads took and that live.
+    pub handed_out: u64,
+    /// Since when fewer are ready than wanted, as passes saw it; none while they are all there.
+    pub short_since: Option<WallTime>,
 }
 
 /// How a pass sees what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
+    /// LIST, folder by folder: KV v1 without SCAN.
+    Folders,
     /// A lease is kept.
     Lease,
     /// LIST and one read of metadata per key: ten times more rarely.
     List,
     /// One read of metadata.
     Metadata,
+    /// One read of what is kept.
+    Read,
     /// One SCAN of detailed metadata.
     Scan,
 }
@@ -71,6 +90,8 @@ pub(super) struct Health {
     last_error: Option<String>,
     unsupported: bool,
     pub(super) source: Option<Source>,
+    /// Since when a pool is short.
+    pub(super) short_since: Option<WallTime>,
     /// Vanished keys that were kept.
     pub(super) withheld: usize,
     /// Keys whose change could not be fetched.
@@ -124,10 +145,17 @@ impl Health {
     }
 
     fn findings(&self) -> Vec<String> {
-        let slow = self.source == Some(Source::List);
-        let text = "SCAN of detailed metadata is refused: keys are listed one by one, ten times more rarely, and \
-                    what vanishes is not purged";
-        slow.then(|| text.to_owned()).into_iter().collect()
+        let text = match self.source {
+            Some(Source::List) => {
+                "SCAN of detailed metadata is refused: keys are listed one by one, ten times more rarely, and what \
+                 vanishes is not purged"
+            }
+            Some(Source::Folders) => {
+                "SCAN is refused: keys are listed folder by folder, and what vanishes is not purged"
+            }
+            _ => return Vec::new(),
+        };
+        vec![text.to_owned()]
     }
 }
 
@@ -164,8 +192,32 @@ impl Mirrors {
             reasons: health.reasons(),
             findings: health.findings(),
             source: health.source,
+            pool: (mirror.pool > 0).then(|| self.fill_of(mirror, health.short_since)),
             path,
         }
+    }
+
+    fn fill_of(&self, mirror: &Mirror, short_since: Option<WallTime>) -> PoolFill {
+        let now = self.0.local.clock.now();
+        let secrets = self.0.local.view.secrets();
+        let leases = secrets.leases.values().map(|held| &held.lease);
+        let living = leases.filter(|lease| {
+            mirror.path.covers(lease.place.path.as_str()) && !lease.deadline.passed(now)
+        });
+        let mut fill = PoolFill {
+            size: mirror.pool,
+            ready: 0,
+            handed_out: 0,
+            short_since,
+        };
+        for lease in living {
+            match lease.holder {
+                LeaseHolder::Assigned(_) => fill.handed_out += 1,
+                LeaseHolder::Pooled => fill.ready += 1,
+                LeaseHolder::Shared | LeaseHolder::Token(_) => {}
+            }
+        }
+        fill
     }
 
     /// How many keys or leases are held of `path`, and when the least recently verified was verified; none until a
@@ -179,13 +231,17 @@ impl Mirrors {
             .leases
             .values()
             .map(|held| &held.lease)
-            .filter(|lease| lease.holder == LeaseHolder::Shared && covers(&lease.place))
+            .filter(|lease| lease.holder.is_own() && covers(&lease.place))
             .collect();
         if !leases.is_empty() {
             let oldest = leases.iter().map(|lease| lease.verified_at).min();
             return (u64::try_from(leases.len()).unwrap_or(u64::MAX), oldest);
         }
-        let count = secrets.keys.keys().filter(|place| covers(place)).count();
+        let keys = secrets.keys.keys().filter(|place| covers(place)).count();
+        let kept = secrets.records.keys().filter(|(place, version)| {
+            version.is_none() && covers(place) && !secrets.keys.contains_key(place)
+        });
+        let count = keys + kept.count();
         let records = secrets
             .records
             .values()

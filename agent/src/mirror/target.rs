@@ -1,4 +1,4 @@
-//! What a configured path is at the primary, by its mount: a KV v2 folder or key, or something leased. Pure.
+//! What a configured path is at the primary, by its mount: keys of KV v2 or v1, or one path of something else. Pure.
 
 use shared::{
     change::{Cluster, Mount},
@@ -14,8 +14,10 @@ use super::PassError;
 pub(super) enum Target {
     /// Keys of a KV v2 mount.
     Kv(KvTarget),
-    /// One path whose answer comes with a lease, as far as its mount tells.
-    Leased(Leased),
+    /// Keys of a KV v1 mount.
+    Kv1(Kv1Target),
+    /// One path of any other mount: only its answer tells whether it comes with a lease.
+    Path(OnePath),
 }
 
 /// Keys of a KV v2 mount.
@@ -29,7 +31,18 @@ pub(super) struct KvTarget {
     pub(super) keys: Keys,
 }
 
-/// Which keys of a KV v2 mount, by their names below `data/`.
+/// Keys of a KV v1 mount.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Kv1Target {
+    /// The mount, with its slash: `kv/`.
+    pub(super) mount: String,
+    /// Its name for good.
+    pub(super) accessor: MountAccessor,
+    /// Which keys.
+    pub(super) keys: Keys,
+}
+
+/// Which keys of a KV mount, by their names below it, or below its `data/` in version 2.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Keys {
     /// One.
@@ -43,9 +56,9 @@ pub(super) enum Keys {
     },
 }
 
-/// One path of a mount that is not KV.
+/// One path that is no value of a KV mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Leased {
+pub(super) struct OnePath {
     /// Its mount.
     pub(super) accessor: MountAccessor,
     /// The path.
@@ -77,12 +90,20 @@ impl KvTarget {
     }
 }
 
-/// Where a leased path lives.
-pub(super) fn placed(namespace: &Namespace, leased: Leased) -> Place {
+impl Kv1Target {
+    /// What the paths of its keys begin with.
+    pub(super) fn literal(&self) -> String {
+        let (Keys::One(name) | Keys::Below { prefix: name, .. }) = &self.keys;
+        format!("{}{name}", self.mount)
+    }
+}
+
+/// Where it lives.
+pub(super) fn placed(namespace: &Namespace, path: OnePath) -> Place {
     Place {
         namespace: namespace.clone(),
-        mount: leased.accessor,
-        path: leased.path,
+        mount: path.accessor,
+        path: path.path,
     }
 }
 
@@ -95,26 +116,40 @@ pub(super) fn resolve(path: &MirrorPath, cluster: &Cluster) -> Result<Target, Pa
     let Some((at, mount)) = cluster.mount_of(literal) else {
         return Err(unsupported(format!("nothing is mounted at {literal}")));
     };
+    let below = literal.strip_prefix(at).unwrap_or_default();
+    let exact = matches!(path, MirrorPath::Exact(_));
+    if mount.is_kv2() && exact && below == "config" {
+        return one_path(literal, mount);
+    }
     if mount.is_kv2() {
         return kv(path, at, mount).map(Target::Kv);
     }
-    match (mount.kind.as_str(), path) {
-        ("kv" | "generic", _) => Err(unsupported(format!(
-            "{at} is KV version 1, which is not supported yet"
-        ))),
-        ("system" | "identity" | "cubbyhole" | "token", _) => Err(unsupported(format!(
+    if mount.is_kv1() {
+        return Ok(Target::Kv1(Kv1Target {
+            mount: at.to_owned(),
+            accessor: mount.accessor.clone(),
+            keys: keys(path, at, below)?,
+        }));
+    }
+    match mount.kind.as_str() {
+        "identity" if exact && below.starts_with("oidc/") => one_path(literal, mount),
+        "system" | "identity" | "cubbyhole" | "token" => Err(unsupported(format!(
             "paths of {at} are not mirrored by path"
         ))),
-        (kind, MirrorPath::Prefix(_)) => Err(unsupported(format!(
+        kind if !exact => Err(unsupported(format!(
             "{at} is of type {kind}: give one path instead of a prefix"
         ))),
-        (_, MirrorPath::Exact(exact)) => match RequestPath::parse(exact) {
-            Ok(path) => Ok(Target::Leased(Leased {
-                accessor: mount.accessor.clone(),
-                path,
-            })),
-            Err(error) => Err(unsupported(error.to_string())),
-        },
+        _ => one_path(literal, mount),
+    }
+}
+
+fn one_path(path: &str, mount: &Mount) -> Result<Target, PassError> {
+    match RequestPath::parse(path) {
+        Ok(path) => Ok(Target::Path(OnePath {
+            accessor: mount.accessor.clone(),
+            path,
+        })),
+        Err(error) => Err(unsupported(error.to_string())),
     }
 }
 
@@ -125,26 +160,28 @@ fn kv(path: &MirrorPath, at: &str, mount: &Mount) -> Result<KvTarget, PassError>
             "{at} is KV version 2: write the path as {at}data/…"
         )));
     };
-    let keys = match path {
-        MirrorPath::Exact(_) if name.is_empty() || name.ends_with('/') => {
-            return Err(unsupported(format!(
-                "{at}data/{name} is a folder: end the path with *"
-            )));
-        }
-        MirrorPath::Exact(_) => Keys::One(name.to_owned()),
-        MirrorPath::Prefix(_) => {
-            let folder = name.rfind('/').map_or(0, |slash| slash + 1);
-            Keys::Below {
-                folder: name.get(..folder).unwrap_or_default().to_owned(),
-                prefix: name.to_owned(),
-            }
-        }
-    };
     Ok(KvTarget {
         mount: at.to_owned(),
         accessor: mount.accessor.clone(),
-        keys,
+        keys: keys(path, &format!("{at}data/"), name)?,
     })
+}
+
+/// The keys that `name`, the part of the path below `at`, stands for.
+fn keys(path: &MirrorPath, at: &str, name: &str) -> Result<Keys, PassError> {
+    match path {
+        MirrorPath::Exact(_) if name.is_empty() || name.ends_with('/') => Err(unsupported(
+            format!("{at}{name} is a folder: end the path with *"),
+        )),
+        MirrorPath::Exact(_) => Ok(Keys::One(name.to_owned())),
+        MirrorPath::Prefix(_) => {
+            let folder = name.rfind('/').map_or(0, |slash| slash + 1);
+            Ok(Keys::Below {
+                folder: name.get(..folder).unwrap_or_default().to_owned(),
+                prefix: name.to_owned(),
+            })
+        }
+    }
 }
 
 fn unsupported(why: String) -> PassError {
@@ -168,14 +205,18 @@ mod tests {
             name: String::new(),
             version: String::new(),
             seal_status: serde_json::Value::Null,
+            performance_mode: String::new(),
             mounts: [
                 ("secret/", mount("kv", Some("2"))),
                 ("team/data/", mount("kv", Some("2"))),
                 ("old/", mount("kv", Some("1"))),
                 ("database/", mount("database", None)),
+                ("identity/", mount("identity", None)),
+                ("pki/", mount("pki", None)),
             ]
             .map(|(at, mount)| (at.to_owned(), mount))
             .into(),
+            token_ttls: None,
             verified_at: WallTime::EPOCH,
         }
     }
@@ -208,7 +249,11 @@ mod tests {
         for (path, why) in [
             ("secret/shop/*", "secret/data/"),
             ("secret/data/shop/", "end the path with *"),
-            ("old/a", "version 1"),
+            ("old/a/", "end the path with *"),
+            ("identity/oidc/*", "not mirrored by path"),
+            ("identity/entity/id/x", "not mirrored by path"),
+            ("pki/*", "one path instead of a prefix"),
+            ("secret/config/x", "secret/data/"),
             ("nowhere/a", "nothing is mounted"),
             ("database/creds/*", "one path instead of a prefix"),
         ] {
@@ -220,10 +265,37 @@ mod tests {
     }
 
     #[test]
-    fn one_path_of_another_mount_is_taken_for_leased() {
-        let target = resolve(&MirrorPath::parse("database/creds/orders"), &cluster());
-        assert!(
-            matches!(target, Ok(Target::Leased(leased)) if leased.path.as_str() == "database/creds/orders")
+    fn keys_of_version_1_are_named_below_their_mount() {
+        let of = |text: &str| match resolve(&MirrorPath::parse(text), &cluster()) {
+            Ok(Target::Kv1(target)) => target,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(of("old/a").keys, Keys::One("a".into()));
+        let below = of("old/shop/or*");
+        assert_eq!(below.literal(), "old/shop/or");
+        assert_eq!(
+            below.keys,
+            Keys::Below {
+                folder: "shop/".into(),
+                prefix: "shop/or".into()
+            }
         );
+        assert_eq!(of("old/*").literal(), "old/");
+    }
+
+    #[test]
+    fn one_path_of_another_mount_is_told_by_its_answer() {
+        for path in [
+            "database/creds/orders",
+            "pki/cert/ca",
+            "identity/oidc/.well-known/keys",
+            "secret/config",
+        ] {
+            let target = resolve(&MirrorPath::parse(path), &cluster());
+            assert!(
+                matches!(&target, Ok(Target::Path(one)) if one.path.as_str() == path),
+                "{target:?}"
+            );
+        }
     }
 }

@@ -22,7 +22,7 @@ use shared::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Mirrors, PassError,
+    Mirrors, PassError, Seen,
     cycle::{Cycle, Pace},
     index::{Quiet, Still},
 };
@@ -40,8 +40,9 @@ const CONCURRENCY: usize = 4;
 /// A token whose look-up failed until the pauses grew past this waits until it is used again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often due look-ups are looked for.
+/// How often due look-ups are looked for, at most and at least.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const LOOKS: u32 = 6;
 
 /// A token that the primary accepted and the replica does not know yet.
 pub struct SeenToken {
@@ -57,12 +58,12 @@ const LOOKED_UP_EVERY: Duration = Duration::from_secs(3600);
 /// What is remembered of the tokens that are followed.
 #[derive(Default)]
 pub(super) struct Watch {
-    known: HashMap<TokenDigest, Seen>,
+    known: HashMap<TokenDigest, Watched>,
 }
 
 /// What is known of one token besides its grant.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Watched {
     /// When it was last looked up here.
     looked_up: WallTime,
     /// When it was last proven here, by a look-up or because nothing was written anywhere.
@@ -86,7 +87,7 @@ impl Watch {
         let mut due: Vec<_> = grants
             .iter()
             .filter(|grant| {
-                let seen = self.known.entry(grant.digest).or_insert(Seen {
+                let seen = self.known.entry(grant.digest).or_insert(Watched {
                     looked_up: WallTime::EPOCH,
                     proven: WallTime::EPOCH,
                     used: grant.verified_at,
@@ -122,8 +123,8 @@ impl Watch {
         stands
     }
 
-    fn seen(&mut self, digest: TokenDigest) -> &mut Seen {
-        self.known.entry(digest).or_insert(Seen {
+    fn seen(&mut self, digest: TokenDigest) -> &mut Watched {
+        self.known.entry(digest).or_insert(Watched {
             looked_up: WallTime::EPOCH,
             proven: WallTime::EPOCH,
             used: WallTime::EPOCH,
@@ -131,7 +132,7 @@ impl Watch {
     }
 }
 
-fn is_due(grant: &Grant, seen: Seen, interval: Duration, now: Now) -> bool {
+fn is_due(grant: &Grant, seen: Watched, interval: Duration, now: Now) -> bool {
     let proven = grant.verified_at.max(seen.looked_up);
     // Ended by our record, and not asked about since.
     if grant.deadline.passed(now) {
@@ -142,7 +143,13 @@ fn is_due(grant: &Grant, seen: Seen, interval: Duration, now: Now) -> bool {
     } else {
         RARER
     };
-    now.steady.since(proven) >= spread(interval * rarity, grant.digest)
+    // Looked for and asked about within the interval, so that what became of it is known by then.
+    let due = (interval * rarity).saturating_sub(look_interval(interval) * 2);
+    now.steady.since(proven) >= spread(due, grant.digest)
+}
+
+fn look_interval(interval: Duration) -> Duration {
+    LOOK_INTERVAL.min(interval / LOOKS)
 }
 
 /// A tenth earlier or not at all: tokens learned together are not looked up together.
@@ -160,8 +167,8 @@ fn is_followed(live: &LiveGrant) -> bool {
 }
 
 impl Mirrors {
-    /// Looks up tokens that were seen for the first time, until the queue's other end is gone.
-    pub(super) async fn learn(self, mut seen: mpsc::Receiver<SeenToken>) {
+    /// Looks up what was seen for the first time, until the queue's other end is gone.
+    pub(super) async fn learn(self, mut seen: mpsc::Receiver<Seen>) {
         let mut asked = JoinSet::new();
         while let Some(request) = seen.recv().await {
             while asked.len() >= CONCURRENCY {
@@ -169,8 +176,14 @@ impl Mirrors {
             }
             let mirrors = self.clone();
             asked.spawn(async move {
-                if let Err(error) = mirrors.learn_one(&request).await {
-                    tracing::debug!(%error, "a token could not be looked up; it is asked about again when it is used");
+                let learned = match request {
+                    Seen::Login(candidate) => mirrors.learn_login(*candidate).await,
+                    Seen::Token(token) => mirrors.learn_one(&token).await,
+                };
+                if let Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) = &learned {
+                    tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");
+                } else if let Err(error) = learned {
+                    tracing::debug!(%error, "what a client brought could not be looked up; its next use asks again");
                 }
             });
         }
@@ -197,7 +210,7 @@ impl Mirrors {
 
     /// Follows known tokens until the daemon stops.
     pub(super) async fn follow_tokens(self) {
-        let mut cycle = Cycle::new(LOOK_INTERVAL.min(self.0.token_check_interval));
+        let mut cycle = Cycle::new(look_interval(self.0.token_check_interval));
         let mut still = Stillness::default();
         loop {
             self.rest(&mut cycle, Pace::Usual).await;
@@ -255,18 +268,22 @@ impl Mirrors {
                 continue;
             };
             if self.with_watch(|watch| watch.stands(&live.grant, since, now)) {
-                let verified_at = now.steady;
-                let grant = live.grant.clone();
-                changes.push(Change::Grant(Box::new(Grant {
-                    verified_at,
-                    ..grant
-                })));
+                // Its moment alone: a renewal may be on its way to the writer.
+                changes.push(Change::Proven(digest, now.steady));
             } else {
                 ask.push(digest);
             }
         }
         self.commit(changes).await?;
         Ok(ask)
+    }
+
+    /// Looks a token up outside of its turn, if it is one that can be.
+    pub(super) async fn recheck_token(&self, digest: TokenDigest) -> Result<(), PassError> {
+        match self.0.local.view.grant(&digest) {
+            Some(live) if is_followed(&live) => self.check_token(digest).await,
+            _ => Ok(()),
+        }
     }
 
     async fn check_token(&self, digest: TokenDigest) -> Result<(), PassError> {
@@ -351,6 +368,7 @@ mod tests {
     /// A token proven at `verified` that ends at `ends`.
     fn grant(verified: u64, ends: u64) -> Grant {
         Grant {
+            parent: None,
             digest: TokenDigest([0; 32]),
             accessor: Accessor::parse("a").unwrap(),
             facts: TokenFacts {
@@ -366,6 +384,7 @@ mod tests {
                 issue_time: None,
                 last_renewal: None,
                 last_renewal_time: None,
+                expire_time: None,
                 orphan: true,
                 period: 0,
                 renewable: true,

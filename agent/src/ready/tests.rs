@@ -39,6 +39,7 @@ fn mirror(path: &str, age: Option<u64>, bound: u64) -> MirrorFacts {
         last_error: None,
         reasons: Vec::new(),
         findings: Vec::new(),
+        pool: None,
     }
 }
 
@@ -90,6 +91,7 @@ fn healthy() -> Facts {
         clock: ClockState::Steady,
         rebooted_behind: false,
         issuing_blocked: None,
+        quarantines: Vec::new(),
         findings: Vec::new(),
     }
 }
@@ -232,6 +234,49 @@ fn what_only_needs_knowing_is_a_finding() {
             .iter()
             .any(|text| text.contains("kv/a: 3 failed cycles"))
     );
+}
+
+/// A healthy host with a pool of four.
+fn pooled(ready: u64, short_for: Option<u64>) -> Facts {
+    let mut facts = healthy();
+    facts.mirrors = vec![MirrorFacts {
+        pool: Some(PoolFacts {
+            size: 4,
+            ready,
+            handed_out: 0,
+            short_since: short_for.map(ago),
+        }),
+        ..mirror("db/creds/a", Some(1), HOUR)
+    }];
+    facts
+}
+
+#[test]
+fn an_empty_pool_is_a_reason_before_an_outage_and_a_short_one_is_told_after_a_while() {
+    for (ready, short_for, reasons, findings) in [
+        (4, None, 0, 0),
+        (3, Some(59), 0, 0),
+        (3, Some(60), 0, 1),
+        (0, Some(1), 1, 0),
+        (0, Some(600), 1, 0),
+    ] {
+        let told = judge(&pooled(ready, short_for));
+        assert_eq!(
+            (told.reasons.len(), told.findings.len()),
+            (reasons, findings),
+            "{ready} {short_for:?}: {told:?}"
+        );
+    }
+    for (ready, findings) in [(4, 0), (1, 0), (0, 1)] {
+        let mut facts = pooled(ready, Some(600));
+        facts.phase = Phase::Holdover(outage(HOUR, 60));
+        let told = judge(&facts);
+        assert_eq!(
+            (told.reasons.len(), told.findings.len()),
+            (0, findings),
+            "{told:?}"
+        );
+    }
 }
 
 #[test]

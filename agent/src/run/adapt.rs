@@ -9,7 +9,8 @@ use crate::{
     admin::{self, SyncError},
     local::Local,
     mirror::{Mirrors, Occasion, PassError},
-    ready::MirrorFacts,
+    parity::compare::{Refresh, Wanted},
+    ready::{MirrorFacts, PoolFacts},
     serve::{
         login::{MintedLogin, Minter},
         replica::Pending,
@@ -79,6 +80,12 @@ impl admin::Mirrors for MirrorStatuses {
             last_error: mirror.last_error,
             reasons: mirror.reasons,
             findings: mirror.findings,
+            pool: mirror.pool.map(|pool| PoolFacts {
+                size: pool.size,
+                ready: pool.ready,
+                handed_out: pool.handed_out,
+                short_since: pool.short_since,
+            }),
         });
         facts.collect()
     }
@@ -114,6 +121,32 @@ impl admin::Mirrors for MirrorStatuses {
                     .map_err(sync_error)?;
             }
             Ok(())
+        })
+    }
+}
+
+/// What decisions go by, asked for anew.
+pub(super) struct Refreshing {
+    mirrors: Arc<ArcSwap<Mirrors>>,
+}
+
+impl Refreshing {
+    pub(super) fn new(mirrors: Arc<ArcSwap<Mirrors>>) -> Self {
+        Self { mirrors }
+    }
+}
+
+impl Refresh for Refreshing {
+    fn refresh(&self, wanted: Wanted) -> Pending<'_, bool> {
+        Box::pin(async move {
+            let mirrors = self.mirrors.load_full();
+            let asked = mirrors
+                .ask_anew(&wanted.tokens, &wanted.entities, wanted.authority)
+                .await;
+            if let Err(error) = &asked {
+                tracing::debug!(%error, "what a decision went by could not be asked for");
+            }
+            asked.is_ok()
         })
     }
 }

@@ -7,7 +7,6 @@ use shared::{
     change::{Change, Expects},
     failover::{Cause, Outage, Probe, Recovery},
     grant::{Grant, RevokeCause},
-    name::WorkloadName,
 };
 
 use super::settle::Settling;
@@ -80,8 +79,17 @@ pub(super) async fn offboard(local: &Local) {
         "the primary refuses Holdover's own credential: grants are revoked, issuing stops"
     );
     reaper::revoke(local, living_replica_grants(local, RevokeCause::Primary)).await;
-    let workloads: Vec<WorkloadName> = local.view.authority().workloads.keys().cloned().collect();
-    let changes = workloads.into_iter().map(Change::AuthorityGone).collect();
+    let changes = {
+        let authority = local.view.authority();
+        let workloads = authority.workloads.keys().cloned();
+        let roles = authority.approles.keys().cloned();
+        let secret_ids = authority.secret_ids.keys().copied();
+        workloads
+            .map(Change::AuthorityGone)
+            .chain(roles.map(Change::AppRoleGone))
+            .chain(secret_ids.map(Change::SecretIdGone))
+            .collect()
+    };
     if let Err(error) = local
         .commit(Lane::Revocation, changes, Expects::default())
         .await

@@ -13,6 +13,7 @@ use super::{RunError, edge};
 use crate::{
     clock::Clock,
     config::{self, Config, KeySource},
+    coverage::Coverage,
     local::Local,
     ready,
     serve::listener::{self, Bound},
@@ -21,6 +22,8 @@ use crate::{
 /// What opening found.
 pub(super) struct Found {
     report: OpenReport,
+    /// What was counted before.
+    pub(super) coverage: Arc<Coverage>,
 }
 
 const REBOOTED: &str = "the machine was rebooted and the primary has not been seen since; \
@@ -40,7 +43,7 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<(Local,
             Arc::clone(&entropy),
         )
     };
-    let opened = match open() {
+    let mut opened = match open() {
         Err(OpenError::Missing {
             anchored: false, ..
         }) => {
@@ -52,6 +55,7 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<(Local,
     };
     let clock = Arc::new(Clock::start(opened.mark)?);
     let (view, report, mark) = (Arc::clone(&opened.view), opened.report.clone(), opened.mark);
+    let coverage = Coverage::resumed(std::mem::take(&mut opened.coverage));
     let present = Arc::clone(&clock);
     let sequencer = opened
         .start(move || present.now())
@@ -63,7 +67,8 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<(Local,
         entropy,
     };
     settle_start(&local, mark, config);
-    Ok((local, Found { report }))
+    let coverage = Arc::new(coverage);
+    Ok((local, Found { report, coverage }))
 }
 
 /// Makes the replica under the first key that is configured.
@@ -71,6 +76,15 @@ fn make(location: &Location, sources: &[Source], entropy: &dyn Entropy) -> Resul
     // A configuration without a key does not load.
     let first = sources.first().ok_or(RunError::NoKey)?;
     Ok(Replica::create(location, first, entropy)?)
+}
+
+/// Where sampling starts. Without randomness it starts where it always does, and is a sample all the same.
+pub(super) fn seed(local: &Local) -> u64 {
+    let mut seed = [0; 8];
+    match local.entropy.fill(&mut seed) {
+        Ok(()) => u64::from_le_bytes(seed),
+        Err(_) => 0,
+    }
 }
 
 /// Where a replica of this configuration is.

@@ -19,7 +19,7 @@ use crate::{
     config::{Config, watch::Watched},
     driver::{Event, Handle},
     local::Local,
-    mirror::{Mirrors, SeenToken},
+    mirror::{Mirrors, Seen, SeenToken},
     reaper, recovery,
     serve::{Rules, forward::Forwarder, learn::LearnRequest},
     upstream::UpstreamError,
@@ -106,28 +106,27 @@ pub(super) fn start(
     assembly
 }
 
-/// Tokens that clients brought go to the mirror that runs now.
+/// Tokens and secret ids that clients brought go to the mirror that runs now.
 async fn pass_on(
     mut seen: mpsc::Receiver<LearnRequest>,
-    mirror: watch::Receiver<Option<mpsc::Sender<SeenToken>>>,
+    mirror: watch::Receiver<Option<mpsc::Sender<Seen>>>,
 ) {
     while let Some(request) = seen.recv().await {
         let to = mirror.borrow().clone();
         if let Some(to) = to {
             // A mirror that is being replaced misses one token, which its next use brings again.
-            let _ = to
-                .send(SeenToken {
-                    token: request.token,
-                    digest: request.digest,
-                })
-                .await;
+            let seen = match request {
+                LearnRequest::Login(candidate) => Seen::Login(candidate),
+                LearnRequest::Token { token, digest } => Seen::Token(SeenToken { token, digest }),
+            };
+            let _ = to.send(seen).await;
         }
     }
 }
 
 fn start_mirrors(
     mirrors: &Mirrors,
-    tokens: &watch::Sender<Option<mpsc::Sender<SeenToken>>>,
+    tokens: &watch::Sender<Option<mpsc::Sender<Seen>>>,
 ) -> AbortHandle {
     let (to, seen) = mpsc::channel(WAITING);
     tokens.send_replace(Some(to));
@@ -172,7 +171,7 @@ async fn watch_ca(
         match Forwarder::new(&current.primary, upstream.addresses().clone()) {
             Ok(forwarder) => {
                 server.apply(Rules::new(&current), forwarder);
-                upstream.client().reload_ca();
+                upstream.client().reload_files();
                 tracing::info!("the changed CA file is in force");
             }
             Err(error) => tracing::error!(%error, "the changed CA file is not used"),
@@ -187,7 +186,7 @@ struct Applying {
     mirrors: Arc<arc_swap::ArcSwap<Mirrors>>,
     server: Arc<crate::serve::Server>,
     driver: Handle,
-    tokens: watch::Sender<Option<mpsc::Sender<SeenToken>>>,
+    tokens: watch::Sender<Option<mpsc::Sender<Seen>>>,
     running: AbortHandle,
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Ask {
     pub(crate) standing: Option<WorkloadName>,
     /// Whether a mirror covers it.
     pub(crate) mirrored: bool,
+    /// Whether its answer may carry a lease.
+    pub(crate) leasing: bool,
     /// When it was read.
     pub(crate) asked_at: Now,
 }
@@ -74,6 +76,7 @@ impl Ask {
         let mut ask = Self {
             asked_at: replica.now(),
             mirrored: false,
+            leasing: false,
             standing: None,
             method: parts.method,
             target,
@@ -84,6 +87,7 @@ impl Ask {
             token,
         };
         ask.mirrored = ask.is_mirrored(settings);
+        ask.leasing = ask.is_leasing(replica);
         ask.standing = ask.standing_workload(settings).cloned();
         ask
     }
@@ -91,6 +95,8 @@ impl Ask {
     /// How it is treated while the primary is authoritative.
     pub(crate) fn class(&self) -> Class {
         match &self.call {
+            // A lease is learned from the answer, which is kept whole for it.
+            Ok(_) if self.leasing && !self.mirrored => Class::Once,
             Ok(call) if !call.is_fallbackable(self.mirrored) => Class::Stream,
             Ok(call) if call.is_issuance() => Class::Issue,
             Ok(call) if call.is_idempotent() => Class::Read,
@@ -110,7 +116,8 @@ impl Ask {
             call,
             presented,
             namespace: self.namespace(),
-            unmodelled: headers::unmodelled(&self.headers),
+            unmodelled: headers::unmodelled(&self.headers)
+                .or_else(|| self.brings_a_form(call, body).then_some("content-type")),
             body,
             peer: Some(&self.peer),
             now,
@@ -148,6 +155,13 @@ impl Ask {
         })
     }
 
+    /// Whether the body is a form: said to be one, and not to be taken for JSON at its first look.
+    fn brings_a_form(&self, call: &Call, body: &[u8]) -> bool {
+        let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+        let writes = matches!(call.operation, Operation::Create | Operation::Update);
+        writes && self.is_form() && first.is_some_and(|byte| !matches!(byte, b'{' | b'['))
+    }
+
     /// Whether sending it twice changes nothing.
     pub(crate) fn is_idempotent(&self) -> bool {
         match &self.call {
@@ -156,12 +170,19 @@ impl Ask {
         }
     }
 
+    /// Whether it only reads.
+    pub(crate) fn is_read(&self) -> bool {
+        let operation = self.call.as_ref().map(|call| call.operation);
+        matches!(operation, Ok(Operation::Read))
+    }
+
     /// Whether the primary's 2xx proves that it accepted the token: some paths answer anybody.
     pub(crate) fn proves_token(&self, replica: &dyn Replica) -> bool {
         let Ok(call) = &self.call else { return false };
         match &call.kind {
             Kind::AttestedLogin
             | Kind::Health
+            | Kind::Init
             | Kind::InternalUi
             | Kind::Leader
             | Kind::Login
@@ -198,6 +219,15 @@ impl Ask {
         })
     }
 
+    fn is_leasing(&self, replica: &dyn Replica) -> bool {
+        let Ok(call) = &self.call else { return false };
+        let brings = matches!(
+            call.operation,
+            Operation::Create | Operation::Read | Operation::Update
+        );
+        call.kind == Kind::Data && brings && replica.leases(call.path.as_str())
+    }
+
     fn is_mirrored(&self, settings: &Settings) -> bool {
         let Ok(call) = &self.call else { return false };
         let namespace = Namespace::parse(self.namespace().unwrap_or_default());
@@ -212,6 +242,7 @@ impl Ask {
             self.inner_kind(call),
             Kind::AttestedLogin
                 | Kind::Health
+                | Kind::Init
                 | Kind::Leader
                 | Kind::Login
                 | Kind::SealStatus
@@ -230,8 +261,9 @@ impl Ask {
     }
 }
 
-/// A mirror of `secret/data/P*` answers reads and lists of `secret/metadata/P*` too.
+/// A mirror of `secret/data/P*` answers what KV v2 shows of `P*` elsewhere too.
 fn is_mirrored(call: &Call, settings: &Settings) -> bool {
+    const OF_DATA: [&str; 3] = ["/detailed-metadata/", "/metadata/", "/subkeys/"];
     let path = call.path.as_str();
     let reads = matches!(
         call.operation,
@@ -240,15 +272,15 @@ fn is_mirrored(call: &Call, settings: &Settings) -> bool {
     if call.kind != Kind::Data || !reads {
         return false;
     }
-    let of_metadata = || {
-        path.match_indices("/metadata/").any(|(at, word)| {
+    let of_data = |word: &&str| {
+        path.match_indices(*word).any(|(at, word)| {
             let (mount, key) = (path.get(..at), path.get(at + word.len()..));
             mount.zip(key).is_some_and(|(mount, key)| {
                 settings.mirror(&format!("{mount}/data/{key}")).is_some()
             })
         })
     };
-    settings.mirror(path).is_some() || of_metadata()
+    settings.mirror(path).is_some() || OF_DATA.iter().any(of_data)
 }
 
 #[cfg(test)]
@@ -266,6 +298,8 @@ mod tests {
         assert!(mirrored("LIST", "/v1/secret/metadata/shop"));
         assert!(mirrored("GET", "/v1/secret/metadata/shop/a"));
         assert!(mirrored("GET", "/v1/team/kv/metadata/one"));
+        assert!(mirrored("GET", "/v1/team/kv/subkeys/one"));
+        assert!(mirrored("SCAN", "/v1/secret/detailed-metadata/shop"));
         assert!(!mirrored("GET", "/v1/team/kv/metadata/two"));
         assert!(!mirrored("LIST", "/v1/secret/metadata/"));
         assert!(!mirrored("PUT", "/v1/secret/data/shop/a"));

@@ -62,6 +62,23 @@ impl Body {
         Self::with_first(Bytes::new(), rest)
     }
 
+    /// One of which the first part is waited for.
+    pub(crate) async fn begun(mut incoming: Incoming) -> Result<Self, BodyError> {
+        let first = match incoming.frame().await {
+            Some(frame) => frame?.into_data().unwrap_or_default(),
+            None => Bytes::new(),
+        };
+        Ok(Self::with_first(first, incoming))
+    }
+
+    /// What of it is here.
+    pub(crate) fn head(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Streamed(streamed) => &streamed.first,
+        }
+    }
+
     fn with_first(first: Bytes, rest: Incoming) -> Self {
         Self::Streamed(Streamed {
             first,

@@ -9,6 +9,7 @@ use replica::{
 };
 use shared::{
     api::Call,
+    approle::{Attempt, Outcome as Login},
     change::Change,
     ledger::{Entry, EntryKind},
     time::Now,
@@ -51,7 +52,13 @@ impl Server {
                 answer.changes.push(unused_token(ask, call, now));
             }
             match self.settle(answer).await {
-                Ok(response) => return Ok(respond::of_replica(response)),
+                Ok((response, failed)) => {
+                    let mut response = respond::of_replica(response);
+                    if failed {
+                        response.extensions_mut().insert(LoginFailed);
+                    }
+                    return Ok(response);
+                }
                 Err(SubmitError::Conflict) if conflicts < CONFLICTS => conflicts += 1,
                 Err(SubmitError::Paused) => self.wait_for_the_fence(waited).await?,
                 Err(error) => {
@@ -66,8 +73,8 @@ impl Server {
         }
     }
 
-    /// Makes what an answer promises durable.
-    async fn settle(&self, answer: Answer) -> Result<wire::Response, SubmitError> {
+    /// Makes what an answer promises durable; whether it says that somebody tried a credential in vain.
+    async fn settle(&self, answer: Answer) -> Result<(wire::Response, bool), SubmitError> {
         if !answer.changes.is_empty() {
             let lane = lane(&answer.changes);
             self.replica
@@ -77,7 +84,11 @@ impl Server {
         if let Some(note) = answer.note {
             self.replica.note(note);
         }
-        Ok(answer.response)
+        if let Some(attempt) = &answer.attempt {
+            self.replica.note_login(attempt);
+        }
+        let failed = |attempt: Attempt| attempt.outcome == Login::Failed;
+        Ok((answer.response, answer.attempt.is_some_and(failed)))
     }
 
     /// Issuing is paused while the primary takes over: a moment, and then one of the two issues again.
@@ -92,6 +103,10 @@ impl Server {
         Ok(())
     }
 }
+
+/// Marks an answer to a login that counts as a failure, whatever its status is.
+#[derive(Clone, Copy)]
+pub(crate) struct LoginFailed;
 
 /// What is known of an attempt at the primary before the replica answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,13 +2,15 @@
 
 use std::{pin::Pin, time::Duration};
 
-use http::{Response, StatusCode, response::Parts};
+use http::{Method, Response, StatusCode, response::Parts};
+use hyper::body::Body as _;
 use shared::api::Kind;
 
 use super::{
     Again, Server,
     ask::{Ask, Class},
     body::{Body, Buffers},
+    cover::{self, Leased},
     credential::Credential,
     decide::Outcome,
     forward::{ForwardError, Forwarder, Outgoing},
@@ -28,6 +30,9 @@ const WHOLE_ANSWER: usize = 1024 * 1024;
 
 /// A refusal of a streamed request is read whole: it may tell that a token is dead.
 const WHOLE_REFUSAL: usize = 8 * 1024;
+
+/// A streamed answer of at most this many bytes is looked at for a lease: one with a lease is short.
+const SHORT_ANSWER: u64 = 64 * 1024;
 
 /// How long a call that may be made only once waits for the primary; the primary's own limit is 90 s.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -224,7 +229,8 @@ impl Server {
             }
             Err(error) => {
                 self.forward_failed();
-                if error.nothing_sent() {
+                // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
+                if error.nothing_sent() || ask.is_read() {
                     return self.decide(ask, Outcome::None).await;
                 }
                 Ok(unknown())
@@ -321,11 +327,17 @@ impl Server {
                 );
             }
             self.accepted(ask, parts.status);
+            self.compare(ask, parts.status.as_u16(), || None);
             return respond::of_primary(parts, body);
         };
         if let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) {
+            if let Some(candidate) = lesson.login(parts.status, whole) {
+                self.learning
+                    .ask_about_login(candidate, self.replica.now().boot);
+            }
             lesson.apply_briefly(parts.status, whole).await;
         }
+        self.compare(ask, parts.status.as_u16(), || Some(whole.clone()));
         match credential.hide(whole) {
             Some(shown) => respond::of_primary_rewritten(parts, shown),
             None => respond::of_primary(parts, body),
@@ -354,19 +366,37 @@ async fn exchange(
     is_hidden: bool,
     buffers: &Buffers,
 ) -> Result<Reply, ForwardError> {
-    let (parts, incoming) = forwarder.send(outgoing).await?.into_parts();
+    let may_lease = may_lease(&outgoing);
+    let (mut parts, incoming) = forwarder.send(outgoing).await?.into_parts();
+    let is_short = incoming
+        .size_hint()
+        .exact()
+        .is_some_and(|size| size <= SHORT_ANSWER);
     let read = match class {
         // Behind a namespace in the path a call may be one that shows its token.
         Class::Stream if is_hidden => Body::read_ahead(incoming, WHOLE_ANSWER).await,
+        Class::Stream if parts.status == StatusCode::OK && may_lease && is_short => {
+            Body::begun(incoming).await
+        }
         Class::Stream if parts.status != StatusCode::FORBIDDEN => Ok(Body::streamed(incoming)),
         Class::Stream => Body::read_ahead(incoming, WHOLE_REFUSAL).await,
         Class::Read => buffers.read(incoming, WHOLE_ANSWER).await,
         Class::Issue | Class::Once => Body::read_ahead(incoming, WHOLE_ANSWER).await,
     };
     match read {
-        Ok(body) => Ok(Reply { parts, body }),
+        Ok(body) => {
+            if may_lease && cover::comes_with_a_lease(body.head()) {
+                parts.extensions.insert(Leased);
+            }
+            Ok(Reply { parts, body })
+        }
         Err(error) => Err(ForwardError::Unknown(Outage::Connect(error.to_string()))),
     }
+}
+
+/// Whether an answer may come with a lease that coverage is to know of: reads of secrets, not what the system streams.
+fn may_lease(outgoing: &Outgoing) -> bool {
+    outgoing.method == Method::GET && !outgoing.target.path().starts_with("/v1/sys/")
 }
 
 fn unknown() -> Response<Body> {

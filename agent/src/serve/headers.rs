@@ -11,7 +11,7 @@ use http::{
         STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
-use shared::{name::OutageId, secret::SecretText};
+use shared::{kv::Content, name::OutageId, secret::SecretText};
 
 /// `X-Holdover-Source`: who wrote the answer.
 pub(crate) const SOURCE: HeaderName = HeaderName::from_static("x-holdover-source");
@@ -59,16 +59,25 @@ pub(crate) fn from_primary(headers: &mut HeaderMap) {
 }
 
 /// The headers of an answer that Holdover wrote: the primary's usual ones and our own.
-pub(crate) fn of_replica(age: Option<u64>, outage: Option<&OutageId>, has_body: bool) -> HeaderMap {
+pub(crate) fn of_replica(
+    age: Option<u64>,
+    outage: Option<&OutageId>,
+    content: &Content,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (CACHE_CONTROL, &content.cache),
+        (CONTENT_TYPE, &content.kind),
+    ] {
+        // What the primary sent as a header can be sent as one.
+        if let Some(Ok(value)) = value.as_deref().map(HeaderValue::from_str) {
+            headers.insert(name, value);
+        }
+    }
     headers.insert(
         STRICT_TRANSPORT_SECURITY,
         HeaderValue::from_static("max-age=31536000; includeSubDomains"),
     );
-    if has_body {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
     headers.insert(SOURCE, HeaderValue::from_static("replica"));
     if let Some(age) = age {
         headers.insert(AGE, HeaderValue::from(age));

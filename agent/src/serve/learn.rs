@@ -1,4 +1,5 @@
-//! Tokens that the primary accepted and the replica does not know yet: each looked up once, through a bounded queue.
+//! Tokens and secret ids that the primary accepted and the replica does not know yet: each looked up once, through a
+//! bounded queue.
 
 use std::{
     sync::{
@@ -8,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use shared::{name::TokenDigest, secret::SecretText, time::BootTime};
+use replica::learn::Candidate;
+use shared::{approle::ProofDigest, name::TokenDigest, secret::SecretText, time::BootTime};
 use tokio::sync::mpsc;
 
 use super::recently::Recently;
@@ -22,12 +24,23 @@ const REMEMBERED: usize = 16 * 1024;
 /// A token that was asked about is not asked about again for this long: some are never learned (root, limited use).
 const AGAIN_AFTER: Duration = Duration::from_secs(300);
 
-/// A token to be looked up with Holdover's own.
-pub struct LearnRequest {
-    /// The token.
-    pub token: SecretText,
-    /// What stands for it.
-    pub digest: TokenDigest,
+/// The same for a secret id: one of limited uses never becomes known, and is not asked about at each login.
+const LOGIN_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// Secret ids that are remembered as asked about.
+const LOGINS_REMEMBERED: usize = 1024;
+
+/// What is to be looked up with Holdover's own token.
+pub enum LearnRequest {
+    /// A secret id.
+    Login(Box<Candidate>),
+    /// A token.
+    Token {
+        /// The token.
+        token: SecretText,
+        /// What stands for it.
+        digest: TokenDigest,
+    },
 }
 
 /// The serving side of the queue. Cheap to clone.
@@ -35,6 +48,7 @@ pub struct LearnRequest {
 pub struct LearnQueue {
     requests: mpsc::Sender<LearnRequest>,
     asked: Arc<Recently<TokenDigest>>,
+    logins: Arc<Recently<ProofDigest>>,
     unlearned: Arc<AtomicU64>,
 }
 
@@ -45,6 +59,7 @@ impl LearnQueue {
         let queue = Self {
             requests,
             asked: Arc::new(Recently::new(AGAIN_AFTER, REMEMBERED)),
+            logins: Arc::new(Recently::new(LOGIN_AGAIN_AFTER, LOGINS_REMEMBERED)),
             unlearned: Arc::default(),
         };
         (queue, receiver)
@@ -55,7 +70,7 @@ impl LearnQueue {
         if self.asked.is_too_soon(&digest, now) {
             return;
         }
-        let request = LearnRequest {
+        let request = LearnRequest::Token {
             token: token.duplicate(),
             digest,
         };
@@ -64,6 +79,19 @@ impl LearnQueue {
             Err(_) => {
                 self.unlearned.fetch_add(1, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Asks for a secret id to be verified, unless that was done lately. What finds no room is asked about when it
+    /// logs in again.
+    pub(crate) fn ask_about_login(&self, candidate: Candidate, now: BootTime) {
+        let pair = candidate.pair;
+        if self.logins.is_too_soon(&pair, now) {
+            return;
+        }
+        let request = LearnRequest::Login(Box::new(candidate));
+        if self.requests.try_send(request).is_ok() {
+            self.logins.used(pair, now);
         }
     }
 

@@ -4,9 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
-use replica::{learn::Exchange, sequencer::Lane};
+use replica::{
+    learn::{Candidate, Exchange},
+    sequencer::Lane,
+};
 use shared::{
-    api::Call,
+    api::{Call, Kind},
     change::{Change, Expects},
     grant::Origin,
     name::TokenDigest,
@@ -69,8 +72,24 @@ impl Lesson {
         let _ = tokio::time::timeout(BRIEFLY, committing).await;
     }
 
+    /// What a login tells besides: who failed or succeeded is noted, and a secret id that is worth verifying returned.
+    pub(crate) fn login(&self, status: StatusCode, body: &[u8]) -> Option<Candidate> {
+        if self.call.kind != Kind::Login {
+            return None;
+        }
+        let exchange = self.exchange(status, body);
+        if let Some(attempt) = self.replica.attempt(&exchange) {
+            self.replica.note_login(&attempt);
+        }
+        self.replica.candidate(&exchange)
+    }
+
     fn changes(&self, status: StatusCode, body: &[u8]) -> Vec<Change> {
-        self.replica.learn(&Exchange {
+        self.replica.learn(&self.exchange(status, body))
+    }
+
+    fn exchange<'a>(&'a self, status: StatusCode, body: &'a [u8]) -> Exchange<'a> {
+        Exchange {
             call: &self.call,
             namespace: self.namespace.as_deref(),
             token: self.token.as_ref(),
@@ -79,7 +98,7 @@ impl Lesson {
             status: status.as_u16(),
             body,
             now: self.asked_at,
-        })
+        }
     }
 }
 

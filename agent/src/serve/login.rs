@@ -1,5 +1,6 @@
 //! `auth/holdover/login` while the primary is authoritative: a token minted there for the attested peer.
 
+use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_TYPE};
 use replica::{learn::Exchange, sequencer::Lane};
 use serde_json::{Map, Value};
@@ -7,6 +8,7 @@ use shared::{
     acl::Operation,
     api::Call,
     change::Expects,
+    kv::Content,
     name::WorkloadName,
     secret::SecretBytes,
     settings::Settings,
@@ -81,7 +83,12 @@ impl Server {
                 tracing::info!(%outage, "a login could not be minted at the primary");
                 Tried::failed(Outcome::Unknown)
             }
-            Err(error) => Tried::Answered(refused(&error)),
+            Err(error) => {
+                if let UpstreamError::Decision { status, .. } = error {
+                    self.compare(ask, status, || None);
+                }
+                Tried::Answered(refused(&error))
+            }
         }
     }
 
@@ -113,6 +120,10 @@ impl Server {
                 "the replica cannot make this login durable now",
             );
         }
+        self.compare(ask, 200, || {
+            let copy = zeroize::Zeroizing::new(minted.body.expose().clone());
+            Some(Bytes::from_owner(copy))
+        });
         minted_answer(&minted)
     }
 }
@@ -166,7 +177,7 @@ fn unsupported() -> Response<Body> {
 fn minted_answer(minted: &MintedLogin) -> Response<Body> {
     let body = zeroize::Zeroizing::new(minted.body.expose().clone());
     let mut answer = Response::new(Body::secret(body));
-    *answer.headers_mut() = headers::of_replica(None, None, true);
+    *answer.headers_mut() = headers::of_replica(None, None, &Content::default());
     let json = http::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(CONTENT_TYPE, json);
     headers::from_primary(answer.headers_mut());

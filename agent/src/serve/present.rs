@@ -125,7 +125,12 @@ impl Server {
 fn asks_for_none(call: &Call) -> bool {
     matches!(
         call.kind,
-        Kind::AttestedLogin | Kind::Health | Kind::Leader | Kind::Login | Kind::SealStatus
+        Kind::AttestedLogin
+            | Kind::Health
+            | Kind::Init
+            | Kind::Leader
+            | Kind::Login
+            | Kind::SealStatus
     )
 }
 

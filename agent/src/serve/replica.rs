@@ -3,14 +3,18 @@
 use std::{pin::Pin, sync::Arc};
 
 use replica::{
-    learn::{self, Exchange},
+    learn::{self, CLOSED_MOUNTS, Candidate, Exchange},
     ledger::{Aggregate, Note},
     sequencer::{Lane, SubmitError},
-    vault::{Answer, Query},
+    vault::{
+        Answer, Query,
+        foresee::{self, Foreseen},
+    },
     view::LiveGrant,
 };
 use shared::{
     api::Call,
+    approle::Attempt,
     change::{Change, CredentialName, Expects},
     name::{OutageId, TokenDigest},
     secret::SecretText,
@@ -20,8 +24,22 @@ use shared::{
 
 use crate::local::Local;
 
-/// Kinds of mounts that have no path which answers without a token.
-const CLOSED_MOUNTS: [&str; 4] = ["cubbyhole", "database", "generic", "kv"];
+/// Kinds of mounts whose answers carry leases. Others stream.
+const LEASING_MOUNTS: [&str; 13] = [
+    "ad",
+    "alicloud",
+    "aws",
+    "azure",
+    "consul",
+    "database",
+    "gcp",
+    "kubernetes",
+    "ldap",
+    "nomad",
+    "pki",
+    "rabbitmq",
+    "ssh",
+];
 
 /// A future that a trait hands out.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,6 +58,9 @@ pub trait Replica: Send + Sync {
     /// Whether the mount under `path` answers nothing without a token that it accepts.
     fn asks_for_a_token(&self, path: &str) -> bool;
 
+    /// Whether the mount under `path` is of a kind whose answers carry leases.
+    fn leases(&self, path: &str) -> bool;
+
     /// What stands for a token.
     fn digest(&self, token: &str) -> TokenDigest;
 
@@ -52,8 +73,20 @@ pub trait Replica: Send + Sync {
     /// Decides as the local vault. Without effect.
     fn answer(&self, query: &Query<'_>) -> Answer;
 
+    /// What an outage would make of it. Without effect.
+    fn foresee(&self, query: &Query<'_>) -> Foreseen;
+
     /// What an answer of the primary tells.
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change>;
+
+    /// The secret id of a login that the primary accepted, if it is worth verifying.
+    fn candidate(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
+
+    /// What an answer of the primary tells of whoever tries secret ids.
+    fn attempt(&self, exchange: &Exchange<'_>) -> Option<Attempt>;
+
+    /// Notes what came of a login.
+    fn note_login(&self, attempt: &Attempt);
 
     /// That the primary accepted a token for what `call` is: its proof, unless there is a young one.
     fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change>;
@@ -81,6 +114,16 @@ impl Attached {
     pub fn new(local: Local, notes: Arc<Aggregate>) -> Self {
         Self { local, notes }
     }
+
+    /// Whether the mount under `path` is one of these kinds.
+    fn is_mounted(&self, path: &str, kinds: &[&str]) -> bool {
+        let authority = self.local.view.authority();
+        let mount = authority
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.mount_of(path));
+        mount.is_some_and(|(_, mount)| kinds.contains(&mount.kind.as_str()))
+    }
 }
 
 impl Replica for Attached {
@@ -98,12 +141,11 @@ impl Replica for Attached {
     }
 
     fn asks_for_a_token(&self, path: &str) -> bool {
-        let authority = self.local.view.authority();
-        let mount = authority
-            .cluster
-            .as_ref()
-            .and_then(|cluster| cluster.mount_of(path));
-        mount.is_some_and(|(_, mount)| CLOSED_MOUNTS.contains(&mount.kind.as_str()))
+        self.is_mounted(path, &CLOSED_MOUNTS)
+    }
+
+    fn leases(&self, path: &str) -> bool {
+        self.is_mounted(path, &LEASING_MOUNTS)
     }
 
     fn digest(&self, token: &str) -> TokenDigest {
@@ -131,8 +173,24 @@ impl Replica for Attached {
         self.local.answer(query)
     }
 
+    fn foresee(&self, query: &Query<'_>) -> Foreseen {
+        foresee::foresee(&self.local.view, query, self.local.entropy.as_ref())
+    }
+
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
         learn::learn(&self.local.view, exchange)
+    }
+
+    fn candidate(&self, exchange: &Exchange<'_>) -> Option<Candidate> {
+        learn::candidate(&self.local.view, exchange)
+    }
+
+    fn attempt(&self, exchange: &Exchange<'_>) -> Option<Attempt> {
+        learn::attempt(&self.local.view, exchange)
+    }
+
+    fn note_login(&self, attempt: &Attempt) {
+        self.local.view.note_login(attempt, self.now().boot);
     }
 
     fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {

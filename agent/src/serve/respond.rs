@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, response::Parts};
 use shared::{
     api::CallError,
+    kv::Content,
     name::OutageId,
     wire::{self, Errors, to_body},
 };
@@ -29,6 +30,7 @@ pub(crate) fn call_error(error: CallError, outage: Option<&OutageId>) -> Respons
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let body = match error {
         CallError::Path(path) => Errors::one(path),
+        CallError::Internal => Errors::one(error),
         CallError::NotApi | CallError::Method | CallError::Query => Errors::none(),
     };
     errors(status, &body, outage)
@@ -48,7 +50,7 @@ pub(crate) fn exceeded(limit: Exceeded) -> Response<Body> {
 pub(crate) fn of_replica(answer: wire::Response) -> Response<Body> {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let has_body = !answer.body.is_empty() && status != StatusCode::NO_CONTENT;
-    let headers = headers::of_replica(answer.age, answer.outage.as_ref(), has_body);
+    let headers = headers::of_replica(answer.age, answer.outage.as_ref(), &answer.content);
     let body = if has_body {
         Body::secret(answer.body)
     } else {
@@ -82,7 +84,11 @@ fn errors(status: StatusCode, errors: &Errors, outage: Option<&OutageId>) -> Res
         Ok(body) => Body::secret(body),
         Err(_) => Body::EMPTY, // A list of texts can always be written.
     };
-    with(status, headers::of_replica(None, outage, true), body)
+    with(
+        status,
+        headers::of_replica(None, outage, &Content::default()),
+        body,
+    )
 }
 
 fn with(status: StatusCode, headers: http::HeaderMap, body: Body) -> Response<Body> {

@@ -25,6 +25,7 @@ use crate::{
     config::{self, Address, PeerMatch},
     coverage::Coverage,
     driver::{Event, Handle, Snapshot},
+    parity::{Offer, Parity},
     serve::{
         Parts, Rules, Server,
         forward::Forwarder,
@@ -43,11 +44,13 @@ pub(crate) use sides::{FakeMinter, FakeReplica};
 pub(crate) struct Rig {
     pub(crate) replica: Arc<FakeReplica>,
     pub(crate) minter: Arc<FakeMinter>,
+    pub(crate) coverage: Arc<Coverage>,
     pub(crate) server: Arc<Server>,
     pub(crate) path: PathBuf,
     pub(crate) addresses: Addresses,
     pub(crate) told: mpsc::UnboundedReceiver<Event>,
     pub(crate) unlearned: mpsc::Receiver<LearnRequest>,
+    pub(crate) offered: mpsc::Receiver<Offer>,
     machine: watch::Sender<Snapshot>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<std::io::Result<()>>,
@@ -80,7 +83,9 @@ impl Setup {
         let replica = Arc::new(FakeReplica::new(self.settings));
         let minter = Arc::new(FakeMinter::default());
         let (learning, unlearned) = LearnQueue::new();
+        let (parity, offered) = Parity::new(self.rules.parity_sample, 1);
         let addresses = Addresses::new(&self.addresses);
+        let coverage = Arc::new(Coverage::default());
         let server = Server::new(Parts {
             replica: replica.clone(),
             driver: Handle::new(events, machine.subscribe()),
@@ -89,7 +94,8 @@ impl Setup {
             learning,
             rules: self.rules,
             stats: Stats::default(),
-            coverage: Arc::new(Coverage::default()),
+            coverage: Arc::clone(&coverage),
+            parity,
         });
         let bound = listener::bind_at(&path, 0o666).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -100,11 +106,13 @@ impl Setup {
         Rig {
             replica,
             minter,
+            coverage,
             server,
             path,
             addresses,
             told,
             unlearned,
+            offered,
             machine,
             stop: Some(stop),
             running,
@@ -190,6 +198,7 @@ pub(crate) fn rules() -> Rules {
         },
         read_deadline: Duration::from_millis(300),
         issue_deadline: Duration::from_secs(2),
+        parity_sample: 0.0,
     }
 }
 
@@ -219,10 +228,12 @@ pub(crate) fn settings(mirrors: &[&str]) -> Settings {
         namespace: Namespace::default(),
         workloads: vec![workload("orders"), workload("billing")],
         mirrors: mirrors.iter().map(mirror).collect(),
+        approle_mounts: Vec::new(),
         bounds: Bounds {
             max_outage: Duration::from_secs(43_200),
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
+            credential_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(86_400),
         },
@@ -235,11 +246,13 @@ pub(crate) fn says(status: u16, body: &str) -> Answer {
         response: wire::Response {
             status,
             body: zeroize::Zeroizing::new(body.as_bytes().to_vec()),
+            content: shared::kv::Content::default(),
             age: Some(7),
             outage: None,
         },
         changes: Vec::new(),
         expects: Expects::default(),
         note: None,
+        attempt: None,
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn operation(call: Option<&Call>) -> &'static str {
         | Kind::CapabilitiesSelf
         | Kind::InternalUi
         | Kind::Mounts(_) => "preflight",
-        Kind::Health | Kind::Leader | Kind::SealStatus => "status",
+        Kind::Health | Kind::Init | Kind::Leader | Kind::SealStatus => "status",
         Kind::Data | Kind::Wrapping => match call.operation {
             Operation::Read | Operation::Header => "read",
             Operation::List | Operation::Scan => "list",

@@ -1,6 +1,7 @@
 //! The socket from end to end: raw bytes of a client, a scripted primary, a replica that does as it is told.
 
 mod callers;
+mod covering;
 mod falling_back;
 mod following;
 mod issuing;

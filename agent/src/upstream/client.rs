@@ -9,7 +9,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
-use shared::{name::ClusterId, secret::SecretText};
+use rustls::ClientConfig;
+use shared::{kv::Content, name::ClusterId, secret::SecretText};
 use zeroize::Zeroizing;
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
     request::{self, Request},
     tls::{self, Stamp, TlsError},
 };
-use crate::config;
+use crate::config::{self, AuthMethod};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -39,8 +40,18 @@ pub struct Client {
     names: Names,
     namespace: Option<HeaderValue>,
     connect_timeout: Duration,
-    ca: Option<(PathBuf, Mutex<Stamp>)>,
+    files: Files,
+    stamps: Mutex<Vec<Stamp>>,
+    /// Why no certificate is shown though one is configured.
+    unidentified: Mutex<Option<String>>,
     pinned: Mutex<Option<ClusterId>>,
+}
+
+/// The files that connections are made with.
+struct Files {
+    ca: Option<PathBuf>,
+    /// The client certificate and its key: Holdover's own, which no forward of a client shows.
+    identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// An answer as it came from one address, before it is judged.
@@ -48,6 +59,7 @@ pub(super) struct Raw {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
+    pub(super) content: Content,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
@@ -69,10 +81,19 @@ impl Client {
         pinned: Option<ClusterId>,
     ) -> Result<Self, TlsError> {
         let names = Names::default();
-        let stamp = |path: &PathBuf| (path.clone(), Mutex::new(Stamp::of(path)));
-        let ca = primary.ca_file.as_ref().map(stamp);
+        let files = Files::of(primary);
         let connect_timeout = primary.connect_timeout;
-        let http = build(primary.ca_file.as_deref(), names.clone(), connect_timeout)?;
+        let stamps = Mutex::new(files.stamps());
+        let (http, unidentified) = match build(files.identified(), &names, connect_timeout) {
+            Ok(http) => (http, None),
+            // It may come: what the replica can serve does not wait for it.
+            Err(error) if files.identity.is_some() => {
+                let config = tls::client_config(files.ca.as_deref());
+                let http = build(config, &names, connect_timeout)?;
+                (http, Some(error.to_string()))
+            }
+            Err(error) => return Err(error),
+        };
         let namespace = primary.namespace.as_str();
         Ok(Self {
             http: ArcSwap::from_pointee(http),
@@ -82,7 +103,9 @@ impl Client {
                 .ok()
                 .filter(|value| !value.is_empty()),
             connect_timeout,
-            ca,
+            files,
+            stamps,
+            unidentified: Mutex::new(unidentified),
             pinned: Mutex::new(pinned),
         })
     }
@@ -105,28 +128,42 @@ impl Client {
         }
     }
 
-    /// Takes the CA file up again if it changed. A bad one is reported and the old one stays in use.
-    pub fn reload_ca(&self) {
-        let Some((path, stamp)) = &self.ca else {
-            return;
-        };
-        let seen = Stamp::of(path);
+    /// Takes the files of connections up again if they changed: the CA, and the certificate with its key. Bad ones are
+    /// reported and the old ones stay in use; so does a pair of which one half is new and the other not yet.
+    pub fn reload_files(&self) {
+        let seen = self.files.stamps();
         let before = std::mem::replace(
-            &mut *stamp.lock().unwrap_or_else(PoisonError::into_inner),
-            seen,
+            &mut *self.stamps.lock().unwrap_or_else(PoisonError::into_inner),
+            seen.clone(),
         );
         if before == seen {
             return;
         }
-        match build(Some(path), self.names.clone(), self.connect_timeout) {
+        match build(self.files.identified(), &self.names, self.connect_timeout) {
             Ok(http) => {
-                tracing::info!(path = %path.display(), "the primary's CA file changed and is in use");
+                tracing::info!("the changed files of connections to the primary are in use");
                 self.http.store(Arc::new(http));
+                *self.lock_unidentified() = None;
             }
             Err(error) => {
-                tracing::error!(%error, "the primary's CA file changed and cannot be used")
+                tracing::error!(%error, "a file of connections to the primary changed and cannot be used");
+                let mut unidentified = self.lock_unidentified();
+                if unidentified.is_some() {
+                    *unidentified = Some(error.to_string());
+                }
             }
         }
+    }
+
+    /// Why no certificate is shown, though one is configured.
+    pub(super) fn unidentified(&self) -> Option<String> {
+        self.lock_unidentified().clone()
+    }
+
+    fn lock_unidentified(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.unidentified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends `request`, with `token` if there is one, to the first address that takes it.
@@ -212,6 +249,10 @@ impl Client {
             status: response.status().as_u16(),
             retry_after: seconds(response.headers().get(header::RETRY_AFTER)),
             location: text(response.headers().get(header::LOCATION)),
+            content: Content {
+                kind: text(response.headers().get(header::CONTENT_TYPE)),
+                cache: text(response.headers().get(header::CACHE_CONTROL)),
+            },
             body: Zeroizing::new(Vec::new()),
         };
         let expected = response.content_length().unwrap_or(0);
@@ -298,18 +339,47 @@ impl Client {
     }
 }
 
+impl Files {
+    fn of(primary: &config::Primary) -> Self {
+        let identity = match &primary.auth.method {
+            AuthMethod::Cert {
+                cert_file,
+                key_file,
+                ..
+            } => Some((cert_file.clone(), key_file.clone())),
+            _ => None,
+        };
+        let ca = primary.ca_file.clone();
+        Self { ca, identity }
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        let files = self.ca.iter().chain(identity);
+        files.map(|path| Stamp::of(path)).collect()
+    }
+
+    fn identified(&self) -> Result<ClientConfig, TlsError> {
+        let ca = self.ca.as_deref();
+        match &self.identity {
+            Some((certificate, key)) => tls::identified(ca, tls::Identity { certificate, key }),
+            None => tls::client_config(ca),
+        }
+    }
+}
+
 fn build(
-    ca: Option<&std::path::Path>,
-    names: Names,
+    tls: Result<ClientConfig, TlsError>,
+    names: &Names,
     connect_timeout: Duration,
 ) -> Result<reqwest::Client, TlsError> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client_config(ca)?)
+        .tls_backend_preconfigured(tls?)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .dns_resolver(names)
+        .dns_resolver(names.clone())
         .connect_timeout(connect_timeout)
         .build()
         .map_err(TlsError::Client)
@@ -333,7 +403,8 @@ fn judge(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
             });
         }
     }
-    Ok(Reply::new(status, request.path().to_owned(), raw.body))
+    let reply = Reply::new(status, request.path().to_owned(), raw.body);
+    Ok(reply.saying(raw.content))
 }
 
 /// The outage that a status of that class tells of, in the primary's own words.

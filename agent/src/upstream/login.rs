@@ -1,4 +1,5 @@
-//! Where Holdover's own token comes from: a file that something else writes, or an AppRole login.
+//! Where Holdover's own token comes from: a file that something else writes, or a login by AppRole, by a client
+//! certificate, by a signed token, or by a Kubernetes service account.
 
 use std::{io, path::Path, time::Duration};
 
@@ -24,6 +25,9 @@ pub(super) struct LoggedIn {
 /// Why Holdover has no token of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
+    /// The client certificate cannot be shown.
+    #[error("the client certificate cannot be used: {0}")]
+    Certificate(String),
     /// A file of the method cannot be used.
     #[error("{path}: {reason}")]
     File {
@@ -76,15 +80,20 @@ fn read_bounded(path: &Path) -> io::Result<Zeroizing<String>> {
 }
 
 impl Upstream {
-    /// Logs in anew; `None` where tokens come from a file.
+    /// Logs in anew; `None` where tokens come from a file. Every file of the method is read now: projected tokens rotate.
     pub(super) async fn log_in(&self) -> Option<Result<LoggedIn, LoginError>> {
-        match &self.0.auth.method {
+        Some(match &self.0.auth.method {
             AuthMethod::AppRole {
                 role_id_file,
                 secret_id_file,
-            } => Some(self.log_in_approle(role_id_file, secret_id_file).await),
-            AuthMethod::TokenFile { .. } => None,
-        }
+            } => self.log_in_approle(role_id_file, secret_id_file).await,
+            AuthMethod::Cert { name, .. } => self.log_in_cert(name.as_deref()).await,
+            AuthMethod::Jwt { role, jwt_file } => self.log_in_jwt(role.as_deref(), jwt_file).await,
+            AuthMethod::Kubernetes { role, jwt_file } => {
+                self.log_in_jwt(Some(role), jwt_file).await
+            }
+            AuthMethod::TokenFile { .. } => return None,
+        })
     }
 
     async fn log_in_approle(
@@ -102,8 +111,38 @@ impl Upstream {
             role_id: role_id.expose(),
             secret_id: secret_id.expose(),
         };
+        self.log_in_with(&body).await
+    }
+
+    /// What proves it is the certificate of the connection.
+    async fn log_in_cert(&self, name: Option<&str>) -> Result<LoggedIn, LoginError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            name: Option<&'a str>,
+        }
+        self.client().reload_files();
+        if let Some(reason) = self.client().unidentified() {
+            return Err(LoginError::Certificate(reason));
+        }
+        self.log_in_with(&Body { name }).await
+    }
+
+    async fn log_in_jwt(&self, role: Option<&str>, jwt: &Path) -> Result<LoggedIn, LoginError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            role: Option<&'a str>,
+            jwt: &'a str,
+        }
+        let jwt = read_credential(jwt)?;
+        let jwt = jwt.expose();
+        self.log_in_with(&Body { role, jwt }).await
+    }
+
+    async fn log_in_with(&self, body: &impl Serialize) -> Result<LoggedIn, LoginError> {
         let mount = self.0.auth.mount.trim_matches('/');
-        let request = Request::write(format!("auth/{mount}/login"), &body);
+        let request = Request::write(format!("auth/{mount}/login"), body);
         self.turn(Urgency::Authority).await;
         let reply = self.send(&request, None).await?.success()?;
         let auth = reply.envelope()?.auth;

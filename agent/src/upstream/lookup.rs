@@ -1,14 +1,14 @@
 //! What look-ups of tokens show, parsed once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::{
-    name::{Accessor, EntityId, PolicyName},
+    name::Accessor,
     secret::{SecretBytes, SecretText},
     time::WallTime,
-    token::{TokenFacts, TokenKind},
+    token::{TokenFacts, look_up::ShownToken},
 };
 
 use super::{Reply, Request, Upstream, UpstreamError, pace::Urgency};
@@ -88,55 +88,9 @@ impl Upstream {
     }
 }
 
-/// `data` of a look-up, as it is on the wire.
-#[derive(Deserialize)]
-struct Shown {
-    #[serde(default)]
-    accessor: String,
-    #[serde(default)]
-    bound_cidrs: Option<Vec<String>>,
-    creation_time: i64,
-    creation_ttl: u64,
-    #[serde(default)]
-    display_name: String,
-    #[serde(default)]
-    entity_id: String,
-    #[serde(default)]
-    expire_time: Option<String>,
-    #[serde(default)]
-    explicit_max_ttl: u64,
-    #[serde(default)]
-    identity_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
-    issue_time: Option<String>,
-    #[serde(default)]
-    last_renewal: Option<String>,
-    #[serde(default)]
-    last_renewal_time: Option<i64>,
-    #[serde(default)]
-    meta: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    num_uses: i64,
-    #[serde(default)]
-    orphan: bool,
-    #[serde(default)]
-    path: String,
-    #[serde(default)]
-    period: u64,
-    policies: Vec<PolicyName>,
-    #[serde(default)]
-    renewable: bool,
-    #[serde(default)]
-    role: Option<String>,
-    #[serde(default)]
-    ttl: u64,
-    #[serde(rename = "type")]
-    kind: TokenKind,
-}
-
 fn parse(reply: &Reply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
     let data: &RawValue = reply.data()?;
-    let shown: Shown = reply.data()?;
+    let shown: ShownToken = reply.data()?;
     let expires = match shown.expire_time.as_deref() {
         None => None,
         Some(text) => Some(
@@ -147,35 +101,12 @@ fn parse(reply: &Reply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
     Ok(LookedUp {
         accessor: Accessor::parse(&shown.accessor).ok(),
         expires,
-        ttl: Duration::from_secs(shown.ttl),
+        ttl: shown.ttl(),
         num_uses: shown.num_uses,
         asked_at,
         data: SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes())),
-        facts: facts(shown),
+        facts: shown.facts(),
     })
-}
-
-fn facts(shown: Shown) -> TokenFacts {
-    TokenFacts {
-        policies: shown.policies,
-        identity_policies: shown.identity_policies.unwrap_or_default(),
-        entity_id: EntityId::parse(&shown.entity_id).ok(),
-        display_name: shown.display_name,
-        meta: shown.meta,
-        path: shown.path,
-        creation_time: shown.creation_time,
-        creation_ttl: shown.creation_ttl,
-        explicit_max_ttl: shown.explicit_max_ttl,
-        issue_time: shown.issue_time,
-        last_renewal: shown.last_renewal,
-        last_renewal_time: shown.last_renewal_time,
-        orphan: shown.orphan,
-        period: shown.period,
-        renewable: shown.renewable,
-        role: shown.role,
-        bound_cidrs: shown.bound_cidrs.unwrap_or_default(),
-        kind: shown.kind,
-    }
 }
 
 #[cfg(test)]

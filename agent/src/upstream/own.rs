@@ -84,6 +84,10 @@ struct Keeper {
     watched: Vec<(PathBuf, Stamp)>,
     /// Where tokens come from a file.
     file: Option<TokenFile>,
+    /// Whether a token is renewed only over connections with the certificate that it was got with.
+    bound: bool,
+    /// The token in use was got with another certificate than the files hold now.
+    outdated: bool,
 }
 
 /// A file that something else puts tokens into.
@@ -95,22 +99,24 @@ struct TokenFile {
 
 impl Keeper {
     fn new(upstream: Upstream) -> Self {
-        let (files, file) = match &upstream.0.auth.method {
-            AuthMethod::AppRole {
-                role_id_file,
-                secret_id_file,
-            } => (vec![role_id_file.clone(), secret_id_file.clone()], None),
-            AuthMethod::TokenFile { path } => {
-                let (path, judged) = (path.clone(), None);
-                (vec![path.clone()], Some(TokenFile { path, judged }))
-            }
+        let method = &upstream.0.auth.method;
+        let file = match method {
+            AuthMethod::TokenFile { path } => Some(TokenFile {
+                path: path.clone(),
+                judged: None,
+            }),
+            _ => None,
         };
-        let watched = files.into_iter().map(|path| {
-            let stamp = Stamp::of(&path);
-            (path, stamp)
+        let watched = method.files().into_iter().map(|(_, path)| {
+            let stamp = Stamp::of(path);
+            (path.to_owned(), stamp)
         });
+        let watched: Vec<_> = watched.collect();
+        let bound = matches!(method, AuthMethod::Cert { .. });
         Self {
-            watched: watched.collect(),
+            watched,
+            bound,
+            outdated: false,
             upstream,
             life: None,
             backoff: Backoff::default(),
@@ -129,6 +135,7 @@ impl Keeper {
             let before = std::mem::replace(stamp, Stamp::of(path));
             if before != *stamp {
                 self.refusals = 0;
+                self.outdated |= self.bound;
             }
         }
         match self.act().await {
@@ -168,6 +175,7 @@ impl Keeper {
         if self.upstream.own_token().is_none() {
             self.log_in(false).await?;
         }
+        self.succeed_outdated().await;
         let life = match self.life {
             Some(life) => life,
             None => self.learn().await?,
@@ -191,6 +199,18 @@ impl Keeper {
         self.drop_previous().await;
         // A token that is due at once again is looked at with a pause all the same.
         Ok(wait.max(FILE_INTERVAL))
+    }
+
+    /// The certificate changed: a token for the new one, while the old token is still good. If that fails, the old one
+    /// lives out its life, and its end is a login of its own.
+    async fn succeed_outdated(&mut self) {
+        if !std::mem::take(&mut self.outdated) || self.life.is_none() {
+            return;
+        }
+        if let Err(error) = self.log_in(true).await {
+            tracing::warn!(%error, "no token for the changed certificate yet: the one in use stays");
+            self.outdated = matches!(&error, KeepError::Login(login) if !login.is_refusal());
+        }
     }
 
     /// Takes up the token in the file if it is another than the one in use, once the primary knows it. With a token
@@ -312,6 +332,7 @@ impl Keeper {
             return Err(error.into());
         }
         tracing::info!(ttl = ?new.ttl, "logged in at the primary");
+        self.outdated = false;
         self.upstream.own().accepted();
         self.refusals = 0;
         self.life = Some(life);
@@ -321,7 +342,13 @@ impl Keeper {
     async fn renew(&mut self, life: Life) -> Result<(), KeepError> {
         let asked_at = self.now();
         let request = Request::write("auth/token/renew-self", &serde_json::Map::new()).repeatable();
-        let reply = self.upstream.ask(&request, Urgency::Authority).await?;
+        let reply = match self.upstream.ask(&request, Urgency::Authority).await {
+            // What the primary answers where the certificate is another than at the login.
+            Err(UpstreamError::Undecided { .. }) if self.bound => {
+                return self.log_in(true).await.map(drop);
+            }
+            replied => replied?,
+        };
         if matches!(reply.status(), 400 | 403) {
             // Either it may not be renewed, or it is dead: a look-up tells which.
             let known = self.learn().await?;

@@ -10,15 +10,24 @@ use shared::settings::{Mirror, MirrorPath, Settings};
 /// The policy for this configuration, as HCL with a comment for each rule. Paths are those of the configured
 /// namespace, in which it must be written.
 pub fn required_policy(settings: &Settings) -> String {
-    let mut rules = Rules::default();
-    rules.own_token();
-    rules.workloads(settings);
-    rules.tokens();
-    for mirror in &settings.mirrors {
-        rules.mirror(mirror);
-    }
-    rules.text(settings.namespace.as_str())
+    let head = "# What Holdover's own login needs at the primary, and nothing else.\n";
+    Rules::of(settings).text(head, settings.namespace.as_str())
 }
+
+/// What `then` needs beyond `now`, to be added to the policy that is granted; none if that is nothing.
+pub fn added_policy(now: &Settings, then: &Settings) -> Option<String> {
+    let (old, mut new) = (Rules::of(now), Rules::of(then));
+    new.0.retain(|path, rule| {
+        let known = old.0.get(path);
+        rule.capabilities
+            .iter()
+            .any(|name| known.is_none_or(|known| !known.capabilities.contains(name)))
+    });
+    let head = "# What Holdover's own login needs at the primary beside what it has: add it to its policy.\n";
+    (!new.0.is_empty()).then(|| new.text(head, then.namespace.as_str()))
+}
+
+const VALUES: &str = "mirrored values";
 
 /// Rules by path: each path once, however often it is needed.
 #[derive(Default)]
@@ -30,6 +39,18 @@ struct Rule {
 }
 
 impl Rules {
+    fn of(settings: &Settings) -> Self {
+        let mut rules = Rules::default();
+        rules.own_token();
+        rules.workloads(settings);
+        rules.approle(settings);
+        rules.tokens();
+        for mirror in &settings.mirrors {
+            rules.mirror(mirror);
+        }
+        rules
+    }
+
     fn own_token(&mut self) {
         self.need(
             "auth/token/lookup-self",
@@ -56,6 +77,11 @@ impl Rules {
         );
         self.need("sys/auth", "read", "which auth method a path belongs to");
         self.need(
+            "sys/mounts/auth/token/tune",
+            "read",
+            "how long tokens live where nothing else is said",
+        );
+        self.need(
             "sys/policies/detailed/acl",
             "list",
             "every policy, to decide by in an outage",
@@ -78,6 +104,27 @@ impl Rules {
                 "update",
                 "keep standing tokens of workloads alive",
             );
+        }
+    }
+
+    /// Nothing, unless a workload may be issued grants in an outage at all.
+    fn approle(&mut self, settings: &Settings) {
+        for mount in settings.approle_mounts() {
+            let (reads, asks) = (
+                "AppRole roles that workloads log in to",
+                "whether a secret id still stands",
+            );
+            let role = format!("auth/{mount}/role/+");
+            self.need(&role, "read", reads);
+            self.need(&format!("{role}/role-id"), "read", reads);
+            self.need(&format!("{role}/secret-id/lookup"), "update", asks);
+            self.need(&format!("{role}/secret-id-accessor/lookup"), "update", asks);
+            let tune = format!("sys/mounts/auth/{mount}/tune");
+            self.need(&tune, "read", "how long their tokens live");
+            let enforcement = "identity/mfa/login-enforcement";
+            let mfa = "whether logins need a second factor";
+            self.need(enforcement, "list", mfa);
+            self.need(&format!("{enforcement}/+"), "read", mfa);
         }
     }
 
@@ -104,39 +151,47 @@ impl Rules {
         );
     }
 
+    /// Offline nothing tells which engine a path belongs to: `/data/` in it is KV v2, any other prefix KV v1, and one
+    /// path of anything else may come with a lease.
     fn mirror(&mut self, mirror: &Mirror) {
         let literal = mirror.path.literal();
-        let Some((mount, name)) = literal
+        let versioned = literal
             .split_once("/data/")
-            .filter(|(mount, _)| !mount.is_empty())
-        else {
-            self.need(literal, "read", "the secret that a lease is held of");
-            self.need(
-                "sys/leases/lookup",
-                "update",
-                "whether leases of Holdover's own still live",
-            );
-            self.need("sys/leases/renew", "update", "keep them alive");
-            return;
-        };
-        let why = "mirrored values";
-        match &mirror.path {
-            MirrorPath::Exact(_) => {
-                self.need(literal, "read", why);
-                self.need(
-                    &format!("{mount}/metadata/{name}"),
-                    "read",
-                    "whether it changed",
-                );
+            .filter(|(mount, _)| !mount.is_empty());
+        match (versioned, &mirror.path) {
+            (Some((mount, name)), MirrorPath::Exact(_)) => {
+                self.need(literal, "read", VALUES);
+                let metadata = format!("{mount}/metadata/{name}");
+                self.need(&metadata, "read", "whether it changed");
             }
-            MirrorPath::Prefix(_) => {
-                let folder = name.rfind('/').map_or(0, |slash| slash + 1);
-                let folder = name.get(..folder).unwrap_or_default();
-                self.need(&format!("{literal}*"), "read", why);
-                let detailed = format!("{mount}/detailed-metadata/{folder}");
+            (Some((mount, name)), MirrorPath::Prefix(_)) => {
+                self.need(&format!("{literal}*"), "read", VALUES);
+                let detailed = format!("{mount}/detailed-metadata/{}", folder_of(name));
                 self.need(&detailed, "scan", "what changed, in one request");
             }
+            (None, MirrorPath::Prefix(_)) => {
+                self.need(&format!("{literal}*"), "read", VALUES);
+                self.need(folder_of(literal), "scan", "what there is, in one request");
+            }
+            (None, MirrorPath::Exact(_)) => self.one_path(literal),
         }
+    }
+
+    fn one_path(&mut self, path: &str) {
+        self.need(
+            path,
+            "read",
+            "what is kept of it, or the secret that a lease is held of",
+        );
+        if path.starts_with("identity/") {
+            return;
+        }
+        self.need(
+            "sys/leases/lookup",
+            "update",
+            "whether leases of Holdover's own still live",
+        );
+        self.need("sys/leases/renew", "update", "keep them alive");
     }
 
     fn need(&mut self, path: &str, capability: &'static str, why: &'static str) {
@@ -149,9 +204,8 @@ impl Rules {
         }
     }
 
-    fn text(&self, namespace: &str) -> String {
-        let mut text =
-            String::from("# What Holdover's own login needs at the primary, and nothing else.\n");
+    fn text(&self, head: &str, namespace: &str) -> String {
+        let mut text = head.to_owned();
         if !namespace.is_empty() {
             text += &format!("# To be written in the namespace {namespace}.\n");
         }
@@ -166,6 +220,12 @@ impl Rules {
         }
         text
     }
+}
+
+/// The part of a name that is listed: up to its last slash.
+fn folder_of(name: &str) -> &str {
+    let folder = name.rfind('/').map_or(0, |slash| slash + 1);
+    name.get(..folder).unwrap_or_default()
 }
 
 fn quoted(text: &str) -> String {
@@ -211,10 +271,12 @@ mod tests {
                 },
             }],
             mirrors: mirrors.iter().map(mirror).collect(),
+            approle_mounts: Vec::new(),
             bounds: Bounds {
                 max_outage: hour,
                 authority_max_age: hour,
                 token_max_age: hour,
+                credential_max_age: hour,
                 issue_after_reboot: false,
                 max_staleness: hour,
             },
@@ -245,6 +307,8 @@ mod tests {
             "secret/data/shop/or*",
             "team/kv/data/one",
             "database/creds/x",
+            "kv1/shop/or*",
+            "pki/cert/ca",
         ]));
         for (operation, path) in [
             (Operation::Scan, "secret/detailed-metadata/shop/"),
@@ -252,6 +316,9 @@ mod tests {
             (Operation::Read, "team/kv/metadata/one"),
             (Operation::Read, "team/kv/data/one"),
             (Operation::Read, "database/creds/x"),
+            (Operation::Scan, "kv1/shop/"),
+            (Operation::Read, "kv1/shop/orders/db"),
+            (Operation::Read, "pki/cert/ca"),
             (Operation::Update, "auth/token/create/or\"ders"),
             (Operation::List, "sys/policies/detailed/acl/"),
         ] {
@@ -265,6 +332,9 @@ mod tests {
             (Operation::Read, "secret/data/shop/billing"),
             (Operation::Read, "secret/data/other"),
             (Operation::Scan, "secret/detailed-metadata/"),
+            (Operation::Scan, "kv1/"),
+            (Operation::Read, "kv1/shop/billing"),
+            (Operation::Read, "pki/cert/crl"),
             (Operation::Update, "auth/token/create"),
             (Operation::Update, "auth/token/create/billing"),
             (Operation::Update, "sys/leases/revoke-prefix/database"),
@@ -277,10 +347,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_is_what_was_missing_and_nothing_else() {
+        let (now, then) = (
+            settings(&["secret/data/shop/*"]),
+            settings(&["secret/data/shop/*", "team/kv/data/one"]),
+        );
+        assert_eq!(added_policy(&now, &now), None);
+        let added = added_policy(&now, &then).unwrap();
+        assert!(allows(&added, Operation::Read, "team/kv/data/one"));
+        assert!(allows(&added, Operation::Read, "team/kv/metadata/one"));
+        assert!(!added.contains("secret/data/shop") && !added.contains("sys/mounts"));
+    }
+
+    #[test]
     fn rights_over_leases_and_renewals_come_only_where_something_needs_them() {
         let text = required_policy(&settings(&["secret/data/*"]));
         assert!(!text.contains("sys/leases/renew") && text.contains("auth/token/renew-accessor"));
         assert!(allows(&text, Operation::Scan, "secret/detailed-metadata/"));
+        let issuing = Settings {
+            approle_mounts: vec!["approle".into()],
+            ..settings(&[])
+        };
+        let text = required_policy(&issuing);
+        let secret_id = "auth/approle/role/orders/secret-id";
+        for (operation, path) in [
+            (Operation::Read, "auth/approle/role/orders"),
+            (Operation::Read, "auth/approle/role/orders/role-id"),
+            (Operation::Update, &*format!("{secret_id}/lookup")),
+            (Operation::List, "identity/mfa/login-enforcement/"),
+        ] {
+            assert!(allows(&text, operation, path), "{operation:?} {path}");
+        }
+        for (operation, path) in [
+            (Operation::Update, "auth/approle/role/orders"),
+            (Operation::Update, secret_id),
+            (Operation::List, &*format!("{secret_id}/")),
+            (Operation::Update, &*format!("{secret_id}/destroy")),
+        ] {
+            assert!(!allows(&text, operation, path), "{operation:?} {path}");
+        }
+        let mut silent = issuing;
+        for workload in &mut silent.workloads {
+            workload.failover.issue = false;
+        }
+        assert!(!required_policy(&silent).contains("approle"));
+        let keys = required_policy(&settings(&["identity/oidc/.well-known/keys", "kv1/*"]));
+        assert!(!keys.contains("sys/leases/renew"), "{keys}");
         let nobody = Settings {
             workloads: Vec::new(),
             ..settings(&[])

@@ -71,7 +71,7 @@ impl Upstream {
     /// Asks every address at once for its health and, if `authenticated`, for an authenticated operation. Ends
     /// within `probe_timeout`.
     pub async fn probe(&self, authenticated: bool) -> ProbeOutcome {
-        self.client().reload_ca();
+        self.client().reload_files();
         let mut asked = tokio::task::JoinSet::new();
         for nr in 0..self.addresses().all().len() {
             let upstream = self.clone();
@@ -235,6 +235,7 @@ mod tests {
             status,
             retry_after: None,
             location: None,
+            content: shared::kv::Content::default(),
             body: Zeroizing::new(body.as_bytes().to_vec()),
         }
     }

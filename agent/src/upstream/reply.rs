@@ -1,7 +1,10 @@
 //! What the primary answered, read once and wiped when dropped.
 
 use serde::{Deserialize, de::DeserializeOwned};
-use shared::wire::{Errors, Incoming};
+use shared::{
+    kv::Content,
+    wire::{Errors, Incoming},
+};
 use zeroize::Zeroizing;
 
 use super::error::UpstreamError;
@@ -10,17 +13,33 @@ use super::error::UpstreamError;
 pub struct Reply {
     status: u16,
     path: String,
+    content: Content,
     body: Zeroizing<Vec<u8>>,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, path: String, body: Zeroizing<Vec<u8>>) -> Self {
-        Self { status, path, body }
+        Self {
+            status,
+            path,
+            content: Content::default(),
+            body,
+        }
+    }
+
+    /// The same with these headers.
+    pub(super) fn saying(self, content: Content) -> Self {
+        Self { content, ..self }
     }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// What the body is, as headers say it.
+    pub fn content(&self) -> &Content {
+        &self.content
     }
 
     /// The body as it came.

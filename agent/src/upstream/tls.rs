@@ -9,8 +9,8 @@ use std::{
     time::SystemTime,
 };
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore, client::WantsClientCert};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Why the CA file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,16 @@ pub enum TlsError {
     Anchor {
         /// The file.
         path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The client certificate and its key do not make a pair, or cannot be used.
+    #[error("{} with {}: {source}", certificate.display(), key.display())]
+    Identity {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
         /// Why.
         source: rustls::Error,
     },
@@ -45,22 +55,65 @@ pub enum TlsError {
     Client(reqwest::Error),
 }
 
-/// The client configuration that trusts `ca_file` alone; without a file it trusts nobody.
+/// The files of a client certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The certificate, and what lies between it and its CA.
+    pub certificate: &'a Path,
+    /// Its key.
+    pub key: &'a Path,
+}
+
+/// The client configuration that trusts `ca_file` alone; without a file it trusts nobody. It shows no certificate:
+/// forwards of clients go by it.
 ///
 /// # Errors
 /// If the file cannot be read or holds no usable certificate.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    Ok(trusting(ca_file)?.with_no_client_auth())
+}
+
+/// The same, showing a client certificate where a server asks for one: Holdover's own connections alone.
+///
+/// # Errors
+/// As [`client_config`], and if the certificate and its key cannot be used.
+pub fn identified(
+    ca_file: Option<&Path>,
+    identity: Identity<'_>,
+) -> Result<ClientConfig, TlsError> {
+    let Identity { certificate, key } = identity;
+    let read = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Read { path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(certificate).map_err(read(certificate))?;
+    let chain = chain.collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(read(certificate))?;
+    if chain.is_empty() {
+        let path = certificate.to_owned();
+        return Err(TlsError::Empty { path });
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(read(key))?;
+    let paired = trusting(ca_file)?.with_client_auth_cert(chain, private);
+    paired.map_err(|source| TlsError::Identity {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        source,
+    })
+}
+
+fn trusting(
+    ca_file: Option<&Path>,
+) -> Result<rustls::ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let roots = match ca_file {
         Some(path) => read_roots(path)?,
         None => RootCertStore::empty(),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Versions)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+        .map_err(TlsError::Versions)?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// What tells one content of a file from another without reading it: its time of change and its length.
@@ -114,6 +167,45 @@ mod tests {
             Err(TlsError::Empty { .. })
         ));
         assert!(client_config(None).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused_and_neither_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let missing = folder.path().join("no-such-file");
+        let empty = file("empty", "");
+        let broken = file(
+            "broken",
+            "-----BEGIN PRIVATE KEY-----\nc2VjcmV0!\n-----END PRIVATE KEY-----\n",
+        );
+        let certificate = file(
+            "certificate",
+            "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n",
+        );
+        let key = file(
+            "key",
+            "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n",
+        );
+        for (certificate, key) in [
+            (&missing, &key),
+            (&empty, &key),
+            (&certificate, &missing),
+            (&certificate, &empty),
+            (&certificate, &broken),
+            (&certificate, &key),
+        ] {
+            let error = identified(None, Identity { certificate, key });
+            let error = format!("{:?}", error.err().unwrap());
+            assert!(
+                !error.contains("c2Vj") && !error.contains("secret"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -213,6 +213,7 @@ mod tests {
                 issue_time: None,
                 last_renewal: None,
                 last_renewal_time: None,
+                expire_time: None,
                 orphan: true,
                 period: 0,
                 renewable: false,

@@ -30,16 +30,23 @@ pub(super) fn carried(
     if exchange.call.kind == Kind::LeaseRenew {
         return renewed(view, exchange, incoming, &id);
     }
-    // What a write brought, or a read with parameters, is no answer to a plain read of the path.
-    let plain = exchange.call.operation == Operation::Read && exchange.call.query.is_empty();
-    let (true, Kind::Data, Some(data)) = (plain, &exchange.call.kind, incoming.data) else {
+    let Kind::Data = &exchange.call.kind else {
         return None;
+    };
+    // What a write brought, or a read with parameters, is no answer to a plain read of the path: its secret is nobody's
+    // to read again, but its holder may ask about it and give it up.
+    let plain = exchange.call.operation == Operation::Read && exchange.call.query.is_empty();
+    let data = match plain {
+        true => incoming.data?.get(),
+        false => "null",
     };
     let now = exchange.now;
     let lease = Lease {
         id,
         place: place(view, exchange)?,
         holder: LeaseHolder::Token(*exchange.token?),
+        detached: Vec::new(),
+        answers_reads: plain,
         renewable: incoming.renewable,
         granted: incoming.lease_duration,
         issued_at: now.steady,
@@ -48,8 +55,8 @@ pub(super) fn carried(
         verified_at: now.steady,
     };
     let body = SecretBytes::filled(|body| {
-        body.reserve_exact(data.get().len());
-        body.extend_from_slice(data.get().as_bytes());
+        body.reserve_exact(data.len());
+        body.extend_from_slice(data.as_bytes());
     });
     Some(Change::Lease(Box::new(lease), Some(body)))
 }

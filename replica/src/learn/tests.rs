@@ -1,5 +1,6 @@
 //! What answers of the primary teach, by their samples.
 
+mod approle;
 mod lease;
 mod lookup;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use shared::{
     change::{Cluster, Mount},
     grant::{Grant, Origin, ReplicaGrant, Settled},
-    name::{Accessor, ClusterId, MountAccessor, OutageId, PolicyName, WorkloadName},
+    name::{Accessor, ClusterId, EntityId, MountAccessor, OutageId, PolicyName, WorkloadName},
     time::Deadline,
     token::TokenKind,
 };
@@ -33,7 +34,9 @@ fn view(changes: Vec<Change>) -> View {
         name: "c".into(),
         version: "2.7.2".into(),
         seal_status: Value::Null,
+        performance_mode: String::new(),
         mounts: [("database/".to_owned(), mount)].into(),
+        token_ttls: None,
         verified_at: T0,
     }));
     let changes = std::iter::once(cluster).chain(changes);
@@ -263,8 +266,10 @@ fn a_renewal_moves_the_deadline_of_a_known_token() {
     );
     assert_eq!(
         (renewed.facts.display_name.as_str(), &renewed.origin),
-        ("kept", &Origin::Primary)
+        ("kept", &Origin::Learned),
+        "its times are to be looked up again"
     );
+    assert_eq!(renewed.facts.expire_time, None);
     assert_eq!(
         renewed.facts.last_renewal_time,
         Some(now(NOW).steady.as_secs())
@@ -296,8 +301,11 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
             outage: OutageId::parse("o").unwrap(),
             issued_at: T0,
             ttl_ms: 1,
+            asked_ms: 1,
             max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
+            workload_end: Deadline::after(Duration::from_secs(1), now(0)),
             settled: Settled::Exchanged(Accessor::parse("behind").unwrap()),
+            approle: None,
         });
     });
     let swapped = told(
@@ -326,8 +334,22 @@ fn a_token_that_the_primary_calls_dead_is_dead_here() {
             "a policy's refusal says nothing of the token"
         );
     }
-    let read = told("GET", "/v1/secret/data/a", Some(token), "expired_use");
-    assert!(read.teaches(&living()).is_empty());
+    for (method, target) in [
+        ("GET", "/v1/database/creds/a"),
+        ("PUT", "/v1/auth/token/create"),
+        ("PUT", "/v1/auth/token/revoke-self"),
+        ("PUT", "/v1/sys/capabilities-self"),
+    ] {
+        let refused = told(method, target, Some(token), "expired_use").teaches(&living());
+        assert_eq!(revocation(&refused).cause, RevokeCause::Primary, "{target}");
+        let denied = told(method, target, Some(token), "token_lookup_noperm");
+        assert!(denied.teaches(&living()).is_empty(), "{target}");
+    }
+    let elsewhere = told("GET", "/v1/other/data/a", Some(token), "expired_use");
+    assert!(
+        elsewhere.teaches(&living()).is_empty(),
+        "a backend that is not known may refuse in its own words"
+    );
     let unknown = told(
         "GET",
         "/v1/auth/token/lookup-self",
@@ -396,4 +418,56 @@ fn a_forwarded_success_proves_a_token_once_in_a_while() {
         let read = told("GET", target, Some(token), "kv2_read");
         assert!(read.teaches(&view).is_empty(), "{target} {token}");
     }
+}
+
+#[test]
+fn a_token_that_may_be_refused_for_a_while_is_no_longer_proven_and_not_dead() {
+    let token = "s.app";
+    let of_entity = |grant: &mut Grant| {
+        grant.facts.entity_id = Some(shared::name::EntityId::parse("e").unwrap());
+    };
+    let refused = told(
+        "GET",
+        "/v1/auth/token/lookup-self",
+        Some(token),
+        "expired_use",
+    );
+    let changes = refused.teaches(&view(vec![known(token, of_entity)]));
+    assert_eq!(grant(&changes).verified_at, shared::time::WallTime::EPOCH);
+    let bound = |grant: &mut Grant| grant.facts.bound_cidrs = vec!["10.0.0.0/8".into()];
+    let changes = refused.teaches(&view(vec![known(token, bound)]));
+    assert_eq!(grant(&changes).verified_at, shared::time::WallTime::EPOCH);
+    let doubted = refused.teaches(&view(vec![known(token, |grant| {
+        of_entity(grant);
+        grant.verified_at = shared::time::WallTime::EPOCH;
+    })]));
+    assert!(doubted.is_empty());
+}
+
+#[test]
+fn a_look_up_of_itself_shows_a_token_and_its_renewal_elsewhere() {
+    let token = "s.app";
+    let look = || {
+        told(
+            "GET",
+            "/v1/auth/token/lookup-self",
+            Some(token),
+            "token_lookup_self",
+        )
+    };
+    let first = look().teaches(&view(vec![]));
+    let learned = grant(&first).clone();
+    assert_eq!(
+        (learned.digest, &learned.origin),
+        (digest(token), &Origin::Primary)
+    );
+    let again = look().teaches(&view(vec![Change::Grant(Box::new(learned.clone()))]));
+    assert!(again.is_empty());
+    let mut renewed = look();
+    renewed.body["data"]["ttl"] = json!(7);
+    let changes = renewed.teaches(&view(vec![Change::Grant(Box::new(learned))]));
+    assert_eq!(
+        grant(&changes).deadline.remaining(now(NOW)),
+        Duration::from_secs(7)
+    );
 }

@@ -1,22 +1,23 @@
 //! Tokens in answers: minted, renewed, looked up, revoked.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
 use shared::{
     api::Kind,
     change::Change,
     grant::{Grant, Origin, RevokeCause},
-    name::{Accessor, EntityId, PolicyName, TokenDigest},
+    name::{Accessor, EntityId, TokenDigest},
     time::{Deadline, Now},
-    token::{TokenFacts, TokenKind},
-    wire::AuthBlock,
+    token::{TokenFacts, TokenKind, create, look_up::ShownToken},
+    wire::{AuthBlock, Incoming},
     workload::PeerId,
 };
 
 use super::{Exchange, ended, requested};
 use crate::view::View;
+
+/// Ends of a token that are this close are one: TTLs are whole seconds.
+const SAME_END: Duration = Duration::from_secs(2);
 
 /// The token that an answer carries: minted, or renewed if it is known.
 pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
@@ -45,11 +46,17 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
         identity_policies: auth.identity_policies.clone(),
         last_renewal: Some(now.steady.to_string()),
         last_renewal_time: Some(now.steady.as_secs()),
+        expire_time: None,
         renewable: auth.renewable,
         ..grant.facts.clone()
     };
     Change::Grant(Box::new(Grant {
         facts,
+        // What a look-up would show of its times is outstanding again.
+        origin: match grant.origin {
+            Origin::Primary => Origin::Learned,
+            ref other => other.clone(),
+        },
         deadline: Deadline::after(Duration::from_secs(auth.lease_duration), now),
         verified_at: now.steady,
         ..grant.clone()
@@ -72,6 +79,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
         issue_time: Some(now.steady.to_string()),
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: auth.orphan,
         period: 0,
         renewable: auth.renewable,
@@ -81,6 +89,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
     };
     let seen = Seen {
         digest,
+        parent: exchange.token.copied(),
         accessor: &auth.accessor,
         facts,
         uses: auth.num_uses,
@@ -99,10 +108,7 @@ fn display_name(exchange: &Exchange<'_>) -> String {
             let mount = mount.split_once("/login").map_or(mount, |(mount, _)| mount);
             mount.replace('/', "-")
         }
-        _ => match requested(exchange, "display_name") {
-            Some(name) => format!("token-{name}"),
-            None => "token".into(),
-        },
+        _ => create::display_name(&requested(exchange, "display_name").unwrap_or_default()),
     }
 }
 
@@ -113,46 +119,6 @@ fn role(exchange: &Exchange<'_>) -> Option<String> {
         .as_str()
         .strip_prefix("auth/token/create/")?;
     Some(role.to_owned())
-}
-
-/// What `auth/token/lookup` shows, as far as it is kept.
-#[derive(Deserialize)]
-struct Lookup {
-    accessor: String,
-    creation_time: i64,
-    creation_ttl: u64,
-    #[serde(default)]
-    display_name: String,
-    #[serde(default)]
-    entity_id: String,
-    #[serde(default)]
-    explicit_max_ttl: u64,
-    #[serde(default)]
-    identity_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
-    issue_time: Option<String>,
-    #[serde(default)]
-    last_renewal: Option<String>,
-    #[serde(default)]
-    last_renewal_time: Option<i64>,
-    meta: Option<BTreeMap<String, String>>,
-    num_uses: i64,
-    orphan: bool,
-    path: String,
-    #[serde(default)]
-    period: u64,
-    policies: Vec<PolicyName>,
-    #[serde(default)]
-    renewable: bool,
-    #[serde(default)]
-    role: Option<String>,
-    #[serde(default)]
-    bound_cidrs: Option<Vec<String>>,
-    ttl: u64,
-    #[serde(rename = "type")]
-    kind: TokenKind,
-    #[serde(default)]
-    external_namespace_policies: Option<Value>,
 }
 
 /// The grant behind `token`, from the `data` that `auth/token/lookup` showed of it `now`. `None` for what is never
@@ -173,57 +139,55 @@ pub fn grant_from_lookup(
     if known.is_some_and(Grant::is_replica) {
         return None;
     }
-    let lookup: Lookup = serde_json::from_slice(data).ok()?;
-    let elsewhere = lookup
-        .external_namespace_policies
-        .as_ref()
-        .and_then(Value::as_object)
-        .is_some_and(|policies| !policies.is_empty());
-    if lookup.ttl == 0 || elsewhere {
+    let shown: ShownToken = serde_json::from_slice(data).ok()?;
+    let ttl = shown.ttl();
+    if ttl.is_zero() || shown.reaches_elsewhere() {
         return None;
     }
-    let deadline = Deadline::after(Duration::from_secs(lookup.ttl), now);
+    let deadline = Deadline::after(ttl, now);
     let peer = known.and_then(|grant| grant.peer.clone());
-    let uses = u64::from(lookup.num_uses != 0);
-    let accessor = lookup.accessor.clone();
+    let uses = u64::from(shown.num_uses != 0);
+    let accessor = shown.accessor.clone();
     let seen = Seen {
         digest: *token,
+        parent: known.and_then(|grant| grant.parent),
         accessor: &accessor,
-        facts: lookup.facts(),
+        facts: shown.facts(),
         uses,
         origin: Origin::Primary,
     };
     seen.grant(peer, deadline, now)
 }
 
-impl Lookup {
-    fn facts(self) -> TokenFacts {
-        TokenFacts {
-            policies: self.policies,
-            identity_policies: self.identity_policies.unwrap_or_default(),
-            entity_id: EntityId::parse(&self.entity_id).ok(),
-            display_name: self.display_name,
-            meta: self.meta,
-            path: self.path,
-            creation_time: self.creation_time,
-            creation_ttl: self.creation_ttl,
-            explicit_max_ttl: self.explicit_max_ttl,
-            issue_time: self.issue_time,
-            last_renewal: self.last_renewal,
-            last_renewal_time: self.last_renewal_time,
-            orphan: self.orphan,
-            period: self.period,
-            renewable: self.renewable,
-            role: self.role,
-            bound_cidrs: self.bound_cidrs.unwrap_or_default(),
-            kind: self.kind,
-        }
+/// What a token's own look-up shows of it: renewed elsewhere, or seen for the first time. Nothing where that is known.
+pub(super) fn shown(
+    view: &View,
+    exchange: &Exchange<'_>,
+    incoming: &Incoming<'_>,
+) -> Option<Change> {
+    if exchange.call.kind != Kind::TokenLookupSelf {
+        return None;
     }
+    let (token, now) = (exchange.token?, exchange.now);
+    let Change::Grant(shown) =
+        grant_from_lookup(view, token, incoming.data?.get().as_bytes(), now)?
+    else {
+        return None;
+    };
+    let known = view.grant(token).is_some_and(|live| {
+        let known = &live.grant;
+        let (left, shown_left) = (known.deadline.remaining(now), shown.deadline.remaining(now));
+        let same_end = left.abs_diff(shown_left) <= SAME_END;
+        known.facts == shown.facts && known.origin == shown.origin && same_end
+    });
+    (!known).then_some(Change::Grant(shown))
 }
 
 /// A token as an answer shows it.
 struct Seen<'a> {
     digest: TokenDigest,
+    /// The token that it hangs on unless it is an orphan, where that is known.
+    parent: Option<TokenDigest>,
     accessor: &'a str,
     facts: TokenFacts,
     uses: u64,
@@ -243,6 +207,7 @@ impl Seen<'_> {
             return None;
         }
         let limited = self.uses != 0;
+        let parent = self.parent.filter(|_| !self.facts.orphan);
         Some(Change::Grant(Box::new(Grant {
             digest: self.digest,
             accessor: accessor(self.accessor, &self.digest)?,
@@ -250,6 +215,7 @@ impl Seen<'_> {
                 true => kind_only(self.facts.kind),
                 false => self.facts,
             },
+            parent,
             origin: match limited {
                 true => Origin::LimitedUse,
                 false => self.origin,
@@ -283,6 +249,7 @@ fn kind_only(kind: TokenKind) -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: false,
         period: 0,
         renewable: false,

@@ -6,12 +6,13 @@ use shared::{
     change::{Change, Expects},
     grant::{Grant, Revocation, RevokeCause},
     ledger::{Entry, EntryKind},
+    name::TokenDigest,
     time::Now,
 };
 
 use super::{
     Lane, Stats, SubmitError,
-    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds},
+    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
 };
 use crate::{
     store::{StoreError, writer::Writer},
@@ -174,9 +175,15 @@ impl Worker {
         authority_holds(&self.shared.view.authority(), &submission.expects, now)?;
         let lives = |digest| {
             let live = stage.live(digest);
-            live.is_some_and(|live| !live.grant.deadline.passed(now)) && !stage.is_revoked(digest)
+            live.is_some_and(|live| stands(&self.shared.view, &live.grant, now))
+                && !stage.is_revoked(digest)
         };
         if !submission.expects.live.iter().all(lives) {
+            return Err(SubmitError::Conflict);
+        }
+        if let Some(pooled) = &submission.expects.pooled
+            && !stage.is_pooled(pooled, now)
+        {
             return Err(SubmitError::Conflict);
         }
         for change in &submission.changes {
@@ -212,7 +219,12 @@ impl Worker {
             return Ok(());
         }
         let view = &self.shared.view;
-        let parent_gone = expects.live.iter().any(|of| view.revocation(of).is_some());
+        let gone = |of: &TokenDigest| {
+            let above = view.grant(of);
+            let above = above.and_then(|live| view.dead_ancestor(&live.grant, |_| false));
+            above.is_some() || view.revocation(of).is_some()
+        };
+        let parent_gone = expects.live.iter().any(gone);
         let fenced = expects
             .epoch
             .is_some_and(|epoch| epoch != view.authority().epoch);
@@ -345,7 +357,8 @@ fn stage_one(
 /// Whether a rollback of this must be noticed: everything that takes authority away by somebody's decision.
 fn is_anchored(change: &Change) -> bool {
     match change {
-        Change::Phase(_) => true,
+        // An older copy would give the same lease to somebody else, or to who gave it up.
+        Change::LeaseDetached(..) | Change::LeaseTaken(..) | Change::Phase(_) => true,
         Change::Revoked(revocation) => !matches!(
             revocation.cause,
             RevokeCause::Clock | RevokeCause::Expired | RevokeCause::OutageBound

@@ -10,8 +10,9 @@ use std::{
 
 use shared::{
     change::{Change, Expects},
+    grant::Grant,
     name::TokenDigest,
-    time::Now,
+    time::{Deadline, Now},
 };
 
 use super::{Lane, Stats, SubmitError};
@@ -30,6 +31,8 @@ const SHARED_WEIGHT: usize = 256 << 10;
 const LANE_WEIGHT: usize = 64 << 20;
 /// What a change weighs beside the bodies in it.
 const CHANGE_WEIGHT: usize = 512;
+/// What a row of coverage weighs.
+const COVERAGE_WEIGHT: usize = 256;
 
 pub(super) type Done = Box<dyn FnOnce(Result<(), SubmitError>) + Send>;
 pub(super) type LedgerDone = Box<dyn FnOnce(Result<(Vec<Chained>, Head), SubmitError>) + Send>;
@@ -394,7 +397,13 @@ pub(super) fn authority_holds(
 
 fn lives(view: &View, digest: &TokenDigest, now: Now) -> bool {
     let known = view.grant(digest);
-    known.is_some_and(|live| !live.grant.deadline.passed(now)) && view.revocation(digest).is_none()
+    known.is_some_and(|live| stands(view, &live.grant, now)) && view.revocation(digest).is_none()
+}
+
+/// Whether a grant that is not revoked itself has not ended, nor anything that it hangs on.
+pub(super) fn stands(view: &View, grant: &Grant, now: Now) -> bool {
+    let ended = |deadline: Deadline| deadline.passed(now);
+    !ended(grant.deadline) && view.dead_ancestor(grant, ended).is_none()
 }
 
 /// Makes revocations and states bind in memory.
@@ -412,6 +421,7 @@ fn weight(change: &Change) -> usize {
     let body = match change {
         Change::Record(_, Some(body)) | Change::Lease(_, Some(body)) => body.expose().len(),
         Change::Policies(set) => set.policies.values().map(|policy| policy.text.len()).sum(),
+        Change::Coverage(hour) => hour.rows.len().saturating_mul(COVERAGE_WEIGHT),
         Change::Key(key) => key.metadata.len(),
         _ => 0,
     };

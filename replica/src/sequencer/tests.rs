@@ -11,10 +11,13 @@ use std::{
 };
 
 use shared::{
-    change::PhaseRecord,
+    change::{PhaseRecord, Pooled},
     failover::Phase,
     grant::RevokeCause,
+    lease::{Assignee, Lease, LeaseHolder},
     ledger::{Entry, EntryKind},
+    name::LeaseId,
+    secret::SecretBytes,
 };
 
 use super::*;
@@ -291,6 +294,91 @@ fn a_grant_in_the_queue_is_refused_once_it_or_its_parent_is_revoked() {
     let view = held.sequencer.view();
     assert!(view.grant(&digest(2)).is_none() && view.grant(&digest(3)).is_none());
     held.sequencer.stop();
+}
+
+fn pooled(id: &str) -> Change {
+    let lease = Lease {
+        holder: LeaseHolder::Pooled,
+        ..samples::lease(id)
+    };
+    Change::Lease(Box::new(lease), Some(SecretBytes::new(b"{}".to_vec())))
+}
+
+fn take(id: &str, by: u64) -> (Vec<Change>, Expects) {
+    let (lease, by) = (LeaseId::parse(id).unwrap(), Assignee::Token(digest(by)));
+    let pooled = Pooled {
+        lease: lease.clone(),
+        to: Some(by.clone()),
+    };
+    let expects = Expects {
+        pooled: Some(pooled),
+        ..Expects::default()
+    };
+    (vec![Change::LeaseTaken(lease, by)], expects)
+}
+
+#[test]
+fn a_lease_leaves_its_pool_once_whoever_asks_at_the_same_moment() {
+    const IDS: [&str; 2] = ["database/creds/orders/a", "database/creds/orders/b"];
+    let home = Home::made(1);
+    home.store(IDS.map(pooled).into());
+    let held = Held::new(&home);
+    held.enter(Lane::Mirror, vec![granted(9)], nothing());
+    let ask = |id, by| {
+        let (changes, expects) = take(id, by);
+        submit(&held.sequencer, Lane::Grant, changes, expects)
+    };
+    let (first, second) = (ask(IDS[0], 1), ask(IDS[0], 2));
+    let (another, own) = (ask(IDS[1], 1), ask(IDS[1], 2));
+    held.release(9);
+    assert_eq!(got(&first), Ok(()));
+    assert_eq!(got(&second), Err(SubmitError::Conflict), "it is taken");
+    assert_eq!(got(&another), Err(SubmitError::Conflict), "it has one");
+    assert_eq!(got(&own), Ok(()));
+    held.sequencer.stop();
+    let secrets = home.open().view.secrets();
+    for (id, by) in IDS.into_iter().zip([1, 2]) {
+        let lease = &secrets.leases[&LeaseId::parse(id).unwrap()].lease;
+        assert!(
+            lease.is_assigned_to(&Assignee::Token(digest(by))),
+            "{lease:?}"
+        );
+    }
+}
+
+#[test]
+fn a_renewal_that_was_asked_for_before_does_not_put_a_lease_back() {
+    const ID: &str = "database/creds/orders/a";
+    let home = Home::made(1);
+    home.store(vec![pooled(ID)]);
+    let sequencer = home.open().start(|| now(1)).unwrap();
+    let (changes, expects) = take(ID, 1);
+    wait(&sequencer, Lane::Grant, changes, expects).unwrap();
+    let who = Assignee::Token(digest(2));
+    let id = LeaseId::parse(ID).unwrap();
+    let detached = Change::LeaseDetached(id.clone(), who.clone());
+    wait(&sequencer, Lane::Grant, vec![detached], nothing()).unwrap();
+    let renewed = Lease {
+        holder: LeaseHolder::Pooled,
+        granted: 77,
+        ..samples::lease(ID)
+    };
+    let renewed = Change::Lease(Box::new(renewed), None);
+    wait(&sequencer, Lane::Mirror, vec![renewed], nothing()).unwrap();
+    let replaced = Expects {
+        pooled: Some(Pooled {
+            lease: id.clone(),
+            to: None,
+        }),
+        ..Expects::default()
+    };
+    let gone = vec![Change::LeaseGone(id.clone())];
+    let refused = wait(&sequencer, Lane::Mirror, gone, replaced);
+    assert_eq!(refused, Err(SubmitError::Conflict));
+    let lease = sequencer.view().secrets().leases[&id].lease.clone();
+    assert_eq!((lease.granted, lease.detached.clone()), (77, vec![who]));
+    assert!(lease.is_assigned_to(&Assignee::Token(digest(1))));
+    sequencer.stop();
 }
 
 #[test]

@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use shared::{
+    approle::{AppRole, SecretId},
     change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
+    coverage::CoverageHour,
     grant::{Grant, Revocation},
     kv::{KvKey, MirrorState, Record},
     lease::Lease,
     name::PolicyName,
+    quarantine::Quarantine,
     settings::Settings,
     time::{Mark, WallTime},
     workload::WorkloadAuthority,
@@ -31,6 +34,7 @@ pub(crate) struct Loaded {
     pub(crate) mark: Option<Mark>,
     pub(crate) phase: Option<PhaseRecord>,
     pub(crate) queue: Vec<QueuedRevocation>,
+    pub(crate) coverage: Vec<CoverageHour>,
     /// Rows of values that do not open.
     pub(crate) lost: Vec<At>,
     /// Rows of mirrors.
@@ -96,6 +100,7 @@ struct Partial {
     mark: Option<Mark>,
     phase: Option<PhaseRecord>,
     queue: Vec<QueuedRevocation>,
+    coverage: Vec<CoverageHour>,
     lost: Vec<At>,
     mirrors: Vec<At>,
     values: Tally,
@@ -123,26 +128,34 @@ impl<'k> Loader<'k> {
             Class::Value => self.loaded.values.add(self.keys, &at, sealed.version),
             // Read with its owner.
             Class::Body | Class::Chain => return Ok(()),
+            Class::Loose => {}
         }
         if self.take(at, sealed, body).is_ok() {
             return Ok(());
         }
-        if at.table.class() == Class::Authority {
-            return Err(LoadError::Row(at.table));
+        match at.table.class() {
+            Class::Authority => return Err(LoadError::Row(at.table)),
+            Class::Loose => {}
+            _ => self.loaded.lost.push(at),
         }
-        self.loaded.lost.push(at);
         Ok(())
     }
 
     fn take(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
         let row = at.key.to_vec();
         match at.table {
+            Table::AppRole => {
+                let role: AppRole = self.open(&at, sealed)?;
+                let approles = &mut self.authority.approles;
+                approles.insert(role.key.clone(), Arc::new(role));
+            }
             Table::Authority => {
                 let of: WorkloadAuthority = self.open(&at, sealed)?;
                 let workloads = &mut self.authority.workloads;
                 workloads.insert(of.workload.clone(), Arc::new(of));
             }
             Table::Cluster => self.authority.cluster = Some(Arc::new(self.open(&at, sealed)?)),
+            Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
             Table::Credential => {
                 let WithBody { body: version, of } =
                     self.open::<WithBody<CredentialRow>>(&at, sealed)?;
@@ -178,6 +191,11 @@ impl<'k> Loader<'k> {
             Table::Phase => self.loaded.phase = Some(self.open(&at, sealed)?),
             Table::Policies => self.policies = self.open(&at, sealed)?,
             Table::PoliciesSeen => self.policies_seen = Some(self.open(&at, sealed)?),
+            Table::Quarantine => {
+                let of: Quarantine = self.open(&at, sealed)?;
+                let quarantines = &mut self.authority.quarantines;
+                quarantines.insert(of.set.clone(), Arc::new(of));
+            }
             Table::Queue => {
                 let queued: QueuedRevocation = self.open(&at, sealed)?;
                 let pinned = self.view.queue.pin();
@@ -195,6 +213,11 @@ impl<'k> Loader<'k> {
                 self.secrets.records.insert(of, Arc::new(held));
             }
             Table::Revocation => self.revocations.push(self.open(&at, sealed)?),
+            Table::SecretId => {
+                let secret_id: SecretId = self.open(&at, sealed)?;
+                let secret_ids = &mut self.authority.secret_ids;
+                secret_ids.insert(secret_id.digest, Arc::new(secret_id));
+            }
             Table::CredentialBody
             | Table::Header
             | Table::LeaseBody
@@ -212,6 +235,7 @@ impl<'k> Loader<'k> {
     fn finish(mut self, header: &Header) -> Loaded {
         let mut loaded = self.loaded;
         loaded.queue.sort_by_key(|queued| queued.id);
+        loaded.coverage.sort_by_key(|hour| hour.start);
         if loaded.values != header.values || !loaded.lost.is_empty() {
             // No pass of a mirror can vouch for values that may have been replaced by older ones: each has its own
             // age from here on, until the mirror's next pass.
@@ -240,6 +264,7 @@ impl<'k> Loader<'k> {
             mark: loaded.mark,
             phase: loaded.phase,
             queue: loaded.queue,
+            coverage: loaded.coverage,
             lost: loaded.lost,
             mirrors: loaded.mirrors,
             values: loaded.values,

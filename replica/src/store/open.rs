@@ -133,6 +133,7 @@ fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport) -> Result<O
         mark: loaded.mark,
         phase: loaded.phase,
         queue: loaded.queue,
+        coverage: loaded.coverage,
         report,
         writer,
     })

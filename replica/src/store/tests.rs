@@ -125,6 +125,12 @@ fn everything_that_was_stored_is_there_after_a_restart() {
         (&old.identities, &old.mirrors),
         (&new.identities, &new.mirrors)
     );
+    assert_eq!(
+        (&old.approles, &old.secret_ids),
+        (&new.approles, &new.secret_ids)
+    );
+    assert_eq!((new.approles.len(), new.secret_ids.len()), (1, 1));
+    assert_eq!(old.quarantines, new.quarantines);
     let set = |authority: &crate::view::Authority| authority.policies.as_ref().unwrap().set.clone();
     assert_eq!(set(&old), set(&new));
     assert_eq!(before.secrets().keys, after.secrets().keys);
@@ -143,6 +149,7 @@ fn everything_that_was_stored_is_there_after_a_restart() {
     assert_eq!(opened.mark, Some(samples::mark(0)));
     assert_eq!(opened.phase.map(|record| record.epoch), Some(3));
     assert_eq!(opened.queue.len(), 1);
+    assert_eq!(opened.coverage, vec![samples::coverage(T0)]);
     assert_eq!(after.credentials.len(), 1);
     assert!(!opened.report.rolled_back && !opened.report.values_changed);
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
@@ -165,12 +172,15 @@ fn what_went_is_gone_after_a_restart() {
         Change::QueueDone(9),
         Change::LeaseGone(samples::lease("database/creds/orders/abc").id),
         Change::MirrorGone("secret/data/shop/*".into()),
+        Change::QuarantineLifted(samples::quarantine(&["billing", "default"]).set),
+        Change::CoverageGone(T0),
     ]);
     let opened = home.open();
+    assert!(opened.view.authority().quarantines.is_empty());
     let secrets = opened.view.secrets();
     assert!(secrets.keys.is_empty() && secrets.records.is_empty() && secrets.leases.is_empty());
     assert!(opened.view.revocation(&digest(2)).is_none() && opened.queue.is_empty());
-    assert!(opened.view.authority().mirrors.is_empty());
+    assert!(opened.view.authority().mirrors.is_empty() && opened.coverage.is_empty());
     drop(opened);
     let rows = rusqlite::Connection::open(&home.location.path).unwrap();
     let bodies: i64 = rows
@@ -431,6 +441,7 @@ fn assert_authority(opened: &Opened, at: usize, seed: u64) {
     assert_eq!(view.grants().len(), 2, "{context}");
     assert_eq!(view.authority().epoch, 3, "{context}");
     assert!(view.authority().policies.is_some(), "{context}");
+    assert_eq!(view.authority().secret_ids.len(), 1, "{context}");
     for record in view.secrets().records.values() {
         if let Ok(body) = record.open(view.keys()) {
             let version = record.record.version.unwrap();

@@ -58,7 +58,7 @@ impl Spool {
     pub(crate) fn takes(&self, kind: EntryKind, bytes: u64) -> bool {
         match kind {
             EntryKind::Denial | EntryKind::Read => bytes < self.max / 2,
-            EntryKind::Grant | EntryKind::Renewal => bytes < self.issuing(),
+            EntryKind::Grant | EntryKind::Lease | EntryKind::Renewal => bytes < self.issuing(),
             _ => true,
         }
     }
@@ -235,7 +235,7 @@ pub(crate) fn tally(header: &mut Header, table: Table) -> Option<&mut Tally> {
     match table.class() {
         Class::Authority => Some(&mut header.authority),
         Class::Value => Some(&mut header.values),
-        Class::Body | Class::Chain => None,
+        Class::Body | Class::Chain | Class::Loose => None,
     }
 }
 

@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use shared::{
     acl::{Acl, AclRequest, Allowed, CompileError, Decision},
+    api::Kind,
     failover::Outage,
     grant::{Origin, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
+    quarantine::AclKey,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, TokenFacts},
     workload::{OnFailover, PeerId, WorkloadAuthority},
@@ -18,7 +20,7 @@ use super::{
     case::Case,
     refusal::{Forbidden, Refusal, Why},
 };
-use crate::view::{CompiledAcl, LiveGrant};
+use crate::view::{CompiledAcl, LiveGrant, acl};
 
 /// A token that the replica knows.
 pub(crate) enum Bearer {
@@ -86,6 +88,15 @@ impl Caller {
             Decision::Deny => Err(Refusal::Denied),
             Decision::Undecidable(why) => Err(Why::Policy(why).into()),
         }
+    }
+
+    /// Whether it has sudo on the very path that it asks: what some operations ask for besides the right to them.
+    pub(crate) fn has_sudo(&self, case: &Case<'_>) -> Result<bool, Refusal> {
+        let path = case.query.call.path.as_str();
+        let capabilities = self.rights.acl()?.capabilities(path).map_err(Why::Policy)?;
+        Ok(capabilities
+            .iter()
+            .any(|name| matches!(*name, "sudo" | "root")))
     }
 
     /// How old what decided is: the older of the policies and of the token's last verification.
@@ -200,7 +211,7 @@ impl Bearer {
     }
 
     /// Refuses a token that was obtained by attestation and is presented by another peer.
-    fn belongs(&self, case: &Case<'_>) -> Result<(), Refusal> {
+    pub(crate) fn belongs(&self, case: &Case<'_>) -> Result<(), Refusal> {
         let Self::Grant(live) = self else {
             return Ok(());
         };
@@ -283,8 +294,20 @@ impl Rights {
             identity_policies,
             acl,
         };
+        let forbidden = matches!(rights.acl.acl, Err(CompileError::Forbidden));
+        if forbidden && matches!(case.query.call.kind, Kind::Mounts(_)) {
+            return Err(Forbidden::Policies.into());
+        }
+        let quarantines = &case.authority.quarantines;
+        if !quarantines.is_empty() && quarantines.contains_key(&rights.set(facts)) {
+            return Err(Why::Quarantined.into());
+        }
         rights.acl()?;
-        Ok(rights)
+        // The primary looks only now.
+        match is_disabled(case, facts) {
+            true => Err(Refusal::Unauthenticated),
+            false => Ok(rights),
+        }
     }
 
     /// The access control.
@@ -293,6 +316,12 @@ impl Rights {
             CompileError::Forbidden => Refusal::Invalid("Forbidden".into()),
             CompileError::MixedWildcards | CompileError::RootNotAlone => Why::Contradiction.into(),
         })
+    }
+
+    /// What names them: the same for every token of these policies and this entity.
+    pub(crate) fn set(&self, facts: &TokenFacts) -> AclKey {
+        let entity = facts.entity_id.as_ref();
+        acl::key_of(&facts.policies, &self.identity_policies, entity)
     }
 
     /// Every policy, the token's and its identity's, sorted, each once.
@@ -305,8 +334,15 @@ impl Rights {
     }
 }
 
+fn is_disabled(case: &Case<'_>, facts: &TokenFacts) -> bool {
+    let entity = facts.entity_id.as_ref();
+    let identity = entity.and_then(|entity| case.authority.identities.get(entity));
+    let entity = identity.and_then(|identity| identity.entity.as_ref());
+    entity.is_some_and(|entity| entity.disabled)
+}
+
 /// What an entity and its groups add; `None` where they are not mirrored yet, and what the primary showed with the
-/// token has to do. A disabled or vanished entity refuses every token of it.
+/// token has to do. A vanished entity refuses every token of it.
 fn identity_policies(
     case: &Case<'_>,
     entity: &EntityId,
@@ -315,9 +351,6 @@ fn identity_policies(
         return Ok(None);
     };
     let entity = identity.entity.as_ref().ok_or(Refusal::Unauthenticated)?;
-    if entity.disabled {
-        return Err(Refusal::Unauthenticated);
-    }
     let groups = identity.groups.iter().flat_map(|group| &group.policies);
     let names = entity.policies.iter().chain(groups);
     let mut policies: Vec<_> = names
@@ -331,7 +364,9 @@ fn identity_policies(
 /// A known token, if it lives and was proven recently enough before the cutover.
 fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Absence> {
     let grant = &live.grant;
-    if live.revoked.get().is_some() || grant.deadline.passed(case.now()) {
+    let ended = |deadline: Deadline| deadline.passed(case.now());
+    let hangs_on_dead = case.view.dead_ancestor(grant, ended).is_some();
+    if live.revoked.get().is_some() || ended(grant.deadline) || hangs_on_dead {
         return Err(Absence::Dead);
     }
     if grant.origin == Origin::LimitedUse {

@@ -48,7 +48,13 @@ fn of_other(
         Absence::Dead => Refusal::InvalidInCore(dead),
         Absence::Unknown(why) => why.into(),
     })?;
-    let rights = Rights::of(case, &other.grant.facts)?;
+    let rights = Rights::of(case, &other.grant.facts).map_err(|refusal| match refusal {
+        // Of another token's policies the primary tells the mistake, in words that are not modelled.
+        Refusal::Invalid(_) => Why::Contradiction.into(),
+        // Its entity is disabled, or gone.
+        Refusal::Unauthenticated => Refusal::InvalidInCore("invalid token"),
+        refusal => refusal,
+    })?;
     of_rights(case, caller, &rights, data)
 }
 

@@ -14,7 +14,7 @@ use shared::{
 };
 
 use super::{
-    Query,
+    Query, malformed,
     refusal::{Refusal, Why},
 };
 use crate::{
@@ -85,8 +85,10 @@ impl<'a> Case<'a> {
 
     /// Refuses what the request's headers ask for beyond what is modelled.
     pub(crate) fn modelled(&self) -> Result<(), Refusal> {
-        if let Some(header) = self.query.unmodelled {
-            return Err(Why::Header(header.to_owned()).into());
+        match self.query.unmodelled {
+            Some("content-type") => return Err(Why::Form.into()),
+            Some(header) => return Err(Why::Header(header.to_owned()).into()),
+            None => {}
         }
         let asked = match self.query.namespace {
             // Holdover's own path stands above namespaces; naming another one is a mistake all the same.
@@ -110,23 +112,13 @@ impl<'a> Case<'a> {
 
     fn body(&self) -> Result<Map<String, Value>, Refusal> {
         let body = self.query.body.trim_ascii();
-        match body.first() {
-            None => Ok(Map::new()),
-            Some(b'{') => serde_json::from_slice(body).map_err(|error| {
-                Refusal::Invalid(format!(
-                    "failed to decode JSON input: at line {} column {}",
-                    error.line(),
-                    error.column()
-                ))
-            }),
-            Some(b'[') => Err(Refusal::Invalid(
-                "failed to decode JSON input: json: cannot unmarshal array into Go value of type \
-                 map[string]interface {}"
-                    .into(),
-            )),
-            Some(_) if body == b"null" => Ok(Map::new()),
-            Some(_) => Err(Why::Form.into()),
+        if body.is_empty() || body == b"null" {
+            return Ok(Map::new());
         }
+        serde_json::from_slice(body).map_err(|_| {
+            let reason = malformed::reason(body);
+            Refusal::Invalid(format!("failed to decode JSON input: {reason}"))
+        })
     }
 
     /// A repeated parameter is a list, as at the primary.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::{
     change::{Change, Expects},
+    kv::Content,
     wire::{self, AuthBlock, Envelope, Response},
 };
 use zeroize::Zeroizing;
@@ -23,6 +24,8 @@ pub(crate) struct Granted {
     pub(crate) status: u16,
     /// The body.
     pub(crate) body: Zeroizing<Vec<u8>>,
+    /// What the body is.
+    pub(crate) content: Content,
     /// Of the value, or of what decided.
     pub(crate) age: Duration,
     /// What to remember.
@@ -43,6 +46,8 @@ pub(crate) struct Contents<'a, D> {
     pub(crate) auth: Option<AuthBlock>,
     /// What the warning says beyond where the answer comes from.
     pub(crate) remark: Option<&'static str>,
+    /// What the primary would warn of, in its own words.
+    pub(crate) warnings: Vec<String>,
     /// Of the value, or of what decided.
     pub(crate) age: Duration,
 }
@@ -51,23 +56,47 @@ impl<'a, D: Serialize> Contents<'a, D> {
     /// Nothing but `data`.
     pub(crate) fn data(data: D, age: Duration) -> Self {
         Self {
-            lease: None,
             data: Some(data),
+            ..Self::nothing(age)
+        }
+    }
+
+    /// Nothing at all.
+    pub(crate) fn nothing(age: Duration) -> Self {
+        Self {
+            lease: None,
+            data: None,
             auth: None,
             remark: None,
+            warnings: Vec::new(),
             age,
         }
     }
 
-    /// Writes it down with 200 and one warning.
-    pub(crate) fn granted(self, case: &Case<'_>) -> Result<Granted, Refusal> {
-        let warning = [warning(case, self.age, self.remark)];
-        self.write(case, 200, Some(&warning))
+    /// Writes it down with 200, the primary's own warnings, and after them the one of every answer.
+    pub(crate) fn granted(mut self, case: &Case<'_>) -> Result<Granted, Refusal> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.push(warning(case, self.age, self.remark));
+        self.write(case, 200, Some(&warnings))
     }
 
-    /// Writes it down with 404 and no warning: how the primary shows a version that is gone.
-    pub(crate) fn gone(self, case: &Case<'_>) -> Result<Granted, Refusal> {
-        self.write(case, 404, None)
+    /// The same with these warnings of the primary's own.
+    pub(crate) fn granted_with(
+        self,
+        case: &Case<'_>,
+        warnings: Vec<String>,
+    ) -> Result<Granted, Refusal> {
+        Self { warnings, ..self }.granted(case)
+    }
+
+    /// Writes it down with 404 and the primary's own warnings alone: how it shows what is gone, without a line end.
+    pub(crate) fn gone(self, case: &Case<'_>, warnings: &[String]) -> Result<Granted, Refusal> {
+        let warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
+        let mut gone = self.write(case, 404, warnings)?;
+        if gone.body.last() == Some(&b'\n') {
+            gone.body.pop();
+        }
+        Ok(gone)
     }
 
     fn write(
@@ -107,6 +136,7 @@ impl Granted {
         Self {
             status,
             body,
+            content: Content::default(),
             age,
             changes: Vec::new(),
             expects: Expects::default(),
@@ -143,6 +173,19 @@ impl Granted {
         Ok(Self::new(200, body, age))
     }
 
+    /// An answer without an envelope, as the primary wrote it.
+    pub(crate) fn bare(
+        status: u16,
+        body: Zeroizing<Vec<u8>>,
+        content: Content,
+        age: Duration,
+    ) -> Self {
+        Self {
+            content,
+            ..Self::new(status, body, age)
+        }
+    }
+
     /// The same, remembering `changes` under `expects`.
     pub(crate) fn with(mut self, changes: Vec<Change>, expects: Expects) -> Self {
         self.changes = changes;
@@ -162,12 +205,14 @@ impl Granted {
             response: Response {
                 status: self.status,
                 body: self.body,
+                content: self.content,
                 age: Some(self.age.as_secs()),
                 outage: case.outage().map(|outage| outage.id.clone()),
             },
             changes: self.changes,
             expects: self.expects,
             note: self.note,
+            attempt: None,
         }
     }
 }
@@ -192,12 +237,14 @@ impl Refusal {
             response: Response {
                 status: self.status(),
                 body,
+                content: Content::default(),
                 age,
                 outage,
             },
             changes: Vec::new(),
             expects: Expects::default(),
             note,
+            attempt: None,
         }
     }
 }

@@ -6,14 +6,15 @@
 use std::{sync::Arc, sync::OnceLock, time::Duration};
 
 use shared::{
+    approle::Basis,
     change::{Change, Expects},
     failover::Outage,
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
     ledger::EntryKind,
-    name::{Accessor, TokenDigest},
+    name::Accessor,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts},
-    workload::{PeerId, Workload},
+    workload::{PeerId, Workload, WorkloadAuthority},
 };
 use zeroize::Zeroizing;
 
@@ -45,6 +46,32 @@ pub(crate) fn issuing<'a>(case: &Case<'a>) -> Result<&'a Outage, Refusal> {
     Ok(outage)
 }
 
+/// What the primary proved of the workload, if that was for this role and recent enough before the outage.
+pub(crate) fn proven<'a>(
+    case: &Case<'a>,
+    entry: &Workload,
+    outage: &Outage,
+) -> Result<&'a WorkloadAuthority, Refusal> {
+    let authority = case.authority.workloads.get(&entry.name);
+    let authority = authority.filter(|authority| authority.role_name == entry.role);
+    let authority = authority.ok_or_else(|| Why::AuthorityTooOld(entry.name.clone()))?;
+    recent(case, authority, outage)?;
+    Ok(authority)
+}
+
+/// Whether that was recent enough before the outage.
+pub(crate) fn recent(
+    case: &Case<'_>,
+    authority: &WorkloadAuthority,
+    outage: &Outage,
+) -> Result<(), Refusal> {
+    let age = outage.started_at.since(authority.verified_at);
+    if age > case.settings().bounds.authority_max_age {
+        return Err(Why::AuthorityTooOld(authority.workload.clone()).into());
+    }
+    Ok(())
+}
+
 /// What bounds a grant, whatever it is issued for.
 pub(crate) struct Issue<'a> {
     /// The workload entry whose `failover` table it falls under.
@@ -59,13 +86,27 @@ pub(crate) struct Issue<'a> {
     pub(crate) limit: Option<Duration>,
     /// The attested peer that it is given to.
     pub(crate) peer: Option<PeerId>,
-    /// The token that must still live when it is committed.
-    pub(crate) parent: Option<TokenDigest>,
+    /// The token that creates it, which must still live when it is committed.
+    pub(crate) parent: Option<&'a Grant>,
+    /// What the primary would warn of, in its own words.
+    pub(crate) warnings: Vec<String>,
+    /// The AppRole login that it is given to.
+    pub(crate) approle: Option<Box<Basis>>,
+}
+
+/// The ends of a grant.
+pub(crate) struct Deadlines {
+    /// Unless it is renewed.
+    pub(crate) first: Deadline,
+    /// However often it is renewed.
+    pub(crate) longest: Deadline,
+    /// Of everything that it creates, too.
+    pub(crate) workload: Deadline,
 }
 
 impl Issue<'_> {
-    /// When the grant ends, and how far renewals may carry it. The outage is bounded by the workload's own proof too.
-    pub(crate) fn deadlines(&self, case: &Case<'_>) -> (Deadline, Deadline) {
+    /// When the grant ends. The outage is bounded by the workload's own proof too.
+    pub(crate) fn deadlines(&self, case: &Case<'_>) -> Deadlines {
         let now = case.now();
         let proven = self.proven_at.min(self.outage.started_at);
         let by_proof = Deadline::at(proven.plus(case.settings().bounds.max_outage), now);
@@ -74,8 +115,23 @@ impl Issue<'_> {
             role_max: self.limit,
             outage_bound: self.outage.bound.earliest(by_proof),
         };
-        let max = bounds.max_deadline(now);
-        (bounds.deadline(max, self.wanted, now), max)
+        let mut workload = bounds.workload_end(now);
+        // No line of children lives on where its first token could not.
+        if let Some(parent) = self.parent.and_then(Grant::replica) {
+            workload = workload.earliest(parent.workload_end);
+        }
+        let longest = bounds.max_deadline(now).earliest(workload);
+        Deadlines {
+            first: bounds.deadline(longest, self.wanted, now),
+            longest,
+            workload,
+        }
+    }
+
+    /// The policy TTL, or less where the primary would give less.
+    fn ttl(&self) -> Duration {
+        let policy = self.entry.failover.ttl;
+        self.wanted.map_or(policy, |wanted| wanted.min(policy))
     }
 
     /// The token, and the record behind it.
@@ -84,7 +140,8 @@ impl Issue<'_> {
         case: &Case<'_>,
         facts: TokenFacts,
     ) -> Result<(Zeroizing<String>, Grant), Refusal> {
-        let (deadline, max_deadline) = self.deadlines(case);
+        let ends = self.deadlines(case);
+        let deadline = ends.first;
         if deadline.passed(case.now()) {
             return Err(Issuing::OutageBound.into());
         }
@@ -95,14 +152,21 @@ impl Issue<'_> {
         let grant = Grant {
             digest: case.view.keys().token_digest(&token),
             accessor: accessor.map_err(|_| Why::NoEntropy)?,
-            facts,
+            parent: match facts.orphan {
+                true => None,
+                false => self.parent.map(|parent| parent.digest),
+            },
             origin: Origin::Replica(ReplicaGrant {
                 outage: self.outage.id.clone(),
                 issued_at: case.now().steady,
-                ttl_ms: milliseconds(self.entry.failover.ttl),
-                max_deadline,
+                ttl_ms: milliseconds(self.ttl()),
+                asked_ms: milliseconds(self.wanted.unwrap_or(self.entry.failover.ttl)),
+                max_deadline: ends.longest,
+                workload_end: ends.workload,
                 settled: Settled::Not,
+                approle: self.approle.clone(),
             }),
+            facts,
             peer: self.peer.clone(),
             deadline,
             verified_at: self.proven_at,
@@ -136,12 +200,18 @@ impl Issue<'_> {
             data: None,
             auth: Some(token::auth(&bearer, rights, token, left)),
             remark: None,
+            warnings: self.warnings.clone(),
             age: case.age(self.proven_at),
         };
         let expects = Expects {
             epoch: Some(case.authority.epoch),
-            live: self.parent.into_iter().collect(),
+            live: self
+                .parent
+                .map(|parent| parent.digest)
+                .into_iter()
+                .collect(),
             issues: true,
+            ..Expects::default()
         };
         let changes = vec![
             Change::Grant(Box::new(grant)),

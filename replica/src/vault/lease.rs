@@ -1,37 +1,42 @@
 //! Leases: reads of leased secrets, and `sys/leases`. Nothing here lengthens one.
 
-use std::{ops::Bound, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use shared::{
     acl::Operation,
-    change::{Change, Expects, Mount, QueuedRevocation, RevocationTarget},
-    lease::{Lease, LeaseHolder},
+    change::{Change, Expects, Mount, Pooled, QueuedRevocation, RevocationTarget},
+    kv::Place,
+    lease::{Assignee, Lease, LeaseHolder},
     ledger::EntryKind,
     name::LeaseId,
-    time::WallTime,
+    settings::Mirror,
     token::TokenKind,
 };
 
 use super::{
-    caller::Caller,
+    caller::{Bearer, Caller},
     case::Case,
     entry,
     envelope::{Contents, Granted},
-    parameter,
-    refusal::{Refusal, Why},
+    issue, parameter,
+    refusal::{Issuing, Refusal, Why},
 };
-use crate::view::{HeldLease, Secrets};
+use crate::view::HeldLease;
 
 /// Whether a read of the path may be answered with a lease: its path is mirrored, or this token read it before.
 pub(crate) fn may_hold(case: &Case<'_>, caller: &Caller, mount: &Mount) -> bool {
     let path = case.query.call.path.as_str();
-    case.settings().mirror(path).is_some()
-        || own(case, caller, &case.view.secrets(), mount).is_some()
+    let read_before = || {
+        let secrets = case.view.secrets();
+        own(caller, secrets.leases_of(&place(case, mount))).is_some()
+    };
+    case.settings().mirror(path).is_some() || read_before()
 }
 
-/// Reads a leased secret: the one that this token read before, else the one that is shared.
+/// Reads a leased secret: the one that this token read before, else the one that this caller has out of the path's
+/// pool or takes out of it now, else the one that is shared.
 pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     if !case.query.call.query.is_empty() {
         return Err(Why::NotServed.into());
@@ -39,15 +44,88 @@ pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal>
     let secrets = case.view.secrets();
     let path = case.query.call.path.as_str();
     let (_, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
-    let mirror = case.settings().mirror(path);
-    let shared = mirror.and_then(|_| youngest(case, &secrets, mount, LeaseHolder::Shared));
-    let own =
-        own(case, caller, &secrets, mount).filter(|held| !held.lease.deadline.passed(case.now()));
-    let held = own.or(shared).ok_or(Why::LeaseNotHeld)?;
+    let place = place(case, mount);
+    let lives = |held: &&HeldLease| !held.lease.deadline.passed(case.now());
+    if let Some(held) = own(caller, secrets.leases_of(&place)).filter(lives) {
+        return show(case, caller, held);
+    }
+    let mirror = case.settings().mirror(path).ok_or(Why::LeaseNotHeld)?;
+    let who = assignee(case, caller)?;
+    let out = |held: &&HeldLease| held.lease.is_assigned_to(&who);
+    if let Some(held) = latest(secrets.leases_of(&place).filter(out)).filter(lives) {
+        return show(case, caller, held);
+    }
+    if mirror.pool > 0 {
+        let ready = secrets.leases_of(&place).filter(lives);
+        return take(case, caller, mirror, ready, who);
+    }
+    let shared = |held: &&HeldLease| held.lease.holder == LeaseHolder::Shared;
+    let held = latest(secrets.leases_of(&place).filter(shared)).ok_or(Why::LeaseNotHeld)?;
+    if held.lease.detached.contains(&who) {
+        return Err(Why::LeaseGivenUp.into());
+    }
+    show(case, caller, held)
+}
+
+/// Takes out of the pool what lives longest: durably, before the answer, and only while nobody else did.
+fn take<'s>(
+    case: &Case<'_>,
+    caller: &Caller,
+    mirror: &Mirror,
+    leases: impl Iterator<Item = &'s HeldLease>,
+    who: Assignee,
+) -> Result<Granted, Refusal> {
+    let ready = leases.filter(|held| held.lease.holder == LeaseHolder::Pooled);
+    let held = ready.max_by_key(|held| (held.lease.deadline.wall, &held.lease.id));
+    let held = held.ok_or_else(|| Why::PoolEmpty {
+        path: mirror.path.configured(),
+        size: mirror.pool,
+    })?;
+    hands_out(case)?;
+    let granted = show(case, caller, held)?;
+    let lease = &held.lease;
+    let mut entry = entry::of(case, EntryKind::Lease, &caller.bearer);
+    entry.path = Some(lease.id.as_str().to_owned());
+    entry.ttl_seconds = Some(lease.deadline.remaining(case.now()).as_secs());
+    entry.deadline = Some(lease.deadline.wall);
+    entry.replica_age_seconds = Some(case.age(lease.verified_at).as_secs());
+    let expects = Expects {
+        epoch: Some(case.authority.epoch),
+        live: caller.bearer.digest().into_iter().collect(),
+        // While the fence is down the primary is about to answer.
+        issues: case.outage().is_some(),
+        pooled: Some(Pooled {
+            lease: lease.id.clone(),
+            to: Some(who.clone()),
+        }),
+    };
+    let changes = vec![
+        Change::LeaseTaken(lease.id.clone(), who),
+        Change::Ledger(Box::new(entry)),
+    ];
+    Ok(granted.with(changes, expects))
+}
+
+/// What stands against issuing stands against handing out: an older copy of the replica would give the same lease to
+/// somebody else. But what a primary that is only late would have read needs no outage.
+fn hands_out(case: &Case<'_>) -> Result<(), Refusal> {
+    match case.outage() {
+        Some(_) => issue::issuing(case).map(drop),
+        None if case.authority.rolled_back => Err(Issuing::RolledBack.into()),
+        None => match case.authority.issuing_blocked {
+            Some(reason) => Err(Issuing::Blocked(reason).into()),
+            None => Ok(()),
+        },
+    }
+}
+
+/// A lease as a read answers with it.
+fn show(case: &Case<'_>, caller: &Caller, held: &HeldLease) -> Result<Granted, Refusal> {
     let lease = &held.lease;
     if lease.deadline.passed(case.now()) {
         return Err(Why::LeaseEnded.into());
     }
+    let mirror = case.settings().mirror(lease.place.path.as_str());
     let bound = mirror.map_or(case.settings().bounds.max_staleness, |mirror| {
         mirror.max_staleness
     });
@@ -65,6 +143,23 @@ pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal>
     contents.granted(case)
 }
 
+/// Who a lease of Holdover's own is for: the attested peer that the token was given to, else the token.
+fn assignee(case: &Case<'_>, caller: &Caller) -> Result<Assignee, Refusal> {
+    match &caller.bearer {
+        Bearer::Grant(live) => Ok(match &live.grant.peer {
+            Some(peer) => Assignee::Workload(peer.clone()),
+            None => Assignee::Token(live.grant.digest),
+        }),
+        Bearer::Standing(authority) => {
+            let peer = case.query.peer;
+            let identity = peer.and_then(|peer| peer.identity(&authority.workload));
+            identity
+                .map(Assignee::Workload)
+                .ok_or(Refusal::Unauthenticated)
+        }
+    }
+}
+
 /// What a client is told that is left of a lease. The primary cuts it to the life of a batch token.
 fn left(case: &Case<'_>, caller: &Caller, lease: &Lease) -> Duration {
     let left = lease.deadline.remaining(case.now());
@@ -76,11 +171,10 @@ fn left(case: &Case<'_>, caller: &Caller, lease: &Lease) -> Duration {
 
 /// `sys/leases/lookup`.
 pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let (_, held) = named(case, caller, "")?;
-    let lease = &held.lease;
-    if lease.deadline.passed(case.now()) {
-        return Err(Refusal::Invalid("invalid lease".into()));
-    }
+    let held = living(case, caller, Named::of(case, caller, "")?.held)?;
+    let lease = &held
+        .ok_or_else(|| Refusal::Invalid("invalid lease".into()))?
+        .lease;
     let renewed = lease.renewed_at > lease.issued_at;
     let shown = Shown {
         expire_time: lease.deadline.wall.to_string(),
@@ -107,12 +201,12 @@ struct Shown<'a> {
 
 /// `sys/leases/renew`: what remains, and that it is no more.
 pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let (data, held) = named(case, caller, "sys/leases/renew/")?;
-    parameter::increment(&data)?;
-    let lease = &held.lease;
-    if lease.deadline.passed(case.now()) {
-        return Err(Refusal::Invalid("lease not found".into()));
-    }
+    let named = Named::of(case, caller, "sys/leases/renew/")?;
+    parameter::increment(&named.data)?;
+    let held = living(case, caller, named.held)?;
+    let lease = &held
+        .ok_or_else(|| Refusal::Invalid("lease not found".into()))?
+        .lease;
     if !lease.renewable {
         return Err(Refusal::Invalid("lease is not renewable".into()));
     }
@@ -125,6 +219,7 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
         data: None,
         auth: None,
         remark: Some(NOT_RENEWED),
+        warnings: Vec::new(),
         age: case.age(lease.verified_at),
     };
     contents.granted(case)
@@ -134,95 +229,117 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
 pub(crate) const NOT_RENEWED: &str =
     "only the primary can renew this: what is shown is what remains";
 
-/// `sys/leases/revoke`. One that only its reader has is refused from here on, and the primary is told. A shared one
-/// goes on for the others.
+/// A lease that has not ended for this caller: neither for all, nor because it gave a shared one up.
+fn living(
+    case: &Case<'_>,
+    caller: &Caller,
+    held: Option<Arc<HeldLease>>,
+) -> Result<Option<Arc<HeldLease>>, Refusal> {
+    let who = assignee(case, caller)?;
+    Ok(held.filter(|held| {
+        !held.lease.detached.contains(&who) && !held.lease.deadline.passed(case.now())
+    }))
+}
+
+/// `sys/leases/revoke`. One that is only one's is refused from here on, and the primary is told. A shared one goes on
+/// for the others, and is not given to this caller again.
 pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let (data, held) = named(case, caller, "sys/leases/revoke/")?;
+    let Named { data, held } = Named::of(case, caller, "sys/leases/revoke/")?;
     let status = match parameter::boolean(&data, "sync")? {
         Some(false) => 202,
         _ => 204,
     };
+    let who = assignee(case, caller)?;
+    // What is gone already is no error at the primary either.
+    let held = held.filter(|held| !held.lease.detached.contains(&who));
+    let Some(held) = held else {
+        return Ok(Granted::empty(status, caller.age(case)));
+    };
     let lease = &held.lease;
+    let age = case.age(lease.verified_at);
     let mut entry = entry::of(case, EntryKind::Revocation, &caller.bearer);
     entry.path = Some(lease.id.as_str().to_owned());
     entry.deadline = Some(lease.deadline.wall);
     let mut changes = vec![];
-    if let LeaseHolder::Token(_) = lease.holder {
+    if lease.holder == LeaseHolder::Shared {
+        entry.outcome = "detached".into();
+        changes.push(Change::LeaseDetached(lease.id.clone(), who));
+    } else {
+        // Giving up what Holdover took out of its own pool for this very caller needs nobody's policy later on.
+        let asked = caller.bearer.digest();
+        let requested_by = asked.filter(|_| !lease.is_assigned_to(&who));
         changes.push(Change::LeaseGone(lease.id.clone()));
         changes.push(Change::Queue(Box::new(QueuedRevocation {
             id: entry::unique(case)?,
             target: RevocationTarget::Lease(lease.id.clone()),
-            requested_by: caller.bearer.digest(),
+            requested_by,
             peer: entry::peer(case, &caller.bearer),
             at: case.now().steady,
         })));
-    } else {
-        entry.outcome = "detached".into();
     }
     changes.push(Change::Ledger(Box::new(entry)));
-    let age = case.age(lease.verified_at);
     Ok(Granted::empty(status, age).with(changes, Expects::default()))
 }
 
-/// The lease that a request to `sys/leases` names, in its path below `below` or in its body, if it may.
-fn named(
-    case: &Case<'_>,
-    caller: &Caller,
-    below: &str,
-) -> Result<(Map<String, Value>, Arc<HeldLease>), Refusal> {
-    let data = case.parameters()?;
-    let _ = caller.permit(case, &data)?;
-    if case.query.call.operation != Operation::Update {
-        return Err(Refusal::Operation);
-    }
-    let in_path = case.query.call.path.as_str().strip_prefix(below);
-    let id = match in_path {
-        Some(id) if !below.is_empty() => id,
-        _ => parameter::text(&data, "lease_id")?
-            .ok_or_else(|| Refusal::Invalid("lease_id must be specified".into()))?,
-    };
-    let id = LeaseId::parse(id).map_err(|_| Why::LeaseUnknown)?;
-    let secrets = case.view.secrets();
-    let held = secrets.leases.get(&id).ok_or(Why::LeaseUnknown)?;
-    if held.lease.place.namespace != case.settings().namespace {
-        return Err(Why::LeaseUnknown.into());
-    }
-    let held = Arc::clone(held);
-    Ok((data, held))
+/// What a request to `sys/leases` names.
+struct Named {
+    /// The request's data.
+    data: Map<String, Value>,
+    /// The lease; none where it was revoked here and the primary has yet to be told.
+    held: Option<Arc<HeldLease>>,
 }
 
-/// The lease that this token got from the path.
-fn own<'s>(
-    case: &Case<'_>,
-    caller: &Caller,
-    secrets: &'s Secrets,
-    mount: &Mount,
-) -> Option<&'s HeldLease> {
-    let digest = caller.bearer.digest()?;
-    youngest(case, secrets, mount, LeaseHolder::Token(digest))
+impl Named {
+    /// What it names in its path below `below` or in its body, if it may.
+    fn of(case: &Case<'_>, caller: &Caller, below: &str) -> Result<Self, Refusal> {
+        let data = case.parameters()?;
+        let _ = caller.permit(case, &data)?;
+        if case.query.call.operation != Operation::Update {
+            return Err(Refusal::Operation);
+        }
+        let in_path = case.query.call.path.as_str().strip_prefix(below);
+        let id = match in_path {
+            Some(id) if !below.is_empty() => id,
+            _ => parameter::text(&data, "lease_id")?
+                .ok_or_else(|| Refusal::Invalid("lease_id must be specified".into()))?,
+        };
+        let id = LeaseId::parse(id).map_err(|_| Why::LeaseUnknown)?;
+        let held = case.view.secrets().leases.get(&id).map(Arc::clone);
+        let known = match &held {
+            Some(held) => held.lease.place.namespace == case.settings().namespace,
+            None => is_queued(case, id),
+        };
+        match known {
+            true => Ok(Self { data, held }),
+            false => Err(Why::LeaseUnknown.into()),
+        }
+    }
 }
 
-/// Of the path's leases that `holder` holds, the one issued last. A lease's id begins with the path of its read.
-fn youngest<'s>(
-    case: &Case<'_>,
-    secrets: &'s Secrets,
-    mount: &Mount,
-    holder: LeaseHolder,
-) -> Option<&'s HeldLease> {
-    let path = &case.query.call.path;
-    let prefix = format!("{path}/");
-    let first = LeaseId::parse(&prefix).ok()?;
-    secrets
-        .leases
-        .range((Bound::Included(first), Bound::Unbounded))
-        .take_while(|(id, _)| id.as_str().starts_with(&prefix))
-        .map(|(_, held)| held.as_ref())
-        .filter(|held| {
-            let place = &held.lease.place;
-            place.path == *path
-                && place.mount == mount.accessor
-                && place.namespace == case.settings().namespace
-                && held.lease.holder == holder
-        })
-        .max_by_key(|held| -> WallTime { held.lease.issued_at })
+/// Whether the primary is to be told that this lease is revoked.
+fn is_queued(case: &Case<'_>, id: LeaseId) -> bool {
+    let target = RevocationTarget::Lease(id);
+    let queue = case.view.queue();
+    queue.iter().any(|queued| queued.target == target)
+}
+
+/// Where the request's path lives.
+fn place(case: &Case<'_>, mount: &Mount) -> Place {
+    Place {
+        namespace: case.settings().namespace.clone(),
+        mount: mount.accessor.clone(),
+        path: case.query.call.path.clone(),
+    }
+}
+
+/// Of a path's leases the one that this token got from the primary.
+fn own<'s>(caller: &Caller, leases: impl Iterator<Item = &'s HeldLease>) -> Option<&'s HeldLease> {
+    let holder = LeaseHolder::Token(caller.bearer.digest()?);
+    let answers = |held: &&HeldLease| held.lease.answers_reads && held.lease.holder == holder;
+    latest(leases.filter(answers))
+}
+
+/// The one issued last.
+fn latest<'s>(leases: impl Iterator<Item = &'s HeldLease>) -> Option<&'s HeldLease> {
+    leases.max_by_key(|held| held.lease.issued_at)
 }

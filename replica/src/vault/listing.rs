@@ -1,13 +1,14 @@
-//! Lists of KV v2 keys, from the order that the keys already have: no request looks at more of a folder than it
+//! Lists and scans of keys, from the order that the keys already have: no list looks at more of a folder than it
 //! returns.
 
-use std::ops::Bound;
+use std::{collections::BTreeMap, ops::Bound};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use shared::{
-    acl::{Allowed, ListFilter},
+    acl::{Allowed, ListFilter, Operation},
     kv::Place,
+    listing,
     name::RequestPath,
 };
 
@@ -15,46 +16,135 @@ use super::{
     caller::{self, Caller},
     case::Case,
     envelope::{Contents, Granted},
-    parameter,
+    fields, parameter,
     refusal::{Refusal, Why},
     secret::Site,
 };
 use crate::view::Secrets;
 
-/// Answers a list of the folder at `site`.
+/// What is shown of a folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shows {
+    /// Names and the metadata of each, as KV v2 does.
+    Metadata,
+    /// Names, by pages, as KV v2 does.
+    Names,
+    /// Names, all of them, as KV v1 does.
+    Unversioned,
+}
+
+/// Answers a list or scan of the folder at `site`.
 pub(crate) fn answer(
     case: &Case<'_>,
     caller: &Caller,
     site: &Site<'_>,
     data: &Map<String, Value>,
     allowed: &Allowed,
+    shows: Shows,
 ) -> Result<Granted, Refusal> {
-    let after = parameter::after(data)?;
-    let limit = match allowed.limit() {
-        Some(0) => None,
-        Some(limit) => Some(limit),
-        None => parameter::limit(data)?,
-    };
-    let age = site.seen_whole(case)?;
-    let limit = limit.map_or(usize::MAX, |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    });
-    let secrets = case.view.secrets();
-    let mut keys: Vec<&str> = Children::of(&secrets, &site.place, after)
-        .take(limit)
-        .collect();
-    if let Some(filter) = allowed.filter() {
-        keys = shown(case, caller, filter, data, &keys)?;
+    let page = Page::of(data, allowed, shows)?;
+    let warnings = match shows {
+        Shows::Metadata => fields::DETAILED,
+        Shows::Names => fields::METADATA,
+        Shows::Unversioned => fields::KV1,
     }
-    if keys.is_empty() {
+    .warnings(data, allowed)?;
+    let age = site.seen_whole(case)?;
+    let secrets = case.view.secrets();
+    let scans = case.query.call.operation == Operation::Scan;
+    let found: Vec<&str> = match scans {
+        true => listing::scan_order(&names_below(&secrets, &site.place)),
+        false => Children::of(&secrets, &site.place, page.after)
+            .take(page.limit)
+            .collect(),
+    };
+    let nothing = found.is_empty();
+    let keys = match allowed.filter() {
+        Some(filter) => shown(case, caller, filter, data, &found)?,
+        None => found,
+    };
+    // The primary calls an empty list absent, unless nothing was there and it has something else to say; and an empty
+    // scan empty.
+    if keys.is_empty() && !scans && (!nothing || warnings.is_empty()) {
         return Err(Refusal::Absent);
     }
-    Contents::data(Keys { keys }, age).granted(case)
+    let key_info = match shows {
+        Shows::Metadata if !nothing => Some(metadata_of(&secrets, &site.place, &keys)?),
+        _ => None,
+    };
+    let keys = (!nothing).then_some(keys);
+    Contents::data(Shown { key_info, keys }, age).granted_with(case, warnings)
+}
+
+/// Which part of a list is asked for; scans have no parts.
+struct Page<'a> {
+    after: &'a str,
+    limit: usize,
+}
+
+impl<'a> Page<'a> {
+    fn of(data: &'a Map<String, Value>, allowed: &Allowed, shows: Shows) -> Result<Self, Refusal> {
+        let all = Self {
+            after: "",
+            limit: usize::MAX,
+        };
+        if shows == Shows::Unversioned {
+            return Ok(all);
+        }
+        let after = parameter::after(data)?;
+        let limit = match allowed.limit() {
+            Some(0) => None,
+            Some(limit) => Some(limit),
+            None => parameter::limit(data)?,
+        };
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        Ok(Self {
+            after,
+            limit: limit.unwrap_or(all.limit),
+        })
+    }
 }
 
 #[derive(Serialize)]
-struct Keys<'a> {
-    keys: Vec<&'a str>,
+struct Shown<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_info: Option<BTreeMap<&'a str, &'a RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<&'a str>>,
+}
+
+/// The metadata of each name. A folder has none, or that of a key of the same name.
+fn metadata_of<'a>(
+    secrets: &'a Secrets,
+    folder: &Place,
+    names: &[&'a str],
+) -> Result<BTreeMap<&'a str, &'a RawValue>, Refusal> {
+    let metadata = |name: &str| {
+        let place = below(folder, name.strip_suffix('/').unwrap_or(name))?;
+        secrets.keys.get(&place)
+    };
+    let pairs = names.iter().map(|name| {
+        let text = metadata(name).map_or("{}", |key| &key.metadata);
+        Ok((*name, serde_json::from_str(text)?))
+    });
+    pairs.collect()
+}
+
+/// The names of all keys below a folder, in the order of their bytes.
+fn names_below<'a>(secrets: &'a Secrets, folder: &Place) -> Vec<&'a str> {
+    let range = (Bound::Included(folder.clone()), Bound::Unbounded);
+    secrets
+        .keys
+        .range(range)
+        .map_while(|(place, _)| rest_of(place, folder))
+        .collect()
+}
+
+/// What the path of `place` has beyond that of the folder, if it lies in it.
+fn rest_of<'a>(place: &'a Place, folder: &Place) -> Option<&'a str> {
+    let same = (&place.namespace, &place.mount) == (&folder.namespace, &folder.mount);
+    let rest = place.path.as_str().strip_prefix(folder.path.as_str())?;
+    same.then_some(rest)
 }
 
 /// What of a page the caller may see.
@@ -104,21 +194,12 @@ impl<'a> Iterator for Children<'a> {
         loop {
             let range = (self.from.clone(), Bound::Unbounded);
             let (place, _) = self.secrets.keys.range(range).next()?;
-            if (&place.namespace, &place.mount) != (&self.folder.namespace, &self.folder.mount) {
-                return None;
-            }
-            let rest = place
-                .path
-                .as_str()
-                .strip_prefix(self.folder.path.as_str())?;
-            let (child, next) = match rest.split_once('/') {
+            let rest = rest_of(place, self.folder)?;
+            let child = listing::shown_as(rest);
+            let next = child.strip_suffix('/').and_then(|name| {
                 // What follows `a/` and all that is below it comes at or after `a0`.
-                Some((name, _)) => (
-                    rest.get(..=name.len())?,
-                    below(self.folder, &format!("{name}0")),
-                ),
-                None => (rest, None),
-            };
+                below(self.folder, &format!("{name}0"))
+            });
             self.from = next.map_or_else(|| Bound::Excluded(place.clone()), Bound::Included);
             if child > self.after {
                 self.after = child;

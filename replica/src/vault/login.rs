@@ -5,18 +5,25 @@ use std::time::Duration;
 use shared::{
     acl::Operation,
     failover::Outage,
-    name::{PolicyName, WorkloadName},
-    token::{TokenFacts, TokenKind, TokenRole},
+    name::WorkloadName,
+    token::{
+        TokenFacts, TokenKind,
+        create::renewal_limits,
+        policies::still_allowed,
+        role::TokenRole,
+        ttl::{TtlWanted, ttl},
+    },
     workload::{Peer, Workload, WorkloadAuthority},
 };
 
 use super::{
     caller::Rights,
     case::Case,
+    create,
     envelope::Granted,
     issue::{self, Issue},
     parameter,
-    refusal::{Forbidden, Issuing, Refusal, Why},
+    refusal::{Forbidden, Issuing, Refusal},
 };
 
 /// Answers a login. A token that came with it does not matter.
@@ -34,19 +41,20 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
     if !entry.failover.issue {
         return Err(Issuing::Disabled.into());
     }
-    let authority = proven(case, entry, outage)?;
+    let authority = issue::proven(case, entry, outage)?;
     let basis = Basis {
         peer,
         entry,
         outage,
         authority,
     };
-    let mut facts = basis.facts(case)?;
+    let issue = basis.issue(case)?;
+    let mut facts = basis.facts(case, &issue)?;
     let rights = Rights::of(case, &facts)?;
     facts
         .identity_policies
         .clone_from(&rights.identity_policies);
-    basis.issue().grant(case, facts, &rights)
+    issue.grant(case, facts, &rights)
 }
 
 /// What a grant stands on.
@@ -74,31 +82,14 @@ fn wanted<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refusal> {
     }
 }
 
-/// What the primary proved of the workload, if that was for this role and recent enough before the outage.
-fn proven<'a>(
-    case: &Case<'a>,
-    entry: &Workload,
-    outage: &Outage,
-) -> Result<&'a WorkloadAuthority, Refusal> {
-    let authority = case.authority.workloads.get(&entry.name);
-    let max = case.settings().bounds.authority_max_age;
-    let authority = authority.filter(|authority| {
-        authority.role_name == entry.role && outage.started_at.since(authority.verified_at) <= max
-    });
-    match authority {
-        Some(authority) => Ok(authority),
-        None => Err(Why::AuthorityTooOld(entry.name.clone()).into()),
-    }
-}
-
 impl Basis<'_> {
     /// What the primary would show of a token of this role, minted now.
-    fn facts(&self, case: &Case<'_>) -> Result<TokenFacts, Refusal> {
+    fn facts(&self, case: &Case<'_>, issue: &Issue<'_>) -> Result<TokenFacts, Refusal> {
         let (role, standing) = (&self.authority.role, &self.authority.standing);
         if !is_modelled(role) {
             return Err(Issuing::Role.into());
         }
-        let policies = allowed(role, self.authority.policies());
+        let policies = still_allowed(role, self.authority.policies());
         if policies.is_empty() {
             return Err(Issuing::NoPolicies.into());
         }
@@ -116,16 +107,12 @@ impl Basis<'_> {
             meta: standing.meta.clone(),
             path,
             creation_time: now.as_secs(),
-            creation_ttl: self
-                .issue()
-                .deadlines(case)
-                .0
-                .remaining(case.now())
-                .as_secs(),
+            creation_ttl: issue.deadlines(case).first.remaining(case.now()).as_secs(),
             explicit_max_ttl: 0,
             issue_time: Some(now.to_string()),
             last_renewal: None,
             last_renewal_time: None,
+            expire_time: None,
             orphan: role.orphan,
             period: 0,
             renewable: role.renewable,
@@ -135,20 +122,26 @@ impl Basis<'_> {
         })
     }
 
-    /// What bounds a grant of this login.
-    fn issue(&self) -> Issue<'_> {
-        let role_max = Some(self.authority.role.token_explicit_max_ttl);
-        Issue {
+    /// What bounds a grant of this login: what the primary would give to a token of the role.
+    fn issue(&self, case: &Case<'_>) -> Result<Issue<'_>, Refusal> {
+        let limits = renewal_limits(
+            Some(&self.authority.role),
+            Duration::ZERO,
+            create::limits(case),
+        );
+        let now = case.now().steady;
+        let given = ttl(TtlWanted::default(), limits, now, now);
+        Ok(Issue {
             entry: self.entry,
             outage: self.outage,
             proven_at: self.authority.verified_at,
-            wanted: None,
-            limit: role_max
-                .filter(|seconds| *seconds > 0)
-                .map(Duration::from_secs),
+            wanted: Some(given.map_err(|_| Issuing::PastMaxTtl)?.ttl),
+            limit: Some(limits.longest()),
             peer: self.peer.identity(&self.entry.name),
             parent: None,
-        }
+            warnings: Vec::new(),
+            approle: None,
+        })
     }
 }
 
@@ -159,105 +152,4 @@ fn is_modelled(role: &TokenRole) -> bool {
         && role.token_period == 0
         && role.token_num_uses == 0
         && role.token_bound_cidrs.is_empty()
-}
-
-/// Of the `proven` policies those that the role lets its tokens have.
-fn allowed(role: &TokenRole, proven: &[PolicyName]) -> Vec<PolicyName> {
-    let listed = !role.allowed_policies.is_empty() || !role.allowed_policies_glob.is_empty();
-    let mut kept: Vec<_> = proven
-        .iter()
-        .filter(|policy| {
-            let default = policy.as_str() == "default";
-            let named = role.allowed_policies.contains(policy)
-                || globs(&role.allowed_policies_glob, policy)
-                || (default && !role.token_no_default_policy);
-            let barred = role.disallowed_policies.contains(policy)
-                || globs(&role.disallowed_policies_glob, policy)
-                || (default && role.token_no_default_policy)
-                || policy.is_root();
-            (named || !listed) && !barred
-        })
-        .cloned()
-        .collect();
-    kept.sort();
-    kept.dedup();
-    kept
-}
-
-fn globs(globs: &[String], policy: &PolicyName) -> bool {
-    globs.iter().any(|glob| matches(glob, policy.as_str()))
-}
-
-/// Whether `text` is of the form of `glob`, in which `*` stands for anything and nothing else is special.
-fn matches(glob: &str, text: &str) -> bool {
-    let Some((first, rest)) = glob.split_once('*') else {
-        return glob == text;
-    };
-    let Some(mut left) = text.strip_prefix(first) else {
-        return false;
-    };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*').filter(|part| !part.is_empty()) {
-        match left.split_once(part) {
-            Some((_, after)) => left = after,
-            None => return false,
-        }
-    }
-    left.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(names: &[&str]) -> Vec<PolicyName> {
-        names
-            .iter()
-            .map(|name| PolicyName::parse(name).unwrap())
-            .collect()
-    }
-
-    fn role() -> TokenRole {
-        serde_json::from_str("{}").unwrap()
-    }
-
-    #[test]
-    fn a_grant_has_at_most_the_policies_that_role_and_proof_agree_on() {
-        let proven = names(&["default", "app", "ci-1", "adm", "root"]);
-        let listed = TokenRole {
-            allowed_policies: names(&["app", "root", "other"]),
-            allowed_policies_glob: vec!["ci-*".into()],
-            ..role()
-        };
-        assert_eq!(
-            allowed(&listed, &proven),
-            names(&["app", "ci-1", "default"])
-        );
-        let barred = TokenRole {
-            disallowed_policies: names(&["app"]),
-            disallowed_policies_glob: vec!["*-1".into()],
-            token_no_default_policy: true,
-            ..role()
-        };
-        assert_eq!(allowed(&barred, &proven), names(&["adm"]));
-    }
-
-    #[test]
-    fn globs_match_anywhere_and_nothing_but_the_star_is_special() {
-        for (glob, text, wanted) in [
-            ("*", "", true),
-            ("a*", "a", true),
-            ("a*c", "abc", true),
-            ("a*c", "ac", true),
-            ("a*c", "abd", false),
-            ("*b*", "abc", true),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxc", false),
-            ("ab*b", "ab", false),
-            ("a?", "ab", false),
-            ("a", "ab", false),
-        ] {
-            assert_eq!(matches(glob, text), wanted, "{glob} {text}");
-        }
-    }
 }

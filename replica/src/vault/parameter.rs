@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use shared::api::Call;
+use shared::{api::Call, token::span};
 
+use self::integer::NoInteger;
 use super::refusal::{Refusal, Why};
+
+mod integer;
 
 /// The `version` of a KV v2 read. Zero, less and nothing are the latest.
 pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
@@ -13,6 +16,14 @@ pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal>
     Ok(version
         .and_then(|version| u64::try_from(version).ok())
         .filter(|version| *version > 0))
+}
+
+/// The `depth` of subkeys. Zero and nothing are without end; less is as one.
+pub(crate) fn depth(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+    let depth = integer(data, "depth")?;
+    Ok(depth
+        .filter(|depth| *depth != 0)
+        .map(|depth| u64::try_from(depth).unwrap_or(1)))
 }
 
 /// The `limit` of a list. Zero, less and nothing are none.
@@ -53,8 +64,13 @@ pub(crate) fn texts(data: &Map<String, Value>, name: &'static str) -> Result<Vec
         Some(Value::String(text)) => Ok(text.split(',').map(|one| one.trim().into()).collect()),
         Some(Value::Array(all)) => all
             .iter()
-            .map(|one| Ok(one.as_str().ok_or_else(unread)?.trim().to_owned()))
+            .map(|one| match one {
+                Value::String(text) => Ok(text.trim().to_owned()),
+                Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
+                _ => Err(unread()),
+            })
             .collect(),
+        Some(Value::Number(number)) if !number.is_f64() => Ok(vec![number.to_string()]),
         Some(_) => Err(unread()),
     }
 }
@@ -87,35 +103,26 @@ pub(crate) fn increment(data: &Map<String, Value>) -> Result<Option<Duration>, R
 
 /// Whether `help` asks for the backend's documentation instead.
 pub(crate) fn asks_for_help(call: &Call) -> bool {
-    call.parameter("help")
-        .is_some_and(|help| !matches!(help, "" | "0" | "f" | "F" | "false" | "FALSE" | "False"))
+    call.parameter("help").is_some_and(|help| !help.is_empty())
 }
 
-/// An integer of a query as Go reads one with base 0. Decimal is read here; other spellings are the primary's.
-fn integer(data: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Refusal> {
-    let text = match data.get(name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(unconvertible(name, "int")),
-    };
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(unparsable(name, "invalid syntax"));
-    }
-    if digits.len() > 1 && digits.starts_with('0') || digits.contains('_') {
-        return Err(Why::Parameter(name).into());
-    }
-    if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(unparsable(name, "invalid syntax"));
-    }
-    match text.parse() {
-        Ok(value) => Ok(Some(value)),
-        Err(_) => Err(unparsable(name, "value out of range")),
+/// An integer of a query.
+pub(crate) fn integer(
+    data: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<i64>, Refusal> {
+    match data.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => match integer::parse(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(reason) => Err(unparsable(name, reason)),
+        },
+        Some(_) => Err(unconvertible(name, "int")),
     }
 }
 
-fn unparsable(name: &str, reason: &str) -> Refusal {
+fn unparsable(name: &str, reason: NoInteger) -> Refusal {
     let reason = format!("'' cannot parse value as 'int': strconv.ParseInt: {reason}");
     Refusal::field(name, &reason)
 }
@@ -125,47 +132,14 @@ fn unconvertible(name: &str, wanted: &str) -> Refusal {
     Refusal::field(name, &reason)
 }
 
-/// A duration as the primary takes it: whole seconds, days (`3d`), or Go's form (`1h30m`, `1.5h`). Whole seconds
-/// come of it.
+/// Whole seconds of a span, in the primary's words where there are none.
 fn seconds(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<i64>() {
-        return u64::try_from(seconds)
-            .map(Duration::from_secs)
-            .map_err(|_| format!("cannot provide negative value '{text}'"));
+    let given = span::parse(text).map_err(|error| error.to_string())?;
+    let whole = given.span.as_secs();
+    if given.negative && whole > 0 {
+        return Err(format!("cannot provide negative value '-{whole}'"));
     }
-    let invalid = || format!("time: invalid duration {text:?}");
-    if let Some(days) = text.strip_suffix('d') {
-        let days: u32 = days.parse().map_err(|_| invalid())?;
-        return Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
-    }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let digits = digits.ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
-        let (number, tail) = rest.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| invalid())?;
-        let (unit, tail) = unit(tail).ok_or_else(invalid)?;
-        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())?;
-        total = total.checked_add(part).ok_or_else(invalid)?;
-        rest = tail;
-    }
-    Ok(Duration::from_secs(total.as_secs()))
-}
-
-/// The unit that `text` begins with, in seconds, and what follows it.
-fn unit(text: &str) -> Option<(f64, &str)> {
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("h", 3600.0),
-        ("m", 60.0),
-        ("s", 1.0),
-    ];
-    let named = |(name, span): &(&str, f64)| Some((*span, text.strip_prefix(name)?));
-    UNITS.iter().find_map(named)
+    Ok(Duration::from_secs(whole))
 }
 
 #[cfg(test)]
@@ -197,9 +171,12 @@ mod tests {
             let refusal = super::version(&query("version", text)).unwrap_err();
             assert_eq!(refusal.status(), 400, "{text:?}");
         }
-        for text in ["0x1", "010", "1_0", "0b1"] {
-            let refusal = super::version(&query("version", text)).unwrap_err();
-            assert_eq!(refusal, Why::Parameter("version").into(), "{text:?}");
+        for (text, version) in [("0x1", 1), ("010", 8), ("1_0", 10), ("0b1", 1)] {
+            assert_eq!(
+                super::version(&query("version", text)),
+                Ok(Some(version)),
+                "{text:?}"
+            );
         }
     }
 
@@ -249,6 +226,9 @@ mod tests {
         assert_eq!(read(json!("a, b")).unwrap(), ["a", "b"]);
         assert_eq!(read(json!([" a ", "b"])).unwrap(), ["a", "b"]);
         assert!(read(json!("")).unwrap().is_empty());
-        assert!(read(json!([1])).is_err());
+        assert_eq!(read(json!([1])).unwrap(), ["1"]);
+        assert_eq!(read(json!(3)).unwrap(), ["3"]);
+        assert!(read(json!([1.5])).is_err());
+        assert!(read(json!({})).is_err());
     }
 }

@@ -5,11 +5,15 @@
 
 use std::time::Duration;
 
-use shared::{acl, name::WorkloadName, settings::Mirror, wire::Errors};
+use shared::{acl, name::WorkloadName, settings::Mirror, token::create::Unmodelled, wire::Errors};
 
 /// A request that is not granted. Nothing of it was applied.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Refusal {
+    /// 500, in the words of the backend that would have answered: how the primary fails what it takes for a mistake.
+    Backend(&'static str),
+    /// 400: this role id and secret id are known to be refused by the primary.
+    BadCredential,
     /// 400, in the words of the backend that would have answered.
     Invalid(String),
     /// 400, in the words and the form of the primary's core.
@@ -28,10 +32,16 @@ pub(crate) enum Refusal {
     NoMountAccess(String),
     /// 404: nothing is there.
     Absent,
+    /// 404: the mount has no such path.
+    NoSuchPath,
     /// 405 of an HTTP handler: nothing is said.
     Method,
     /// 405 of a backend.
     Operation,
+    /// 405 of a backend at a path that needs no token, where the primary's core adds nothing.
+    OpenOperation,
+    /// 500: the primary fails at it too, whatever it holds.
+    Fails(&'static str),
     /// 503: only the primary can tell.
     Undecidable(Why),
 }
@@ -53,6 +63,9 @@ pub(crate) enum Forbidden {
         "permission denied: tokens of this workload are not resumed in an outage; log in again"
     )]
     Reauthenticate,
+    /// A templated policy path would take what it may not; elsewhere that is 400, with the same word.
+    #[error("Forbidden")]
+    Policies,
     /// The standing token has ended.
     #[error("permission denied: the workload's standing token has ended; log in again")]
     StandingEnded,
@@ -81,8 +94,11 @@ pub(crate) enum Why {
     /// Policies that the primary cannot put together either: it fails with 500.
     #[error("the token's policies contradict each other")]
     Contradiction,
-    /// A form, or something else that is no JSON object.
-    #[error("the request's body is not a JSON object")]
+    /// Of a login's credential.
+    #[error("this login cannot be decided: {0}")]
+    Credential(Credential),
+    /// A form.
+    #[error("the request's body is a form, not JSON")]
     Form,
     /// A header asks for what is not modelled.
     #[error("header {0} asks for what the replica does not model")]
@@ -93,6 +109,9 @@ pub(crate) enum Why {
     /// The lease that is held has ended.
     #[error("the lease that was held of this path has ended")]
     LeaseEnded,
+    /// The caller revoked the shared lease.
+    #[error("this client revoked the lease that is held of this path")]
+    LeaseGivenUp,
     /// No lease of the path is held.
     #[error("no lease of this path is held for this token")]
     LeaseNotHeld,
@@ -123,9 +142,30 @@ pub(crate) enum Why {
     /// A policy cannot be decided by.
     #[error("{0}")]
     Policy(acl::Undecidable),
+    /// Nothing is left of a pool.
+    #[error(
+        "the pool of {path} (pool = {size}) has no lease left: each is handed out or has ended"
+    )]
+    PoolEmpty {
+        /// The mirror.
+        path: String,
+        /// As many are kept ready while the primary answers.
+        size: u32,
+    },
     /// Policies or mounts were never seen.
     #[error("the replica has not seen the primary yet")]
     PrimaryNeverSeen,
+    /// Only the primary can take its own tokens' children from them.
+    #[error("only the primary can revoke a token of its own and spare its children")]
+    Orphaning,
+    /// A token role that no configured workload has.
+    #[error("the token role is not mirrored: only those of configured workloads are")]
+    RoleNotMirrored,
+    /// The token's policy set is in quarantine.
+    #[error(
+        "the token's policies are quarantined: for them the replica was found to grant more than the primary"
+    )]
+    Quarantined,
     /// Root tokens are not decided for.
     #[error("root tokens are not served by the replica")]
     Root,
@@ -137,9 +177,6 @@ pub(crate) enum Why {
         /// The bound.
         max: Duration,
     },
-    /// Token creation, until it is modelled.
-    #[error("tokens cannot be created by the replica yet; use auth/holdover/login")]
-    TokenCreation,
     /// The token was verified too long before the outage.
     #[error("the token was not verified recently enough before the outage")]
     TokenTooOld,
@@ -149,6 +186,9 @@ pub(crate) enum Why {
     /// The sealed value does not open.
     #[error("the mirrored value is damaged")]
     ValueDamaged,
+    /// It is known to be there, and could not be read.
+    #[error("the value could not be mirrored")]
+    ValueNotMirrored,
     /// A spelling of a number that only the primary reads.
     #[error("parameter {0:?} is spelled in a way that the replica does not read")]
     Parameter(&'static str),
@@ -160,9 +200,39 @@ pub(crate) enum Why {
     Write,
 }
 
+/// Why only the primary can tell whether a login is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Credential {
+    /// The role or the secret id is bound to addresses.
+    #[error("it is bound to addresses, and where this request comes from is not known")]
+    Addresses,
+    /// The entity that logged in last is gone, or the role id is another's by now.
+    #[error("whom it stands for has changed since it was last used at the primary")]
+    Identity,
+    /// The last login that the primary accepted is too long ago.
+    #[error("it was not used at the primary recently enough before the outage")]
+    Old,
+    /// A second factor is asked for.
+    #[error("it needs a second factor")]
+    SecondFactor,
+    /// The pair was never proven here. It may be right, wrong, or of limited uses: all three are told alike.
+    #[error(
+        "it was not verified before the outage, or its uses are limited, which only the primary can count"
+    )]
+    Unknown,
+    /// Role or accessor were not seen to stand recently enough.
+    #[error("its role was not verified recently enough before the outage")]
+    Unseen,
+}
+
 /// Why nothing can be issued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Issuing {
+    /// Several entries of the peer enable it, and the request cannot say which is meant.
+    #[error(
+        "several workloads of the calling process may be issued tokens: use auth/holdover/login and name one as role"
+    )]
+    Ambiguous,
     /// Something stands against it for the whole host.
     #[error("{0}")]
     Blocked(&'static str),
@@ -172,9 +242,15 @@ pub(crate) enum Issuing {
     /// The role gives its tokens nothing.
     #[error("the role allows none of the workload's policies")]
     NoPolicies,
+    /// Neither the token nor the calling process belongs to a workload.
+    #[error("neither the token nor the calling process belongs to a configured workload")]
+    NoWorkload,
     /// The outage has outlived its bounds.
     #[error("the outage has outlived its bounds")]
     OutageBound,
+    /// The mount's or the role's maximum was lowered below what the token has lived already.
+    #[error("past the max TTL, cannot renew")]
+    PastMaxTtl,
     /// The primary is in charge.
     #[error("the primary is in charge")]
     PrimaryInCharge,
@@ -184,6 +260,14 @@ pub(crate) enum Issuing {
     /// The role makes batch, periodic, limited-use or address-bound tokens.
     #[error("the role makes tokens that the replica does not model")]
     Role,
+    /// Which workload's bounds a new token falls under cannot be told.
+    #[error(
+        "several workloads match the calling process: create tokens with one from its attested login"
+    )]
+    SeveralWorkloads,
+    /// Another kind of token was asked for.
+    #[error(transparent)]
+    Unmodelled(Unmodelled),
 }
 
 impl Refusal {
@@ -202,14 +286,17 @@ impl Refusal {
     /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) | Self::InvalidInCore(_) | Self::Malformed => 400,
+            Self::BadCredential | Self::Invalid(_) | Self::InvalidInCore(_) | Self::Malformed => {
+                400
+            }
             Self::Unauthenticated
             | Self::BadToken
             | Self::Denied
             | Self::Forbidden(_)
             | Self::NoMountAccess(_) => 403,
-            Self::Absent => 404,
-            Self::Method | Self::Operation => 405,
+            Self::Absent | Self::NoSuchPath => 404,
+            Self::Method | Self::Operation | Self::OpenOperation => 405,
+            Self::Backend(_) | Self::Fails(_) => 500,
             Self::Undecidable(_) => 503,
         }
     }
@@ -217,6 +304,8 @@ impl Refusal {
     /// The body. `unavailable` says since when the primary is, for what only it could decide.
     pub(crate) fn errors(&self, unavailable: &str) -> Errors {
         match self {
+            Self::Backend(text) => Errors::one(text),
+            Self::BadCredential => Errors::one("invalid role or secret ID"),
             Self::Invalid(text) => Errors::one(text),
             Self::InvalidInCore(text) => Errors::multi(text),
             Self::Unauthenticated => Errors::one("permission denied"),
@@ -228,7 +317,10 @@ impl Refusal {
                  path \"{path}\""
             )),
             Self::Absent | Self::Malformed | Self::Method => Errors::none(),
+            Self::NoSuchPath => Errors::multi("unsupported path"),
             Self::Operation => Errors::multi("unsupported operation"),
+            Self::OpenOperation => Errors::one("unsupported operation"),
+            Self::Fails(text) => Errors::multi(text),
             Self::Undecidable(why) => Errors::one(format!("{unavailable}; {why}")),
         }
     }
@@ -237,19 +329,79 @@ impl Refusal {
     pub(crate) fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Unauthenticated | Self::BadToken => Some("token"),
-            Self::Denied | Self::NoMountAccess(_) => Some("policy"),
+            Self::Denied | Self::NoMountAccess(_) | Self::Forbidden(Forbidden::Policies) => {
+                Some("policy")
+            }
             Self::Forbidden(Forbidden::Draining) => Some("draining"),
             Self::Forbidden(Forbidden::Reauthenticate) => Some("reauthenticate"),
             Self::Forbidden(Forbidden::StandingEnded) => Some("standing_token"),
             Self::Forbidden(Forbidden::NotThisPeer | Forbidden::Unattested) => Some("attestation"),
+            Self::BadCredential | Self::Undecidable(Why::Credential(Credential::Unknown)) => {
+                Some("credential")
+            }
             Self::Undecidable(Why::TooStale { .. }) => Some("stale"),
             Self::Undecidable(_) => Some("undecidable"),
-            Self::Invalid(_)
+            Self::Backend(_)
+            | Self::Invalid(_)
             | Self::InvalidInCore(_)
             | Self::Malformed
             | Self::Absent
+            | Self::NoSuchPath
             | Self::Method
-            | Self::Operation => None,
+            | Self::Operation
+            | Self::OpenOperation
+            | Self::Fails(_) => None,
+        }
+    }
+}
+
+impl Why {
+    /// Whether it is nothing that the replica ever serves, or is configured to serve: no fault where the primary
+    /// serves it. Everything that is not named here counts as a disagreement.
+    pub(crate) fn is_by_design(&self) -> bool {
+        matches!(
+            self,
+            Self::AuthMethod
+                | Self::BoundAddresses
+                | Self::Credential(
+                    Credential::Addresses
+                        | Credential::SecondFactor
+                        | Credential::Unknown
+                        | Credential::Unseen
+                )
+                | Self::ForeignPeer
+                | Self::Form
+                | Self::Header(_)
+                | Self::Issuing(Issuing::Ambiguous | Issuing::Disabled | Issuing::NoWorkload)
+                | Self::LeaseUnknown
+                | Self::LimitedUse
+                | Self::Namespace
+                | Self::NotServed
+                | Self::PathNotMirrored
+                | Self::Orphaning
+                | Self::Parameter(_)
+                | Self::RoleNotMirrored
+                | Self::Root
+                | Self::TokenUnknown
+                | Self::VersionNotMirrored(_)
+                | Self::Write
+        )
+    }
+
+    /// What kind of cause it is, in one of few words: for labels.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Contradiction | Self::Policy(_) | Self::Quarantined => "policy",
+            Self::Issuing(_) | Self::AuthorityTooOld(_) | Self::RoleNotMirrored => "issuing",
+            Self::MirrorIncomplete(_) | Self::TooStale { .. } => "staleness",
+            Self::LeaseEnded | Self::LeaseNotHeld | Self::LeaseUnknown => "lease",
+            Self::ValueDamaged | Self::VersionNotMirrored(_) => "value",
+            Self::NoStandingToken(_)
+            | Self::Root
+            | Self::LimitedUse
+            | Self::TokenTooOld
+            | Self::TokenUnknown => "token",
+            _ => "request",
         }
     }
 }
@@ -263,6 +415,12 @@ impl From<Why> for Refusal {
 impl From<Forbidden> for Refusal {
     fn from(forbidden: Forbidden) -> Self {
         Self::Forbidden(forbidden)
+    }
+}
+
+impl From<Credential> for Refusal {
+    fn from(credential: Credential) -> Self {
+        Self::Undecidable(Why::Credential(credential))
     }
 }
 
@@ -308,22 +466,43 @@ mod tests {
             age: Duration::from_secs(9),
             max: Duration::from_secs(5),
         };
+        let pool = Why::PoolEmpty {
+            path: "p".into(),
+            size: 2,
+        };
         let mut texts: Vec<String> = [
             Why::AuthMethod,
             Why::AuthorityTooOld(workload.clone()),
             Why::BoundAddresses,
             Why::ForeignPeer,
             Why::Contradiction,
+            Why::Credential(Credential::Addresses),
+            Why::Credential(Credential::Identity),
+            Why::Credential(Credential::Old),
+            Why::Credential(Credential::SecondFactor),
+            Why::Credential(Credential::Unknown),
+            Why::Credential(Credential::Unseen),
             Why::Form,
             Why::Header("X".into()),
+            Why::Issuing(Issuing::Ambiguous),
             Why::Issuing(Issuing::Blocked("the clock went back")),
             Why::Issuing(Issuing::Disabled),
             Why::Issuing(Issuing::NoPolicies),
+            Why::Issuing(Issuing::NoWorkload),
+            Why::Issuing(Issuing::PastMaxTtl),
+            Why::Issuing(Issuing::SeveralWorkloads),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::Batch)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::BoundAddresses)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::EntityAlias)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::Id)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::LimitedUses)),
+            Why::Issuing(Issuing::Unmodelled(Unmodelled::Period)),
             Why::Issuing(Issuing::OutageBound),
             Why::Issuing(Issuing::PrimaryInCharge),
             Why::Issuing(Issuing::Role),
             Why::Issuing(Issuing::RolledBack),
             Why::LeaseEnded,
+            Why::LeaseGivenUp,
             Why::LeaseNotHeld,
             Why::LeaseUnknown,
             Why::LimitedUse,
@@ -335,13 +514,17 @@ mod tests {
             Why::Parameter("version"),
             Why::PathNotMirrored,
             Why::Policy(policy),
+            pool,
             Why::PrimaryNeverSeen,
+            Why::Orphaning,
+            Why::RoleNotMirrored,
+            Why::Quarantined,
             Why::Root,
             stale,
-            Why::TokenCreation,
             Why::TokenTooOld,
             Why::TokenUnknown,
             Why::ValueDamaged,
+            Why::ValueNotMirrored,
             Why::VersionNotMirrored(3),
             Why::Write,
         ]

@@ -1,17 +1,16 @@
-//! Reads and lists of what is mirrored: which rule of which mirror a path falls under, and KV v2 values by version.
+//! Reads, lists and scans of what is mirrored: what a path is about by its mount, and which mirror covers it.
 //!
 //! Bodies are the primary's bytes, never re-encoded: it passes numbers through floats, and a second reading would
 //! change them again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use shared::{
     acl::Operation,
     change::Mount,
-    kv::{KvKey, KvVersion, MirrorState, Place, VersionState},
-    name::RequestPath,
+    kv::{MirrorState, Place},
+    name::{Accessor, RequestPath, WorkloadName},
+    open,
     settings::{Mirror, MirrorPath},
     time::WallTime,
 };
@@ -19,24 +18,36 @@ use shared::{
 use super::{
     caller::Caller,
     case::Case,
-    envelope::{Contents, Granted},
-    lease, listing, parameter,
+    envelope::Granted,
+    lease,
+    listing::{self, Shows},
+    parameter,
     refusal::{Refusal, Why},
 };
 use crate::{ledger::Note, view::HeldRecord, view::Secrets};
 
+mod kv2;
+mod plain;
+mod subkeys;
+
 /// What a request below a mount is about.
 enum Target<'a> {
-    /// A folder of KV v2 keys, by the path of their data.
-    Folder(Site<'a>),
+    /// A folder of keys, by the path of their data.
+    Folder(Site<'a>, Shows),
     /// A secret with a lease.
     Leased,
     /// A KV v2 key's metadata.
     Metadata(Site<'a>),
     /// The primary has no such operation here.
     Nothing,
+    /// A value without versions: KV v1, or an answer kept as it is.
+    Plain(Site<'a>),
+    /// The names of a KV v2 value's fields.
+    Subkeys(Site<'a>),
     /// A KV v2 value.
     Value(Site<'a>),
+    /// A path that a KV v2 mount has no use for: it answers with a hint.
+    Versioned(&'static str),
 }
 
 /// A place that a mirror covers.
@@ -55,18 +66,52 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
     let data = case.parameters()?;
     let allowed = caller.permit(case, &data)?;
     let granted = match target {
-        Target::Folder(site) => listing::answer(case, caller, &site, &data, &allowed),
+        Target::Folder(site, shows) => listing::answer(case, caller, &site, &data, &allowed, shows),
         Target::Leased => lease::read(case, caller),
-        Target::Metadata(site) => metadata(case, &site),
+        Target::Metadata(site) => kv2::metadata(case, &site, &data, &allowed),
         Target::Nothing => Err(Refusal::Operation),
-        Target::Value(site) => value(case, &site, parameter::version(&data)?),
+        Target::Plain(site) => plain::answer(case, &site, &data, &allowed),
+        Target::Subkeys(site) => kv2::subkeys(case, &site, &data, &allowed),
+        Target::Value(site) => kv2::value(case, &site, &data, &allowed),
+        Target::Versioned(hint) => kv2::hint(case, hint),
     }?;
-    Ok(granted.noted(Note::Read {
-        accessor: Some(caller.bearer.accessor().clone()),
-        workload: caller.bearer.workload(case),
-        path: case.query.call.path.as_str().to_owned(),
-        outage: case.outage().map(|outage| outage.id.clone()),
-    }))
+    let accessor = caller.bearer.accessor().clone();
+    Ok(granted.noted(read(case, Some(accessor), caller.bearer.workload(case))))
+}
+
+/// Whether the primary answers the path without a token, so that none that came along is looked at.
+pub(crate) fn is_open(case: &Case<'_>) -> bool {
+    let path = case.query.call.path.as_str();
+    let mount = case
+        .cluster()
+        .ok()
+        .and_then(|cluster| cluster.mount_of(path));
+    mount.is_some_and(|(at, mount)| {
+        open::is_open(&mount.kind, path.get(at.len()..).unwrap_or_default())
+    })
+}
+
+/// Answers a path that needs no token.
+pub(crate) fn answer_open(case: &Case<'_>) -> Result<Granted, Refusal> {
+    let call = case.query.call;
+    match call.operation {
+        Operation::Read | Operation::Header => {}
+        Operation::List | Operation::Scan => return Err(Why::PathNotMirrored.into()),
+        _ => return Err(Why::Write.into()),
+    }
+    if parameter::asks_for_help(call) {
+        return Err(Why::NotServed.into());
+    }
+    let path = call.path.as_str();
+    let (_, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
+    let site = site(case, mount, path, false)?;
+    let kept = plain::kept(case, &site)?;
+    match (call.operation, kept.status) {
+        (Operation::Read, _) => Ok(kept.noted(read(case, None, None))),
+        (_, 200) => Err(Refusal::OpenOperation),
+        // Whether there is no such path or nothing at it, only the primary knows.
+        _ => Err(Why::NotServed.into()),
+    }
 }
 
 /// Whether the request is a read or list of something mirrored: all that a draining token is good for.
@@ -74,11 +119,20 @@ pub(crate) fn is_mirrored(case: &Case<'_>, caller: &Caller) -> bool {
     matches!(target(case, caller), Ok(target) if !matches!(target, Target::Nothing))
 }
 
+fn read(case: &Case<'_>, accessor: Option<Accessor>, workload: Option<WorkloadName>) -> Note {
+    Note::Read {
+        accessor,
+        workload,
+        path: case.query.call.path.as_str().to_owned(),
+        outage: case.outage().map(|outage| outage.id.clone()),
+    }
+}
+
 fn target<'a>(case: &Case<'a>, caller: &Caller) -> Result<Target<'a>, Refusal> {
     let call = case.query.call;
     match call.operation {
-        Operation::Read | Operation::List => {}
-        Operation::Scan | Operation::Header => return Err(Why::NotServed.into()),
+        Operation::Read | Operation::List | Operation::Scan => {}
+        Operation::Header => return Err(Why::NotServed.into()),
         _ => return Err(Why::Write.into()),
     }
     if parameter::asks_for_help(call) {
@@ -87,35 +141,24 @@ fn target<'a>(case: &Case<'a>, caller: &Caller) -> Result<Target<'a>, Refusal> {
     let path = call.path.as_str();
     let (at, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
     if mount.is_kv2() {
-        return kv2(case, at, mount);
+        return kv2::target(case, at, mount);
     }
-    if call.operation == Operation::Read && lease::may_hold(case, caller, mount) {
-        return Ok(Target::Leased);
-    }
-    Err(Why::PathNotMirrored.into())
-}
-
-fn kv2<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Result<Target<'a>, Refusal> {
-    let call = case.query.call;
-    let (path, lists) = (call.path.as_str(), call.operation == Operation::List);
-    let rest = path.get(at.len()..).unwrap_or_default();
-    if rest.starts_with("data/") {
-        let site = site(case, mount, path, lists)?;
-        return Ok(if lists {
-            Target::Nothing
-        } else {
-            Target::Value(site)
+    let reads = call.operation == Operation::Read;
+    if mount.is_kv1() {
+        let site = site(case, mount, path, !reads)?;
+        return Ok(match reads {
+            true => Target::Plain(site),
+            false => Target::Folder(site, Shows::Unversioned),
         });
     }
-    let Some(key) = rest.strip_prefix("metadata/") else {
+    if !reads {
         return Err(Why::PathNotMirrored.into());
-    };
-    let site = site(case, mount, &format!("{at}data/{key}"), lists)?;
-    Ok(if lists {
-        Target::Folder(site)
-    } else {
-        Target::Metadata(site)
-    })
+    }
+    match site(case, mount, path, false) {
+        Ok(site) if site.is_kept(&case.view.secrets()) => Ok(Target::Plain(site)),
+        _ if lease::may_hold(case, caller, mount) => Ok(Target::Leased),
+        _ => Err(Why::PathNotMirrored.into()),
+    }
 }
 
 /// The mirror of a value, or one that a folder lies in as a whole.
@@ -156,6 +199,16 @@ impl Site<'_> {
         self.seen_whole(case).err().unwrap_or(Refusal::Absent)
     }
 
+    /// Whether an answer without versions is kept.
+    fn is_kept(&self, secrets: &Secrets) -> bool {
+        secrets.records.contains_key(&(self.place.clone(), None))
+    }
+
+    /// How old a record is, if it may still be shown.
+    fn age(&self, case: &Case<'_>, held: &HeldRecord) -> Result<Duration, Refusal> {
+        case.fresh(held.record.verified(self.state), self.mirror.max_staleness)
+    }
+
     /// The record of a version, or the latest that is kept.
     fn record<'s>(&self, secrets: &'s Secrets, version: Option<u64>) -> Option<&'s HeldRecord> {
         let first = (self.place.clone(), Some(version.unwrap_or(0)));
@@ -172,131 +225,4 @@ impl Site<'_> {
             (None, None) => Err(Refusal::incomplete(self.mirror)),
         }
     }
-}
-
-fn metadata(case: &Case<'_>, site: &Site<'_>) -> Result<Granted, Refusal> {
-    let secrets = case.view.secrets();
-    let Some(key) = secrets.keys.get(&site.place) else {
-        return Err(site.absent(case));
-    };
-    let age = site.seen_whole(case)?;
-    let shown: &RawValue = serde_json::from_str(&key.metadata)?;
-    Contents::data(shown, age).granted(case)
-}
-
-fn value(case: &Case<'_>, site: &Site<'_>, wanted: Option<u64>) -> Result<Granted, Refusal> {
-    let secrets = case.view.secrets();
-    let key = secrets.keys.get(&site.place);
-    let Some(key) = key else {
-        return match site.record(&secrets, wanted) {
-            Some(held) => shown(case, site, held),
-            None => Err(site.absent(case)),
-        };
-    };
-    let version = wanted.unwrap_or(key.current);
-    let Some(known) = key.versions.get(&version) else {
-        return Err(site.absent(case));
-    };
-    let held = site.record(&secrets, Some(version));
-    if is_gone(known, case.now().wall) {
-        let age = case.fresh(site.verified(held)?, site.mirror.max_staleness)?;
-        return gone(case, key, version, known, age);
-    }
-    match held {
-        Some(held) => shown(case, site, held),
-        None => Err(Why::VersionNotMirrored(version).into()),
-    }
-}
-
-/// A kept version, as it was read.
-fn shown(case: &Case<'_>, site: &Site<'_>, held: &HeldRecord) -> Result<Granted, Refusal> {
-    let age = case.fresh(held.record.verified(site.state), site.mirror.max_staleness)?;
-    let body = held.open(case.view.keys())?;
-    let value: Value<'_> = serde_json::from_slice(body.expose())?;
-    let raw: &RawValue = serde_json::from_slice(body.expose())?;
-    match held.record.state {
-        VersionState::Gone => Contents::data(raw, age).gone(case),
-        VersionState::Live if passed(value.metadata.deletion_time, case.now().wall) => {
-            Err(Why::VersionNotMirrored(value.metadata.version).into())
-        }
-        VersionState::Live => Contents::data(raw, age).granted(case),
-    }
-}
-
-/// What of a value's body decides whether it may be shown.
-#[derive(Deserialize)]
-struct Value<'a> {
-    #[serde(borrow)]
-    metadata: ValueMetadata<'a>,
-}
-
-#[derive(Deserialize)]
-struct ValueMetadata<'a> {
-    deletion_time: &'a str,
-    version: u64,
-}
-
-/// A version whose data is gone: 404 with what the primary still says of it, from the key's metadata.
-fn gone(
-    case: &Case<'_>,
-    key: &KvKey,
-    version: u64,
-    known: &KvVersion,
-    age: Duration,
-) -> Result<Granted, Refusal> {
-    let metadata: Metadata<'_> = serde_json::from_str(&key.metadata)?;
-    let number = version.to_string();
-    let created = metadata
-        .versions
-        .get(number.as_str())
-        .ok_or(Why::ValueDamaged)?;
-    let shown = Gone {
-        data: (),
-        metadata: GoneMetadata {
-            created_time: created.created_time,
-            custom_metadata: metadata.custom_metadata,
-            deletion_time: &known.deletion_time,
-            destroyed: known.destroyed,
-            version,
-        },
-    };
-    Contents::data(shown, age).gone(case)
-}
-
-/// What `metadata/` answers with, as far as a version that is gone needs it.
-#[derive(Deserialize)]
-struct Metadata<'a> {
-    #[serde(borrow, default)]
-    custom_metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    versions: BTreeMap<&'a str, Created<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Created<'a> {
-    created_time: &'a str,
-}
-
-#[derive(Serialize)]
-struct Gone<'a> {
-    data: (),
-    metadata: GoneMetadata<'a>,
-}
-
-#[derive(Serialize)]
-struct GoneMetadata<'a> {
-    created_time: &'a str,
-    custom_metadata: Option<&'a RawValue>,
-    deletion_time: &'a str,
-    destroyed: bool,
-    version: u64,
-}
-
-fn is_gone(version: &KvVersion, now: WallTime) -> bool {
-    version.destroyed || passed(&version.deletion_time, now)
-}
-
-/// Whether an RFC 3339 moment has come. Empty is never; what cannot be read has.
-fn passed(moment: &str, now: WallTime) -> bool {
-    !moment.is_empty() && WallTime::parse_rfc3339(moment).is_none_or(|at| at <= now)
 }

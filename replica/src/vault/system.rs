@@ -1,7 +1,7 @@
-//! `sys/health`, `sys/seal-status` and `sys/leader`: answered without a token, so that clients work, with an object
-//! `holdover` that says who answers.
+//! `sys/health`, `sys/seal-status`, `sys/leader` and `sys/init`: answered without a token, so that clients work, with an
+//! object `holdover` that says who answers. `sys/init` alone has none: there is nothing about an outage in it.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
@@ -10,11 +10,18 @@ use shared::{
     wire,
 };
 
-use super::{case::Case, envelope::Granted, refusal::Refusal};
+use super::{
+    case::Case,
+    envelope::Granted,
+    refusal::{Refusal, Why},
+};
 
-/// Answers one of the three.
+/// Answers one of the four.
 pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
     let call = case.query.call;
+    if call.kind == Kind::Init && call.operation == Operation::Update {
+        return Err(Why::Write.into());
+    }
     let heads = call.kind == Kind::Health && call.operation == Operation::Header;
     if call.operation != Operation::Read && !heads {
         return Err(Refusal::Method);
@@ -22,6 +29,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
     let cluster = case.cluster()?;
     let (status, body) = match call.kind {
         Kind::Health => (active_code(call)?, wire::to_body(&health(case, cluster))?),
+        Kind::Init => (200, wire::to_body(&Init { initialized: true })?),
         Kind::Leader => (200, wire::to_body(&leader(case))?),
         _ => (200, wire::to_body(&seal_status(case, cluster))?),
     };
@@ -54,7 +62,7 @@ struct Health<'a> {
     initialized: bool,
     sealed: bool,
     standby: bool,
-    replication_performance_mode: &'static str,
+    replication_performance_mode: &'a str,
     replication_dr_mode: &'static str,
     server_time_utc: i64,
     version: &'a str,
@@ -68,7 +76,10 @@ fn health<'a>(case: &Case<'_>, cluster: &'a Cluster) -> Health<'a> {
         initialized: true,
         sealed: false,
         standby: false,
-        replication_performance_mode: "disabled",
+        replication_performance_mode: match cluster.performance_mode.as_str() {
+            "" => "disabled",
+            mode => mode,
+        },
         replication_dr_mode: "disabled",
         server_time_utc: case.now().wall.as_secs(),
         version: &cluster.version,
@@ -76,6 +87,11 @@ fn health<'a>(case: &Case<'_>, cluster: &'a Cluster) -> Health<'a> {
         cluster_id: cluster.id.as_str(),
         holdover: holdover(case),
     }
+}
+
+#[derive(Serialize)]
+struct Init {
+    initialized: bool,
 }
 
 #[derive(Serialize)]
@@ -91,11 +107,45 @@ fn leader(case: &Case<'_>) -> Leader {
     }
 }
 
-#[derive(Serialize)]
+/// The primary's order of the fields of `sys/seal-status`.
+const SEAL_STATUS: [&str; 15] = [
+    "type",
+    "initialized",
+    "sealed",
+    "t",
+    "n",
+    "progress",
+    "nonce",
+    "recovery_seal",
+    "version",
+    "commit_date",
+    "build_date",
+    "migration",
+    "cluster_name",
+    "cluster_id",
+    "storage_type",
+];
+
 struct SealStatus<'a> {
-    #[serde(flatten)]
     seen: Option<&'a Map<String, Value>>,
     holdover: Holdover,
+}
+
+impl Serialize for SealStatus<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        for name in SEAL_STATUS {
+            if let Some(value) = self.seen.and_then(|seen| seen.get(name)) {
+                fields.serialize_entry(name, value)?;
+            }
+        }
+        let others = self.seen.into_iter().flatten();
+        for (name, value) in others.filter(|(name, _)| !SEAL_STATUS.contains(&name.as_str())) {
+            fields.serialize_entry(name, value)?;
+        }
+        fields.serialize_entry("holdover", &self.holdover)?;
+        fields.end()
+    }
 }
 
 fn seal_status<'a>(case: &Case<'_>, cluster: &'a Cluster) -> SealStatus<'a> {

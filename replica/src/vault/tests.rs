@@ -1,14 +1,20 @@
 //! The local vault against a small world: one cluster, a few tokens, an outage. Bodies are compared with what
 //! OpenBao 2.7.2 sent.
 
+mod approle;
 mod asked;
 mod caller;
+mod create;
+mod foresee;
+mod judged;
 mod lease;
 mod likeness;
 mod login;
 mod order;
+mod others;
 mod peer;
 mod secret;
+mod surface;
 mod system;
 mod token;
 mod world;

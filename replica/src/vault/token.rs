@@ -1,6 +1,4 @@
-//! Tokens about themselves and about each other: look-up, renewal, revocation.
-//!
-//! Only replica grants are renewed, within their bounds. Of a token of the primary a renewal tells what remains.
+//! What is shown of tokens: look-ups, and the `auth` block of answers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,12 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
-    change::{Change, Expects, QueuedRevocation, RevocationTarget},
-    grant::{Grant, GrantBounds, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
-    ledger::EntryKind,
     name::PolicyName,
-    time::Deadline,
-    token::{TokenFacts, TokenKind, is_replica_token},
+    token::{TokenFacts, TokenKind},
     wire::AuthBlock,
 };
 use zeroize::Zeroizing;
@@ -22,12 +16,10 @@ use super::{
     Presented,
     caller::{Absence, Bearer, Caller, Rights},
     case::Case,
-    entry,
     envelope::{Contents, Granted},
-    issue, lease, parameter,
-    refusal::{Issuing, Refusal, Why},
+    parameter,
+    refusal::Refusal,
 };
-use crate::view::LiveGrant;
 
 /// `auth/token/lookup-self`.
 pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
@@ -121,7 +113,10 @@ impl<'a> Shown<'a> {
             creation_ttl: facts.creation_ttl,
             display_name: &facts.display_name,
             entity_id: entity(facts),
-            expire_time: deadline.wall.to_string(),
+            expire_time: facts
+                .expire_time
+                .clone()
+                .unwrap_or_else(|| deadline.wall.to_string()),
             explicit_max_ttl: facts.explicit_max_ttl,
             id,
             identity_policies: &rights.identity_policies,
@@ -158,118 +153,11 @@ fn entity(facts: &TokenFacts) -> &str {
 }
 
 /// The token as the client knows it: the standing one is known to none.
-fn presented<'a>(case: &Case<'a>) -> &'a str {
+pub(crate) fn presented<'a>(case: &Case<'a>) -> &'a str {
     match case.query.presented {
         Presented::Token(token) => token,
         Presented::Nothing | Presented::Standing(_) => "",
     }
-}
-
-/// `auth/token/renew-self`.
-pub(crate) fn renew_self(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let data = permitted(case, caller, &[Operation::Update])?;
-    let increment = parameter::increment(&data)?;
-    let bearer = &caller.bearer;
-    if bearer.facts().kind == TokenKind::Batch {
-        return Err(Refusal::Invalid("batch tokens cannot be renewed".into()));
-    }
-    let replica = match bearer {
-        Bearer::Grant(live) => live.grant.replica().map(|replica| (live, replica)),
-        Bearer::Standing(_) => None,
-    };
-    let exchanged_before =
-        case.outage().is_none() && replica.is_some_and(|(_, replica)| is_exchanged(replica));
-    if !bearer.facts().renewable || exchanged_before {
-        return Err(Refusal::Invalid("lease is not renewable".into()));
-    }
-    match replica {
-        Some((live, replica)) if !is_exchanged(replica) => {
-            extend(case, caller, live, replica, increment)
-        }
-        _ => renewed(
-            case,
-            caller,
-            &bearer.deadline(case),
-            Some(lease::NOT_RENEWED),
-        ),
-    }
-}
-
-fn is_exchanged(replica: &ReplicaGrant) -> bool {
-    matches!(replica.settled, Settled::Exchanged(_))
-}
-
-/// Gives a replica grant its policy TTL again, never past its own longest life or the outage's bound.
-fn extend(
-    case: &Case<'_>,
-    caller: &Caller,
-    live: &LiveGrant,
-    replica: &ReplicaGrant,
-    increment: Option<Duration>,
-) -> Result<Granted, Refusal> {
-    let outage = issue::issuing(case)?;
-    let now = case.now();
-    let holder = live.grant.peer.as_ref();
-    let entry = holder.and_then(|holder| case.settings().workload(&holder.workload));
-    let policy = &entry.ok_or(Issuing::Disabled)?.failover;
-    if !policy.issue {
-        return Err(Issuing::Disabled.into());
-    }
-    let bounds = GrantBounds {
-        policy,
-        role_max: None,
-        outage_bound: outage.bound,
-    };
-    let lowered = replica.issued_at.plus(policy.max_ttl);
-    let max_deadline = replica.max_deadline.earliest(Deadline::at(lowered, now));
-    let deadline = bounds.deadline(max_deadline, increment, now);
-    let grant = Grant {
-        origin: Origin::Replica(ReplicaGrant {
-            ttl_ms: issue::milliseconds(policy.ttl),
-            max_deadline,
-            ..replica.clone()
-        }),
-        deadline,
-        facts: TokenFacts {
-            last_renewal: Some(now.steady.to_string()),
-            last_renewal_time: Some(now.steady.as_secs()),
-            ..live.grant.facts.clone()
-        },
-        ..live.grant.clone()
-    };
-    let mut entry = entry::of(case, EntryKind::Renewal, &caller.bearer);
-    entry.policies.clone_from(&grant.facts.policies);
-    entry.ttl_seconds = Some(deadline.remaining(now).as_secs());
-    entry.deadline = Some(deadline.wall);
-    let expects = Expects {
-        epoch: Some(case.authority.epoch),
-        live: vec![grant.digest],
-        issues: true,
-    };
-    let changes = vec![
-        Change::Grant(Box::new(grant)),
-        Change::Ledger(Box::new(entry)),
-    ];
-    Ok(renewed(case, caller, &deadline, None)?.with(changes, expects))
-}
-
-/// The answer to a renewal: the token as it stands, and what it has left.
-fn renewed(
-    case: &Case<'_>,
-    caller: &Caller,
-    deadline: &Deadline,
-    remark: Option<&'static str>,
-) -> Result<Granted, Refusal> {
-    let left = deadline.remaining(case.now());
-    let token = Zeroizing::new(presented(case).to_owned());
-    let contents = Contents::<()> {
-        lease: None,
-        data: None,
-        auth: Some(auth(&caller.bearer, &caller.rights, token, left)),
-        remark,
-        age: caller.age(case),
-    };
-    contents.granted(case)
 }
 
 /// The `auth` block of a token.
@@ -297,58 +185,8 @@ pub(crate) fn auth(
     }
 }
 
-/// `auth/token/revoke-self`: dead here at once, and the primary is told of its own.
-pub(crate) fn revoke_self(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
-    let Bearer::Grant(live) = &caller.bearer else {
-        // The standing token is not the client's to end.
-        return Err(Refusal::Unauthenticated);
-    };
-    permitted(case, caller, &[Operation::Update])?;
-    if live.grant.facts.kind == TokenKind::Batch {
-        return Err(Refusal::Invalid("batch tokens cannot be revoked".into()));
-    }
-    let at = case.now().steady;
-    let mut changes = vec![Change::Revoked(Revocation {
-        digest: live.grant.digest,
-        accessor: live.grant.accessor.clone(),
-        cause: RevokeCause::Requested,
-        at,
-    })];
-    let known_there = match live.grant.replica().map(|replica| &replica.settled) {
-        None => Some(&live.grant.accessor),
-        Some(Settled::Exchanged(accessor)) => Some(accessor),
-        Some(Settled::Draining | Settled::Not) => None,
-    };
-    if let Some(accessor) = known_there {
-        changes.push(Change::Queue(Box::new(QueuedRevocation {
-            id: entry::unique(case)?,
-            target: RevocationTarget::Token(accessor.clone()),
-            requested_by: Some(live.grant.digest),
-            peer: entry::peer(case, &caller.bearer),
-            at,
-        })));
-    }
-    let mut entry = entry::of(case, EntryKind::Revocation, &caller.bearer);
-    entry.policies.clone_from(&live.grant.facts.policies);
-    changes.push(Change::Ledger(Box::new(entry)));
-    let granted = Granted::empty(204, caller.age(case));
-    Ok(granted.with(changes, Expects::default()))
-}
-
-/// Renewing and revoking a token that the request names is not modelled. One of the replica's own nobody else could
-/// answer for either, in no state.
-pub(crate) fn of_another(case: &Case<'_>) -> Refusal {
-    let data = case.parameters().unwrap_or_default();
-    match data.get("token").and_then(Value::as_str) {
-        Some(token) if is_replica_token(token) => Refusal::Invalid(
-            "a token of the replica is renewed and revoked by its holder alone".into(),
-        ),
-        _ => Why::NotServed.into(),
-    }
-}
-
 /// The request's data, if its caller may send it and there is such an operation.
-fn permitted(
+pub(crate) fn permitted(
     case: &Case<'_>,
     caller: &Caller,
     operations: &[Operation],

@@ -7,10 +7,11 @@ use shared::{
     change::{PolicySet, PolicyText},
     identity::Identity,
     name::{EntityId, PolicyName},
+    quarantine::AclKey,
     time::WallTime,
 };
 
-use super::{AclKey, Authority, CompiledAcl, Policies, View};
+use super::{Authority, CompiledAcl, Policies, View};
 
 /// Compiled ACLs kept at once. There is one per set of policies and entity, not per token.
 const MAX_COMPILED: usize = 4096;
@@ -63,13 +64,7 @@ impl View {
         entity: Option<&EntityId>,
         now: WallTime,
     ) -> Arc<CompiledAcl> {
-        let key = AclKey {
-            policies: sorted(token_policies)
-                .into_iter()
-                .chain(sorted(identity_policies))
-                .collect(),
-            entity: entity.cloned(),
-        };
+        let key = key_of(token_policies, identity_policies, entity);
         let identity = entity.and_then(|entity| authority.identities.get(entity));
         let Some(policies) = &authority.policies else {
             let unknown = key
@@ -91,6 +86,18 @@ impl View {
         }
         compiled.insert(key, Arc::clone(&acl));
         acl
+    }
+}
+
+/// What the ACL of a token with these policies, of this entity, is compiled from.
+pub(crate) fn key_of(
+    token_policies: &[PolicyName],
+    identity_policies: &[PolicyName],
+    entity: Option<&EntityId>,
+) -> AclKey {
+    AclKey {
+        policies: merged(token_policies, identity_policies),
+        entity: entity.cloned(),
     }
 }
 
@@ -140,8 +147,10 @@ fn parse(name: &PolicyName, text: &PolicyText, at: WallTime) -> Option<Policy> {
     })
 }
 
-fn sorted(names: &[PolicyName]) -> Vec<PolicyName> {
-    let mut names = names.to_vec();
+/// In the primary's order: all by name, whoever they come from.
+fn merged(token: &[PolicyName], identity: &[PolicyName]) -> Vec<PolicyName> {
+    let mut names = [token, identity].concat();
     names.sort();
+    names.dedup();
     names
 }

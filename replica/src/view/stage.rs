@@ -21,6 +21,7 @@ use crate::{
     table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
 };
 
+mod approle;
 mod value;
 
 /// When a change takes effect in memory.
@@ -71,6 +72,8 @@ impl<'v> Stage<'v> {
         sealer: &mut Sealer<'_>,
     ) -> Result<(), SealingError> {
         match change {
+            Change::AppRole(role) => self.approle(*role, sealer)?,
+            Change::AppRoleGone(key) => self.approle_gone(&key),
             Change::Authority(authority) => self.workload(*authority, sealer)?,
             Change::AuthorityGone(name) => {
                 self.delete(At::authority(&self.view.keys, &name));
@@ -80,6 +83,10 @@ impl<'v> Stage<'v> {
                 self.put_only(Table::Cluster, &cluster, sealer)?;
                 self.next_authority().cluster = Some(Arc::from(cluster));
             }
+            Change::Coverage(hour) => {
+                self.put(At::coverage(&self.view.keys, hour.start), &hour, sealer)?;
+            }
+            Change::CoverageGone(start) => self.delete(At::coverage(&self.view.keys, start)),
             Change::Credential(name, credential) => self.credential(name, credential, sealer)?,
             Change::CredentialGone(name) => {
                 self.delete_with_body(At::credential(&self.view.keys, &name));
@@ -91,7 +98,9 @@ impl<'v> Stage<'v> {
             Change::Key(key) => self.key(*key, sealer)?,
             Change::KeyGone(place) => self.key_gone(&place),
             Change::Lease(lease, body) => self.lease(*lease, body, sealer)?,
+            Change::LeaseDetached(id, who) => self.lease_detached(&id, who, sealer)?,
             Change::LeaseGone(id) => self.lease_gone(&id),
+            Change::LeaseTaken(id, to) => self.lease_taken(&id, to, sealer)?,
             Change::Ledger(entry) => self.entries.push(*entry),
             Change::Mark(mark) => self.put_only(Table::Mark, &mark, sealer)?,
             Change::Mirror(mirror) => self.mirror(*mirror, sealer)?,
@@ -104,6 +113,16 @@ impl<'v> Stage<'v> {
             }
             Change::Policies(set) => self.policies(*set, sealer)?,
             Change::Proven(digest, at) => self.proven(&digest, at, sealer)?,
+            Change::Quarantine(quarantine) => {
+                let at = At::quarantine(&self.view.keys, &quarantine.set);
+                self.put(at, &quarantine, sealer)?;
+                let quarantines = &mut self.next_authority().quarantines;
+                quarantines.insert(quarantine.set.clone(), Arc::from(quarantine));
+            }
+            Change::QuarantineLifted(set) => {
+                self.delete(At::quarantine(&self.view.keys, &set));
+                self.next_authority().quarantines.remove(&set);
+            }
             Change::Queue(queued) => {
                 self.put(At::queue(&self.view.keys, queued.id), &queued, sealer)?;
                 self.queue.push((queued.id, Some(Arc::from(queued))));
@@ -115,6 +134,8 @@ impl<'v> Stage<'v> {
             Change::Record(record, body) => self.record(*record, body, sealer)?,
             Change::RecordGone(place, version) => self.record_gone(&place, version),
             Change::Revoked(revocation) => self.revoked(revocation, sealer)?,
+            Change::SecretId(secret_id) => self.secret_id(*secret_id, sealer)?,
+            Change::SecretIdGone(digest) => self.secret_id_gone(&digest),
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
+    acl::{AclRequest, Decision, Operation},
     change::Change,
     failover::Phase,
     grant::RevokeCause,
@@ -34,6 +35,7 @@ fn one_of_everything_is_there_afterwards() {
     assert_eq!(authority.workloads.len(), 1);
     assert_eq!(authority.identities.len(), 1);
     assert_eq!(authority.mirrors.len(), 1);
+    assert_eq!(authority.quarantines.len(), 1);
     assert_eq!(
         body(&view, "secret/data/shop/db", 2).unwrap(),
         br#"{"new":2}"#
@@ -194,6 +196,43 @@ fn policies_that_did_not_change_are_not_parsed_again() {
         .set
         .verified_at;
     assert_eq!(set, later);
+}
+
+#[test]
+fn policies_of_token_and_identity_are_merged_by_name() {
+    const GROUPED: &str = r#"
+        path "kv/*" {
+            capabilities = ["read"]
+            control_group = {
+                factor "f" {
+                    controlled_capabilities = ["read"]
+                    identity { group_names = ["g"] approvals = 1 }
+                }
+            }
+        }"#;
+    const PLAIN: &str = r#"path "kv/*" { capabilities = ["read"] }"#;
+    let texts = [
+        ("a-grouped", GROUPED),
+        ("b-plain", PLAIN),
+        ("c-grouped", GROUPED),
+    ];
+    let view = view(vec![samples::policies(&texts, T0)]);
+    let approval = |token: &str, identity: &str| {
+        let [token, identity] = [token, identity].map(|name| PolicyName::parse(name).unwrap());
+        let compiled = view.acl_for(&view.authority(), &[token], &[identity], None, T0);
+        let decision = compiled.acl.as_ref().unwrap().decide(&AclRequest {
+            namespace: "",
+            path: "kv/a",
+            operation: Operation::Read,
+            data: &serde_json::Map::new(),
+            wrap_ttl: None,
+            help: false,
+        });
+        matches!(decision, Decision::Undecidable(_))
+    };
+    // The first rule's control group counts, and the first is the first by name, whoever brings it.
+    assert!(approval("a-grouped", "b-plain") && approval("b-plain", "a-grouped"));
+    assert!(!approval("c-grouped", "b-plain") && !approval("b-plain", "c-grouped"));
 }
 
 #[test]

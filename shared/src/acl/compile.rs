@@ -69,7 +69,7 @@ pub(super) struct Compiled {
 }
 
 impl Acl {
-    /// Merges `policies` in the order given (token policies sorted, then identity policies sorted), with the
+    /// Merges `policies` in the order given (the primary's: those of token and identity together, by name), with the
     /// templates filled in from `identity`, without what has expired at `now`.
     pub fn compile<'a>(
         policies: impl IntoIterator<Item = PolicyEntry<'a>>,

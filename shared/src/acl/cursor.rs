@@ -52,6 +52,17 @@ impl<'a> Cursor<'a> {
         Some(next)
     }
 
+    /// Steps over a NUL, which reads as the end of the text, but only once.
+    pub(super) fn pass_nul(&mut self) {
+        if self
+            .text
+            .get(self.at..)
+            .is_some_and(|rest| rest.starts_with('\0'))
+        {
+            self.at += 1;
+        }
+    }
+
     /// Takes the next character if `wanted` says so.
     pub(super) fn take_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
         self.peek().filter(|next| wanted(*next))?;

@@ -215,6 +215,7 @@ fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
     cursor.skip_whitespace();
     let start = cursor.at();
     let Some(first) = cursor.bump() else {
+        cursor.pass_nul();
         return Ok(Token::End);
     };
     match first {
@@ -296,6 +297,8 @@ mod tests {
             r#"{"a":["x",["y"]]}"#,
             r#"{"a":[true,]}"#,
             r#"{"a" "b":1}"#,
+            "{\"p\":{\"a\":{}\0}}",
+            "{\"p\":{}}\0x",
         ] {
             assert!(parse(text).is_ok(), "{text}");
         }
@@ -310,6 +313,8 @@ mod tests {
             r#"{"a":0"#,
             r#"{"a":"\/"}"#,
             r#"{"a":{"\ud800":1}}"#,
+            // A NUL ends what is being read, and the text goes on behind it.
+            "{\"p\":{\"a\":\0x",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -95,11 +95,16 @@ fn byte(code: u32) -> Result<u8, Reason> {
     u8::try_from(code).map_err(|_| Reason::BadEscape)
 }
 
-/// The character of a code. A lone surrogate is an error in JSON, and the replacement character in HCL.
+/// The character of a code. A lone surrogate is an error in JSON, and the replacement character in HCL; so is there a
+/// code that is negative to a reader with 32 bits and a sign.
 fn scalar(code: u32, notation: Notation) -> Result<char, Reason> {
     match char::from_u32(code) {
         Some(c) => Ok(c),
-        None if notation == Notation::Hcl && code <= 0x0010_ffff => Ok(char::REPLACEMENT_CHARACTER),
+        None if notation == Notation::Hcl
+            && (code <= 0x0010_ffff || i32::try_from(code).is_err()) =>
+        {
+            Ok(char::REPLACEMENT_CHARACTER)
+        }
         None => Err(Reason::BadEscape),
     }
 }
@@ -196,6 +201,7 @@ mod tests {
         assert_eq!(hcl(r"\xff"), Err(Reason::NotUtf8));
         assert_eq!(hcl(r"\400"), Err(Reason::BadEscape));
         assert_eq!(hcl(r"\ud800").unwrap(), "\u{fffd}");
+        assert_eq!(hcl(r"\U80110000").unwrap(), "\u{fffd}");
         let json = Quoted {
             raw: r"\ud800",
             notation: Notation::Json,

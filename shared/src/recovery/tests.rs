@@ -9,7 +9,7 @@ use crate::{
     grant::Origin,
     name::{OutageId, RoleName, WorkloadName},
     time::{BootId, BootTime, Deadline},
-    token::{TokenFacts, TokenKind, TokenRole},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     workload::{FailoverPolicy, OnFailover, PeerId, Workload},
 };
 
@@ -44,6 +44,7 @@ fn facts(policies: &[&str]) -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,
@@ -59,10 +60,14 @@ fn grant(policies: &[&str], left: u64) -> Grant {
         outage: OutageId::parse("o1").unwrap(),
         issued_at: now().steady,
         ttl_ms: 60_000,
+        asked_ms: 60_000,
         max_deadline: Deadline::after(Duration::from_secs(7200), now()),
+        workload_end: Deadline::after(Duration::from_secs(7200), now()),
         settled: Settled::Not,
+        approle: None,
     };
     Grant {
+        parent: None,
         digest: TokenDigest([9; 32]),
         accessor: Accessor::parse("ho1").unwrap(),
         facts: facts(policies),
@@ -99,10 +104,12 @@ fn settings(on_recovery: OnRecovery) -> Settings {
         namespace: crate::name::Namespace::default(),
         workloads: vec![workload],
         mirrors: vec![],
+        approle_mounts: Vec::new(),
         bounds: crate::settings::Bounds {
             max_outage: Duration::from_secs(3600),
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
+            credential_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(3600),
         },
@@ -141,6 +148,7 @@ fn settle(grant: &Grant, on_recovery: OnRecovery, fresh: Fresh<'_>) -> Result<Ve
         [grant],
         &settings(on_recovery),
         |_| fresh,
+        |_| None,
         now().steady,
         now(),
     )?;
@@ -238,10 +246,60 @@ fn settled_and_expired_grants_are_left_alone() {
         [&settled, &expired],
         &settings(OnRecovery::Revoke),
         |_| Fresh::Gone,
+        |_| None,
         now().steady,
         now(),
     );
     assert_eq!(judged, Ok(vec![]));
+}
+
+/// What becomes of a grant that an AppRole login was given, where the login would get this today.
+fn settle_login(granted: &Grant, fresh: Option<Proven>) -> Verdict {
+    let mut grant = granted.clone();
+    if let Origin::Replica(replica) = &mut grant.origin {
+        replica.approle = Some(alloc::boxed::Box::new(Basis {
+            role: crate::approle::RoleKey {
+                mount: crate::name::MountAccessor::parse("auth_approle_1").unwrap(),
+                name: RoleName::parse("ci").unwrap(),
+            },
+            secret_id: crate::approle::ProofDigest([4; 32]),
+        }));
+    }
+    // What the workload's own role says does not matter to it.
+    let judged = judge(
+        [&grant],
+        &settings(OnRecovery::Exchange),
+        |_| Fresh::Unknown,
+        |_| fresh.clone(),
+        now().steady,
+        now(),
+    );
+    judged.unwrap().into_iter().next().unwrap().verdict
+}
+
+fn proven(policies: &[&str], entity: Option<&str>) -> Option<Proven> {
+    Some(Proven {
+        policies: names(policies),
+        identity_policies: vec![],
+        entity: entity.map(|id| EntityId::parse(id).unwrap()),
+    })
+}
+
+#[test]
+fn a_grant_of_an_approle_login_goes_by_that_login_alone() {
+    let revoke = Verdict::Revoke(RevokeCause::Recovery);
+    let granted = grant(&["default", "ci", "old"], 40);
+    let narrowed = Verdict::Exchange {
+        policies: names(&["default", "ci"]),
+        remaining: Duration::from_secs(40),
+    };
+    assert_eq!(
+        settle_login(&granted, proven(&["ci", "default", "new"], None)),
+        narrowed
+    );
+    assert_eq!(settle_login(&granted, None), revoke);
+    assert_eq!(settle_login(&granted, proven(&["other"], None)), revoke);
+    assert_eq!(settle_login(&granted, proven(&["ci"], Some("e2"))), revoke);
 }
 
 proptest! {
@@ -257,7 +315,7 @@ proptest! {
         let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
         let proven: Vec<&str> = proven.iter().map(String::as_str).collect();
         let (grant, fresh) = (grant(&granted, left), authority(&proven));
-        let judged = judge([&grant], &settings(how), |_| Fresh::Proven(&fresh), now().steady, now()).unwrap();
+        let judged = judge([&grant], &settings(how), |_| Fresh::Proven(&fresh), |_| None, now().steady, now()).unwrap();
         for judgement in judged {
             let policies = match judgement.verdict {
                 Verdict::Drain { policies, .. } => policies,

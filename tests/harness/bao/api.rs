@@ -66,6 +66,14 @@ impl Api {
         }
     }
 
+    /// The same client with this token.
+    pub fn as_token(&self, token: &str) -> Api {
+        Api {
+            token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// Reads `path`, which comes without `/v1/`.
     pub async fn get(&self, path: &str) -> Result<Answer> {
         self.send(Method::GET, path, None).await

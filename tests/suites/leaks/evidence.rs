@@ -52,20 +52,24 @@ impl Evidence {
 
     /// Runs every command and asks the admin socket for everything that tells of Holdover.
     pub(crate) async fn commands(&mut self, host: &Host) -> Result<()> {
-        let commands: [&[&str]; 6] = [
+        let commands: [&[&str]; 10] = [
             &["status"],
             &["status", "--json"],
             &["grants", "list"],
             &["grants", "list", "--json"],
             &["config", "check"],
             &["config", "policy"],
+            &["config", "suggest"],
+            &["config", "suggest", "--json"],
+            &["coverage", "--all"],
+            &["coverage", "--json"],
         ];
         for args in commands {
             let output = host.daemon.cli(args, Duration::from_secs(10)).await?;
             let said = [output.stdout, output.stderr].concat();
             self.said.push((args.join(" "), said.into_bytes()));
         }
-        for path in ["/v1/status", "/v1/grants", "/metrics"] {
+        for path in ["/v1/status", "/v1/grants", "/v1/coverage", "/metrics"] {
             let reply = host.daemon.admin(&Ask::get(path)).await?;
             assert_eq!(reply.status, 200, "{path}: {}", reply.text());
             self.heard(path, &reply);

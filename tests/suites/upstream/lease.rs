@@ -10,7 +10,7 @@ use harness::{
 use holdover::mirror::Source;
 use serde_json::{Value, json};
 use shared::{
-    change::CredentialName,
+    change::{CredentialName, RevocationTarget},
     lease::{Lease, LeaseHolder},
 };
 
@@ -207,22 +207,15 @@ async fn a_backend_that_fails_is_not_asked_again_and_again() -> Result<()> {
 async fn paths_that_are_not_supported_say_so_and_are_left_alone() -> Result<()> {
     let primary = Primary::start(Transport::Plain).await?;
     let root = primary.root();
-    root.write(
-        "sys/mounts/old",
-        &json!({ "type": "kv", "options": { "version": "1" } }),
-    )
-    .await?;
     root.write("sys/mounts/transit", &json!({ "type": "transit" }))
         .await?;
     root.write("transit/keys/k", &json!({})).await?;
     let plan = Plan::new(&primary)?
-        .mirror("old/a", &[])
-        .mirror("transit/keys/k", &[])
+        .mirror("transit/*", &[])
         .mirror("no/such", &[]);
     let host = plan.start(&primary).await?;
     for (path, why) in [
-        ("old/a", "KV version 1"),
-        ("transit/keys/k", "answers without a lease"),
+        ("transit/*", "give one path instead of a prefix"),
         ("no/such", "nothing is mounted"),
     ] {
         host.until(why, |host| match host.status_of(path) {
@@ -232,12 +225,122 @@ async fn paths_that_are_not_supported_say_so_and_are_left_alone() -> Result<()> 
         .await?;
     }
     let asked = super::rig::audited(&primary)?;
+    assert!(!asked.iter().any(|one| one.path.starts_with("transit/")));
+    Ok(())
+}
+
+/// The leases of a pool: those that nobody has.
+fn pooled(host: &Host) -> Vec<Lease> {
+    let secrets = host.local.view.secrets();
+    let leases = secrets.leases.values().map(|held| held.lease.clone());
+    leases
+        .filter(|lease| lease.holder == LeaseHolder::Pooled)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_pool_is_filled_renewed_and_replaced_lease_by_lease() -> Result<()> {
+    let (primary, postgres) = world(6, 12).await?;
+    let host = Plan::new(&primary)?
+        .mirror(PATH, &[("pool", 3.into())])
+        .start(&primary)
+        .await?;
+    let full = |host: &Host| match pooled(host) {
+        leases if leases.len() == 3 => Ok(leases),
+        leases => Err(format!("{leases:?} {:?}", host.mirrors.status().mirrors)),
+    };
+    let first = host.until("a full pool", full).await?;
+    let status = host.status_of(PATH)?;
+    let fill = status.pool.context("a pool")?;
     assert_eq!(
-        asked
-            .iter()
-            .filter(|one| one.path == "transit/keys/k")
-            .count(),
-        1
+        (status.count, fill.ready, fill.handed_out, fill.short_since),
+        (3, 3, 0, None)
     );
+    assert!(lease(&host).is_err(), "nothing is shared beside a pool");
+    host.until("a renewal of each", |host| {
+        let renewed = pooled(host).into_iter().filter(|now| {
+            let known = first.iter().any(|lease| lease.id == now.id);
+            known && now.renewed_at > now.issued_at
+        });
+        match renewed.count() {
+            3 => Ok(()),
+            few => Err(few.to_string()),
+        }
+    })
+    .await?;
+    let mut fewest = 3;
+    let second = host
+        .until("others in their place", |host| {
+            let leases = pooled(host);
+            fewest = fewest.min(leases.len());
+            match leases
+                .iter()
+                .any(|now| first.iter().any(|old| old.id == now.id))
+            {
+                false if leases.len() == 3 => Ok(leases),
+                _ => Err(format!("{leases:?}")),
+            }
+        })
+        .await?;
+    assert!(fewest >= 3, "the pool was down to {fewest}");
+    // Nobody was told of the first: they are to be revoked, not waited for.
+    let queue = host.local.view.queue();
+    for old in &first {
+        let target = RevocationTarget::Lease(old.id.clone());
+        assert!(
+            queue.iter().any(|queued| queued.target == target),
+            "{old:?}"
+        );
+    }
+    let roles = postgres
+        .query("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'")
+        .await?;
+    let roles: usize = roles.parse()?;
+    assert!(roles <= first.len() + second.len() + 3, "{roles} accounts");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_leaves_a_pool_short_and_is_not_asked_again_and_again() -> Result<()> {
+    let (primary, postgres) = world(3600, 7200).await?;
+    drop(postgres);
+    let host = Plan::new(&primary)?
+        .mirror(PATH, &[("pool", 3.into())])
+        .start(&primary)
+        .await?;
+    host.until("failures", |host| match host.status_of(PATH) {
+        Ok(status) if status.errors >= 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    let fill = host.status_of(PATH)?.pool.context("a pool")?;
+    assert!(fill.ready == 0 && fill.short_since.is_some(), "{fill:?}");
+    let asked = super::rig::audited(&primary)?;
+    let asked = asked.iter().filter(|one| one.path == PATH).count();
+    assert!(asked <= 4, "{asked}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_smaller_pool_lets_go_and_a_path_without_one_shares_again() -> Result<()> {
+    let (primary, _postgres) = world(3600, 7200).await?;
+    let host = Plan::new(&primary)?
+        .mirror(PATH, &[("pool", 3.into())])
+        .start(&primary)
+        .await?;
+    host.until("a full pool", |host| match pooled(host).len() {
+        3 => Ok(()),
+        few => Err(few.to_string()),
+    })
+    .await?;
+    let host = host.with_pool(1).await?;
+    host.until("a smaller pool", |host| match pooled(host).len() {
+        1 => Ok(()),
+        many => Err(many.to_string()),
+    })
+    .await?;
+    let host = host.with_pool(0).await?;
+    host.until("a shared lease", lease).await?;
+    assert_eq!(pooled(&host), []);
     Ok(())
 }

@@ -15,7 +15,7 @@ use shared::{
     name::{Accessor, WorkloadName},
 };
 
-use super::rig::{BOUND, Plan, audited};
+use super::rig::{BOUND, Host, Plan, audited};
 
 #[tokio::test]
 async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
@@ -29,6 +29,11 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
         max_ttl: Duration::from_secs(6),
     };
     primary.enable_database(&postgres, &role).await?;
+    let mount = json!({ "type": "kv", "options": { "version": "1" } });
+    root.write("sys/mounts/kv1", &mount).await?;
+    root.write("kv1/shop/one", &json!({ "x": 1 })).await?;
+    root.write("sys/mounts/ssh", &json!({ "type": "ssh" }))
+        .await?;
     // Standing tokens that need renewing while this looks on.
     root.write(
         "sys/mounts/auth/token/tune",
@@ -42,11 +47,14 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
     root.write("auth/token/roles/orders", &token_role).await?;
     let entry = harness::daemon::config::Workload::new("orders", "orders")
         .uid(4242)
+        .issues("1m", "10m")
         .set("entity_alias", "orders-1");
     let host = Plan::new(&primary)?
         .mirror("secret/data/shop/orders/*", &[])
         .mirror("secret/data/shop/shared", &[])
         .mirror("database/creds/orders", &[])
+        .mirror("kv1/shop/*", &[])
+        .mirror("ssh/config/ca", &[])
         .file(|file| file.workload(entry))
         .role(json!({ "token_ttl": "4s", "token_max_ttl": "10s" }))
         .start(&primary)
@@ -71,6 +79,7 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
     .map(|group| (root.clone(), group))
     .map(|(root, group)| async move { root.write("identity/group", &group).await })?
     .await?;
+    log_in_by_approle(&host, &primary).await?;
     // A client's token, which is learned and followed, and revocations that an outage left behind.
     let token = world::token(&root, "orders").await?;
     host.see(&token).await?;
@@ -131,8 +140,45 @@ fn rules(text: &str) -> Result<Vec<String>> {
 fn covers(rule: &str, path: &str) -> bool {
     let path = path.trim_end_matches('/');
     let rule = rule.trim_end_matches('/');
-    match (rule.strip_suffix('*'), rule.strip_suffix('+')) {
-        (Some(prefix), _) | (_, Some(prefix)) => path.starts_with(prefix),
-        _ => path == rule,
+    if let Some(prefix) = rule.strip_suffix('*') {
+        return path.starts_with(prefix);
     }
+    let (mut rule, mut path) = (rule.split('/'), path.split('/'));
+    loop {
+        match (rule.next(), path.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(found)) if wanted == "+" || wanted == found => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A client's login, which is learned, verified and followed; and a second factor that others need.
+async fn log_in_by_approle(host: &Host, primary: &Primary) -> Result<()> {
+    let root = primary.root();
+    let role = json!({ "token_policies": ["orders"] });
+    root.write("auth/approle/role/ci", &role).await?;
+    let id = root.get("auth/approle/role/ci/role-id").await?;
+    let role_id = id.text("/data/role_id")?;
+    let secret_id = root
+        .post("auth/approle/role/ci/secret-id", &json!({}))
+        .await?
+        .text("/data/secret_id")?;
+    let method = root
+        .post("identity/mfa/method/totp", &json!({ "issuer": "shop" }))
+        .await?
+        .text("/data/method_id")?;
+    root.write("sys/auth/userpass", &json!({ "type": "userpass" }))
+        .await?;
+    let enforcement = json!({ "mfa_method_ids": [method], "auth_method_types": ["userpass"] });
+    root.write("identity/mfa/login-enforcement/people", &enforcement)
+        .await?;
+    host.logs_in(primary, &role_id, &secret_id).await?;
+    host.until("the secret id to be verified", |host| {
+        match host.local.view.authority().secret_ids.len() {
+            1 => Ok(()),
+            known => Err(format!("{known} known")),
+        }
+    })
+    .await
 }

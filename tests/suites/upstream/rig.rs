@@ -9,16 +9,18 @@ use holdover::{
     clock::Clock,
     config::{Address, Config},
     local::Local,
-    mirror::{MirrorStatus, Mirrors, SeenToken},
+    mirror::{MirrorStatus, Mirrors, Seen, SeenToken},
     upstream::{Upstream, policy::required_policy},
 };
 use replica::{
     entropy::OsEntropy,
     key::slot::{Source, create_file},
+    learn::{self, Exchange},
     store::{Location, OpenError, Replica},
 };
 use serde_json::{Value, json};
 use shared::{
+    api::Call,
     change::CredentialName,
     kv::{Place, Record},
     secret::SecretText,
@@ -34,7 +36,7 @@ pub(crate) struct Host {
     pub(crate) local: Local,
     pub(crate) upstream: Upstream,
     pub(crate) mirrors: Mirrors,
-    seen: mpsc::Sender<SeenToken>,
+    seen: mpsc::Sender<Seen>,
     tasks: JoinSet<()>,
     room: Arc<Room>,
 }
@@ -202,6 +204,18 @@ impl Host {
             .await
     }
 
+    /// The same with pools of this size.
+    pub(crate) async fn with_pool(self, size: u32) -> Result<Host> {
+        let resized = self.reopen(|config| {
+            for mirror in &mut config.settings.mirrors {
+                mirror.pool = size;
+            }
+        });
+        let mut host = resized.await?;
+        host.run();
+        Ok(host)
+    }
+
     async fn reopen(mut self, change: impl FnOnce(&mut Config)) -> Result<Host> {
         self.tasks.shutdown().await;
         let Host {
@@ -259,11 +273,39 @@ impl Host {
     pub(crate) async fn see(&self, token: &str) -> Result<()> {
         let token = SecretText::new(token.to_owned());
         let digest = self.local.view.keys().token_digest(token.expose());
-        let seen = SeenToken { token, digest };
-        self.seen
-            .send(seen)
-            .await
-            .map_err(|_| Failure::new("nobody looks tokens up"))
+        self.tell(Seen::Token(SeenToken { token, digest })).await
+    }
+
+    async fn tell(&self, seen: Seen) -> Result<()> {
+        let told = self.seen.send(seen).await;
+        told.map_err(|_| Failure::new("nobody looks anything up"))
+    }
+
+    /// A client logged in by AppRole: what its answer taught is passed on, as the socket would.
+    pub(crate) async fn logs_in(
+        &self,
+        primary: &Primary,
+        role_id: &str,
+        secret_id: &str,
+    ) -> Result<()> {
+        let ids = json!({ "role_id": role_id, "secret_id": secret_id });
+        let answer = primary.api("").post("auth/approle/login", &ids).await?;
+        let call = Call::parse("POST", "/v1/auth/approle/login")?;
+        let (request, body) = (ids.to_string(), answer.body.to_string());
+        let exchange = Exchange {
+            call: &call,
+            namespace: None,
+            token: None,
+            peer: None,
+            request: request.as_bytes(),
+            status: answer.status,
+            body: body.as_bytes(),
+            now: self.local.clock.now(),
+        };
+        match learn::candidate(&self.local.view, &exchange) {
+            Some(candidate) => self.tell(Seen::Login(Box::new(candidate))).await,
+            None => Ok(()),
+        }
     }
 
     /// A token that Holdover presents.

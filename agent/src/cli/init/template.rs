@@ -25,6 +25,7 @@ addresses = [{addresses}]                 # in order of preference
 # requests_per_second = 50                # of Holdover's own
 # token_check_interval = "5m"
 # token_max_age = "1h"
+# approle_mounts = ["approle"]             # whose logins are answered in an outage; [] is none
 
 {auth}
 [replica]
@@ -54,6 +55,7 @@ socket = {admin_socket}
 # max_outage = "12h"                      # nothing is issued after this
 # authority_interval = "1m"
 # authority_max_age = "15m"               # older authority issues nothing
+# credential_max_age = "24h"              # a secret id that last logged in earlier is not accepted
 # issue_after_reboot = false
 
 [limits]

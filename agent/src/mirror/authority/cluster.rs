@@ -23,6 +23,13 @@ struct Seal {
     version: String,
 }
 
+/// What of `sys/health` the rest does not show.
+#[derive(Deserialize)]
+struct Health {
+    #[serde(default)]
+    replication_performance_mode: String,
+}
+
 impl Cycle<'_> {
     /// Its id, version and mounts, as of now.
     pub(super) async fn cluster(&self) -> Result<Change, UpstreamError> {
@@ -39,6 +46,8 @@ impl Cycle<'_> {
                 found: id.to_string(),
             });
         }
+        let health = Request::read("sys/health").of_cluster();
+        let health: Health = upstream.send(&health, None).await?.success()?.bare()?;
         let mut mounts = self.mounts("sys/mounts", "").await?;
         mounts.extend(self.mounts("sys/auth", "auth/").await?);
         Ok(Change::Cluster(Box::new(Cluster {
@@ -46,9 +55,27 @@ impl Cycle<'_> {
             name: seal.cluster_name,
             version: seal.version,
             seal_status: reply.bare()?,
+            performance_mode: health.replication_performance_mode,
             mounts,
+            token_ttls: self.token_ttls().await?,
             verified_at: self.at,
         })))
+    }
+
+    /// Default and maximum TTL in effect for tokens, in seconds; none where Holdover may not ask.
+    async fn token_ttls(&self) -> Result<Option<(u64, u64)>, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Tune {
+            default_lease_ttl: u64,
+            max_lease_ttl: u64,
+        }
+        let request = Request::read("sys/mounts/auth/token/tune");
+        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        if matches!(reply.status(), 400 | 403..=405) {
+            return Ok(None);
+        }
+        let tune: Tune = reply.success()?.data()?;
+        Ok(Some((tune.default_lease_ttl, tune.max_lease_ttl)))
     }
 
     async fn mounts(

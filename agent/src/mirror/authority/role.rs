@@ -1,52 +1,12 @@
 //! Token roles, and what is wrong with one that workloads are to get tokens from.
 
-use serde::Deserialize;
 use shared::{
-    name::{PolicyName, RoleName},
-    token::TokenRole,
+    name::RoleName,
+    token::role::{ShownRole, TokenRole},
 };
 
 use super::Cycle;
 use crate::upstream::{Request, UpstreamError};
-
-/// `data` of a role, in which lists may be null.
-#[derive(Deserialize)]
-struct Shown {
-    #[serde(default)]
-    allowed_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
-    allowed_policies_glob: Option<Vec<String>>,
-    #[serde(default)]
-    disallowed_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
-    disallowed_policies_glob: Option<Vec<String>>,
-    #[serde(default)]
-    orphan: bool,
-    #[serde(default)]
-    path_suffix: String,
-    #[serde(default)]
-    renewable: bool,
-    #[serde(default)]
-    token_type: String,
-    #[serde(default)]
-    token_period: u64,
-    #[serde(default)]
-    period: u64,
-    #[serde(default)]
-    token_explicit_max_ttl: u64,
-    #[serde(default)]
-    explicit_max_ttl: u64,
-    #[serde(default)]
-    token_no_default_policy: bool,
-    #[serde(default)]
-    token_num_uses: u64,
-    #[serde(default)]
-    token_bound_cidrs: Option<Vec<String>>,
-    #[serde(default)]
-    bound_cidrs: Option<Vec<String>>,
-    #[serde(default)]
-    allowed_entity_aliases: Option<Vec<String>>,
-}
 
 impl Cycle<'_> {
     /// The role, if there is one.
@@ -56,7 +16,8 @@ impl Cycle<'_> {
         if reply.status() == 404 {
             return Ok(None);
         }
-        Ok(Some(role(reply.success()?.data()?)))
+        let shown: ShownRole = reply.success()?.data()?;
+        Ok(Some(shown.into()))
     }
 }
 
@@ -92,35 +53,12 @@ pub(super) fn problems(name: &RoleName, role: &TokenRole) -> Vec<String> {
         .collect()
 }
 
-fn role(shown: Shown) -> TokenRole {
-    let cidrs = shown.token_bound_cidrs.or(shown.bound_cidrs);
-    TokenRole {
-        allowed_policies: shown.allowed_policies.unwrap_or_default(),
-        allowed_policies_glob: shown.allowed_policies_glob.unwrap_or_default(),
-        disallowed_policies: shown.disallowed_policies.unwrap_or_default(),
-        disallowed_policies_glob: shown.disallowed_policies_glob.unwrap_or_default(),
-        orphan: shown.orphan,
-        path_suffix: shown.path_suffix,
-        renewable: shown.renewable,
-        token_type: shown.token_type,
-        token_period: shown.token_period.max(shown.period),
-        token_explicit_max_ttl: match (shown.token_explicit_max_ttl, shown.explicit_max_ttl) {
-            (0, legacy) => legacy,
-            (set, _) => set,
-        },
-        token_no_default_policy: shown.token_no_default_policy,
-        token_num_uses: shown.token_num_uses,
-        token_bound_cidrs: cidrs.unwrap_or_default(),
-        allowed_entity_aliases: shown.allowed_entity_aliases.unwrap_or_default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shown(text: &str) -> TokenRole {
-        role(serde_json::from_str(text).unwrap())
+        serde_json::from_str::<ShownRole>(text).unwrap().into()
     }
 
     const GOOD: &str = r#"{"allowed_policies":["orders"],"orphan":true,"token_type":"default-service",

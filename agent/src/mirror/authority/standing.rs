@@ -7,7 +7,7 @@ use shared::{
     change::{Change, Credential, CredentialName, Expects},
     name::{Accessor, RoleName},
     time::WallTime,
-    token::TokenRole,
+    token::role::TokenRole,
     workload::{Workload, WorkloadAuthority},
 };
 

@@ -16,16 +16,16 @@ use shared::{
 const MANY: usize = 10;
 
 /// What is held of a mirror, by data path.
-pub(super) type Known = BTreeMap<RequestPath, Held>;
+pub(in crate::mirror) type Known = BTreeMap<RequestPath, Held>;
 
 /// What is held of one key.
-pub(super) struct Held {
-    pub(super) key: Arc<KvKey>,
-    pub(super) records: Vec<Record>,
+pub(in crate::mirror) struct Held {
+    pub(in crate::mirror) key: Arc<KvKey>,
+    pub(in crate::mirror) records: Vec<Record>,
 }
 
 impl Held {
-    pub(super) fn new(key: Arc<KvKey>) -> Self {
+    pub(in crate::mirror) fn new(key: Arc<KvKey>) -> Self {
         Self {
             key,
             records: Vec::new(),
@@ -94,12 +94,12 @@ pub(super) fn compare(
 }
 
 /// Whether so many vanished at once that it looks like a mistake.
-pub(super) fn are_many(vanished: usize, known: usize) -> bool {
+pub(in crate::mirror) fn are_many(vanished: usize, known: usize) -> bool {
     vanished >= MANY && vanished * 2 > known
 }
 
 /// What is held stays as it is, and the pass does not count as its verification.
-pub(super) fn uncovered(held: Option<&Held>) -> Vec<Change> {
+pub(in crate::mirror) fn uncovered(held: Option<&Held>) -> Vec<Change> {
     let records = held.into_iter().flat_map(|held| &held.records);
     records
         .filter(|record| record.covered)
@@ -145,12 +145,9 @@ fn dropped(held: &Held, kept: &BTreeSet<u64>) -> Vec<Option<u64>> {
 
 /// What a read of this version answers at `now`.
 fn expected(version: &KvVersion, now: WallTime) -> VersionState {
-    let deleted = deletion(version).is_some_and(|at| at <= now)
-        || (!version.deletion_time.is_empty() && deletion(version).is_none());
-    if version.destroyed || deleted {
-        VersionState::Gone
-    } else {
-        VersionState::Live
+    match version.is_gone(now) {
+        true => VersionState::Gone,
+        false => VersionState::Live,
     }
 }
 
@@ -161,7 +158,10 @@ fn deletion(version: &KvVersion) -> Option<WallTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::name::{MountAccessor, Namespace};
+    use shared::{
+        kv::Form,
+        name::{MountAccessor, Namespace},
+    };
 
     const NOW: WallTime = WallTime::from_secs(1_800_000_000);
 
@@ -202,6 +202,7 @@ mod tests {
             state: expected(&listed.versions[&version], NOW),
             verified_at: NOW,
             covered: true,
+            form: Form::default(),
         });
         Held {
             records: records.collect(),

@@ -7,7 +7,7 @@ use std::sync::{
 
 use shared::{
     change::Change,
-    kv::{Record, VersionState},
+    kv::{Form, Record, VersionState},
     name::RequestPath,
     secret::SecretBytes,
     time::WallTime,
@@ -17,11 +17,11 @@ use super::diff::{Changed, Listed};
 use crate::upstream::{Reply, Request, Upstream, UpstreamError, pace::Urgency};
 
 /// Reads values with Holdover's own token.
-pub(super) struct Reader {
-    pub(super) upstream: Upstream,
-    pub(super) urgency: Urgency,
+pub(in crate::mirror) struct Reader {
+    pub(in crate::mirror) upstream: Upstream,
+    pub(in crate::mirror) urgency: Urgency,
     /// Whether this pass has proven that Holdover's token is good.
-    pub(super) proven: Arc<AtomicBool>,
+    pub(in crate::mirror) proven: Arc<AtomicBool>,
 }
 
 /// What became of a changed key.
@@ -64,6 +64,7 @@ pub(super) async fn read_key(
                     state,
                     verified_at: at,
                     covered: true,
+                    form: Form::default(),
                 };
                 changes.push(Change::Record(Box::new(record), Some(body)));
             }
@@ -92,7 +93,10 @@ impl Reader {
     ///
     /// # Errors
     /// If the primary did not say.
-    pub(super) async fn is_gone(&self, path: &RequestPath) -> Result<bool, UpstreamError> {
+    pub(in crate::mirror) async fn is_gone(
+        &self,
+        path: &RequestPath,
+    ) -> Result<bool, UpstreamError> {
         let reply = self
             .upstream
             .ask(&Request::read(path.as_str()), self.urgency)
@@ -125,7 +129,7 @@ impl Reader {
     }
 
     /// Whether a 403 is about the path rather than about Holdover's token. Asked once in a pass.
-    async fn own_token_is_good(&self) -> Result<bool, UpstreamError> {
+    pub(in crate::mirror) async fn own_token_is_good(&self) -> Result<bool, UpstreamError> {
         if self.proven.load(Ordering::Acquire) {
             return Ok(true);
         }
@@ -139,7 +143,7 @@ impl Reader {
 }
 
 /// Errors after which nothing else of a pass is worth asking.
-fn is_cut_off(error: &UpstreamError) -> bool {
+pub(in crate::mirror) fn is_cut_off(error: &UpstreamError) -> bool {
     !matches!(
         error,
         UpstreamError::Decision { .. }
@@ -165,6 +169,7 @@ fn tombstone(reply: &Reply) -> Result<Option<SecretBytes>, UpstreamError> {
     Ok(data.map(|data| bytes(data.get())))
 }
 
-fn bytes(text: &str) -> SecretBytes {
+/// Takes a copy of secret text that is wiped.
+pub(in crate::mirror) fn bytes(text: &str) -> SecretBytes {
     SecretBytes::filled(|bytes| bytes.extend_from_slice(text.as_bytes()))
 }

@@ -8,15 +8,17 @@ use std::{
 };
 
 use ::replica::{
-    learn::Exchange,
+    learn::{Candidate, Exchange},
     ledger::Note,
     sequencer::{Lane, SubmitError},
-    vault::{Answer, Presented, Query},
+    vault::{Answer, Presented, Query, foresee::Foreseen},
     view::LiveGrant,
 };
 use shared::{
     api::Call,
+    approle::{Attempt, Outcome},
     change::{Change, CredentialName, Expects},
+    coverage::Verdict,
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
     name::{Accessor, OutageId, TokenDigest, WorkloadName},
@@ -51,6 +53,7 @@ pub(crate) struct FakeReplica {
     committed: Mutex<Vec<(Lane, Vec<Change>)>>,
     lessons: Mutex<Vec<Lesson>>,
     asked: Mutex<Vec<String>>,
+    noted: Mutex<Vec<Outcome>>,
 }
 
 /// What the replica was taught.
@@ -76,6 +79,7 @@ impl FakeReplica {
             committed: Mutex::default(),
             lessons: Mutex::default(),
             asked: Mutex::default(),
+            noted: Mutex::default(),
         }
     }
 
@@ -98,6 +102,7 @@ impl FakeReplica {
         let now = self.clock.now();
         let digest = self.digest(token);
         let grant = Grant {
+            parent: None,
             digest,
             accessor: Accessor::parse(&format!("accessor-of-{token}")).unwrap(),
             facts: facts(),
@@ -155,6 +160,11 @@ impl FakeReplica {
         self.lessons.lock().unwrap().clone()
     }
 
+    /// What came of logins.
+    pub(crate) fn noted(&self) -> Vec<Outcome> {
+        self.noted.lock().unwrap().clone()
+    }
+
     /// What the vault was asked: path and what was presented.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
@@ -176,6 +186,10 @@ impl Replica for FakeReplica {
 
     fn asks_for_a_token(&self, path: &str) -> bool {
         path.starts_with("secret/")
+    }
+
+    fn leases(&self, path: &str) -> bool {
+        path.starts_with("database/")
     }
 
     fn digest(&self, token: &str) -> TokenDigest {
@@ -209,6 +223,19 @@ impl Replica for FakeReplica {
         (self.vault.lock().unwrap())(query)
     }
 
+    fn foresee(&self, query: &Query<'_>) -> Foreseen {
+        let verdict = match query.presented {
+            Presented::Token(token) if self.grant(&self.digest(token)).is_none() => {
+                Verdict::UnknownToken
+            }
+            _ => Verdict::Served,
+        };
+        Foreseen {
+            verdict,
+            reason: String::new(),
+        }
+    }
+
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
         self.lessons.lock().unwrap().push(Lesson {
             path: exchange.call.path.as_str().to_owned(),
@@ -223,6 +250,18 @@ impl Replica for FakeReplica {
             .then(|| Change::GrantForgotten(TokenDigest([0; 32])))
             .into_iter()
             .collect()
+    }
+
+    fn candidate(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
+        None
+    }
+
+    fn attempt(&self, _exchange: &Exchange<'_>) -> Option<Attempt> {
+        None
+    }
+
+    fn note_login(&self, attempt: &Attempt) {
+        self.noted.lock().unwrap().push(attempt.outcome);
     }
 
     fn proven(&self, token: &TokenDigest, _call: &Call, now: Now) -> Option<Change> {
@@ -304,8 +343,11 @@ pub(crate) fn of_replica(settled: Settled) -> Origin {
         outage: OutageId::parse("outage-0").unwrap(),
         issued_at: WallTime::EPOCH,
         ttl_ms: 900_000,
+        asked_ms: 900_000,
         max_deadline: Deadline::after(Duration::from_secs(600), clock.now()),
+        workload_end: Deadline::after(Duration::from_secs(600), clock.now()),
         settled,
+        approle: None,
     })
 }
 
@@ -323,6 +365,7 @@ fn facts() -> TokenFacts {
         issue_time: None,
         last_renewal: None,
         last_renewal_time: None,
+        expire_time: None,
         orphan: true,
         period: 0,
         renewable: true,

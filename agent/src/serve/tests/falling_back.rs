@@ -156,7 +156,8 @@ async fn in_an_outage_no_spelling_but_the_canonical_one_is_answered() {
         let heard = rig.ask(&request("GET", target, &[])).await;
         assert_eq!(heard.outcome(), (status, "replica"), "{target}");
     }
-    assert_eq!(rig.ask(&request("OPTIONS", READ, &[])).await.status(), 405);
+    assert_eq!(rig.ask(&request("OPTIONS", READ, &[])).await.status(), 400);
+    assert_eq!(rig.ask(&request("TRACE", READ, &[])).await.status(), 405);
     assert!(rig.replica.asked().is_empty());
 }
 

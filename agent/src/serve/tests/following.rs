@@ -7,11 +7,14 @@ use shared::grant::Origin;
 use super::eventually;
 use crate::{
     driver::Event,
-    serve::rig::{
-        Act, Client, Primary, Setup,
-        client::with_body,
-        primary::{ok, with},
-        request,
+    serve::{
+        learn::LearnRequest,
+        rig::{
+            Act, Client, Primary, Setup,
+            client::with_body,
+            primary::{ok, with},
+            request,
+        },
     },
     upstream::address::Identity,
 };
@@ -335,8 +338,10 @@ async fn a_token_that_the_primary_accepted_is_looked_up_once() {
     assert!(rig.unlearned.try_recv().is_err(), "it is known already");
     rig.ask(&get("/v1/secret/data/shop/a")).await;
     rig.ask(&get("/v1/secret/data/shop/a")).await;
-    let asked = rig.unlearned.try_recv().unwrap();
-    assert_eq!(asked.token.expose(), "s.unknown");
+    let Ok(LearnRequest::Token { token, .. }) = rig.unlearned.try_recv() else {
+        panic!("no token to be looked up");
+    };
+    assert_eq!(token.expose(), "s.unknown");
     assert!(rig.unlearned.try_recv().is_err());
 }
 
@@ -358,6 +363,41 @@ async fn a_streamed_success_verifies_its_token_once_a_minute() {
 }
 
 #[tokio::test]
+async fn leases_are_learned_of_reads_and_writes_that_no_mirror_covers() {
+    let primary = Primary::saying("{\"lease_id\":\"database/creds/x/1\"}").await;
+    let rig = Setup::with(&primary).start();
+    for (at, text) in [
+        request("GET", "/v1/database/creds/x", &[]),
+        with_body("PUT", "/v1/database/creds/x", &[], "{}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(rig.ask(&text).await.outcome(), (200, "primary"));
+        let lesson = &rig.replica.lessons()[at];
+        assert_eq!(lesson.path, "database/creds/x");
+        assert!(lesson.body.contains("lease_id"));
+    }
+    rig.ask(&with_body("PUT", "/v1/secret/data/x", &[], "{}"))
+        .await;
+    assert_eq!(
+        rig.replica.lessons().len(),
+        2,
+        "what leases nothing streams"
+    );
+}
+
+#[tokio::test]
+async fn a_leasing_read_that_broke_is_the_replicas_and_a_write_is_of_unknown_outcome() {
+    let primary = Primary::start(|_| Act::Break(Vec::new())).await;
+    let rig = Setup::with(&primary).start();
+    let read = rig.ask(&request("GET", "/v1/database/creds/x", &[])).await;
+    assert_eq!(read.outcome(), (200, "replica"));
+    let write = with_body("PUT", "/v1/database/creds/x", &[], "{}");
+    assert_eq!(rig.ask(&write).await.outcome(), (504, "replica"));
+}
+
+#[tokio::test]
 async fn what_an_answer_teaches_is_stored_before_it_is_sent() {
     let primary = Primary::saying("{\"auth\":{\"client_token\":\"s.new\"}}").await;
     let rig = Setup::with(&primary).start();
@@ -371,4 +411,47 @@ async fn what_an_answer_teaches_is_stored_before_it_is_sent() {
         (lesson.path.as_str(), lesson.status, lesson.peer.as_ref()),
         ("auth/userpass/login/u", 200, None)
     );
+}
+
+#[tokio::test]
+async fn a_sample_of_answers_is_compared_and_every_issuance() {
+    let primary = Primary::saying("{}").await;
+    let mut rig = Setup::with(&primary).start();
+    let token = ["X-Vault-Token: s.mine"];
+    for _ in 0..20 {
+        rig.ask(&request("GET", "/v1/secret/data/shop/a", &token))
+            .await;
+    }
+    assert!(rig.offered.try_recv().is_err());
+    rig.ask(&with_body("PUT", "/v1/auth/token/create", &token, "{}"))
+        .await;
+    let offer = rig.offered.try_recv().unwrap();
+    assert_eq!(offer.call.path.as_str(), "auth/token/create");
+    assert_eq!(
+        (offer.status, &offer.answer.unwrap()[..]),
+        (200, &b"{}"[..])
+    );
+
+    let mut setup = Setup::with(&primary);
+    setup.rules.parity_sample = 1.0;
+    let mut rig = setup.start();
+    for target in ["secret/data/shop/a", "sys/health", "auth/token/lookup-self"] {
+        rig.ask(&request("GET", &format!("/v1/{target}"), &token))
+            .await;
+    }
+    let offered = std::iter::from_fn(|| rig.offered.try_recv().ok());
+    let paths: Vec<_> = offered
+        .map(|offer| offer.call.path.as_str().to_owned())
+        .collect();
+    assert_eq!(paths, ["secret/data/shop/a", "auth/token/lookup-self"]);
+}
+
+#[tokio::test]
+async fn what_is_no_decision_of_the_primary_is_not_compared() {
+    let primary = Primary::start(|_| Act::Say(with("429 Too Many Requests", "", "{}"))).await;
+    let mut setup = Setup::with(&primary);
+    setup.rules.parity_sample = 1.0;
+    let mut rig = setup.start();
+    rig.ask(&request("GET", "/v1/secret/data/other", &[])).await;
+    assert!(rig.offered.try_recv().is_err());
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ::replica::sequencer::SubmitError;
+use ::replica::{sequencer::SubmitError, vault::Answer};
 use shared::{
+    approle::{Attempt, Outcome as Login, ProofDigest},
     change::Change,
     failover::Phase,
     ledger::EntryKind,
@@ -191,4 +192,33 @@ async fn failed_logins_are_bounded_and_good_ones_are_not() {
     let heard = rig.ask(&approle()).await;
     assert_eq!(heard.outcome(), (429, "replica"));
     assert_eq!(heard.head.get("retry-after"), Some("1"));
+}
+
+/// In an outage a secret id that the replica cannot judge is answered with 503, and is a guess all the same.
+#[tokio::test]
+async fn guesses_that_only_the_primary_could_judge_are_bounded_too() {
+    let primary = Primary::dead().await;
+    let mut setup = Setup::with(&primary);
+    setup.rules.limits.login_failures_per_minute_per_uid = 3;
+    let rig = setup.start();
+    rig.enter(holdover());
+    let attempt = |outcome| Attempt {
+        role_id: ProofDigest([1; 32]),
+        pair: ProofDigest([2; 32]),
+        outcome,
+    };
+    // Not the caller's fault: it costs nothing.
+    rig.replica.decides(|_| says(503, "{}"));
+    for _ in 0..5 {
+        assert_eq!(rig.ask(&approle()).await.status(), 503);
+    }
+    rig.replica.decides(move |_| Answer {
+        attempt: Some(attempt(Login::Failed)),
+        ..says(503, "{}")
+    });
+    for _ in 0..3 {
+        assert_eq!(rig.ask(&approle()).await.status(), 503);
+    }
+    assert_eq!(rig.ask(&approle()).await.status(), 429);
+    assert_eq!(rig.replica.noted(), [Login::Failed; 3]);
 }

@@ -57,12 +57,13 @@ fn have_moved<'a>(
     since: WallTime,
     now: WallTime,
 ) -> bool {
-    let shared = leases
-        .into_iter()
-        .filter(|lease| lease.holder == LeaseHolder::Shared);
-    let told = shared.map(|lease| {
-        let moved = lease.issued_at >= since;
-        moved.then_some(Duration::from_secs(lease.granted))
+    let own = leases.into_iter().filter(|lease| lease.holder.is_own());
+    let told = own.map(|lease| match (&lease.holder, lease.issued_at >= since) {
+        (LeaseHolder::Shared, true) => Some(Duration::from_secs(lease.granted)),
+        (LeaseHolder::Assigned(_) | LeaseHolder::Pooled, true) => Some(Duration::ZERO),
+        // Nothing takes the place of what a workload took out of its pool: it ends.
+        (LeaseHolder::Assigned(_), false) => (lease.deadline.wall <= now).then_some(Duration::ZERO),
+        _ => None,
     });
     let longest = told.collect::<Option<Vec<_>>>();
     longest.is_some_and(|told| {
@@ -76,6 +77,7 @@ mod tests {
     use super::*;
     use shared::{
         kv::Place,
+        lease::Assignee,
         name::{LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
         time::{BootId, BootTime, Deadline, Now},
     };
@@ -99,6 +101,8 @@ mod tests {
                 path: RequestPath::parse("database/creds/x").unwrap(),
             },
             holder,
+            detached: Vec::new(),
+            answers_reads: true,
             renewable: true,
             granted,
             issued_at: at(issued),
@@ -114,6 +118,24 @@ mod tests {
         assert!(!have_moved([&old], at(0), at(100_000)));
         let a_client_s = lease(LeaseHolder::Token(TokenDigest([1; 32])), -5, 10);
         assert!(have_moved([&a_client_s], at(0), at(60)));
+    }
+
+    #[test]
+    fn a_lease_that_a_workload_took_keeps_it_until_the_end_of_that_lease() {
+        let taken = LeaseHolder::Assigned(Assignee::Token(TokenDigest([1; 32])));
+        let taken = lease(taken, -5, 600);
+        assert!(!have_moved([&taken], at(0), at(594)));
+        assert!(have_moved([&taken], at(0), at(595)));
+        assert!(!have_moved(
+            [&lease(LeaseHolder::Pooled, -5, 10)],
+            at(0),
+            at(100_000)
+        ));
+        assert!(have_moved(
+            [&lease(LeaseHolder::Pooled, 1, 6000)],
+            at(0),
+            at(60)
+        ));
     }
 
     #[test]

@@ -21,16 +21,28 @@ fn a_leased_secret_belongs_to_the_token_that_read_it() {
     assert_eq!(lease.deadline.remaining(now(NOW)), Duration::from_secs(600));
     let data: Value = serde_json::from_slice(body.expose()).unwrap();
     assert_eq!(data["password"], "I39sUe3Ta32tB0JAg-zG");
+    (read.method, read.target) = ("GET", "/v1/nowhere/x");
+    assert!(read.teaches(&view).is_empty());
+    (read.method, read.target, read.token) = ("GET", "/v1/database/creds/ro", None);
+    assert!(read.teaches(&view).is_empty());
+}
+
+#[test]
+fn what_a_write_brought_is_known_by_its_id_and_without_its_secret() {
+    let view = view(vec![]);
     for (method, target) in [
         ("PUT", "/v1/database/creds/ro"),
         ("GET", "/v1/database/creds/ro?x=1"),
-        ("GET", "/v1/nowhere/x"),
     ] {
-        (read.method, read.target) = (method, target);
-        assert!(read.teaches(&view).is_empty(), "{method} {target}");
+        let brought = told(method, target, Some("s.app"), "db_creds");
+        let changes = brought.teaches(&view);
+        let [Change::Lease(lease, Some(body))] = &changes[..] else {
+            panic!("{} changes", changes.len());
+        };
+        assert_eq!(lease.holder, LeaseHolder::Token(digest("s.app")));
+        assert!(!lease.answers_reads, "{method} {target}");
+        assert_eq!(body.expose(), b"null");
     }
-    (read.method, read.target, read.token) = ("GET", "/v1/database/creds/ro", None);
-    assert!(read.teaches(&view).is_empty());
 }
 
 #[test]
@@ -47,7 +59,7 @@ fn renewals_and_revocations_of_known_leases_bind_here() {
         panic!("{} changes", changes.len());
     };
     assert_eq!(
-        (lease.id.as_str(), lease.granted, lease.holder),
+        (lease.id.as_str(), lease.granted, lease.holder.clone()),
         (ID, 120, LeaseHolder::Shared)
     );
     assert_eq!(lease.deadline.remaining(now(NOW)), Duration::from_secs(120));

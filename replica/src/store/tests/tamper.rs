@@ -191,3 +191,18 @@ fn a_header_of_an_earlier_commit_is_noticed() {
     home.sql("UPDATE header SET generation = generation + 1");
     assert!(matches!(home.try_open(), Err(OpenError::Header { .. })));
 }
+
+#[test]
+fn counts_that_went_or_do_not_open_cost_the_counts_alone() {
+    let home = Home::made(1);
+    home.store(everything());
+    home.sql("UPDATE row SET version = version + 1 WHERE tab = 23");
+    let opened = home.open();
+    assert!(opened.coverage.is_empty());
+    assert_eq!(opened.view.authority().mirrors.len(), 1);
+    assert!(!opened.report.values_changed && opened.report.values_lost == 0);
+    drop(opened);
+    home.sql("DELETE FROM row WHERE tab = 23");
+    let opened = home.open();
+    assert!(opened.coverage.is_empty() && opened.view.grant(&digest(1)).is_some());
+}

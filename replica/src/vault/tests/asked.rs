@@ -3,6 +3,7 @@
 use serde_json::Value;
 use shared::{
     api::Call,
+    approle::Attempt,
     change::{Change, Expects},
     name::{OutageId, WorkloadName},
     workload::Peer,
@@ -12,7 +13,11 @@ use super::world::NOW;
 use crate::{
     ledger::Note,
     samples::{Seeded, now},
-    vault::{Answer, Presented, Query, answer},
+    vault::{
+        Answer, Presented, Query, answer,
+        foresee::{Foreseen, foresee},
+        judge::{Judgement, judge},
+    },
     view::View,
 };
 
@@ -26,6 +31,7 @@ pub(super) struct Said {
     pub(super) changes: Vec<Change>,
     pub(super) expects: Expects,
     pub(super) note: Option<Note>,
+    pub(super) attempt: Option<Attempt>,
 }
 
 impl Said {
@@ -122,7 +128,22 @@ impl<'a> Ask<'a> {
         self
     }
 
+    /// What an outage would make of it.
+    pub(super) fn foreseen(&self) -> Foreseen {
+        self.put(|view, query| foresee(view, query, &Seeded::new(self.at)))
+    }
+
+    /// What would be answered if the outage began now.
+    pub(super) fn judged(self) -> Judgement {
+        self.put(|view, query| judge(view, query, &Seeded::new(self.at)))
+    }
+
     pub(super) fn said(self) -> Said {
+        let answered = self.put(|view, query| answer(view, query, &Seeded::new(self.at)));
+        Said::of(answered)
+    }
+
+    fn put<T>(&self, to: impl FnOnce(&View, &Query<'_>) -> T) -> T {
         let call = Call::parse(self.method, self.target).unwrap();
         let presented = match (&self.token, &self.standing) {
             (Some(token), _) => Presented::Token(token),
@@ -138,14 +159,21 @@ impl<'a> Ask<'a> {
             peer: self.peer.as_ref(),
             now: now(self.at),
         };
+        to(self.view, &query)
+    }
+}
+
+impl Said {
+    fn of(answer: Answer) -> Self {
         let Answer {
             response,
             changes,
             expects,
             note,
-        } = answer(self.view, &query, &Seeded::new(self.at));
+            attempt,
+        } = answer;
         let text = String::from_utf8(response.body.to_vec()).unwrap();
-        Said {
+        Self {
             status: response.status,
             body: match text.is_empty() {
                 true => Value::Null,
@@ -157,6 +185,7 @@ impl<'a> Ask<'a> {
             changes,
             expects,
             note,
+            attempt,
         }
     }
 }

@@ -160,6 +160,50 @@ fn identities_decide_as_they_do_at_the_primary() {
         ask(entity("a/b", false), "/v1/auth/token/lookup-self"),
         forbidden
     );
+    // The policies are put together before the entity is looked at.
+    assert_eq!(ask(entity("a/b", true), "/v1/secret/data/app/a"), forbidden);
+    assert_eq!(
+        ask(entity("a/b", false), "/v1/sys/internal/ui/mounts/secret"),
+        (403, forbidden.1)
+    );
+}
+
+#[test]
+fn what_is_wrong_with_another_token_is_no_fault_of_the_caller() {
+    let ask = |name: &str, disabled| {
+        let id = EntityId::parse("e").unwrap();
+        let entity = Entity {
+            id: "e".into(),
+            name: name.into(),
+            disabled,
+            ..Entity::default()
+        };
+        let identity = Identity {
+            entity: Some(entity),
+            groups: Vec::new(),
+        };
+        let world = World::in_outage()
+            .token("s.app", &["app"])
+            .token_as("s.of", &["named"], |grant| {
+                grant.facts.entity_id = Some(id.clone())
+            })
+            .and(Change::Identity(id.clone(), Box::new(identity)))
+            .open();
+        let said = world
+            .ask("POST", "/v1/sys/capabilities-accessor")
+            .token("s.app")
+            .body(serde_json::json!({"accessor": "accessor-of-s.of", "path": "x"}))
+            .said();
+        (said.status, said.text)
+    };
+    assert_eq!(ask("a", false).0, 200);
+    let (status, text) = ask("a", true);
+    assert!(status == 400 && text.contains("* invalid token"), "{text}");
+    let (status, text) = ask("a/b", false);
+    assert!(
+        status == 503 && text.contains("policies contradict each other"),
+        "{text}"
+    );
 }
 
 #[test]

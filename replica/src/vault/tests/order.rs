@@ -17,7 +17,14 @@ fn world() -> World {
 #[test]
 fn the_first_check_that_fails_decides() {
     let world = world().secret("app/a", 1).open();
-    let cases: [(&str, &str, Option<&str>, u16, &str); 13] = [
+    let cases: [(&str, &str, Option<&str>, u16, &str); 15] = [
+        (
+            "PATCH",
+            "/v1/secret/data/app/",
+            None,
+            400,
+            "cannot write to a path ending in '/'",
+        ),
         (
             "PUT",
             "/v1/secret/data/app/",
@@ -105,6 +112,13 @@ fn the_first_check_that_fails_decides() {
         (
             "SCAN",
             "/v1/secret/metadata/app",
+            Some("s.app"),
+            403,
+            "1 error occurred:\n\t* permission denied\n\n",
+        ),
+        (
+            "GET",
+            "/v1/secret/metadata/app/a?help=1",
             Some("s.app"),
             503,
             "operation is not served by the replica",
@@ -217,17 +231,11 @@ fn what_headers_ask_for_beyond_the_model_is_undecidable() {
 }
 
 #[test]
-fn other_logins_and_token_creation_say_what_to_use() {
+fn other_logins_say_what_to_use() {
     let world = world().open();
     let login = world.ask("PUT", "/v1/auth/approle/login").said();
     assert_eq!(login.status, 503);
     assert!(login.error().contains("auth/holdover/login"));
-    let create = world
-        .ask("POST", "/v1/auth/token/create")
-        .token("s.app")
-        .said();
-    assert_eq!(create.status, 503);
-    assert!(create.error().contains("tokens cannot be created"));
 }
 
 #[test]

@@ -105,6 +105,10 @@ fn deleted_and_destroyed_versions_are_404_with_what_the_primary_still_says() {
         &get(&world, "data/app/destroyed?version=3"),
         "kv2_read_destroyed",
     );
+    assert!(
+        get(&world, "data/app/deleted").text.ends_with('}'),
+        "the primary ends these without a newline"
+    );
     let older = get(&world, "data/app/deleted?version=1");
     assert_eq!(
         (older.status, &older.body["data"]["metadata"]["version"]),
@@ -357,19 +361,60 @@ fn values_are_not_listed_and_what_is_not_modelled_is_undecidable() {
         (said.status, said.error()),
         (405, "1 error occurred:\n\t* unsupported operation\n\n")
     );
-    for target in [
-        "detailed-metadata/app/?list=true",
-        "subkeys/app/a",
-        "config",
-        "app/a",
-    ] {
+    for target in ["config", "other/a", "subkeys/other", "metadata/other"] {
         assert_eq!(get(&world, target).status, 503, "{target}");
     }
-    assert!(
-        get(&world, "data/app/a?help=1")
-            .error()
-            .ends_with("operation is not served by the replica")
-    );
+    // Any text but an empty one asks for help.
+    for help in ["help=1", "help=0"] {
+        assert!(
+            get(&world, &format!("data/app/a?{help}"))
+                .error()
+                .ends_with("operation is not served by the replica")
+        );
+    }
+    assert_eq!(get(&world, "data/app/a?help=").status, 200);
+}
+
+#[test]
+fn a_list_flag_that_is_false_is_a_parameter_that_policies_may_deny() {
+    let world = World::in_outage()
+        .token("s.bare", &["bare"])
+        .secret("app/a", 1)
+        .open();
+    let status = |query: &str| {
+        let target = format!("/v1/secret/data/app/a{query}");
+        world.ask("GET", &target).token("s.bare").said().status
+    };
+    assert_eq!(status(""), 200);
+    for query in ["?list=0", "?scan=false", "?list=", "?a=b"] {
+        assert_eq!(status(query), 403, "{query}");
+    }
+}
+
+#[test]
+fn metadata_is_read_with_a_slash_behind_the_key_and_with_the_fields_of_a_list() {
+    let world = world().secret("app/a", 1).open();
+    assert_eq!(get(&world, "metadata/app/a/").status, 200);
+    assert_eq!(get(&world, "metadata/app/a/?limit=2&after=x").status, 200);
+    for query in ["limit=x", "after=x&after=y"] {
+        let said = get(&world, &format!("metadata/app/a?{query}"));
+        assert_eq!(said.status, 400, "{query}");
+        assert!(said.error().starts_with("Field validation failed"));
+    }
+}
+
+#[test]
+fn an_empty_list_is_absent_unless_the_primary_has_something_to_warn_of() {
+    let world = world().secret("app/a", 1).open();
+    let shown = |query: &str| {
+        let said = get(&world, &format!("metadata/app/none/?list=true{query}"));
+        (said.status, said.body["data"].clone())
+    };
+    assert_eq!(shown(""), (404, Value::Null));
+    assert_eq!(shown("&after=a&limit=2"), (404, Value::Null));
+    for query in ["&other=1", "&path=x", "&version=1"] {
+        assert_eq!(shown(query), (200, json!({})), "{query}");
+    }
 }
 
 #[test]

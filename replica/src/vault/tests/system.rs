@@ -32,6 +32,36 @@ fn status_endpoints_keep_the_primarys_fields_and_say_who_answers() {
 }
 
 #[test]
+fn the_fields_of_seal_status_come_in_the_primarys_order() {
+    let said = world().open().ask("GET", "/v1/sys/seal-status").said();
+    let places: Vec<_> = [
+        "type",
+        "initialized",
+        "t",
+        "nonce",
+        "cluster_name",
+        "storage_type",
+        "holdover",
+    ]
+    .into_iter()
+    .map(|name| said.text.find(&format!("\"{name}\":")).unwrap())
+    .collect();
+    assert!(places.is_sorted(), "{}", said.text);
+}
+
+#[test]
+fn whether_it_is_initialized_is_told_to_anybody() {
+    let world = world().open();
+    let said = world.ask("GET", "/v1/sys/init").said();
+    assert_eq!(
+        (said.status, said.text.as_str()),
+        (200, "{\"initialized\":true}\n")
+    );
+    assert_eq!(world.ask("PUT", "/v1/sys/init").said().status, 503);
+    assert_eq!(world.ask("DELETE", "/v1/sys/init").said().status, 405);
+}
+
+#[test]
 fn health_without_an_outage_claims_none() {
     let world = World::following().and(phase(Phase::Suspect)).open();
     let said = world.ask("GET", "/v1/sys/health").said();

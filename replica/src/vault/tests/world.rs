@@ -15,7 +15,7 @@ use shared::{
     secret::SecretBytes,
     settings::{Mirror, MirrorPath, Settings},
     time::{Deadline, WallTime},
-    token::{TokenFacts, TokenRole},
+    token::{TokenFacts, role::TokenRole},
     workload::{FailoverPolicy, OnFailover, OnRecovery, Peer, PeerId, Workload, WorkloadAuthority},
 };
 
@@ -106,6 +106,7 @@ impl World {
                 policies: names(policies),
                 ..samples::facts()
             },
+            parent: None,
             origin: Origin::Primary,
             peer: None,
             deadline: Deadline::after(Duration::from_secs(3600), now(0)),
@@ -219,8 +220,11 @@ pub(super) fn replica(world: World, settled: Settled) -> World {
             outage: outage("o-1").id,
             issued_at: now(100).steady,
             ttl_ms: 900_000,
+            asked_ms: 900_000,
             max_deadline: Deadline::after(Duration::from_secs(1200), now(100)),
+            workload_end: Deadline::after(Duration::from_secs(1200), now(100)),
             settled,
+            approle: None,
         });
     })
 }
@@ -339,6 +343,8 @@ fn policies() -> Change {
         path "auth/token/lookup-accessor" { capabilities = ["update"] }
         path "sys/capabilities*" { capabilities = ["update"] }
         path "sys/leases/*" { capabilities = ["update"] }"#;
+    const PARENT: &str = r#"path "auth/token/*" { capabilities = ["create", "update"] }"#;
+    const ADMIN: &str = r#"path "auth/token/*" { capabilities = ["create", "update", "sudo"] }"#;
     const DEFAULT: &str = r#"
         path "auth/token/lookup-self" { capabilities = ["read"] }
         path "auth/token/renew-self" { capabilities = ["update"] }
@@ -353,13 +359,18 @@ fn policies() -> Change {
         }
         path "seen/secret/metadata/app/a" { capabilities = ["read"] }
         path "seen/secret/metadata/app/b/" { capabilities = ["list"] }"#;
+    const BARE: &str =
+        r#"path "secret/data/*" { capabilities = ["read"] denied_parameters = { "*" = [] } }"#;
     let mounted = r#"path "secret/data/{{identity.entity.name}}/*" { capabilities = ["read"] }"#;
     samples::policies(
         &[
+            ("admin", ADMIN),
             ("app", APP),
+            ("parent", PARENT),
             ("default", DEFAULT),
             ("paged", PAGED),
             ("filtered", FILTERED),
+            ("bare", BARE),
             ("named", mounted),
             ("broken", "path {"),
         ],
@@ -386,7 +397,9 @@ fn cluster() -> Change {
         name: "vault-cluster-ee1bcb88".into(),
         version: "2.7.2".into(),
         seal_status: sample("sys_seal_status")["body"].clone(),
+        performance_mode: "disabled".into(),
         mounts,
+        token_ttls: None,
         verified_at: T0,
     }))
 }

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use shared::{
+    change::Pooled,
     kv::{KvKey, MirrorState, Place, Record},
-    lease::Lease,
+    lease::{Assignee, Lease, LeaseHolder},
     name::LeaseId,
     secret::SecretBytes,
     settings::MirrorPath,
+    time::Now,
 };
 
 use super::Stage;
 use crate::{
-    seal::{Sealer, SealingError},
+    seal::{Sealed, Sealer, SealingError},
     table::At,
     view::{HeldLease, HeldRecord},
 };
@@ -94,19 +96,95 @@ impl Stage<'_> {
         sealer: &mut Sealer<'_>,
     ) -> Result<(), SealingError> {
         let at = At::lease(&self.view.keys, &lease.id);
-        let body = match body {
-            Some(body) => self.put_body(at, body.expose(), sealer)?,
+        let (lease, body) = match body {
+            Some(body) => (lease, self.put_body(at, body.expose(), sealer)?),
             None => match self.secrets().leases.get(&lease.id) {
-                Some(held) => held.body.clone(),
+                Some(held) => {
+                    // Whoever renewed it asked before it was taken, or given up.
+                    let lease = Lease {
+                        holder: held.lease.holder.clone(),
+                        detached: held.lease.detached.clone(),
+                        ..lease
+                    };
+                    (lease, held.body.clone())
+                }
                 None => return Ok(()),
             },
         };
+        self.put_lease(at, lease, body, sealer)
+    }
+
+    fn put_lease(
+        &mut self,
+        at: At,
+        lease: Lease,
+        body: Sealed,
+        sealer: &mut Sealer<'_>,
+    ) -> Result<(), SealingError> {
         self.put_with_body(at, &lease, &body, sealer)?;
         let id = lease.id.clone();
         let row = at.key.to_vec();
         let held = HeldLease { lease, body, row };
         self.next_secrets().leases.insert(id, Arc::new(held));
         Ok(())
+    }
+
+    pub(super) fn lease_taken(
+        &mut self,
+        id: &LeaseId,
+        to: Assignee,
+        sealer: &mut Sealer<'_>,
+    ) -> Result<(), SealingError> {
+        self.change_lease(id, sealer, |lease| lease.holder = LeaseHolder::Assigned(to))
+    }
+
+    pub(super) fn lease_detached(
+        &mut self,
+        id: &LeaseId,
+        who: Assignee,
+        sealer: &mut Sealer<'_>,
+    ) -> Result<(), SealingError> {
+        self.change_lease(id, sealer, |lease| {
+            if !lease.detached.contains(&who) {
+                lease.detached.push(who);
+            }
+        })
+    }
+
+    fn change_lease(
+        &mut self,
+        id: &LeaseId,
+        sealer: &mut Sealer<'_>,
+        change: impl FnOnce(&mut Lease),
+    ) -> Result<(), SealingError> {
+        let Some(held) = self.secrets().leases.get(id).cloned() else {
+            return Ok(());
+        };
+        let mut lease = held.lease.clone();
+        change(&mut lease);
+        let at = At::lease(&self.view.keys, id);
+        self.put_lease(at, lease, held.body.clone(), sealer)
+    }
+
+    /// Whether a lease is still in its pool, and whom it is for has no other of its path that lives `now`.
+    pub(crate) fn is_pooled(&self, pooled: &Pooled, now: Now) -> bool {
+        let published;
+        let secrets = match &self.secrets {
+            Some(staged) => staged,
+            None => {
+                published = self.view.secrets();
+                published.as_ref()
+            }
+        };
+        let Some(held) = secrets.leases.get(&pooled.lease) else {
+            return false;
+        };
+        let has_another = |to: &Assignee| {
+            secrets
+                .leases_of(&held.lease.place)
+                .any(|other| other.lease.is_assigned_to(to) && !other.lease.deadline.passed(now))
+        };
+        held.lease.holder == LeaseHolder::Pooled && !pooled.to.as_ref().is_some_and(has_another)
     }
 
     pub(super) fn lease_gone(&mut self, id: &LeaseId) {

@@ -1,0 +1,368 @@
+//! AppRole: the roles that clients log in to, and whether the secret ids that were proven still stand.
+//!
+//! Only what a client was seen to use is asked about. A role is read with its `role_id`, which an operator can change
+//! under it, and with what its mount says of TTLs and second factors; of a secret id its accessor is looked up. A
+//! secret id itself is sent once, after the login that taught it, and kept nowhere.
+
+mod shown;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use replica::{approle::role_id_digest, learn::Candidate, view::Authority};
+use serde::{Deserialize, Serialize};
+use shared::{
+    approle::{
+        AppRole, MOST_OF_ONE_ROLE, MOST_SECRET_IDS, MountFacts, ProofDigest, RoleFacts, RoleKey,
+        SecretId,
+    },
+    change::Change,
+    grant::Settled,
+    name::{MountAccessor, RoleName},
+    time::{Now, WallTime},
+};
+
+use self::shown::{Enforcements, Shown};
+use super::Cycle;
+use crate::{
+    mirror::{Mirrors, PassError},
+    upstream::{Reply, Request, UpstreamError, backoff::Backoff, pace::Urgency},
+};
+
+/// A secret id that waited longer than this to be verified is dropped: its next login asks again.
+const WAITS_AT_MOST: Duration = Duration::from_secs(60);
+
+/// How often a secret id is tried to be verified where the primary says nothing.
+const TRIES: usize = 3;
+
+/// What stands after nothing was written anywhere: as of `at`.
+pub(super) fn stand(authority: &Authority, at: WallTime, now: Now) -> Vec<Change> {
+    let roles = authority.approles.values().map(|role| {
+        let role = AppRole {
+            verified_at: at,
+            ..AppRole::clone(role)
+        };
+        Change::AppRole(Box::new(role))
+    });
+    let living = authority
+        .secret_ids
+        .values()
+        .filter(|proof| !proof.is_dead(now));
+    let living = living.map(|proof| {
+        let proof = SecretId {
+            verified_at: at,
+            ..SecretId::clone(proof)
+        };
+        Change::SecretId(Box::new(proof))
+    });
+    roles.chain(living).collect()
+}
+
+impl Cycle<'_> {
+    /// Verifies every role in use. Whether that could be done for all of them.
+    pub(super) async fn approles(&self) -> Result<bool, PassError> {
+        self.mirrors.commit(self.of_no_use()).await?;
+        let roles: Vec<_> = self.authority().approles.keys().cloned().collect();
+        if roles.is_empty() {
+            return Ok(true);
+        }
+        let mut complete = true;
+        for key in roles {
+            match self.approle(&key).await {
+                Ok(()) => {}
+                Err(PassError::Upstream(error)) if !error.is_outage() => {
+                    tracing::warn!(%error, role = %key.name, "an AppRole role could not be verified");
+                    complete = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(complete)
+    }
+
+    /// One role and its secret ids.
+    async fn approle(&self, key: &RoleKey) -> Result<(), PassError> {
+        let role = match self.mount_path(key) {
+            Some(path) => self.read_approle(&path, &key.name, &key.mount).await?,
+            None => None,
+        };
+        let Some(role) = role else {
+            tracing::warn!(role = %key.name, "an AppRole role is gone: nobody can log in to it any more");
+            let mut changes = self.dying(key, |_| true);
+            changes.push(Change::AppRoleGone(key.clone()));
+            return self.mirrors.commit(changes).await;
+        };
+        let mut changes = self.dying(key, |proof| proof.role_id != role.role_id);
+        for proof in self.proofs(key) {
+            if proof.role_id == role.role_id && !proof.is_dead(self.now()) {
+                changes.push(self.look_at(&role, &proof).await?);
+            }
+        }
+        changes.push(Change::AppRole(Box::new(role)));
+        self.mirrors.commit(changes).await
+    }
+
+    /// Whether the accessor of a secret id still stands.
+    async fn look_at(&self, role: &AppRole, proof: &SecretId) -> Result<Change, PassError> {
+        let path = self.mount_path(&role.key).ok_or(PassError::Unseen)?;
+        let path = format!(
+            "auth/{path}/role/{}/secret-id-accessor/lookup",
+            role.key.name
+        );
+        let body = serde_json::json!({ "secret_id_accessor": proof.accessor.as_str() });
+        let request = Request::write(path, &body).repeatable();
+        let asked_at = self.now().steady;
+        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let shown = Shown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
+        let Some(shown) = shown else {
+            return Ok(died(proof, asked_at));
+        };
+        Ok(Change::SecretId(Box::new(SecretId {
+            expires: shown.expires()?,
+            metadata: shown.metadata.unwrap_or_default(),
+            cidrs: shown.cidr_list.unwrap_or_default(),
+            token_cidrs: shown.token_bound_cidrs.unwrap_or_default(),
+            verified_at: self.at,
+            ..proof.clone()
+        })))
+    }
+
+    /// A role as it is now; none where there is no such role.
+    async fn read_approle(
+        &self,
+        path: &str,
+        name: &RoleName,
+        mount: &MountAccessor,
+    ) -> Result<Option<AppRole>, PassError> {
+        let Some(reply) = self.read(format!("auth/{path}/role/{name}")).await? else {
+            return Ok(None);
+        };
+        let facts: RoleFacts = reply.data()?;
+        let Some(reply) = self
+            .read(format!("auth/{path}/role/{name}/role-id"))
+            .await?
+        else {
+            return Ok(None);
+        };
+        #[derive(Deserialize)]
+        struct Id {
+            role_id: String,
+        }
+        let id: Id = reply.data()?;
+        let Some(tune) = self.read(format!("sys/mounts/auth/{path}/tune")).await? else {
+            return Ok(None);
+        };
+        let mount_facts: MountFacts = tune.data()?;
+        let keys = self.mirrors.0.local.view.keys();
+        Ok(Some(AppRole {
+            key: RoleKey {
+                mount: mount.clone(),
+                name: name.clone(),
+            },
+            role_id: role_id_digest(keys, mount, &id.role_id),
+            facts,
+            mount: mount_facts,
+            mfa: self.enforcements().await?.may_ask(mount),
+            verified_at: self.at,
+        }))
+    }
+
+    /// Which logins need a second factor.
+    async fn enforcements(&self) -> Result<Enforcements, UpstreamError> {
+        const PATH: &str = "identity/mfa/login-enforcement";
+        #[derive(Deserialize)]
+        struct Names {
+            #[serde(default)]
+            keys: Vec<String>,
+        }
+        let upstream = &self.mirrors.0.upstream;
+        let reply = upstream.ask(&Request::list(PATH), self.urgency).await?;
+        if reply.status() == 404 {
+            return Ok(Enforcements::default());
+        }
+        let names: Names = reply.success()?.data()?;
+        let mut all = Vec::new();
+        for name in names.keys {
+            if let Some(reply) = self.read(format!("{PATH}/{name}")).await? {
+                all.push(reply.data()?);
+            }
+        }
+        Ok(Enforcements(all))
+    }
+
+    /// A read; none if nothing is there.
+    async fn read(&self, path: String) -> Result<Option<Reply>, UpstreamError> {
+        let request = Request::read(path);
+        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        match reply.status() {
+            404 => Ok(None),
+            _ => reply.success().map(Some),
+        }
+    }
+
+    /// The mount of a role without `auth/`, if it is still there and configured.
+    fn mount_path(&self, key: &RoleKey) -> Option<String> {
+        let cluster = self.mirrors.cluster()?;
+        let mut mounts = cluster.mounts.iter();
+        let (at, _) = mounts.find(|(_, mount)| mount.accessor == key.mount)?;
+        let path = at.strip_prefix("auth/")?.trim_matches('/');
+        let configured = self.mirrors.0.settings.approle_mounts();
+        configured
+            .iter()
+            .any(|one| one == path)
+            .then(|| path.to_owned())
+    }
+
+    /// What need not be kept: secret ids that no outage could go by, more than are kept at all, roles without any.
+    fn of_no_use(&self) -> Vec<Change> {
+        let (authority, now) = (self.authority(), self.now());
+        let settings = &self.mirrors.0.settings;
+        let max_age = settings.bounds.credential_max_age;
+        let none = settings.approle_mounts().is_empty();
+        let behind_grants = self.behind_grants();
+        let mut all: Vec<&Arc<SecretId>> = authority.secret_ids.values().collect();
+        all.sort_by_key(|proof| std::cmp::Reverse(proof.login_at));
+        let (mut kept, mut gone) = (BTreeMap::<&RoleKey, usize>::new(), Vec::new());
+        for proof in all {
+            let (of_all, of_role) = (kept.values().sum::<usize>(), kept.get(&proof.role));
+            let room = of_all < MOST_SECRET_IDS && of_role.copied() < Some(MOST_OF_ONE_ROLE);
+            let useful = room && !none && !proof.is_of_no_use(max_age, now);
+            if useful || behind_grants.contains(&proof.digest) {
+                *kept.entry(&proof.role).or_default() += 1;
+            } else {
+                gone.push(Change::SecretIdGone(proof.digest));
+            }
+        }
+        let unused = authority
+            .approles
+            .keys()
+            .filter(|key| !kept.contains_key(key));
+        gone.extend(unused.cloned().map(Change::AppRoleGone));
+        gone
+    }
+
+    /// Secret ids that grants of an outage wait to be judged by.
+    fn behind_grants(&self) -> BTreeSet<ProofDigest> {
+        let grants = self.mirrors.0.local.view.grants();
+        let unsettled = grants.iter().filter_map(|live| {
+            let replica = live.grant.replica()?;
+            let waits = replica.settled == Settled::Not && live.revoked.get().is_none();
+            replica.approle.as_ref().filter(|_| waits)
+        });
+        unsettled.map(|basis| basis.secret_id).collect()
+    }
+
+    /// The end of those secret ids of a role that `dies` names.
+    fn dying(&self, key: &RoleKey, dies: impl Fn(&SecretId) -> bool) -> Vec<Change> {
+        let proofs = self.proofs(key).into_iter();
+        let dying = proofs.filter(|proof| proof.dead.is_none() && dies(proof));
+        dying.map(|proof| died(&proof, self.now().steady)).collect()
+    }
+
+    fn proofs(&self, key: &RoleKey) -> Vec<SecretId> {
+        let authority = self.authority();
+        let proofs = authority
+            .secret_ids
+            .values()
+            .filter(|proof| proof.role == *key);
+        proofs.map(|proof| SecretId::clone(proof)).collect()
+    }
+
+    fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.mirrors.0.local.view.authority())
+    }
+
+    fn now(&self) -> Now {
+        self.mirrors.0.local.clock.now()
+    }
+}
+
+fn died(proof: &SecretId, at: WallTime) -> Change {
+    Change::SecretId(Box::new(SecretId {
+        dead: Some(at),
+        ..proof.clone()
+    }))
+}
+
+impl Mirrors {
+    /// Verifies a secret id that the primary accepted, and remembers what stands for it. In an outage it is dropped:
+    /// it waits nowhere.
+    pub(in crate::mirror) async fn learn_login(
+        &self,
+        candidate: Candidate,
+    ) -> Result<(), PassError> {
+        let mut backoff = Backoff::default();
+        for nr in 1.. {
+            let waited = self.now().since(candidate.login_at);
+            if self.is_paused() || waited > WAITS_AT_MOST {
+                return Err(PassError::Paused);
+            }
+            let cycle = Cycle {
+                mirrors: self,
+                urgency: Urgency::Mirror,
+                at: self.now(),
+            };
+            match cycle.verify_login(&candidate).await {
+                Err(PassError::Upstream(error)) if error.is_outage() && nr < TRIES => {}
+                verified => return verified,
+            }
+            let pause = backoff.next(self.0.upstream.jitter());
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+}
+
+impl Cycle<'_> {
+    async fn verify_login(&self, candidate: &Candidate) -> Result<(), PassError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            secret_id: &'a str,
+        }
+        let (path, key) = (&candidate.mount_path, &candidate.role);
+        let role = self.read_approle(path, &key.name, &key.mount).await?;
+        let Some(role) = role.filter(|role| role.role_id == candidate.role_id) else {
+            return Ok(());
+        };
+        if !role.facts.bind_secret_id {
+            return Ok(());
+        }
+        let body = Body {
+            secret_id: candidate.secret_id.expose().trim(),
+        };
+        let lookup = format!("auth/{path}/role/{}/secret-id/lookup", key.name);
+        let request = Request::write(lookup, &body).repeatable();
+        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let Some(shown) = Shown::of(reply)? else {
+            return Ok(());
+        };
+        if shown.secret_id_num_uses != 0 {
+            // Its uses cannot be counted here: nothing of it is kept.
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        if let Some(entity) = &candidate.entity {
+            changes.push(self.identity(entity).await?);
+        }
+        changes.push(Change::SecretId(Box::new(SecretId {
+            digest: candidate.pair,
+            role: key.clone(),
+            role_id: candidate.role_id,
+            expires: shown.expires()?,
+            accessor: shown.secret_id_accessor,
+            metadata: shown.metadata.unwrap_or_default(),
+            cidrs: shown.cidr_list.unwrap_or_default(),
+            token_cidrs: shown.token_bound_cidrs.unwrap_or_default(),
+            entity: candidate.entity.clone(),
+            identity_policies: candidate.identity_policies.clone(),
+            login_at: candidate.login_at,
+            verified_at: self.at,
+            dead: None,
+        })));
+        changes.push(Change::AppRole(Box::new(role)));
+        self.mirrors.commit(changes).await
+    }
+}

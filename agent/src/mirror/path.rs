@@ -1,0 +1,101 @@
+//! One path that is no value of a KV mount and reads without a lease: read once in every interval, kept as it is.
+//!
+//! The applied index is not asked: it would cost as many requests, and such answers may change without a write.
+
+use std::sync::Arc;
+
+use shared::{change::Change, kv::Place, name::LeaseId, time::WallTime};
+
+use super::{
+    Mirrors, PassError,
+    cycle::Pace,
+    ground::Ground,
+    plain::{self, Plain},
+    status::Source,
+};
+use crate::upstream::{Reply, Request};
+
+/// One pass.
+pub(super) struct Pass<'a> {
+    pub(super) ground: Ground<'a>,
+    pub(super) place: Place,
+}
+
+/// An answer, and the moment before it was asked for.
+pub(super) struct Answered {
+    pub(super) reply: Reply,
+    pub(super) at: WallTime,
+}
+
+impl Pass<'_> {
+    /// Takes `first`, where somebody has asked already.
+    pub(super) async fn run(&self, first: Option<Answered>) -> Result<Pace, PassError> {
+        self.ground.go_on()?;
+        self.ground
+            .with_health(|health| health.source = Some(Source::Read));
+        self.ground.leave_old_mount().await?;
+        let Answered { reply, at } = match first {
+            Some(answered) => answered,
+            None => self.ask().await?,
+        };
+        if reply.status() == 403 {
+            return self.denied(reply).await;
+        }
+        match plain::of(reply)? {
+            Plain::Leased(lease) => self.leave_to_leases(&lease).await,
+            Plain::Kept(state, form, body) => {
+                let mirrors = self.ground.mirrors;
+                let change = mirrors.kept(&self.place, (state, form, body), at);
+                mirrors.commit(change.into_iter().collect()).await?;
+                self.ground.complete(String::new(), at).await?;
+                Ok(Pace::Usual)
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Answered, PassError> {
+        let mirrors = self.ground.mirrors;
+        let at = mirrors.now();
+        // It may have become one that creates a lease.
+        let request = Request::read(self.place.path.as_str()).creating();
+        let urgency = self.ground.occasion.urgency();
+        let reply = mirrors.0.upstream.ask(&request, urgency).await?;
+        Ok(Answered { reply, at })
+    }
+
+    /// Where Holdover's own token is good it may not read the path, and so nobody may from here.
+    async fn denied(&self, reply: Reply) -> Result<Pace, PassError> {
+        let reader = self.ground.reader(&Arc::default());
+        if reader.own_token_is_good().await? {
+            self.forget().await?;
+            let path = self.place.path.as_str();
+            let why = format!("Holdover may not read {path}: nothing of it is kept");
+            return Err(PassError::Unsupported(why));
+        }
+        reply.success()?;
+        Ok(Pace::Usual)
+    }
+
+    /// It carries a lease now, which is kept in another way from the next pass on.
+    async fn leave_to_leases(&self, lease: &LeaseId) -> Result<Pace, PassError> {
+        self.forget().await?;
+        let upstream = &self.ground.mirrors.0.upstream;
+        upstream
+            .revoke_lease(lease, self.ground.occasion.urgency())
+            .await?;
+        Ok(Pace::Soon(std::time::Duration::ZERO))
+    }
+
+    async fn forget(&self) -> Result<(), PassError> {
+        let gone = Change::RecordGone(self.place.clone(), None);
+        self.ground.mirrors.commit(vec![gone]).await
+    }
+}
+
+impl Mirrors {
+    /// Whether the last read of the path had no lease.
+    pub(super) fn is_plain(&self, place: &Place) -> bool {
+        let secrets = self.0.local.view.secrets();
+        secrets.records.contains_key(&(place.clone(), None))
+    }
+}

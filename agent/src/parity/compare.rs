@@ -1,0 +1,412 @@
+//! The task that judges: takes offers, compares, judges again what disagrees, and puts policy sets into quarantine
+//! and out of it.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use replica::{
+    parity::{self, Disagreement, Facts, Outcome},
+    sequencer::Lane,
+    vault::judge::{self, Judgement},
+};
+use shared::{
+    change::{Change, Expects},
+    ledger::{Entry, EntryKind},
+    name::{EntityId, TokenDigest},
+    quarantine::{AclKey, Quarantine},
+    time::{BootTime, Now},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Mismatch, Offer, Parity, Watched,
+    counts::Dropped,
+    pending::{Doubts, Found, Pending, Verdict, Waiting},
+    verb,
+};
+use crate::{local::Local, serve::replica::Pending as Future};
+
+/// Between looks at what waits.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Between two times that the primary is asked because of disagreements, however many there are.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// Disagreements that are asked about together.
+const TOGETHER: usize = 16;
+
+/// Kinds of requests that are compared every time because one of them stayed unsettled.
+const DOUBTED: usize = 64;
+
+/// A mismatch of one kind at one path is logged once in this time.
+const LOG_EVERY: Duration = Duration::from_secs(3600);
+
+/// Kinds and paths that are remembered as logged.
+const LOGGED: usize = 1024;
+
+/// Has the primary asked, with Holdover's own token, for what decisions go by.
+pub trait Refresh: Send + Sync {
+    /// Asks now; true if all of it was answered.
+    fn refresh(&self, wanted: Wanted) -> Future<'_, bool>;
+}
+
+/// What is asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// These tokens, by accessor.
+    pub tokens: Vec<TokenDigest>,
+    /// These entities and their groups.
+    pub entities: Vec<EntityId>,
+    /// Policies, mounts, roles and standing tokens.
+    pub authority: bool,
+}
+
+/// Judges what is offered until the socket is gone.
+pub async fn run(
+    parity: Parity,
+    mut offers: mpsc::Receiver<Offer>,
+    local: Local,
+    refresh: Arc<dyn Refresh>,
+) {
+    let mut comparer = Comparer {
+        parity,
+        local,
+        refresh,
+        waiting: Waiting::default(),
+        asking: JoinSet::new(),
+        asked_at: None,
+        doubted: VecDeque::new(),
+        logged: HashMap::new(),
+    };
+    comparer.watch();
+    loop {
+        tokio::select! {
+            offer = offers.recv() => match offer {
+                Some(offer) => comparer.take(offer).await,
+                None => return,
+            },
+            Some(asked) = comparer.asking.join_next() => comparer.asked(asked.ok()),
+            () = tokio::time::sleep(LOOK), if comparer.waiting.len() > 0 => {}
+        }
+        comparer.look().await;
+    }
+}
+
+struct Comparer {
+    parity: Parity,
+    local: Local,
+    refresh: Arc<dyn Refresh>,
+    waiting: Waiting,
+    /// One at a time.
+    asking: JoinSet<(Vec<u64>, bool)>,
+    asked_at: Option<BootTime>,
+    doubted: VecDeque<Watched>,
+    logged: HashMap<(Disagreement, Watched), BootTime>,
+}
+
+/// A judgement and what comparing it came to.
+struct Compared {
+    judgement: Judgement,
+    facts: Facts,
+    outcome: Outcome,
+}
+
+impl Comparer {
+    async fn take(&mut self, mut offer: Offer) {
+        self.parity.took(offer.size());
+        if self.in_outage() {
+            self.parity.0.counts.drop_one(Dropped::Unsettled);
+            return;
+        }
+        let now = self.local.clock.now();
+        let answer = offer.answer.take();
+        let (answered, keys) = (offer.answered_at.steady, self.local.view.keys());
+        let primary = Facts::of(&offer.call, offer.status, answer.as_deref(), answered, keys);
+        drop(answer);
+        let compared = self.compare(&offer, &primary, now);
+        match compared.outcome {
+            Outcome::Agree => {
+                self.parity.0.counts.agree(1);
+                self.lift(&offer, compared.judgement.set.as_ref(), now)
+                    .await;
+            }
+            Outcome::NotCovered => self.parity.0.counts.leave(1),
+            Outcome::Disagree(kind, _) => {
+                let found = Found {
+                    offer,
+                    primary,
+                    judged: compared.facts,
+                    kind,
+                    inputs: compared.judgement.inputs,
+                    set: compared.judgement.set,
+                };
+                if !self.waiting.add(found, now.boot) {
+                    self.parity.0.counts.drop_one(Dropped::Unsettled);
+                }
+            }
+        }
+    }
+
+    fn compare(&self, offer: &Offer, primary: &Facts, now: Now) -> Compared {
+        let (view, entropy) = (&self.local.view, self.local.entropy.as_ref());
+        let judgement = judge::judge(view, &offer.query(now), entropy);
+        let facts = Facts::judged(&offer.call, &judgement, primary, now.steady, view.keys());
+        let outcome = parity::compare(primary, &facts, judgement.standing);
+        Compared {
+            judgement,
+            facts,
+            outcome,
+        }
+    }
+
+    /// Judges again what is due, and asks the primary for what is in doubt.
+    async fn look(&mut self) {
+        if self.waiting.len() == 0 {
+            self.show_pending();
+            return;
+        }
+        let now = self.local.clock.now();
+        if self.in_outage() {
+            let times = self.waiting.clear();
+            self.parity.0.counts.drop_many(Dropped::Unsettled, times);
+        }
+        for one in self.waiting.due(now.boot) {
+            self.judge_again(one, now).await;
+        }
+        self.ask(now.boot);
+        self.show_pending();
+    }
+
+    async fn judge_again(&mut self, one: Pending, now: Now) {
+        let compared = self.compare(&one.offer, &one.primary, now);
+        let inputs = &compared.judgement.inputs;
+        let counts = &self.parity.0.counts;
+        match one.verdict(compared.outcome, &compared.facts, inputs) {
+            Verdict::Waits => {
+                if let Some(one) = self.waiting.put_back(one, now.boot) {
+                    self.parity
+                        .0
+                        .counts
+                        .drop_many(Dropped::Unsettled, one.times);
+                    self.doubt(&one);
+                }
+            }
+            Verdict::Unsettled => {
+                counts.drop_many(Dropped::Unsettled, one.times);
+                self.doubt(&one);
+            }
+            Verdict::Gone(Outcome::NotCovered) => counts.leave(one.times),
+            Verdict::Gone(_) => {
+                counts.agree(one.times);
+                self.lift(&one.offer, compared.judgement.set.as_ref(), now)
+                    .await;
+            }
+            Verdict::Stands(kind, fields) => {
+                counts.disagree(kind, &fields, one.times);
+                self.tell(&one, kind, &fields, now);
+                if kind == Disagreement::GrantsMore {
+                    let judged = compared.facts.status();
+                    self.quarantine(&one, compared.judgement.set, judged, &fields, now)
+                        .await;
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, one: &Pending, kind: Disagreement, fields: &[&'static str], now: Now) {
+        let call = &one.offer.call;
+        let operation = verb(call.operation);
+        self.parity.note(Mismatch {
+            at: now.steady,
+            kind,
+            operation,
+            path: call.path.as_str().to_owned(),
+            fields: fields.to_vec(),
+        });
+        let of = (kind, (call.operation, call.path.as_str().to_owned()));
+        let lately = self.logged.get(&of);
+        if lately.is_some_and(|at| now.boot.since(*at) < LOG_EVERY) {
+            return;
+        }
+        if self.logged.len() >= LOGGED {
+            self.logged.clear();
+        }
+        self.logged.insert(of, now.boot);
+        let (primary, replica) = (one.primary.status(), one.judged.status());
+        tracing::warn!(
+            kind = kind.name(), operation, path = %call.path.as_str(), primary, replica, ?fields,
+            "the replica would not have decided as the primary did"
+        );
+    }
+
+    /// Leaves the set to the primary from here on, durably. Nothing that was issued to nobody, and no token, has none.
+    async fn quarantine(
+        &mut self,
+        one: &Pending,
+        set: Option<AclKey>,
+        replica: u16,
+        fields: &[&'static str],
+        now: Now,
+    ) {
+        let view = &self.local.view;
+        let texts = set.as_ref().and_then(|set| judge::texts(view, set));
+        let (Some(set), Some(texts)) = (set, texts) else {
+            return;
+        };
+        let known = view.authority().quarantines.get(&set).cloned();
+        if known.is_some_and(|known| known.texts == texts) {
+            return;
+        }
+        let call = &one.offer.call;
+        let (primary, policies) = (one.primary.status(), shown(&set));
+        tracing::error!(
+            policies, operation = verb(call.operation), path = %call.path.as_str(), primary, replica,
+            "quarantined: in an outage tokens of these policies get 503, for the replica would have granted more"
+        );
+        let entry = entry("quarantined", &set, one, now);
+        let quarantine = Quarantine {
+            set,
+            since: now.steady,
+            operation: verb(call.operation).to_owned(),
+            path: call.path.as_str().to_owned(),
+            primary,
+            replica,
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+            texts,
+        };
+        let change = Change::Quarantine(Box::new(quarantine));
+        self.store(change, entry).await;
+    }
+
+    /// Ends the quarantine of `set` if its policies are others by now: what it was about has just been compared under
+    /// them, and agreed.
+    async fn lift(&mut self, offer: &Offer, set: Option<&AclKey>, now: Now) {
+        let view = &self.local.view;
+        let Some(set) = set else { return };
+        let Some(known) = view.authority().quarantines.get(set).cloned() else {
+            return;
+        };
+        let call = &offer.call;
+        let is_it = known.path == call.path.as_str() && known.operation == verb(call.operation);
+        let changed = judge::texts(view, set).is_some_and(|texts| texts != known.texts);
+        if !is_it || !changed {
+            return;
+        }
+        tracing::warn!(
+            policies = shown(set),
+            "no longer quarantined: the policies changed, and the decisions agree"
+        );
+        let mut entry = Entry::new(EntryKind::Parity, "lifted", now.steady);
+        entry.path = Some(known.path.clone());
+        entry.policies.clone_from(&set.policies);
+        self.store(Change::QuarantineLifted(set.clone()), entry)
+            .await;
+    }
+
+    async fn store(&mut self, change: Change, entry: Entry) {
+        let changes = vec![change, Change::Ledger(Box::new(entry))];
+        let committed = self
+            .local
+            .commit(Lane::Revocation, changes, Expects::default());
+        if let Err(error) = committed.await {
+            // `ready` is false for the same reason, and the next comparison tries again.
+            tracing::error!(%error, "a quarantine could not be stored");
+        }
+        self.watch();
+    }
+
+    /// Every request of this kind is compared from here on: the one that disagreed could not be settled.
+    fn doubt(&mut self, one: &Pending) {
+        if one.kind != Disagreement::GrantsMore {
+            return;
+        }
+        let call = &one.offer.call;
+        let of = (call.operation, call.path.as_str().to_owned());
+        if !self.doubted.contains(&of) {
+            if self.doubted.len() >= DOUBTED {
+                self.doubted.pop_front();
+            }
+            self.doubted.push_back(of);
+            self.watch();
+        }
+    }
+
+    /// What is compared every time: what is doubted, and what a quarantine is about, so that it can end.
+    fn watch(&self) {
+        let mut watched: HashSet<Watched> = self.doubted.iter().cloned().collect();
+        for known in self.local.view.authority().quarantines.values() {
+            let operations = super::OPERATIONS.into_iter();
+            let of = operations.filter(|operation| verb(*operation) == known.operation);
+            watched.extend(of.map(|operation| (operation, known.path.clone())));
+        }
+        self.parity.0.watched.store(Arc::new(watched));
+    }
+
+    /// Asks the primary about what waits, one round at a time.
+    fn ask(&mut self, now: BootTime) {
+        let too_soon = self.asked_at.is_some_and(|at| now.since(at) < ASK_EVERY);
+        if too_soon || !self.asking.is_empty() {
+            return;
+        }
+        let Some(doubts) = self.waiting.doubts(TOGETHER, now) else {
+            return;
+        };
+        self.asked_at = Some(now);
+        let refresh = Arc::clone(&self.refresh);
+        let Doubts {
+            numbers,
+            tokens,
+            entities,
+            authority,
+        } = doubts;
+        let wanted = Wanted {
+            tokens,
+            entities,
+            authority,
+        };
+        self.asking
+            .spawn(async move { (numbers, refresh.refresh(wanted).await) });
+    }
+
+    fn asked(&mut self, asked: Option<(Vec<u64>, bool)>) {
+        if let Some((numbers, true)) = asked {
+            self.waiting
+                .refreshed(&numbers, self.local.clock.now().boot);
+        }
+    }
+
+    fn in_outage(&self) -> bool {
+        self.local.view.authority().phase.is_outage()
+    }
+
+    fn show_pending(&self) {
+        let waiting = self.waiting.len();
+        self.parity.0.pending.store(waiting, Ordering::Relaxed);
+    }
+}
+
+/// What the ledger says of a quarantine: who brought it to light, and what was asked.
+fn entry(outcome: &str, set: &AclKey, one: &Pending, now: Now) -> Entry {
+    let mut entry = Entry::new(EntryKind::Parity, outcome, now.steady);
+    entry.reason = Some(one.kind.name().to_owned());
+    entry.uid = Some(one.offer.peer.uid);
+    entry.unit.clone_from(&one.offer.peer.unit);
+    entry.path = Some(one.offer.call.path.as_str().to_owned());
+    entry.policies.clone_from(&set.policies);
+    entry
+}
+
+/// The set as an operator reads it.
+pub fn shown(set: &AclKey) -> String {
+    let names: Vec<&str> = set.policies.iter().map(|name| name.as_str()).collect();
+    match &set.entity {
+        Some(entity) => format!("{} of entity {}", names.join(", "), entity.as_str()),
+        None => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests;

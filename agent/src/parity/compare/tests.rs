@@ -1,0 +1,216 @@
+//! Claims about the task, over a real replica and a primary that answers look-ups.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::{
+    api::Call,
+    change::{PolicySet, PolicyText},
+    grant::{Grant, Origin},
+    name::PolicyName,
+    secret::SecretText,
+    workload::Peer,
+};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{local::bench::Bench, parity::Proof};
+
+const TOKEN: &str = "s.canary-token";
+
+const ALLOWS: &str = r#"path "sys/capabilities-self" { capabilities = ["update"] }"#;
+
+struct World {
+    bench: Bench,
+    parity: Parity,
+}
+
+/// A primary that answers look-ups, and whose policies have this version.
+struct Asked {
+    local: Local,
+    version: u64,
+}
+
+impl Refresh for Asked {
+    fn refresh(&self, wanted: Wanted) -> Future<'_, bool> {
+        Box::pin(async move {
+            let now = self.local.clock.now().steady;
+            let tokens = wanted.tokens.into_iter();
+            let mut changes: Vec<_> = tokens.map(|token| Change::Proven(token, now)).collect();
+            if wanted.authority {
+                changes.push(policies(&self.local, self.version));
+            }
+            let committed = self.local.commit(Lane::Mirror, changes, Expects::default());
+            committed.await.is_ok()
+        })
+    }
+}
+
+impl World {
+    /// A token of policy `orders`, which allows what is asked: here in its first version, there in this one.
+    async fn new(version: u64) -> Self {
+        let bench = Bench::new("drain");
+        let local = bench.local.clone();
+        let grant = Grant {
+            digest: local.view.keys().token_digest(TOKEN),
+            origin: Origin::Primary,
+            peer: None,
+            ..bench.grant(1, Duration::from_secs(600))
+        };
+        bench
+            .store(vec![Change::Grant(Box::new(grant)), policies(&local, 1)])
+            .await;
+        let (parity, offers) = Parity::new(0.0, 1);
+        let refresh = Arc::new(Asked {
+            local: local.clone(),
+            version,
+        });
+        tokio::spawn(run(parity.clone(), offers, local, refresh));
+        Self { bench, parity }
+    }
+
+    /// The primary answered with `status`.
+    fn answered(&self, status: u16) {
+        self.parity.offer(Offer {
+            call: Call::parse("PUT", "/v1/sys/capabilities-self").unwrap(),
+            proof: Proof::Token(SecretText::new(TOKEN.into())),
+            namespace: None,
+            unmodelled: None,
+            body: Bytes::from_static(br#"{"path": "sys/mounts"}"#),
+            peer: Peer {
+                uid: 7,
+                unit: None,
+                workloads: Vec::new(),
+            },
+            status,
+            answer: None,
+            answered_at: self.bench.local.clock.now(),
+        });
+    }
+
+    fn quarantined(&self) -> usize {
+        self.bench.local.view.authority().quarantines.len()
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..400 {
+            if holds(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{what}: {:?}", self.parity.report());
+    }
+
+    /// What the ledger says of parity: outcome and policies.
+    async fn entries(&self) -> Vec<(String, Vec<PolicyName>)> {
+        let (done, read) = oneshot::channel();
+        self.bench
+            .local
+            .sequencer
+            .read_ledger(0, 100, move |result| {
+                let _ = done.send(result);
+            });
+        let (entries, _) = read.await.unwrap().unwrap();
+        let of_parity = entries.into_iter().map(|chained| chained.entry);
+        of_parity
+            .filter(|entry| entry.kind == EntryKind::Parity)
+            .inspect(|entry| assert_eq!(entry.path.as_deref(), Some("sys/capabilities-self")))
+            .map(|entry| (entry.outcome, entry.policies))
+            .collect()
+    }
+}
+
+fn policies(local: &Local, version: u64) -> Change {
+    let text = PolicyText {
+        text: ALLOWS.into(),
+        version,
+        allow_slashes: false,
+        allow_wildcards: false,
+        expiration: None,
+    };
+    let policies = [(PolicyName::parse("orders").unwrap(), text)].into();
+    let verified_at = local.clock.now().steady;
+    Change::Policies(Box::new(PolicySet {
+        policies,
+        verified_at,
+    }))
+}
+
+#[tokio::test]
+async fn a_set_that_is_granted_more_is_quarantined_until_its_policies_are_others_and_agree() {
+    let world = World::new(1).await;
+    world.answered(403);
+    world
+        .until("a quarantine", |world| world.quarantined() == 1)
+        .await;
+    assert_eq!(world.parity.report().by_kind, [0, 0, 1, 0]);
+    assert_eq!(
+        world.parity.report().last.unwrap().path,
+        "sys/capabilities-self"
+    );
+    // It is compared from here on, whatever the share.
+    let call = Call::parse("PUT", "/v1/sys/capabilities-self").unwrap();
+    world
+        .until("the watch", |world| world.parity.wants(&call, 200))
+        .await;
+
+    // An agreement under the same policies ends nothing.
+    world.answered(200);
+    world
+        .until("a second check", |world| world.parity.report().checked == 2)
+        .await;
+    assert_eq!(world.quarantined(), 1);
+
+    let written_anew = policies(&world.bench.local, 2);
+    world.bench.store(vec![written_anew]).await;
+    world.answered(200);
+    world
+        .until("its end", |world| world.quarantined() == 0)
+        .await;
+    world
+        .until("the watch to end", |world| !world.parity.wants(&call, 200))
+        .await;
+    let orders = vec![PolicyName::parse("orders").unwrap()];
+    assert_eq!(
+        world.entries().await,
+        [
+            ("quarantined".to_owned(), orders.clone()),
+            ("lifted".to_owned(), orders)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_changed_meanwhile_is_settled_by_the_next_request_of_its_kind() {
+    let world = World::new(2).await;
+    let call = Call::parse("PUT", "/v1/sys/capabilities-self").unwrap();
+    assert!(!world.parity.wants(&call, 200));
+    world.answered(403);
+    world
+        .until("it to be left", |world| {
+            world.parity.report().unsettled == 1
+        })
+        .await;
+    assert_eq!((world.parity.report().checked, world.quarantined()), (0, 0));
+    world
+        .until("the watch", |world| world.parity.wants(&call, 200))
+        .await;
+    world.answered(403);
+    world
+        .until("a quarantine", |world| world.quarantined() == 1)
+        .await;
+}
+
+#[tokio::test]
+async fn in_an_outage_nothing_is_compared() {
+    let world = World::new(1).await;
+    world.bench.outage().await;
+    world.answered(403);
+    world
+        .until("it to be dropped", |world| {
+            world.parity.report().unsettled == 1
+        })
+        .await;
+    assert_eq!((world.parity.report().checked, world.quarantined()), (0, 0));
+}

@@ -1,0 +1,229 @@
+//! Disagreements that are not counted yet: each waits until what it was decided from was verified after the primary's
+//! answer, and is then judged again. Pure.
+//!
+//! The primary is not asked again, for nothing is sent that the client did not send. So the answer on record has to do,
+//! and it does where nothing moved: the same inputs, verified before it and again after it, were the inputs at its
+//! moment. Where they moved, the answer on record says nothing of what is there now, and the next request of the same
+//! kind decides.
+
+use std::time::Duration;
+
+use replica::{
+    parity::{Disagreement, Facts, Outcome},
+    vault::judge::Inputs,
+};
+use shared::{
+    name::EntityId,
+    quarantine::AclKey,
+    time::{BootTime, WallTime},
+};
+
+use super::Offer;
+
+/// Disagreements that wait at once; what comes beyond is unsettled.
+const MOST: usize = 512;
+
+/// How soon one is looked at again, and how rarely at last.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// How soon the primary is asked about one.
+const FIRST_ASK: Duration = Duration::from_millis(50);
+
+/// One that could not be judged again within this stays unsettled: the cycles of a mirror that reads every secret
+/// take minutes.
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// One disagreement.
+pub(super) struct Pending {
+    /// The request.
+    pub(super) offer: Offer,
+    /// What the primary said.
+    pub(super) primary: Facts,
+    /// What the replica would have.
+    pub(super) judged: Facts,
+    /// How they disagree.
+    pub(super) kind: Disagreement,
+    /// What the replica went by.
+    pub(super) inputs: Inputs,
+    /// Whose rights decided.
+    pub(super) set: Option<AclKey>,
+    /// Whether its inputs have been asked for since.
+    pub(super) refreshed: bool,
+    /// How many requests it stands for.
+    pub(super) times: u64,
+    number: u64,
+    began: BootTime,
+    look_at: BootTime,
+    pause: Duration,
+}
+
+/// What a second judgement makes of one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// They agree by now, or it is nothing that the replica serves.
+    Gone(Outcome),
+    /// It stands.
+    Stands(Disagreement, Vec<&'static str>),
+    /// What it was decided from changed: only another request can tell.
+    Unsettled,
+    /// Not everything was verified since.
+    Waits,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Waiting {
+    all: Vec<Pending>,
+    numbers: u64,
+}
+
+/// A disagreement as it is found.
+pub(super) struct Found {
+    pub(super) offer: Offer,
+    pub(super) primary: Facts,
+    pub(super) judged: Facts,
+    pub(super) kind: Disagreement,
+    pub(super) inputs: Inputs,
+    pub(super) set: Option<AclKey>,
+}
+
+/// What is to be asked of the primary about those that wait.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Doubts {
+    pub(super) numbers: Vec<u64>,
+    pub(super) tokens: Vec<shared::name::TokenDigest>,
+    pub(super) entities: Vec<EntityId>,
+    /// Whether the policies and roles are in doubt as well.
+    pub(super) authority: bool,
+}
+
+impl Waiting {
+    /// Adds one; false if there is no room. One like it that waits already stands for both.
+    pub(super) fn add(&mut self, found: Found, now: BootTime) -> bool {
+        let like = self.all.iter_mut().find(|one| one.is_like(&found));
+        if let Some(one) = like {
+            one.times += 1;
+            return true;
+        }
+        if self.all.len() >= MOST {
+            return false;
+        }
+        self.numbers += 1;
+        self.all.push(Pending {
+            offer: found.offer,
+            primary: found.primary,
+            judged: found.judged,
+            kind: found.kind,
+            inputs: found.inputs,
+            set: found.set,
+            refreshed: false,
+            times: 1,
+            number: self.numbers,
+            began: now,
+            look_at: now.plus(FIRST_LOOK),
+            pause: FIRST_LOOK,
+        });
+        true
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Takes out what is due to be looked at.
+    pub(super) fn due(&mut self, now: BootTime) -> Vec<Pending> {
+        let (due, later) = self.all.drain(..).partition(|one| one.look_at <= now);
+        self.all = later;
+        due
+    }
+
+    /// Puts one back for later; gives it back if it has waited for too long.
+    pub(super) fn put_back(&mut self, mut one: Pending, now: BootTime) -> Option<Pending> {
+        if now.since(one.began) > LONGEST {
+            return Some(one);
+        }
+        one.pause = (one.pause * 2).min(LAST_LOOK);
+        one.look_at = now.plus(one.pause);
+        self.all.push(one);
+        None
+    }
+
+    /// Takes all of them out.
+    pub(super) fn clear(&mut self) -> u64 {
+        self.all.drain(..).map(|one| one.times).sum()
+    }
+
+    /// What is to be asked about those of which nothing was asked yet, at most `most` of them. Where the replica
+    /// would have granted more, its policies and roles are in doubt too; anything else waits for its cycle.
+    ///
+    /// None is asked about in the moment in which it was found: what is verified then is not verified after it.
+    pub(super) fn doubts(&self, most: usize, now: BootTime) -> Option<Doubts> {
+        let mut doubts = Doubts::default();
+        let due = |one: &&Pending| !one.refreshed && now.since(one.began) >= FIRST_ASK;
+        for one in self.all.iter().filter(due).take(most) {
+            doubts.numbers.push(one.number);
+            doubts.tokens.extend(&one.inputs.tokens);
+            if one.kind == Disagreement::GrantsMore {
+                doubts.authority = true;
+                let entity = one.set.as_ref().and_then(|set| set.entity.clone());
+                doubts.entities.extend(entity);
+            }
+        }
+        doubts.tokens.sort_unstable();
+        doubts.tokens.dedup();
+        doubts.entities.sort_unstable();
+        doubts.entities.dedup();
+        (!doubts.numbers.is_empty()).then_some(doubts)
+    }
+
+    /// These were asked about, and are looked at now.
+    pub(super) fn refreshed(&mut self, numbers: &[u64], now: BootTime) {
+        for one in &mut self.all {
+            if numbers.contains(&one.number) {
+                one.refreshed = true;
+                one.look_at = now;
+            }
+        }
+    }
+}
+
+impl Pending {
+    fn is_like(&self, found: &Found) -> bool {
+        self.kind == found.kind
+            && self.set == found.set
+            && self.offer.call == found.offer.call
+            && self.primary == found.primary
+            && self.judged == found.judged
+    }
+
+    /// What a judgement by `inputs`, which came to `outcome` and said `judged`, makes of it.
+    pub(super) fn verdict(&self, outcome: Outcome, judged: &Facts, inputs: &Inputs) -> Verdict {
+        if !self.is_verified(inputs) {
+            return Verdict::Waits;
+        }
+        match outcome {
+            Outcome::Disagree(kind, fields) => {
+                // Of what is undecidable the body only says why.
+                let same = kind == Disagreement::Undecidable || judged.are_as(&self.judged);
+                if same && inputs.are_as(&self.inputs) {
+                    Verdict::Stands(kind, fields)
+                } else {
+                    Verdict::Unsettled
+                }
+            }
+            gone => Verdict::Gone(gone),
+        }
+    }
+
+    /// Whether everything was verified after the primary's answer.
+    fn is_verified(&self, inputs: &Inputs) -> bool {
+        let since = self.offer.answered_at.steady;
+        let after = |at: Option<WallTime>| at.is_some_and(|at| at > since);
+        match self.kind {
+            // An identity carries no time of its own: that it was asked for is what tells.
+            Disagreement::GrantsMore => self.refreshed && after(inputs.authority_at),
+            _ => after(inputs.value_at) && after(inputs.authority_at),
+        }
+    }
+}

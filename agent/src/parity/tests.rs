@@ -1,0 +1,232 @@
+//! Claims about what is sampled, and about what stands.
+
+use std::time::Duration;
+
+use replica::{
+    entropy::OsEntropy,
+    key::Keys,
+    parity::{Facts, Outcome},
+    vault::judge::judge,
+    view::View,
+};
+use shared::{
+    change::{Change, PolicySet, PolicyText},
+    name::PolicyName,
+    time::{BootId, BootTime},
+};
+
+use super::{
+    pending::{Found, Verdict, Waiting},
+    *,
+};
+use crate::serve::rig;
+
+fn at(millis: u64) -> Now {
+    let wall = WallTime::from_secs(1_000_000).plus(Duration::from_millis(millis));
+    Now {
+        wall,
+        steady: wall,
+        boot: BootTime::from_millis(millis),
+        boot_id: BootId([7; 16]),
+    }
+}
+
+fn call(method: &str, target: &str) -> Call {
+    Call::parse(method, target).unwrap()
+}
+
+fn offer(answered_at: Now) -> Offer {
+    Offer {
+        call: call("GET", "/v1/sys/internal/ui/mounts/secret"),
+        proof: Proof::Nothing,
+        namespace: None,
+        unmodelled: None,
+        body: Bytes::new(),
+        peer: Peer {
+            uid: 1,
+            unit: None,
+            workloads: Vec::new(),
+        },
+        status: 200,
+        answer: None,
+        answered_at,
+    }
+}
+
+/// A disagreement found at `millis`, by what `inputs` the replica went.
+fn found(millis: u64, kind: Disagreement, inputs: &Judged) -> Found {
+    Found {
+        offer: offer(at(millis)),
+        primary: status(403),
+        judged: status(200),
+        kind,
+        inputs: inputs.0.inputs.clone(),
+        set: None,
+    }
+}
+
+struct Judged(replica::vault::judge::Judgement);
+
+/// What a replica goes by whose policies were verified at `millis`.
+fn verified(millis: u64, text: &str) -> Judged {
+    let name = PolicyName::parse("app").unwrap();
+    let policy = PolicyText {
+        text: text.into(),
+        version: 1,
+        allow_slashes: false,
+        allow_wildcards: false,
+        expiration: None,
+    };
+    let set = PolicySet {
+        policies: [(name, policy)].into(),
+        verified_at: at(millis).steady,
+    };
+    let keys = Keys::ephemeral(&OsEntropy).unwrap();
+    let settings = std::sync::Arc::new(rig::settings(&[]));
+    let changes = [Change::Policies(Box::new(set))];
+    let view = View::from_changes(settings, keys, changes, &OsEntropy).unwrap();
+    let offer = offer(at(millis));
+    Judged(judge(&view, &offer.query(at(millis)), &OsEntropy))
+}
+
+fn status(status: u16) -> Facts {
+    let keys = Keys::ephemeral(&OsEntropy).unwrap();
+    Facts::of(&call("GET", "/v1/kv/a"), status, None, at(0).steady, &keys)
+}
+
+fn more() -> Outcome {
+    Outcome::Disagree(Disagreement::GrantsMore, vec!["status"])
+}
+
+#[test]
+fn the_share_of_requests_that_is_configured_is_compared() {
+    for (share, least, most) in [
+        (0.0, 0, 0),
+        (0.01, 700, 1300),
+        (0.5, 49_000, 51_000),
+        (1.0, 100_000, 100_000),
+    ] {
+        let (parity, _offers) = Parity::new(share, 42);
+        let read = call("GET", "/v1/secret/data/a");
+        let taken = (0..100_000).filter(|_| parity.wants(&read, 200)).count();
+        assert!((least..=most).contains(&taken), "{share}: {taken}");
+        let login = call("PUT", "/v1/auth/holdover/login");
+        assert!((0..100).all(|_| parity.wants(&login, 200)));
+    }
+}
+
+#[test]
+fn what_is_doubted_is_compared_whatever_the_sample() {
+    let (parity, _offers) = Parity::new(0.0, 42);
+    let read = call("GET", "/v1/secret/data/a");
+    let watched = (Operation::Read, "secret/data/a".to_owned());
+    parity.0.watched.store(Arc::new([watched].into()));
+    assert!((0..100).all(|_| parity.wants(&read, 200)));
+    for other in [
+        call("GET", "/v1/secret/data/b"),
+        call("PUT", "/v1/secret/data/a"),
+    ] {
+        assert!(!parity.wants(&other, 200));
+    }
+}
+
+#[test]
+fn failures_limits_and_what_has_an_effect_of_its_own_are_not_compared() {
+    let (parity, _offers) = Parity::new(1.0, 42);
+    for status in [429, 500, 503] {
+        assert!(!parity.wants(&call("GET", "/v1/secret/data/a"), status));
+    }
+    for target in ["revoke-self", "revoke", "renew"] {
+        let target = format!("/v1/auth/token/{target}");
+        assert!(!parity.wants(&call("PUT", &target), 200), "{target}");
+    }
+    assert!(!parity.wants(&call("GET", "/v1/sys/health"), 200));
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_takes_none() {
+    let (parity, mut offers) = Parity::new(1.0, 42);
+    let large = || Offer {
+        answer: Some(Bytes::from(vec![0; 6 << 20])),
+        ..offer(at(0))
+    };
+    for _ in 0..3 {
+        parity.offer(large());
+    }
+    assert_eq!(parity.report().dropped, 1);
+    let taken = offers.try_recv().unwrap();
+    parity.took(taken.size());
+    parity.offer(large());
+    assert_eq!(parity.report().dropped, 1);
+    for _ in 0..WAITING {
+        parity.offer(offer(at(0)));
+    }
+    assert_eq!(parity.report().dropped, 3);
+}
+
+#[test]
+fn a_disagreement_waits_until_everything_was_verified_after_the_answer() {
+    let first = verified(100, "x");
+    let mut waiting = Waiting::default();
+    assert!(waiting.add(found(200, Disagreement::Differs, &first), at(200).boot));
+    assert!(waiting.due(at(300).boot).is_empty());
+    let one = waiting.due(at(400).boot).pop().unwrap();
+    let verdict = |at: u64, text| one.verdict(more(), &status(200), &verified(at, text).0.inputs);
+    assert_eq!(verdict(100, "x"), Verdict::Waits);
+    assert_eq!(verdict(200, "x"), Verdict::Waits);
+    let stands = Verdict::Stands(Disagreement::GrantsMore, vec!["status"]);
+    assert_eq!(verdict(201, "x"), stands);
+    // What it would say was replaced meanwhile: the answer on record says nothing of it.
+    let inputs = verified(201, "x").0.inputs;
+    assert_eq!(
+        one.verdict(more(), &status(404), &inputs),
+        Verdict::Unsettled
+    );
+    assert_eq!(
+        one.verdict(Outcome::Agree, &status(403), &inputs),
+        Verdict::Gone(Outcome::Agree)
+    );
+    assert!(waiting.put_back(one, at(400).boot).is_none());
+    assert!(waiting.due(at(700).boot).is_empty());
+    let one = waiting.due(at(800).boot).pop().unwrap();
+    assert!(waiting.put_back(one, at(1_000_000).boot).is_some());
+}
+
+#[test]
+fn one_that_grants_more_waits_until_the_primary_was_asked_for_it() {
+    let first = verified(100, "x");
+    let mut waiting = Waiting::default();
+    waiting.add(found(200, Disagreement::GrantsMore, &first), at(200).boot);
+    let inputs = verified(300, "x").0.inputs;
+    let one = waiting.due(at(400).boot).pop().unwrap();
+    assert_eq!(one.verdict(more(), &status(200), &inputs), Verdict::Waits);
+    waiting.put_back(one, at(400).boot);
+    assert!(waiting.doubts(8, at(201).boot).is_none());
+    let doubts = waiting.doubts(8, at(400).boot).unwrap();
+    assert!(doubts.authority);
+    waiting.refreshed(&doubts.numbers, at(500).boot);
+    assert!(waiting.doubts(8, at(500).boot).is_none());
+    let one = waiting.due(at(500).boot).pop().unwrap();
+    let stands = Verdict::Stands(Disagreement::GrantsMore, vec!["status"]);
+    assert_eq!(one.verdict(more(), &status(200), &inputs), stands);
+}
+
+#[test]
+fn disagreements_of_one_kind_wait_as_one_and_no_more_than_there_is_room_for() {
+    let first = verified(100, "x");
+    let mut waiting = Waiting::default();
+    for millis in [200, 201, 202] {
+        waiting.add(
+            found(millis, Disagreement::Differs, &first),
+            at(millis).boot,
+        );
+    }
+    assert_eq!((waiting.len(), waiting.clear()), (1, 3));
+    let mut added = 0_u64;
+    for number in 0..600 {
+        let mut found = found(200, Disagreement::Differs, &first);
+        found.offer.call = call("GET", &format!("/v1/kv/{number}"));
+        added += u64::from(waiting.add(found, at(200).boot));
+    }
+    assert_eq!((added, waiting.clear()), (512, 512));
+}

@@ -1,0 +1,147 @@
+//! AppRole logins in answers: a secret id that was proven again, one that is worth verifying, and one that failed.
+
+use serde_json::Value;
+use shared::{
+    approle::{Attempt, Outcome, ProofDigest, RoleKey, SecretId},
+    change::Change,
+    name::{EntityId, Namespace, PolicyName, RoleName},
+    secret::SecretText,
+    time::WallTime,
+    token::TokenKind,
+    wire::{AuthBlock, Errors, Incoming},
+};
+
+use super::{Exchange, PROOF_INTERVAL};
+use crate::{
+    approle::{Ids, Target},
+    view::{Authority, View},
+};
+
+/// A secret id that the primary accepted and the replica has not verified: to be looked up once, and then forgotten.
+pub struct Candidate {
+    /// The mount without `auth/`: where its role is read.
+    pub mount_path: String,
+    /// The role that the answer named.
+    pub role: RoleKey,
+    /// What stands for the role id.
+    pub role_id: ProofDigest,
+    /// The secret id: for that one request.
+    pub secret_id: SecretText,
+    /// What stands for both.
+    pub pair: ProofDigest,
+    /// The entity of the login.
+    pub entity: Option<EntityId>,
+    /// What that added.
+    pub identity_policies: Vec<PolicyName>,
+    /// When the login was sent.
+    pub login_at: WallTime,
+}
+
+/// That a known secret id was accepted again. One that counted as dead is not taken up here: it may be another one of
+/// the same text, which [`candidate`] asks about.
+pub(super) fn proven(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
+    let authority = view.authority();
+    let (target, ids) = login(&authority, exchange)?;
+    let (_, pair) = ids.digests(&target, view.keys());
+    let known = authority.secret_ids.get(&pair)?;
+    let entity = EntityId::parse(&auth.entity_id).ok();
+    let young = exchange.now.steady.since(known.login_at) < PROOF_INTERVAL;
+    let same = known.entity == entity && known.identity_policies == auth.identity_policies;
+    if known.dead.is_some() || !is_whole(auth) || (young && same) {
+        return None;
+    }
+    Some(Change::SecretId(Box::new(SecretId {
+        entity,
+        identity_policies: auth.identity_policies.clone(),
+        login_at: exchange.now.steady,
+        ..SecretId::clone(known)
+    })))
+}
+
+/// That the primary refused a pair which it had accepted before: it is dead, before the next look at its accessor.
+pub(super) fn refused(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    let authority = view.authority();
+    let (target, ids) = login(&authority, exchange)?;
+    let (_, pair) = ids.digests(&target, view.keys());
+    let known = authority.secret_ids.get(&pair)?;
+    let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
+    if known.dead.is_some() || errors.errors != ["invalid role or secret ID"] {
+        return None;
+    }
+    Some(Change::SecretId(Box::new(SecretId {
+        dead: Some(exchange.now.steady),
+        ..SecretId::clone(known)
+    })))
+}
+
+/// The secret id of a login that the primary accepted, if it is not known yet, or counts as dead.
+pub fn candidate(view: &View, exchange: &Exchange<'_>) -> Option<Candidate> {
+    if exchange.status != 200 {
+        return None;
+    }
+    let authority = view.authority();
+    let (target, ids) = login(&authority, exchange)?;
+    let (role_id, pair) = ids.digests(&target, view.keys());
+    let known = authority.secret_ids.get(&pair);
+    if known.is_some_and(|known| known.dead.is_none()) {
+        return None;
+    }
+    let incoming: Incoming<'_> = serde_json::from_slice(exchange.body).ok()?;
+    let auth = incoming.auth.filter(is_whole)?;
+    let name = auth.metadata.as_ref()?.get("role_name")?;
+    Some(Candidate {
+        mount_path: target.path.to_owned(),
+        role: RoleKey {
+            mount: target.mount.clone(),
+            name: RoleName::parse(name).ok()?,
+        },
+        role_id,
+        secret_id: ids.secret_id,
+        pair,
+        entity: EntityId::parse(&auth.entity_id).ok(),
+        identity_policies: auth.identity_policies,
+        login_at: exchange.now.steady,
+    })
+}
+
+/// What an answer tells of whoever tries secret ids: so that what failed at the primary counts in an outage too.
+pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
+    let authority = view.authority();
+    let (target, ids) = login(&authority, exchange)?;
+    let outcome = match exchange.status {
+        200..=299 => Outcome::Accepted,
+        400 => Outcome::Failed,
+        // A locked role id; an entity that is disabled is refused in the same words, and here likewise.
+        403 => {
+            let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
+            (errors.errors == ["permission denied"]).then_some(Outcome::Locked)?
+        }
+        _ => return None,
+    };
+    let (role_id, pair) = ids.digests(&target, view.keys());
+    Some(Attempt {
+        role_id,
+        pair,
+        outcome,
+    })
+}
+
+/// Where a login in the mirrored namespace goes to, and what it brings.
+fn login<'a>(authority: &'a Authority, exchange: &Exchange<'_>) -> Option<(Target<'a>, Ids)> {
+    let settings = &authority.settings;
+    if Namespace::parse(exchange.namespace.unwrap_or_default()) != settings.namespace {
+        return None;
+    }
+    let cluster = authority.cluster.as_deref()?;
+    let target = Target::of(cluster, settings, exchange.call)?;
+    Some((target, Ids::read(exchange.request)?))
+}
+
+/// Whether it carries a service token, with nothing left to be proven.
+fn is_whole(auth: &AuthBlock) -> bool {
+    let wants_more = auth
+        .mfa_requirement
+        .as_ref()
+        .is_some_and(|more: &Value| !more.is_null());
+    !auth.client_token.is_empty() && !wants_more && auth.token_type == TokenKind::Service
+}

@@ -1,0 +1,309 @@
+//! Parity: whether two answers to the same request agree in what must agree.
+//!
+//! Pure. Of an answer only [`Facts`] are kept: its status, and what of its body must agree, as keyed digests where it
+//! may be secret. What is told of a disagreement are names of fields, never values.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use shared::{api::Call, api::Kind, time::WallTime};
+use zeroize::Zeroizing;
+
+use crate::{
+    key::Keys,
+    vault::judge::{Judgement, Standing},
+};
+
+/// Ends of tokens agree within this: TTLs are whole seconds, and the two answers are not of one moment.
+const WITHIN_SECS: i64 = 5;
+
+/// Fields of a look-up that no two look-ups share, or that have a comparison of their own.
+const OWN_FIELDS: [&str; 9] = [
+    "creation_time",
+    "expire_time",
+    "id",
+    "identity_policies",
+    "issue_time",
+    "last_renewal",
+    "last_renewal_time",
+    "policies",
+    "ttl",
+];
+
+/// What must agree of one answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    status: u16,
+    fields: Vec<(&'static str, Fact)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fact {
+    /// At most the primary's, in seconds.
+    AtMost(u64),
+    /// Seconds since the epoch, within a few.
+    Ends(i64),
+    /// Rights: one more is more granted.
+    Rights(BTreeSet<String>),
+    /// A keyed digest.
+    Same([u8; 32]),
+}
+
+/// How two decisions disagree.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Disagreement {
+    /// The same verdict, another answer.
+    Differs,
+    /// The replica would have granted what the primary refused, or more of it.
+    GrantsMore,
+    /// The replica would have refused what the primary granted.
+    RefusesMore,
+    /// The replica could not have decided what it is there to decide.
+    Undecidable,
+}
+
+impl Disagreement {
+    /// All of them, as status and metrics list them.
+    pub const ALL: [Self; 4] = [
+        Self::Undecidable,
+        Self::RefusesMore,
+        Self::GrantsMore,
+        Self::Differs,
+    ];
+
+    /// As status, metrics and the log name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Differs => "differs",
+            Self::GrantsMore => "grants_more",
+            Self::RefusesMore => "refuses_more",
+            Self::Undecidable => "undecidable",
+        }
+    }
+}
+
+/// What a comparison came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// They agree.
+    Agree,
+    /// They do not: how, and by what. The names are few: fields, or the cause of what is undecidable.
+    Disagree(Disagreement, Vec<&'static str>),
+    /// Nothing that the replica serves, by design or by configuration.
+    NotCovered,
+}
+
+/// Compares the primary's answer with what the replica would have said to the same call.
+pub fn compare(primary: &Facts, judged: &Facts, standing: Standing) -> Outcome {
+    match standing {
+        Standing::Uncovered(_) => return Outcome::NotCovered,
+        Standing::Undecidable(cause) => {
+            return Outcome::Disagree(Disagreement::Undecidable, vec![cause]);
+        }
+        Standing::Decided => {}
+    }
+    if primary.status != judged.status {
+        let kind = of_statuses(primary.status, judged.status);
+        return Outcome::Disagree(kind, vec!["status"]);
+    }
+    let mut found: Option<Disagreement> = None;
+    let mut fields = Vec::new();
+    for name in primary.names().chain(judged.names()) {
+        if fields.contains(&name) {
+            continue;
+        }
+        if let Some(kind) = differs(primary.field(name), judged.field(name)) {
+            fields.push(name);
+            if found != Some(Disagreement::GrantsMore) {
+                found = Some(kind);
+            }
+        }
+    }
+    match found {
+        None => Outcome::Agree,
+        Some(kind) => Outcome::Disagree(kind, fields),
+    }
+}
+
+fn of_statuses(primary: u16, judged: u16) -> Disagreement {
+    // 404 says that the caller may ask, and that nothing is there.
+    let allows = |status: u16| matches!(status, 200..=299 | 404);
+    match (primary, judged) {
+        (403, judged) if allows(judged) => Disagreement::GrantsMore,
+        (primary, 200..=299) if !allows(primary) => Disagreement::GrantsMore,
+        (primary, judged) if allows(primary) && !allows(judged) => Disagreement::RefusesMore,
+        _ => Disagreement::Differs,
+    }
+}
+
+fn differs(primary: Option<&Fact>, judged: Option<&Fact>) -> Option<Disagreement> {
+    match (primary, judged) {
+        (Some(Fact::AtMost(most)), Some(Fact::AtMost(is))) => {
+            let more = *is > most.saturating_add(WITHIN_SECS.unsigned_abs());
+            more.then_some(Disagreement::GrantsMore)
+        }
+        (Some(Fact::Ends(there)), Some(Fact::Ends(here))) => {
+            (there.abs_diff(*here) > WITHIN_SECS.unsigned_abs()).then_some(Disagreement::Differs)
+        }
+        (Some(Fact::Rights(there)), Some(Fact::Rights(here))) if there != here => {
+            Some(match here.is_subset(there) {
+                true => Disagreement::Differs,
+                false => Disagreement::GrantsMore,
+            })
+        }
+        (there, here) if there == here => None,
+        _ => Some(Disagreement::Differs),
+    }
+}
+
+impl Facts {
+    /// What must agree of an answer of `status` with `body` to `call`, given `at`. Without a body (it streamed, or is
+    /// not to be looked into) the status alone.
+    pub fn of(call: &Call, status: u16, body: Option<&[u8]>, at: WallTime, keys: &Keys) -> Self {
+        let envelope = body
+            .filter(|_| matches!(status, 200..=299 | 404))
+            .and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
+        let mut facts = Self {
+            status,
+            fields: Vec::new(),
+        };
+        if let Some(envelope) = envelope {
+            let reading = Reading { envelope, at, keys };
+            reading.facts(call, &mut facts.fields);
+        }
+        facts
+    }
+
+    /// What must agree of a judgement of `call` made `at`. Where the primary's body was not looked into, neither is
+    /// this one's.
+    pub fn judged(
+        call: &Call,
+        judgement: &Judgement,
+        primary: &Self,
+        at: WallTime,
+        keys: &Keys,
+    ) -> Self {
+        let body = (!primary.fields.is_empty()).then_some(&judgement.response.body[..]);
+        Self::of(call, judgement.response.status, body, at, keys)
+    }
+
+    /// Whether the replica would still say the same: then what it goes by was not replaced in between.
+    pub fn are_as(&self, before: &Self) -> bool {
+        compare(before, self, Standing::Decided) == Outcome::Agree
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().map(|(name, _)| *name)
+    }
+
+    fn field(&self, wanted: &str) -> Option<&Fact> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, fact)| fact)
+    }
+}
+
+/// An answer being read.
+struct Reading<'a> {
+    envelope: Map<String, Value>,
+    at: WallTime,
+    keys: &'a Keys,
+}
+
+type Fields = Vec<(&'static str, Fact)>;
+
+impl Reading<'_> {
+    fn facts(&self, call: &Call, fields: &mut Fields) {
+        match call.kind {
+            Kind::AttestedLogin | Kind::Login | Kind::TokenCreate | Kind::TokenRenewSelf => {
+                self.auth(fields);
+            }
+            Kind::Capabilities | Kind::CapabilitiesAccessor | Kind::CapabilitiesSelf => {
+                fields.push(("capabilities", Fact::Rights(self.capabilities())));
+            }
+            Kind::Data => self.data(fields),
+            Kind::Mounts(_) => fields.push(("data", self.same(self.envelope.get("data")))),
+            Kind::TokenLookup | Kind::TokenLookupAccessor | Kind::TokenLookupSelf => {
+                self.look_up(fields);
+            }
+            // What is left of a lease each side says for itself.
+            _ => {}
+        }
+    }
+
+    /// Of what has a lease, that it has one: the primary makes a new secret for every read.
+    fn data(&self, fields: &mut Fields) {
+        let lease = self.envelope.get("lease_id").and_then(Value::as_str);
+        if lease.is_some_and(|lease| !lease.is_empty()) {
+            fields.push(("lease", Fact::Same([1; 32])));
+            fields.push(("renewable", self.same(self.envelope.get("renewable"))));
+        } else {
+            fields.push(("data", self.same(self.envelope.get("data"))));
+        }
+    }
+
+    fn look_up(&self, fields: &mut Fields) {
+        let Some(data) = self.envelope.get("data").and_then(Value::as_object) else {
+            return;
+        };
+        let mut shown = data.clone();
+        shown.retain(|name, _| !OWN_FIELDS.contains(&name.as_str()));
+        fields.push(("policies", Fact::Rights(names(data.get("policies")))));
+        let identity = names(data.get("identity_policies"));
+        fields.push(("identity_policies", Fact::Rights(identity)));
+        if let Some(ttl) = data.get("ttl").and_then(Value::as_i64) {
+            fields.push(("ttl", Fact::Ends(self.at.as_secs().saturating_add(ttl))));
+        }
+        fields.push(("shown", self.same(Some(&Value::Object(shown)))));
+    }
+
+    fn auth(&self, fields: &mut Fields) {
+        let Some(auth) = self.envelope.get("auth").and_then(Value::as_object) else {
+            return;
+        };
+        let mut rights = names(auth.get("token_policies"));
+        rights.extend(names(auth.get("identity_policies")));
+        fields.push(("policies", Fact::Rights(rights)));
+        for name in ["renewable", "entity_id", "orphan", "token_type"] {
+            fields.push((name, self.same(auth.get(name))));
+        }
+        if let Some(ttl) = auth.get("lease_duration").and_then(Value::as_u64) {
+            fields.push(("ttl", Fact::AtMost(ttl)));
+        }
+    }
+
+    /// Each capability at each path.
+    fn capabilities(&self) -> BTreeSet<String> {
+        let data = self.envelope.get("data").and_then(Value::as_object);
+        let of_path = |(path, granted): (&String, &Value)| {
+            let granted = names(Some(granted)).into_iter();
+            let kept = granted.filter(|name| name != "deny");
+            kept.map(|name| format!("{name} {path}"))
+                .collect::<Vec<_>>()
+        };
+        data.into_iter().flatten().flat_map(of_path).collect()
+    }
+
+    /// Nothing, and null, are the same.
+    fn same(&self, value: Option<&Value>) -> Fact {
+        let text = value
+            .filter(|value| !value.is_null())
+            .and_then(|value| serde_json::to_vec(value).ok());
+        let text = Zeroizing::new(text.unwrap_or_default());
+        Fact::Same(self.keys.likeness(&[&text]))
+    }
+}
+
+fn names(value: Option<&Value>) -> BTreeSet<String> {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests;

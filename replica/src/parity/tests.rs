@@ -1,0 +1,166 @@
+//! Claims about what agrees.
+
+use serde_json::json;
+
+use super::*;
+use crate::samples::{Seeded, T0};
+
+fn facts(method: &str, target: &str, status: u16, body: &Value) -> Facts {
+    let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
+    let call = Call::parse(method, target).unwrap();
+    let body = body.to_string();
+    Facts::of(&call, status, Some(body.as_bytes()), T0, &keys)
+}
+
+/// What comparing the primary's answer with the replica's comes to.
+fn compared(method: &str, target: &str, primary: (u16, Value), replica: (u16, Value)) -> Outcome {
+    let there = facts(method, target, primary.0, &primary.1);
+    let here = facts(method, target, replica.0, &replica.1);
+    compare(&there, &here, Standing::Decided)
+}
+
+fn read(primary: (u16, Value), replica: (u16, Value)) -> Outcome {
+    compared("GET", "/v1/secret/data/a", primary, replica)
+}
+
+fn disagree(kind: Disagreement, fields: &[&'static str]) -> Outcome {
+    Outcome::Disagree(kind, fields.to_vec())
+}
+
+#[test]
+fn a_read_agrees_by_its_data_whatever_else_the_envelope_says() {
+    let there = json!({"request_id": "1", "data": {"b": 1, "a": "x"}, "warnings": null});
+    let here = json!({"request_id": "2", "data": {"a": "x", "b": 1}, "warnings": ["replica"]});
+    assert_eq!(read((200, there.clone()), (200, here)), Outcome::Agree);
+    let other = json!({"data": {"b": 1, "a": "y"}});
+    let differs = disagree(Disagreement::Differs, &["data"]);
+    assert_eq!(read((200, there.clone()), (200, other.clone())), differs);
+    assert_eq!(read((404, there.clone()), (404, other)), differs);
+    assert_eq!(read((404, there), (404, json!({"errors": []}))), differs);
+    let nothing = json!({"errors": []});
+    assert_eq!(read((404, nothing.clone()), (404, nothing)), Outcome::Agree);
+}
+
+#[test]
+fn verdicts_are_told_apart_by_who_allows_more() {
+    let body = json!({"data": {}});
+    for (primary, replica, kind) in [
+        (403, 200, Disagreement::GrantsMore),
+        (403, 404, Disagreement::GrantsMore),
+        (400, 200, Disagreement::GrantsMore),
+        (200, 403, Disagreement::RefusesMore),
+        (404, 403, Disagreement::RefusesMore),
+        (204, 400, Disagreement::RefusesMore),
+        (200, 404, Disagreement::Differs),
+        (404, 200, Disagreement::Differs),
+        (403, 400, Disagreement::Differs),
+        (403, 405, Disagreement::Differs),
+    ] {
+        assert_eq!(
+            read((primary, body.clone()), (replica, body.clone())),
+            disagree(kind, &["status"]),
+            "{primary} {replica}"
+        );
+    }
+    let errors = json!({"errors": ["1 error occurred"]});
+    let other = json!({"errors": ["permission denied"]});
+    assert_eq!(read((403, errors), (403, other)), Outcome::Agree);
+}
+
+#[test]
+fn what_is_not_decided_is_a_disagreement_of_its_own_kind_or_none() {
+    let facts = facts("GET", "/v1/secret/data/a", 403, &json!({}));
+    let of = |standing| compare(&facts, &facts, standing);
+    assert_eq!(
+        of(Standing::Undecidable("policy")),
+        disagree(Disagreement::Undecidable, &["policy"])
+    );
+    assert_eq!(of(Standing::Uncovered("request")), Outcome::NotCovered);
+}
+
+#[test]
+fn of_a_lease_only_that_there_is_one_must_agree() {
+    let lease = |id: &str, user: &str| {
+        let id = format!("database/creds/ro/{id}");
+        json!({"lease_id": id, "renewable": true, "data": {"username": user}})
+    };
+    let target = "/v1/database/creds/ro";
+    let of = |there: Value, here: Value| compared("GET", target, (200, there), (200, here));
+    assert_eq!(of(lease("1", "a"), lease("2", "b")), Outcome::Agree);
+    let none = json!({"lease_id": "", "data": {"username": "a"}});
+    assert!(matches!(
+        of(lease("1", "a"), none),
+        Outcome::Disagree(Disagreement::Differs, _)
+    ));
+}
+
+#[test]
+fn look_ups_agree_by_rights_end_and_what_else_they_show() {
+    let shown = |policies: &[&str], ttl: u64, meta: &str| {
+        json!({"data": {
+            "policies": policies, "ttl": ttl, "meta": {"k": meta}, "id": ttl.to_string(),
+            "expire_time": ttl.to_string(), "last_renewal": null,
+        }})
+    };
+    let of = |there: Value, here: Value| {
+        let target = "/v1/auth/token/lookup-self";
+        compared("GET", target, (200, there), (200, here))
+    };
+    let two = shown(&["a", "b"], 100, "m");
+    assert_eq!(of(two.clone(), shown(&["b", "a"], 96, "m")), Outcome::Agree);
+    let late = disagree(Disagreement::Differs, &["ttl"]);
+    assert_eq!(of(two.clone(), shown(&["a", "b"], 94, "m")), late);
+    let other = disagree(Disagreement::Differs, &["shown"]);
+    assert_eq!(of(two.clone(), shown(&["a", "b"], 100, "n")), other);
+    let less = disagree(Disagreement::Differs, &["policies"]);
+    assert_eq!(of(two.clone(), shown(&["a"], 100, "m")), less);
+    let more = disagree(Disagreement::GrantsMore, &["policies"]);
+    assert_eq!(of(two.clone(), shown(&["a", "b", "c"], 100, "m")), more);
+    let worst = disagree(Disagreement::GrantsMore, &["policies", "shown"]);
+    assert_eq!(of(two, shown(&["a", "c"], 100, "n")), worst);
+}
+
+#[test]
+fn what_is_issued_has_the_same_policies_and_at_most_the_primarys_life() {
+    let auth = |policies: &[&str], ttl: u64| {
+        json!({"auth": {
+            "client_token": ttl.to_string(), "token_policies": policies, "lease_duration": ttl,
+            "renewable": true,
+        }})
+    };
+    let of = |there: Value, here: Value| {
+        let target = "/v1/auth/holdover/login";
+        compared("PUT", target, (200, there), (200, here))
+    };
+    assert_eq!(of(auth(&["a"], 3600), auth(&["a"], 900)), Outcome::Agree);
+    let longer = disagree(Disagreement::GrantsMore, &["ttl"]);
+    assert_eq!(of(auth(&["a"], 900), auth(&["a"], 3600)), longer);
+    let more = disagree(Disagreement::GrantsMore, &["policies"]);
+    assert_eq!(of(auth(&["a"], 900), auth(&["a", "b"], 900)), more);
+}
+
+#[test]
+fn a_capability_more_is_more_granted() {
+    let shown = |granted: &[&str]| json!({"data": {"x": granted, "y": ["deny"]}});
+    let of = |there: &[&str], here: &[&str]| {
+        let target = "/v1/sys/capabilities-self";
+        compared("PUT", target, (200, shown(there)), (200, shown(here)))
+    };
+    assert_eq!(of(&["read", "list"], &["list", "read"]), Outcome::Agree);
+    let more = disagree(Disagreement::GrantsMore, &["capabilities"]);
+    assert_eq!(of(&["deny"], &["read"]), more);
+    let less = disagree(Disagreement::Differs, &["capabilities"]);
+    assert_eq!(of(&["read"], &["deny"]), less);
+}
+
+#[test]
+fn facts_hold_no_secret() {
+    let canary = "canary-7f3a";
+    let kept = facts(
+        "GET",
+        "/v1/secret/data/a",
+        200,
+        &json!({"data": {"password": canary}}),
+    );
+    assert!(!format!("{kept:?}").contains(canary));
+}

@@ -1,0 +1,224 @@
+//! `auth/approle/login` in an outage: a grant for an attested workload that brings a secret id which the primary proved.
+//!
+//! Nothing here is weaker than the login at the primary. Attestation and an entry that enables issuing come first, so
+//! that nobody else can try secret ids at all. A pair that is known to be dead is refused as there; one that was never
+//! proven may be right, and is left to the primary (503). Failures of either kind count, and lock the `role_id`.
+
+use shared::{
+    approle::{self, Attempt, Basis, Denial, Outcome, Permitted, SecretId},
+    failover::Outage,
+    token::{TokenFacts, TokenKind},
+    workload::{Peer, Workload},
+};
+
+use super::{
+    caller::Rights,
+    case::Case,
+    envelope::Granted,
+    issue::{self, Issue},
+    parameter,
+    refusal::{Credential, Forbidden, Issuing, Refusal, Why},
+};
+use crate::approle::{Target, id};
+
+/// Answers a login at a mount of AppRole; any other is not served. A token that came with it does not matter.
+pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
+    let target = target(case).ok_or(Why::AuthMethod)?;
+    case.modelled()?;
+    let peer = case.query.peer.ok_or(Forbidden::Unattested)?;
+    if peer.workloads.is_empty() {
+        return Err(Forbidden::Unattested.into());
+    }
+    let entry = issuing_entry(case, peer)?;
+    let outage = issue::issuing(case)?;
+    let proof = proven(case, target)?;
+    let role = case.authority.approles.get(&proof.role);
+    let bounds = &case.settings().bounds;
+    let permitted = approle::judge(
+        role.map(AsRef::as_ref),
+        proof,
+        bounds,
+        outage.started_at,
+        case.now(),
+    )?;
+    let basis = Login {
+        target,
+        peer,
+        entry,
+        outage,
+        proof,
+        permitted,
+    };
+    basis.grant(case)
+}
+
+/// What a login told of whoever tries secret ids; none where none was judged.
+pub(crate) fn attempt(case: &Case<'_>, answered: &Result<Granted, Refusal>) -> Option<Attempt> {
+    let outcome = match answered {
+        Ok(_) => Outcome::Accepted,
+        Err(
+            Refusal::BadCredential | Refusal::Undecidable(Why::Credential(Credential::Unknown)),
+        ) => Outcome::Failed,
+        Err(_) => return None,
+    };
+    let target = target(case)?;
+    let data = case.parameters().ok()?;
+    let (role_id, secret_id) = (id(&data, "role_id")?, id(&data, "secret_id")?);
+    let keys = case.view.keys();
+    Some(Attempt {
+        role_id: target.role_id(keys, role_id),
+        pair: target.pair(keys, role_id, secret_id),
+        outcome,
+    })
+}
+
+fn target<'a>(case: &Case<'a>) -> Option<Target<'a>> {
+    let cluster = case.authority.cluster.as_deref()?;
+    Target::of(cluster, case.settings(), case.query.call)
+}
+
+/// The one entry of the peer that enables issuing: a login by AppRole cannot name one.
+fn issuing_entry<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refusal> {
+    let settings = case.settings();
+    let entries = peer
+        .workloads
+        .iter()
+        .filter_map(|name| settings.workload(name));
+    let mut issuing = entries.filter(|entry| entry.failover.issue);
+    match (issuing.next(), issuing.next()) {
+        (None, _) => Err(Issuing::Disabled.into()),
+        (Some(entry), None) => Ok(entry),
+        (Some(_), Some(_)) => Err(Issuing::Ambiguous.into()),
+    }
+}
+
+/// What is known of the pair that the request brings, in the order of the primary's own checks.
+fn proven<'a>(case: &Case<'a>, target: Target<'_>) -> Result<&'a SecretId, Refusal> {
+    let data = case.parameters()?;
+    for name in ["role_id", "secret_id"] {
+        // What is no text the primary converts in its own way.
+        parameter::text(&data, name)?;
+    }
+    let role_id = id(&data, "role_id").ok_or(Refusal::Backend("missing role_id"))?;
+    let keys = case.view.keys();
+    let stands_for = target.role_id(keys, role_id);
+    if case.view.is_locked_out(&stands_for, case.now().boot) {
+        return Err(Refusal::Unauthenticated);
+    }
+    let mut roles = case.authority.approles.values();
+    let is_known = roles.any(|role| role.role_id == stands_for);
+    match id(&data, "secret_id") {
+        None if is_known => Err(Refusal::Invalid("missing secret_id".into())),
+        None => Err(Credential::Unknown.into()),
+        Some(secret_id) => {
+            // The digest is keyed, so how long looking it up takes tells nothing of the pair.
+            let pair = target.pair(keys, role_id, secret_id);
+            let proof = case.authority.secret_ids.get(&pair);
+            Ok(proof.ok_or(Credential::Unknown)?)
+        }
+    }
+}
+
+/// A login that may be granted.
+struct Login<'a> {
+    target: Target<'a>,
+    peer: &'a Peer,
+    entry: &'a Workload,
+    outage: &'a Outage,
+    proof: &'a SecretId,
+    permitted: Permitted,
+}
+
+impl Login<'_> {
+    fn grant(&self, case: &Case<'_>) -> Result<Granted, Refusal> {
+        self.entity_stands(case)?;
+        let mut facts = self.facts(case);
+        let rights = Rights::of(case, &facts)?;
+        facts
+            .identity_policies
+            .clone_from(&rights.identity_policies);
+        self.issue().grant(case, facts, &rights)
+    }
+
+    /// The primary goes by the alias: where that belongs to another entity by now, or to none, it would give the token
+    /// another identity than is known here.
+    fn entity_stands(&self, case: &Case<'_>) -> Result<(), Refusal> {
+        let Some(entity) = &self.proof.entity else {
+            return Ok(());
+        };
+        let Some(identity) = case.authority.identities.get(entity) else {
+            return Ok(());
+        };
+        let keys = case.view.keys();
+        let is_alias = |alias: &shared::identity::Alias| {
+            alias.mount_accessor == self.target.mount.as_str()
+                && self.target.role_id(keys, &alias.name) == self.proof.role_id
+        };
+        let entity = identity.entity.as_ref();
+        match entity.is_some_and(|entity| entity.aliases.iter().any(is_alias)) {
+            true => Ok(()),
+            false => Err(Credential::Identity.into()),
+        }
+    }
+
+    /// What the primary would show of a token that this login is given now.
+    fn facts(&self, case: &Case<'_>) -> TokenFacts {
+        let now = case.now().steady;
+        TokenFacts {
+            policies: self.permitted.policies.clone(),
+            identity_policies: self.proof.identity_policies.clone(),
+            entity_id: self.proof.entity.clone(),
+            display_name: self.target.path.replace('/', "-"),
+            meta: Some(self.permitted.metadata.clone()),
+            path: case.query.call.path.as_str().to_owned(),
+            creation_time: now.as_secs(),
+            creation_ttl: self
+                .issue()
+                .deadlines(case)
+                .first
+                .remaining(case.now())
+                .as_secs(),
+            explicit_max_ttl: self.permitted.explicit_max_ttl,
+            issue_time: Some(now.to_string()),
+            last_renewal: None,
+            last_renewal_time: None,
+            expire_time: None,
+            orphan: true,
+            period: 0,
+            renewable: true,
+            role: None,
+            bound_cidrs: Vec::new(),
+            kind: TokenKind::Service,
+        }
+    }
+
+    fn issue(&self) -> Issue<'_> {
+        Issue {
+            entry: self.entry,
+            outage: self.outage,
+            proven_at: self.permitted.proven_at,
+            wanted: Some(self.permitted.wanted.ttl),
+            limit: Some(self.permitted.limit),
+            peer: self.peer.identity(&self.entry.name),
+            parent: None,
+            warnings: self.permitted.wanted.warning.iter().cloned().collect(),
+            approle: Some(Box::new(Basis {
+                role: self.proof.role.clone(),
+                secret_id: self.proof.digest,
+            })),
+        }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Addresses => Credential::Addresses.into(),
+            Denial::Dead => Self::BadCredential,
+            Denial::Mfa => Credential::SecondFactor.into(),
+            Denial::Old => Credential::Old.into(),
+            Denial::Role => Issuing::Role.into(),
+            Denial::Unseen => Credential::Unseen.into(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Which parameters an endpoint knows, and what the primary says of the others: its framework ignores what it does not
+//! know and says so in `warnings`. Every endpoint here takes its path for a parameter, `path`, which none can replace.
+
+use serde_json::{Map, Value};
+use shared::acl::Allowed;
+
+use super::refusal::{Refusal, Why};
+
+/// The parameters that an endpoint declares besides `path`. From OpenBao 2.7.2, by asking a live one.
+pub(crate) struct Fields {
+    /// Those that are modelled.
+    read: &'static [&'static str],
+    /// Those of its writes: the primary checks them in reads as well, which is not modelled.
+    unread: &'static [&'static str],
+}
+
+/// KV v1 knows none: not even `after` and `limit` in lists.
+pub(crate) const KV1: Fields = Fields {
+    read: &[],
+    unread: &[],
+};
+
+/// `data/` of KV v2.
+pub(crate) const DATA: Fields = Fields {
+    read: &["version"],
+    unread: &["data", "options"],
+};
+
+/// `metadata/` of KV v2, read, listed and scanned.
+pub(crate) const METADATA: Fields = Fields {
+    read: &["after", "limit"],
+    unread: &[
+        "cas_required",
+        "custom_metadata",
+        "delete_version_after",
+        "max_versions",
+        "metadata_cas",
+        "metadata_cas_required",
+    ],
+};
+
+/// `detailed-metadata/` of KV v2.
+pub(crate) const DETAILED: Fields = Fields {
+    read: &["after", "limit"],
+    unread: &[],
+};
+
+/// `subkeys/` of KV v2.
+pub(crate) const SUBKEYS: Fields = Fields {
+    read: &["depth", "version"],
+    unread: &[],
+};
+
+impl Fields {
+    /// What the primary warns of in an answer to a request with these parameters.
+    ///
+    /// # Errors
+    /// If there is one that only the primary reads.
+    pub(crate) fn warnings(
+        &self,
+        data: &Map<String, Value>,
+        allowed: &Allowed,
+    ) -> Result<Vec<String>, Refusal> {
+        let mut ignored: Vec<&str> = Vec::new();
+        for name in data.keys() {
+            if let Some(unread) = self.unread.iter().find(|unread| *unread == name) {
+                return Err(Why::Parameter(unread).into());
+            }
+            ignored.push(name);
+        }
+        // The access control sets the limit of a page, sent or not, and known or not.
+        if allowed.limit().is_some() {
+            ignored.push("limit");
+        }
+        ignored.retain(|name| *name != "path" && !self.read.contains(name));
+        ignored.sort_unstable();
+        ignored.dedup();
+        let mut warnings = Vec::new();
+        if !ignored.is_empty() {
+            warnings.push(format!(
+                "Endpoint ignored these unrecognized parameters: [{}]",
+                ignored.join(" ")
+            ));
+        }
+        if data.contains_key("path") {
+            warnings.push(
+                "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: \
+                 [path]"
+                    .into(),
+            );
+        }
+        Ok(warnings)
+    }
+}

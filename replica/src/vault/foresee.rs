@@ -1,0 +1,99 @@
+//! What an outage would make of a request: the same decision as [`super::answer`], with the primary supposed dead from
+//! this moment on, and without effect.
+
+use shared::coverage::Verdict;
+
+use super::{
+    Query,
+    case::Case,
+    decide,
+    judge::suppose,
+    refusal::{Credential, Issuing, Refusal, Why},
+};
+use crate::{
+    entropy::Entropy,
+    view::{Authority, View},
+};
+
+/// What would be said, in a word, and why in more of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Foreseen {
+    /// What kind of answer.
+    pub verdict: Verdict,
+    /// Why not, without values; empty where it would be served.
+    pub reason: String,
+}
+
+/// Judges `query` as if the primary had died at `query.now`; in an outage, as it is.
+pub fn foresee(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Foreseen {
+    let mut authority = Authority::clone(&view.authority());
+    suppose(&mut authority, query.now);
+    let case = Case {
+        view,
+        authority: &authority,
+        query,
+        entropy,
+    };
+    match decide(&case) {
+        Ok(_) => Foreseen::served(),
+        Err(refusal) => Foreseen::of(&refusal),
+    }
+}
+
+impl Foreseen {
+    /// It would be answered as the primary would.
+    fn served() -> Self {
+        Self {
+            verdict: Verdict::Served,
+            reason: String::new(),
+        }
+    }
+
+    fn of(refusal: &Refusal) -> Self {
+        let (verdict, reason) = match refusal {
+            Refusal::Undecidable(why) => (verdict(why), why.to_string()),
+            Refusal::Forbidden(forbidden) => (Verdict::Refused, forbidden.to_string()),
+            Refusal::Unauthenticated | Refusal::BadToken => {
+                (Verdict::Refused, "no token, or a dead one".into())
+            }
+            denied if denied.status() == 403 => {
+                (Verdict::Refused, "the mirrored policies deny it".into())
+            }
+            // The primary's own words about the request itself: 400, 404, 405.
+            _ => return Self::served(),
+        };
+        Self { verdict, reason }
+    }
+}
+
+fn verdict(why: &Why) -> Verdict {
+    match why {
+        Why::Issuing(Issuing::Disabled | Issuing::NoWorkload) => Verdict::IssueDisabled,
+        Why::PathNotMirrored => Verdict::NotMirrored,
+        Why::TokenUnknown | Why::NoStandingToken(_) | Why::LeaseUnknown => Verdict::UnknownToken,
+        Why::Write => Verdict::Write,
+        Why::AuthorityTooOld(_)
+        | Why::Credential(Credential::Old | Credential::Unseen)
+        | Why::LeaseEnded
+        | Why::LeaseNotHeld
+        | Why::MirrorIncomplete(_)
+        | Why::PrimaryNeverSeen
+        | Why::TokenTooOld
+        | Why::TooStale { .. } => Verdict::Stale,
+        Why::AuthMethod
+        | Why::BoundAddresses
+        | Why::Credential(Credential::Addresses | Credential::SecondFactor | Credential::Unknown)
+        | Why::Form
+        | Why::Header(_)
+        | Why::LimitedUse
+        | Why::Namespace
+        | Why::NotServed
+        | Why::Orphaning
+        | Why::Parameter(_)
+        | Why::RoleNotMirrored
+        | Why::Root
+        | Why::VersionNotMirrored(_) => Verdict::NotModelled,
+        // What further features cannot decide is undecidable until it is listed above.
+        _ => Verdict::Undecidable,
+    }
+}

@@ -1,0 +1,242 @@
+//! Renewal: by the primary's arithmetic, within the bounds of the workload and of the outage.
+//!
+//! Only replica grants are renewed. Of a token of the primary a renewal tells what remains.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{
+    acl::Operation,
+    change::{Change, Expects},
+    grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
+    ledger::EntryKind,
+    name::RoleName,
+    time::Deadline,
+    token::{
+        TokenFacts, TokenKind,
+        create::renewal_limits,
+        ttl::{Ttl, TtlWanted, ttl},
+    },
+};
+use zeroize::Zeroizing;
+
+use super::{
+    caller::{Absence, Bearer, Caller, Rights},
+    case::Case,
+    create, entry,
+    envelope::{Contents, Granted},
+    issue, lease, parameter,
+    refusal::{Issuing, Refusal, Why},
+    token,
+};
+
+/// `auth/token/renew-self`.
+pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+    let data = token::permitted(case, caller, &[Operation::Update])?;
+    let target = Target {
+        bearer: &caller.bearer,
+        rights: &caller.rights,
+        token: token::presented(case),
+        stuck: not_renewable(),
+    };
+    target.renew(case, caller, parameter::increment(&data)?)
+}
+
+/// `auth/token/renew` and `renew-accessor`: of the token that the request names.
+pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+    let data = token::permitted(case, caller, &[Operation::Update])?;
+    let increment = parameter::increment(&data)?;
+    let (live, text, stuck) = if case.query.call.path.as_str() == "auth/token/renew-accessor" {
+        let accessor = parameter::text(&data, "accessor")?;
+        let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
+        let dead = Refusal::InvalidInCore("invalid accessor");
+        let live = found(Bearer::of_accessor(case, accessor), dead)?;
+        // The handler behind it loses the text.
+        (live, "", Refusal::InvalidInCore("invalid request"))
+    } else {
+        let text = parameter::text(&data, "token")?;
+        let text = text.ok_or_else(|| Refusal::Invalid("missing token ID".into()))?;
+        let dead = Refusal::Invalid("token not found".into());
+        let live = found(Bearer::named(case, text), dead)?;
+        (live, text, not_renewable())
+    };
+    let bearer = Bearer::Grant(live);
+    let target = Target {
+        rights: &Rights::of(case, bearer.facts())?,
+        bearer: &bearer,
+        token: text,
+        stuck,
+    };
+    target.renew(case, caller, increment)
+}
+
+fn not_renewable() -> Refusal {
+    Refusal::Invalid("lease is not renewable".into())
+}
+
+/// The token that a request names, or `dead` in the primary's words.
+pub(crate) fn found<T>(named: Result<Arc<T>, Absence>, dead: Refusal) -> Result<Arc<T>, Refusal> {
+    named.map_err(|absence| match absence {
+        Absence::Dead => dead,
+        Absence::Unknown(why) => why.into(),
+    })
+}
+
+/// The token that is renewed, and its string as far as the client knows it.
+struct Target<'a> {
+    bearer: &'a Bearer,
+    rights: &'a Rights,
+    token: &'a str,
+    /// How the primary says that it cannot be renewed.
+    stuck: Refusal,
+}
+
+impl Target<'_> {
+    fn renew(
+        &self,
+        case: &Case<'_>,
+        caller: &Caller,
+        increment: Option<Duration>,
+    ) -> Result<Granted, Refusal> {
+        let facts = self.bearer.facts();
+        if facts.kind == TokenKind::Batch {
+            return Err(Refusal::Invalid("batch tokens cannot be renewed".into()));
+        }
+        let grant = match self.bearer {
+            Bearer::Grant(live) => Some(&live.grant),
+            Bearer::Standing(_) => None,
+        };
+        let replica = grant.and_then(|grant| Some((grant, grant.replica()?)));
+        let exchanged = replica.is_some_and(|(_, replica)| is_exchanged(replica));
+        let stuck = self.bearer.drains(case) || (case.outage().is_none() && exchanged);
+        if !facts.renewable || stuck {
+            return Err(self.stuck.clone());
+        }
+        match replica {
+            Some((grant, replica)) if !exchanged => {
+                self.extend(case, caller, grant, replica, increment)
+            }
+            _ => {
+                let deadline = self.bearer.deadline(case);
+                let remark = Some(lease::NOT_RENEWED);
+                self.answer(case, caller, deadline, remark, Vec::new())
+            }
+        }
+    }
+
+    /// Gives a replica grant what the primary would, never past its own longest life or the outage's bound.
+    fn extend(
+        &self,
+        case: &Case<'_>,
+        caller: &Caller,
+        grant: &Grant,
+        replica: &ReplicaGrant,
+        increment: Option<Duration>,
+    ) -> Result<Granted, Refusal> {
+        let outage = issue::issuing(case)?;
+        let now = case.now();
+        let holder = grant.peer.as_ref();
+        let entry = holder.and_then(|holder| case.settings().workload(&holder.workload));
+        let policy = &entry.ok_or(Issuing::Disabled)?.failover;
+        if !policy.issue {
+            return Err(Issuing::Disabled.into());
+        }
+        let given = given(case, grant, replica, increment)?;
+        let bounds = GrantBounds {
+            policy,
+            role_max: None,
+            outage_bound: outage.bound,
+        };
+        let lowered = Deadline::at(replica.issued_at.plus(policy.max_ttl), now);
+        let max_deadline = replica.max_deadline.earliest(lowered);
+        let deadline = bounds.deadline(max_deadline, Some(given.ttl), now);
+        let renewed = Grant {
+            origin: Origin::Replica(ReplicaGrant {
+                ttl_ms: issue::milliseconds(given.ttl.min(policy.ttl)),
+                asked_ms: issue::milliseconds(given.ttl),
+                max_deadline,
+                workload_end: replica.workload_end.earliest(lowered),
+                ..replica.clone()
+            }),
+            deadline,
+            facts: TokenFacts {
+                last_renewal: Some(now.steady.to_string()),
+                last_renewal_time: Some(now.steady.as_secs()),
+                ..grant.facts.clone()
+            },
+            ..grant.clone()
+        };
+        let mut entry = entry::of(case, EntryKind::Renewal, self.bearer);
+        entry.policies.clone_from(&renewed.facts.policies);
+        entry.ttl_seconds = Some(deadline.remaining(now).as_secs());
+        entry.deadline = Some(deadline.wall);
+        let expects = Expects {
+            epoch: Some(case.authority.epoch),
+            live: vec![renewed.digest],
+            issues: true,
+            ..Expects::default()
+        };
+        let changes = vec![
+            Change::Grant(Box::new(renewed)),
+            Change::Ledger(Box::new(entry)),
+        ];
+        let warnings = given.warning.into_iter().collect();
+        let answer = self.answer(case, caller, deadline, None, warnings)?;
+        Ok(answer.with(changes, expects))
+    }
+
+    /// The answer to a renewal: the token as it stands, and what it has left.
+    fn answer(
+        &self,
+        case: &Case<'_>,
+        caller: &Caller,
+        deadline: Deadline,
+        remark: Option<&'static str>,
+        warnings: Vec<String>,
+    ) -> Result<Granted, Refusal> {
+        let left = deadline.remaining(case.now());
+        let token = Zeroizing::new(self.token.to_owned());
+        let contents = Contents::<()> {
+            lease: None,
+            data: None,
+            auth: Some(token::auth(self.bearer, self.rights, token, left)),
+            remark,
+            warnings,
+            age: caller.age(case).max(case.age(self.bearer.verified_at())),
+        };
+        contents.granted(case)
+    }
+}
+
+fn is_exchanged(replica: &ReplicaGrant) -> bool {
+    matches!(replica.settled, Settled::Exchanged(_))
+}
+
+/// What the primary would give to a grant that is renewed now: without an increment, what was granted last.
+fn given(
+    case: &Case<'_>,
+    grant: &Grant,
+    replica: &ReplicaGrant,
+    increment: Option<Duration>,
+) -> Result<Ttl, Refusal> {
+    let facts = &grant.facts;
+    let login = replica.approle.as_ref().filter(|_| facts.orphan);
+    if let Some(role) = login.and_then(|login| case.authority.approles.get(&login.role)) {
+        let given = role.ttl(increment, replica.issued_at, case.now().steady);
+        return Ok(given.map_err(|_| Issuing::PastMaxTtl)?);
+    }
+    let role = match &facts.role {
+        Some(name) => {
+            let name = RoleName::parse(name).map_err(|_| Why::RoleNotMirrored)?;
+            Some(&create::mirrored(case, &name)?.role)
+        }
+        None => None,
+    };
+    let explicit_max = Duration::from_secs(facts.explicit_max_ttl);
+    let limits = renewal_limits(role, explicit_max, create::limits(case));
+    let wanted = TtlWanted {
+        increment: increment.unwrap_or_default(),
+        ttl: Duration::from_millis(replica.asked_ms),
+    };
+    let given = ttl(wanted, limits, replica.issued_at, case.now().steady);
+    Ok(given.map_err(|_| Issuing::PastMaxTtl)?)
+}

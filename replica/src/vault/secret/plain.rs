@@ -1,0 +1,88 @@
+//! Values without versions: of KV v1, and of any other path that reads without a lease. What the primary answered is
+//! kept and given again.
+
+use serde_json::{Map, Value, value::RawValue};
+use shared::{
+    acl::Allowed,
+    kv::{Form, VersionState},
+};
+use zeroize::Zeroizing;
+
+use super::Site;
+use crate::{
+    vault::{
+        case::Case,
+        envelope::{Contents, Granted},
+        fields,
+        refusal::{Refusal, Why},
+    },
+    view::HeldRecord,
+};
+
+/// Answers a read at `site`.
+pub(super) fn answer(
+    case: &Case<'_>,
+    site: &Site<'_>,
+    data: &Map<String, Value>,
+    allowed: &Allowed,
+) -> Result<Granted, Refusal> {
+    let cluster = case.cluster()?;
+    let mount = cluster.mount_of(site.place.path.as_str());
+    if !mount.is_some_and(|(_, mount)| mount.is_kv1()) {
+        return kept(case, site);
+    }
+    let warnings = fields::KV1.warnings(data, allowed)?;
+    let secrets = case.view.secrets();
+    match secrets.records.get(&(site.place.clone(), None)) {
+        Some(held) => shown(case, site, held, warnings),
+        None if secrets.keys.contains_key(&site.place) => Err(Why::ValueNotMirrored.into()),
+        None => Err(site.absent(case)),
+    }
+}
+
+/// Answers a read of a path whose parameters only its backend knows: none may be given.
+pub(super) fn kept(case: &Case<'_>, site: &Site<'_>) -> Result<Granted, Refusal> {
+    if !case.query.call.query.is_empty() {
+        return Err(Why::NotServed.into());
+    }
+    let secrets = case.view.secrets();
+    match secrets.records.get(&(site.place.clone(), None)) {
+        Some(held) => shown(case, site, held, Vec::new()),
+        None if site.state.is_none() => Err(Refusal::incomplete(site.mirror)),
+        None => Err(Why::ValueNotMirrored.into()),
+    }
+}
+
+fn shown(
+    case: &Case<'_>,
+    site: &Site<'_>,
+    held: &HeldRecord,
+    mut warnings: Vec<String>,
+) -> Result<Granted, Refusal> {
+    let age = site.age(case, held)?;
+    let body = held.open(case.view.keys())?;
+    let (lease_duration, said) = match &held.record.form {
+        Form::Bare(content) => {
+            let status = match held.record.state {
+                VersionState::Live => 200,
+                VersionState::Gone => 404,
+            };
+            let body = Zeroizing::new(body.expose().clone());
+            return Ok(Granted::bare(status, body, content.clone(), age));
+        }
+        Form::Envelope {
+            lease_duration,
+            warnings,
+        } => (*lease_duration, warnings),
+    };
+    warnings.extend(said.iter().cloned());
+    let data: &RawValue = serde_json::from_slice(body.expose())?;
+    let contents = Contents {
+        lease: Some(("", false, lease_duration)),
+        ..Contents::data(data, age)
+    };
+    match held.record.state {
+        VersionState::Live => contents.granted_with(case, warnings),
+        VersionState::Gone => contents.gone(case, &warnings),
+    }
+}

@@ -1,0 +1,130 @@
+//! The replica decides as the primary does: random policy sets, tokens and requests, put as real operations to a live
+//! OpenBao and to a replica that holds what its mirror read there.
+//!
+//! `HOLDOVER_SEED` repeats a run, `HOLDOVER_PARITY_DECISIONS` and `HOLDOVER_POLICY_TEXTS` make it longer.
+
+#[path = "parity/asks.rs"]
+mod asks;
+#[path = "parity/causes.rs"]
+mod causes;
+#[path = "parity/judge.rs"]
+mod judge;
+#[path = "parity/mutate.rs"]
+mod mutate;
+#[path = "parity/people.rs"]
+mod people;
+#[path = "parity/report.rs"]
+mod report;
+#[path = "parity/round.rs"]
+mod round;
+#[path = "parity/rules.rs"]
+mod rules;
+#[path = "parity/run.rs"]
+mod run;
+#[path = "parity/sides.rs"]
+mod sides;
+#[path = "parity/texts.rs"]
+mod texts;
+#[path = "parity/words.rs"]
+mod words;
+
+use std::sync::Arc;
+
+use harness::{Context, Result, bao::Primary, clock::Stopwatch, random::Seeded};
+
+use crate::{people::People, report::Report, round::Round, sides::Sides};
+
+/// Decisions of a run, unless told otherwise.
+const DECISIONS: u64 = 20_000;
+
+/// Texts of a run, unless told otherwise.
+const TEXTS: u64 = 10_000;
+
+/// Requests with one set of policies.
+const PER_ROUND: usize = 800;
+
+/// Differences that are looked into; more of them say no more.
+const TOLD: usize = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replica_decides_as_the_primary_does() -> Result<()> {
+    let mut random = Seeded::start("parity")?;
+    let wanted = number("HOLDOVER_PARITY_DECISIONS", DECISIONS)?;
+    let watch = Stopwatch::start();
+    let sides = Arc::new(Sides::start(&mut random).await?);
+    let mut people = People::make(&sides).await?;
+    let (mut report, mut told) = (Report::default(), Vec::new());
+    let (mut differences, mut rounds) = (0, 0_u64);
+    while report.decisions < wanted && told.len() < TOLD {
+        let mut random = random.fork();
+        let mut round = Round::begin(&mut random, &sides, &mut people).await?;
+        told.append(&mut round.misread);
+        let asks = round.asks(&mut random, &sides, PER_ROUND);
+        let mut shared = Arc::new(round);
+        let different = run::ask_all(&sides, &shared, asks, &mut report).await?;
+        differences += different.len();
+        let round = Arc::get_mut(&mut shared).context("the round is still asked with")?;
+        for difference in different.iter().take(TOLD) {
+            told.push(run::shrunk(&sides, round, difference).await?);
+        }
+        rounds += 1;
+        if rounds.is_multiple_of(100) {
+            eprintln!(
+                "parity: {} decisions after {:?}",
+                report.decisions,
+                watch.elapsed()
+            );
+        }
+        let round = Arc::into_inner(shared).context("the round is still asked with")?;
+        round.end(&sides).await?;
+    }
+    eprintln!(
+        "parity: {rounds} rounds in {:?}, {differences} differences\n{report:?}",
+        watch.elapsed()
+    );
+    assert!(
+        told.is_empty(),
+        "the sides differ:\n{}",
+        told.join("\n=====\n")
+    );
+    report.assert_balanced();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_grants_more_is_found_out() -> Result<()> {
+    let mut random = Seeded::start("parity, misled")?;
+    let sides = Arc::new(Sides::start(&mut random).await?);
+    let mut people = People::make(&sides).await?;
+    let round = Round::begin(&mut random, &sides, &mut people).await?;
+    let asks = round.asks(&mut random, &sides, PER_ROUND);
+    let misled = round.tokens[0].policies[0].clone();
+    sides.mislead(&misled).await?;
+    let (round, mut report) = (Arc::new(round), Report::default());
+    let different = run::ask_all(&sides, &round, asks, &mut report).await?;
+    assert!(!different.is_empty(), "{report:?}");
+    for difference in &different {
+        let policies = round.policies_of(difference.wanted.bearer);
+        let about = policies.contains(&misled) || difference.wanted.body.contains("accessor");
+        assert!(about, "{}: {:?}", difference.what, difference.wanted);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_a_policy_to_both_sides_or_to_neither() -> Result<()> {
+    let mut random = Seeded::start("policy texts")?;
+    let wanted = number("HOLDOVER_POLICY_TEXTS", TEXTS)?;
+    let watch = Stopwatch::start();
+    let primary = Primary::start_in_memory().await?;
+    let tally = texts::compare(&mut random, &primary, wanted).await?;
+    eprintln!("policy texts: in {:?}\n{tally:#?}", watch.elapsed());
+    texts::assert_alike(&tally)
+}
+
+fn number(variable: &str, otherwise: u64) -> Result<u64> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().context(format!("{variable}={text}")),
+        Err(_) => Ok(otherwise),
+    }
+}

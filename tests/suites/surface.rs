@@ -1,0 +1,131 @@
+//! The whole read surface of mirrored secrets, asked twice: of the primary, through Holdover, and of the replica once the
+//! primary is dead. Status, headers and bodies must be the same to the byte, but for `surface/masks.rs`.
+
+#[path = "surface/answer.rs"]
+mod answer;
+#[path = "surface/asked.rs"]
+mod asked;
+#[path = "surface/masks.rs"]
+mod masks;
+#[path = "surface/questions.rs"]
+mod questions;
+#[path = "surface/tree.rs"]
+mod tree;
+
+use std::time::Duration;
+
+use harness::client::raw::Ask;
+use harness::host::Host;
+use harness::{Context, Result, eventually};
+
+use answer::Answer;
+use masks::MASKS;
+use questions::Question;
+use tree::Tree;
+
+const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
+
+/// Fewer questions than this mean that the generator is broken.
+const LEAST: usize = 1000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_answers_every_read_as_the_primary_answered_it() -> Result<()> {
+    let tree = tree::plant(HOLDOVER).await?;
+    let questions = questions::all();
+    assert!(questions.len() >= LEAST, "{}", questions.len());
+    let before = ask_all(&tree, &questions).await?;
+    let strangers: Vec<&Question> = questions
+        .iter()
+        .zip(&before)
+        .filter(|(_, answer)| answer.source != "primary")
+        .map(|(question, _)| question)
+        .collect();
+    assert!(strangers.is_empty(), "not forwarded: {strangers:?}");
+    tree.host.cut().await?;
+    let after = ask_all(&tree, &questions).await?;
+    let mut different = Vec::new();
+    let mut applied = [0usize; MASKS.len()];
+    for ((question, was), is) in questions.iter().zip(&before).zip(&after) {
+        assert_eq!(is.source, "replica", "{question:?}");
+        let mask = MASKS.iter().position(|mask| (mask.applies)(question, was));
+        let same = match mask.map(|nr| (nr, &MASKS[nr])) {
+            None => is.same_as(was),
+            Some((nr, mask)) => {
+                applied[nr] += 1;
+                is.status == 503 && (question.method == "HEAD" || is.text().contains(mask.says))
+            }
+        };
+        if !same {
+            different.push(format!("{question:?}\n  primary {was:?}\n  replica {is:?}"));
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "{} of {} differ:\n{}",
+        different.len(),
+        questions.len(),
+        different.join("\n")
+    );
+    let idle: Vec<&str> = MASKS
+        .iter()
+        .zip(applied)
+        .filter(|(_, applied)| *applied == 0)
+        .map(|(mask, _)| mask.reason)
+        .collect();
+    assert!(idle.is_empty(), "masks that nothing needs: {idle:?}");
+    let masked: usize = applied.iter().sum();
+    eprintln!(
+        "{} questions, {masked} of them undecidable by {} masks",
+        questions.len(),
+        MASKS.len()
+    );
+    a_version_that_ends_in_the_outage_ends_as_at_the_primary(&tree).await
+}
+
+/// What the replica shows of a version whose time passed while it was in charge, and the primary once it is back.
+async fn a_version_that_ends_in_the_outage_ends_as_at_the_primary(tree: &Tree) -> Result<()> {
+    let asks = ["data", "subkeys"].map(|of| format!("/v1/secret/{of}/app/soon"));
+    let asks = asks.map(|target| Ask::get(&target).token(&tree.all));
+    let [data, subkeys] = asks;
+    let (data, subkeys) = (data?, subkeys?);
+    let gone = async |ask: &Ask| match tree.host.ask(ask).await {
+        Ok(reply) if reply.status == 404 => Ok(Answer::of(&reply)),
+        Ok(reply) => Err(format!("{}: {}", reply.status, reply.text())),
+        Err(failure) => Err(failure.to_string()),
+    };
+    let bound = tree::SOON + Duration::from_secs(10);
+    let replica = eventually(bound, "the end of a version", || gone(&data)).await?;
+    let names = gone(&subkeys).await.map_err(harness::Failure::new)?;
+    assert_eq!(
+        (replica.source.as_str(), names.source.as_str()),
+        ("replica", "replica")
+    );
+    tree.host.restore().await?;
+    for (ask, was) in [(&data, replica), (&subkeys, names)] {
+        let is = gone(ask).await.map_err(harness::Failure::new)?;
+        assert_eq!(is.source, "primary");
+        assert!(is.same_as(&was), "replica {was:?}\n  primary {is:?}");
+    }
+    Ok(())
+}
+
+/// Asks everything, in order, on one connection.
+async fn ask_all(tree: &Tree, questions: &[Question]) -> Result<Vec<Answer>> {
+    let client = tree.host.daemon.client().within(Duration::from_secs(15));
+    let mut connection = client.connect().await?;
+    let mut answers = Vec::with_capacity(questions.len());
+    for question in questions {
+        if connection.closed() {
+            connection = client.connect().await?;
+        }
+        let ask = tree.ask(question)?;
+        let reply = connection.send(&ask).await;
+        let reply = reply.map_err(|failure| told(&tree.host, question, &failure));
+        answers.push(Answer::of(&reply.context(format!("{question:?}"))?));
+    }
+    Ok(answers)
+}
+
+fn told(host: &Host, question: &Question, failure: &harness::Failure) -> harness::Failure {
+    host.daemon.failure(format!("{question:?}: {failure}"))
+}
