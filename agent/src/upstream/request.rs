@@ -193,10 +193,15 @@ mod tests {
         assert_eq!(Request::scan("a").method.as_str(), "SCAN");
     }
 
+    /// Printable, of one to four bytes each.
+    const SEGMENT: &str =
+        "[ -.0-~\u{c0}-\u{17f}\u{3b1}-\u{3c9}\u{4e00}-\u{4eff}\u{1f600}-\u{1f64f}]{1,20}";
+
     proptest! {
         /// What the primary decodes, and what reqwest makes of it on the way, is the path that was meant.
         #[test]
-        fn a_path_survives_its_encoding(path in "[^/\u{0}-\u{1f}\u{7f}-\u{9f}\u{fffd}]{1,20}(/[^/\u{0}-\u{1f}\u{7f}-\u{9f}\u{fffd}]{1,20}){0,3}") {
+        fn a_path_survives_its_encoding(path in proptest::collection::vec(SEGMENT, 1..4)) {
+            let path = path.join("/");
             prop_assume!(shared::name::RequestPath::parse(&path).is_ok());
             let target = Request::read(path.clone()).target();
             let url = reqwest::Url::parse(&format!("https://vault:8200{target}")).unwrap();
