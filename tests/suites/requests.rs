@@ -31,6 +31,7 @@ path "secret/data/elsewhere/*"    { capabilities = ["create", "update", "read", 
 path "secret/metadata/elsewhere/*" { capabilities = ["list"] }
 path "transit/*"                  { capabilities = ["update"] }
 path "sys/tools/hash/*"           { capabilities = ["update"] }
+path "auth/token/create"          { capabilities = ["update"] }
 "#;
 
 /// A host whose own user is the orders workload; it is given no token unless it asks for one.

@@ -10,29 +10,44 @@ use serde_json::{Value, json};
 use crate::{plan, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_token_is_created_where_the_replica_does_not_model_it() -> Result<()> {
+async fn a_token_created_in_an_outage_reads_what_its_parent_may_and_dies_with_it() -> Result<()> {
     let host = start(plan()).await?;
+    let (secret, _) = host.secret("orders")?;
     host.cut().await?;
     let parent = host.login("orders").await?;
-    for path in [
-        "auth/token/create/orders",
-        "auth/token/create",
-        "auth/token/create-orphan",
-    ] {
-        let reply = host.write(path, &parent.token, &json!({})).await?;
-        assert_eq!(
-            (reply.status, reply.source()),
-            (503, Some("replica")),
-            "{path}"
-        );
-        assert!(
-            reply.text().contains("auth/holdover/login"),
-            "no way on: {}",
-            reply.text()
-        );
+    let orphan = created(&host, &parent, "auth/token/create/orders").await?;
+    let child = created(&host, &parent, "auth/token/create").await?;
+    for token in [&orphan, &child] {
+        assert_eq!(host.read(secret, token).await?.status, 200);
     }
-    assert_eq!(host.daemon.status().await?["grants"]["replica"], 1);
+    // Its policies give no right to this one.
+    let body = json!({ "ttl": "60s" });
+    let denied = host
+        .write("auth/token/create-orphan", &parent.token, &body)
+        .await?;
+    assert_eq!((denied.status, denied.source()), (403, Some("replica")));
+    assert_eq!(host.daemon.status().await?["grants"]["replica"], 3);
+    let gone = host
+        .write("auth/token/revoke-self", &parent.token, &json!({}))
+        .await?;
+    assert_eq!(gone.status, 204);
+    assert_eq!(host.read(secret, &orphan).await?.status, 200);
+    assert_eq!(host.read(secret, &child).await?.status, 403);
     Ok(())
+}
+
+/// A token that `parent` creates at `path`, for a minute.
+async fn created(host: &Host, parent: &Login, path: &str) -> Result<String> {
+    let body = json!({ "ttl": "60s", "meta": { "for": "a job" } });
+    let reply = host.write(path, &parent.token, &body).await?;
+    assert_eq!((reply.status, reply.source()), (200, Some("replica")));
+    let auth = reply.json()?["auth"].clone();
+    assert_eq!(auth["policies"], json!(parent.policies), "{path}");
+    assert_eq!(auth["metadata"], json!({ "for": "a job" }), "{path}");
+    assert!(auth["lease_duration"].as_u64().unwrap() <= 60, "{path}");
+    let token = auth["client_token"].as_str().unwrap_or_default();
+    assert!(token.starts_with("ho."), "no mark");
+    Ok(token.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
