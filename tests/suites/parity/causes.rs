@@ -20,6 +20,8 @@ pub(crate) enum Cause {
     Namespace,
     /// Bytes that are not UTF-8. Refused with 400.
     NotUtf8,
+    /// A token role that is not mirrored: what creating by it means, and whether it exists, only the primary knows.
+    RoleNotMirrored,
     /// A policy has a rule that is not modelled: two spellings of one parameter with different values, of which the
     /// primary keeps one by chance; a capability of a newer server.
     Rule,
@@ -41,11 +43,10 @@ pub(crate) enum Unserved {
 
 /// By the text behind `primary unavailable since …; `.
 pub(crate) fn of_text(error: &str) -> Unserved {
-    const OPERATIONS: [&str; 9] = [
+    const OPERATIONS: [&str; 8] = [
         "path is not mirrored",
         "operation is not served by the replica",
         "writes are not possible",
-        "tokens cannot be created",
         "logins at this mount are not served",
         "the lease is not known",
         "no lease of this path is held",
@@ -68,6 +69,8 @@ pub(crate) fn of_text(error: &str) -> Unserved {
         Cause::Spelling
     } else if reason.contains("the token's policies contradict each other") {
         Cause::Contradiction
+    } else if reason.contains("the token role is not mirrored") {
+        Cause::RoleNotMirrored
     } else if OPERATIONS.iter().find(begins).is_some() {
         return Unserved::Operation;
     } else {

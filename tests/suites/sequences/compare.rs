@@ -145,16 +145,14 @@ pub(crate) fn fits(said: &Said, end: End, first: f64, asked: (f64, f64)) -> Resu
     }
 }
 
-/// The replica's first one says that it is the replica's answer.
+/// The replica's last one says that it is the replica's answer.
 fn warnings(primary: &Value, replica: &Value, slack: f64) -> Result<(), String> {
     let texts = |value: &Value| -> Vec<String> {
         let all = value.as_array().into_iter().flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let (primary, mut replica) = (texts(primary), texts(replica));
-    if !replica.is_empty() {
-        replica.remove(0);
-    }
+    replica.pop();
     let alike = |primary: &[String], replica: &[String]| {
         let mut pairs = primary.iter().zip(replica);
         primary.len() == replica.len() && pairs.all(|(one, other)| texts_alike(one, other, slack))
