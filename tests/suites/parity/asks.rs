@@ -94,7 +94,7 @@ pub(crate) fn wanted(random: &mut Seeded, ground: &Ground<'_>) -> Wanted {
         ];
         wanted.wrap = Some(*random.pick(&ttls));
     }
-    if random.below(700) == 0 {
+    if random.below(1400) == 0 {
         wanted.features.push("request: namespace");
         wanted.namespace = Some("team");
     }
@@ -390,7 +390,7 @@ fn encoded(
         features.push("request: escapes");
     }
     let mut target = format!("/v1/{}", escaped(path, much));
-    if random.below(60) == 0 {
+    if random.below(80) == 0 {
         features.push("request: not canonical");
         let odd = *random.pick(&[
             "//",
@@ -415,7 +415,7 @@ fn encoded(
             .collect();
         let at = *random.pick(&slashes);
         target.insert_str(at, odd);
-    } else if reads && random.below(500) == 0 {
+    } else if reads && random.below(1000) == 0 {
         features.push("request: no one spelling");
         target += *random.pick(&["%2fx", "%ff", "%2F"]);
     }

@@ -81,7 +81,7 @@ fn rule(random: &mut Seeded, ground: &Ground<'_>) -> Rule {
     if random.chance(2) {
         fields.push(("comment", json!("any ${text} \"quoted\"\n")));
     }
-    if random.below(250) == 0 {
+    if random.below(500) == 0 {
         features.push("rule: control group");
         fields.push(("control_group", control_group(random)));
     }
