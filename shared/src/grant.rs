@@ -72,6 +72,10 @@ pub struct ReplicaGrant {
     /// The AppRole login that it was given to; none for what attestation alone gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approle: Option<Box<Basis>>,
+    /// Whether its parent was taken from it. A look-up then shows an orphan, a renewal what it was at issue, as the
+    /// primary keeps the two apart.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub spared: bool,
 }
 
 /// What settling with the primary made of a replica grant.
@@ -282,6 +286,7 @@ mod tests {
             asked_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
             max_deadline,
             workload_end: max_deadline,
+            spared: false,
             settled: Settled::Not,
             approle: None,
         };

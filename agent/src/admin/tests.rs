@@ -259,6 +259,7 @@ impl World {
             asked_ms: 600_000,
             max_deadline: Deadline::after(Duration::from_secs(600), self.now()),
             workload_end: Deadline::after(Duration::from_secs(600), self.now()),
+            spared: false,
             settled,
             approle: None,
         })

@@ -89,6 +89,7 @@ impl Bench {
                 asked_ms: 60_000,
                 max_deadline: Deadline::after(Duration::from_secs(600), now),
                 workload_end: Deadline::after(Duration::from_secs(600), now),
+                spared: false,
                 settled: Settled::Not,
                 approle: None,
             }),

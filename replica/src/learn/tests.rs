@@ -304,6 +304,7 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
             asked_ms: 1,
             max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
             workload_end: Deadline::after(Duration::from_secs(1), now(0)),
+            spared: false,
             settled: Settled::Exchanged(Accessor::parse("behind").unwrap()),
             approle: None,
         });

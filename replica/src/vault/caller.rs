@@ -149,6 +149,14 @@ impl Bearer {
         }
     }
 
+    /// Whether the replica minted it with a parent that was taken from it since.
+    pub(crate) fn is_spared(&self) -> bool {
+        match self {
+            Self::Grant(live) => live.grant.replica().is_some_and(|replica| replica.spared),
+            Self::Standing(_) => false,
+        }
+    }
+
     /// Its accessor.
     pub(crate) fn accessor(&self) -> &Accessor {
         match self {

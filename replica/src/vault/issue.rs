@@ -163,6 +163,7 @@ impl Issue<'_> {
                 asked_ms: milliseconds(self.wanted.unwrap_or(self.entry.failover.ttl)),
                 max_deadline: ends.longest,
                 workload_end: ends.workload,
+                spared: false,
                 settled: Settled::Not,
                 approle: self.approle.clone(),
             }),

@@ -219,7 +219,8 @@ fn given(
     increment: Option<Duration>,
 ) -> Result<Ttl, Refusal> {
     let facts = &grant.facts;
-    let login = replica.approle.as_ref().filter(|_| facts.orphan);
+    let of_login = facts.orphan && !replica.spared;
+    let login = replica.approle.as_ref().filter(|_| of_login);
     if let Some(role) = login.and_then(|login| case.authority.approles.get(&login.role)) {
         let given = role.ttl(increment, replica.issued_at, case.now().steady);
         return Ok(given.map_err(|_| Issuing::PastMaxTtl)?);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use shared::{
     acl::Operation,
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
-    grant::{Grant, Revocation, RevokeCause},
+    grant::{Grant, Origin, Revocation, RevokeCause},
     ledger::EntryKind,
     token::TokenKind,
 };
@@ -126,6 +126,9 @@ fn orphans(case: &Case<'_>, parent: &Grant) -> Vec<Change> {
             let mut child = live.grant.clone();
             child.parent = None;
             child.facts.orphan = true;
+            if let Origin::Replica(replica) = &mut child.origin {
+                replica.spared = true;
+            }
             Change::Grant(Box::new(child))
         });
     orphaned.collect()

@@ -179,7 +179,7 @@ pub(crate) fn auth(
         renewable: facts.renewable,
         entity_id: entity(facts).to_owned(),
         token_type: facts.kind,
-        orphan: facts.orphan,
+        orphan: facts.orphan && !bearer.is_spared(),
         mfa_requirement: None,
         num_uses: 0,
     }

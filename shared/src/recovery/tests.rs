@@ -63,6 +63,7 @@ fn grant(policies: &[&str], left: u64) -> Grant {
         asked_ms: 60_000,
         max_deadline: Deadline::after(Duration::from_secs(7200), now()),
         workload_end: Deadline::after(Duration::from_secs(7200), now()),
+        spared: false,
         settled: Settled::Not,
         approle: None,
     };

@@ -346,6 +346,7 @@ pub(crate) fn of_replica(settled: Settled) -> Origin {
         asked_ms: 900_000,
         max_deadline: Deadline::after(Duration::from_secs(600), clock.now()),
         workload_end: Deadline::after(Duration::from_secs(600), clock.now()),
+        spared: false,
         settled,
         approle: None,
     })

@@ -123,6 +123,7 @@ fn replica_from(at: u64, max: u64) -> Origin {
         asked_ms: 900_000,
         max_deadline: Deadline::after(Duration::from_secs(max), now(at)),
         workload_end: Deadline::after(Duration::from_secs(max), now(at)),
+        spared: false,
         settled: Settled::Not,
         approle: None,
     })
@@ -295,6 +296,12 @@ fn children_are_spared_where_that_was_asked_for() {
     assert_eq!(said.status, 204, "{}", said.text);
     let child = changed(&said);
     assert_eq!((child.parent, child.facts.orphan), (None, true));
+    // As at the primary: a look-up shows an orphan, a renewal what it was at issue.
+    let spared = World::in_outage()
+        .token_as("s.child", &["default"], |grant| *grant = child.clone())
+        .open();
+    let renewed = ask(&spared, "renew-self", "s.child", json!({}));
+    assert_eq!(renewed.body["auth"]["orphan"], false, "{}", renewed.text);
     let of_primary = ask(
         &opened,
         "revoke-orphan",

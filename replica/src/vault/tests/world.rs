@@ -223,6 +223,7 @@ pub(super) fn replica(world: World, settled: Settled) -> World {
             asked_ms: 900_000,
             max_deadline: Deadline::after(Duration::from_secs(1200), now(100)),
             workload_end: Deadline::after(Duration::from_secs(1200), now(100)),
+            spared: false,
             settled,
             approle: None,
         });
