@@ -36,6 +36,7 @@ pub use policy::Policy;
 
 use compile::{Compiled, Scope};
 use filter::FilterTemplate;
+use parameters::Origin;
 
 /// What a request does, as the primary classes it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -266,7 +267,11 @@ impl Acl {
         let mut allowed = allowed(false);
         match request.operation {
             Operation::Read | Operation::Update | Operation::Create | Operation::Patch => {
-                let permitted = permissions.permits_data(request.data);
+                let origin = match request.operation {
+                    Operation::Read => Origin::Query,
+                    _ => Origin::Body,
+                };
+                let permitted = permissions.permits_data(request.data, origin);
                 return Ok(permitted.then_some((allowed, Some(rule))));
             }
             Operation::List | Operation::Scan => {

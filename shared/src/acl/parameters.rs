@@ -13,6 +13,15 @@ use super::{
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct ParameterLists(BTreeMap<String, Vec<Datum>>);
 
+/// Where a request's data comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// A JSON body.
+    Body,
+    /// The query.
+    Query,
+}
+
 impl ParameterLists {
     /// Lowers the names. Two spellings of one name with different values have no certain meaning: the
     /// primary keeps whichever its map gives last.
@@ -43,25 +52,25 @@ impl ParameterLists {
     }
 
     /// Whether these, as denied parameters, stand against `data`.
-    pub(super) fn deny(&self, data: &Map<String, Value>) -> bool {
+    pub(super) fn deny(&self, data: &Map<String, Value>, origin: Origin) -> bool {
         if self.0.contains_key("*") {
             return true;
         }
         data.iter().any(|(name, value)| {
             let listed = self.0.get(&lowered(name));
-            listed.is_some_and(|listed| matches(listed, value))
+            listed.is_some_and(|listed| matches(listed, value, origin))
         })
     }
 
     /// Whether these, as allowed parameters, let all of `data` pass.
-    pub(super) fn allow(&self, data: &Map<String, Value>) -> bool {
+    pub(super) fn allow(&self, data: &Map<String, Value>, origin: Origin) -> bool {
         let any_name = self.0.contains_key("*");
         if self.0.is_empty() || (any_name && self.0.len() == 1) {
             return true;
         }
         data.iter()
             .all(|(name, value)| match self.0.get(&lowered(name)) {
-                Some(listed) => matches(listed, value),
+                Some(listed) => matches(listed, value, origin),
                 None => any_name,
             })
     }
@@ -82,8 +91,13 @@ pub(super) fn required_keys(names: &[String]) -> Vec<String> {
     names.iter().map(|name| lowered(name)).collect()
 }
 
-fn matches(listed: &[Datum], value: &Value) -> bool {
-    listed.is_empty() || listed.iter().any(|item| matches_one(item, value))
+fn matches(listed: &[Datum], value: &Value, origin: Origin) -> bool {
+    if listed.is_empty() {
+        return true;
+    }
+    // What a query repeats is of another type at the primary than any list of a policy, and equals none.
+    let repeated = origin == Origin::Query && value.is_array();
+    !repeated && listed.iter().any(|item| matches_one(item, value))
 }
 
 fn matches_one(item: &Datum, value: &Value) -> bool {
@@ -169,28 +183,42 @@ mod tests {
             lists(&[("a", &["1", "2"]), ("any", &[]), ("b", &["3"])])
         );
         ours.merge(&lists(&[("b", &[])]));
-        assert!(ours.allow(&data(json!({"b": 9}))));
+        assert!(ours.allow(&data(json!({"b": 9})), Origin::Body));
     }
 
     #[test]
     fn names_are_compared_in_lower_case_and_numbers_never_match() {
         let listed = lists(&[("a", &["ex"])]);
-        assert!(listed.allow(&data(json!({"A": "ex"}))));
-        assert!(!listed.allow(&data(json!({"A": "ex", "b": 1}))));
+        assert!(listed.allow(&data(json!({"A": "ex"})), Origin::Body));
+        assert!(!listed.allow(&data(json!({"A": "ex", "b": 1})), Origin::Body));
         let mut numbers = DatumLists::new();
         numbers.insert(
             "n".to_owned(),
             [Datum::Integer(5), Datum::Float(1.5)].into(),
         );
         let numbers = ParameterLists::new(numbers).unwrap();
-        assert!(!numbers.allow(&data(json!({"n": 5}))) && !numbers.deny(&data(json!({"n": 1.5}))));
+        assert!(
+            !numbers.allow(&data(json!({"n": 5})), Origin::Body)
+                && !numbers.deny(&data(json!({"n": 1.5})), Origin::Body)
+        );
     }
 
     #[test]
     fn a_list_of_denied_values_does_not_see_into_repeated_parameters() {
         let denied = lists(&[("a", &["x*"])]);
-        assert!(denied.deny(&data(json!({"a": "xx"}))));
-        assert!(!denied.deny(&data(json!({"a": ["xx", "y"]}))));
+        assert!(denied.deny(&data(json!({"a": "xx"})), Origin::Body));
+        assert!(!denied.deny(&data(json!({"a": ["xx", "y"]})), Origin::Body));
+    }
+
+    #[test]
+    fn a_list_of_a_policy_equals_one_in_a_body_and_none_in_a_query() {
+        let pair = ["x", "y"].map(|text| Datum::Text(text.to_owned()));
+        let mut lists = DatumLists::new();
+        lists.insert("a".to_owned(), [Datum::List(pair.to_vec())].into());
+        let lists = ParameterLists::new(lists).unwrap();
+        let data = data(json!({"a": ["x", "y"]}));
+        assert!(lists.deny(&data, Origin::Body) && lists.allow(&data, Origin::Body));
+        assert!(!lists.deny(&data, Origin::Query) && !lists.allow(&data, Origin::Query));
     }
 
     #[test]

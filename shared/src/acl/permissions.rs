@@ -9,7 +9,7 @@ use super::{
     Operation, Undecidable,
     capability::{Capabilities, Capability},
     filter::FilterTemplate,
-    parameters::ParameterLists,
+    parameters::{Origin, ParameterLists},
 };
 
 /// What a rule grants and asks for.
@@ -102,9 +102,9 @@ impl Permissions {
 
     /// Whether body keys or query parameters pass. Names in `data` count as they are written where they are
     /// required, and in lower case elsewhere.
-    pub(super) fn permits_data(&self, data: &Map<String, Value>) -> bool {
-        self.required.iter().all(|name| data.contains_key(name))
-            && (data.is_empty() || (!self.denied.deny(data) && self.allowed.allow(data)))
+    pub(super) fn permits_data(&self, data: &Map<String, Value>, origin: Origin) -> bool {
+        let listed = || !self.denied.deny(data, origin) && self.allowed.allow(data, origin);
+        self.required.iter().all(|name| data.contains_key(name)) && (data.is_empty() || listed())
     }
 
     /// What a list's `limit` must become: `None` leaves it, `Some(0)` is unlimited.
