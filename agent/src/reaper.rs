@@ -14,7 +14,6 @@ use replica::{
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
     grant::{Grant, Revocation, RevokeCause, Settled},
-    lease::LeaseHolder,
     ledger::{Entry, EntryKind},
     settings::Settings,
     time::{BootTime, Now},
@@ -52,7 +51,6 @@ pub async fn run(local: Local, late: impl Fn(Duration) + Send + Sync) -> std::io
             late(lateness);
         }
         revoke(&local, sweep.ended).await;
-        drop_leases_of_the_dead(&local).await;
         lease::end_due(&local).await;
         local.commit_later(Lane::Mirror, sweep.forgotten);
         let every = if sweep.replica_lives {
@@ -92,17 +90,6 @@ pub async fn revoke(local: &Local, ended: Vec<(Grant, RevokeCause)>) {
         tracing::error!(%error, "revocations hold in memory, but could not be stored");
     }
     lease::end_due(local).await;
-}
-
-async fn drop_leases_of_the_dead(local: &Local) {
-    let changes = leases_of_the_dead(&local.view, local.clock.now());
-    if changes.is_empty() {
-        return;
-    }
-    let dropped = local.commit(Lane::Mirror, changes, Expects::default());
-    if let Err(error) = dropped.await {
-        tracing::warn!(%error, "leases of revoked tokens are refused, but could not be dropped");
-    }
 }
 
 /// The same without waiting for the disk: they hold in memory when this returns.
@@ -229,31 +216,6 @@ fn is_orphaned_by_death(view: &View, grant: &Grant, now: Now) -> bool {
     }
 }
 
-/// Leases that nobody may read any more, for the token that they hang on was revoked. The entry says when the backend
-/// drops each by itself; a primary that is told of the token drops it then.
-fn leases_of_the_dead(view: &View, now: Now) -> Vec<Change> {
-    let secrets = view.secrets();
-    let dead = secrets
-        .leases
-        .values()
-        .filter(|held| match held.lease.holder {
-            LeaseHolder::Assigned(_) | LeaseHolder::Pooled | LeaseHolder::Shared => false,
-            LeaseHolder::Token(token) => view.revocation(&token).is_some(),
-        });
-    let changes = dead.flat_map(|held| {
-        let lease = &held.lease;
-        let cause = cause_name(RevokeCause::Parent);
-        let mut entry = Entry::new(EntryKind::Revocation, cause, now.steady);
-        entry.path = Some(lease.id.as_str().to_owned());
-        entry.deadline = Some(lease.deadline.wall);
-        [
-            Change::LeaseGone(lease.id.clone()),
-            Change::Ledger(Box::new(entry)),
-        ]
-    });
-    changes.collect()
-}
-
 fn policy_of<'a>(grant: &Grant, settings: &'a Settings) -> Option<&'a FailoverPolicy> {
     let peer = grant.peer.as_ref()?;
     settings
@@ -300,7 +262,7 @@ mod tests {
     use shared::{
         grant::Origin,
         kv::Place,
-        lease::Lease,
+        lease::{Lease, LeaseHolder},
         name::{Accessor, LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
         secret::SecretBytes,
         time::Deadline,
@@ -430,7 +392,6 @@ mod tests {
         stored(family, more, &bench).await;
         let all = sweep(&bench.local.view, now).ended;
         revoke(&bench.local, all).await;
-        drop_leases_of_the_dead(&bench.local).await;
         let left: Vec<_> = bench
             .local
             .view

@@ -12,6 +12,7 @@ use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
     lease::{Assignee, Lease, LeaseHolder},
     ledger::{Entry, EntryKind},
+    name::TokenDigest,
     time::Now,
     workload::PeerId,
 };
@@ -64,7 +65,12 @@ fn changes(local: &Local, forced: impl Fn(&Assignee) -> bool) -> Result<Vec<Chan
             LeaseHolder::Token(token) => {
                 let remembered = now.steady.since(lease.deadline.wall) <= REMEMBERED;
                 let over = lease.deadline.passed_for_good(now) && !remembered;
-                if over || local.view.revocation(token).is_some() {
+                if local.view.revocation(token).is_some() {
+                    // A primary that is told of the token drops it then.
+                    let entry = told(&authority, lease, None, Some(*token), now);
+                    changes.push(Change::LeaseGone(lease.id.clone()));
+                    changes.push(Change::Ledger(Box::new(entry)));
+                } else if over {
                     changes.push(Change::LeaseGone(lease.id.clone()));
                 }
             }
@@ -94,12 +100,7 @@ fn taken_back(
         Assignee::Token(token) => (None, Some(*token)),
         Assignee::Workload(peer) => (Some(peer.clone()), None),
     };
-    let mut entry = Entry::new(EntryKind::Revocation, "holder", now.steady).of_peer(peer.as_ref());
-    entry.token = token;
-    entry.outage = authority.phase.outage().map(|outage| outage.id.clone());
-    entry.path = Some(lease.id.as_str().to_owned());
-    // When the backend drops it by itself.
-    entry.deadline = Some(lease.deadline.wall);
+    let entry = told(authority, lease, peer.as_ref(), token, now);
     Ok([
         Change::LeaseGone(lease.id.clone()),
         Change::Queue(Box::new(QueuedRevocation {
@@ -111,6 +112,22 @@ fn taken_back(
         })),
         Change::Ledger(Box::new(entry)),
     ])
+}
+
+/// What the ledger says of a lease that went with its holder, and of when the backend drops it by itself.
+fn told(
+    authority: &Authority,
+    lease: &Lease,
+    peer: Option<&PeerId>,
+    token: Option<TokenDigest>,
+    now: Now,
+) -> Entry {
+    let mut entry = Entry::new(EntryKind::Revocation, "holder", now.steady).of_peer(peer);
+    entry.token = token;
+    entry.outage = authority.phase.outage().map(|outage| outage.id.clone());
+    entry.path = Some(lease.id.as_str().to_owned());
+    entry.deadline = Some(lease.deadline.wall);
+    entry
 }
 
 /// Who lives, as far as leases hang on it.
@@ -167,7 +184,7 @@ mod tests {
     use shared::{
         grant::{Revocation, RevokeCause},
         kv::Place,
-        name::{LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
+        name::{LeaseId, MountAccessor, Namespace, RequestPath},
         secret::SecretBytes,
         time::Deadline,
     };
@@ -300,6 +317,12 @@ mod tests {
             revoked(&bench, 2),
         ];
         bench.store(changes).await;
+        let due = super::changes(&bench.local, |_| false).unwrap();
+        let entries = due.iter().filter_map(|change| match change {
+            Change::Ledger(entry) => entry.path.as_deref(),
+            _ => None,
+        });
+        assert_eq!(entries.collect::<Vec<_>>(), ["database/creds/x/5"]);
         end_due(&bench.local).await;
         // That a shared one ended, or one that a client read, is still said for a while.
         assert_eq!(
