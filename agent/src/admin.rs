@@ -3,12 +3,11 @@
 //! It holds nothing of its own: every answer is made from the handles in [`Deps`] when it is asked for.
 
 mod approle;
-pub mod body;
 pub mod client;
 pub mod coverage;
+pub mod gather;
 pub mod grants;
 pub mod server;
-pub mod status;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -19,14 +18,14 @@ use shared::name::WorkloadName;
 use tokio::sync::watch;
 
 use crate::{
-    admin::body::{Errors, RevokeGrants, SyncMirrors},
     config::Config,
     coverage::Coverage,
     driver,
     local::Local,
     metrics::{self, Metrics},
     parity::Parity,
-    ready::{Board, MirrorFacts, prove::Checks},
+    ready::{MirrorFacts, prove::Checks},
+    status::{self, Errors, RevokeGrants, SyncMirrors, board::Board},
     upstream::Addresses,
 };
 
@@ -164,17 +163,17 @@ impl Deps {
             "/metrics" => Reply {
                 status: StatusCode::OK,
                 content_type: metrics::CONTENT_TYPE,
-                body: self.metrics.render(&status::status(self)),
+                body: self.metrics.render(&gather::status(self)),
             },
-            _ => Reply::ok(&status::status(self)),
+            _ => Reply::ok(&gather::status(self)),
         }
     }
 
-    fn mirrors(&self) -> body::Mirrors {
+    fn mirrors(&self) -> status::Mirrors {
         let now = self.local.clock.now();
         let mirrors = self.mirrors.statuses();
-        let mirrors = mirrors.iter().map(|mirror| status::mirror(mirror, now));
-        body::Mirrors {
+        let mirrors = mirrors.iter().map(|mirror| gather::mirror(mirror, now));
+        status::Mirrors {
             mirrors: mirrors.collect(),
         }
     }

@@ -16,6 +16,7 @@ pub mod recovery;
 pub mod run;
 pub mod serve;
 pub mod service;
+pub mod status;
 pub mod upstream;
 
 pub use cli::main_with_args;

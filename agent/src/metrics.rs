@@ -15,9 +15,9 @@ use prometheus_client::{
 };
 
 use crate::{
-    admin::body::Status,
     parity::counts::Counts,
     serve::{learn::LearnQueue, stats::Stats},
+    status::Status,
 };
 
 /// The content type of [`Metrics::render`].
@@ -271,7 +271,7 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::body::{AddressStatus, GrantCounts, MirrorStatus, PoolStatus};
+    use crate::status::{AddressStatus, GrantCounts, MirrorStatus, PoolStatus};
 
     fn status() -> Status {
         Status {

@@ -6,7 +6,7 @@
 pub mod prove;
 pub mod start;
 
-use std::{collections::BTreeMap, fmt, sync::Mutex, time::Duration};
+use std::{fmt, time::Duration};
 
 use shared::{
     acl::Undecidable,
@@ -160,34 +160,6 @@ pub struct LedgerFacts {
     pub used: u64,
     /// Where issuing ends; the rest is kept for revocations.
     pub issuing: u64,
-}
-
-/// Findings of the moment, which parts of the daemon put up and take down. Shared.
-#[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<&'static str, Vec<String>>>);
-
-impl Board {
-    /// Puts up what `topic` has to say now, in place of what it said before; nothing takes it down.
-    pub fn put(&self, topic: &'static str, findings: Vec<String>) {
-        let mut board = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if findings.is_empty() {
-            board.remove(topic);
-        } else {
-            board.insert(topic, findings);
-        }
-    }
-
-    /// Everything that is up.
-    pub fn all(&self) -> Vec<String> {
-        let board = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        board.values().flatten().cloned().collect()
-    }
 }
 
 /// The judgement.

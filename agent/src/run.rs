@@ -17,20 +17,21 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     admin::{self, server::BindError as AdminBindError},
     clock::ClockError,
-    config::{Config, watch as config_watch},
+    config::Config,
     coverage::{self, Coverage},
     driver::Driver,
     local::Local,
     metrics::Metrics,
     mirror::Mirrors,
     parity::{self, Parity},
-    ready::{Board, prove, prove::Checks},
+    ready::{prove, prove::Checks},
     reaper,
     serve::{
         self, Parts, Rules, Server, forward::Forwarder, learn::LearnQueue, listener,
         replica::Attached,
     },
     service::{self, Signal, Signals, harden},
+    status::board::Board,
     upstream::{Upstream, tls::TlsError},
 };
 
@@ -165,8 +166,7 @@ fn socket_ended(
 
 fn reload(assembly: &Assembly) {
     service::notify_reloading();
-    // What is wrong with it is on the board and in the log.
-    let _ = config_watch::reload(&assembly.config, &assembly.board);
+    upkeep::reload(&assembly.config, &assembly.board);
     service::notify_ready();
 }
 

@@ -6,7 +6,7 @@ use shared::{
     time::Now,
 };
 
-use super::body::AppRoleStatus;
+use crate::status::AppRoleStatus;
 
 /// Every role that is followed, by mount and name.
 pub(super) fn statuses(authority: &Authority, now: Now) -> Vec<AppRoleStatus> {

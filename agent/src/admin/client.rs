@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use crate::admin::body::Errors;
+use crate::status::Errors;
 
 /// The largest answer taken, in bytes: a listing of a million grants.
 const ANSWER: usize = 1 << 30;

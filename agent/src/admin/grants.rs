@@ -19,9 +19,9 @@ use shared::{
 };
 
 use crate::{
-    admin::body::{GrantStatus, Grants, RevokeGrants, Revoked},
     local::Local,
     reaper::lease,
+    status::{GrantStatus, Grants, RevokeGrants, Revoked},
 };
 
 /// Grants revoked in one commit.

@@ -29,7 +29,6 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     admin::{
-        body::{Grants, Mirrors as MirrorsBody, Revoked, Status},
         client::{Client, ClientError},
         server::BindError,
     },
@@ -38,6 +37,7 @@ use crate::{
     parity::Parity,
     ready::prove,
     serve::{learn::LearnQueue, stats::Stats},
+    status::{Grants, Mirrors as MirrorsBody, Revoked, Status},
 };
 
 mod counted;

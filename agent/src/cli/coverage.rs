@@ -3,12 +3,10 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use crate::{
-    admin::{
-        client::Client,
-        coverage::{CallerReport, CoverageReport, RowReport},
-    },
+    admin::client::Client,
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
     config::value,
+    status::coverage::{CallerReport, CoverageReport, RowReport},
 };
 
 /// Rows that are shown unless all are asked for.
@@ -114,7 +112,7 @@ fn cells(row: &RowReport) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::coverage::CallerName;
+    use crate::status::coverage::CallerName;
 
     fn report(lost: usize) -> CoverageReport {
         let row = |path: String, verdict: &str| RowReport {

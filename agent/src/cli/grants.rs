@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use clap::{ArgGroup, Subcommand};
 
 use crate::{
-    admin::body::{GrantStatus, Grants, RevokeGrants, Revoked},
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
+    status::{GrantStatus, Grants, RevokeGrants, Revoked},
 };
 
 /// Revoking waits until it is durable.

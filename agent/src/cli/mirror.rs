@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use clap::Subcommand;
 
 use crate::{
-    admin::body::{MirrorStatus, Mirrors, SyncMirrors},
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
+    status::{MirrorStatus, Mirrors, SyncMirrors},
 };
 
 /// A pass over many secrets, paced, takes its time.

@@ -3,11 +3,9 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use crate::{
-    admin::{
-        body::{OutageStatus, ParityStatus, Status},
-        client::Client,
-    },
+    admin::client::Client,
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
+    status::{OutageStatus, ParityStatus, Status},
 };
 
 /// Between two looks of `--watch`.

@@ -9,16 +9,10 @@ use std::{
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
 use tokio::sync::{mpsc, watch};
 
-use crate::{
-    config::{Config, ConfigErrors},
-    ready::Board,
-};
+use crate::config::{Config, ConfigErrors};
 
 /// An editor writes a file in several steps: what follows within this belongs to the same change.
 const SETTLE: Duration = Duration::from_millis(200);
-
-/// What the board calls a rejected change.
-const TOPIC: &str = "configuration";
 
 /// Why a changed configuration is not applied. The one in force stays.
 #[derive(Debug, thiserror::Error)]
@@ -39,34 +33,20 @@ pub enum Rejected {
 /// Reads the file again and hands it on if it differs from what is in force.
 ///
 /// # Errors
-/// If it is wrong, or changes what only a start can; the board says so until the file is good again.
-pub fn reload(current: &watch::Sender<Arc<Config>>, board: &Board) -> Result<(), Rejected> {
+/// If it is wrong, or changes what only a start can.
+pub fn reload(current: &watch::Sender<Arc<Config>>) -> Result<(), Rejected> {
     let before = Arc::clone(&current.borrow());
-    let accepted = Config::load(&before.path)
-        .map_err(Rejected::Wrong)
-        .and_then(|config| match before.fixed_changes(&config).as_slice() {
-            [] => Ok(config),
-            keys => Err(Rejected::Restart {
-                path: config.path,
-                keys: keys.to_vec(),
-            }),
-        });
-    match accepted {
-        Ok(config) => {
-            board.put(TOPIC, Vec::new());
-            if config != *before {
-                tracing::info!(path = %config.path.display(), "the changed configuration is in force");
-                current.send_replace(Arc::new(config));
-            }
-            Ok(())
-        }
-        Err(rejected) => {
-            tracing::error!("the changed configuration is rejected:\n{rejected}");
-            let finding = format!("the configuration was changed, and rejected: {rejected}");
-            board.put(TOPIC, vec![finding]);
-            Err(rejected)
-        }
+    let config = Config::load(&before.path)?;
+    let keys = before.fixed_changes(&config);
+    if !keys.is_empty() {
+        let path = config.path;
+        return Err(Rejected::Restart { path, keys });
     }
+    if config != *before {
+        tracing::info!(path = %config.path.display(), "the changed configuration is in force");
+        current.send_replace(Arc::new(config));
+    }
+    Ok(())
 }
 
 /// Files that are watched: through their folders, so that replacing one is seen as well.
@@ -139,23 +119,23 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    fn started(folder: &Path) -> (PathBuf, watch::Sender<Arc<Config>>, Board) {
+    fn started(folder: &Path) -> (PathBuf, watch::Sender<Arc<Config>>) {
         let path = folder.join("holdover.toml");
         fs::write(&path, LEAST).unwrap();
         let config = Arc::new(Config::load(&path).unwrap());
-        (path, watch::Sender::new(config), Board::default())
+        (path, watch::Sender::new(config))
     }
 
     #[test]
     fn a_good_change_is_handed_on() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, current, board) = started(folder.path());
+        let (path, current) = started(folder.path());
         let mut seen = current.subscribe();
         fs::write(&path, LEAST.to_owned() + "[limits]\nconnections = 7\n").unwrap();
-        reload(&current, &board).unwrap();
+        reload(&current).unwrap();
         assert!(seen.has_changed().unwrap());
         assert_eq!(seen.borrow_and_update().limits.connections, 7);
-        reload(&current, &board).unwrap();
+        reload(&current).unwrap();
         assert!(
             !seen.has_changed().unwrap(),
             "an unchanged file is no change"
@@ -163,32 +143,32 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_change_changes_nothing_and_is_told_until_it_is_mended() {
+    fn a_bad_change_changes_nothing_and_is_refused_until_it_is_mended() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, current, board) = started(folder.path());
+        let (path, current) = started(folder.path());
         let seen = current.subscribe();
         fs::write(
             &path,
             LEAST.to_owned() + "[limits]\nconnections = 7\nconnection = 8\n",
         )
         .unwrap();
-        assert!(matches!(reload(&current, &board), Err(Rejected::Wrong(_))));
+        let rejected = reload(&current).unwrap_err();
+        assert!(matches!(rejected, Rejected::Wrong(_)));
+        assert!(rejected.to_string().contains("limits.connection"));
         assert!(!seen.has_changed().unwrap());
-        assert!(matches!(board.all().as_slice(), [one] if one.contains("limits.connection")));
         fs::write(&path, LEAST).unwrap();
-        reload(&current, &board).unwrap();
-        assert!(board.all().is_empty());
+        reload(&current).unwrap();
     }
 
     #[test]
     fn what_only_a_start_can_change_is_rejected_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, current, board) = started(folder.path());
+        let (path, current) = started(folder.path());
         let changed = LEAST
             .replace("holdover.sock", "other.sock")
             .replace("replica.db", "other.db");
         fs::write(&path, changed).unwrap();
-        let Err(Rejected::Restart { keys, .. }) = reload(&current, &board) else {
+        let Err(Rejected::Restart { keys, .. }) = reload(&current) else {
             panic!("applied")
         };
         assert_eq!(keys, ["replica", "listener"]);

@@ -2,22 +2,7 @@
 
 use shared::{change::Cluster, settings::MirrorPath};
 
-use crate::mirror;
-
-/// What to mirror for a path to be answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
-    /// The mount, with its slash.
-    pub mount: String,
-    /// Its type: `kv`, `database`, …; KV version 2 is `kv2`.
-    pub kind: String,
-    /// What the paths of its mirrors begin with: `secret/data/` for KV version 2, else the mount.
-    pub base: String,
-    /// The rest; ends in `/`, or is empty, where the whole folder is needed.
-    pub key: String,
-    /// Whether whole folders of it can be mirrored.
-    pub folders: bool,
-}
+use crate::{mirror, status::coverage::Place};
 
 /// What the mirror of a KV v2 key answers besides its data, and where its data is.
 const OF_KEYS: [&str; 4] = ["data/", "detailed-metadata/", "metadata/", "subkeys/"];
@@ -66,18 +51,6 @@ pub fn of(path: &str, cluster: Option<&Cluster>) -> Result<Place, String> {
         Ok(()) if place.is_folder() => Err(format!("folders of {mount} cannot be mirrored")),
         Ok(()) => Ok(place),
         Err(why) => Err(why),
-    }
-}
-
-impl Place {
-    /// Whether a whole folder is needed.
-    pub fn is_folder(&self) -> bool {
-        self.key.is_empty() || self.key.ends_with('/')
-    }
-
-    /// The path to mirror, without the `*` of a folder.
-    pub fn path(&self) -> String {
-        format!("{}{}", self.base, self.key)
     }
 }
 

@@ -22,8 +22,8 @@ use shared::{
 };
 
 use crate::{
-    admin::coverage::{CallerName, CoverageReport, PlaceReport, RowReport},
     config::{self, Config, PeerMatch},
+    status::coverage::{CallerName, CoverageReport, Place, RowReport},
 };
 
 /// Children of a folder that make it worth a mirror as a whole.
@@ -144,11 +144,10 @@ fn wants(report: &CoverageReport, settings: &Settings, left: &mut Leftovers) -> 
 }
 
 /// Whether a mirror is configured by now.
-fn is_covered(place: &PlaceReport, settings: &Settings) -> bool {
-    let path = format!("{}{}", place.base, place.key);
-    let is_folder = place.key.is_empty() || place.key.ends_with('/');
+fn is_covered(place: &Place, settings: &Settings) -> bool {
+    let path = place.path();
     settings.mirrors.iter().any(|mirror| match &mirror.path {
-        MirrorPath::Exact(_) if is_folder => false,
+        MirrorPath::Exact(_) if place.is_folder() => false,
         covering => covering.covers(&path),
     })
 }

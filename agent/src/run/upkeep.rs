@@ -22,6 +22,7 @@ use crate::{
     mirror::{Mirrors, Seen, SeenToken},
     reaper, recovery,
     serve::{Rules, forward::Forwarder, learn::LearnRequest},
+    status::board::Board,
     upstream::UpstreamError,
 };
 
@@ -137,13 +138,12 @@ fn start_mirrors(
 async fn watch_files(
     files: Vec<std::path::PathBuf>,
     config: Arc<watch::Sender<Arc<Config>>>,
-    board: Arc<crate::ready::Board>,
+    board: Arc<Board>,
 ) {
     match Watched::new(&files) {
         Ok(mut watched) => loop {
             watched.changed().await;
-            // What is wrong with it is on the board and in the log.
-            let _ = crate::config::watch::reload(&config, &board);
+            reload(&config, &board);
         },
         Err(error) => {
             tracing::warn!(%error, "the configuration cannot be watched");
@@ -151,6 +151,18 @@ async fn watch_files(
             board.put("watch", vec![finding]);
         }
     }
+}
+
+/// Applies a changed configuration, or puts on the board why not.
+pub(super) fn reload(config: &watch::Sender<Arc<Config>>, board: &Board) {
+    let rejected = crate::config::watch::reload(config).err();
+    board.put(
+        "configuration",
+        rejected.map(|rejected| {
+            tracing::error!("the changed configuration is rejected:\n{rejected}");
+            format!("the configuration was changed, and rejected: {rejected}")
+        }),
+    );
 }
 
 /// Watches the CA file: connections made after a change go by the new one.

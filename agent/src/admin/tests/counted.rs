@@ -4,8 +4,8 @@ use shared::coverage::{Asked, Caller, Verdict};
 
 use super::*;
 use crate::{
-    admin::coverage::CoverageReport,
     coverage::{Counted, keep},
+    status::coverage::CoverageReport,
 };
 
 #[tokio::test]

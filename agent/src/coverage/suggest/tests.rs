@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::admin::coverage::CarriedReport;
+use crate::status::coverage::CarriedReport;
 
 fn config(more: &str) -> Config {
     let text = base() + more;
@@ -60,7 +60,7 @@ fn row(caller: CallerName, operation: &str, path: &str, verdict: Verdict) -> Row
 /// A read of a KV key that no mirror covers; a key that ends in a slash is a listing.
 fn missing(key: &str) -> RowReport {
     RowReport {
-        place: Some(PlaceReport {
+        place: Some(Place {
             mount: "secret/".to_owned(),
             kind: "kv2".to_owned(),
             base: "secret/data/".to_owned(),
@@ -159,7 +159,7 @@ fn what_the_primary_did_not_have_is_not_suggested() {
 fn a_leased_path_is_suggested_by_itself_with_its_pool_in_a_comment() {
     let leased = |name: &str| RowReport {
         leased: true,
-        place: Some(PlaceReport {
+        place: Some(Place {
             mount: "database/".to_owned(),
             kind: "database".to_owned(),
             base: "database/".to_owned(),

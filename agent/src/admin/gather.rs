@@ -6,18 +6,15 @@ use shared::{
 };
 
 use crate::{
-    admin::{
-        Deps, approle,
-        body::{
-            AddressStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus, OutageStatus,
-            ParityStatus, PoolStatus, QuarantineStatus, Status, StoreStatus,
-        },
-        grants,
-    },
+    admin::{Deps, approle, grants},
     parity,
     ready::{
         self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, Undecided,
         WorkloadFacts,
+    },
+    status::{
+        AddressStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus, OutageStatus,
+        ParityStatus, PoolStatus, QuarantineStatus, Status, StoreStatus,
     },
 };
 

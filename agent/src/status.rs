@@ -1,4 +1,8 @@
-//! Bodies of the admin API, as both sides of the socket write and read them. Names of fields are fixed.
+//! What people are shown: bodies of the admin API, as both sides of its socket write and read them, and the findings of
+//! the moment. Names of fields are fixed.
+
+pub mod board;
+pub mod coverage;
 
 use serde::{Deserialize, Serialize};
 
