@@ -30,7 +30,7 @@ use shared::{
 use tokio::sync::Notify;
 
 pub use address::Addresses;
-pub use error::{Outage, UpstreamError};
+pub use error::{Unavailable, UpstreamError};
 pub use probe::ProbeOutcome;
 pub use reply::Reply;
 pub use request::Request;

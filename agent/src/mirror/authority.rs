@@ -132,7 +132,7 @@ impl Cycle<'_> {
         for workload in &self.mirrors.0.settings.workloads {
             let verdict = match self.workload(workload).await {
                 Ok(verdict) => verdict,
-                Err(PassError::Upstream(error)) if !error.is_outage() => {
+                Err(PassError::Upstream(error)) if !error.is_unavailable() => {
                     Verdict::Unknown(vec![error.to_string()])
                 }
                 Err(error) => return Err(error),

@@ -112,7 +112,7 @@ impl Ground<'_> {
             let change = match reader.is_gone(&place.path).await {
                 Ok(true) => vec![Change::KeyGone(place.clone())],
                 Ok(false) => Vec::new(),
-                Err(error) if error.is_outage() => return Err(error.into()),
+                Err(error) if error.is_unavailable() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(%error, path = %place.path, "a vanished key could not be asked about");
                     rest.unasked += 1;

@@ -354,7 +354,7 @@ impl Pass<'_> {
                 kept.push((id, told));
             } else if let Err(error) = self.revoke(&id).await {
                 tracing::warn!(%error, path = %self.place.path, "a replaced lease is not revoked yet");
-                if error.is_outage() {
+                if error.is_unavailable() {
                     kept.push((id, told));
                 }
             }

@@ -40,7 +40,7 @@ impl<'a> Scripted<'a> {
         let mut asked = self.asked.lock().unwrap();
         asked.push(what);
         if self.fails_at == Some(asked.len() - 1) {
-            return Err(crate::upstream::Outage::Timeout.into());
+            return Err(crate::upstream::Unavailable::Timeout.into());
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::{
     local::Local,
     reaper,
     recovery::{self, Primary},
-    upstream::{ProbeOutcome, UpstreamError, error::Outage as OutageError},
+    upstream::{ProbeOutcome, Unavailable, UpstreamError},
 };
 
 /// The primary's clock confirms ours if they agree within this.
@@ -115,7 +115,7 @@ fn judge(local: &Local, outcome: ProbeOutcome) -> Probe {
             Probe::Failed(Cause::Unavailable(foreign(&pinned, &found)))
         }
         ProbeOutcome::Failed(outage) => Probe::Failed(match outage {
-            OutageError::Status { .. } => Cause::Unavailable(outage.to_string()),
+            Unavailable::Status { .. } => Cause::Unavailable(outage.to_string()),
             _ => Cause::Unreachable(outage.to_string()),
         }),
     }

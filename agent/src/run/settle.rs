@@ -14,7 +14,7 @@ use crate::{
     mirror::{Mirrors, Occasion, PassError, Verdict},
     recovery::{Exchange, Primary},
     upstream::{
-        Outage, ProbeOutcome, Upstream, UpstreamError,
+        ProbeOutcome, Unavailable, Upstream, UpstreamError,
         workload::{Exact, MintError},
     },
 };
@@ -142,7 +142,7 @@ impl Settling {
     /// settling.
     async fn pass(&self, mirrors: &Mirrors, path: &str) -> Result<(), UpstreamError> {
         match mirrors.sync_now(path, Occasion::Recovery).await {
-            Err(PassError::Upstream(error)) if error.is_outage() => Err(error),
+            Err(PassError::Upstream(error)) if error.is_unavailable() => Err(error),
             Err(error) => {
                 tracing::warn!(%error, path, "a mirror could not be brought up to date");
                 Ok(())
@@ -173,7 +173,7 @@ fn upstream_error(error: PassError, path: &str) -> UpstreamError {
 
 fn unproven() -> UpstreamError {
     let detail = String::from("it answers, but no authenticated request succeeds");
-    Outage::Status {
+    Unavailable::Status {
         status: 500,
         detail,
     }

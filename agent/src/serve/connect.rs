@@ -21,7 +21,7 @@ use tower_service::Service;
 use crate::{
     config,
     upstream::{
-        Outage,
+        Unavailable,
         names::{Names, NotResolved},
         tls::{self, TlsError},
     },
@@ -109,28 +109,28 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// What kind of outage an error of the client is.
-pub(crate) fn outage(error: &(dyn StdError + 'static)) -> Outage {
+/// Which kind of unavailability an error of the client is.
+pub(crate) fn unavailable(error: &(dyn StdError + 'static)) -> Unavailable {
     let mut innermost = error;
     let mut next = Some(error);
     while let Some(error) = next {
         if error.is::<TooSlow>() {
-            return Outage::Timeout;
+            return Unavailable::Timeout;
         }
         if let Some(failed) = error.downcast_ref::<NotResolved>() {
-            return Outage::Dns(failed.to_string());
+            return Unavailable::Dns(failed.to_string());
         }
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Outage::Tls(tls.to_string());
+            return Unavailable::Tls(tls.to_string());
         }
         let io = error.downcast_ref::<io::Error>();
         if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
-            return Outage::Timeout;
+            return Unavailable::Timeout;
         }
         innermost = error;
         next = beneath(error, io);
     }
-    Outage::Connect(innermost.to_string())
+    Unavailable::Connect(innermost.to_string())
 }
 
 /// The next error in the chain. What an `io::Error` wraps is not its source, but whose source it shows.
@@ -199,7 +199,7 @@ mod tests {
         port
     }
 
-    async fn open(ca_file: Option<&Path>, url: &str) -> Result<(), Outage> {
+    async fn open(ca_file: Option<&Path>, url: &str) -> Result<(), Unavailable> {
         let primary = config::Primary {
             ca_file: ca_file.map(Path::to_owned),
             connect_timeout: Duration::from_millis(400),
@@ -208,7 +208,7 @@ mod tests {
         let mut connector = Connector::new(&primary).unwrap();
         match connector.call(url.parse().unwrap()).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(outage(error.as_ref())),
+            Err(error) => Err(unavailable(error.as_ref())),
         }
     }
 
@@ -222,10 +222,10 @@ mod tests {
         assert_eq!(open(Some(&path), &url(serve_tls(config))).await, Ok(()));
         let (_, strangers) = authority();
         let refused = open(Some(&path), &url(serve_tls(strangers))).await;
-        assert!(matches!(refused, Err(Outage::Tls(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Unavailable::Tls(_))), "{refused:?}");
         let (_, config) = authority();
         let refused = open(None, &url(serve_tls(config))).await;
-        assert!(matches!(refused, Err(Outage::Tls(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Unavailable::Tls(_))), "{refused:?}");
     }
 
     #[tokio::test]
@@ -233,14 +233,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let silent = open(None, &format!("https://127.0.0.1:{port}/")).await;
-        assert_eq!(silent, Err(Outage::Timeout), "the handshake has no answer");
+        assert_eq!(
+            silent,
+            Err(Unavailable::Timeout),
+            "the handshake has no answer"
+        );
         drop(listener);
         let refused = open(None, &format!("http://127.0.0.1:{port}/")).await;
-        assert!(matches!(refused, Err(Outage::Connect(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Unavailable::Connect(_))),
+            "{refused:?}"
+        );
         // `.invalid` never resolves (RFC 6761).
         let unknown = open(None, "http://primary.invalid:8200/").await;
         assert!(
-            matches!(unknown, Err(Outage::Dns(_) | Outage::Timeout)),
+            matches!(unknown, Err(Unavailable::Dns(_) | Unavailable::Timeout)),
             "{unknown:?}"
         );
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Stopwatch,
     driver::{Event, Side},
-    upstream::{Outage, error::is_outage_status},
+    upstream::{Unavailable, error::is_unavailable_status},
 };
 
 /// The largest answer that is buffered whole. What is larger streams.
@@ -134,7 +134,7 @@ impl Server {
         }
         tokio::select! {
             reply = &mut forwarding => match reply {
-                Ok(reply) if !is_outage_status(reply.parts.status.as_u16()) => {
+                Ok(reply) if !is_unavailable_status(reply.parts.status.as_u16()) => {
                     Ok(self.finish(ask, &credential, reply).await)
                 }
                 _ => Ok(answer),
@@ -222,7 +222,7 @@ impl Server {
     async fn once(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
         match self.patiently(ask, &credential, ask.body_again()).await {
             Ok(reply) => {
-                if is_outage_status(reply.parts.status.as_u16()) {
+                if is_unavailable_status(reply.parts.status.as_u16()) {
                     self.forward_failed();
                 }
                 Ok(self.finish(ask, &credential, reply).await)
@@ -243,7 +243,7 @@ impl Server {
         let body = ask.body_to_send();
         let failed = match self.patiently(ask, &credential, body).await {
             Ok(reply) => {
-                if is_outage_status(reply.parts.status.as_u16()) {
+                if is_unavailable_status(reply.parts.status.as_u16()) {
                     self.forward_failed();
                 }
                 return Ok(self.finish(ask, &credential, reply).await);
@@ -273,9 +273,9 @@ impl Server {
         tokio::select! {
             reply = self.forwarding(ask, credential, body) => reply,
             () = self.driver.until(|side| side == Some(Side::Replica)) => {
-                Err(ForwardError::Unknown(Outage::Timeout))
+                Err(ForwardError::Unknown(Unavailable::Timeout))
             }
-            () = tokio::time::sleep(PATIENCE) => Err(ForwardError::Unknown(Outage::Timeout)),
+            () = tokio::time::sleep(PATIENCE) => Err(ForwardError::Unknown(Unavailable::Timeout)),
         }
     }
 
@@ -303,7 +303,7 @@ impl Server {
     /// to doubt the primary too.
     async fn cannot_serve(&self, reply: &Reply, within: Duration) -> bool {
         let status = reply.parts.status;
-        if is_outage_status(status.as_u16()) {
+        if is_unavailable_status(status.as_u16()) {
             self.forward_failed();
             return true;
         }
@@ -390,7 +390,9 @@ async fn exchange(
             }
             Ok(Reply { parts, body })
         }
-        Err(error) => Err(ForwardError::Unknown(Outage::Connect(error.to_string()))),
+        Err(error) => Err(ForwardError::Unknown(Unavailable::Connect(
+            error.to_string(),
+        ))),
     }
 }
 

@@ -16,13 +16,13 @@ use hyper_util::{
 
 use super::{
     body::Body,
-    connect::{ClientError, Connector, outage},
+    connect::{ClientError, Connector, unavailable},
 };
 use crate::{
     clock::Stopwatch,
     config::{self, Address},
     upstream::{
-        Addresses, Outage,
+        Addresses, Unavailable,
         address::{Identity, Monitored},
     },
 };
@@ -63,10 +63,10 @@ pub(crate) struct Outgoing {
 pub(crate) enum ForwardError {
     /// Nothing of it was sent.
     #[error("{0}; nothing was sent")]
-    Unsent(Outage),
+    Unsent(Unavailable),
     /// It may have been carried out.
     #[error("{0}; whether the request was carried out is unknown")]
-    Unknown(Outage),
+    Unknown(Unavailable),
 }
 
 impl ForwardError {
@@ -191,9 +191,9 @@ impl Forwarder {
             // Only a failed connection speaks of the address: a slow path may be one request's own.
             Err(error) if error.is_connect() => {
                 to.failed();
-                Err(ForwardError::Unsent(outage(&error)))
+                Err(ForwardError::Unsent(unavailable(&error)))
             }
-            Err(error) => Err(ForwardError::Unknown(outage(&error))),
+            Err(error) => Err(ForwardError::Unknown(unavailable(&error))),
         }
     }
 
@@ -228,7 +228,7 @@ impl Forwarder {
         let leads_away =
             is_redirect(&answer) && location(&answer).is_none_or(|uri| uri.authority().is_some());
         if leads_away {
-            return Err(ForwardError::Unsent(Outage::Connect(
+            return Err(ForwardError::Unsent(Unavailable::Connect(
                 "the primary redirects to where this request cannot be sent".to_owned(),
             )));
         }
@@ -269,7 +269,8 @@ fn request(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Request<Body>, ForwardError> {
-    let unusable = |error: http::Error| ForwardError::Unsent(Outage::Connect(error.to_string()));
+    let unusable =
+        |error: http::Error| ForwardError::Unsent(Unavailable::Connect(error.to_string()));
     let authority = authority(address).map_err(|error| unusable(error.into()))?;
     let uri = Uri::builder()
         .scheme(if address.tls {
@@ -316,7 +317,7 @@ fn is_at(address: &Address, uri: &Uri, authority: &Authority) -> bool {
 }
 
 fn no_address() -> ForwardError {
-    ForwardError::Unsent(Outage::Connect(
+    ForwardError::Unsent(Unavailable::Connect(
         "no address belongs to the cluster that is trusted".to_owned(),
     ))
 }

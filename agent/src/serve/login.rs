@@ -79,8 +79,8 @@ impl Server {
         };
         match self.minter.mint(&identity.workload, &identity).await {
             Ok(minted) => Tried::Answered(self.hand_out(ask, call, &identity, minted).await),
-            Err(UpstreamError::Outage(outage)) => {
-                tracing::info!(%outage, "a login could not be minted at the primary");
+            Err(UpstreamError::Unavailable(unavailable)) => {
+                tracing::info!(%unavailable, "a login could not be minted at the primary");
                 Tried::failed(Outcome::Unknown)
             }
             Err(error) => {

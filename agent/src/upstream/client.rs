@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     address::{Addresses, Identity, Monitored},
-    error::{self, Outage, UpstreamError},
+    error::{self, Unavailable, UpstreamError},
     names::Names,
     reply::{self, Reply},
     request::{self, Request},
@@ -65,7 +65,7 @@ pub(super) struct Raw {
 
 /// Why one address gave no answer.
 pub(super) struct NoAnswer {
-    pub(super) outage: Outage,
+    pub(super) unavailable: Unavailable,
     /// The request surely did not reach it.
     pub(super) unsent: bool,
 }
@@ -179,32 +179,37 @@ impl Client {
         for at in self.addresses.to_try() {
             if let Err(error) = self.identify(at, request.patience).await {
                 // What is said of another cluster outlasts what is said of addresses that do not answer.
-                if failure.as_ref().is_none_or(UpstreamError::is_outage) {
+                if failure.as_ref().is_none_or(UpstreamError::is_unavailable) {
                     failure = Some(error);
                 }
                 continue;
             }
             match self.exchange(at, request, token).await {
                 Ok(raw) => match judge(raw, request) {
-                    Err(UpstreamError::Outage(outage)) => {
+                    Err(UpstreamError::Unavailable(unavailable)) => {
                         at.failed();
-                        failure = Some(outage.into());
+                        failure = Some(unavailable.into());
                     }
                     judged => return judged,
                 },
-                Err(NoAnswer { outage, unsent }) => {
+                Err(NoAnswer {
+                    unavailable,
+                    unsent,
+                }) => {
                     if unsent {
                         at.failed();
                     } else if !request.repeatable {
-                        return Err(outage.into());
+                        return Err(unavailable.into());
                     }
-                    failure = Some(outage.into());
+                    failure = Some(unavailable.into());
                 }
             }
         }
-        Err(failure.unwrap_or(UpstreamError::Outage(Outage::Connect(
-            "no address is configured".to_owned(),
-        ))))
+        Err(
+            failure.unwrap_or(UpstreamError::Unavailable(Unavailable::Connect(
+                "no address is configured".to_owned(),
+            ))),
+        )
     }
 
     /// One exchange with one address; a 307 is followed to configured addresses only.
@@ -394,7 +399,7 @@ fn judge(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
                 after: raw.retry_after,
             });
         }
-        _ if error::is_outage_status(status) => return Err(outage_of(&raw).into()),
+        _ if error::is_unavailable_status(status) => return Err(unavailable_of(&raw).into()),
         _ if error::is_decision_status(status) => {}
         _ => {
             return Err(UpstreamError::Undecided {
@@ -407,9 +412,9 @@ fn judge(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
     Ok(reply.saying(raw.content))
 }
 
-/// The outage that a status of that class tells of, in the primary's own words.
-pub(super) fn outage_of(raw: &Raw) -> Outage {
-    Outage::Status {
+/// What a status of that class tells, in the primary's own words.
+pub(super) fn unavailable_of(raw: &Raw) -> Unavailable {
+    Unavailable::Status {
         status: raw.status,
         detail: reply::errors_of(&raw.body).join("; "),
     }
@@ -425,7 +430,7 @@ fn token_header(token: &SecretText) -> Option<HeaderValue> {
 
 fn no_answer(error: &reqwest::Error) -> NoAnswer {
     NoAnswer {
-        outage: error::classify(error),
+        unavailable: error::classify(error),
         unsent: error.is_connect() || error.is_builder(),
     }
 }
@@ -433,7 +438,7 @@ fn no_answer(error: &reqwest::Error) -> NoAnswer {
 /// It answered, but not as something that can serve: nothing was done there.
 fn lost(status: u16, detail: &str) -> NoAnswer {
     NoAnswer {
-        outage: Outage::Status {
+        unavailable: Unavailable::Status {
             status,
             detail: detail.to_owned(),
         },

@@ -1,8 +1,8 @@
-//! Outage-class against decision-class errors, told apart by type.
+//! Unavailability against decisions, told apart by type.
 
 /// The primary cannot serve: never a decision about who may do what.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Outage {
+pub enum Unavailable {
     /// Refused, reset, closed in mid-answer.
     #[error("connection failed: {0}")]
     Connect(String),
@@ -54,7 +54,7 @@ pub enum UpstreamError {
     },
     /// It cannot serve.
     #[error(transparent)]
-    Outage(#[from] Outage),
+    Unavailable(#[from] Unavailable),
     /// There is no token of Holdover's own yet.
     #[error("not logged in at the primary yet")]
     NoCredential,
@@ -64,7 +64,7 @@ pub enum UpstreamError {
         /// `Retry-After`, where it came.
         after: Option<std::time::Duration>,
     },
-    /// 500 or another status without a meaning here: neither a decision nor, by itself, an outage.
+    /// 500 or another status without a meaning here: neither a decision nor, by itself, unavailability.
     #[error("the primary answered {status}: {}", errors.join("; "))]
     Undecided {
         /// The HTTP status.
@@ -76,8 +76,8 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// Whether the primary is unavailable, rather than having said something.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Outage(_))
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
     }
 
     /// Whether it is the primary's decision, with this status.
@@ -94,8 +94,8 @@ impl UpstreamError {
     }
 }
 
-/// Whether a status alone is of the outage class. 500 is so only when the authenticated probe fails too.
-pub fn is_outage_status(status: u16) -> bool {
+/// Whether a status alone means that it is unavailable. 500 is so only when the authenticated probe fails too.
+pub fn is_unavailable_status(status: u16) -> bool {
     matches!(status, 502..=504)
 }
 
@@ -104,24 +104,24 @@ pub fn is_decision_status(status: u16) -> bool {
     matches!(status, 400..=428 | 430..=499)
 }
 
-/// Which outage a failure of the HTTP client is. By type where the layers below give one.
-pub fn classify(error: &reqwest::Error) -> Outage {
+/// Which kind a failure of the HTTP client is. By type where the layers below give one.
+pub fn classify(error: &reqwest::Error) -> Unavailable {
     if error.is_timeout() {
-        return Outage::Timeout;
+        return Unavailable::Timeout;
     }
     let mut deepest = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         deepest = cause.to_string();
         if let Some(names) = cause.downcast_ref::<super::names::NotResolved>() {
-            return Outage::Dns(names.to_string());
+            return Unavailable::Dns(names.to_string());
         }
         if let Some(tls) = tls_cause(cause) {
-            return Outage::Tls(tls);
+            return Unavailable::Tls(tls);
         }
         source = cause.source();
     }
-    Outage::Connect(deepest)
+    Unavailable::Connect(deepest)
 }
 
 /// rustls hands its errors up inside of an `io::Error`, whose `source` skips what is inside.
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_gateway_statuses_are_outages_by_themselves_and_429_is_no_decision() {
-        let outages: Vec<u16> = (100..600).filter(|s| is_outage_status(*s)).collect();
+        let outages: Vec<u16> = (100..600).filter(|s| is_unavailable_status(*s)).collect();
         assert_eq!(outages, [502, 503, 504]);
         for status in [400, 401, 403, 404, 405, 412] {
             assert!(is_decision_status(status), "{status}");

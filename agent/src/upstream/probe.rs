@@ -10,8 +10,8 @@ use shared::name::ClusterId;
 use super::{
     Upstream,
     address::{Identity, Monitored},
-    client::{Client, NoAnswer, Raw, outage_of},
-    error::{Outage, UpstreamError},
+    client::{Client, NoAnswer, Raw, unavailable_of},
+    error::{Unavailable, UpstreamError},
     request::Request,
 };
 use crate::clock::Stopwatch;
@@ -20,7 +20,7 @@ use crate::clock::Stopwatch;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ProbeOutcome {
     /// It cannot serve.
-    Failed(Outage),
+    Failed(Unavailable),
     /// Another cluster than the pinned one answers.
     Foreign {
         /// What is pinned.
@@ -35,7 +35,7 @@ pub enum ProbeOutcome {
         /// The primary's clock, in Unix seconds.
         server_time: Option<i64>,
     },
-    /// It serves, and refuses Holdover's own token: a decision, not an outage.
+    /// It serves, and refuses Holdover's own token: a decision, not unavailability.
     Refused,
 }
 
@@ -86,12 +86,12 @@ impl Upstream {
 
     async fn probe_address(&self, nr: usize, authenticated: bool) -> Result<Seen, UpstreamError> {
         let Some(at) = self.addresses().all().get(nr) else {
-            return Err(Outage::Connect("no such address".into()).into());
+            return Err(Unavailable::Connect("no such address".into()).into());
         };
         let within = self.probe_timeout();
         let ask = self.ask_address(at, authenticated, within);
         let seen = tokio::time::timeout(within, ask).await;
-        let seen = seen.unwrap_or(Err(Outage::Timeout.into()));
+        let seen = seen.unwrap_or(Err(Unavailable::Timeout.into()));
         seen.inspect_err(|_| at.failed())
     }
 
@@ -134,7 +134,7 @@ fn sum_up(answers: impl Iterator<Item = Result<Seen, UpstreamError>>) -> ProbeOu
             Ok(_) => {}
             Err(error) => {
                 failure = failure
-                    .filter(|f| !f.is_outage() || error.is_outage())
+                    .filter(|f| !f.is_unavailable() || error.is_unavailable())
                     .or(Some(error))
             }
         }
@@ -148,18 +148,20 @@ fn sum_up(answers: impl Iterator<Item = Result<Seen, UpstreamError>>) -> ProbeOu
         (None, Some(UpstreamError::ForeignCluster { pinned, found })) => {
             ProbeOutcome::Foreign { pinned, found }
         }
-        (None, Some(error)) => ProbeOutcome::Failed(as_outage(error)),
-        (None, None) => ProbeOutcome::Failed(Outage::Connect("no address is configured".into())),
+        (None, Some(error)) => ProbeOutcome::Failed(as_unavailable(error)),
+        (None, None) => {
+            ProbeOutcome::Failed(Unavailable::Connect("no address is configured".into()))
+        }
     }
 }
 
 fn judge_serving(answer: Result<Raw, NoAnswer>) -> Result<Serving, UpstreamError> {
-    let raw = answer.map_err(|none| none.outage)?;
+    let raw = answer.map_err(|none| none.unavailable)?;
     match raw.status {
         200 => Ok(Serving::Proven),
         403 => Ok(Serving::Refused),
-        // With a failing authenticated probe, 500 is of the outage class too.
-        500..=599 => Err(outage_of(&raw).into()),
+        // With a failing authenticated probe, 500 means that it is unavailable too.
+        500..=599 => Err(unavailable_of(&raw).into()),
         _ => Ok(Serving::Unproven),
     }
 }
@@ -178,15 +180,15 @@ impl Client {
         let watch = Stopwatch::start();
         let raw = match self.exchange(at, &request, None).await {
             Ok(raw) => raw,
-            Err(NoAnswer { outage, .. }) => {
+            Err(NoAnswer { unavailable, .. }) => {
                 at.failed();
-                return Err(outage.into());
+                return Err(unavailable.into());
             }
         };
         match judge_health(raw) {
-            Err(UpstreamError::Outage(outage)) => {
+            Err(UpstreamError::Unavailable(unavailable)) => {
                 at.failed();
-                Err(outage.into())
+                Err(unavailable.into())
             }
             judged => {
                 at.answered(watch.elapsed());
@@ -205,20 +207,20 @@ fn judge_health(raw: Raw) -> Result<Health, UpstreamError> {
         (429, _) => Err(UpstreamError::SlowDown {
             after: raw.retry_after,
         }),
-        _ => Err(outage_of(&raw).into()),
+        _ => Err(unavailable_of(&raw).into()),
     }
 }
 
 /// In a probe everything that is not good means that it cannot serve.
-fn as_outage(error: UpstreamError) -> Outage {
+fn as_unavailable(error: UpstreamError) -> Unavailable {
     match error {
-        UpstreamError::Outage(outage) => outage,
+        UpstreamError::Unavailable(unavailable) => unavailable,
         UpstreamError::Undecided { status, errors }
-        | UpstreamError::Decision { status, errors } => Outage::Status {
+        | UpstreamError::Decision { status, errors } => Unavailable::Status {
             status,
             detail: errors.join("; "),
         },
-        other => Outage::Status {
+        other => Unavailable::Status {
             status: 0,
             detail: other.to_string(),
         },
@@ -258,17 +260,17 @@ mod tests {
         let sealed = r#"{"initialized":true,"sealed":true}"#;
         for (status, body) in [(503, sealed), (501, "{}"), (200, "<html>"), (502, "")] {
             let error = judge_health(raw(status, body)).err().unwrap();
-            assert!(error.is_outage(), "{status} {body}");
+            assert!(error.is_unavailable(), "{status} {body}");
         }
         let limited = judge_health(raw(429, r#"{"errors":["quota"]}"#))
             .err()
             .unwrap();
-        assert!(!limited.is_outage());
+        assert!(!limited.is_unavailable());
     }
 
     #[test]
     fn one_address_that_serves_is_enough() {
-        let down = || Err(Outage::Timeout.into());
+        let down = || Err(Unavailable::Timeout.into());
         assert_eq!(
             sum_up([down(), seen(Serving::Refused), seen(Serving::Proven)].into_iter()),
             ProbeOutcome::Good {
@@ -282,7 +284,7 @@ mod tests {
         );
         assert_eq!(
             sum_up([down()].into_iter()),
-            ProbeOutcome::Failed(Outage::Timeout)
+            ProbeOutcome::Failed(Unavailable::Timeout)
         );
     }
 
@@ -294,7 +296,7 @@ mod tests {
                 found: "b".into(),
             })
         };
-        let down = || Err(Outage::Timeout.into());
+        let down = || Err(Unavailable::Timeout.into());
         for answers in [[down(), foreign()], [foreign(), down()]] {
             assert!(matches!(
                 sum_up(answers.into_iter()),
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn a_server_that_fails_every_audited_request_does_not_serve() {
         let failing = judge_serving(Ok(raw(500, r#"{"errors":["audit"]}"#)));
-        assert!(failing.is_err_and(|error| error.is_outage()));
+        assert!(failing.is_err_and(|error| error.is_unavailable()));
         assert!(judge_serving(Ok(raw(403, ""))).is_ok_and(|s| s == Serving::Refused));
         assert!(judge_serving(Ok(raw(429, ""))).is_ok_and(|s| s == Serving::Unproven));
     }

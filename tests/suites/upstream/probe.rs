@@ -6,7 +6,7 @@ use harness::{
     Context, Result,
     bao::{Primary, Transport},
 };
-use holdover::upstream::{Outage, ProbeOutcome, UpstreamError};
+use holdover::upstream::{ProbeOutcome, Unavailable, UpstreamError};
 use serde_json::json;
 
 use super::rig::{BOUND, Host, Plan};
@@ -43,7 +43,7 @@ async fn a_probe_tells_what_is_wrong_and_ends_in_time() -> Result<()> {
     assert!(
         matches!(
             &sealed,
-            ProbeOutcome::Failed(Outage::Status { status: 503, .. })
+            ProbeOutcome::Failed(Unavailable::Status { status: 503, .. })
         ),
         "{sealed:?}"
     );
@@ -53,7 +53,7 @@ async fn a_probe_tells_what_is_wrong_and_ends_in_time() -> Result<()> {
     let watch = harness::clock::Stopwatch::start();
     let hung = host.upstream.probe(true).await;
     assert!(
-        matches!(hung, ProbeOutcome::Failed(Outage::Timeout)),
+        matches!(hung, ProbeOutcome::Failed(Unavailable::Timeout)),
         "{hung:?}"
     );
     assert!(
@@ -65,7 +65,7 @@ async fn a_probe_tells_what_is_wrong_and_ends_in_time() -> Result<()> {
     primary.kill9()?;
     let dead = host.upstream.probe(true).await;
     assert!(
-        matches!(&dead, ProbeOutcome::Failed(Outage::Connect(_))),
+        matches!(&dead, ProbeOutcome::Failed(Unavailable::Connect(_))),
         "{dead:?}"
     );
     // An answer from just before the end may still have been on its way through.
@@ -102,7 +102,7 @@ async fn a_server_that_cannot_audit_is_healthy_and_does_not_serve() -> Result<()
     primary.hup()?;
     harness::eventually(BOUND, "audit to fail", async || {
         match host.upstream.probe(true).await {
-            ProbeOutcome::Failed(Outage::Status { status: 500, .. }) => Ok(()),
+            ProbeOutcome::Failed(Unavailable::Status { status: 500, .. }) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
@@ -178,7 +178,7 @@ async fn a_certificate_of_another_ca_is_an_outage_until_the_file_has_it() -> Res
         .await?;
     let refused = host.upstream.probe(false).await;
     assert!(
-        matches!(&refused, ProbeOutcome::Failed(Outage::Tls(_))),
+        matches!(&refused, ProbeOutcome::Failed(Unavailable::Tls(_))),
         "{refused:?}"
     );
     std::fs::copy(primary.ca_file(), &ca)?;

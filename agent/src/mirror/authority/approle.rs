@@ -73,7 +73,7 @@ impl Cycle<'_> {
         for key in roles {
             match self.approle(&key).await {
                 Ok(()) => {}
-                Err(PassError::Upstream(error)) if !error.is_outage() => {
+                Err(PassError::Upstream(error)) if !error.is_unavailable() => {
                     tracing::warn!(%error, role = %key.name, "an AppRole role could not be verified");
                     complete = false;
                 }
@@ -306,7 +306,7 @@ impl Mirrors {
                 at: self.now(),
             };
             match cycle.verify_login(&candidate).await {
-                Err(PassError::Upstream(error)) if error.is_outage() && nr < TRIES => {}
+                Err(PassError::Upstream(error)) if error.is_unavailable() && nr < TRIES => {}
                 verified => return verified,
             }
             let pause = backoff.next(self.0.upstream.jitter());

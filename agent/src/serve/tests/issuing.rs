@@ -21,7 +21,7 @@ use crate::{
         primary::{ok, with},
         says,
     },
-    upstream::{Outage, UpstreamError},
+    upstream::{Unavailable, UpstreamError},
 };
 
 const MINTED: &str = "{\"auth\":{\"client_token\":\"s.minted\"}}";
@@ -92,7 +92,7 @@ async fn a_login_waits_for_the_machine_and_is_served_by_whoever_takes_over() {
     let primary = Primary::dead().await;
     let rig = Setup::with(&primary).start();
     rig.minter
-        .mints(|_| Err(UpstreamError::Outage(Outage::Timeout)));
+        .mints(|_| Err(UpstreamError::Unavailable(Unavailable::Timeout)));
     for text in [login(""), approle()] {
         rig.enter(Phase::Suspect);
         let (heard, ()) = tokio::join!(rig.ask(&text), async {
