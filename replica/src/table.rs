@@ -71,7 +71,7 @@ pub(crate) enum Table {
 
 /// How a row that was removed or replayed is noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Class {
+pub(crate) enum Accounted {
     /// In the multiset hash over authority: the replica does not open for use without it.
     Authority,
     /// The row that it belongs to names its version.
@@ -117,13 +117,13 @@ impl Table {
     }
 
     /// How its rows are accounted for.
-    pub(crate) fn class(self) -> Class {
+    pub(crate) fn accounted(self) -> Accounted {
         match self {
-            Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Class::Body,
-            Self::Header | Self::Ledger => Class::Chain,
-            Self::Coverage => Class::Loose,
-            Self::Key | Self::Mirror | Self::Record => Class::Value,
-            _ => Class::Authority,
+            Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Accounted::Body,
+            Self::Header | Self::Ledger => Accounted::Chain,
+            Self::Coverage => Accounted::Loose,
+            Self::Key | Self::Mirror | Self::Record => Accounted::Value,
+            _ => Accounted::Authority,
         }
     }
 

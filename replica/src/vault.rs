@@ -26,6 +26,7 @@ mod approle;
 mod caller;
 mod capabilities;
 mod case;
+mod class;
 mod create;
 mod entry;
 mod envelope;

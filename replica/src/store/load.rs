@@ -24,7 +24,7 @@ use super::{
 use crate::{
     key::Keys,
     seal::{SealError, Sealed},
-    table::{At, Class, CredentialRow, IdentityRow, Table, WithBody},
+    table::{Accounted, At, CredentialRow, IdentityRow, Table, WithBody},
     view::{Authority, HeldCredential, HeldLease, HeldRecord, LiveGrant, Policies, Secrets, View},
 };
 
@@ -123,19 +123,19 @@ impl<'k> Loader<'k> {
     }
 
     fn row(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), LoadError> {
-        match at.table.class() {
-            Class::Authority => self.authority_rows.add(self.keys, &at, sealed.version),
-            Class::Value => self.loaded.values.add(self.keys, &at, sealed.version),
+        match at.table.accounted() {
+            Accounted::Authority => self.authority_rows.add(self.keys, &at, sealed.version),
+            Accounted::Value => self.loaded.values.add(self.keys, &at, sealed.version),
             // Read with its owner.
-            Class::Body | Class::Chain => return Ok(()),
-            Class::Loose => {}
+            Accounted::Body | Accounted::Chain => return Ok(()),
+            Accounted::Loose => {}
         }
         if self.take(at, sealed, body).is_ok() {
             return Ok(());
         }
-        match at.table.class() {
-            Class::Authority => return Err(LoadError::Row(at.table)),
-            Class::Loose => {}
+        match at.table.accounted() {
+            Accounted::Authority => return Err(LoadError::Row(at.table)),
+            Accounted::Loose => {}
             _ => self.loaded.lost.push(at),
         }
         Ok(())

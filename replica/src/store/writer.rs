@@ -21,7 +21,7 @@ use crate::{
     },
     ledger::{self, Chained, Head},
     seal::{Sealer, Subject},
-    table::{At, Class, Op, Table},
+    table::{Accounted, At, Op, Table},
 };
 
 /// Encryptions that a commit needs for itself: its header.
@@ -232,10 +232,10 @@ impl Writer {
 
 /// The tally that rows of `table` count in.
 pub(crate) fn tally(header: &mut Header, table: Table) -> Option<&mut Tally> {
-    match table.class() {
-        Class::Authority => Some(&mut header.authority),
-        Class::Value => Some(&mut header.values),
-        Class::Body | Class::Chain | Class::Loose => None,
+    match table.accounted() {
+        Accounted::Authority => Some(&mut header.authority),
+        Accounted::Value => Some(&mut header.values),
+        Accounted::Body | Accounted::Chain | Accounted::Loose => None,
     }
 }
 

@@ -3,13 +3,7 @@
 
 use shared::coverage::Verdict;
 
-use super::{
-    Query,
-    case::Case,
-    decide,
-    judge::suppose,
-    refusal::{Credential, Issuing, Refusal, Why},
-};
+use super::{Query, case::Case, decide, judge::suppose, refusal::Refusal};
 use crate::{
     entropy::Entropy,
     view::{Authority, View},
@@ -51,7 +45,7 @@ impl Foreseen {
 
     fn of(refusal: &Refusal) -> Self {
         let (verdict, reason) = match refusal {
-            Refusal::Undecidable(why) => (verdict(why), why.to_string()),
+            Refusal::Undecidable(why) => (why.class().verdict, why.to_string()),
             Refusal::Forbidden(forbidden) => (Verdict::Refused, forbidden.to_string()),
             Refusal::Unauthenticated | Refusal::BadToken => {
                 (Verdict::Refused, "no token, or a dead one".into())
@@ -63,37 +57,5 @@ impl Foreseen {
             _ => return Self::served(),
         };
         Self { verdict, reason }
-    }
-}
-
-fn verdict(why: &Why) -> Verdict {
-    match why {
-        Why::Issuing(Issuing::Disabled | Issuing::NoWorkload) => Verdict::IssueDisabled,
-        Why::PathNotMirrored => Verdict::NotMirrored,
-        Why::TokenUnknown | Why::NoStandingToken(_) | Why::LeaseUnknown => Verdict::UnknownToken,
-        Why::Write => Verdict::Write,
-        Why::AuthorityTooOld(_)
-        | Why::Credential(Credential::Old | Credential::Unseen)
-        | Why::LeaseEnded
-        | Why::LeaseNotHeld
-        | Why::MirrorIncomplete(_)
-        | Why::PrimaryNeverSeen
-        | Why::TokenTooOld
-        | Why::TooStale { .. } => Verdict::Stale,
-        Why::AuthMethod
-        | Why::BoundAddresses
-        | Why::Credential(Credential::Addresses | Credential::SecondFactor | Credential::Unknown)
-        | Why::Form
-        | Why::Header(_)
-        | Why::LimitedUse
-        | Why::Namespace
-        | Why::NotServed
-        | Why::Orphaning
-        | Why::Parameter(_)
-        | Why::RoleNotMirrored
-        | Why::Root
-        | Why::VersionNotMirrored(_) => Verdict::NotModelled,
-        // What further features cannot decide is undecidable until it is listed above.
-        _ => Verdict::Undecidable,
     }
 }

@@ -24,6 +24,7 @@ use super::{
     Answer, Presented, Query,
     caller::{Bearer, Caller},
     case::Case,
+    class::Class,
     decide,
     envelope::Granted,
     parameter,
@@ -134,8 +135,14 @@ fn standing(case: &Case<'_>, refusal: Option<&Refusal>) -> Standing {
         return Standing::Decided;
     };
     match refusal {
-        Refusal::Undecidable(why) if why.is_by_design() => Standing::Uncovered(why.word()),
-        Refusal::Undecidable(why) => Standing::Undecidable(why.word()),
+        Refusal::Undecidable(why) => match why.class() {
+            Class {
+                by_design: true,
+                word,
+                ..
+            } => Standing::Uncovered(word),
+            Class { word, .. } => Standing::Undecidable(word),
+        },
         // Configured so, and told to the client.
         Refusal::Forbidden(Forbidden::Reauthenticate | Forbidden::Draining) => {
             Standing::Uncovered("token")

@@ -336,11 +336,8 @@ impl Refusal {
             Self::Forbidden(Forbidden::Reauthenticate) => Some("reauthenticate"),
             Self::Forbidden(Forbidden::StandingEnded) => Some("standing_token"),
             Self::Forbidden(Forbidden::NotThisPeer | Forbidden::Unattested) => Some("attestation"),
-            Self::BadCredential | Self::Undecidable(Why::Credential(Credential::Unknown)) => {
-                Some("credential")
-            }
-            Self::Undecidable(Why::TooStale { .. }) => Some("stale"),
-            Self::Undecidable(_) => Some("undecidable"),
+            Self::BadCredential => Some("credential"),
+            Self::Undecidable(why) => Some(why.class().reason),
             Self::Backend(_)
             | Self::Invalid(_)
             | Self::InvalidInCore(_)
@@ -351,57 +348,6 @@ impl Refusal {
             | Self::Operation
             | Self::OpenOperation
             | Self::Fails(_) => None,
-        }
-    }
-}
-
-impl Why {
-    /// Whether it is nothing that the replica ever serves, or is configured to serve: no fault where the primary
-    /// serves it. Everything that is not named here counts as a disagreement.
-    pub(crate) fn is_by_design(&self) -> bool {
-        matches!(
-            self,
-            Self::AuthMethod
-                | Self::BoundAddresses
-                | Self::Credential(
-                    Credential::Addresses
-                        | Credential::SecondFactor
-                        | Credential::Unknown
-                        | Credential::Unseen
-                )
-                | Self::ForeignPeer
-                | Self::Form
-                | Self::Header(_)
-                | Self::Issuing(Issuing::Ambiguous | Issuing::Disabled | Issuing::NoWorkload)
-                | Self::LeaseUnknown
-                | Self::LimitedUse
-                | Self::Namespace
-                | Self::NotServed
-                | Self::PathNotMirrored
-                | Self::Orphaning
-                | Self::Parameter(_)
-                | Self::RoleNotMirrored
-                | Self::Root
-                | Self::TokenUnknown
-                | Self::VersionNotMirrored(_)
-                | Self::Write
-        )
-    }
-
-    /// What kind of cause it is, in one of few words: for labels.
-    pub(crate) fn word(&self) -> &'static str {
-        match self {
-            Self::Contradiction | Self::Policy(_) | Self::Quarantined => "policy",
-            Self::Issuing(_) | Self::AuthorityTooOld(_) | Self::RoleNotMirrored => "issuing",
-            Self::MirrorIncomplete(_) | Self::TooStale { .. } => "staleness",
-            Self::LeaseEnded | Self::LeaseNotHeld | Self::LeaseUnknown => "lease",
-            Self::ValueDamaged | Self::VersionNotMirrored(_) => "value",
-            Self::NoStandingToken(_)
-            | Self::Root
-            | Self::LimitedUse
-            | Self::TokenTooOld
-            | Self::TokenUnknown => "token",
-            _ => "request",
         }
     }
 }
