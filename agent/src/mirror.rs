@@ -37,13 +37,13 @@ use shared::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub use self::{
-    authority::{Report, Verdict},
-    status::{MirrorStatus, Source, Status, WorkloadStatus},
+    authority::{AuthorityReport, AuthorityVerdict},
+    status::{MirrorSource, MirrorStatus, Status, WorkloadStatus},
     token::SeenToken,
 };
 use self::{
     cycle::{Cycle, Pace},
-    status::Health,
+    status::MirrorHealth,
 };
 use crate::{
     config::Config,
@@ -66,16 +66,16 @@ struct Shared {
     token_check_interval: Duration,
     /// Paths that are never mirrored: where the ledger is shipped to.
     excluded: Vec<String>,
-    health: Mutex<BTreeMap<String, Health>>,
+    health: Mutex<BTreeMap<String, MirrorHealth>>,
     workloads: Mutex<BTreeMap<WorkloadName, WorkloadStatus>>,
-    authority: tokio::sync::Mutex<authority::Work>,
+    authority: tokio::sync::Mutex<authority::AuthorityMemory>,
     minted: Mutex<BTreeMap<WorkloadName, authority::Origin>>,
-    mirrors: Vec<(settings::Mirror, tokio::sync::Mutex<Work>)>,
+    mirrors: Vec<(settings::Mirror, tokio::sync::Mutex<MirrorMemory>)>,
     tokens: Mutex<token::Watch>,
 }
 
 /// What clients brought, the primary accepted, and the replica does not know yet.
-pub enum Seen {
+pub enum SeenCredential {
     /// A secret id, to be verified.
     Login(Box<Candidate>),
     /// A token, to be looked up.
@@ -84,10 +84,10 @@ pub enum Seen {
 
 /// What one mirror's task remembers from pass to pass. What must survive a restart is in the replica.
 #[derive(Default)]
-struct Work {
-    kv: kv::Work,
-    kv1: kv1::Work,
-    lease: lease::Work,
+struct MirrorMemory {
+    kv: kv::KvMemory,
+    kv1: kv1::Kv1Memory,
+    lease: lease::LeaseMemory,
 }
 
 /// Why a pass did not see everything.
@@ -177,7 +177,7 @@ impl Mirrors {
     }
 
     /// Mirrors until the daemon stops. `seen` is what the primary accepted and the replica does not know yet.
-    pub async fn run(self, seen: mpsc::Receiver<Seen>) {
+    pub async fn run(self, seen: mpsc::Receiver<SeenCredential>) {
         let mut tasks = JoinSet::new();
         tasks.spawn({
             let mirrors = self.clone();
@@ -214,7 +214,7 @@ impl Mirrors {
     ///
     /// # Errors
     /// If nothing could be verified; what could not be verified of single workloads is in the report.
-    pub async fn verify_authority(&self, occasion: Occasion) -> Result<Report, PassError> {
+    pub async fn verify_authority(&self, occasion: Occasion) -> Result<AuthorityReport, PassError> {
         let urgency = match occasion {
             Occasion::Recovery => Urgency::Recovery,
             _ => Urgency::Authority,
@@ -321,7 +321,7 @@ impl Mirrors {
     async fn pass_of(
         &self,
         mirror: &settings::Mirror,
-        work: &mut Work,
+        work: &mut MirrorMemory,
         occasion: Occasion,
     ) -> Result<Pace, PassError> {
         let cluster = self.cluster().ok_or(PassError::Unseen)?;
@@ -337,12 +337,12 @@ impl Mirrors {
             target::Target::Kv(target) => {
                 let one = matches!(target.keys, target::Keys::One(_));
                 let ground = ground(&target.accessor, target.literal(), one);
-                kv::Pass { ground, target }.run(&mut work.kv).await
+                kv::KvPass { ground, target }.run(&mut work.kv).await
             }
             target::Target::Kv1(target) => {
                 let one = matches!(target.keys, target::Keys::One(_));
                 let ground = ground(&target.accessor, target.literal(), one);
-                kv1::Pass { ground, target }.run(&mut work.kv1).await
+                kv1::Kv1Pass { ground, target }.run(&mut work.kv1).await
             }
             target::Target::Path(path) => {
                 let place = target::placed(&self.0.settings.namespace, path);
@@ -357,11 +357,11 @@ impl Mirrors {
         &self,
         ground: ground::Ground<'_>,
         place: Place,
-        work: &mut lease::Work,
+        work: &mut lease::LeaseMemory,
     ) -> Result<Pace, PassError> {
         let mut first = None;
         if !self.is_plain(&place) {
-            let pass = lease::Pass {
+            let pass = lease::LeasePass {
                 mirrors: self,
                 place: place.clone(),
                 size: ground.mirror.pool,
@@ -373,7 +373,7 @@ impl Mirrors {
                 return passed;
             }
         }
-        path::Pass { ground, place }.run(first).await
+        path::PathPass { ground, place }.run(first).await
     }
 
     /// Rests until the next pass is due and the primary is in charge again.
@@ -428,7 +428,7 @@ impl Mirrors {
         committed.await.map_err(PassError::Store)
     }
 
-    fn with_health<T>(&self, path: &str, act: impl FnOnce(&mut Health) -> T) -> T {
+    fn with_health<T>(&self, path: &str, act: impl FnOnce(&mut MirrorHealth) -> T) -> T {
         let mut health = self.0.health.lock().unwrap_or_else(PoisonError::into_inner);
         act(health.entry(path.to_owned()).or_default())
     }

@@ -32,14 +32,14 @@ const IDENTITIES: usize = 50;
 
 /// What became of every workload.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct AuthorityReport {
     /// By workload.
-    pub workloads: BTreeMap<WorkloadName, Verdict>,
+    pub workloads: BTreeMap<WorkloadName, AuthorityVerdict>,
 }
 
 /// What one verification found of a workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum AuthorityVerdict {
     /// The primary said that its role is gone, or is none that tokens may be issued from.
     Gone(Vec<String>),
     /// All of it was verified.
@@ -50,20 +50,20 @@ pub enum Verdict {
 
 /// What the task remembers from cycle to cycle.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct AuthorityMemory {
     quiet: Quiet,
     /// When each entity was last asked about.
     identities: BTreeMap<EntityId, WallTime>,
 }
 
-impl Work {
+impl AuthorityMemory {
     /// Verifies everything, or finds by the index that nothing was written since it last did.
     pub(super) async fn verify(
         &mut self,
         mirrors: &Mirrors,
         urgency: Urgency,
         may_skip: bool,
-    ) -> Result<Report, PassError> {
+    ) -> Result<AuthorityReport, PassError> {
         let at = mirrors.now();
         let upstream = &mirrors.0.upstream;
         if upstream.own_token().is_none() {
@@ -74,7 +74,7 @@ impl Work {
             return mirrors.refresh(at).await;
         }
         self.quiet.forget();
-        let cycle = Cycle {
+        let cycle = AuthorityPass {
             mirrors,
             urgency,
             at,
@@ -87,14 +87,20 @@ impl Work {
         let identified = self.identities_of_tokens(&cycle).await;
         mirrors.note(&report);
         mirrors.forget_workloads().await?;
-        if approles && identified && report.workloads.values().all(|one| *one == Verdict::Proven) {
+        if approles
+            && identified
+            && report
+                .workloads
+                .values()
+                .all(|one| *one == AuthorityVerdict::Proven)
+        {
             self.quiet.complete(index, at);
         }
         Ok(report)
     }
 
     /// Entities behind tokens that clients use, the longest unasked first. Whether all of them were asked about.
-    async fn identities_of_tokens(&mut self, cycle: &Cycle<'_>) -> bool {
+    async fn identities_of_tokens(&mut self, cycle: &AuthorityPass<'_>) -> bool {
         let wanted = cycle.mirrors.entities_in_use();
         self.identities.retain(|entity, _| wanted.contains(entity));
         let mut due: Vec<_> = wanted.iter().collect();
@@ -119,21 +125,21 @@ impl Work {
 }
 
 /// One verification.
-struct Cycle<'a> {
+struct AuthorityPass<'a> {
     mirrors: &'a Mirrors,
     urgency: Urgency,
     /// When it began: what all of it is verified as of.
     at: WallTime,
 }
 
-impl Cycle<'_> {
-    async fn workloads(&self) -> Result<Report, PassError> {
-        let mut report = Report::default();
+impl AuthorityPass<'_> {
+    async fn workloads(&self) -> Result<AuthorityReport, PassError> {
+        let mut report = AuthorityReport::default();
         for workload in &self.mirrors.0.settings.workloads {
             let verdict = match self.workload(workload).await {
                 Ok(verdict) => verdict,
                 Err(PassError::Upstream(error)) if !error.is_unavailable() => {
-                    Verdict::Unknown(vec![error.to_string()])
+                    AuthorityVerdict::Unknown(vec![error.to_string()])
                 }
                 Err(error) => return Err(error),
             };
@@ -142,7 +148,7 @@ impl Cycle<'_> {
         Ok(report)
     }
 
-    async fn workload(&self, workload: &Workload) -> Result<Verdict, PassError> {
+    async fn workload(&self, workload: &Workload) -> Result<AuthorityVerdict, PassError> {
         let name = &workload.name;
         let Some(role) = self.role(&workload.role).await? else {
             let why = format!("there is no token role {}", workload.role);
@@ -159,11 +165,11 @@ impl Cycle<'_> {
         }
         let problems = standing::problems(&standing);
         if !problems.is_empty() {
-            return Ok(Verdict::Unknown(problems));
+            return Ok(AuthorityVerdict::Unknown(problems));
         }
         let Some(accessor) = standing.accessor.clone() else {
             let why = "its standing token has no accessor".to_owned();
-            return Ok(Verdict::Unknown(vec![why]));
+            return Ok(AuthorityVerdict::Unknown(vec![why]));
         };
         changes.push(Change::Authority(Box::new(WorkloadAuthority {
             workload: name.clone(),
@@ -175,11 +181,15 @@ impl Cycle<'_> {
             verified_at: self.at,
         })));
         self.mirrors.commit(changes).await?;
-        Ok(Verdict::Proven)
+        Ok(AuthorityVerdict::Proven)
     }
 
     /// Nothing may be issued for the workload any longer.
-    async fn gone(&self, name: &WorkloadName, why: Vec<String>) -> Result<Verdict, PassError> {
+    async fn gone(
+        &self,
+        name: &WorkloadName,
+        why: Vec<String>,
+    ) -> Result<AuthorityVerdict, PassError> {
         if self
             .mirrors
             .0
@@ -193,14 +203,14 @@ impl Cycle<'_> {
             let gone = Change::AuthorityGone(name.clone());
             self.mirrors.commit(vec![gone]).await?;
         }
-        Ok(Verdict::Gone(why))
+        Ok(AuthorityVerdict::Gone(why))
     }
 }
 
 impl Mirrors {
     /// Asks for one entity and its groups, now.
     pub(super) async fn verify_identity(&self, entity: &EntityId) -> Result<(), PassError> {
-        let cycle = Cycle {
+        let cycle = AuthorityPass {
             mirrors: self,
             urgency: Urgency::Authority,
             at: self.now(),
@@ -210,8 +220,8 @@ impl Mirrors {
     }
 
     /// Nothing was written anywhere since everything was verified: it is verified as of now.
-    async fn refresh(&self, at: WallTime) -> Result<Report, PassError> {
-        let (mut report, mut changes) = (Report::default(), Vec::new());
+    async fn refresh(&self, at: WallTime) -> Result<AuthorityReport, PassError> {
+        let (mut report, mut changes) = (AuthorityReport::default(), Vec::new());
         {
             let authority = self.0.local.view.authority();
             if let Some(cluster) = &authority.cluster {
@@ -231,7 +241,7 @@ impl Mirrors {
                     changes.push(Change::Authority(Box::new(known)));
                     report
                         .workloads
-                        .insert(workload.name.clone(), Verdict::Proven);
+                        .insert(workload.name.clone(), AuthorityVerdict::Proven);
                 }
             }
             changes.extend(approle::stand(&authority, at, self.0.local.clock.now()));
@@ -241,7 +251,7 @@ impl Mirrors {
         Ok(report)
     }
 
-    fn note(&self, report: &Report) {
+    fn note(&self, report: &AuthorityReport) {
         let mut known = self
             .0
             .workloads
@@ -249,8 +259,10 @@ impl Mirrors {
             .unwrap_or_else(PoisonError::into_inner);
         for (name, verdict) in &report.workloads {
             let reasons = match verdict {
-                Verdict::Proven => Vec::new(),
-                Verdict::Gone(reasons) | Verdict::Unknown(reasons) => reasons.clone(),
+                AuthorityVerdict::Proven => Vec::new(),
+                AuthorityVerdict::Gone(reasons) | AuthorityVerdict::Unknown(reasons) => {
+                    reasons.clone()
+                }
             };
             known.insert(name.clone(), WorkloadStatus { reasons });
         }

@@ -29,11 +29,11 @@ pub(super) enum Pace {
 pub(super) struct Cycle {
     interval: Duration,
     backoff: Backoff,
-    state: State,
+    state: LastPass,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum LastPass {
     Failing,
     Fresh,
     Steady,
@@ -44,17 +44,17 @@ impl Cycle {
         Self {
             interval,
             backoff: Backoff::default(),
-            state: State::Fresh,
+            state: LastPass::Fresh,
         }
     }
 
     pub(super) fn succeeded(&mut self) {
-        self.state = State::Steady;
+        self.state = LastPass::Steady;
         self.backoff = Backoff::default();
     }
 
     pub(super) fn failed(&mut self) {
-        self.state = State::Failing;
+        self.state = LastPass::Failing;
     }
 
     /// How long to rest before the next pass. `jitter` in 0..1.
@@ -64,13 +64,13 @@ impl Cycle {
     pub(super) fn pause(&mut self, pace: Pace, jitter: f64) -> Duration {
         let usual = |interval: Duration| interval.mul_f64(1.0 - 0.1 * jitter.clamp(0.0, 1.0));
         match (self.state, pace) {
-            (State::Fresh, _) => START_SPREAD
+            (LastPass::Fresh, _) => START_SPREAD
                 .min(self.interval)
                 .mul_f64(jitter.clamp(0.0, 1.0)),
-            (State::Failing, _) => self.backoff.next(jitter),
-            (State::Steady, Pace::Slow) => usual(self.interval * 10),
-            (State::Steady, Pace::Soon(soon)) => usual(self.interval).min(soon),
-            (State::Steady, Pace::Usual) => usual(self.interval),
+            (LastPass::Failing, _) => self.backoff.next(jitter),
+            (LastPass::Steady, Pace::Slow) => usual(self.interval * 10),
+            (LastPass::Steady, Pace::Soon(soon)) => usual(self.interval).min(soon),
+            (LastPass::Steady, Pace::Usual) => usual(self.interval),
         }
     }
 

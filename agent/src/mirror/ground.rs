@@ -18,10 +18,10 @@ use super::{
     Mirrors, Occasion, PassError,
     index::{Index, Quiet},
     kv::{
-        diff::{self, Held, Known},
+        diff::{self, HeldKey, Known},
         fetch::Reader,
     },
-    status::Health,
+    status::MirrorHealth,
 };
 
 /// One mirror and what is under it.
@@ -139,7 +139,7 @@ impl Ground<'_> {
         let mut known: Known = BTreeMap::new();
         let keys = secrets.keys.iter().filter(|(place, _)| mine(place));
         for (place, key) in keys {
-            known.insert(place.path.clone(), Held::new(Arc::clone(key)));
+            known.insert(place.path.clone(), HeldKey::new(Arc::clone(key)));
         }
         for ((place, _), held) in secrets.records.iter().filter(|((place, _), _)| mine(place)) {
             if let Some(known) = known.get_mut(&place.path) {
@@ -182,7 +182,7 @@ impl Ground<'_> {
             .await
     }
 
-    pub(super) fn with_health(&self, act: impl FnOnce(&mut Health)) {
+    pub(super) fn with_health(&self, act: impl FnOnce(&mut MirrorHealth)) {
         self.mirrors
             .with_health(&self.mirror.path.configured(), act);
     }

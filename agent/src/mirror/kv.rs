@@ -18,17 +18,17 @@ use shared::{change::Change, kv::KvKey, time::WallTime};
 use tokio::task::JoinSet;
 
 use self::{
-    diff::{Changed, Known, Listed, Todo},
-    fetch::{Read, read_key},
+    diff::{Changed, Known, ListedKey, Todo},
+    fetch::{ReadKey, read_key},
     listing::Listing,
-    shelf::{Shelf, Why},
+    shelf::{Shelf, ShelvedFor},
 };
 use super::{
     Mirrors, Occasion, PassError,
     cycle::Pace,
     ground::{Ground, Rest},
     index::{Index, Quiet},
-    status::Source,
+    status::MirrorSource,
     target::{Keys, KvTarget},
 };
 
@@ -40,7 +40,7 @@ const BATCH: usize = 64;
 
 /// What the task remembers from pass to pass.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct KvMemory {
     quiet: Quiet,
     /// Passes until SCAN is tried again.
     scan_refused: u32,
@@ -52,13 +52,13 @@ pub(super) struct Work {
 }
 
 /// One pass.
-pub(super) struct Pass<'a> {
+pub(super) struct KvPass<'a> {
     pub(super) ground: Ground<'a>,
     pub(super) target: KvTarget,
 }
 
-impl Pass<'_> {
-    pub(super) async fn run(&self, work: &mut Work) -> Result<Pace, PassError> {
+impl KvPass<'_> {
+    pub(super) async fn run(&self, work: &mut KvMemory) -> Result<Pace, PassError> {
         let ground = &self.ground;
         ground.go_on()?;
         let at = ground.mirrors.now();
@@ -71,7 +71,7 @@ impl Pass<'_> {
         }
         work.quiet.forget();
         if ground.leave_old_mount().await? {
-            *work = Work::default();
+            *work = KvMemory::default();
         }
         let listing = self.list(work).await?;
         let unreadable = listing.unreadable;
@@ -95,12 +95,12 @@ impl Pass<'_> {
         Ok(self.pace(work))
     }
 
-    fn is_unchanged(&self, work: &Work, index: Option<&Index>, at: WallTime) -> bool {
+    fn is_unchanged(&self, work: &KvMemory, index: Option<&Index>, at: WallTime) -> bool {
         let due = work.due.is_some_and(|due| due <= at);
         work.clean.is_some() && self.ground.is_mounted() && !due && work.quiet.holds(index, at)
     }
 
-    async fn list(&self, work: &mut Work) -> Result<Listing, PassError> {
+    async fn list(&self, work: &mut KvMemory) -> Result<Listing, PassError> {
         let lister = listing::Lister {
             upstream: &self.ground.mirrors.0.upstream,
             namespace: &self.ground.mirrors.0.settings.namespace,
@@ -129,7 +129,7 @@ impl Pass<'_> {
     /// Brings the replica to what the listing shows.
     async fn settle(
         &self,
-        work: &mut Work,
+        work: &mut KvMemory,
         listing: Listing,
         at: WallTime,
     ) -> Result<Rest, PassError> {
@@ -149,13 +149,13 @@ impl Pass<'_> {
         }
         self.read_changed(&todo, &known, &mut work.shelf).await?;
         work.due = todo.next_deletion.into_iter().chain(work.shelf.due()).min();
-        let purge = listing.complete && listing.source != Source::List;
+        let purge = listing.complete && listing.source != MirrorSource::List;
         let rest = ground
             .settle_vanished(&todo.vanished, &known, purge)
             .await?;
         ground.with_health(|health| {
-            health.failed = work.shelf.count(Why::Failed) + rest.unasked;
-            health.denied = work.shelf.count(Why::Denied);
+            health.failed = work.shelf.count(ShelvedFor::Failed) + rest.unasked;
+            health.denied = work.shelf.count(ShelvedFor::Denied);
             health.withheld = rest.withheld;
         });
         Ok(rest)
@@ -174,16 +174,16 @@ impl Pass<'_> {
             let (mut changes, now) = (Vec::new(), self.ground.mirrors.now());
             for read in reads {
                 match read {
-                    Read::All(listed, found) => {
+                    ReadKey::All(listed, found) => {
                         shelf.take(&listed.place.path);
                         changes.extend(found);
                     }
-                    Read::Denied(listed, found) => {
-                        shelf.put(&listed, Why::Denied, now);
+                    ReadKey::Denied(listed, found) => {
+                        shelf.put(&listed, ShelvedFor::Denied, now);
                         changes.extend(found);
                     }
-                    Read::Failed(listed) => {
-                        shelf.put(&listed, Why::Failed, now);
+                    ReadKey::Failed(listed) => {
+                        shelf.put(&listed, ShelvedFor::Failed, now);
                         changes.extend(keep_unread(&listed, known));
                     }
                 }
@@ -202,7 +202,7 @@ impl Pass<'_> {
         &self,
         batch: &[Arc<Changed>],
         proven: &Arc<AtomicBool>,
-    ) -> (Vec<Read>, Option<PassError>) {
+    ) -> (Vec<ReadKey>, Option<PassError>) {
         let (mut reads, mut done, mut cut_off) = (JoinSet::new(), Vec::new(), None);
         let mut waiting = batch.iter();
         loop {
@@ -222,7 +222,7 @@ impl Pass<'_> {
         }
     }
 
-    fn pace(&self, work: &Work) -> Pace {
+    fn pace(&self, work: &KvMemory) -> Pace {
         if work.scan_refused > 0 {
             Pace::Slow
         } else {
@@ -233,14 +233,14 @@ impl Pass<'_> {
 
 /// What a key that exists and could not be read leaves behind: what is held of it, else that it exists, so that its
 /// absence is not answered with 404.
-fn keep_unread(listed: &Listed, known: &Known) -> Vec<Change> {
+fn keep_unread(listed: &ListedKey, known: &Known) -> Vec<Change> {
     match known.get(&listed.place.path) {
         Some(held) => diff::uncovered(Some(held)),
         None => vec![Change::Key(Box::new(listed.key()))],
     }
 }
 
-impl Listed {
+impl ListedKey {
     /// As the replica keeps it.
     fn key(&self) -> KvKey {
         KvKey {

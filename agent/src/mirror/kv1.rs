@@ -24,7 +24,7 @@ use super::{
         fetch::{Reader, is_cut_off},
     },
     plain::{self, Plain},
-    status::Source,
+    status::MirrorSource,
     target::{Keys, Kv1Target},
 };
 use crate::upstream::{Request, UpstreamError};
@@ -40,7 +40,7 @@ const SCAN_AGAIN: u32 = 10;
 
 /// What the task remembers from pass to pass.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct Kv1Memory {
     quiet: Quiet,
     /// Passes until SCAN is tried again.
     scan_refused: u32,
@@ -49,15 +49,15 @@ pub(super) struct Work {
 }
 
 /// One pass.
-pub(super) struct Pass<'a> {
+pub(super) struct Kv1Pass<'a> {
     pub(super) ground: Ground<'a>,
     pub(super) target: Kv1Target,
 }
 
 /// What there is.
-struct Names {
+struct ValueNames {
     paths: BTreeSet<RequestPath>,
-    source: Source,
+    source: MirrorSource,
     /// Whether nothing was left out.
     complete: bool,
     /// Names that no request can be made for.
@@ -65,7 +65,7 @@ struct Names {
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ListedNames {
     #[serde(default)]
     keys: Vec<String>,
 }
@@ -80,7 +80,7 @@ struct Tally {
 }
 
 /// What became of one value.
-enum Read {
+enum ReadValue {
     /// It is this.
     Kept(Option<Change>),
     /// It may not be read, although Holdover's token is good.
@@ -91,8 +91,8 @@ enum Read {
     Gone,
 }
 
-impl Pass<'_> {
-    pub(super) async fn run(&self, work: &mut Work) -> Result<Pace, PassError> {
+impl Kv1Pass<'_> {
+    pub(super) async fn run(&self, work: &mut Kv1Memory) -> Result<Pace, PassError> {
         let ground = &self.ground;
         ground.go_on()?;
         let at = ground.mirrors.now();
@@ -104,7 +104,7 @@ impl Pass<'_> {
         work.quiet.forget();
         work.clean = false;
         if ground.leave_old_mount().await? {
-            *work = Work::default();
+            *work = Kv1Memory::default();
         }
         let names = self.names(work).await?;
         let known = ground.known();
@@ -113,7 +113,7 @@ impl Pass<'_> {
             .iter()
             .filter(|(path, _)| !names.paths.contains(*path));
         let vanished: Vec<Place> = vanished.map(|(_, held)| held.key.place.clone()).collect();
-        let purge = names.complete && names.source != Source::Folders;
+        let purge = names.complete && names.source != MirrorSource::Folders;
         let rest = ground.settle_vanished(&vanished, &known, purge).await?;
         ground.with_health(|health| {
             health.source = Some(names.source);
@@ -130,10 +130,10 @@ impl Pass<'_> {
         Ok(Pace::Usual)
     }
 
-    async fn names(&self, work: &mut Work) -> Result<Names, PassError> {
+    async fn names(&self, work: &mut Kv1Memory) -> Result<ValueNames, PassError> {
         let Keys::Below { folder, .. } = &self.target.keys else {
             let literal = self.target.literal();
-            let mut names = Names::new(Source::Read);
+            let mut names = ValueNames::new(MirrorSource::Read);
             names.add(&literal);
             return Ok(names);
         };
@@ -154,27 +154,27 @@ impl Pass<'_> {
     }
 
     /// One SCAN; `None` where the primary has none, or refuses it.
-    async fn scan(&self, folder: &str) -> Result<Option<Names>, PassError> {
+    async fn scan(&self, folder: &str) -> Result<Option<ValueNames>, PassError> {
         let folder = format!("{}{folder}", self.target.mount);
         let reply = self.ask(&Request::scan(folder.clone())).await?;
         if matches!(reply.status(), 403 | 405) {
             return Ok(None);
         }
-        let listed: Listed = reply.success()?.data()?;
-        let mut names = Names::new(Source::Scan);
+        let listed: ListedNames = reply.success()?.data()?;
+        let mut names = ValueNames::new(MirrorSource::Scan);
         self.add(&mut names, &folder, listed.keys);
         Ok(Some(names))
     }
 
     /// LIST, folder by folder: where there is no SCAN.
-    async fn walk(&self, folder: &str) -> Result<Names, PassError> {
-        let mut names = Names::new(Source::Folders);
+    async fn walk(&self, folder: &str) -> Result<ValueNames, PassError> {
+        let mut names = ValueNames::new(MirrorSource::Folders);
         let first = format!("{}{folder}", self.target.mount);
         let mut folders = vec![first.clone()];
         while let Some(folder) = folders.pop() {
             self.ground.go_on()?;
             let reply = self.ask(&Request::list(folder.clone())).await?;
-            let listed: Listed = match reply.status() {
+            let listed: ListedNames = match reply.status() {
                 404 => continue,
                 // The first refusal says that nothing can be listed at all.
                 403 if folder != first => {
@@ -194,7 +194,7 @@ impl Pass<'_> {
         Ok(names)
     }
 
-    fn add(&self, names: &mut Names, folder: &str, keys: Vec<String>) {
+    fn add(&self, names: &mut ValueNames, folder: &str, keys: Vec<String>) {
         for key in keys {
             let path = format!("{folder}{key}");
             if path.starts_with(&self.ground.literal) && !self.ground.mirrors.is_excluded(&path) {
@@ -216,14 +216,14 @@ impl Pass<'_> {
             let mut changes = Vec::new();
             for (path, read) in reads {
                 match read {
-                    Read::Denied => tally.denied += 1,
-                    Read::Failed => tally.failed += 1,
+                    ReadValue::Denied => tally.denied += 1,
+                    ReadValue::Failed => tally.failed += 1,
                     // It vanishes as one that is not listed does: many at once may be a mistake.
-                    Read::Gone => {
+                    ReadValue::Gone => {
                         tally.gone.insert(path);
                         continue;
                     }
-                    Read::Kept(_) => {}
+                    ReadValue::Kept(_) => {}
                 }
                 changes.extend(self.changes(path, read, known));
             }
@@ -237,7 +237,7 @@ impl Pass<'_> {
     }
 
     /// What a read changes. That a key exists is kept even where its value cannot be: it is not absent.
-    fn changes(&self, path: RequestPath, read: Read, known: &Known) -> Vec<Change> {
+    fn changes(&self, path: RequestPath, read: ReadValue, known: &Known) -> Vec<Change> {
         let held = known.get(&path);
         let place = self.ground.place(path);
         let mut changes = Vec::new();
@@ -250,10 +250,10 @@ impl Pass<'_> {
             })));
         }
         match read {
-            Read::Kept(change) => changes.extend(change),
-            Read::Denied => changes.push(Change::RecordGone(place, None)),
-            Read::Failed => changes.extend(diff::uncovered(held)),
-            Read::Gone => {}
+            ReadValue::Kept(change) => changes.extend(change),
+            ReadValue::Denied => changes.push(Change::RecordGone(place, None)),
+            ReadValue::Failed => changes.extend(diff::uncovered(held)),
+            ReadValue::Gone => {}
         }
         changes
     }
@@ -263,7 +263,7 @@ impl Pass<'_> {
         &self,
         batch: &[&RequestPath],
         proven: &Arc<AtomicBool>,
-    ) -> (Vec<(RequestPath, Read)>, Option<PassError>) {
+    ) -> (Vec<(RequestPath, ReadValue)>, Option<PassError>) {
         let (mut reads, mut done, mut cut_off) = (JoinSet::new(), Vec::new(), None);
         let mut waiting = batch.iter();
         loop {
@@ -299,34 +299,38 @@ impl Pass<'_> {
 ///
 /// # Errors
 /// If the primary went away.
-async fn read(reader: &Reader, mirrors: &Mirrors, place: &Place) -> Result<Read, UpstreamError> {
+async fn read(
+    reader: &Reader,
+    mirrors: &Mirrors,
+    place: &Place,
+) -> Result<ReadValue, UpstreamError> {
     let at = mirrors.now();
     let read = async {
         let request = Request::read(place.path.as_str());
         let reply = reader.upstream.ask(&request, reader.urgency).await?;
         if reply.status() == 403 && reader.own_token_is_good().await? {
-            return Ok(Read::Denied);
+            return Ok(ReadValue::Denied);
         }
         Ok(match plain::of(reply)? {
-            Plain::Kept(VersionState::Gone, ..) => Read::Gone,
+            Plain::Kept(VersionState::Gone, ..) => ReadValue::Gone,
             Plain::Kept(state, form, body) => {
-                Read::Kept(mirrors.kept(place, (state, form, body), at))
+                ReadValue::Kept(mirrors.kept(place, (state, form, body), at))
             }
-            Plain::Leased(_) => Read::Failed,
+            Plain::Leased(_) => ReadValue::Failed,
         })
     };
     match read.await {
         Err(error) if is_cut_off(&error) => Err(error),
         Err(error) => {
             tracing::warn!(%error, path = %place.path, "a value could not be read");
-            Ok(Read::Failed)
+            Ok(ReadValue::Failed)
         }
         read => read,
     }
 }
 
-impl Names {
-    fn new(source: Source) -> Self {
+impl ValueNames {
+    fn new(source: MirrorSource) -> Self {
         Self {
             paths: BTreeSet::new(),
             source,

@@ -19,7 +19,7 @@ use shared::{
 };
 
 use super::{
-    Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered, status::Source,
+    Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered, status::MirrorSource,
 };
 use crate::upstream::{Reply, Request, UpstreamError};
 
@@ -32,7 +32,7 @@ const MOST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the task remembers from pass to pass.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct LeaseMemory {
     quiet: Quiet,
     /// What the lease in hand gave when it was new; after a restart, what it gave last.
     full: Option<(LeaseId, u64)>,
@@ -46,7 +46,7 @@ pub(super) struct Work {
     filling: pool::Filling,
 }
 
-impl Work {
+impl LeaseMemory {
     /// The answer of the last pass, if that had no lease.
     pub(super) fn take_unleased(&mut self) -> Option<Answered> {
         let unleased = self.unleased.take();
@@ -64,7 +64,7 @@ struct HoldOff {
 }
 
 /// One pass.
-pub(super) struct Pass<'a> {
+pub(super) struct LeasePass<'a> {
     pub(super) mirrors: &'a Mirrors,
     pub(super) place: Place,
     /// Leases kept ready; none are where one is shared.
@@ -73,13 +73,13 @@ pub(super) struct Pass<'a> {
 }
 
 #[derive(Deserialize)]
-struct LookedUp {
+struct LeaseLookup {
     ttl: u64,
     #[serde(default)]
     renewable: bool,
 }
 
-impl LookedUp {
+impl LeaseLookup {
     /// The lease as it stands `now`.
     fn of(&self, lease: Lease, now: Now) -> Lease {
         let mut verified = Lease {
@@ -98,8 +98,8 @@ impl LookedUp {
     }
 }
 
-impl Pass<'_> {
-    pub(super) async fn run(&self, work: &mut Work) -> Result<Pace, PassError> {
+impl LeasePass<'_> {
+    pub(super) async fn run(&self, work: &mut LeaseMemory) -> Result<Pace, PassError> {
         self.mirrors.go_on(self.occasion)?;
         self.revoke_retired(work).await;
         self.set_source();
@@ -126,7 +126,7 @@ impl Pass<'_> {
     }
 
     /// The lease in hand. Of several, as a cut-off replacement leaves them, the newest; the others go.
-    async fn adopt_newest(&self, work: &mut Work) -> Result<Option<Lease>, PassError> {
+    async fn adopt_newest(&self, work: &mut LeaseMemory) -> Result<Option<Lease>, PassError> {
         let secrets = self.mirrors.0.local.view.secrets();
         let held = secrets.leases.values().map(|held| &held.lease);
         let mine = |lease: &&Lease| {
@@ -150,14 +150,14 @@ impl Pass<'_> {
     }
 
     /// Whether the last renewal gave so little that its max TTL must be near.
-    fn is_worn(&self, work: &Work, lease: &Lease) -> bool {
+    fn is_worn(&self, work: &LeaseMemory, lease: &Lease) -> bool {
         lease.granted < full(work, lease) / 2
     }
 
     /// Nothing is due: the primary still knows it.
     async fn verify(
         &self,
-        work: &mut Work,
+        work: &mut LeaseMemory,
         lease: &Lease,
         wait: Duration,
     ) -> Result<Pace, PassError> {
@@ -179,7 +179,7 @@ impl Pass<'_> {
                 tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of Holdover's own");
                 return self.replace(work, Some(lease)).await;
             }
-            let shown: LookedUp = reply.success()?.data()?;
+            let shown: LeaseLookup = reply.success()?.data()?;
             verified = shown.of(verified, now);
             work.quiet.complete(index, now.steady);
         }
@@ -187,7 +187,7 @@ impl Pass<'_> {
         Ok(Pace::Soon(wait))
     }
 
-    async fn renew(&self, work: &mut Work, lease: &Lease) -> Result<Pace, PassError> {
+    async fn renew(&self, work: &mut LeaseMemory, lease: &Lease) -> Result<Pace, PassError> {
         let now = self.now();
         let Some(renewed) = self.ask_to_renew(lease).await? else {
             return self.replace(work, Some(lease)).await;
@@ -223,7 +223,11 @@ impl Pass<'_> {
     }
 
     /// Gets a new lease in place of `old`, which stays what it is if that fails.
-    async fn replace(&self, work: &mut Work, old: Option<&Lease>) -> Result<Pace, PassError> {
+    async fn replace(
+        &self,
+        work: &mut LeaseMemory,
+        old: Option<&Lease>,
+    ) -> Result<Pace, PassError> {
         let now = self.now();
         self.held_off(work, now)?;
         let (lease, body) = self
@@ -249,7 +253,7 @@ impl Pass<'_> {
     /// A new lease. What can have none is not asked again for long.
     async fn acquire_or_hold_off(
         &self,
-        work: &mut Work,
+        work: &mut LeaseMemory,
         holder: LeaseHolder,
         in_place_of_one: bool,
         now: Now,
@@ -263,7 +267,7 @@ impl Pass<'_> {
 
     async fn acquire(
         &self,
-        work: &mut Work,
+        work: &mut LeaseMemory,
         holder: LeaseHolder,
         in_place_of_one: bool,
         now: Now,
@@ -324,7 +328,7 @@ impl Pass<'_> {
     }
 
     /// A new lease is not asked for again and again: each is an account at some backend.
-    fn held_off(&self, work: &Work, now: Now) -> Result<(), PassError> {
+    fn held_off(&self, work: &LeaseMemory, now: Now) -> Result<(), PassError> {
         let Some(hold_off) = work.hold_off.as_ref().filter(|hold_off| {
             hold_off.place == self.place
                 && !hold_off.until.passed(now)
@@ -346,7 +350,7 @@ impl Pass<'_> {
         }
     }
 
-    async fn revoke_retired(&self, work: &mut Work) {
+    async fn revoke_retired(&self, work: &mut LeaseMemory) {
         let now = self.now();
         let mut kept = Vec::new();
         for (id, told) in work.retiring.drain(..) {
@@ -375,7 +379,7 @@ impl Pass<'_> {
     fn set_source(&self) {
         self.mirrors
             .with_health(self.place.path.as_str(), |health| {
-                health.source = Some(Source::Lease);
+                health.source = Some(MirrorSource::Lease);
             });
     }
 
@@ -389,7 +393,7 @@ impl Pass<'_> {
 }
 
 /// What the lease gave when it was new, as far as that is known.
-fn full(work: &Work, lease: &Lease) -> u64 {
+fn full(work: &LeaseMemory, lease: &Lease) -> u64 {
     match &work.full {
         Some((id, full)) if *id == lease.id => *full,
         _ => lease.granted,

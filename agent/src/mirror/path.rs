@@ -11,12 +11,12 @@ use super::{
     cycle::Pace,
     ground::Ground,
     plain::{self, Plain},
-    status::Source,
+    status::MirrorSource,
 };
 use crate::upstream::{Reply, Request};
 
 /// One pass.
-pub(super) struct Pass<'a> {
+pub(super) struct PathPass<'a> {
     pub(super) ground: Ground<'a>,
     pub(super) place: Place,
 }
@@ -27,12 +27,12 @@ pub(super) struct Answered {
     pub(super) at: WallTime,
 }
 
-impl Pass<'_> {
+impl PathPass<'_> {
     /// Takes `first`, where somebody has asked already.
     pub(super) async fn run(&self, first: Option<Answered>) -> Result<Pace, PassError> {
         self.ground.go_on()?;
         self.ground
-            .with_health(|health| health.source = Some(Source::Read));
+            .with_health(|health| health.source = Some(MirrorSource::Read));
         self.ground.leave_old_mount().await?;
         let Answered { reply, at } = match first {
             Some(answered) => answered,

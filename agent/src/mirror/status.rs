@@ -41,7 +41,7 @@ pub struct MirrorStatus {
     /// What an operator should know.
     pub findings: Vec<String>,
     /// How the last pass saw it.
-    pub source: Option<Source>,
+    pub source: Option<MirrorSource>,
     /// Its pool, if it has one.
     pub pool: Option<PoolFill>,
 }
@@ -61,7 +61,7 @@ pub struct PoolFill {
 
 /// How a pass sees what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
+pub enum MirrorSource {
     /// LIST, folder by folder: KV v1 without SCAN.
     Folders,
     /// A lease is kept.
@@ -85,11 +85,11 @@ pub struct WorkloadStatus {
 
 /// What passes leave behind for [`MirrorStatus`].
 #[derive(Clone, Default)]
-pub(super) struct Health {
+pub(super) struct MirrorHealth {
     errors: u32,
     last_error: Option<String>,
     unsupported: bool,
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<MirrorSource>,
     /// Since when a pool is short.
     pub(super) short_since: Option<WallTime>,
     /// Vanished keys that were kept.
@@ -102,7 +102,7 @@ pub(super) struct Health {
     pub(super) unreadable: usize,
 }
 
-impl Health {
+impl MirrorHealth {
     pub(super) fn succeeded(&mut self) {
         self.errors = 0;
         self.last_error = None;
@@ -146,11 +146,11 @@ impl Health {
 
     fn findings(&self) -> Vec<String> {
         let text = match self.source {
-            Some(Source::List) => {
+            Some(MirrorSource::List) => {
                 "SCAN of detailed metadata is refused: keys are listed one by one, ten times more rarely, and what \
                  vanishes is not purged"
             }
-            Some(Source::Folders) => {
+            Some(MirrorSource::Folders) => {
                 "SCAN is refused: keys are listed folder by folder, and what vanishes is not purged"
             }
             _ => return Vec::new(),

@@ -22,7 +22,7 @@ use shared::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Mirrors, PassError, Seen,
+    Mirrors, PassError, SeenCredential,
     cycle::{Cycle, Pace},
     index::{Quiet, Still},
 };
@@ -58,12 +58,12 @@ const LOOKED_UP_EVERY: Duration = Duration::from_secs(3600);
 /// What is remembered of the tokens that are followed.
 #[derive(Default)]
 pub(super) struct Watch {
-    known: HashMap<TokenDigest, Watched>,
+    known: HashMap<TokenDigest, FollowedToken>,
 }
 
 /// What is known of one token besides its grant.
 #[derive(Clone, Copy)]
-struct Watched {
+struct FollowedToken {
     /// When it was last looked up here.
     looked_up: WallTime,
     /// When it was last proven here, by a look-up or because nothing was written anywhere.
@@ -87,7 +87,7 @@ impl Watch {
         let mut due: Vec<_> = grants
             .iter()
             .filter(|grant| {
-                let seen = self.known.entry(grant.digest).or_insert(Watched {
+                let seen = self.known.entry(grant.digest).or_insert(FollowedToken {
                     looked_up: WallTime::EPOCH,
                     proven: WallTime::EPOCH,
                     used: grant.verified_at,
@@ -123,8 +123,8 @@ impl Watch {
         stands
     }
 
-    fn seen(&mut self, digest: TokenDigest) -> &mut Watched {
-        self.known.entry(digest).or_insert(Watched {
+    fn seen(&mut self, digest: TokenDigest) -> &mut FollowedToken {
+        self.known.entry(digest).or_insert(FollowedToken {
             looked_up: WallTime::EPOCH,
             proven: WallTime::EPOCH,
             used: WallTime::EPOCH,
@@ -132,7 +132,7 @@ impl Watch {
     }
 }
 
-fn is_due(grant: &Grant, seen: Watched, interval: Duration, now: Now) -> bool {
+fn is_due(grant: &Grant, seen: FollowedToken, interval: Duration, now: Now) -> bool {
     let proven = grant.verified_at.max(seen.looked_up);
     // Ended by our record, and not asked about since.
     if grant.deadline.passed(now) {
@@ -168,7 +168,7 @@ fn is_followed(live: &LiveGrant) -> bool {
 
 impl Mirrors {
     /// Looks up what was seen for the first time, until the queue's other end is gone.
-    pub(super) async fn learn(self, mut seen: mpsc::Receiver<Seen>) {
+    pub(super) async fn learn(self, mut seen: mpsc::Receiver<SeenCredential>) {
         let mut asked = JoinSet::new();
         while let Some(request) = seen.recv().await {
             while asked.len() >= CONCURRENCY {
@@ -177,8 +177,8 @@ impl Mirrors {
             let mirrors = self.clone();
             asked.spawn(async move {
                 let learned = match request {
-                    Seen::Login(candidate) => mirrors.learn_login(*candidate).await,
-                    Seen::Token(token) => mirrors.learn_one(&token).await,
+                    SeenCredential::Login(candidate) => mirrors.learn_login(*candidate).await,
+                    SeenCredential::Token(token) => mirrors.learn_one(&token).await,
                 };
                 if let Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) = &learned {
                     tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");

@@ -11,7 +11,7 @@ use shared::{
 
 use crate::{
     local::Local,
-    mirror::{Mirrors, Occasion, PassError, Verdict},
+    mirror::{AuthorityVerdict, Mirrors, Occasion, PassError},
     recovery::{Exchange, Primary},
     upstream::{
         ProbeOutcome, Unavailable, Upstream, UpstreamError,
@@ -81,7 +81,7 @@ impl Primary for Settling {
             .verify_authority(Occasion::Recovery)
             .await;
         let report = report.map_err(|error| upstream_error(error, "authority"))?;
-        let gone = |(name, verdict)| matches!(verdict, Verdict::Gone(_)).then_some(name);
+        let gone = |(name, verdict)| matches!(verdict, AuthorityVerdict::Gone(_)).then_some(name);
         Ok(report.workloads.into_iter().filter_map(gone).collect())
     }
 

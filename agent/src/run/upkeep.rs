@@ -19,7 +19,7 @@ use crate::{
     config::{Config, watch::Watched},
     driver::{Event, Handle},
     local::Local,
-    mirror::{Mirrors, Seen, SeenToken},
+    mirror::{Mirrors, SeenCredential, SeenToken},
     reaper, recovery,
     serve::{Rules, forward::Forwarder, learn::LearnRequest},
     status::board::Board,
@@ -110,15 +110,17 @@ pub(super) fn start(
 /// Tokens and secret ids that clients brought go to the mirror that runs now.
 async fn pass_on(
     mut seen: mpsc::Receiver<LearnRequest>,
-    mirror: watch::Receiver<Option<mpsc::Sender<Seen>>>,
+    mirror: watch::Receiver<Option<mpsc::Sender<SeenCredential>>>,
 ) {
     while let Some(request) = seen.recv().await {
         let to = mirror.borrow().clone();
         if let Some(to) = to {
             // A mirror that is being replaced misses one token, which its next use brings again.
             let seen = match request {
-                LearnRequest::Login(candidate) => Seen::Login(candidate),
-                LearnRequest::Token { token, digest } => Seen::Token(SeenToken { token, digest }),
+                LearnRequest::Login(candidate) => SeenCredential::Login(candidate),
+                LearnRequest::Token { token, digest } => {
+                    SeenCredential::Token(SeenToken { token, digest })
+                }
             };
             let _ = to.send(seen).await;
         }
@@ -127,7 +129,7 @@ async fn pass_on(
 
 fn start_mirrors(
     mirrors: &Mirrors,
-    tokens: &watch::Sender<Option<mpsc::Sender<Seen>>>,
+    tokens: &watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
 ) -> AbortHandle {
     let (to, seen) = mpsc::channel(WAITING);
     tokens.send_replace(Some(to));
@@ -198,7 +200,7 @@ struct Applying {
     mirrors: Arc<arc_swap::ArcSwap<Mirrors>>,
     server: Arc<crate::serve::Server>,
     driver: Handle,
-    tokens: watch::Sender<Option<mpsc::Sender<Seen>>>,
+    tokens: watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
     running: AbortHandle,
 }
 

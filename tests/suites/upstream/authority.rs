@@ -7,7 +7,7 @@ use harness::{
     bao::{Primary, Transport},
     world::{self, TokenRole, World},
 };
-use holdover::mirror::{Occasion, Verdict};
+use holdover::mirror::{AuthorityVerdict, Occasion};
 use holdover::upstream::workload::{Exact, MintError};
 use serde_json::{Value, json};
 use shared::{
@@ -137,7 +137,10 @@ async fn a_changed_role_is_proven_anew_and_a_bad_or_missing_one_ends_authority()
     host.until("the end of authority", gone).await?;
     let report = host.mirrors.verify_authority(Occasion::Recovery).await?;
     assert!(
-        matches!(report.workloads.get(&orders()), Some(Verdict::Gone(_))),
+        matches!(
+            report.workloads.get(&orders()),
+            Some(AuthorityVerdict::Gone(_))
+        ),
         "{report:?}"
     );
     Ok(())

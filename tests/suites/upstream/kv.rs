@@ -5,7 +5,7 @@ use harness::{
     bao::{Primary, Transport},
     world::World,
 };
-use holdover::mirror::{Occasion, Source};
+use holdover::mirror::{MirrorSource, Occasion};
 use serde_json::{Value, json};
 use shared::kv::VersionState;
 
@@ -32,7 +32,10 @@ async fn every_secret_is_kept_as_the_primary_wrote_it() -> Result<()> {
     }
     let status = host.status_of(SHOP)?;
     assert_eq!(status.count, world.secrets.len() as u64);
-    assert_eq!((status.source, status.errors), (Some(Source::Scan), 0));
+    assert_eq!(
+        (status.source, status.errors),
+        (Some(MirrorSource::Scan), 0)
+    );
     assert!(
         status.age.is_some_and(|age| age.as_secs() < 5),
         "{status:?}"
@@ -236,7 +239,7 @@ async fn a_refused_scan_falls_back_to_lists_and_purges_nothing() -> Result<()> {
     let status = host.status_of(SHOP)?;
     assert_eq!(
         (status.source, status.count),
-        (Some(Source::List), world.secrets.len() as u64)
+        (Some(MirrorSource::List), world.secrets.len() as u64)
     );
     assert_eq!(status.findings.len(), 1, "{status:?}");
     let gone = &world.secrets[0].path;

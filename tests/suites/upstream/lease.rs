@@ -7,7 +7,7 @@ use harness::{
     bao::{DatabaseRole, Primary, Transport},
     postgres::Postgres,
 };
-use holdover::mirror::Source;
+use holdover::mirror::MirrorSource;
 use serde_json::{Value, json};
 use shared::{
     change::{CredentialName, RevocationTarget},
@@ -59,7 +59,7 @@ async fn one_lease_is_held_renewed_and_replaced_before_its_max_ttl() -> Result<(
     let status = host.status_of(PATH)?;
     assert_eq!(
         (status.count, status.source),
-        (1, Some(Source::Lease)),
+        (1, Some(MirrorSource::Lease)),
         "{status:?}"
     );
     host.until("a renewal", |host| match lease(host)?.0 {

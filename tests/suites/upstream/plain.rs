@@ -6,7 +6,7 @@ use harness::{
     world,
 };
 use holdover::{
-    mirror::{Occasion, Source},
+    mirror::{MirrorSource, Occasion},
     upstream::policy::required_policy,
 };
 use serde_json::{Value, json};
@@ -66,10 +66,10 @@ async fn values_of_kv1_are_kept_with_their_bytes_and_lease_durations() -> Result
     assert_eq!(lease_duration(&record), Some(1800));
     assert!(held(&host, "kv1/other").is_some());
     let status = host.status_of(SHOP)?;
-    assert_eq!((status.count, status.source), (5, Some(Source::Scan)));
+    assert_eq!((status.count, status.source), (5, Some(MirrorSource::Scan)));
     assert!(status.reasons.is_empty() && status.findings.is_empty());
     let one = host.status_of("kv1/other")?;
-    assert_eq!((one.count, one.source), (1, Some(Source::Read)));
+    assert_eq!((one.count, one.source), (1, Some(MirrorSource::Read)));
     let root = primary.root();
     // A number that no float holds, and a lease that is of another length now.
     let value = json!({ "n": 12345678901234567890u64, "lease": "5s" });
@@ -161,7 +161,7 @@ async fn without_scan_folders_are_listed_and_nothing_is_purged() -> Result<()> {
             .status_of(SHOP)
             .map_err(|failure| failure.to_string())?;
         match status.source {
-            Some(Source::Folders) => Ok(()),
+            Some(MirrorSource::Folders) => Ok(()),
             _ => Err(format!("{status:?}")),
         }
     })
@@ -275,7 +275,7 @@ async fn other_paths_are_kept_as_they_answer_and_followed() -> Result<()> {
     let status = host.status_of("ssh/config/ca")?;
     assert_eq!(
         (status.count, status.source, status.errors),
-        (1, Some(Source::Read), 0)
+        (1, Some(MirrorSource::Read), 0)
     );
     Ok(())
 }

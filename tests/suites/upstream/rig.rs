@@ -9,7 +9,7 @@ use holdover::{
     clock::Clock,
     config::{Address, Config},
     local::Local,
-    mirror::{MirrorStatus, Mirrors, Seen, SeenToken},
+    mirror::{MirrorStatus, Mirrors, SeenCredential, SeenToken},
     upstream::{Upstream, policy::required_policy},
 };
 use replica::{
@@ -36,7 +36,7 @@ pub(crate) struct Host {
     pub(crate) local: Local,
     pub(crate) upstream: Upstream,
     pub(crate) mirrors: Mirrors,
-    seen: mpsc::Sender<Seen>,
+    seen: mpsc::Sender<SeenCredential>,
     tasks: JoinSet<()>,
     room: Arc<Room>,
 }
@@ -273,10 +273,11 @@ impl Host {
     pub(crate) async fn see(&self, token: &str) -> Result<()> {
         let token = SecretText::new(token.to_owned());
         let digest = self.local.view.keys().token_digest(token.expose());
-        self.tell(Seen::Token(SeenToken { token, digest })).await
+        self.tell(SeenCredential::Token(SeenToken { token, digest }))
+            .await
     }
 
-    async fn tell(&self, seen: Seen) -> Result<()> {
+    async fn tell(&self, seen: SeenCredential) -> Result<()> {
         let told = self.seen.send(seen).await;
         told.map_err(|_| Failure::new("nobody looks anything up"))
     }
@@ -303,7 +304,7 @@ impl Host {
             now: self.local.clock.now(),
         };
         match learn::candidate(&self.local.view, &exchange) {
-            Some(candidate) => self.tell(Seen::Login(Box::new(candidate))).await,
+            Some(candidate) => self.tell(SeenCredential::Login(Box::new(candidate))).await,
             None => Ok(()),
         }
     }

@@ -25,8 +25,8 @@ use shared::{
     time::{Now, WallTime},
 };
 
-use self::shown::{Enforcements, Shown};
-use super::Cycle;
+use self::shown::{Enforcements, SecretIdShown};
+use super::AuthorityPass;
 use crate::{
     mirror::{Mirrors, PassError},
     upstream::{Reply, Request, UpstreamError, backoff::Backoff, pace::Urgency},
@@ -61,7 +61,7 @@ pub(super) fn stand(authority: &Authority, at: WallTime, now: Now) -> Vec<Change
     roles.chain(living).collect()
 }
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     /// Verifies every role in use. Whether that could be done for all of them.
     pub(super) async fn approles(&self) -> Result<bool, PassError> {
         self.mirrors.commit(self.of_no_use()).await?;
@@ -116,7 +116,7 @@ impl Cycle<'_> {
         let request = Request::write(path, &body).repeatable();
         let asked_at = self.now().steady;
         let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
-        let shown = Shown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
+        let shown = SecretIdShown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
         let Some(shown) = shown else {
             return Ok(died(proof, asked_at));
         };
@@ -174,7 +174,7 @@ impl Cycle<'_> {
     async fn enforcements(&self) -> Result<Enforcements, UpstreamError> {
         const PATH: &str = "identity/mfa/login-enforcement";
         #[derive(Deserialize)]
-        struct Names {
+        struct EnforcementNames {
             #[serde(default)]
             keys: Vec<String>,
         }
@@ -183,7 +183,7 @@ impl Cycle<'_> {
         if reply.status() == 404 {
             return Ok(Enforcements::default());
         }
-        let names: Names = reply.success()?.data()?;
+        let names: EnforcementNames = reply.success()?.data()?;
         let mut all = Vec::new();
         for name in names.keys {
             if let Some(reply) = self.read(format!("{PATH}/{name}")).await? {
@@ -300,7 +300,7 @@ impl Mirrors {
             if self.is_paused() || waited > WAITS_AT_MOST {
                 return Err(PassError::Paused);
             }
-            let cycle = Cycle {
+            let cycle = AuthorityPass {
                 mirrors: self,
                 urgency: Urgency::Mirror,
                 at: self.now(),
@@ -316,10 +316,10 @@ impl Mirrors {
     }
 }
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     async fn verify_login(&self, candidate: &Candidate) -> Result<(), PassError> {
         #[derive(Serialize)]
-        struct Body<'a> {
+        struct SecretIdBody<'a> {
             secret_id: &'a str,
         }
         let (path, key) = (&candidate.mount_path, &candidate.role);
@@ -330,13 +330,13 @@ impl Cycle<'_> {
         if !role.facts.bind_secret_id {
             return Ok(());
         }
-        let body = Body {
+        let body = SecretIdBody {
             secret_id: candidate.secret_id.expose().trim(),
         };
         let lookup = format!("auth/{path}/role/{}/secret-id/lookup", key.name);
         let request = Request::write(lookup, &body).repeatable();
         let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
-        let Some(shown) = Shown::of(reply)? else {
+        let Some(shown) = SecretIdShown::of(reply)? else {
             return Ok(());
         };
         if shown.secret_id_num_uses != 0 {

@@ -9,7 +9,7 @@ use shared::{
     name::{ClusterId, MountAccessor},
 };
 
-use super::Cycle;
+use super::AuthorityPass;
 use crate::upstream::{Reply, Request, UpstreamError};
 
 #[derive(Deserialize)]
@@ -25,12 +25,12 @@ struct Seal {
 
 /// What of `sys/health` the rest does not show.
 #[derive(Deserialize)]
-struct Health {
+struct ClusterHealth {
     #[serde(default)]
     replication_performance_mode: String,
 }
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     /// Its id, version and mounts, as of now.
     pub(super) async fn cluster(&self) -> Result<Change, UpstreamError> {
         let upstream = &self.mirrors.0.upstream;
@@ -47,7 +47,7 @@ impl Cycle<'_> {
             });
         }
         let health = Request::read("sys/health").of_cluster();
-        let health: Health = upstream.send(&health, None).await?.success()?.bare()?;
+        let health: ClusterHealth = upstream.send(&health, None).await?.success()?.bare()?;
         let mut mounts = self.mounts("sys/mounts", "").await?;
         mounts.extend(self.mounts("sys/auth", "auth/").await?);
         Ok(Change::Cluster(Box::new(Cluster {

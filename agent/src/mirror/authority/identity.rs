@@ -9,7 +9,7 @@ use shared::{
     name::EntityId,
 };
 
-use super::Cycle;
+use super::AuthorityPass;
 use crate::upstream::{Request, UpstreamError};
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ struct GroupShown {
     policies: Option<Vec<String>>,
 }
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     /// What the primary shows of an entity now. One that is gone is stored as an identity without an entity: its
     /// tokens are refused.
     pub(super) async fn identity(&self, id: &EntityId) -> Result<Change, UpstreamError> {

@@ -10,23 +10,23 @@ use shared::{
     time::WallTime,
 };
 
-use super::Cycle;
+use super::AuthorityPass;
 use crate::upstream::{Reply, Request, UpstreamError};
 
 #[derive(Deserialize)]
-struct Detailed {
+struct PolicyDetails {
     #[serde(default)]
-    key_info: BTreeMap<PolicyName, Shown>,
+    key_info: BTreeMap<PolicyName, PolicyShown>,
 }
 
 #[derive(Deserialize)]
-struct Names {
+struct PolicyNames {
     #[serde(default)]
     keys: Vec<PolicyName>,
 }
 
 #[derive(Deserialize)]
-struct Shown {
+struct PolicyShown {
     #[serde(default)]
     policy: String,
     #[serde(default)]
@@ -39,7 +39,7 @@ struct Shown {
     expiration: Option<Value>,
 }
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     /// The policies that exist, as of now.
     pub(super) async fn policies(&self) -> Result<Change, UpstreamError> {
         let request = Request::list("sys/policies/detailed/acl");
@@ -48,7 +48,7 @@ impl Cycle<'_> {
             403..=405 => self.policies_one_by_one().await?,
             _ => {
                 let reply = reply.success()?;
-                let detailed: Detailed = reply.data()?;
+                let detailed: PolicyDetails = reply.data()?;
                 let read = detailed.key_info.into_iter();
                 read.map(|(name, shown)| Ok((name, text(&reply, shown)?)))
                     .collect::<Result<_, UpstreamError>>()?
@@ -63,7 +63,7 @@ impl Cycle<'_> {
     async fn policies_one_by_one(&self) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
         let upstream = &self.mirrors.0.upstream;
         let list = Request::list("sys/policies/acl");
-        let names: Names = upstream.ask(&list, self.urgency).await?.success()?.data()?;
+        let names: PolicyNames = upstream.ask(&list, self.urgency).await?.success()?.data()?;
         let mut policies = BTreeMap::new();
         for name in names.keys.into_iter().filter(|name| !name.is_root()) {
             let request = Request::read(format!("sys/policies/acl/{name}"));
@@ -80,7 +80,7 @@ impl Cycle<'_> {
     }
 }
 
-fn text(reply: &Reply, shown: Shown) -> Result<PolicyText, UpstreamError> {
+fn text(reply: &Reply, shown: PolicyShown) -> Result<PolicyText, UpstreamError> {
     Ok(PolicyText {
         text: shown.policy,
         version: shown.version,

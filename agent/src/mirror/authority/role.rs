@@ -5,10 +5,10 @@ use shared::{
     token::role::{ShownRole, TokenRole},
 };
 
-use super::Cycle;
+use super::AuthorityPass;
 use crate::upstream::{Request, UpstreamError};
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     /// The role, if there is one.
     pub(super) async fn role(&self, name: &RoleName) -> Result<Option<TokenRole>, UpstreamError> {
         let request = Request::read(format!("auth/token/roles/{name}"));

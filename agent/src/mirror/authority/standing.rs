@@ -11,7 +11,7 @@ use shared::{
     workload::{Workload, WorkloadAuthority},
 };
 
-use super::Cycle;
+use super::AuthorityPass;
 use crate::{
     mirror::{Mirrors, PassError},
     upstream::{
@@ -61,7 +61,7 @@ pub(super) fn problems(token: &LookedUp) -> Vec<String> {
     found.map(|(_, what)| what.to_owned()).collect()
 }
 
-impl Cycle<'_> {
+impl AuthorityPass<'_> {
     /// A live standing token of the workload, just looked up.
     pub(super) async fn standing(
         &self,

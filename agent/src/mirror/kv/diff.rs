@@ -16,15 +16,15 @@ use shared::{
 const MANY: usize = 10;
 
 /// What is held of a mirror, by data path.
-pub(in crate::mirror) type Known = BTreeMap<RequestPath, Held>;
+pub(in crate::mirror) type Known = BTreeMap<RequestPath, HeldKey>;
 
 /// What is held of one key.
-pub(in crate::mirror) struct Held {
+pub(in crate::mirror) struct HeldKey {
     pub(in crate::mirror) key: Arc<KvKey>,
     pub(in crate::mirror) records: Vec<Record>,
 }
 
-impl Held {
+impl HeldKey {
     pub(in crate::mirror) fn new(key: Arc<KvKey>) -> Self {
         Self {
             key,
@@ -35,7 +35,7 @@ impl Held {
 
 /// A key as a listing shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Listed {
+pub(super) struct ListedKey {
     pub(super) place: Place,
     pub(super) current: u64,
     pub(super) versions: BTreeMap<u64, KvVersion>,
@@ -46,7 +46,7 @@ pub(super) struct Listed {
 /// A key to be read anew.
 #[derive(Debug)]
 pub(super) struct Changed {
-    pub(super) listed: Listed,
+    pub(super) listed: ListedKey,
     /// Versions to read.
     pub(super) wanted: Vec<u64>,
     /// Versions held that are not kept any longer.
@@ -65,7 +65,7 @@ pub(super) struct Todo {
 
 /// Compares what is listed with what is held, keeping `depth` versions of each key.
 pub(super) fn compare(
-    listed: BTreeMap<RequestPath, Listed>,
+    listed: BTreeMap<RequestPath, ListedKey>,
     known: &Known,
     depth: u32,
     now: WallTime,
@@ -99,7 +99,7 @@ pub(in crate::mirror) fn are_many(vanished: usize, known: usize) -> bool {
 }
 
 /// What is held stays as it is, and the pass does not count as its verification.
-pub(in crate::mirror) fn uncovered(held: Option<&Held>) -> Vec<Change> {
+pub(in crate::mirror) fn uncovered(held: Option<&HeldKey>) -> Vec<Change> {
     let records = held.into_iter().flat_map(|held| &held.records);
     records
         .filter(|record| record.covered)
@@ -114,12 +114,17 @@ pub(in crate::mirror) fn uncovered(held: Option<&Held>) -> Vec<Change> {
 }
 
 /// The newest `depth` versions that exist.
-fn kept(listed: &Listed, depth: u32) -> BTreeSet<u64> {
+fn kept(listed: &ListedKey, depth: u32) -> BTreeSet<u64> {
     let depth = usize::try_from(depth.max(1)).unwrap_or(usize::MAX);
     listed.versions.keys().rev().take(depth).copied().collect()
 }
 
-fn is_current(listed: &Listed, kept: &BTreeSet<u64>, held: Option<&Held>, now: WallTime) -> bool {
+fn is_current(
+    listed: &ListedKey,
+    kept: &BTreeSet<u64>,
+    held: Option<&HeldKey>,
+    now: WallTime,
+) -> bool {
     let Some(held) = held else {
         return false;
     };
@@ -136,7 +141,7 @@ fn is_current(listed: &Listed, kept: &BTreeSet<u64>, held: Option<&Held>, now: W
         })
 }
 
-fn dropped(held: &Held, kept: &BTreeSet<u64>) -> Vec<Option<u64>> {
+fn dropped(held: &HeldKey, kept: &BTreeSet<u64>) -> Vec<Option<u64>> {
     let versions = held.records.iter().map(|record| record.version);
     versions
         .filter(|version| version.is_none_or(|version| !kept.contains(&version)))
@@ -177,7 +182,7 @@ mod tests {
         }
     }
 
-    fn listed(name: &str, versions: &[(u64, &str, bool)]) -> Listed {
+    fn listed(name: &str, versions: &[(u64, &str, bool)]) -> ListedKey {
         let versions = versions.iter().map(|(version, deletion, destroyed)| {
             let state = KvVersion {
                 deletion_time: (*deletion).to_owned(),
@@ -186,7 +191,7 @@ mod tests {
             (*version, state)
         });
         let versions: BTreeMap<_, _> = versions.collect();
-        Listed {
+        ListedKey {
             place: place(name),
             current: versions.keys().next_back().copied().unwrap_or(0),
             metadata: format!("{versions:?}"),
@@ -195,7 +200,7 @@ mod tests {
     }
 
     /// What is held after a pass that read everything of `listed`.
-    fn held(listed: &Listed, depth: u32) -> Held {
+    fn held(listed: &ListedKey, depth: u32) -> HeldKey {
         let records = kept(listed, depth).into_iter().map(|version| Record {
             place: listed.place.clone(),
             version: Some(version),
@@ -204,13 +209,18 @@ mod tests {
             covered: true,
             form: Form::default(),
         });
-        Held {
+        HeldKey {
             records: records.collect(),
             key: Arc::new(listed.key()),
         }
     }
 
-    fn todo(before: Option<&Listed>, after: Option<&Listed>, depth: u32, now: WallTime) -> Todo {
+    fn todo(
+        before: Option<&ListedKey>,
+        after: Option<&ListedKey>,
+        depth: u32,
+        now: WallTime,
+    ) -> Todo {
         let known = before.map(|listed| (listed.place.path.clone(), held(listed, depth)));
         let after = after.map(|listed| (listed.place.path.clone(), listed.clone()));
         compare(
@@ -275,7 +285,7 @@ mod tests {
     #[test]
     fn changed_metadata_alone_is_read_because_answers_carry_it() {
         let before = listed("a", &[(1, "", false)]);
-        let after = Listed {
+        let after = ListedKey {
             metadata: "custom".to_owned(),
             ..before.clone()
         };

@@ -13,7 +13,7 @@ use shared::{
     time::WallTime,
 };
 
-use super::diff::{Changed, Listed};
+use super::diff::{Changed, ListedKey};
 use crate::upstream::{Reply, Request, Upstream, UpstreamError, pace::Urgency};
 
 /// Reads values with Holdover's own token.
@@ -25,13 +25,13 @@ pub(in crate::mirror) struct Reader {
 }
 
 /// What became of a changed key.
-pub(super) enum Read {
+pub(super) enum ReadKey {
     /// Every wanted version was read, or is known to be gone.
-    All(Listed, Vec<Change>),
+    All(ListedKey, Vec<Change>),
     /// Its value may not be read, though Holdover's token is good: what was held of it goes.
-    Denied(Listed, Vec<Change>),
+    Denied(ListedKey, Vec<Change>),
     /// Not all of it could be.
-    Failed(Listed),
+    Failed(ListedKey),
 }
 
 /// What one version is.
@@ -51,7 +51,7 @@ enum Version {
 pub(super) async fn read_key(
     reader: &Reader,
     changed: Arc<Changed>,
-) -> Result<Read, UpstreamError> {
+) -> Result<ReadKey, UpstreamError> {
     let listed = &changed.listed;
     let mut changes = vec![Change::Key(Box::new(listed.key()))];
     let mut denied = false;
@@ -75,7 +75,7 @@ pub(super) async fn read_key(
             Err(error) if is_cut_off(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, path = %listed.place.path, version, "a changed value could not be read");
-                return Ok(Read::Failed(listed.clone()));
+                return Ok(ReadKey::Failed(listed.clone()));
             }
         }
     }
@@ -83,8 +83,8 @@ pub(super) async fn read_key(
     changes.extend(dropped.map(|version| Change::RecordGone(listed.place.clone(), *version)));
     let listed = listed.clone();
     Ok(match denied {
-        true => Read::Denied(listed, changes),
-        false => Read::All(listed, changes),
+        true => ReadKey::Denied(listed, changes),
+        false => ReadKey::All(listed, changes),
     })
 }
 

@@ -10,11 +10,11 @@ use shared::{
     name::{Namespace, RequestPath},
 };
 
-use super::diff::Listed;
+use super::diff::ListedKey;
 use crate::{
     mirror::{
         PassError,
-        status::Source,
+        status::MirrorSource,
         target::{Keys, KvTarget},
     },
     upstream::{Reply, Request, Upstream, UpstreamError, pace::Urgency},
@@ -22,12 +22,12 @@ use crate::{
 
 /// What a mirror's keys are now.
 pub(super) struct Listing {
-    pub(super) keys: BTreeMap<RequestPath, Listed>,
+    pub(super) keys: BTreeMap<RequestPath, ListedKey>,
     /// A digest of all of it.
     pub(super) fingerprint: String,
     /// Whether nothing was left out.
     pub(super) complete: bool,
-    pub(super) source: Source,
+    pub(super) source: MirrorSource,
     /// Names that no request can be made for.
     pub(super) unreadable: usize,
 }
@@ -41,13 +41,13 @@ pub(super) struct Lister<'a> {
 }
 
 #[derive(Deserialize)]
-struct Detailed<'a> {
+struct KeyDetails<'a> {
     #[serde(default, borrow)]
     key_info: BTreeMap<String, &'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Names {
+struct KeyNames {
     #[serde(default)]
     keys: Vec<String>,
 }
@@ -56,11 +56,11 @@ struct Names {
 struct Metadata {
     current_version: u64,
     #[serde(default)]
-    versions: BTreeMap<u64, Shown>,
+    versions: BTreeMap<u64, VersionShown>,
 }
 
 #[derive(Deserialize)]
-struct Shown {
+struct VersionShown {
     #[serde(default)]
     deletion_time: String,
     #[serde(default)]
@@ -78,14 +78,14 @@ impl Lister<'_> {
         };
         let data: Option<&RawValue> = reply.envelope()?.data;
         let text = data.map_or("{}", RawValue::get);
-        let detailed: Detailed<'_> = serde_json::from_str(text)
+        let detailed: KeyDetails<'_> = serde_json::from_str(text)
             .map_err(|_| reply.unexpected("key_info is not what it was"))?;
-        let mut gathered = Gathered::new(self);
+        let mut gathered = GatheredKeys::new(self);
         for (name, metadata) in &detailed.key_info {
             gathered.add(&reply, &format!("{}{name}", self.folder()), metadata.get())?;
         }
         Ok(Some(gathered.listing(
-            Source::Scan,
+            MirrorSource::Scan,
             fingerprint(text.as_bytes()),
             true,
         )))
@@ -93,10 +93,10 @@ impl Lister<'_> {
 
     /// The metadata of the one key of a mirror without a prefix.
     pub(super) async fn metadata_of(&self, key: &str) -> Result<Listing, PassError> {
-        let mut gathered = Gathered::new(self);
+        let mut gathered = GatheredKeys::new(self);
         let text = self.add_metadata(key, &mut gathered).await?;
         let fingerprint = fingerprint(text.unwrap_or_default().as_bytes());
-        Ok(gathered.listing(Source::Metadata, fingerprint, true))
+        Ok(gathered.listing(MirrorSource::Metadata, fingerprint, true))
     }
 
     /// LIST, folder by folder, and a read of metadata for each key: where there is no SCAN.
@@ -104,7 +104,7 @@ impl Lister<'_> {
         &self,
         go_on: impl Fn() -> Result<(), PassError>,
     ) -> Result<Listing, PassError> {
-        let mut gathered = Gathered::new(self);
+        let mut gathered = GatheredKeys::new(self);
         let mut digest = Sha256::new();
         let mut complete = true;
         let mut folders = vec![self.folder().to_owned()];
@@ -131,7 +131,7 @@ impl Lister<'_> {
             }
         }
         let fingerprint = hex(&digest.finalize());
-        Ok(gathered.listing(Source::List, fingerprint, complete))
+        Ok(gathered.listing(MirrorSource::List, fingerprint, complete))
     }
 
     /// The names in a folder; none where that may not be listed.
@@ -141,7 +141,7 @@ impl Lister<'_> {
         match reply.status() {
             403 => Ok(None),
             404 => Ok(Some(Vec::new())),
-            _ => Ok(Some(reply.success()?.data::<Names>()?.keys)),
+            _ => Ok(Some(reply.success()?.data::<KeyNames>()?.keys)),
         }
     }
 
@@ -149,7 +149,7 @@ impl Lister<'_> {
     async fn add_metadata(
         &self,
         key: &str,
-        gathered: &mut Gathered<'_>,
+        gathered: &mut GatheredKeys<'_>,
     ) -> Result<Option<String>, PassError> {
         let Ok(path) = RequestPath::parse(&self.target.metadata(key)) else {
             gathered.unreadable += 1;
@@ -203,13 +203,13 @@ impl Lister<'_> {
 }
 
 /// Keys as they come in.
-struct Gathered<'a> {
+struct GatheredKeys<'a> {
     lister: &'a Lister<'a>,
-    keys: BTreeMap<RequestPath, Listed>,
+    keys: BTreeMap<RequestPath, ListedKey>,
     unreadable: usize,
 }
 
-impl<'a> Gathered<'a> {
+impl<'a> GatheredKeys<'a> {
     fn new(lister: &'a Lister<'_>) -> Self {
         Self {
             lister,
@@ -235,7 +235,7 @@ impl<'a> Gathered<'a> {
             };
             (version, version_of)
         });
-        let listed = Listed {
+        let listed = ListedKey {
             place: self.lister.place(path.clone()),
             current: metadata.current_version,
             versions: versions.collect(),
@@ -245,7 +245,7 @@ impl<'a> Gathered<'a> {
         Ok(())
     }
 
-    fn listing(self, source: Source, fingerprint: String, complete: bool) -> Listing {
+    fn listing(self, source: MirrorSource, fingerprint: String, complete: bool) -> Listing {
         Listing {
             keys: self.keys,
             fingerprint,

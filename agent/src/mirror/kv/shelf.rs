@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shared::{name::RequestPath, time::WallTime};
 
-use super::diff::Listed;
+use super::diff::ListedKey;
 
 /// The first pause after a failure; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(30);
@@ -21,12 +21,12 @@ struct Shelved {
     metadata: String,
     tries: u32,
     until: WallTime,
-    why: Why,
+    why: ShelvedFor,
 }
 
 /// Why a key could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Why {
+pub(super) enum ShelvedFor {
     /// Holdover's token is good and may not read it.
     Denied,
     /// Anything else that the primary said.
@@ -35,21 +35,21 @@ pub(super) enum Why {
 
 impl Shelf {
     /// Whether the key is put aside at `now`, unchanged since.
-    pub(super) fn holds(&self, listed: &Listed, now: WallTime) -> bool {
+    pub(super) fn holds(&self, listed: &ListedKey, now: WallTime) -> bool {
         let shelved = self.0.get(&listed.place.path);
         shelved.is_some_and(|one| one.metadata == listed.metadata && now < one.until)
     }
 
     /// Puts a key aside.
-    pub(super) fn put(&mut self, listed: &Listed, why: Why, now: WallTime) {
+    pub(super) fn put(&mut self, listed: &ListedKey, why: ShelvedFor, now: WallTime) {
         let path = &listed.place.path;
         let tries = self
             .0
             .get(path)
             .map_or(0, |one| one.tries.saturating_add(1));
         let pause = match why {
-            Why::Denied => LONGEST,
-            Why::Failed => (FIRST * 2u32.saturating_pow(tries.min(16))).min(LONGEST),
+            ShelvedFor::Denied => LONGEST,
+            ShelvedFor::Failed => (FIRST * 2u32.saturating_pow(tries.min(16))).min(LONGEST),
         };
         let shelved = Shelved {
             metadata: listed.metadata.clone(),
@@ -71,7 +71,7 @@ impl Shelf {
     }
 
     /// How many were put aside for this reason.
-    pub(super) fn count(&self, why: Why) -> usize {
+    pub(super) fn count(&self, why: ShelvedFor) -> usize {
         self.0.values().filter(|one| one.why == why).count()
     }
 
@@ -91,8 +91,8 @@ mod tests {
 
     const NOW: WallTime = WallTime::from_secs(1000);
 
-    fn listed(metadata: &str) -> Listed {
-        Listed {
+    fn listed(metadata: &str) -> ListedKey {
+        ListedKey {
             place: Place {
                 namespace: Namespace::default(),
                 mount: MountAccessor::parse("kv_1").unwrap(),
@@ -110,7 +110,7 @@ mod tests {
         for second in 0..86_400 {
             let now = NOW.plus(Duration::from_secs(second));
             if !shelf.holds(&one, now) {
-                shelf.put(&one, Why::Failed, now);
+                shelf.put(&one, ShelvedFor::Failed, now);
                 reads += 1;
             }
         }
@@ -120,12 +120,18 @@ mod tests {
     #[test]
     fn a_changed_key_is_read_at_once_and_a_refused_one_within_the_hour() {
         let mut shelf = Shelf::default();
-        shelf.put(&listed("m"), Why::Denied, NOW);
+        shelf.put(&listed("m"), ShelvedFor::Denied, NOW);
         assert!(shelf.holds(&listed("m"), NOW));
         assert!(!shelf.holds(&listed("changed"), NOW));
         assert_eq!(shelf.due(), Some(NOW.plus(LONGEST)));
         assert!(!shelf.holds(&listed("m"), NOW.plus(LONGEST)));
-        assert_eq!((shelf.count(Why::Denied), shelf.count(Why::Failed)), (1, 0));
+        assert_eq!(
+            (
+                shelf.count(ShelvedFor::Denied),
+                shelf.count(ShelvedFor::Failed)
+            ),
+            (1, 0)
+        );
         shelf.take(&listed("m").place.path);
         assert_eq!(shelf.due(), None);
     }

@@ -14,7 +14,7 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{LEAST_PAUSE, LookedUp, MOST_PAUSE, Pass, Work};
+use super::{LEAST_PAUSE, LeaseLookup, LeaseMemory, LeasePass, MOST_PAUSE};
 use crate::mirror::{Occasion, PassError, cycle::Pace};
 
 /// New leases of one pass: each is an account at some backend, and a large pool fills over several passes.
@@ -45,9 +45,9 @@ struct Plan {
     worn: Vec<Lease>,
 }
 
-impl Pass<'_> {
+impl LeasePass<'_> {
     /// One pass over the pool of this path: what is due is renewed, what is worn replaced, what is missing got.
-    pub(super) async fn keep_pool(&self, work: &mut Work) -> Result<Pace, PassError> {
+    pub(super) async fn keep_pool(&self, work: &mut LeaseMemory) -> Result<Pace, PassError> {
         self.retire_shared(work).await?;
         self.verify_pool(work).await?;
         let mut plan = self.plan(work);
@@ -71,7 +71,7 @@ impl Pass<'_> {
     }
 
     /// What the leases of the pool come to now.
-    fn plan(&self, work: &mut Work) -> Plan {
+    fn plan(&self, work: &mut LeaseMemory) -> Plan {
         let now = self.now();
         let pool = self.pool();
         work.filling
@@ -102,7 +102,11 @@ impl Pass<'_> {
 
     /// Gets what is missing, and lets what is worn go once something is in its place. Says after what pause to go on
     /// where not all of it was got.
-    async fn fill(&self, work: &mut Work, plan: &mut Plan) -> Result<Option<Duration>, PassError> {
+    async fn fill(
+        &self,
+        work: &mut LeaseMemory,
+        plan: &mut Plan,
+    ) -> Result<Option<Duration>, PassError> {
         let mut got = 0;
         while plan.good.len() < self.size() {
             let now = self.now();
@@ -127,7 +131,7 @@ impl Pass<'_> {
     }
 
     /// Gets one more lease.
-    async fn add(&self, work: &mut Work, now: Now) -> Result<Lease, PassError> {
+    async fn add(&self, work: &mut LeaseMemory, now: Now) -> Result<Lease, PassError> {
         let (lease, body) = self
             .acquire_or_hold_off(work, LeaseHolder::Pooled, true, now)
             .await?;
@@ -144,7 +148,7 @@ impl Pass<'_> {
     /// Renews; none where that is no longer to be had.
     async fn renew_pooled(
         &self,
-        work: &mut Work,
+        work: &mut LeaseMemory,
         lease: &Lease,
     ) -> Result<Option<Lease>, PassError> {
         let Some(renewed) = self.ask_to_renew(lease).await? else {
@@ -194,7 +198,7 @@ impl Pass<'_> {
     }
 
     /// A path that has a pool shares nothing: what clients were told of a shared lease passes, and then it goes.
-    async fn retire_shared(&self, work: &mut Work) -> Result<(), PassError> {
+    async fn retire_shared(&self, work: &mut LeaseMemory) -> Result<(), PassError> {
         let shared = self.leases(|lease| lease.holder == LeaseHolder::Shared);
         let gone = shared.iter().map(|old| Change::LeaseGone(old.id.clone()));
         let gone = gone.collect();
@@ -204,7 +208,7 @@ impl Pass<'_> {
     }
 
     /// Sees that the primary still knows the leases of this path, those included that workloads hold.
-    async fn verify_pool(&self, work: &mut Work) -> Result<(), PassError> {
+    async fn verify_pool(&self, work: &mut LeaseMemory) -> Result<(), PassError> {
         let now = self.now();
         let mut known = self.leases(|lease| {
             lease.holder.is_own() && lease.place == self.place && !lease.deadline.passed(now)
@@ -246,7 +250,7 @@ impl Pass<'_> {
             let gone = Change::LeaseGone(lease.id);
             return self.mirrors.commit(vec![gone]).await;
         }
-        let shown: LookedUp = reply.success()?.data()?;
+        let shown: LeaseLookup = reply.success()?.data()?;
         self.commit_verified(vec![shown.of(lease, now)]).await
     }
 
@@ -258,7 +262,7 @@ impl Pass<'_> {
     }
 
     /// When to look again for the sake of these.
-    fn next(&self, work: &Work, good: &[Lease]) -> Duration {
+    fn next(&self, work: &LeaseMemory, good: &[Lease]) -> Duration {
         let now = self.now();
         let due = good.iter().map(|lease| {
             match lease.care(work.filling.full(lease), lease.spread(), now) {

@@ -45,7 +45,7 @@ impl Enforcements {
 
 /// `data` of a look-up of a secret id, by itself or by its accessor.
 #[derive(Deserialize)]
-pub(super) struct Shown {
+pub(super) struct SecretIdShown {
     #[serde(default)]
     pub(super) cidr_list: Option<Vec<String>>,
     expiration_time: String,
@@ -57,7 +57,7 @@ pub(super) struct Shown {
     pub(super) token_bound_cidrs: Option<Vec<String>>,
 }
 
-impl Shown {
+impl SecretIdShown {
     /// Of a reply; none if there is no such secret id: one that is gone is 404, one that is past or unknown 204.
     pub(super) fn of(reply: Reply) -> Result<Option<Self>, UpstreamError> {
         match reply.status() {
@@ -84,7 +84,7 @@ impl Shown {
 mod tests {
     use super::*;
 
-    fn shown(expiration: &str) -> Shown {
+    fn shown(expiration: &str) -> SecretIdShown {
         let text = format!(
             r#"{{"cidr_list":[],"creation_time":"2026-11-23T07:34:55.265690543Z","expiration_time":"{expiration}",
             "last_updated_time":"2026-11-23T07:34:55.265690543Z","metadata":{{"k":"v"}},
