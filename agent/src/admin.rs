@@ -39,7 +39,7 @@ pub struct Deps {
     /// The primary's addresses.
     pub addresses: Addresses,
     /// The mirrors.
-    pub mirrors: Arc<dyn Mirrors>,
+    pub mirrors: Arc<dyn MirrorControl>,
     /// The configuration in force.
     pub config: watch::Receiver<Arc<Config>>,
     /// What the store and its keys were last seen to be good for.
@@ -55,7 +55,7 @@ pub struct Deps {
 }
 
 /// What the admin API asks of the mirror.
-pub trait Mirrors: Send + Sync {
+pub trait MirrorControl: Send + Sync {
     /// One for each configured mirror, in the configuration's order.
     fn statuses(&self) -> Vec<MirrorFacts>;
 
@@ -81,7 +81,7 @@ pub enum SyncError {
 }
 
 /// A request as it is decided, once its body is in.
-pub struct Request {
+pub struct AdminRequest {
     /// The method.
     pub method: Method,
     /// The path of its target.
@@ -96,7 +96,7 @@ pub struct Request {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
+pub struct AdminReply {
     /// The status.
     pub status: StatusCode,
     /// Of the body.
@@ -105,7 +105,7 @@ pub struct Reply {
     pub body: String,
 }
 
-impl Reply {
+impl AdminReply {
     fn json(status: StatusCode, body: &impl Serialize) -> Self {
         // Bodies are structs of texts and numbers, which always have a JSON form.
         let body = serde_json::to_string(body).unwrap_or_default();
@@ -128,7 +128,7 @@ impl Reply {
 
 impl Deps {
     /// Answers one request.
-    pub async fn answer(&self, request: &Request) -> Reply {
+    pub async fn answer(&self, request: &AdminRequest) -> AdminReply {
         let writes = matches!(request.method, Method::POST | Method::PUT);
         match (request.path.as_str(), writes) {
             ("/v1/grants/revoke", true) => self.revoke(request).await,
@@ -143,42 +143,42 @@ impl Deps {
                     not_allowed("GET")
                 }
             }
-            _ => Reply::error(StatusCode::NOT_FOUND, "no such path in the admin API"),
+            _ => AdminReply::error(StatusCode::NOT_FOUND, "no such path in the admin API"),
         }
     }
 
     /// Answers what a metrics listener is asked, which is `/metrics` alone.
-    pub fn answer_metrics(&self, request: &Request) -> Reply {
+    pub fn answer_metrics(&self, request: &AdminRequest) -> AdminReply {
         match (&request.method, request.path.as_str()) {
             (&Method::GET, "/metrics") => self.show("/metrics"),
             (_, "/metrics") => not_allowed("GET"),
-            _ => Reply::error(StatusCode::NOT_FOUND, "only /metrics is here"),
+            _ => AdminReply::error(StatusCode::NOT_FOUND, "only /metrics is here"),
         }
     }
 
-    fn show(&self, path: &str) -> Reply {
+    fn show(&self, path: &str) -> AdminReply {
         match path {
-            "/v1/grants" => Reply::ok(&grants::list(&self.local)),
-            "/v1/mirrors" => Reply::ok(&self.mirrors()),
-            "/metrics" => Reply {
+            "/v1/grants" => AdminReply::ok(&grants::list(&self.local)),
+            "/v1/mirrors" => AdminReply::ok(&self.mirrors()),
+            "/metrics" => AdminReply {
                 status: StatusCode::OK,
                 content_type: metrics::CONTENT_TYPE,
                 body: self.metrics.render(&gather::status(self)),
             },
-            _ => Reply::ok(&gather::status(self)),
+            _ => AdminReply::ok(&gather::status(self)),
         }
     }
 
-    fn mirrors(&self) -> status::Mirrors {
+    fn mirrors(&self) -> status::MirrorList {
         let now = self.local.clock.now();
         let mirrors = self.mirrors.statuses();
         let mirrors = mirrors.iter().map(|mirror| gather::mirror(mirror, now));
-        status::Mirrors {
+        status::MirrorList {
             mirrors: mirrors.collect(),
         }
     }
 
-    async fn revoke(&self, request: &Request) -> Reply {
+    async fn revoke(&self, request: &AdminRequest) -> AdminReply {
         let asked = match parse::<RevokeGrants>(&request.body) {
             Ok(asked) => asked,
             Err(reply) => return reply,
@@ -186,41 +186,41 @@ impl Deps {
         let settings = Arc::clone(&self.local.view.authority().settings);
         let selector = match grants::Selector::parse(asked, &settings) {
             Ok(selector) => selector,
-            Err(error) => return Reply::error(error.status(), error),
+            Err(error) => return AdminReply::error(error.status(), error),
         };
         match grants::revoke(&self.local, &selector, request.uid).await {
-            Ok(revoked) => Reply::ok(&revoked),
-            Err(error) => Reply::error(error.status(), error),
+            Ok(revoked) => AdminReply::ok(&revoked),
+            Err(error) => AdminReply::error(error.status(), error),
         }
     }
 
-    async fn sync(&self, body: &[u8]) -> Reply {
+    async fn sync(&self, body: &[u8]) -> AdminReply {
         let asked = match parse::<SyncMirrors>(body) {
             Ok(asked) => asked,
             Err(reply) => return reply,
         };
         match self.mirrors.sync(asked.path.as_deref()).await {
-            Ok(()) => Reply::ok(&self.mirrors()),
-            Err(error @ SyncError::Unknown(_)) => Reply::error(StatusCode::NOT_FOUND, error),
-            Err(error @ SyncError::Failed(_)) => Reply::error(StatusCode::BAD_GATEWAY, error),
+            Ok(()) => AdminReply::ok(&self.mirrors()),
+            Err(error @ SyncError::Unknown(_)) => AdminReply::error(StatusCode::NOT_FOUND, error),
+            Err(error @ SyncError::Failed(_)) => AdminReply::error(StatusCode::BAD_GATEWAY, error),
         }
     }
 }
 
 /// Reads a body; an empty one is an empty object.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminReply> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| {
-        Reply::error(
+        AdminReply::error(
             StatusCode::BAD_REQUEST,
             format!("the body is wrong: {error}"),
         )
     })
 }
 
-fn not_allowed(method: &str) -> Reply {
+fn not_allowed(method: &str) -> AdminReply {
     let text = format!("this path takes {method} alone");
-    Reply::error(StatusCode::METHOD_NOT_ALLOWED, text)
+    AdminReply::error(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
 #[cfg(test)]

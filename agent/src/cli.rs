@@ -24,7 +24,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    admin::client::{Client, ClientError},
+    admin::client::{AdminClient, AdminClientError},
     config::{self as configuration, Config, ConfigErrors, DEFAULT_PATH},
     run::RunError,
 };
@@ -54,24 +54,24 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Prints a completion script for a shell.
-    Completions(completions::Args),
+    Completions(completions::CompletionsArgs),
     /// Checks the configuration, and what it needs at the primary.
     #[command(subcommand)]
-    Config(config::Command),
+    Config(config::ConfigCommand),
     /// Says how much of what passed through the socket an outage would have served, and why not the rest.
-    Coverage(coverage::Args),
+    Coverage(coverage::CoverageArgs),
     /// Lists and revokes grants.
     #[command(subcommand)]
-    Grants(grants::Command),
+    Grants(grants::GrantsCommand),
     /// Makes a key, a replica and a commented configuration.
-    Init(init::Args),
+    Init(init::InitArgs),
     /// Lists mirrors, and brings them up to date.
     #[command(subcommand)]
-    Mirror(mirror::Command),
+    Mirror(mirror::MirrorCommand),
     /// Runs the daemon.
     Run,
     /// Says whether this host could do without the primary now, and for how long.
-    Status(status::Args),
+    Status(status::StatusArgs),
 }
 
 /// How a command ended, as the shell sees it.
@@ -90,7 +90,7 @@ enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     #[error(transparent)]
-    Daemon(#[from] ClientError),
+    Daemon(#[from] AdminClientError),
     #[error(transparent)]
     Init(#[from] init::InitError),
     #[error("cannot write the output: {0}")]
@@ -146,15 +146,15 @@ impl Cli {
 
 /// The daemon that runs by this configuration. One that is up goes on with what it had when the file went bad, and has
 /// to be reached then as well: the file's mistakes are told, and only its admin socket is used.
-fn daemon(config: &Path) -> Result<Client, Failure> {
+fn daemon(config: &Path) -> Result<AdminClient, Failure> {
     let errors = match Config::load(config) {
-        Ok(config) => return Ok(Client::new(&config.admin.socket)),
+        Ok(config) => return Ok(AdminClient::new(&config.admin.socket)),
         Err(errors) => errors,
     };
     match configuration::admin_socket(config) {
         Some(socket) if UnixStream::connect(&socket).is_ok() => {
             out::error(&errors);
-            Ok(Client::new(&socket))
+            Ok(AdminClient::new(&socket))
         }
         _ => Err(errors.into()),
     }

@@ -26,7 +26,7 @@ use shared::{
 use toml::de::DeTable;
 
 pub use self::error::{ConfigError, ConfigErrors, Problem};
-use self::file::{Section, Source};
+use self::file::{Section, SourceFile};
 
 /// Where the configuration is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/holdover/holdover.toml";
@@ -37,19 +37,19 @@ pub struct Config {
     /// The file that it was read from.
     pub path: PathBuf,
     /// `[primary]`.
-    pub primary: Primary,
+    pub primary: PrimaryConfig,
     /// `[replica]`.
-    pub replica: Replica,
+    pub replica: ReplicaConfig,
     /// `[listener]`.
-    pub listener: Listener,
+    pub listener: ListenerConfig,
     /// `[admin]`.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// `[failover]`.
-    pub failover: Failover,
+    pub failover: FailoverConfig,
     /// `[ledger]`.
-    pub ledger: Ledger,
+    pub ledger: LedgerConfig,
     /// `[limits]`.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// `[parity] sample`: the share of forwarded requests that the replica judges too, 0 to 1.
     pub parity_sample: f64,
     /// How each workload entry recognises its peers, in the configuration's order.
@@ -75,7 +75,7 @@ pub struct CredentialFile {
 
 /// `[primary]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Primary {
+pub struct PrimaryConfig {
     /// In order of preference: scheme, host, port; no path.
     pub addresses: Vec<Address>,
     /// The private CA; none means the built-in roots are not used either, and only http works.
@@ -91,7 +91,7 @@ pub struct Primary {
     /// How often an idle token is looked up.
     pub token_check_interval: Duration,
     /// `[primary.auth]`.
-    pub auth: Auth,
+    pub auth: AuthConfig,
 }
 
 /// One address of the primary.
@@ -109,7 +109,7 @@ pub struct Address {
 
 /// `[primary.auth]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Auth {
+pub struct AuthConfig {
     /// Where the auth method is mounted; unused by `token_file`.
     pub mount: String,
     /// How Holdover logs in.
@@ -182,7 +182,7 @@ impl AuthMethod {
 
 /// `[replica]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Replica {
+pub struct ReplicaConfig {
     /// The file.
     pub path: PathBuf,
     /// The state file of the generation.
@@ -200,7 +200,7 @@ pub enum KeySource {
 
 /// `[listener]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// The workload socket.
     pub socket: PathBuf,
     /// Its mode.
@@ -209,7 +209,7 @@ pub struct Listener {
 
 /// `[admin]`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Admin {
+pub struct AdminConfig {
     /// The admin socket, mode 0600.
     pub socket: PathBuf,
     /// The group that may use it besides its owner: the mode is 0660 then.
@@ -220,7 +220,7 @@ pub struct Admin {
 
 /// `[failover]`, as far as the machine goes by it; its bounds are in [`Settings`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Failover {
+pub struct FailoverConfig {
     /// Failed probes in a row that make an outage.
     pub failures: u32,
     /// Good probes in a row that end one.
@@ -237,14 +237,14 @@ pub struct Failover {
 
 /// `[ledger]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ledger {
+pub struct LedgerConfig {
     /// The most bytes that the ledger takes in the replica; issuing fails closed once it is full.
     pub max_size: u64,
 }
 
 /// `[limits]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Connections at once.
     pub connections: u32,
     /// Connections of one uid at once.
@@ -296,7 +296,7 @@ impl Config {
     /// # Errors
     /// With every mistake in it, each with its line.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
-        let source = Source::new(text);
+        let source = SourceFile::new(text);
         let (table, broken) = DeTable::parse_recoverable(text);
         let config = read(&source.root(table.get_ref()), path);
         let (errors, findings) = source.finish(&broken);
@@ -323,7 +323,7 @@ impl Config {
     /// The tables in which `changed` differs from this one in what is fixed at the start.
     fn fixed_changes(&self, changed: &Self) -> Vec<&'static str> {
         // These two are asked for anew by what uses them.
-        let primary = Primary {
+        let primary = PrimaryConfig {
             read_deadline: changed.primary.read_deadline,
             token_check_interval: changed.primary.token_check_interval,
             ..self.primary.clone()

@@ -40,11 +40,11 @@ const OVERFLOW: &str = "…";
 /// What passed through the socket. Shared by every task.
 #[derive(Default)]
 pub struct Coverage {
-    held: Mutex<Held>,
+    held: Mutex<HeldHours>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldHours {
     hours: BTreeMap<WallTime, Hour>,
     /// Rows of all hours.
     rows: usize,
@@ -67,7 +67,7 @@ pub(crate) struct Unstored {
 }
 
 /// One request as it is counted.
-pub(crate) struct Counted {
+pub(crate) struct CountedRequest {
     /// Who asked for what, and what an outage would have made of it.
     pub(crate) asked: Asked,
     /// Whether the primary refused it.
@@ -82,7 +82,7 @@ pub(crate) struct Counted {
 
 /// What was counted since some moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Snapshot {
+pub struct CoverageSnapshot {
     /// Most asked first.
     pub rows: Vec<CoverageRow>,
     /// Callers that no entry matches, and what their tokens carry.
@@ -96,7 +96,7 @@ pub struct Snapshot {
 impl Coverage {
     /// What an earlier run stored.
     pub fn resumed(stored: Vec<CoverageHour>) -> Self {
-        let mut held = Held::default();
+        let mut held = HeldHours::default();
         for hour in stored {
             let rows = hour.rows.into_iter().map(|row| (row.asked, row.tally));
             let carried = hour
@@ -116,7 +116,7 @@ impl Coverage {
     }
 
     /// Counts a request.
-    pub(crate) fn count(&self, one: Counted, now: WallTime) {
+    pub(crate) fn count(&self, one: CountedRequest, now: WallTime) {
         let mut held = self.lock();
         let start = hour_of(now);
         held.forget(now);
@@ -129,7 +129,7 @@ impl Coverage {
     }
 
     /// What was asked for since `since`, most asked first.
-    pub fn snapshot(&self, since: WallTime) -> Snapshot {
+    pub fn snapshot(&self, since: WallTime) -> CoverageSnapshot {
         let held = self.lock();
         let mut rows: BTreeMap<&Asked, Tally> = BTreeMap::new();
         let mut carried: BTreeMap<&Caller, &Carried> = BTreeMap::new();
@@ -153,7 +153,7 @@ impl Coverage {
             let by_count = b.tally.requests.cmp(&a.tally.requests);
             by_count.then_with(|| (&a.asked.path, &a.asked).cmp(&(&b.asked.path, &b.asked)))
         });
-        Snapshot {
+        CoverageSnapshot {
             rows,
             carried: carried.into_values().cloned().collect(),
             oldest: held.hours.keys().next().copied(),
@@ -161,13 +161,13 @@ impl Coverage {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldHours> {
         // Plain counters: a panic elsewhere cannot leave them half-made.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl HeldHours {
     /// Lets go of what is too old, and of the oldest where there is too much.
     fn forget(&mut self, now: WallTime) {
         let bound = now.minus(KEPT);
@@ -202,7 +202,7 @@ impl Held {
 }
 
 impl Hour {
-    fn count(&mut self, one: Counted, now: WallTime) {
+    fn count(&mut self, one: CountedRequest, now: WallTime) {
         let mut asked = one.asked;
         if self.rows.len() >= ROWS && !self.rows.contains_key(&asked) {
             asked = Asked {
@@ -242,8 +242,8 @@ mod tests {
     use super::*;
     use shared::coverage::Verdict;
 
-    fn counted(path: &str, verdict: Verdict) -> Counted {
-        Counted {
+    fn counted(path: &str, verdict: Verdict) -> CountedRequest {
+        CountedRequest {
             asked: Asked {
                 caller: Caller::Peer {
                     uid: 1000,

@@ -17,7 +17,7 @@ use prometheus_client::{
 use crate::{
     parity::counts::Counts,
     serve::{learn::LearnQueue, stats::Stats},
-    status::Status,
+    status::DaemonStatus,
 };
 
 /// The content type of [`Metrics::render`].
@@ -113,7 +113,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads, with gauges from `status`.
-    pub fn render(&self, status: &Status) -> String {
+    pub fn render(&self, status: &DaemonStatus) -> String {
         self.gauges.set(status);
         let unlearned = self.unlearned.inner();
         unlearned.store(self.tokens_unlearned(), Ordering::Relaxed);
@@ -200,7 +200,7 @@ impl Gauges {
         registry.register("quarantined", help, self.quarantined.clone());
     }
 
-    fn set(&self, status: &Status) {
+    fn set(&self, status: &DaemonStatus) {
         for state in STATES {
             let is = i64::from(state == status.state);
             self.state.get_or_create(&StateLabel { state }).set(is);
@@ -246,7 +246,7 @@ impl Gauges {
 }
 
 impl Gauges {
-    fn set_pools(&self, status: &Status) {
+    fn set_pools(&self, status: &DaemonStatus) {
         for family in [&self.pool_size, &self.pool_ready, &self.pool_handed_out] {
             family.clear();
         }
@@ -273,8 +273,8 @@ mod tests {
     use super::*;
     use crate::status::{AddressStatus, GrantCounts, MirrorStatus, PoolStatus};
 
-    fn status() -> Status {
-        Status {
+    fn status() -> DaemonStatus {
+        DaemonStatus {
             state: "holdover".to_owned(),
             ready: true,
             autonomy_seconds: 77,
@@ -306,7 +306,7 @@ mod tests {
                 primary: 4,
                 replica: 1,
             },
-            ..Status::default()
+            ..DaemonStatus::default()
         }
     }
 
@@ -348,7 +348,7 @@ mod tests {
         let page = metrics.render(&status());
         assert!(page.contains("mirror_values{path=\"kv/never\"}"));
         assert!(!page.contains("mirror_age_seconds{path=\"kv/never\"}"));
-        let page = metrics.render(&Status::default());
+        let page = metrics.render(&DaemonStatus::default());
         assert!(!page.contains("kv/never") && !page.contains("secret/data/a"));
         assert!(!page.contains("db/creds/a"));
     }

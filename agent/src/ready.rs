@@ -1,6 +1,6 @@
 //! Would it work now: whether the replica could take over, why not, and for how long it would last.
 //!
-//! Pure: [`judge`] goes by [`Facts`] alone. A *reason* makes `ready` false; a *finding* is something that an operator
+//! Pure: [`judge`] goes by [`ReadyFacts`] alone. A *reason* makes `ready` false; a *finding* is something that an operator
 //! should know. Autonomy is the smallest of the bounds that exist, if the primary died at this moment.
 
 pub mod prove;
@@ -27,7 +27,7 @@ const POOL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that readiness goes by, at one moment.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ReadyFacts {
     /// The moment.
     pub now: Now,
     /// The machine's state.
@@ -186,12 +186,12 @@ pub struct Autonomy {
     /// The smallest of its bounds.
     pub left: Duration,
     /// Which one that is.
-    pub bound_by: Bound,
+    pub bound_by: AutonomyBound,
 }
 
 /// What bounds autonomy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Bound {
+pub enum AutonomyBound {
     /// Nothing may be issued for this workload.
     Authority(WorkloadName),
     /// A lease of Holdover's own ends.
@@ -202,7 +202,7 @@ pub enum Bound {
     Staleness(String),
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for AutonomyBound {
     /// As `autonomy_bound_by` names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -215,7 +215,7 @@ impl fmt::Display for Bound {
 }
 
 /// Judges `facts`.
-pub fn judge(facts: &Facts) -> Readiness {
+pub fn judge(facts: &ReadyFacts) -> Readiness {
     let mut reasons = Vec::new();
     let mut findings = facts.findings.clone();
     judge_primary(facts, &mut reasons, &mut findings);
@@ -256,7 +256,7 @@ pub fn judge(facts: &Facts) -> Readiness {
 fn judge_pool(
     mirror: &MirrorFacts,
     pool: &PoolFacts,
-    facts: &Facts,
+    facts: &ReadyFacts,
     reasons: &mut Vec<String>,
     findings: &mut Vec<String>,
 ) {
@@ -281,7 +281,7 @@ fn judge_pool(
     }
 }
 
-fn judge_primary(facts: &Facts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+fn judge_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
     let primary = &facts.primary;
     if !primary.cluster {
         reasons.push("the primary was never seen: nothing is mirrored yet".to_owned());
@@ -341,7 +341,7 @@ fn judge_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec
     }
 }
 
-fn judge_clock(facts: &Facts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+fn judge_clock(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
     if facts.rebooted_behind {
         let text = "the machine booted with its clock behind what it was before: nothing is issued until the primary is seen";
         reasons.push(text.to_owned());
@@ -399,7 +399,7 @@ impl MirrorFacts {
 
 impl WorkloadFacts {
     /// Whether an outage that began at the cutover would issue for it.
-    fn is_proven(&self, facts: &Facts) -> bool {
+    fn is_proven(&self, facts: &ReadyFacts) -> bool {
         let cutover = facts
             .phase
             .outage()
@@ -408,7 +408,7 @@ impl WorkloadFacts {
             .is_some_and(|at| cutover.since(at) <= facts.authority_max_age)
     }
 
-    fn reason(&self, facts: &Facts) -> Option<String> {
+    fn reason(&self, facts: &ReadyFacts) -> Option<String> {
         if !self.issue || self.is_proven(facts) {
             return None;
         }
@@ -430,7 +430,7 @@ impl WorkloadFacts {
     }
 
     /// Failures of one that is good still are a finding: they will be a reason once it is too old.
-    fn findings(&self, facts: &Facts) -> Vec<String> {
+    fn findings(&self, facts: &ReadyFacts) -> Vec<String> {
         let name = &self.name;
         let disabled = (!self.issue).then(|| {
             format!("workload {name}: issuing in an outage is not enabled (failover.issue)")
@@ -442,18 +442,18 @@ impl WorkloadFacts {
     }
 }
 
-fn autonomy(facts: &Facts) -> Autonomy {
+fn autonomy(facts: &ReadyFacts) -> Autonomy {
     let outage = Autonomy {
         left: outage_left(facts),
-        bound_by: Bound::MaxOutage,
+        bound_by: AutonomyBound::MaxOutage,
     };
     let mirrors = facts.mirrors.iter().map(|mirror| Autonomy {
         left: mirror.left(facts.now),
-        bound_by: Bound::Staleness(mirror.path.clone()),
+        bound_by: AutonomyBound::Staleness(mirror.path.clone()),
     });
     let leases = facts.leases.iter().map(|lease| Autonomy {
         left: lease.deadline.remaining(facts.now),
-        bound_by: Bound::Lease(lease.path.clone()),
+        bound_by: AutonomyBound::Lease(lease.path.clone()),
     });
     // Authority that is good now is good for the whole outage: it bounds only where it is not.
     let unproven = facts
@@ -462,14 +462,14 @@ fn autonomy(facts: &Facts) -> Autonomy {
         .filter(|workload| workload.issue && !workload.is_proven(facts));
     let authority = unproven.map(|workload| Autonomy {
         left: Duration::ZERO,
-        bound_by: Bound::Authority(workload.name.clone()),
+        bound_by: AutonomyBound::Authority(workload.name.clone()),
     });
     let bounds = mirrors.chain(leases).chain(authority);
     bounds.fold(outage, Autonomy::min)
 }
 
 /// What is left of `max_outage`: of this outage, or of one that began now.
-fn outage_left(facts: &Facts) -> Duration {
+fn outage_left(facts: &ReadyFacts) -> Duration {
     match &facts.phase {
         Phase::Exhausted(_) => Duration::ZERO,
         Phase::Holdover(outage) | Phase::Recovering(outage) => outage.bound.remaining(facts.now),

@@ -125,7 +125,7 @@ pub struct Rules {
     /// How each workload entry recognises its peers.
     pub matches: Vec<(WorkloadName, PeerMatch)>,
     /// `[limits]`.
-    pub limits: config::Limits,
+    pub limits: config::LimitsConfig,
     /// `[primary] read_deadline`.
     pub read_deadline: Duration,
     /// `[failover] issue_deadline`.

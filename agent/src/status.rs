@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`, and `status --json`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Status {
+pub struct DaemonStatus {
     /// `following`, `suspect`, `holdover`, `recovering` or `exhausted`.
     pub state: String,
     /// Since when, RFC 3339 in UTC.
@@ -219,7 +219,7 @@ pub struct DrillStatus {
 
 /// `GET /v1/grants`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Grants {
+pub struct GrantList {
     /// Those that live, by the time of their end.
     pub grants: Vec<GrantStatus>,
 }
@@ -281,7 +281,7 @@ pub struct Revoked {
 
 /// `GET /v1/mirrors`, and the answer to `POST /v1/mirrors/sync`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Mirrors {
+pub struct MirrorList {
     /// In the configuration's order.
     pub mirrors: Vec<MirrorStatus>,
 }

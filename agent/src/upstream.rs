@@ -54,7 +54,7 @@ struct Shared {
     client: Client,
     local: Local,
     pacer: Pacer,
-    auth: crate::config::Auth,
+    auth: crate::config::AuthConfig,
     probe_timeout: Duration,
     own: OwnStatus,
     wake: Notify,

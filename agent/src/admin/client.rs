@@ -20,13 +20,13 @@ use crate::status::Errors;
 const ANSWER: usize = 1 << 30;
 
 /// The daemon of one admin socket.
-pub struct Client {
+pub struct AdminClient {
     socket: PathBuf,
 }
 
 /// Why there is no answer, or a bad one.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum AdminClientError {
     /// The connection broke.
     #[error("the daemon at {} broke off: {source}", socket.display())]
     Broken {
@@ -69,7 +69,7 @@ pub enum ClientError {
     },
 }
 
-impl Client {
+impl AdminClient {
     /// Of the daemon behind `socket`; nothing is opened yet.
     pub fn new(socket: &Path) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Client {
         &self,
         path: &str,
         within: Duration,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, AdminClientError> {
         self.call(Method::GET, path, Bytes::new(), within).await
     }
 
@@ -98,7 +98,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
         within: Duration,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, AdminClientError> {
         let body = serde_json::to_vec(body).map_err(|error| self.malformed(&error))?;
         self.call(Method::POST, path, body.into(), within).await
     }
@@ -109,13 +109,13 @@ impl Client {
         path: &str,
         body: Bytes,
         within: Duration,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, AdminClientError> {
         let exchange = self.exchange(method, path, body);
         let (status, body) = match tokio::time::timeout(within, exchange).await {
             Ok(answer) => answer?,
             Err(_) => {
                 let socket = self.socket.clone();
-                return Err(ClientError::Timeout { socket, within });
+                return Err(AdminClientError::Timeout { socket, within });
             }
         };
         if status == StatusCode::OK {
@@ -124,7 +124,7 @@ impl Client {
         let errors = serde_json::from_slice(&body).unwrap_or_else(|_| Errors {
             errors: vec![format!("the daemon answered {status}")],
         });
-        Err(ClientError::Refused {
+        Err(AdminClientError::Refused {
             status,
             errors: errors.errors,
         })
@@ -135,13 +135,13 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let broken = |source| ClientError::Broken {
+    ) -> Result<(StatusCode, Bytes), AdminClientError> {
+        let broken = |source| AdminClientError::Broken {
             socket: self.socket.clone(),
             source,
         };
         let stream = UnixStream::connect(&self.socket).await;
-        let stream = stream.map_err(|source| ClientError::Unreachable {
+        let stream = stream.map_err(|source| AdminClientError::Unreachable {
             socket: self.socket.clone(),
             source,
         })?;
@@ -171,8 +171,8 @@ impl Client {
         }
     }
 
-    fn malformed(&self, what: &impl ToString) -> ClientError {
-        ClientError::Malformed {
+    fn malformed(&self, what: &impl ToString) -> AdminClientError {
+        AdminClientError::Malformed {
             socket: self.socket.clone(),
             what: what.to_string(),
         }

@@ -10,8 +10,8 @@ use shared::{
 };
 
 use crate::{
-    admin::{Deps, Reply, Request},
-    coverage::{Snapshot, place},
+    admin::{AdminReply, AdminRequest, Deps},
+    coverage::{CoverageSnapshot, place},
     status::coverage::{CallerName, CarriedReport, CoverageReport, RowReport},
 };
 
@@ -19,15 +19,15 @@ use crate::{
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// Answers a request.
-pub(super) fn answer(deps: &Deps, request: &Request) -> Reply {
+pub(super) fn answer(deps: &Deps, request: &AdminRequest) -> AdminReply {
     let span = match since(request.query.as_deref().unwrap_or_default()) {
         Ok(span) => span.unwrap_or(WEEK),
-        Err(error) => return Reply::error(StatusCode::BAD_REQUEST, error),
+        Err(error) => return AdminReply::error(StatusCode::BAD_REQUEST, error),
     };
     let since = deps.local.clock.now().steady.minus(span);
     let snapshot = deps.coverage.snapshot(since);
     let authority = deps.local.view.authority();
-    Reply::ok(&report(&snapshot, since, authority.cluster.as_deref()))
+    AdminReply::ok(&report(&snapshot, since, authority.cluster.as_deref()))
 }
 
 fn since(query: &str) -> Result<Option<Duration>, &'static str> {
@@ -42,7 +42,11 @@ fn since(query: &str) -> Result<Option<Duration>, &'static str> {
 }
 
 /// What a snapshot says.
-fn report(snapshot: &Snapshot, since: WallTime, cluster: Option<&Cluster>) -> CoverageReport {
+fn report(
+    snapshot: &CoverageSnapshot,
+    since: WallTime,
+    cluster: Option<&Cluster>,
+) -> CoverageReport {
     let rows: Vec<RowReport> = snapshot.rows.iter().map(|row| told(row, cluster)).collect();
     let mut report = CoverageReport {
         since: WallTime::from_secs(since.as_secs()).to_string(),
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_report_sums_up_and_never_rounds_up_to_everything() {
-        let snapshot = Snapshot {
+        let snapshot = CoverageSnapshot {
             rows: vec![
                 row(peer(), "secret/data/a", Verdict::Served, 9998),
                 row(peer(), "secret/data/b", Verdict::Denied, 1),
@@ -144,9 +148,9 @@ mod tests {
     #[test]
     fn what_no_mirror_covers_says_whether_one_could() {
         let rows = vec![row(peer(), "secret/data/a", Verdict::NotMirrored, 1)];
-        let snapshot = Snapshot {
+        let snapshot = CoverageSnapshot {
             rows,
-            ..Snapshot::default()
+            ..CoverageSnapshot::default()
         };
         let report = report(&snapshot, WallTime::EPOCH, None);
         let row = &report.rows[0];

@@ -9,21 +9,21 @@ use crate::{
     admin::{Deps, approle, grants},
     parity,
     ready::{
-        self, Facts, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, StoreFacts, Undecided,
-        WorkloadFacts,
+        self, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, ReadyFacts, StoreFacts,
+        Undecided, WorkloadFacts,
     },
     status::{
-        AddressStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus, OutageStatus,
-        ParityStatus, PoolStatus, QuarantineStatus, Status, StoreStatus,
+        AddressStatus, DaemonStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus,
+        OutageStatus, ParityStatus, PoolStatus, QuarantineStatus, StoreStatus,
     },
 };
 
 /// The status at this moment.
-pub fn status(deps: &Deps) -> Status {
+pub fn status(deps: &Deps) -> DaemonStatus {
     let facts = facts(deps);
     let readiness = ready::judge(&facts);
     let snapshot = deps.driver.snapshot();
-    Status {
+    DaemonStatus {
         state: facts.phase.name().to_owned(),
         since: snapshot.since.to_string(),
         ready: readiness.is_ready(),
@@ -74,7 +74,7 @@ fn pool(facts: &MirrorFacts) -> Option<PoolStatus> {
 }
 
 /// Everything that readiness goes by.
-pub fn facts(deps: &Deps) -> Facts {
+pub fn facts(deps: &Deps) -> ReadyFacts {
     let local = &deps.local;
     let authority = local.view.authority();
     let settings = &authority.settings;
@@ -91,7 +91,7 @@ pub fn facts(deps: &Deps) -> Facts {
     let mut findings = deps.config.borrow().findings.clone();
     findings.extend(deps.board.all());
     findings.extend(disagreements(&deps.parity.report()));
-    Facts {
+    ReadyFacts {
         now: local.clock.now(),
         phase: deps.driver.snapshot().phase,
         max_outage: settings.bounds.max_outage,

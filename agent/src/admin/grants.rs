@@ -21,7 +21,7 @@ use shared::{
 use crate::{
     local::Local,
     reaper::lease,
-    status::{GrantStatus, Grants, RevokeGrants, Revoked},
+    status::{GrantList, GrantStatus, RevokeGrants, Revoked},
 };
 
 /// Grants revoked in one commit.
@@ -113,11 +113,11 @@ impl Selector {
 }
 
 /// Every grant that lives, by the time of its end.
-pub fn list(local: &Local) -> Grants {
+pub fn list(local: &Local) -> GrantList {
     let now = local.clock.now();
     let mut living: Vec<_> = living(local, now).collect();
     living.sort_by_key(|live| (live.grant.deadline.wall, live.grant.accessor.clone()));
-    Grants {
+    GrantList {
         grants: living.iter().map(|live| shown(&live.grant, now)).collect(),
     }
 }

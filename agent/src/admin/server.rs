@@ -27,7 +27,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::admin::{Deps, Reply, Request};
+use crate::admin::{AdminReply, AdminRequest, Deps};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -164,7 +164,7 @@ enum Scope {
     Scraper,
 }
 
-async fn respond(request: hyper::Request<Incoming>, deps: &Deps, scope: Scope) -> Reply {
+async fn respond(request: hyper::Request<Incoming>, deps: &Deps, scope: Scope) -> AdminReply {
     let uid = match scope {
         Scope::Operator { uid } => uid,
         Scope::Scraper => None,
@@ -203,21 +203,24 @@ where
     }
 }
 
-async fn read(request: hyper::Request<Incoming>, uid: Option<u32>) -> Result<Request, Reply> {
+async fn read(
+    request: hyper::Request<Incoming>,
+    uid: Option<u32>,
+) -> Result<AdminRequest, AdminReply> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, BODY).collect();
     let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => {
             let text = format!("the body is larger than {BODY} bytes, or broke off");
-            return Err(Reply::error(StatusCode::PAYLOAD_TOO_LARGE, text));
+            return Err(AdminReply::error(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
         Err(_) => {
             let text = "the body did not arrive in time";
-            return Err(Reply::error(StatusCode::REQUEST_TIMEOUT, text));
+            return Err(AdminReply::error(StatusCode::REQUEST_TIMEOUT, text));
         }
     };
-    Ok(Request {
+    Ok(AdminRequest {
         method: head.method,
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
@@ -226,7 +229,7 @@ async fn read(request: hyper::Request<Incoming>, uid: Option<u32>) -> Result<Req
     })
 }
 
-fn written(reply: Reply) -> hyper::Response<Full<Bytes>> {
+fn written(reply: AdminReply) -> hyper::Response<Full<Bytes>> {
     let mut response = hyper::Response::new(Full::new(Bytes::from(reply.body)));
     *response.status_mut() = reply.status;
     let content_type = HeaderValue::from_static(reply.content_type);

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     admin::{
-        client::{Client, ClientError},
+        client::{AdminClient, AdminClientError},
         server::BindError,
     },
     clock::Clock,
@@ -37,7 +37,7 @@ use crate::{
     parity::Parity,
     ready::prove,
     serve::{learn::LearnQueue, stats::Stats},
-    status::{Grants, Mirrors as MirrorsBody, Revoked, Status},
+    status::{DaemonStatus, GrantList, MirrorList, Revoked},
 };
 
 mod counted;
@@ -48,13 +48,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct World {
     folder: tempfile::TempDir,
     deps: Deps,
-    client: Client,
+    client: AdminClient,
     stop: watch::Sender<bool>,
 }
 
 struct FakeMirrors;
 
-impl Mirrors for FakeMirrors {
+impl MirrorControl for FakeMirrors {
     fn statuses(&self) -> Vec<MirrorFacts> {
         vec![MirrorFacts {
             path: "secret/data/shop/*".to_owned(),
@@ -197,7 +197,7 @@ impl World {
         Self {
             folder,
             deps,
-            client: Client::new(&socket),
+            client: AdminClient::new(&socket),
             stop,
         }
     }
@@ -221,7 +221,9 @@ impl World {
             .post::<serde_json::Value>(path, body, PATIENCE)
             .await
         {
-            Err(ClientError::Refused { status, errors }) => (status.as_u16(), errors.join(" ")),
+            Err(AdminClientError::Refused { status, errors }) => {
+                (status.as_u16(), errors.join(" "))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -271,7 +273,7 @@ impl World {
     }
 
     async fn accessors(&self) -> Vec<String> {
-        let grants: Grants = self.get("/v1/grants").await;
+        let grants: GrantList = self.get("/v1/grants").await;
         grants
             .grants
             .into_iter()
@@ -365,10 +367,10 @@ async fn what_is_on_the_board_is_a_finding() {
         .deps
         .board
         .put("test", vec!["something odd".to_owned()]);
-    let status: Status = world.get("/v1/status").await;
+    let status: DaemonStatus = world.get("/v1/status").await;
     assert!(status.findings.contains(&"something odd".to_owned()));
     world.deps.board.put("test", Vec::new());
-    let status: Status = world.get("/v1/status").await;
+    let status: DaemonStatus = world.get("/v1/status").await;
     assert!(!status.findings.contains(&"something odd".to_owned()));
 }
 
@@ -380,7 +382,7 @@ async fn grants_are_listed_without_their_tokens_and_revoked_by_each_selector() {
         .await;
     world.add(2, Origin::Primary, Some(("orders", 8))).await;
     world.add(3, Origin::Primary, None).await;
-    let grants: Grants = world.get("/v1/grants").await;
+    let grants: GrantList = world.get("/v1/grants").await;
     let one = grants
         .grants
         .iter()
@@ -396,7 +398,7 @@ async fn grants_are_listed_without_their_tokens_and_revoked_by_each_selector() {
         !serde_json::to_string(&grants).unwrap().contains("0101"),
         "the digest is nobody's business"
     );
-    let status: Status = world.get("/v1/status").await;
+    let status: DaemonStatus = world.get("/v1/status").await;
     assert_eq!((status.grants.primary, status.grants.replica), (2, 1));
 
     let done = world
@@ -543,10 +545,10 @@ async fn what_cannot_be_revoked_is_said_so() {
 #[tokio::test]
 async fn mirrors_are_listed_and_synced() {
     let world = World::start();
-    let mirrors: MirrorsBody = world.get("/v1/mirrors").await;
+    let mirrors: MirrorList = world.get("/v1/mirrors").await;
     assert_eq!(mirrors.mirrors.len(), 1);
     let path = "/v1/mirrors/sync";
-    let done: MirrorsBody = world
+    let done: MirrorList = world
         .client
         .post(path, &serde_json::json!({}), PATIENCE)
         .await
@@ -568,15 +570,15 @@ async fn other_paths_methods_and_sizes_are_refused() {
     assert_eq!(world.refused("/v1/grants/revoke", &large).await.0, 413);
     let missing = world
         .client
-        .get::<Status>("/v1/grants/revoke", PATIENCE)
+        .get::<DaemonStatus>("/v1/grants/revoke", PATIENCE)
         .await;
-    assert!(matches!(missing, Err(ClientError::Refused { status, .. }) if status == 405));
+    assert!(matches!(missing, Err(AdminClientError::Refused { status, .. }) if status == 405));
 }
 
 #[tokio::test]
 async fn metrics_are_served_on_both_doors_and_nothing_else_on_loopback() {
     let world = World::start();
-    let request = |path: &str| Request {
+    let request = |path: &str| AdminRequest {
         method: Method::GET,
         path: path.to_owned(),
         query: None,
@@ -624,16 +626,16 @@ async fn only_the_owner_may_use_the_socket() {
 #[tokio::test]
 async fn a_daemon_that_is_away_is_named_with_its_socket() {
     let folder = tempfile::tempdir().unwrap();
-    let client = Client::new(&folder.path().join("admin.sock"));
+    let client = AdminClient::new(&folder.path().join("admin.sock"));
     let away = client
-        .get::<Status>("/v1/status", PATIENCE)
+        .get::<DaemonStatus>("/v1/status", PATIENCE)
         .await
         .unwrap_err();
     assert!(away.to_string().contains("admin.sock"), "{away}");
     let listener = server::bind(&folder.path().join("admin.sock"), None).unwrap();
     let silent = client
-        .get::<Status>("/v1/status", Duration::from_millis(50))
+        .get::<DaemonStatus>("/v1/status", Duration::from_millis(50))
         .await;
-    assert!(matches!(silent, Err(ClientError::Timeout { .. })));
+    assert!(matches!(silent, Err(AdminClientError::Timeout { .. })));
     drop(listener);
 }

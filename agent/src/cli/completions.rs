@@ -6,12 +6,12 @@ use clap_complete::Shell;
 use crate::cli::{Cli, Exit, Failure, out};
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
 }
 
-pub(super) fn perform(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn perform(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "holdover", &mut script);
     out::page(&String::from_utf8_lossy(&script))?;

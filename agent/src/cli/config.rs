@@ -13,18 +13,18 @@ use crate::{
 };
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum ConfigCommand {
     /// Checks the configuration as run does before it opens anything.
     Check,
     /// Prints the least-privilege policy that Holdover's own login needs at the primary.
     Policy,
     /// Prints the mirrors and workload entries that are missing, from what passed through the socket, and the policy
     /// to grant for them.
-    Suggest(Suggest),
+    Suggest(SuggestArgs),
 }
 
 #[derive(clap::Args)]
-pub(super) struct Suggest {
+pub(super) struct SuggestArgs {
     /// How far back, as in 12h or 7d.
     #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = coverage::span)]
     since: Duration,
@@ -47,12 +47,12 @@ struct Suggested<'a> {
     policy: Option<&'a str>,
 }
 
-pub(super) fn perform(command: &Command, path: &Path) -> Result<Exit, Failure> {
+pub(super) fn perform(command: &ConfigCommand, path: &Path) -> Result<Exit, Failure> {
     let config = Config::load(path)?;
     match command {
-        Command::Check => out::page(&checked(&config))?,
-        Command::Policy => out::page(&policy::required_policy(&config.settings))?,
-        Command::Suggest(args) => suggested(args, &config)?,
+        ConfigCommand::Check => out::page(&checked(&config))?,
+        ConfigCommand::Policy => out::page(&policy::required_policy(&config.settings))?,
+        ConfigCommand::Suggest(args) => suggested(args, &config)?,
     }
     Ok(Exit::Done)
 }
@@ -82,7 +82,7 @@ fn checked(config: &Config) -> String {
     text
 }
 
-fn suggested(args: &Suggest, config: &Config) -> Result<(), Failure> {
+fn suggested(args: &SuggestArgs, config: &Config) -> Result<(), Failure> {
     let report = coverage::ask(&daemon(&config.path)?, args.since)?;
     let suggestion = suggest(&report, config);
     let lines = text::toml(&suggestion);

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use crate::{
-    admin::client::Client,
+    admin::client::AdminClient,
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
     config::value,
     status::coverage::{CallerReport, CoverageReport, RowReport},
@@ -13,7 +13,7 @@ use crate::{
 const SCREEN: usize = 20;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct CoverageArgs {
     /// How far back, as in 12h or 7d.
     #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = span)]
     since: Duration,
@@ -33,7 +33,7 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
     value::duration(text).map_err(str::to_owned)
 }
 
-pub(super) fn perform(args: &Args, config: &Path) -> Result<Exit, Failure> {
+pub(super) fn perform(args: &CoverageArgs, config: &Path) -> Result<Exit, Failure> {
     let mut report = ask(&daemon(config)?, args.since)?;
     if let Some(workload) = &args.workload {
         report
@@ -52,7 +52,7 @@ pub(super) fn perform(args: &Args, config: &Path) -> Result<Exit, Failure> {
 }
 
 /// What the daemon counted within the last `since`.
-pub(super) fn ask(client: &Client, since: Duration) -> Result<CoverageReport, Failure> {
+pub(super) fn ask(client: &AdminClient, since: Duration) -> Result<CoverageReport, Failure> {
     let path = format!("/v1/coverage?since={}", since.as_secs());
     Ok(converse(client.get(&path, ANSWER))??)
 }

@@ -6,14 +6,14 @@ use clap::{ArgGroup, Subcommand};
 
 use crate::{
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
-    status::{GrantStatus, Grants, RevokeGrants, Revoked},
+    status::{GrantList, GrantStatus, RevokeGrants, Revoked},
 };
 
 /// Revoking waits until it is durable.
 const DURABLE: Duration = Duration::from_secs(60);
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum GrantsCommand {
     /// Lists the grants that live.
     List {
         /// As JSON.
@@ -35,18 +35,18 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn perform(command: Command, config: &Path) -> Result<Exit, Failure> {
+pub(super) fn perform(command: GrantsCommand, config: &Path) -> Result<Exit, Failure> {
     let client = daemon(config)?;
     match command {
-        Command::List { json } => {
-            let grants: Grants = converse(client.get("/v1/grants", ANSWER))??;
+        GrantsCommand::List { json } => {
+            let grants: GrantList = converse(client.get("/v1/grants", ANSWER))??;
             if json {
                 out::json(&grants)?;
             } else {
                 out::page(&shown(&grants.grants))?;
             }
         }
-        Command::Revoke {
+        GrantsCommand::Revoke {
             accessor,
             workload,
             uid,

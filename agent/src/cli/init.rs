@@ -30,7 +30,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct InitArgs {
     /// An address of the primary, as in https://vault:8200; may be given again, in order of preference.
     #[arg(long, value_name = "URL", required = true)]
     address: Vec<String>,
@@ -95,14 +95,14 @@ pub(super) enum InitError {
     Replica(#[source] CreateError),
 }
 
-pub(super) fn perform(args: &Args, config: &Path) -> Result<Exit, Failure> {
+pub(super) fn perform(args: &InitArgs, config: &Path) -> Result<Exit, Failure> {
     init(args, config)?;
     out::page(&template::next_steps(args, config))?;
     Ok(Exit::Done)
 }
 
 /// Makes everything, or nothing. The configuration comes last: without it nothing uses the rest.
-fn init(args: &Args, config: &Path) -> Result<(), InitError> {
+fn init(args: &InitArgs, config: &Path) -> Result<(), InitError> {
     let text = template::configuration(args, config);
     let checked = Config::parse(&text, config).map_err(InitError::Config)?;
     let owner = args.owner.as_deref().map(owner).transpose()?;
@@ -316,8 +316,8 @@ mod tests {
 
     use super::*;
 
-    fn args(folder: &Path) -> Args {
-        Args {
+    fn args(folder: &Path) -> InitArgs {
+        InitArgs {
             address: vec!["http://127.0.0.1:8200".to_owned()],
             ca_file: None,
             key: folder.join("etc/replica.key"),
@@ -394,7 +394,7 @@ mod tests {
     fn every_way_to_be_asked_makes_a_good_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("holdover.toml");
-        let tls = Args {
+        let tls = InitArgs {
             address: vec!["https://a:8200".to_owned(), "https://b:8200".to_owned()],
             ca_file: Some("/etc/ca \"quoted\".pem".into()),
             ..args(folder.path())
@@ -402,7 +402,7 @@ mod tests {
         let parsed = Config::parse(&template::configuration(&tls, &config), &config).unwrap();
         assert_eq!(parsed.primary.addresses.len(), 2);
         assert_eq!(parsed.primary.ca_file, tls.ca_file);
-        let token = Args {
+        let token = InitArgs {
             token_file: Some("/run/token".into()),
             ..args(folder.path())
         };

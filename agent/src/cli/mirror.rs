@@ -6,14 +6,14 @@ use clap::Subcommand;
 
 use crate::{
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
-    status::{MirrorStatus, Mirrors, SyncMirrors},
+    status::{MirrorList, MirrorStatus, SyncMirrors},
 };
 
 /// A pass over many secrets, paced, takes its time.
 const PASS: Duration = Duration::from_secs(3600);
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum MirrorCommand {
     /// Lists the mirrors with what they hold and how old it is.
     List {
         /// As JSON.
@@ -30,11 +30,11 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn perform(command: &Command, config: &Path) -> Result<Exit, Failure> {
+pub(super) fn perform(command: &MirrorCommand, config: &Path) -> Result<Exit, Failure> {
     let client = daemon(config)?;
-    let (mirrors, json): (Mirrors, bool) = match command {
-        Command::List { json } => (converse(client.get("/v1/mirrors", ANSWER))??, *json),
-        Command::Sync { path, json } => {
+    let (mirrors, json): (MirrorList, bool) = match command {
+        MirrorCommand::List { json } => (converse(client.get("/v1/mirrors", ANSWER))??, *json),
+        MirrorCommand::Sync { path, json } => {
             let asked = SyncMirrors { path: path.clone() };
             let done = converse(client.post("/v1/mirrors/sync", &asked, PASS))??;
             (done, *json)

@@ -3,16 +3,16 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use crate::{
-    admin::client::Client,
+    admin::client::AdminClient,
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
-    status::{OutageStatus, ParityStatus, Status},
+    status::{DaemonStatus, OutageStatus, ParityStatus},
 };
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct StatusArgs {
     /// As JSON, on one line.
     #[arg(long)]
     json: bool,
@@ -21,7 +21,7 @@ pub(super) struct Args {
     watch: bool,
 }
 
-pub(super) fn perform(args: &Args, config: &Path) -> Result<Exit, Failure> {
+pub(super) fn perform(args: &StatusArgs, config: &Path) -> Result<Exit, Failure> {
     let client = daemon(config)?;
     converse(async {
         if args.watch {
@@ -32,8 +32,8 @@ pub(super) fn perform(args: &Args, config: &Path) -> Result<Exit, Failure> {
     })?
 }
 
-async fn look(client: &Client, args: &Args) -> Result<Exit, Failure> {
-    let status: Status = client.get("/v1/status", ANSWER).await?;
+async fn look(client: &AdminClient, args: &StatusArgs) -> Result<Exit, Failure> {
+    let status: DaemonStatus = client.get("/v1/status", ANSWER).await?;
     if args.json {
         out::json(&status)?;
     } else {
@@ -47,7 +47,7 @@ async fn look(client: &Client, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// A daemon that is away is told of and waited for; interrupting ends it as the last look did.
-async fn watch(client: &Client, args: &Args) -> Result<Exit, Failure> {
+async fn watch(client: &AdminClient, args: &StatusArgs) -> Result<Exit, Failure> {
     loop {
         if out::is_terminal() && !args.json {
             out::page("\x1b[H\x1b[2J")?;
@@ -67,14 +67,14 @@ async fn watch(client: &Client, args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-fn screen(status: &Status) -> String {
+fn screen(status: &DaemonStatus) -> String {
     let mut text = String::new();
     // A String takes everything.
     let _ = write_screen(&mut text, status);
     text
 }
 
-fn write_screen(text: &mut String, status: &Status) -> std::fmt::Result {
+fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
     writeln!(text, "state     {} since {}", status.state, status.since)?;
     if let Some(outage) = &status.outage {
         writeln!(text, "outage    {}", shown(outage))?;
@@ -150,7 +150,7 @@ fn write_parity(text: &mut String, parity: &ParityStatus) -> std::fmt::Result {
     }
 }
 
-fn write_addresses(text: &mut String, status: &Status) -> std::fmt::Result {
+fn write_addresses(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
     let rows = status.addresses.iter().map(|one| {
         let health = if one.healthy { "yes" } else { "NO" };
         let latency = one

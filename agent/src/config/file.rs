@@ -20,7 +20,7 @@ use crate::config::{
 };
 
 /// The text of a file, and what was found in it.
-pub(super) struct Source<'a> {
+pub(super) struct SourceFile<'a> {
     text: &'a str,
     errors: RefCell<Vec<ConfigError>>,
     findings: RefCell<Vec<String>>,
@@ -28,7 +28,7 @@ pub(super) struct Source<'a> {
 
 /// One table of the file, present or not.
 pub(super) struct Section<'a> {
-    source: &'a Source<'a>,
+    source: &'a SourceFile<'a>,
     table: Option<&'a DeTable<'a>>,
     key: String,
     line: usize,
@@ -38,7 +38,7 @@ pub(super) struct Section<'a> {
 
 /// A value, and where it stands.
 #[derive(Clone)]
-pub(super) struct Found<T> {
+pub(super) struct Placed<T> {
     pub(super) value: T,
     pub(super) line: usize,
     pub(super) key: String,
@@ -51,7 +51,7 @@ pub(super) struct Bounded<T> {
     pub(super) most: T,
 }
 
-impl<'a> Source<'a> {
+impl<'a> SourceFile<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -112,7 +112,7 @@ impl<'a> Source<'a> {
 
 impl<'a> Section<'a> {
     fn new(
-        source: &'a Source<'a>,
+        source: &'a SourceFile<'a>,
         table: Option<&'a DeTable<'a>>,
         key: String,
         line: usize,
@@ -128,13 +128,13 @@ impl<'a> Section<'a> {
     }
 
     /// Where errors and findings go.
-    pub(super) fn source(&self) -> &'a Source<'a> {
+    pub(super) fn source(&self) -> &'a SourceFile<'a> {
         self.source
     }
 
     /// Where it begins, as something that an error can be noted at.
-    pub(super) fn here(&self) -> Found<()> {
-        Found {
+    pub(super) fn here(&self) -> Placed<()> {
+        Placed {
             value: (),
             line: self.line,
             key: self.key.clone(),
@@ -182,7 +182,7 @@ impl<'a> Section<'a> {
         &self,
         name: &'static str,
         read: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> Option<Vec<Found<T>>> {
+    ) -> Option<Vec<Placed<T>>> {
         let (value, line) = self.lookup(name)?;
         let DeValue::Array(items) = value else {
             self.wrong_type(name, line, value, "an array of texts, [\"…\"]");
@@ -200,7 +200,7 @@ impl<'a> Section<'a> {
         &self,
         name: &'static str,
         read: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> Option<Found<T>> {
+    ) -> Option<Placed<T>> {
         let (value, line) = self.lookup(name)?;
         self.read_text(name, line, value, &read)
     }
@@ -211,7 +211,7 @@ impl<'a> Section<'a> {
         name: &'static str,
         example: &'static str,
         read: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> Option<Found<T>> {
+    ) -> Option<Placed<T>> {
         if self.lookup(name).is_none() {
             self.missing(name, example);
         }
@@ -230,7 +230,7 @@ impl<'a> Section<'a> {
     }
 
     /// A boolean.
-    pub(super) fn flag(&self, name: &'static str, default: bool) -> Found<bool> {
+    pub(super) fn flag(&self, name: &'static str, default: bool) -> Placed<bool> {
         match self.lookup(name) {
             None => self.found(name, self.line, default),
             Some((DeValue::Boolean(flag), line)) => self.found(name, line, *flag),
@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn count(&self, name: &'static str, bounds: Bounded<u32>) -> Found<u32> {
+    pub(super) fn count(&self, name: &'static str, bounds: Bounded<u32>) -> Placed<u32> {
         let wide = Bounded {
             default: i64::from(bounds.default),
             least: i64::from(bounds.least),
@@ -254,7 +254,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number that fits an account's id; none if it is absent or wrong.
-    pub(super) fn id(&self, name: &'static str) -> Option<Found<u32>> {
+    pub(super) fn id(&self, name: &'static str) -> Option<Placed<u32>> {
         let any = Bounded {
             default: -1,
             least: 0,
@@ -266,7 +266,7 @@ impl<'a> Section<'a> {
     }
 
     /// A number, whole or not; none if it is absent or wrong.
-    pub(super) fn number(&self, name: &'static str) -> Option<Found<f64>> {
+    pub(super) fn number(&self, name: &'static str) -> Option<Placed<f64>> {
         let (value, line) = self.lookup(name)?;
         let number = match value {
             DeValue::Integer(number) => number.as_str().parse().ok(),
@@ -280,13 +280,13 @@ impl<'a> Section<'a> {
     }
 
     /// A span of time within bounds.
-    pub(super) fn span(&self, name: &'static str, bounds: Bounded<Duration>) -> Found<Duration> {
+    pub(super) fn span(&self, name: &'static str, bounds: Bounded<Duration>) -> Placed<Duration> {
         let read = self.text(name, value::duration);
         self.within(name, read, bounds, |span| Span(*span).to_string())
     }
 
     /// A size within bounds.
-    pub(super) fn size(&self, name: &'static str, bounds: Bounded<u64>) -> Found<u64> {
+    pub(super) fn size(&self, name: &'static str, bounds: Bounded<u64>) -> Placed<u64> {
         let read = self.text(name, value::size);
         self.within(name, read, bounds, |size| Size(*size).to_string())
     }
@@ -345,7 +345,7 @@ impl<'a> Section<'a> {
         Some((value.get_ref(), self.source.line(key.span().start)))
     }
 
-    fn integer(&self, name: &'static str) -> Option<Found<i64>> {
+    fn integer(&self, name: &'static str) -> Option<Placed<i64>> {
         let (value, line) = self.lookup(name)?;
         let DeValue::Integer(number) = value else {
             self.wrong_type(name, line, value, "a whole number");
@@ -362,7 +362,7 @@ impl<'a> Section<'a> {
         line: usize,
         value: &DeValue<'a>,
         read: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> Option<Found<T>> {
+    ) -> Option<Placed<T>> {
         let DeValue::String(text) = value else {
             self.wrong_type(name, line, value, "a text in quotation marks");
             return None;
@@ -382,10 +382,10 @@ impl<'a> Section<'a> {
     fn within<T: PartialOrd>(
         &self,
         name: &'static str,
-        read: Option<Found<T>>,
+        read: Option<Placed<T>>,
         bounds: Bounded<T>,
         show: impl Fn(&T) -> String,
-    ) -> Found<T> {
+    ) -> Placed<T> {
         let Some(found) = read else {
             return self.found(name, self.line, bounds.default);
         };
@@ -413,9 +413,9 @@ impl<'a> Section<'a> {
         self.source.error(line, self.path(name), problem);
     }
 
-    fn found<T>(&self, name: &str, line: usize, value: T) -> Found<T> {
+    fn found<T>(&self, name: &str, line: usize, value: T) -> Placed<T> {
         let key = self.path(name);
-        Found { value, line, key }
+        Placed { value, line, key }
     }
 
     fn path(&self, name: &str) -> String {
@@ -427,10 +427,10 @@ impl<'a> Section<'a> {
     }
 }
 
-impl<T> Found<T> {
+impl<T> Placed<T> {
     /// Something else at the same place.
-    pub(super) fn map<U>(self, into: impl FnOnce(T) -> U) -> Found<U> {
-        Found {
+    pub(super) fn map<U>(self, into: impl FnOnce(T) -> U) -> Placed<U> {
+        Placed {
             value: into(self.value),
             line: self.line,
             key: self.key,
@@ -438,7 +438,12 @@ impl<T> Found<T> {
     }
 
     /// Notes that what stands here contradicts something else.
-    pub(super) fn conflict(&self, source: &Source<'_>, what: impl Display, remedy: &'static str) {
+    pub(super) fn conflict(
+        &self,
+        source: &SourceFile<'_>,
+        what: impl Display,
+        remedy: &'static str,
+    ) {
         let what = what.to_string();
         let problem = Problem::Conflict { what, remedy };
         source.error(self.line, self.key.clone(), problem);

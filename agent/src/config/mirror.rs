@@ -9,18 +9,18 @@ use shared::{
 
 use crate::config::{
     error::Problem,
-    file::{Bounded, Found, Section},
+    file::{Bounded, Placed, Section},
     value::Span,
 };
 
 /// Every entry that can be read, in the file's order; overlaps are errors.
 pub(super) fn read(sections: &[Section<'_>], max_staleness: Duration) -> Vec<Mirror> {
-    let mut mirrors: Vec<Found<Mirror>> = Vec::new();
+    let mut mirrors: Vec<Placed<Mirror>> = Vec::new();
     for section in sections {
         let Some(mirror) = entry(section, max_staleness) else {
             continue;
         };
-        let same = |other: &&Found<Mirror>| overlap(&other.value.path, &mirror.value.path);
+        let same = |other: &&Placed<Mirror>| overlap(&other.value.path, &mirror.value.path);
         if let Some(other) = mirrors.iter().find(same) {
             let (path, line) = (other.value.path.configured(), other.line);
             let what = format!("overlaps with {path:?} of line {line}");
@@ -31,7 +31,7 @@ pub(super) fn read(sections: &[Section<'_>], max_staleness: Duration) -> Vec<Mir
     mirrors.into_iter().map(|found| found.value).collect()
 }
 
-fn entry(section: &Section<'_>, max_staleness: Duration) -> Option<Found<Mirror>> {
+fn entry(section: &Section<'_>, max_staleness: Duration) -> Option<Placed<Mirror>> {
     let path = section.required("path", "path = \"secret/data/shop/*\"", path);
     let interval = section.span(
         "interval",
@@ -94,7 +94,7 @@ pub(super) fn staleness(default: Duration) -> Bounded<Duration> {
 }
 
 fn refuse_unbuilt(section: &Section<'_>) {
-    let unbuilt = |found: Found<()>, feature, remedy| {
+    let unbuilt = |found: Placed<()>, feature, remedy| {
         let problem = Problem::Unbuilt { feature, remedy };
         section.source().error(found.line, found.key, problem);
     };

@@ -8,22 +8,22 @@ use std::{
 use shared::name::{Namespace, RequestPath};
 
 use crate::config::{
-    Address, Auth, AuthMethod, CredentialFile, Primary,
+    Address, AuthConfig, AuthMethod, CredentialFile, PrimaryConfig,
     error::Problem,
-    file::{Bounded, Found, Section},
+    file::{Bounded, Placed, Section},
     value,
 };
 
 /// What the table says, as far as it could be read.
-pub(super) struct Draft {
-    pub(super) primary: Option<Primary>,
+pub(super) struct PrimaryDraft {
+    pub(super) primary: Option<PrimaryConfig>,
     pub(super) read_deadline: Duration,
     pub(super) token_max_age: Duration,
     pub(super) approle_mounts: Vec<String>,
     pub(super) credential_files: Vec<CredentialFile>,
 }
 
-pub(super) fn read(section: &Section<'_>) -> Draft {
+pub(super) fn read(section: &Section<'_>) -> PrimaryDraft {
     let addresses = addresses(section);
     let ca_file = section.text("ca_file", value::path);
     if let Some(tls) = addresses.iter().find(|one| one.value.tls)
@@ -73,7 +73,7 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
         files = credential_files(&login, auth);
     }
     section.finish();
-    let primary = auth.map(|auth| Primary {
+    let primary = auth.map(|auth| PrimaryConfig {
         addresses: addresses.into_iter().map(|one| one.value).collect(),
         ca_file: ca_file.map(|found| found.value),
         namespace: namespace.map(|found| found.value).unwrap_or_default(),
@@ -83,7 +83,7 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
         token_check_interval: token_check_interval.value,
         auth,
     });
-    Draft {
+    PrimaryDraft {
         primary,
         read_deadline,
         token_max_age: token_max_age.value,
@@ -95,7 +95,7 @@ pub(super) fn read(section: &Section<'_>) -> Draft {
     }
 }
 
-fn addresses(section: &Section<'_>) -> Vec<Found<Address>> {
+fn addresses(section: &Section<'_>) -> Vec<Placed<Address>> {
     const EXAMPLE: &str = "addresses = [\"https://vault:8200\"]";
     let Some(addresses) = section.texts("addresses", value::address) else {
         section.missing("addresses", EXAMPLE);
@@ -139,7 +139,7 @@ fn absent(section: &Section<'_>) {
     }
 }
 
-fn auth(section: &Section<'_>) -> Option<Auth> {
+fn auth(section: &Section<'_>) -> Option<AuthConfig> {
     let method = section.text("method", method);
     // A method that is none of them says nothing of the other keys.
     if method.is_none() && section.has("method") {
@@ -163,7 +163,7 @@ fn method(text: &str) -> Result<&'static str, &'static str> {
         .ok_or("is no login method; give approle, cert, jwt, kubernetes or token_file")
 }
 
-fn approle(section: &Section<'_>) -> Option<Auth> {
+fn approle(section: &Section<'_>) -> Option<AuthConfig> {
     let role = "role_id_file = \"/etc/holdover/role_id\"";
     let secret = "secret_id_file = \"/etc/holdover/secret_id\"";
     let mount = mounted(section, "approle");
@@ -173,10 +173,10 @@ fn approle(section: &Section<'_>) -> Option<Auth> {
         role_id_file: role_id_file?.value,
         secret_id_file: secret_id_file?.value,
     };
-    Some(Auth { mount, method })
+    Some(AuthConfig { mount, method })
 }
 
-fn cert(section: &Section<'_>) -> Option<Auth> {
+fn cert(section: &Section<'_>) -> Option<AuthConfig> {
     let cert = "cert_file = \"/etc/holdover/client.pem\"";
     let key = "key_file = \"/etc/holdover/client.key\"";
     let mount = mounted(section, "cert");
@@ -188,10 +188,10 @@ fn cert(section: &Section<'_>) -> Option<Auth> {
         cert_file: cert_file?.value,
         key_file: key_file?.value,
     };
-    Some(Auth { mount, method })
+    Some(AuthConfig { mount, method })
 }
 
-fn jwt(section: &Section<'_>) -> Option<Auth> {
+fn jwt(section: &Section<'_>) -> Option<AuthConfig> {
     let mount = mounted(section, "jwt");
     let role = section.text("role", role);
     let file = section.required("jwt_file", "jwt_file = \"/run/holdover/jwt\"", value::path);
@@ -199,10 +199,10 @@ fn jwt(section: &Section<'_>) -> Option<Auth> {
         role: role.map(|found| found.value),
         jwt_file: file?.value,
     };
-    Some(Auth { mount, method })
+    Some(AuthConfig { mount, method })
 }
 
-fn kubernetes(section: &Section<'_>) -> Option<Auth> {
+fn kubernetes(section: &Section<'_>) -> Option<AuthConfig> {
     let file = "jwt_file = \"/var/run/secrets/kubernetes.io/serviceaccount/token\"";
     let mount = mounted(section, "kubernetes");
     let role = section.required("role", "role = \"holdover\"", role);
@@ -211,15 +211,15 @@ fn kubernetes(section: &Section<'_>) -> Option<Auth> {
         role: role?.value,
         jwt_file: file?.value,
     };
-    Some(Auth { mount, method })
+    Some(AuthConfig { mount, method })
 }
 
-fn token_file(section: &Section<'_>) -> Option<Auth> {
+fn token_file(section: &Section<'_>) -> Option<AuthConfig> {
     let example = "path = \"/run/holdover/token\"";
-    let path: Found<PathBuf> = section.required("path", example, value::path)?;
+    let path: Placed<PathBuf> = section.required("path", example, value::path)?;
     let method = AuthMethod::TokenFile { path: path.value };
     let mount = String::new();
-    Some(Auth { mount, method })
+    Some(AuthConfig { mount, method })
 }
 
 fn mounted(section: &Section<'_>, default: &str) -> String {
@@ -235,7 +235,7 @@ fn role(text: &str) -> Result<String, &'static str> {
 }
 
 /// A certificate is shown in a TLS handshake: where there is none, there is no login.
-fn without_tls(section: &Section<'_>, auth: &Auth, addresses: &[Found<Address>]) {
+fn without_tls(section: &Section<'_>, auth: &AuthConfig, addresses: &[Placed<Address>]) {
     let clear = addresses.iter().find(|one| !one.value.tls);
     if let (AuthMethod::Cert { .. }, Some(clear)) = (&auth.method, clear) {
         let url = &clear.value.url;
@@ -245,7 +245,7 @@ fn without_tls(section: &Section<'_>, auth: &Auth, addresses: &[Found<Address>])
     }
 }
 
-fn credential_files(section: &Section<'_>, auth: &Auth) -> Vec<CredentialFile> {
+fn credential_files(section: &Section<'_>, auth: &AuthConfig) -> Vec<CredentialFile> {
     let files = auth.method.files().into_iter();
     let file = |(key, path): (&'static str, &Path)| {
         Some(CredentialFile {

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use shared::{failover::Knobs, settings::Bounds};
 
 use crate::config::{
-    Admin, Failover, KeySource, Ledger, Limits, Listener, Replica,
+    AdminConfig, FailoverConfig, KeySource, LedgerConfig, LimitsConfig, ListenerConfig,
+    ReplicaConfig,
     error::Problem,
-    file::{Bounded, Found, Section, Source},
+    file::{Bounded, Placed, Section, SourceFile},
     mirror::staleness,
     primary,
     value::{self, Span},
@@ -18,16 +19,16 @@ const SAMPLE: f64 = 0.01;
 
 /// `[replica]`, as far as it could be read.
 pub(super) struct ReplicaDraft {
-    pub(super) replica: Option<Replica>,
+    pub(super) replica: Option<ReplicaConfig>,
     pub(super) max_staleness: Duration,
 }
 
 /// `[failover]`, and where its deadline stands.
 pub(super) struct FailoverDraft {
-    pub(super) machine: Failover,
+    pub(super) machine: FailoverConfig,
     /// Without what other tables say.
     pub(super) bounds: Bounds,
-    issue_deadline: Found<Duration>,
+    issue_deadline: Placed<Duration>,
 }
 
 pub(super) fn replica(section: &Section<'_>) -> ReplicaDraft {
@@ -45,7 +46,7 @@ pub(super) fn replica(section: &Section<'_>) -> ReplicaDraft {
     }
     let keys: Vec<_> = slots.iter().filter_map(key).collect();
     section.finish();
-    let replica = path.map(|path| Replica {
+    let replica = path.map(|path| ReplicaConfig {
         path: path.value,
         anchor,
         keys,
@@ -80,7 +81,7 @@ fn key(section: &Section<'_>) -> Option<KeySource> {
     None
 }
 
-fn replica_findings(source: &Source<'_>, replica: &Replica) {
+fn replica_findings(source: &SourceFile<'_>, replica: &ReplicaConfig) {
     if replica.anchor.is_none() {
         source.finding(
             "replica.anchor is unset: an older copy of the replica put in its place goes unseen"
@@ -97,7 +98,7 @@ fn replica_findings(source: &Source<'_>, replica: &Replica) {
     }
 }
 
-pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
+pub(super) fn listener(section: &Section<'_>) -> Option<ListenerConfig> {
     let socket = section.required(
         "socket",
         "socket = \"/run/holdover/holdover.sock\"",
@@ -110,13 +111,13 @@ pub(super) fn listener(section: &Section<'_>) -> Option<Listener> {
         "let clients use the Unix socket",
     );
     section.finish();
-    Some(Listener {
+    Some(ListenerConfig {
         socket: socket?.value,
         mode: mode.map_or(0o666, |found| found.value),
     })
 }
 
-pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
+pub(super) fn admin(section: &Section<'_>) -> Option<AdminConfig> {
     let socket = section.required(
         "socket",
         "socket = \"/run/holdover/admin.sock\"",
@@ -131,7 +132,7 @@ pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
         Err(_) => Err("is no address; give a loopback one and a port, as in \"127.0.0.1:9847\""),
     });
     section.finish();
-    Some(Admin {
+    Some(AdminConfig {
         socket: socket?.value,
         group: group.map(|found| found.value),
         metrics: metrics.map(|found| found.value),
@@ -153,7 +154,7 @@ pub(super) fn failover(section: &Section<'_>) -> FailoverDraft {
     let (tick, hundredth) = (Duration::from_millis(100), Duration::from_millis(10));
     let issue_deadline = section.span("issue_deadline", span(secs(5), tick, secs(600)));
     let probe_timeout = Duration::from_millis(500);
-    let machine = Failover {
+    let machine = FailoverConfig {
         failures: section.count("failures", count()).value,
         successes: section.count("successes", count()).value,
         probe_interval: section
@@ -198,7 +199,7 @@ pub(super) fn failover(section: &Section<'_>) -> FailoverDraft {
     }
 }
 
-pub(super) fn limits(section: &Section<'_>) -> Limits {
+pub(super) fn limits(section: &Section<'_>) -> LimitsConfig {
     let count = |name, default, least| {
         let most = 1_000_000;
         section
@@ -212,7 +213,7 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
             )
             .value
     };
-    let limits = Limits {
+    let limits = LimitsConfig {
         connections: count("connections", 1024, 1),
         connections_per_uid: count("connections_per_uid", 256, 1),
         requests_per_second_per_uid: count("requests_per_second_per_uid", 5000, 0),
@@ -236,7 +237,7 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
     limits
 }
 
-pub(super) fn ledger(section: &Section<'_>) -> Ledger {
+pub(super) fn ledger(section: &Section<'_>) -> LedgerConfig {
     let shipping = "shipping the ledger to the primary";
     section.unbuilt(
         "path",
@@ -253,7 +254,7 @@ pub(super) fn ledger(section: &Section<'_>) -> Ledger {
         },
     );
     section.finish();
-    Ledger {
+    LedgerConfig {
         max_size: max_size.value,
     }
 }
@@ -286,7 +287,7 @@ pub(super) fn unbuilt(root: &Section<'_>) {
 }
 
 /// A key of a feature to come: its default changes nothing and is a finding, anything else is refused.
-fn restated(source: &Source<'_>, found: &Found<bool>, feature: &'static str) {
+fn restated(source: &SourceFile<'_>, found: &Placed<bool>, feature: &'static str) {
     if found.value {
         let key = &found.key;
         source.finding(format!("{key} has no effect: {feature} is not built yet"));
@@ -301,10 +302,10 @@ fn restated(source: &Source<'_>, found: &Found<bool>, feature: &'static str) {
 
 /// What one table says against another.
 pub(super) fn cross_check(
-    source: &Source<'_>,
-    primary: &primary::Draft,
+    source: &SourceFile<'_>,
+    primary: &primary::PrimaryDraft,
     replica: &ReplicaDraft,
-    sockets: (Option<&Listener>, Option<&Admin>, Found<()>),
+    sockets: (Option<&ListenerConfig>, Option<&AdminConfig>, Placed<()>),
     failover: &FailoverDraft,
 ) {
     let machine = &failover.machine;
@@ -349,7 +350,7 @@ pub(super) fn cross_check(
     findings(source, failover);
 }
 
-fn findings(source: &Source<'_>, failover: &FailoverDraft) {
+fn findings(source: &SourceFile<'_>, failover: &FailoverDraft) {
     let bounds = &failover.bounds;
     if bounds.max_outage.is_zero() {
         source.finding("failover.max_outage is 0: nothing is issued in any outage".to_owned());

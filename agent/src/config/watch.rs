@@ -50,12 +50,12 @@ pub fn reload(current: &watch::Sender<Arc<Config>>) -> Result<(), Rejected> {
 }
 
 /// Files that are watched: through their folders, so that replacing one is seen as well.
-pub struct Watched {
+pub struct WatchedFiles {
     changes: mpsc::Receiver<()>,
     _watcher: RecommendedWatcher,
 }
 
-impl Watched {
+impl WatchedFiles {
     /// Watches `files`, each of which need not exist yet; its folder must.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ mod tests {
     async fn writing_replacing_and_removing_a_file_are_all_seen() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret_id");
-        let mut watched = Watched::new(std::slice::from_ref(&file)).unwrap();
+        let mut watched = WatchedFiles::new(std::slice::from_ref(&file)).unwrap();
         type Step = fn(&Path);
         let steps: [Step; 4] = [
             |file| fs::write(file, "one").unwrap(),
@@ -202,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("holdover.toml");
         fs::write(&file, "a").unwrap();
-        let mut watched = Watched::new(std::slice::from_ref(&file)).unwrap();
+        let mut watched = WatchedFiles::new(std::slice::from_ref(&file)).unwrap();
         fs::write(folder.path().join("other"), "b").unwrap();
         fs::read(&file).unwrap();
         let seen = tokio::time::timeout(SETTLE * 2, watched.changed()).await;

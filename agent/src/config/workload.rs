@@ -9,7 +9,7 @@ use shared::{
 
 use crate::config::{
     PeerMatch,
-    file::{Bounded, Found, Section},
+    file::{Bounded, Placed, Section},
     value::{self, Span},
 };
 
@@ -37,7 +37,7 @@ pub(super) fn read(sections: &[Section<'_>]) -> Vec<Entry> {
     entries
 }
 
-fn entry(section: &Section<'_>, name: Option<Found<WorkloadName>>) -> Option<Entry> {
+fn entry(section: &Section<'_>, name: Option<Placed<WorkloadName>>) -> Option<Entry> {
     let peers = peers(&section.table("match"));
     if !section.has("match") {
         section.missing("match", "match = { unit = \"orders.service\" }");

@@ -89,7 +89,7 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coverage::Counted;
+    use crate::coverage::CountedRequest;
     use shared::coverage::{Asked, Caller, Verdict};
 
     fn count(coverage: &Coverage, path: &str, secs: i64) {
@@ -99,7 +99,7 @@ mod tests {
             path: path.to_owned(),
             verdict: Verdict::Served,
         };
-        let one = Counted {
+        let one = CountedRequest {
             asked,
             refused: false,
             leased: false,

@@ -68,8 +68,8 @@ fn outage(bound: u64, began: u64) -> Outage {
 }
 
 /// A host on which everything is well: 12 h of autonomy.
-fn healthy() -> Facts {
-    Facts {
+fn healthy() -> ReadyFacts {
+    ReadyFacts {
         now: now(),
         phase: Phase::Following,
         max_outage: secs(12 * HOUR),
@@ -103,7 +103,7 @@ fn undecided(rule: Option<Undecidable>) -> Undecided {
     }
 }
 
-fn bound(facts: &Facts) -> (u64, String) {
+fn bound(facts: &ReadyFacts) -> (u64, String) {
     let autonomy = judge(facts).autonomy;
     (autonomy.left.as_secs(), autonomy.bound_by.to_string())
 }
@@ -119,7 +119,7 @@ fn a_healthy_host_is_ready_for_its_longest_outage() {
 
 #[test]
 fn every_fault_alone_is_one_reason() {
-    type Fault = (fn(&mut Facts), &'static str);
+    type Fault = (fn(&mut ReadyFacts), &'static str);
     let faults: [Fault; 14] = [
         (|f| f.store.rolled_back = true, "older than its anchor"),
         (|f| f.store.ledger = ledger(100), "ledger is full"),
@@ -183,7 +183,7 @@ fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
 
 #[test]
 fn what_only_needs_knowing_is_a_finding() {
-    type Oddity = (fn(&mut Facts), &'static str);
+    type Oddity = (fn(&mut ReadyFacts), &'static str);
     let oddities: [Oddity; 8] = [
         (|f| f.store.ledger = ledger(75), "75 % full"),
         (
@@ -237,7 +237,7 @@ fn what_only_needs_knowing_is_a_finding() {
 }
 
 /// A healthy host with a pool of four.
-fn pooled(ready: u64, short_for: Option<u64>) -> Facts {
+fn pooled(ready: u64, short_for: Option<u64>) -> ReadyFacts {
     let mut facts = healthy();
     facts.mirrors = vec![MirrorFacts {
         pool: Some(PoolFacts {
@@ -349,14 +349,14 @@ fn in_an_outage_its_own_bound_counts_and_authority_is_as_old_as_at_the_cutover()
 fn a_mirror_without_a_pass_has_no_age_and_leaves_no_autonomy() {
     let fresh = mirror("kv/a", None, HOUR);
     assert_eq!(fresh.age(now()), None);
-    let facts = Facts {
+    let facts = ReadyFacts {
         mirrors: vec![fresh],
         ..healthy()
     };
     assert_eq!(bound(&facts), (0, "staleness kv/a".to_owned()));
 }
 
-fn facts() -> impl Strategy<Value = Facts> {
+fn facts() -> impl Strategy<Value = ReadyFacts> {
     let mirrors = proptest::collection::vec((proptest::option::of(0..2 * HOUR), 0..2 * HOUR), 0..4);
     let workloads =
         proptest::collection::vec((any::<bool>(), proptest::option::of(0..2 * HOUR)), 0..4);
@@ -413,7 +413,7 @@ proptest! {
     #[test]
     fn a_host_that_serves_or_issues_nothing_of_something_is_not_ready(facts in facts()) {
         let readiness = judge(&facts);
-        let lacking = matches!(readiness.autonomy.bound_by, Bound::Staleness(_) | Bound::Authority(_));
+        let lacking = matches!(readiness.autonomy.bound_by, AutonomyBound::Staleness(_) | AutonomyBound::Authority(_));
         if readiness.autonomy.left.is_zero() && lacking {
             prop_assert!(!readiness.is_ready());
         }

@@ -67,7 +67,7 @@ impl MirrorStatuses {
     }
 }
 
-impl admin::Mirrors for MirrorStatuses {
+impl admin::MirrorControl for MirrorStatuses {
     fn statuses(&self) -> Vec<MirrorFacts> {
         let now = self.local.clock.now().steady;
         let status = self.mirrors.load().status();

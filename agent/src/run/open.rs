@@ -105,7 +105,7 @@ pub(crate) fn sources(config: &Config) -> Vec<Source> {
 }
 
 /// The workload socket: systemd's if it passed one in, else our own.
-pub(super) fn workload_socket(listener: &config::Listener) -> Result<Bound, RunError> {
+pub(super) fn workload_socket(listener: &config::ListenerConfig) -> Result<Bound, RunError> {
     match passed_in().map_err(RunError::Activation)? {
         Some(socket) => Ok(listener::adopt(socket)?),
         None => Ok(listener::bind_at(&listener.socket, listener.mode)?),

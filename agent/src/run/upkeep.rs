@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Assembly, edge};
 use crate::{
-    config::{Config, watch::Watched},
+    config::{Config, watch::WatchedFiles},
     driver::{Event, Handle},
     local::Local,
     mirror::{Mirrors, SeenCredential, SeenToken},
@@ -142,7 +142,7 @@ async fn watch_files(
     config: Arc<watch::Sender<Arc<Config>>>,
     board: Arc<Board>,
 ) {
-    match Watched::new(&files) {
+    match WatchedFiles::new(&files) {
         Ok(mut watched) => loop {
             watched.changed().await;
             reload(&config, &board);
@@ -176,7 +176,7 @@ async fn watch_ca(
     let Some(file) = config.borrow().primary.ca_file.clone() else {
         return;
     };
-    let Ok(mut watched) = Watched::new(&[file]) else {
+    let Ok(mut watched) = WatchedFiles::new(&[file]) else {
         return; // What keeps the configuration from being watched is told by its own watcher.
     };
     loop {

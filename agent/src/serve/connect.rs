@@ -44,7 +44,7 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// A connector that trusts the configured CA and nobody else.
-    pub(crate) fn new(primary: &config::Primary) -> Result<Self, ClientError> {
+    pub(crate) fn new(primary: &config::PrimaryConfig) -> Result<Self, ClientError> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(Names::default()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     async fn open(ca_file: Option<&Path>, url: &str) -> Result<(), Unavailable> {
-        let primary = config::Primary {
+        let primary = config::PrimaryConfig {
             ca_file: ca_file.map(Path::to_owned),
             connect_timeout: Duration::from_millis(400),
             ..rig::primary_config(&[])

@@ -16,7 +16,7 @@ use shared::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{ask::Ask, body::Body, headers, replica::Replica, respond, stats};
-use crate::coverage::{Counted, Coverage, path};
+use crate::coverage::{CountedRequest, Coverage, path};
 
 /// Requests that wait to be judged; what finds no room is counted without a look into the replica.
 const WAITING: usize = 256;
@@ -266,7 +266,7 @@ impl Passed {
             (Caller::Peer { .. }, Some((_, digest))) => carried(&caller, digest, replica),
             _ => None,
         };
-        let counted = Counted {
+        let counted = CountedRequest {
             asked: Asked {
                 caller,
                 operation: stats::operation(call).into(),

@@ -81,7 +81,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// If the CA file cannot be used.
-    pub fn new(primary: &config::Primary, addresses: Addresses) -> Result<Self, ClientError> {
+    pub fn new(primary: &config::PrimaryConfig, addresses: Addresses) -> Result<Self, ClientError> {
         let connector = Connector::new(primary)?;
         let client = |idle| {
             Client::builder(TokioExecutor::new())

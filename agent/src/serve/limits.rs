@@ -63,7 +63,7 @@ impl Limits {
     pub fn connect(
         &self,
         uid: u32,
-        limits: &config::Limits,
+        limits: &config::LimitsConfig,
         now: BootTime,
     ) -> Result<Counted, Exceeded> {
         let mut counters = self.lock();
@@ -89,7 +89,7 @@ impl Limits {
     pub fn request(
         &self,
         uid: u32,
-        limits: &config::Limits,
+        limits: &config::LimitsConfig,
         now: BootTime,
     ) -> Result<(), Exceeded> {
         let rate = f64::from(limits.requests_per_second_per_uid);
@@ -103,7 +103,12 @@ impl Limits {
     ///
     /// # Errors
     /// If it could not.
-    pub fn login(&self, uid: u32, limits: &config::Limits, now: BootTime) -> Result<(), Exceeded> {
+    pub fn login(
+        &self,
+        uid: u32,
+        limits: &config::LimitsConfig,
+        now: BootTime,
+    ) -> Result<(), Exceeded> {
         let mut counters = self.lock();
         let bucket = counters.login_failures(uid, limits, now);
         (bucket.left >= 1.0)
@@ -112,7 +117,7 @@ impl Limits {
     }
 
     /// A login of this user was refused.
-    pub fn login_failed(&self, uid: u32, limits: &config::Limits, now: BootTime) {
+    pub fn login_failed(&self, uid: u32, limits: &config::LimitsConfig, now: BootTime) {
         // Several may fail at once: what is owed beyond the limit is forgiven.
         let _ = self.lock().login_failures(uid, limits, now).take();
     }
@@ -129,7 +134,7 @@ impl Limits {
 }
 
 impl Counters {
-    fn user(&mut self, uid: u32, limits: &config::Limits, now: BootTime) -> &mut User {
+    fn user(&mut self, uid: u32, limits: &config::LimitsConfig, now: BootTime) -> &mut User {
         if self.users.len() >= REMEMBERED && !self.users.contains_key(&uid) {
             self.forget(now);
         }
@@ -140,7 +145,12 @@ impl Counters {
         })
     }
 
-    fn login_failures(&mut self, uid: u32, limits: &config::Limits, now: BootTime) -> &mut Bucket {
+    fn login_failures(
+        &mut self,
+        uid: u32,
+        limits: &config::LimitsConfig,
+        now: BootTime,
+    ) -> &mut Bucket {
         let a_minute = f64::from(limits.login_failures_per_minute_per_uid);
         let bucket = &mut self.user(uid, limits, now).login_failures;
         bucket.refill(a_minute, a_minute / 60.0, now);
@@ -204,8 +214,8 @@ mod tests {
         BootTime::from_millis(millis)
     }
 
-    fn limits() -> config::Limits {
-        config::Limits {
+    fn limits() -> config::LimitsConfig {
+        config::LimitsConfig {
             connections: 3,
             connections_per_uid: 2,
             requests_per_second_per_uid: 5,
@@ -242,7 +252,7 @@ mod tests {
     #[test]
     fn zero_means_none() {
         let counters = Limits::default();
-        let none = config::Limits {
+        let none = config::LimitsConfig {
             requests_per_second_per_uid: 0,
             connections_per_uid: 0,
             login_failures_per_minute_per_uid: 0,

@@ -163,8 +163,8 @@ fn forwarder(configured: &[Address], addresses: Addresses) -> Forwarder {
 }
 
 /// `[primary]` with these addresses.
-pub(crate) fn primary_config(configured: &[Address]) -> config::Primary {
-    config::Primary {
+pub(crate) fn primary_config(configured: &[Address]) -> config::PrimaryConfig {
+    config::PrimaryConfig {
         addresses: configured.to_vec(),
         ca_file: None,
         namespace: Namespace::default(),
@@ -172,7 +172,7 @@ pub(crate) fn primary_config(configured: &[Address]) -> config::Primary {
         read_deadline: Duration::from_millis(300),
         requests_per_second: 50,
         token_check_interval: Duration::from_secs(300),
-        auth: config::Auth {
+        auth: config::AuthConfig {
             mount: "approle".into(),
             method: config::AuthMethod::TokenFile {
                 path: PathBuf::from("/nowhere"),
@@ -189,7 +189,7 @@ pub(crate) fn rules() -> Rules {
     };
     Rules {
         matches: vec![(WorkloadName::parse("orders").unwrap(), own)],
-        limits: config::Limits {
+        limits: config::LimitsConfig {
             connections: 64,
             connections_per_uid: 64,
             requests_per_second_per_uid: 10_000,

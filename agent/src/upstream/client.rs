@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     /// If the CA file cannot be used.
     pub fn new(
-        primary: &config::Primary,
+        primary: &config::PrimaryConfig,
         addresses: Addresses,
         pinned: Option<ClusterId>,
     ) -> Result<Self, TlsError> {
@@ -345,7 +345,7 @@ impl Client {
 }
 
 impl Files {
-    fn of(primary: &config::Primary) -> Self {
+    fn of(primary: &config::PrimaryConfig) -> Self {
         let identity = match &primary.auth.method {
             AuthMethod::Cert {
                 cert_file,

@@ -4,7 +4,7 @@ use shared::coverage::{Asked, Caller, Verdict};
 
 use super::*;
 use crate::{
-    coverage::{Counted, keep},
+    coverage::{CountedRequest, keep},
     status::coverage::CoverageReport,
 };
 
@@ -13,7 +13,7 @@ async fn coverage_is_told_for_as_long_as_is_asked_for() {
     let world = World::start();
     let now = world.now().steady;
     for (path, ago) in [("secret/data/new", 10), ("secret/data/old", 3600 * 30)] {
-        let counted = Counted {
+        let counted = CountedRequest {
             asked: Asked {
                 caller: Caller::Others,
                 operation: "read".into(),
@@ -40,7 +40,7 @@ async fn coverage_is_told_for_as_long_as_is_asked_for() {
         .get::<CoverageReport>("/v1/coverage?since=7d", PATIENCE);
     assert!(matches!(
         wrong.await,
-        Err(ClientError::Refused { status, .. }) if status == StatusCode::BAD_REQUEST
+        Err(AdminClientError::Refused { status, .. }) if status == StatusCode::BAD_REQUEST
     ));
     let (status, _) = world.refused("/v1/coverage", &serde_json::json!({})).await;
     assert_eq!(status, 405);

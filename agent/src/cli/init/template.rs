@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::cli::init::Args;
+use crate::cli::init::InitArgs;
 
 /// The configuration: every key that has to be there, and the others as comments with their defaults.
-pub(super) fn configuration(args: &Args, config: &Path) -> String {
+pub(super) fn configuration(args: &InitArgs, config: &Path) -> String {
     let addresses: Vec<_> = args.address.iter().map(|address| quoted(address)).collect();
     let ca_file = match &args.ca_file {
         Some(path) => format!("ca_file = {}", quoted_path(path)),
@@ -95,7 +95,7 @@ socket = {admin_socket}
 }
 
 /// What is left to do.
-pub(super) fn next_steps(args: &Args, config: &Path) -> String {
+pub(super) fn next_steps(args: &InitArgs, config: &Path) -> String {
     let folder = folder(config);
     let login = match &args.token_file {
         Some(path) => format!("put Holdover's token into {}", path.display()),
@@ -119,7 +119,7 @@ pub(super) fn next_steps(args: &Args, config: &Path) -> String {
     )
 }
 
-fn auth(args: &Args, config: &Path) -> String {
+fn auth(args: &InitArgs, config: &Path) -> String {
     match &args.token_file {
         Some(path) => format!(
             "[primary.auth]\nmethod = \"token_file\"\npath = {}\n",
