@@ -5,9 +5,19 @@
 mod documents;
 #[path = "tidy/exits.rs"]
 mod exits;
+#[path = "tidy/items.rs"]
+mod items;
 #[path = "tidy/layout.rs"]
 mod layout;
+#[path = "tidy/lexer.rs"]
+mod lexer;
+#[path = "tidy/names.rs"]
+mod names;
+#[path = "tidy/offenders.rs"]
+mod offenders;
 #[path = "tidy/purity.rs"]
 mod purity;
+#[path = "tidy/sizes.rs"]
+mod sizes;
 #[path = "tidy/sources.rs"]
 mod sources;

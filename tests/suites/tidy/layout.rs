@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use crate::sources::{Source, none, only_in, root, sources};
+use crate::{
+    lexer,
+    offenders::only_listed,
+    sources::{Source, behind_test_attribute, none, only_in, root, sources},
+};
 
 #[test]
 fn every_file_says_first_what_it_is_for() {
@@ -34,6 +38,32 @@ fn modules_are_named_for_what_is_in_them() {
     none(
         named.map(|source| source.path.clone()),
         "rename these for what is in them; name.rs beside name/, not mod.rs",
+    );
+}
+
+/// What only tests have is below a folder `tests`, or the crate's `samples`: nothing else is taken for production.
+#[test]
+fn test_only_files_are_told_by_their_names() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let tokens = lexer::tokens(&source.text);
+        for (at, _) in tokens.iter().enumerate() {
+            let Some(end) = behind_test_attribute(&tokens, at) else {
+                continue;
+            };
+            let module = tokens[end..].windows(3);
+            let module = module
+                .take(5)
+                .find(|three| three[0].is("mod") && three[2].is(";"));
+            let named = module.map(|three| three[1].text.as_str());
+            let named = named.filter(|name| !matches!(*name, "tests" | "samples"));
+            found.extend(named.map(|name| format!("{} {name}", source.path)));
+        }
+    }
+    only_listed(
+        found,
+        "layout.txt",
+        "a module of tests is called `tests` or `samples`",
     );
 }
 

@@ -1,10 +1,16 @@
 //! The workspace's sources, and what of them is production code.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
+
+use crate::lexer::{self, Token};
+
+/// The crates that are shipped, from the top.
+pub(crate) const CRATES: [&str; 3] = ["agent", "replica", "shared"];
 
 /// Where the workspace is.
 pub(crate) fn root() -> PathBuf {
@@ -97,4 +103,131 @@ pub(crate) fn only_in(patterns: &[&str], allowed: &[&str], rule: &str) {
         outside.flat_map(|source| source.uses(patterns).collect::<Vec<_>>()),
         rule,
     );
+}
+
+/// Production code of a crate's file.
+pub(crate) struct Production {
+    /// One of [`CRATES`].
+    pub(crate) of: &'static str,
+    /// From the workspace's root.
+    pub(crate) path: String,
+    /// Without the items that only tests have.
+    pub(crate) tokens: Vec<Token>,
+}
+
+impl Production {
+    /// Its path below `src`.
+    pub(crate) fn inside(&self) -> &str {
+        self.path.split_once("/src/").map_or("", |(_, path)| path)
+    }
+
+    /// How many lines of these tokens have code on them.
+    pub(crate) fn lines(tokens: &[Token]) -> usize {
+        let lines = tokens.iter().flat_map(|token| token.line..=token.last);
+        lines.collect::<BTreeSet<_>>().len()
+    }
+}
+
+/// All production code below the crates' `src`.
+pub(crate) fn production() -> &'static [Production] {
+    static ALL: LazyLock<Vec<Production>> = LazyLock::new(without_what_tests_have);
+    &ALL
+}
+
+fn without_what_tests_have() -> Vec<Production> {
+    let sources = sources().iter().filter(|source| !source.is_test());
+    let mut production = Vec::new();
+    for source in sources {
+        let mut crates = CRATES.into_iter();
+        let of = crates.find(|name| source.path.starts_with(&format!("{name}/src/")));
+        production.extend(of.map(|of| Production {
+            of,
+            tokens: without_tests(lexer::tokens(&source.text)),
+            path: source.path.clone(),
+        }));
+    }
+    production
+}
+
+/// The tokens without every item that stands behind `#[cfg(test)]`.
+pub(crate) fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
+    let (mut kept, mut at) = (Vec::new(), 0);
+    while let Some(token) = tokens.get(at) {
+        if let Some(end) = behind_test_attribute(&tokens, at) {
+            at = end_of_item(&tokens, end);
+        } else {
+            kept.push(token.clone());
+            at += 1;
+        }
+    }
+    kept
+}
+
+/// Behind the `#[cfg(test)]` that stands at `at`, if it does.
+pub(crate) fn behind_test_attribute(tokens: &[Token], at: usize) -> Option<usize> {
+    const ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let mut here = tokens[at..].iter();
+    let stands = ATTRIBUTE
+        .iter()
+        .all(|text| here.next().is_some_and(|token| token.is(text)));
+    stands.then_some(at + ATTRIBUTE.len())
+}
+
+/// Behind the item, field or statement that begins at `at`.
+fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
+    while tokens.get(at).is_some_and(|token| token.is("#")) {
+        at = end_of_group(tokens, at + 1);
+    }
+    // What may hold braces before its end.
+    let statement = ["use", "const", "static", "let", "type"];
+    let head = tokens[at..].iter().take(6);
+    let mut head = head.take_while(|token| token.is_word() || token.is("(") || token.is(")"));
+    let statement = head.any(|token| statement.iter().any(|word| token.is(word)));
+    while let Some(token) = tokens.get(at) {
+        match token.text.as_str() {
+            ";" | "," => return at + 1,
+            "}" | ")" | "]" => return at,
+            "{" if !statement => return end_of_group(tokens, at),
+            "(" | "[" | "{" => at = end_of_group(tokens, at),
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+/// Behind the bracket that closes the one at `at`.
+pub(crate) fn end_of_group(tokens: &[Token], at: usize) -> usize {
+    let mut depth = 0_usize;
+    for (nr, token) in tokens.iter().enumerate().skip(at) {
+        let opens = ["(", "[", "{"].iter().any(|mark| token.is(mark));
+        let closes = [")", "]", "}"].iter().any(|mark| token.is(mark));
+        depth = (depth + usize::from(opens)).saturating_sub(usize::from(closes));
+        if closes && depth == 0 {
+            return nr + 1;
+        }
+    }
+    tokens.len()
+}
+
+#[test]
+fn what_only_tests_have_is_left_out() {
+    let text = "
+        use a::b;
+        #[cfg(test)]
+        use c::{d, e};
+        #[cfg(test)]
+        #[allow(x)]
+        pub(crate) mod tests { fn f() { '{'; } }
+        fn g(#[cfg(test)] h: u8, i: u8) {}
+        #[cfg(test)]
+        mod samples;
+        #[cfg(not(test))]
+        fn k() {}";
+    let kept = without_tests(lexer::tokens(text));
+    let words: Vec<_> = kept.iter().filter(|token| token.is_word()).collect();
+    let words: Vec<_> = words.iter().map(|token| token.text.as_str()).collect();
+    let expected = [
+        "use", "a", "b", "fn", "g", "i", "u8", "cfg", "not", "test", "fn", "k",
+    ];
+    assert_eq!(words, expected);
 }
