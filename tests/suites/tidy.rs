@@ -17,7 +17,13 @@ mod names;
 mod offenders;
 #[path = "tidy/purity.rs"]
 mod purity;
+#[path = "tidy/refusals.rs"]
+mod refusals;
+#[path = "tidy/rooms.rs"]
+mod rooms;
 #[path = "tidy/sizes.rs"]
 mod sizes;
 #[path = "tidy/sources.rs"]
 mod sources;
+#[path = "tidy/ways.rs"]
+mod ways;
