@@ -106,12 +106,13 @@ fn revocations(local: &Local, ended: &[(Grant, RevokeCause)]) -> Vec<Change> {
         .outage()
         .map(|outage| outage.id.clone());
     let changes = ended.iter().flat_map(|(grant, cause)| {
-        let mut entry = entry(grant, *cause, now);
-        let issued_in = grant.replica().map(|replica| replica.outage.clone());
-        entry.outage = issued_in.or_else(|| current.clone());
+        let outcome = cause_name(*cause);
+        let mut entry = Entry::new(EntryKind::Revocation, outcome, now.steady).about(grant);
+        entry.outage = entry.outage.or_else(|| current.clone());
+        entry.deadline = Some(grant.deadline.wall);
         let told = to_be_told(local, grant, *cause, now);
         [
-            Change::Revoked(revocation(grant, *cause, now)),
+            Change::Revoked(Revocation::of(grant, *cause, now.steady)),
             Change::Ledger(Box::new(entry)),
         ]
         .into_iter()
@@ -133,12 +134,10 @@ fn to_be_told(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Opt
         tracing::error!(%error, "the primary cannot be told of a revocation; its token ends by itself");
         return None;
     }
+    let target = RevocationTarget::Token(accessor.clone());
     Some(Change::Queue(Box::new(QueuedRevocation {
-        id: u64::from_le_bytes(id),
-        target: RevocationTarget::Token(accessor.clone()),
-        requested_by: None,
         peer: grant.peer.clone(),
-        at: now.steady,
+        ..QueuedRevocation::own(u64::from_le_bytes(id), target, now.steady)
     })))
 }
 
@@ -223,24 +222,6 @@ fn policy_of<'a>(grant: &Grant, settings: &'a Settings) -> Option<&'a FailoverPo
         .map(|workload| &workload.failover)
 }
 
-fn revocation(grant: &Grant, cause: RevokeCause, now: Now) -> Revocation {
-    Revocation {
-        digest: grant.digest,
-        accessor: grant.accessor.clone(),
-        cause,
-        at: now.steady,
-    }
-}
-
-fn entry(grant: &Grant, cause: RevokeCause, now: Now) -> Entry {
-    let mut entry = Entry::new(EntryKind::Revocation, cause_name(cause), now.steady)
-        .of_peer(grant.peer.as_ref());
-    entry.accessor = Some(grant.accessor.clone());
-    entry.token = Some(grant.digest);
-    entry.deadline = Some(grant.deadline.wall);
-    entry
-}
-
 /// A cause as the ledger writes it.
 fn cause_name(cause: RevokeCause) -> &'static str {
     match cause {
@@ -305,7 +286,11 @@ mod tests {
         if let Origin::Replica(replica) = &mut family[2].origin {
             replica.settled = Settled::Exchanged(Accessor::parse("behind").unwrap());
         }
-        let revoked = revocation(&family[0], RevokeCause::Operator, bench.local.clock.now());
+        let revoked = Revocation::of(
+            &family[0],
+            RevokeCause::Operator,
+            bench.local.clock.now().steady,
+        );
         stored(family.clone(), vec![Change::Revoked(revoked)], &bench).await;
         assert_eq!(
             ended(&bench),
@@ -346,7 +331,11 @@ mod tests {
     async fn children_that_were_spared_live_on() {
         let bench = Bench::new("exchange");
         let family = family(&bench);
-        let revoked = revocation(&family[0], RevokeCause::Orphaning, bench.local.clock.now());
+        let revoked = Revocation::of(
+            &family[0],
+            RevokeCause::Orphaning,
+            bench.local.clock.now().steady,
+        );
         stored(family, vec![Change::Revoked(revoked)], &bench).await;
         assert!(ended(&bench).is_empty());
     }
@@ -384,7 +373,7 @@ mod tests {
         ];
         let leases = leases
             .map(|lease| Change::Lease(Box::new(lease), Some(SecretBytes::new(b"{}".to_vec()))));
-        let revoked = revocation(&family[0], RevokeCause::Requested, now);
+        let revoked = Revocation::of(&family[0], RevokeCause::Requested, now.steady);
         let more = leases
             .into_iter()
             .chain([Change::Revoked(revoked)])

@@ -378,11 +378,9 @@ fn exchanged(
     exchanged.verified_at = now.steady;
     let until = shared::time::Deadline::at(token.expires, now);
     exchanged.deadline = exchanged.deadline.earliest(until);
-    let mut entry =
-        Entry::new(EntryKind::Exchange, "allowed", now.steady).of_peer(grant.peer.as_ref());
+    let mut entry = Entry::new(EntryKind::Exchange, "allowed", now.steady).about(grant);
     entry.outage = Some(outage.id.clone());
     entry.accessor = Some(token.accessor.clone());
-    entry.token = Some(grant.digest);
     entry.policies.clone_from(&exchanged.facts.policies);
     entry.deadline = Some(exchanged.deadline.wall);
     vec![

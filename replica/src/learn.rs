@@ -195,12 +195,11 @@ fn ended(view: &View, token: &TokenDigest, cause: RevokeCause, now: Now) -> Opti
     if live.revoked.get().is_some() {
         return None;
     }
-    Some(Change::Revoked(Revocation {
-        digest: *token,
-        accessor: live.grant.accessor.clone(),
+    Some(Change::Revoked(Revocation::of(
+        &live.grant,
         cause,
-        at: now.steady,
-    }))
+        now.steady,
+    )))
 }
 
 /// A string of the request's body, where that is a JSON object.

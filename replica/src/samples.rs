@@ -131,24 +131,13 @@ pub(crate) fn value(path: &str, version: u64, body: &str) -> Change {
 pub(crate) fn facts() -> TokenFacts {
     TokenFacts {
         policies: vec![PolicyName::parse("default").unwrap()],
-        identity_policies: Vec::new(),
-        entity_id: None,
         display_name: "token".into(),
-        meta: None,
         path: "auth/token/create".into(),
         creation_time: T0.as_secs(),
         creation_ttl: 3600,
-        explicit_max_ttl: 0,
-        issue_time: None,
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
         orphan: true,
-        period: 0,
         renewable: true,
-        role: None,
-        bound_cidrs: Vec::new(),
-        kind: TokenKind::Service,
+        ..TokenFacts::new(TokenKind::Service)
     }
 }
 
@@ -364,13 +353,11 @@ pub(crate) fn everything() -> Vec<Change> {
             T0,
         ),
         Change::Quarantine(Box::new(quarantine(&["billing", "default"]))),
-        Change::Queue(Box::new(QueuedRevocation {
-            id: 9,
-            target: RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),
-            requested_by: None,
-            peer: None,
-            at: T0,
-        })),
+        Change::Queue(Box::new(QueuedRevocation::own(
+            9,
+            RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),
+            T0,
+        ))),
         Change::AppRole(Box::new(approle())),
         Change::SecretId(Box::new(secret_id())),
         Change::Coverage(Box::new(coverage(T0))),

@@ -220,13 +220,11 @@ fn present() -> Now {
 }
 
 fn queued(id: u64) -> Change {
-    Change::Queue(Box::new(QueuedRevocation {
+    Change::Queue(Box::new(QueuedRevocation::own(
         id,
-        target: RevocationTarget::Token(accessor()),
-        requested_by: None,
-        peer: None,
-        at: WallTime::EPOCH,
-    }))
+        RevocationTarget::Token(accessor()),
+        WallTime::EPOCH,
+    )))
 }
 
 #[allow(clippy::expect_used)] // A constant that is a name.

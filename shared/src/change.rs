@@ -248,6 +248,19 @@ pub struct QueuedRevocation {
     pub at: WallTime,
 }
 
+impl QueuedRevocation {
+    /// One that nobody asked for: on Holdover's own account.
+    pub fn own(id: u64, target: RevocationTarget, at: WallTime) -> Self {
+        Self {
+            id,
+            target,
+            requested_by: None,
+            peer: None,
+            at,
+        }
+    }
+}
+
 /// What to revoke at the primary.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -129,6 +129,18 @@ pub struct Revocation {
     pub at: WallTime,
 }
 
+impl Revocation {
+    /// The end of `grant`.
+    pub fn of(grant: &Grant, cause: RevokeCause, at: WallTime) -> Self {
+        Self {
+            digest: grant.digest,
+            accessor: grant.accessor.clone(),
+            cause,
+            at,
+        }
+    }
+}
+
 /// The bounds that a replica grant is issued or renewed within.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantBounds<'a> {
@@ -235,8 +247,6 @@ impl Grant {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -290,32 +300,11 @@ mod tests {
             settled: Settled::Not,
             approle: None,
         };
-        let facts = TokenFacts {
-            policies: vec![],
-            identity_policies: vec![],
-            entity_id: None,
-            display_name: String::new(),
-            meta: None,
-            path: String::new(),
-            creation_time: 0,
-            creation_ttl: 0,
-            explicit_max_ttl: 0,
-            issue_time: None,
-            last_renewal: None,
-            last_renewal_time: None,
-            expire_time: None,
-            orphan: true,
-            period: 0,
-            renewable: true,
-            role: None,
-            bound_cidrs: vec![],
-            kind: TokenKind::Service,
-        };
         Grant {
             parent: None,
             digest: TokenDigest([1; 32]),
             accessor: Accessor::parse("a").unwrap(),
-            facts,
+            facts: TokenFacts::new(TokenKind::Service),
             origin: Origin::Replica(replica),
             peer: None,
             deadline: bounds.deadline(max_deadline, None, at(0)),

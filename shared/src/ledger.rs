@@ -7,6 +7,7 @@ use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    grant::Grant,
     name::{Accessor, OutageId, PolicyName, TokenDigest, WorkloadName},
     time::WallTime,
     workload::PeerId,
@@ -116,6 +117,16 @@ impl Entry {
             replica_age_seconds: None,
             count: None,
         }
+    }
+
+    /// The same, about this grant, whoever holds it, and the outage that it was issued in.
+    #[must_use]
+    pub fn about(mut self, grant: &Grant) -> Self {
+        self = self.of_peer(grant.peer.as_ref());
+        self.accessor = Some(grant.accessor.clone());
+        self.token = Some(grant.digest);
+        self.outage = grant.replica().map(|replica| replica.outage.clone());
+        self
     }
 
     /// The same, about this peer.

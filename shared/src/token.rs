@@ -1,11 +1,18 @@
 //! Tokens as the primary knows them: what a look-up shows, what roles make of them, how they are created, and the
 //! arithmetic of TTLs.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{EntityId, PolicyName};
+use crate::{
+    name::{EntityId, PolicyName},
+    time::WallTime,
+};
 
 pub mod create;
 pub mod look_up;
@@ -92,6 +99,42 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// A token of which nothing but its kind is said: no policy, no time, no right.
+    pub fn new(kind: TokenKind) -> Self {
+        Self {
+            policies: Vec::new(),
+            identity_policies: Vec::new(),
+            entity_id: None,
+            display_name: String::new(),
+            meta: None,
+            path: String::new(),
+            creation_time: 0,
+            creation_ttl: 0,
+            explicit_max_ttl: 0,
+            issue_time: None,
+            last_renewal: None,
+            last_renewal_time: None,
+            expire_time: None,
+            orphan: false,
+            period: 0,
+            renewable: false,
+            role: None,
+            bound_cidrs: Vec::new(),
+            kind,
+        }
+    }
+
+    /// A token with these policies of its own that was minted `at` for `ttl` seconds.
+    pub fn minted(kind: TokenKind, policies: Vec<PolicyName>, ttl: u64, at: WallTime) -> Self {
+        Self {
+            policies,
+            creation_time: at.as_secs(),
+            creation_ttl: ttl,
+            issue_time: Some(at.to_string()),
+            ..Self::new(kind)
+        }
+    }
+
     /// Every policy that the token carries, its own and its identity's, sorted, each once.
     pub fn all_policies(&self) -> Vec<&PolicyName> {
         let mut all: Vec<_> = self

@@ -178,28 +178,17 @@ async fn revoke_visible(
 
 /// What revoking one grant stores: its end, the operator's entry, and what the primary is to be told.
 fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) -> Vec<Change> {
-    let mut entry = Entry::new(EntryKind::Operator, "revoked", now.steady);
-    entry.uid = operator;
-    entry.workload = grant.peer.as_ref().map(|peer| peer.workload.clone());
-    entry.accessor = Some(grant.accessor.clone());
-    entry.token = Some(grant.digest);
+    let mut entry = Entry::new(EntryKind::Operator, "revoked", now.steady).about(grant);
+    // The operator's, not the holder's.
+    (entry.uid, entry.unit) = (operator, None);
     entry.deadline = Some(grant.deadline.wall);
-    entry.outage = grant.replica().map(|replica| replica.outage.clone());
-    let revocation = Revocation {
-        digest: grant.digest,
-        accessor: grant.accessor.clone(),
-        cause: RevokeCause::Operator,
-        at: now.steady,
-    };
+    let revocation = Revocation::of(grant, RevokeCause::Operator, now.steady);
     let mut changes = vec![Change::Revoked(revocation), Change::Ledger(Box::new(entry))];
     changes.extend(grant.at_primary().cloned().map(|accessor| {
-        Change::Queue(Box::new(QueuedRevocation {
-            id: queue_id,
-            target: RevocationTarget::Token(accessor),
-            requested_by: None,
-            peer: None,
-            at: now.steady,
-        }))
+        let target = RevocationTarget::Token(accessor);
+        Change::Queue(Box::new(QueuedRevocation::own(
+            queue_id, target, now.steady,
+        )))
     }));
     changes
 }

@@ -285,24 +285,12 @@ impl World {
 fn facts() -> TokenFacts {
     TokenFacts {
         policies: vec![PolicyName::parse("orders").unwrap()],
-        identity_policies: Vec::new(),
-        entity_id: None,
         display_name: "token-orders".to_owned(),
-        meta: None,
         path: "auth/token/create/orders".to_owned(),
-        creation_time: 0,
         creation_ttl: 600,
-        explicit_max_ttl: 0,
-        issue_time: None,
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
         orphan: true,
-        period: 0,
         renewable: true,
-        role: None,
-        bound_cidrs: Vec::new(),
-        kind: TokenKind::Service,
+        ..TokenFacts::new(TokenKind::Service)
     }
 }
 

@@ -199,24 +199,12 @@ fn opened(folder: &Path, sources: &[Source], settings: &Arc<Settings>) -> Opened
 fn facts() -> TokenFacts {
     TokenFacts {
         policies: vec![PolicyName::parse("orders").unwrap()],
-        identity_policies: vec![],
-        entity_id: None,
         display_name: "token".into(),
-        meta: None,
         path: "auth/token/create/orders".into(),
-        creation_time: 0,
         creation_ttl: 60,
-        explicit_max_ttl: 0,
-        issue_time: None,
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
         orphan: true,
-        period: 0,
         renewable: true,
-        role: None,
-        bound_cidrs: vec![],
-        kind: TokenKind::Service,
+        ..TokenFacts::new(TokenKind::Service)
     }
 }
 

@@ -330,13 +330,8 @@ impl Mirrors {
         if live.revoked.get().is_some() || live.grant.is_replica() {
             return Ok(());
         }
-        let revoked = Change::Revoked(Revocation {
-            digest,
-            accessor: live.grant.accessor.clone(),
-            cause: RevokeCause::Primary,
-            at: now.steady,
-        });
-        self.commit_revocation(revoked).await
+        let revoked = Revocation::of(&live.grant, RevokeCause::Primary, now.steady);
+        self.commit_revocation(Change::Revoked(revoked)).await
     }
 
     fn with_watch<T>(&self, act: impl FnOnce(&mut Watch) -> T) -> T {
@@ -372,25 +367,9 @@ mod tests {
             digest: TokenDigest([0; 32]),
             accessor: Accessor::parse("a").unwrap(),
             facts: TokenFacts {
-                policies: vec![],
-                identity_policies: vec![],
-                entity_id: None,
-                display_name: String::new(),
-                meta: None,
-                path: String::new(),
-                creation_time: 0,
-                creation_ttl: 0,
-                explicit_max_ttl: 0,
-                issue_time: None,
-                last_renewal: None,
-                last_renewal_time: None,
-                expire_time: None,
                 orphan: true,
-                period: 0,
                 renewable: true,
-                role: None,
-                bound_cidrs: vec![],
-                kind: TokenKind::Service,
+                ..TokenFacts::new(TokenKind::Service)
             },
             origin: Origin::Primary,
             peer: None,

@@ -101,14 +101,12 @@ fn taken_back(
         Assignee::Workload(peer) => (Some(peer.clone()), None),
     };
     let entry = told(authority, lease, peer.as_ref(), token, now);
+    let target = RevocationTarget::Lease(lease.id.clone());
     Ok([
         Change::LeaseGone(lease.id.clone()),
         Change::Queue(Box::new(QueuedRevocation {
-            id: u64::from_le_bytes(id),
-            target: RevocationTarget::Lease(lease.id.clone()),
-            requested_by: None,
             peer,
-            at: now.steady,
+            ..QueuedRevocation::own(u64::from_le_bytes(id), target, now.steady)
         })),
         Change::Ledger(Box::new(entry)),
     ])
@@ -227,12 +225,8 @@ mod tests {
 
     fn revoked(bench: &Bench, nr: u8) -> Change {
         let grant = bench.grant(nr, MINUTE);
-        Change::Revoked(Revocation {
-            digest: grant.digest,
-            accessor: grant.accessor,
-            cause: RevokeCause::Requested,
-            at: bench.local.clock.now().steady,
-        })
+        let now = bench.local.clock.now().steady;
+        Change::Revoked(Revocation::of(&grant, RevokeCause::Requested, now))
     }
 
     fn granted(bench: &Bench, nr: u8) -> Change {

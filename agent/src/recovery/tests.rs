@@ -271,13 +271,11 @@ async fn a_revocation_that_we_lack_the_right_to_stays_queued_and_one_refused_for
         let bench = Bench::new("exchange");
         let outage = bench.outage().await;
         let at = bench.local.clock.now().steady;
-        let queued = QueuedRevocation {
-            id: 1,
-            target: RevocationTarget::Token(Accessor::parse("a").unwrap()),
-            requested_by: None,
-            peer: None,
+        let queued = QueuedRevocation::own(
+            1,
+            RevocationTarget::Token(Accessor::parse("a").unwrap()),
             at,
-        };
+        );
         bench.store(vec![Change::Queue(Box::new(queued))]).await;
         let primary = Scripted {
             revokes: Err(status),

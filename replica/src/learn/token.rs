@@ -67,25 +67,20 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
 fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
     let now = exchange.now;
     let facts = TokenFacts {
-        policies: auth.token_policies.clone(),
         identity_policies: auth.identity_policies.clone(),
         entity_id: EntityId::parse(&auth.entity_id).ok(),
         display_name: display_name(exchange),
         meta: auth.metadata.clone(),
         path: exchange.call.path.as_str().to_owned(),
-        creation_time: now.steady.as_secs(),
-        creation_ttl: auth.lease_duration,
-        explicit_max_ttl: 0,
-        issue_time: Some(now.steady.to_string()),
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
         orphan: auth.orphan,
-        period: 0,
         renewable: auth.renewable,
         role: role(exchange),
-        bound_cidrs: Vec::new(),
-        kind: auth.token_type,
+        ..TokenFacts::minted(
+            auth.token_type,
+            auth.token_policies.clone(),
+            auth.lease_duration,
+            now.steady,
+        )
     };
     let seen = Seen {
         digest,
@@ -212,7 +207,7 @@ impl Seen<'_> {
             digest: self.digest,
             accessor: accessor(self.accessor, &self.digest)?,
             facts: match limited {
-                true => kind_only(self.facts.kind),
+                true => TokenFacts::new(self.facts.kind),
                 false => self.facts,
             },
             parent,
@@ -232,30 +227,6 @@ fn accessor(text: &str, digest: &TokenDigest) -> Option<Accessor> {
     match text {
         "" => Accessor::parse(&format!("batch-{digest}")).ok(),
         _ => Accessor::parse(text).ok(),
-    }
-}
-
-fn kind_only(kind: TokenKind) -> TokenFacts {
-    TokenFacts {
-        policies: Vec::new(),
-        identity_policies: Vec::new(),
-        entity_id: None,
-        display_name: String::new(),
-        meta: None,
-        path: String::new(),
-        creation_time: 0,
-        creation_ttl: 0,
-        explicit_max_ttl: 0,
-        issue_time: None,
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
-        orphan: false,
-        period: 0,
-        renewable: false,
-        role: None,
-        bound_cidrs: Vec::new(),
-        kind,
     }
 }
 

@@ -244,9 +244,10 @@ impl Worker {
                     } else {
                         RevokeCause::Recovery
                     };
-                    let revocation = revocation(&issued.grant, cause, now);
+                    let revocation = Revocation::of(&issued.grant, cause, now.steady);
                     view.strike(&revocation);
-                    changes.push(Change::Ledger(Box::new(entry(&issued.grant, now))));
+                    let entry = Entry::new(EntryKind::Revocation, "allowed", now.steady);
+                    changes.push(Change::Ledger(Box::new(entry.about(&issued.grant))));
                     changes.push(Change::Revoked(revocation));
                 }
             }
@@ -365,22 +366,4 @@ fn is_anchored(change: &Change) -> bool {
         ),
         _ => false,
     }
-}
-
-fn revocation(grant: &Grant, cause: RevokeCause, now: Now) -> Revocation {
-    Revocation {
-        digest: grant.digest,
-        accessor: grant.accessor.clone(),
-        cause,
-        at: now.steady,
-    }
-}
-
-fn entry(grant: &Grant, now: Now) -> Entry {
-    let mut entry =
-        Entry::new(EntryKind::Revocation, "allowed", now.steady).of_peer(grant.peer.as_ref());
-    entry.accessor = Some(grant.accessor.clone());
-    entry.token = Some(grant.digest);
-    entry.outage = grant.replica().map(|replica| replica.outage.clone());
-    entry
 }

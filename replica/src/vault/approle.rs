@@ -163,32 +163,19 @@ impl Login<'_> {
 
     /// What the primary would show of a token that this login is given now.
     fn facts(&self, case: &Case<'_>) -> TokenFacts {
-        let now = case.now().steady;
+        let now = case.now();
+        let ttl = self.issue().deadlines(case).first.remaining(now).as_secs();
+        let policies = self.permitted.policies.clone();
         TokenFacts {
-            policies: self.permitted.policies.clone(),
             identity_policies: self.proof.identity_policies.clone(),
             entity_id: self.proof.entity.clone(),
             display_name: self.target.path.replace('/', "-"),
             meta: Some(self.permitted.metadata.clone()),
             path: case.query.call.path.as_str().to_owned(),
-            creation_time: now.as_secs(),
-            creation_ttl: self
-                .issue()
-                .deadlines(case)
-                .first
-                .remaining(case.now())
-                .as_secs(),
             explicit_max_ttl: self.permitted.explicit_max_ttl,
-            issue_time: Some(now.to_string()),
-            last_renewal: None,
-            last_renewal_time: None,
-            expire_time: None,
             orphan: true,
-            period: 0,
             renewable: true,
-            role: None,
-            bound_cidrs: Vec::new(),
-            kind: TokenKind::Service,
+            ..TokenFacts::minted(TokenKind::Service, policies, ttl, now.steady)
         }
     }
 

@@ -205,25 +205,15 @@ impl<'a> Basis<'a> {
         let ttl = issue.deadlines(case).first.remaining(now);
         let entity = self.parent.facts.entity_id.clone();
         let mut facts = TokenFacts {
-            policies,
-            identity_policies: Vec::new(),
             entity_id: entity.filter(|_| !made.orphan),
             display_name: made.display_name,
             meta,
             path: made.path,
-            creation_time: now.steady.as_secs(),
-            creation_ttl: ttl.as_secs(),
             explicit_max_ttl: made.explicit_max_ttl.as_secs(),
-            issue_time: Some(now.steady.to_string()),
-            last_renewal: None,
-            last_renewal_time: None,
-            expire_time: None,
             orphan: made.orphan,
-            period: 0,
             renewable: made.renewable,
             role: role.map(|name| name.as_str().to_owned()),
-            bound_cidrs: Vec::new(),
-            kind: TokenKind::Service,
+            ..TokenFacts::minted(TokenKind::Service, policies, ttl.as_secs(), now.steady)
         };
         let rights = Rights::of(case, &facts)?;
         facts

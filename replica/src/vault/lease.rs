@@ -268,13 +268,12 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
         // Giving up what Holdover took out of its own pool for this very caller needs nobody's policy later on.
         let asked = caller.bearer.digest();
         let requested_by = asked.filter(|_| !lease.is_assigned_to(&who));
+        let target = RevocationTarget::Lease(lease.id.clone());
         changes.push(Change::LeaseGone(lease.id.clone()));
         changes.push(Change::Queue(Box::new(QueuedRevocation {
-            id: entry::unique(case)?,
-            target: RevocationTarget::Lease(lease.id.clone()),
             requested_by,
             peer: entry::peer(case, &caller.bearer),
-            at: case.now().steady,
+            ..QueuedRevocation::own(entry::unique(case)?, target, case.now().steady)
         })));
     }
     changes.push(Change::Ledger(Box::new(entry)));

@@ -98,27 +98,18 @@ impl Basis<'_> {
             path.push('/');
             path.push_str(&role.path_suffix);
         }
-        let now = case.now().steady;
+        let now = case.now();
+        let ttl = issue.deadlines(case).first.remaining(now).as_secs();
         Ok(TokenFacts {
-            policies,
             identity_policies: standing.identity_policies.clone(),
             entity_id: self.authority.entity().cloned(),
             display_name: "token".into(),
             meta: standing.meta.clone(),
             path,
-            creation_time: now.as_secs(),
-            creation_ttl: issue.deadlines(case).first.remaining(case.now()).as_secs(),
-            explicit_max_ttl: 0,
-            issue_time: Some(now.to_string()),
-            last_renewal: None,
-            last_renewal_time: None,
-            expire_time: None,
             orphan: role.orphan,
-            period: 0,
             renewable: role.renewable,
             role: Some(self.entry.role.as_str().to_owned()),
-            bound_cidrs: Vec::new(),
-            kind: TokenKind::Service,
+            ..TokenFacts::minted(TokenKind::Service, policies, ttl, now.steady)
         })
     }
 

@@ -85,22 +85,15 @@ fn revoked(
         return Err(Why::Orphaning.into());
     }
     let at = case.now().steady;
-    let mut changes = vec![Change::Revoked(Revocation {
-        digest: grant.digest,
-        accessor: grant.accessor.clone(),
-        cause,
-        at,
-    })];
+    let mut changes = vec![Change::Revoked(Revocation::of(grant, cause, at))];
     if cause == RevokeCause::Orphaning {
         changes.extend(orphans(case, grant));
     }
     if let Some(accessor) = known_there {
         changes.push(Change::Queue(Box::new(QueuedRevocation {
-            id: entry::unique(case)?,
-            target: RevocationTarget::Token(accessor),
             requested_by: caller.bearer.digest(),
             peer: entry::peer(case, &caller.bearer),
-            at,
+            ..QueuedRevocation::own(entry::unique(case)?, RevocationTarget::Token(accessor), at)
         })));
     }
     let mut entry = entry::of(

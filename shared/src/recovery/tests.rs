@@ -33,24 +33,11 @@ fn names(names: &[&str]) -> Vec<PolicyName> {
 fn facts(policies: &[&str]) -> TokenFacts {
     TokenFacts {
         policies: names(policies),
-        identity_policies: vec![],
-        entity_id: None,
         display_name: String::from("token"),
-        meta: None,
         path: String::from("auth/token/create/orders"),
-        creation_time: 0,
-        creation_ttl: 0,
-        explicit_max_ttl: 0,
-        issue_time: None,
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
         orphan: true,
-        period: 0,
         renewable: true,
-        role: None,
-        bound_cidrs: vec![],
-        kind: TokenKind::Service,
+        ..TokenFacts::new(TokenKind::Service)
     }
 }
 

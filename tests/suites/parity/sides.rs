@@ -142,13 +142,10 @@ impl Sides {
             .view
             .grant(&digest)
             .context("the token is not known")?;
-        let revoked = Change::Revoked(Revocation {
-            digest,
-            accessor: live.grant.accessor.clone(),
-            cause: RevokeCause::Primary,
-            at: self.local.clock.now().steady,
-        });
-        self.commit(Lane::Revocation, revoked).await
+        let now = self.local.clock.now().steady;
+        let revoked = Revocation::of(&live.grant, RevokeCause::Primary, now);
+        self.commit(Lane::Revocation, Change::Revoked(revoked))
+            .await
     }
 
     /// The replica forgets tokens that are no longer asked with.

@@ -166,13 +166,9 @@ impl LeasePass<'_> {
         let now = self.now();
         let mut changes = vec![Change::LeaseGone(lease.id.clone())];
         if !lease.deadline.passed_for_good(now) {
-            changes.push(Change::Queue(Box::new(QueuedRevocation {
-                id: self.unique()?,
-                target: RevocationTarget::Lease(lease.id.clone()),
-                requested_by: None,
-                peer: None,
-                at: now.steady,
-            })));
+            let target = RevocationTarget::Lease(lease.id.clone());
+            let queued = QueuedRevocation::own(self.unique()?, target, now.steady);
+            changes.push(Change::Queue(Box::new(queued)));
         }
         let pooled = Pooled {
             lease: lease.id.clone(),

@@ -122,12 +122,8 @@ impl FakeReplica {
     /// A known token is dead from here on.
     pub(crate) fn revoke(&self, digest: &TokenDigest) {
         let live = self.grant(digest).unwrap();
-        let _ = live.revoked.set(Revocation {
-            digest: *digest,
-            accessor: live.grant.accessor.clone(),
-            cause: RevokeCause::Operator,
-            at: WallTime::EPOCH,
-        });
+        let revoked = Revocation::of(&live.grant, RevokeCause::Operator, WallTime::EPOCH);
+        let _ = live.revoked.set(revoked);
     }
 
     /// Holdover presents this token under this name.
@@ -354,24 +350,10 @@ pub(crate) fn of_replica(settled: Settled) -> Origin {
 
 fn facts() -> TokenFacts {
     TokenFacts {
-        policies: Vec::new(),
-        identity_policies: Vec::new(),
-        entity_id: None,
         display_name: "token".into(),
-        meta: None,
         path: "auth/token/create".into(),
-        creation_time: 0,
-        creation_ttl: 0,
-        explicit_max_ttl: 0,
-        issue_time: None,
-        last_renewal: None,
-        last_renewal_time: None,
-        expire_time: None,
         orphan: true,
-        period: 0,
         renewable: true,
-        role: None,
-        bound_cidrs: Vec::new(),
-        kind: TokenKind::Service,
+        ..TokenFacts::new(TokenKind::Service)
     }
 }

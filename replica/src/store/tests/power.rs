@@ -7,13 +7,11 @@ use super::*;
 /// Two rows that belong together, in one submission.
 fn pair(n: u64) -> Vec<Change> {
     let queued = |id| {
-        Change::Queue(Box::new(QueuedRevocation {
+        Change::Queue(Box::new(QueuedRevocation::own(
             id,
-            target: RevocationTarget::Token(Accessor::parse("a").unwrap()),
-            requested_by: None,
-            peer: None,
-            at: T0,
-        }))
+            RevocationTarget::Token(Accessor::parse("a").unwrap()),
+            T0,
+        )))
     };
     vec![queued(2 * n), queued(2 * n + 1)]
 }

@@ -380,13 +380,7 @@ fn who_gave_a_shared_lease_up_is_not_given_it_again_and_is_told_as_of_one_that_i
 #[test]
 fn a_lease_that_is_to_be_revoked_at_the_primary_is_known_to_be_gone() {
     let id = LeaseId::parse(OWN).unwrap();
-    let queued = QueuedRevocation {
-        id: 1,
-        target: RevocationTarget::Lease(id),
-        requested_by: None,
-        peer: None,
-        at: T0,
-    };
+    let queued = QueuedRevocation::own(1, RevocationTarget::Lease(id), T0);
     let world = world().and(Change::Queue(Box::new(queued))).open();
     let named = json!({"lease_id": OWN});
     let shown = call(&world, "/v1/sys/leases/lookup", named.clone());
