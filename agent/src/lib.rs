@@ -19,4 +19,7 @@ pub mod service;
 pub mod status;
 pub mod upstream;
 
+#[cfg(test)]
+mod samples;
+
 pub use cli::main_with_args;

@@ -1,9 +1,6 @@
 //! The replica as the daemon's tasks use it: the view, the way to the writer, the clock, in one handle.
 
-#[cfg(test)]
-pub(crate) mod bench;
-
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use replica::{
     entropy::Entropy,
@@ -15,6 +12,9 @@ use shared::change::{Change, Expects};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+
+/// A future that a trait hands out: its kind is not known where it is awaited.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The replica, its writer and the clock. Cheap to clone.
 #[derive(Clone)]

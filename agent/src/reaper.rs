@@ -242,15 +242,15 @@ fn cause_name(cause: RevokeCause) -> &'static str {
 mod tests {
     use shared::{
         grant::Origin,
-        kv::Place,
-        lease::{Lease, LeaseHolder},
-        name::{Accessor, LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
+        lease::LeaseHolder,
+        name::{Accessor, TokenDigest},
         secret::SecretBytes,
         time::Deadline,
+        workload::OnRecovery,
     };
 
     use super::*;
-    use crate::local::bench::Bench;
+    use crate::samples::{self, bench::Bench};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -281,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn everything_that_hangs_on_a_revoked_token_is_revoked_and_stays_so() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let mut family = family(&bench);
         if let Origin::Replica(replica) = &mut family[2].origin {
             replica.settled = Settled::Exchanged(Accessor::parse("behind").unwrap());
@@ -310,7 +310,7 @@ mod tests {
             told,
             [RevocationTarget::Token(Accessor::parse("behind").unwrap())]
         );
-        let again = bench.reopened("exchange");
+        let again = bench.reopened();
         for grant in family {
             assert!(again.local.view.revocation(&grant.digest).is_some());
         }
@@ -318,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn grants_end_with_what_they_hang_on_and_tokens_of_the_primary_wait() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let mut family = family(&bench);
         family[0].origin = Origin::Primary;
         family[0].deadline = Deadline::after(Duration::ZERO, bench.local.clock.now());
@@ -329,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn children_that_were_spared_live_on() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let family = family(&bench);
         let revoked = Revocation::of(
             &family[0],
@@ -342,34 +342,15 @@ mod tests {
 
     #[tokio::test]
     async fn leases_of_a_revoked_token_are_dropped_and_told() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let now = bench.local.clock.now();
-        let lease = |id: &str, holder| Lease {
-            id: LeaseId::parse(id).unwrap(),
-            place: Place {
-                namespace: Namespace::default(),
-                mount: MountAccessor::parse("m").unwrap(),
-                path: RequestPath::parse("database/creds/a").unwrap(),
-            },
-            holder,
-            detached: Vec::new(),
-            answers_reads: true,
-            renewable: true,
-            granted: 60,
-            issued_at: now.steady,
-            renewed_at: now.steady,
-            deadline: Deadline::after(HOUR, now),
-            verified_at: now.steady,
-        };
+        let lease = |nr, holder| samples::lease(nr, holder, HOUR, now);
         let family = family(&bench);
         let leases = [
-            lease("database/creds/a/1", LeaseHolder::Token(family[0].digest)),
-            lease("database/creds/a/2", LeaseHolder::Token(family[1].digest)),
-            lease("database/creds/a/3", LeaseHolder::Shared),
-            lease(
-                "database/creds/a/4",
-                LeaseHolder::Token(TokenDigest([9; 32])),
-            ),
+            lease(1, LeaseHolder::Token(family[0].digest)),
+            lease(2, LeaseHolder::Token(family[1].digest)),
+            lease(3, LeaseHolder::Shared),
+            lease(4, LeaseHolder::Token(TokenDigest([9; 32]))),
         ];
         let leases = leases
             .map(|lease| Change::Lease(Box::new(lease), Some(SecretBytes::new(b"{}".to_vec()))));
@@ -389,6 +370,6 @@ mod tests {
             .keys()
             .map(ToString::to_string)
             .collect();
-        assert_eq!(left, ["database/creds/a/3", "database/creds/a/4"]);
+        assert_eq!(left, ["database/creds/x/3", "database/creds/x/4"]);
     }
 }

@@ -31,8 +31,6 @@ mod respond;
 mod token;
 
 #[cfg(test)]
-pub(crate) mod rig;
-#[cfg(test)]
 mod tests;
 
 use std::{future::poll_fn, io, sync::Arc, time::Duration};

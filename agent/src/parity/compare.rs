@@ -27,7 +27,7 @@ use super::{
     pending::{Doubts, Found, Pending, Verdict, Waiting},
     verb,
 };
-use crate::{local::Local, serve::replica::Pending as Future};
+use crate::local::{Local, Pending as Future};
 
 /// Between looks at what waits.
 const LOOK: Duration = Duration::from_millis(100);

@@ -1,7 +1,5 @@
 //! Claims about what is sampled, and about what stands.
 
-use std::time::Duration;
-
 use replica::{
     entropy::OsEntropy,
     key::Keys,
@@ -9,27 +7,13 @@ use replica::{
     vault::judge::judge,
     view::View,
 };
-use shared::{
-    change::{Change, PolicySet, PolicyText},
-    name::PolicyName,
-    time::{BootId, BootTime},
-};
+use shared::change::Change;
 
 use super::{
     pending::{Found, Verdict, Waiting},
     *,
 };
-use crate::serve::rig;
-
-fn at(millis: u64) -> Now {
-    let wall = WallTime::from_secs(1_000_000).plus(Duration::from_millis(millis));
-    Now {
-        wall,
-        steady: wall,
-        boot: BootTime::from_millis(millis),
-        boot_id: BootId([7; 16]),
-    }
-}
+use crate::samples::{self, at_millis as at};
 
 fn call(method: &str, target: &str) -> Call {
     Call::parse(method, target).unwrap()
@@ -42,11 +26,7 @@ fn offer(answered_at: Now) -> Offer {
         namespace: None,
         unmodelled: None,
         body: Bytes::new(),
-        peer: Peer {
-            uid: 1,
-            unit: None,
-            workloads: Vec::new(),
-        },
+        peer: samples::peer(&[]),
         status: 200,
         answer: None,
         answered_at,
@@ -69,20 +49,9 @@ struct Judged(replica::vault::judge::Judgement);
 
 /// What a replica goes by whose policies were verified at `millis`.
 fn verified(millis: u64, text: &str) -> Judged {
-    let name = PolicyName::parse("app").unwrap();
-    let policy = PolicyText {
-        text: text.into(),
-        version: 1,
-        allow_slashes: false,
-        allow_wildcards: false,
-        expiration: None,
-    };
-    let set = PolicySet {
-        policies: [(name, policy)].into(),
-        verified_at: at(millis).steady,
-    };
+    let set = samples::policies("app", text, 1, at(millis));
     let keys = Keys::ephemeral(&OsEntropy).unwrap();
-    let settings = std::sync::Arc::new(rig::settings(&[]));
+    let settings = std::sync::Arc::new(samples::settings(&[]));
     let changes = [Change::Policies(Box::new(set))];
     let view = View::from_changes(settings, keys, changes, &OsEntropy).unwrap();
     let offer = offer(at(millis));

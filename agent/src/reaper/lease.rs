@@ -181,35 +181,20 @@ impl<'a> Holders<'a> {
 mod tests {
     use shared::{
         grant::{Revocation, RevokeCause},
-        kv::Place,
-        name::{LeaseId, MountAccessor, Namespace, RequestPath},
+        name::LeaseId,
         secret::SecretBytes,
-        time::Deadline,
+        workload::OnRecovery,
     };
 
     use super::*;
-    use crate::local::bench::Bench;
+    use crate::samples::{self, bench::Bench};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn lease(bench: &Bench, nr: u8, holder: LeaseHolder, life: Duration) -> Change {
-        let now = bench.local.clock.now();
         let lease = Lease {
-            id: LeaseId::parse(&format!("database/creds/x/{nr}")).unwrap(),
-            place: Place {
-                namespace: Namespace::default(),
-                mount: MountAccessor::parse("database_1").unwrap(),
-                path: RequestPath::parse("database/creds/x").unwrap(),
-            },
-            holder,
-            detached: Vec::new(),
-            answers_reads: true,
-            renewable: true,
             granted: 60,
-            issued_at: now.steady,
-            renewed_at: now.steady,
-            deadline: Deadline::after(life, now),
-            verified_at: now.steady,
+            ..samples::lease(nr, holder, life, bench.now())
         };
         Change::Lease(Box::new(lease), Some(SecretBytes::new(b"{}".to_vec())))
     }
@@ -253,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lease_goes_with_the_last_token_of_its_holder_and_the_primary_is_told() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let changes = vec![
             granted(&bench, 1),
             granted(&bench, 2),
@@ -281,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_operator_means_goes_while_its_tokens_live() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let taken = lease(&bench, 1, to_workload(&bench), MINUTE);
         bench.store(vec![granted(&bench, 1), taken]).await;
         end_of(&bench.local, |_| false).await;
@@ -296,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_its_backend_dropped_is_forgotten_and_told_to_nobody() {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let read = |nr| LeaseHolder::Token(TokenDigest([nr; 32]));
         let changes = vec![
             granted(&bench, 1),

@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::*;
-use crate::local::bench::{Bench, word, workload};
+use crate::samples::{bench::Bench, orders};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -102,7 +102,7 @@ async fn settled_by(
     on_recovery: OnRecovery,
     script: impl FnOnce(&mut Scripted<'_>),
 ) -> Option<Settled> {
-    let bench = Bench::new(word(on_recovery));
+    let bench = Bench::new(on_recovery);
     let outage = bench.outage().await;
     bench
         .store(vec![Change::Grant(Box::new(bench.grant(1, MINUTE)))])
@@ -137,7 +137,7 @@ async fn what_cannot_be_minted_exactly_drains() {
 #[tokio::test]
 async fn a_grant_whose_role_the_primary_took_away_is_revoked() {
     let settled = settled_by(OnRecovery::Exchange, |primary| {
-        primary.gone = vec![workload()]
+        primary.gone = vec![orders()]
     })
     .await;
     assert_eq!(settled, None);
@@ -145,7 +145,7 @@ async fn a_grant_whose_role_the_primary_took_away_is_revoked() {
 
 #[tokio::test]
 async fn steps_come_in_their_order_and_the_exchanged_token_is_held_sealed() {
-    let bench = Bench::new("exchange");
+    let bench = Bench::new(OnRecovery::Exchange);
     let outage = bench.outage().await;
     bench
         .store(vec![Change::Grant(Box::new(bench.grant(1, MINUTE)))])
@@ -179,7 +179,7 @@ async fn steps_come_in_their_order_and_the_exchanged_token_is_held_sealed() {
 #[tokio::test]
 async fn settling_that_was_cut_off_anywhere_is_taken_up_again() {
     for fails_at in 0..5 {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let outage = bench.outage().await;
         let grants = [1, 2].map(|nr| Change::Grant(Box::new(bench.grant(nr, MINUTE))));
         bench.store(grants.into()).await;
@@ -201,7 +201,7 @@ async fn settling_that_was_cut_off_anywhere_is_taken_up_again() {
             .iter()
             .filter(|asked| **asked == "mint")
             .count();
-        let bench = bench.reopened("exchange");
+        let bench = bench.reopened();
         let primary = Scripted::new(&bench);
         assert_eq!(
             settle(&bench.local, &primary, &outage).await,
@@ -229,7 +229,7 @@ async fn settling_that_was_cut_off_anywhere_is_taken_up_again() {
 
 #[tokio::test]
 async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_longer_allows() {
-    let bench = Bench::new("exchange");
+    let bench = Bench::new(OnRecovery::Exchange);
     let outage = bench.outage().await;
     let grant = bench.grant(1, MINUTE);
     let queued = |id, target| {
@@ -268,7 +268,7 @@ async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_
 #[tokio::test]
 async fn a_revocation_that_we_lack_the_right_to_stays_queued_and_one_refused_for_good_does_not() {
     for (status, left) in [(403, 1), (400, 0)] {
-        let bench = Bench::new("exchange");
+        let bench = Bench::new(OnRecovery::Exchange);
         let outage = bench.outage().await;
         let at = bench.local.clock.now().steady;
         let queued = QueuedRevocation::own(

@@ -7,14 +7,11 @@ use shared::{name::WorkloadName, secret::SecretBytes, workload::PeerId};
 
 use crate::{
     admin::{self, SyncError},
-    local::Local,
+    local::{Local, Pending},
     mirror::{Mirrors, Occasion, PassError},
     parity::compare::{Refresh, Wanted},
     ready::{MirrorFacts, PoolFacts},
-    serve::{
-        login::{MintedLogin, Minter},
-        replica::Pending,
-    },
+    serve::login::{MintedLogin, Minter},
     upstream::{Upstream, UpstreamError},
 };
 

@@ -286,11 +286,11 @@ fn is_mirrored(call: &Call, settings: &Settings) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::rig;
+    use crate::samples;
 
     #[test]
     fn a_mirror_of_data_answers_for_its_metadata() {
-        let settings = rig::settings(&["secret/data/shop/*", "team/kv/data/one"]);
+        let settings = samples::settings(&["secret/data/shop/*", "team/kv/data/one"]);
         let mirrored = |method: &str, target: &str| {
             is_mirrored(&Call::parse(method, target).unwrap(), &settings)
         };

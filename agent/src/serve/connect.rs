@@ -159,7 +159,7 @@ mod tests {
     use rustls_pki_types::PrivateKeyDer;
 
     use super::*;
-    use crate::serve::rig;
+    use crate::samples;
 
     /// A CA's certificate in PEM, and a server's configuration under it.
     fn authority() -> (String, ServerConfig) {
@@ -203,7 +203,7 @@ mod tests {
         let primary = config::PrimaryConfig {
             ca_file: ca_file.map(Path::to_owned),
             connect_timeout: Duration::from_millis(400),
-            ..rig::primary_config(&[])
+            ..samples::primary_config(&[])
         };
         let mut connector = Connector::new(&primary).unwrap();
         match connector.call(url.parse().unwrap()).await {

@@ -16,11 +16,8 @@ use shared::{
     workload::{Peer, PeerId},
 };
 
-use super::{
-    Server, ask::Ask, body::Body, decide::Outcome, follow::Tried, headers, replica::Pending,
-    respond,
-};
-use crate::upstream::UpstreamError;
+use super::{Server, ask::Ask, body::Body, decide::Outcome, follow::Tried, headers, respond};
+use crate::{local::Pending, upstream::UpstreamError};
 
 /// Mints tokens at the primary, through the token role of a workload and with Holdover's own token.
 pub trait Minter: Send + Sync {
@@ -187,22 +184,12 @@ fn minted_answer(minted: &MintedLogin) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::rig;
-
-    fn peer(names: &[&str]) -> Peer {
-        Peer {
-            uid: 1000,
-            unit: None,
-            workloads: names
-                .iter()
-                .map(|name| WorkloadName::parse(name).unwrap())
-                .collect(),
-        }
-    }
+    use crate::samples;
 
     fn judged(body: &str, names: &[&str]) -> Result<String, RoleError> {
-        let settings = rig::settings(&[]);
-        role(body.as_bytes(), &peer(names), &settings).map(|id| id.workload.as_str().to_owned())
+        let settings = samples::settings(&[]);
+        role(body.as_bytes(), &samples::peer(names), &settings)
+            .map(|id| id.workload.as_str().to_owned())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the workload socket asks of the replica side. [`Attached`] is the one in production.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use replica::{
     learn::{self, CLOSED_MOUNTS, Candidate, Exchange},
@@ -22,7 +22,7 @@ use shared::{
     time::Now,
 };
 
-use crate::local::Local;
+use crate::local::{Local, Pending};
 
 /// Kinds of mounts whose answers carry leases. Others stream.
 const LEASING_MOUNTS: [&str; 13] = [
@@ -40,9 +40,6 @@ const LEASING_MOUNTS: [&str; 13] = [
     "rabbitmq",
     "ssh",
 ];
-
-/// A future that a trait hands out.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The replica as the socket sees it. Nothing here waits but [`Replica::commit`].
 pub trait Replica: Send + Sync {

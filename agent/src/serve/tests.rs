@@ -7,6 +7,7 @@ mod following;
 mod issuing;
 mod passing;
 mod replica_tokens;
+mod rig;
 
 use std::time::Duration;
 

@@ -5,16 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::{
     api::Call,
-    change::{PolicySet, PolicyText},
     grant::{Grant, Origin},
     name::PolicyName,
     secret::SecretText,
-    workload::Peer,
+    workload::OnRecovery,
 };
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{local::bench::Bench, parity::Proof};
+use crate::{
+    parity::Proof,
+    samples::{self, bench::Bench},
+};
 
 const TOKEN: &str = "s.canary-token";
 
@@ -49,13 +51,12 @@ impl Refresh for Asked {
 impl World {
     /// A token of policy `orders`, which allows what is asked: here in its first version, there in this one.
     async fn new(version: u64) -> Self {
-        let bench = Bench::new("drain");
+        let bench = Bench::new(OnRecovery::Drain);
         let local = bench.local.clone();
+        let life = Duration::from_secs(600);
         let grant = Grant {
             digest: local.view.keys().token_digest(TOKEN),
-            origin: Origin::Primary,
-            peer: None,
-            ..bench.grant(1, Duration::from_secs(600))
+            ..samples::grant(1, Origin::Primary, life, bench.now())
         };
         bench
             .store(vec![Change::Grant(Box::new(grant)), policies(&local, 1)])
@@ -77,14 +78,10 @@ impl World {
             namespace: None,
             unmodelled: None,
             body: Bytes::from_static(br#"{"path": "sys/mounts"}"#),
-            peer: Peer {
-                uid: 7,
-                unit: None,
-                workloads: Vec::new(),
-            },
+            peer: samples::peer(&[]),
             status,
             answer: None,
-            answered_at: self.bench.local.clock.now(),
+            answered_at: self.bench.now(),
         });
     }
 
@@ -122,19 +119,8 @@ impl World {
 }
 
 fn policies(local: &Local, version: u64) -> Change {
-    let text = PolicyText {
-        text: ALLOWS.into(),
-        version,
-        allow_slashes: false,
-        allow_wildcards: false,
-        expiration: None,
-    };
-    let policies = [(PolicyName::parse("orders").unwrap(), text)].into();
-    let verified_at = local.clock.now().steady;
-    Change::Policies(Box::new(PolicySet {
-        policies,
-        verified_at,
-    }))
+    let policies = samples::policies("orders", ALLOWS, version, local.clock.now());
+    Change::Policies(Box::new(policies))
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::eventually;
-use crate::serve::{
+use super::{
+    eventually,
     rig::{Act, Client, Primary, Setup, primary::ok, request},
-    stats::RequestLabels,
 };
+use crate::serve::stats::RequestLabels;
 
 #[tokio::test]
 async fn connections_over_the_limit_are_told_and_others_go_on() {
@@ -54,7 +54,7 @@ async fn a_changed_configuration_binds_the_next_request_of_an_open_connection() 
     let mut client = Client::connect(&rig.path).await;
     let get = request("GET", "/v1/x", &[]);
     assert_eq!(client.ask(&get).await.status(), 200);
-    let mut rules = crate::serve::rig::rules();
+    let mut rules = super::rig::rules();
     rules.limits.requests_per_second_per_uid = 0;
     rig.server
         .apply(rules, (**rig.server.forwarder.load()).clone());

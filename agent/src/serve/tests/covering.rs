@@ -8,7 +8,7 @@ use shared::{
     time::WallTime,
 };
 
-use crate::serve::rig::{
+use super::rig::{
     Act, Primary, Rig, Setup,
     client::with_body,
     holdover,

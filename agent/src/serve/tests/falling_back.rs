@@ -5,11 +5,9 @@ use std::time::Duration;
 use ::replica::sequencer::{Lane, SubmitError};
 use shared::{change::Change, grant::Origin, name::TokenDigest};
 
-use super::eventually;
-use crate::{
-    clock::Stopwatch,
-    driver::Event,
-    serve::rig::{
+use super::{
+    eventually,
+    rig::{
         Act, Primary, Rig, Setup,
         client::with_body,
         holdover,
@@ -17,6 +15,7 @@ use crate::{
         request, says,
     },
 };
+use crate::{clock::Stopwatch, driver::Event};
 
 const READ: &str = "/v1/secret/data/shop/a";
 
@@ -82,7 +81,7 @@ async fn an_answer_says_how_old_it_is_and_names_the_outage_while_there_is_one() 
     assert_eq!(heard.head.get("content-type"), Some("application/json"));
     rig.enter(holdover());
     let unread = rig.ask("GET /ui/ HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    assert_eq!(unread.head.get("x-holdover-outage"), Some("outage-1"));
+    assert_eq!(unread.head.get("x-holdover-outage"), Some("o1"));
 }
 
 #[tokio::test]

@@ -4,20 +4,16 @@ use std::time::Duration;
 
 use shared::grant::Origin;
 
-use super::eventually;
-use crate::{
-    driver::Event,
-    serve::{
-        learn::LearnRequest,
-        rig::{
-            Act, Client, Primary, Setup,
-            client::with_body,
-            primary::{ok, with},
-            request,
-        },
+use super::{
+    eventually,
+    rig::{
+        Act, Client, Primary, Setup,
+        client::with_body,
+        primary::{ok, with},
+        request,
     },
-    upstream::address::Identity,
 };
+use crate::{driver::Event, serve::learn::LearnRequest, upstream::address::Identity};
 
 #[tokio::test]
 async fn targets_reach_the_primary_byte_for_byte() {

@@ -11,16 +11,18 @@ use shared::{
     name::{TokenDigest, WorkloadName},
 };
 
-use super::eventually;
-use crate::{
-    clock::Stopwatch,
-    serve::rig::{
+use super::{
+    eventually,
+    rig::{
         Act, Primary, Setup,
         client::with_body,
         holdover,
         primary::{ok, with},
         says,
     },
+};
+use crate::{
+    clock::Stopwatch,
     upstream::{Unavailable, UpstreamError},
 };
 

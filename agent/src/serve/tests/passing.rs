@@ -14,13 +14,8 @@ use std::{
 
 use shared::name::WorkloadName;
 
-use crate::{
-    config::PeerMatch,
-    serve::{
-        listener::adopt,
-        rig::{Client, Heard, Primary, Setup, request},
-    },
-};
+use super::rig::{Client, Heard, Primary, Setup, request};
+use crate::{config::PeerMatch, serve::listener::adopt};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: h\r\n\r\n";
 

@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::replica_token;
-use crate::serve::rig::{
+use super::rig::{
     Act, Primary, Rig, Setup, client::with_body, primary::ok, request, sides::of_replica,
 };
 
@@ -289,7 +289,7 @@ async fn in_an_outage_the_standing_token_is_presented_by_name() {
     let primary = Primary::dead().await;
     let rig = Setup::with(&primary).start();
     standing(&rig);
-    rig.enter(crate::serve::rig::holdover());
+    rig.enter(super::rig::holdover());
     rig.ask(&request("GET", MIRRORED, &[])).await;
     assert_eq!(rig.replica.asked(), ["secret/data/shop/a standing:orders"]);
 }

@@ -7,25 +7,19 @@ pub(crate) mod sides;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ::replica::vault::Answer;
-use shared::{
-    change::Expects,
-    failover::Phase,
-    name::{Namespace, RoleName, WorkloadName},
-    settings::{Bounds, Mirror, MirrorPath, Settings},
-    time::WallTime,
-    wire,
-    workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
-};
+use shared::{change::Expects, failover::Phase, settings::Settings, time::WallTime, wire};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
+    clock::Clock,
     config::{self, Address, PeerMatch},
     coverage::Coverage,
     driver::{Event, Handle, Snapshot},
     parity::{Offer, Parity},
+    samples,
     serve::{
         Parts, Rules, Server,
         forward::Forwarder,
@@ -70,7 +64,7 @@ impl Setup {
         Self {
             addresses: vec![primary.address()],
             rules: rules(),
-            settings: settings(&["secret/data/shop/*"]),
+            settings: samples::settings(&["secret/data/shop/*"]),
         }
     }
 
@@ -147,7 +141,7 @@ impl Rig {
 
 /// An outage that an operator began.
 pub(crate) fn holdover() -> Phase {
-    Phase::Holdover(sides::outage())
+    Phase::Holdover(samples::outage(Clock::start(None).unwrap().now()))
 }
 
 fn snapshot(phase: Phase) -> Snapshot {
@@ -159,26 +153,7 @@ fn snapshot(phase: Phase) -> Snapshot {
 }
 
 fn forwarder(configured: &[Address], addresses: Addresses) -> Forwarder {
-    Forwarder::new(&primary_config(configured), addresses).unwrap()
-}
-
-/// `[primary]` with these addresses.
-pub(crate) fn primary_config(configured: &[Address]) -> config::PrimaryConfig {
-    config::PrimaryConfig {
-        addresses: configured.to_vec(),
-        ca_file: None,
-        namespace: Namespace::default(),
-        connect_timeout: Duration::from_millis(500),
-        read_deadline: Duration::from_millis(300),
-        requests_per_second: 50,
-        token_check_interval: Duration::from_secs(300),
-        auth: config::AuthConfig {
-            mount: "approle".into(),
-            method: config::AuthMethod::TokenFile {
-                path: PathBuf::from("/nowhere"),
-            },
-        },
-    }
+    Forwarder::new(&samples::primary_config(configured), addresses).unwrap()
 }
 
 /// Generous rules that know the test's own process as `orders`.
@@ -188,7 +163,7 @@ pub(crate) fn rules() -> Rules {
         ..PeerMatch::default()
     };
     Rules {
-        matches: vec![(WorkloadName::parse("orders").unwrap(), own)],
+        matches: vec![(samples::orders(), own)],
         limits: config::LimitsConfig {
             connections: 64,
             connections_per_uid: 64,
@@ -199,44 +174,6 @@ pub(crate) fn rules() -> Rules {
         read_deadline: Duration::from_millis(300),
         issue_deadline: Duration::from_secs(2),
         parity_sample: 0.0,
-    }
-}
-
-/// Two workloads and these mirrors.
-pub(crate) fn settings(mirrors: &[&str]) -> Settings {
-    let workload = |name: &str| Workload {
-        name: WorkloadName::parse(name).unwrap(),
-        role: RoleName::parse(name).unwrap(),
-        entity_alias: None,
-        auto_token: true,
-        failover: FailoverPolicy {
-            issue: true,
-            ttl: Duration::from_secs(900),
-            max_ttl: Duration::from_secs(7200),
-            on_recovery: OnRecovery::Exchange,
-            on_failover: OnFailover::Resume,
-        },
-    };
-    let mirror = |path: &&str| Mirror {
-        path: MirrorPath::parse(path),
-        interval: Duration::from_secs(30),
-        max_staleness: Duration::from_secs(3600),
-        versions: 1,
-        pool: 0,
-    };
-    Settings {
-        namespace: Namespace::default(),
-        workloads: vec![workload("orders"), workload("billing")],
-        mirrors: mirrors.iter().map(mirror).collect(),
-        approle_mounts: Vec::new(),
-        bounds: Bounds {
-            max_outage: Duration::from_secs(43_200),
-            authority_max_age: Duration::from_secs(900),
-            token_max_age: Duration::from_secs(3600),
-            credential_max_age: Duration::from_secs(3600),
-            issue_after_reboot: false,
-            max_staleness: Duration::from_secs(86_400),
-        },
     }
 }
 

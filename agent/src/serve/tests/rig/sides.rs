@@ -19,22 +19,23 @@ use shared::{
     approle::{Attempt, Outcome},
     change::{Change, CredentialName, Expects},
     coverage::Verdict,
-    failover::{Cause, Outage, Phase},
-    grant::{Grant, Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
-    name::{Accessor, OutageId, TokenDigest, WorkloadName},
+    failover::Phase,
+    grant::{Grant, Origin, Revocation, RevokeCause, Settled},
+    name::{OutageId, TokenDigest, WorkloadName},
     secret::{SecretBytes, SecretText},
     settings::Settings,
-    time::{Deadline, Now, WallTime},
-    token::{TokenFacts, TokenKind},
+    time::{Now, WallTime},
     workload::PeerId,
 };
 
 use super::says;
 use crate::{
     clock::Clock,
+    local::Pending,
+    samples,
     serve::{
         login::{MintedLogin, Minter},
-        replica::{Pending, Replica},
+        replica::Replica,
     },
     upstream::UpstreamError,
 };
@@ -102,14 +103,9 @@ impl FakeReplica {
         let now = self.clock.now();
         let digest = self.digest(token);
         let grant = Grant {
-            parent: None,
             digest,
-            accessor: Accessor::parse(&format!("accessor-of-{token}")).unwrap(),
-            facts: facts(),
-            origin,
-            peer: None,
-            deadline: Deadline::after(Duration::from_secs(600), now),
             verified_at: now.steady.minus(verified),
+            ..samples::grant(0, origin, Duration::from_secs(600), now)
         };
         let live = Arc::new(LiveGrant {
             grant,
@@ -320,40 +316,7 @@ impl Minter for FakeMinter {
     }
 }
 
-/// The outage of the tests.
-pub(super) fn outage() -> Outage {
-    let clock = Clock::start(None).unwrap();
-    Outage {
-        id: OutageId::parse("outage-1").unwrap(),
-        started_at: clock.now().steady,
-        cause: Cause::Operator("test".into()),
-        bound: Deadline::after(Duration::from_secs(600), clock.now()),
-        latched: true,
-    }
-}
-
 /// A replica grant's origin, settled like this.
 pub(crate) fn of_replica(settled: Settled) -> Origin {
-    let clock = Clock::start(None).unwrap();
-    Origin::Replica(ReplicaGrant {
-        outage: OutageId::parse("outage-0").unwrap(),
-        issued_at: WallTime::EPOCH,
-        ttl_ms: 900_000,
-        asked_ms: 900_000,
-        max_deadline: Deadline::after(Duration::from_secs(600), clock.now()),
-        workload_end: Deadline::after(Duration::from_secs(600), clock.now()),
-        spared: false,
-        settled,
-        approle: None,
-    })
-}
-
-fn facts() -> TokenFacts {
-    TokenFacts {
-        display_name: "token".into(),
-        path: "auth/token/create".into(),
-        orphan: true,
-        renewable: true,
-        ..TokenFacts::new(TokenKind::Service)
-    }
+    samples::issued(settled, Clock::start(None).unwrap().now())
 }
