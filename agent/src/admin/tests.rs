@@ -1,27 +1,15 @@
 //! The admin API over its socket, on a real replica.
 
-use std::{
-    collections::BTreeMap,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use replica::{
-    entropy::OsEntropy,
-    key::slot::{self, Source},
-    sequencer::Lane,
-    store::{Location, Opened, Replica},
-};
+use replica::sequencer::Lane;
 use shared::{
     change::{Change, Expects, RevocationTarget},
     failover::{Outage, Probe, Recovery},
-    grant::{Grant, Origin, ReplicaGrant, RevokeCause, Settled},
+    grant::{Grant, Origin, RevokeCause, Settled},
     ledger::EntryKind,
-    name::{Accessor, OutageId, PolicyName, TokenDigest, WorkloadName},
-    settings::Settings,
-    time::{Deadline, Now},
-    token::{TokenFacts, TokenKind},
+    name::{Accessor, TokenDigest, WorkloadName},
+    time::Now,
     workload::PeerId,
 };
 use tokio::sync::oneshot;
@@ -32,10 +20,13 @@ use crate::{
         client::{AdminClient, AdminClientError},
         server::BindError,
     },
-    clock::Clock,
     driver::{Driver, Edge},
     parity::Parity,
     ready::prove,
+    samples::{
+        self,
+        bench::{self, Bench},
+    },
     serve::{learn::LearnQueue, stats::Stats},
     status::{DaemonStatus, GrantList, MirrorList, Revoked},
 };
@@ -99,73 +90,23 @@ impl Edge for NoEdge {
     fn exhaust(&self) {}
 }
 
-fn config(folder: &Path) -> Arc<Config> {
-    let text = format!(
-        r#"
-[primary]
-addresses = ["http://127.0.0.1:1"]
-[primary.auth]
-method = "token_file"
-path = "/token"
-[replica]
-path = "{0}/replica.db"
-[[replica.key]]
-source = "file"
-path = "{0}/key/key"
-[listener]
-socket = "{0}/holdover.sock"
-[admin]
-socket = "{0}/admin.sock"
+const ENTRIES: &str = r#"
 [[mirror]]
 path = "secret/data/shop/*"
 [[workload]]
 name = "orders"
-match = {{ uid = 7 }}
+match = { uid = 7 }
 role = "orders"
-failover = {{ issue = true }}
-"#,
-        folder.display()
-    );
-    Arc::new(Config::parse(&text, &folder.join("holdover.toml")).unwrap())
-}
-
-fn location(config: &Config) -> Location {
-    Location {
-        path: config.replica.path.clone(),
-        anchor: None,
-        ledger_max: config.ledger.max_size,
-    }
-}
-
-fn source(folder: &Path) -> Source {
-    Source::File(folder.join("key/key"))
-}
-
-fn open(config: &Config, folder: &Path) -> Opened {
-    let settings: Arc<Settings> = Arc::new(config.settings.clone());
-    let sources = [source(folder)];
-    Replica::open(&location(config), &sources, settings, Arc::new(OsEntropy)).unwrap()
-}
+failover = { issue = true }
+"#;
 
 impl World {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
-        let config = config(folder.path());
-        std::fs::create_dir(folder.path().join("key")).unwrap();
-        slot::create_file(&folder.path().join("key/key"), &OsEntropy).unwrap();
-        Replica::create(&location(&config), &source(folder.path()), &OsEntropy).unwrap();
-        let opened = open(&config, folder.path());
-        let clock = Arc::new(Clock::start(opened.mark).unwrap());
-        let view = Arc::clone(&opened.view);
-        let writer_clock = Arc::clone(&clock);
-        let sequencer = opened.start(move || writer_clock.now()).unwrap();
-        let local = Local {
-            view,
-            sequencer,
-            clock,
-            entropy: Arc::new(OsEntropy),
-        };
+        let Bench {
+            local,
+            config,
+            folder,
+        } = Bench::with(ENTRIES);
         let (_driver, driver) = Driver::new(config.knobs(), local.clone(), |_| Arc::new(NoEdge));
         let (checks, checked) = watch::channel(Checks::default());
         tokio::spawn(prove::run(
@@ -229,21 +170,15 @@ impl World {
     }
 
     async fn add(&self, number: u8, origin: Origin, peer: Option<(&str, u32)>) -> Accessor {
-        let accessor = Accessor::parse(&format!("accessor-{number}")).unwrap();
         let grant = Grant {
-            parent: None,
-            digest: TokenDigest([number; 32]),
-            accessor: accessor.clone(),
-            facts: facts(),
-            origin,
             peer: peer.map(|(workload, uid)| PeerId {
-                workload: WorkloadName::parse(workload).unwrap(),
+                workload: samples::workload_name(workload),
                 uid,
                 unit: None,
             }),
-            deadline: Deadline::after(Duration::from_secs(600), self.now()),
-            verified_at: self.now().steady,
+            ..samples::grant(number, origin, Duration::from_secs(600), self.now())
         };
+        let accessor = grant.accessor.clone();
         let changes = vec![Change::Grant(Box::new(grant))];
         let done = self
             .deps
@@ -254,17 +189,7 @@ impl World {
     }
 
     fn issued(&self, settled: Settled) -> Origin {
-        Origin::Replica(ReplicaGrant {
-            outage: OutageId::parse("outage-1").unwrap(),
-            issued_at: self.now().steady,
-            ttl_ms: 600_000,
-            asked_ms: 600_000,
-            max_deadline: Deadline::after(Duration::from_secs(600), self.now()),
-            workload_end: Deadline::after(Duration::from_secs(600), self.now()),
-            spared: false,
-            settled,
-            approle: None,
-        })
+        samples::issued(settled, self.now())
     }
 
     async fn revoke(&self, body: serde_json::Value) -> Revoked {
@@ -279,18 +204,6 @@ impl World {
             .into_iter()
             .map(|grant| grant.accessor)
             .collect()
-    }
-}
-
-fn facts() -> TokenFacts {
-    TokenFacts {
-        policies: vec![PolicyName::parse("orders").unwrap()],
-        display_name: "token-orders".to_owned(),
-        path: "auth/token/create/orders".to_owned(),
-        creation_ttl: 600,
-        orphan: true,
-        renewable: true,
-        ..TokenFacts::new(TokenKind::Service)
     }
 }
 
@@ -458,7 +371,7 @@ async fn a_revocation_is_durable_has_its_entry_and_reaches_the_primary_s_queue()
     // The writer's thread holds the file until the last handle to it is gone.
     drop((world.deps, world.client));
     world.stop.send_replace(true);
-    let opened = open(&config, folder.path());
+    let opened = bench::open(&config, folder.path());
     for number in [1, 2] {
         let revoked = opened.view.revocation(&TokenDigest([number; 32])).unwrap();
         assert_eq!(revoked.cause, RevokeCause::Operator);
@@ -474,21 +387,15 @@ async fn a_revocation_is_durable_has_its_entry_and_reaches_the_primary_s_queue()
 #[tokio::test]
 async fn grants_on_their_way_are_revoked_with_the_others() {
     let world = World::start();
-    let peer = PeerId {
-        workload: WorkloadName::parse("orders").unwrap(),
-        uid: 7,
-        unit: None,
-    };
     for number in 0..200 {
         let grant = Grant {
-            parent: None,
-            digest: TokenDigest([number; 32]),
-            accessor: Accessor::parse(&format!("accessor-{number}")).unwrap(),
-            facts: facts(),
-            origin: Origin::Primary,
-            peer: Some(peer.clone()),
-            deadline: Deadline::after(Duration::from_secs(600), world.now()),
-            verified_at: world.now().steady,
+            peer: Some(samples::peer_id()),
+            ..samples::grant(
+                number,
+                Origin::Primary,
+                Duration::from_secs(600),
+                world.now(),
+            )
         };
         let changes = vec![Change::Grant(Box::new(grant))];
         world.deps.local.commit_later(Lane::Grant, changes);

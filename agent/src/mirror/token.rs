@@ -342,39 +342,17 @@ impl Mirrors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::{
-        name::Accessor,
-        time::{BootId, BootTime, Deadline},
-        token::TokenFacts,
-    };
+    use shared::time::Deadline;
+
+    use crate::samples::{self, at};
 
     const INTERVAL: Duration = Duration::from_secs(300);
-
-    fn at(secs: u64) -> Now {
-        let wall = WallTime::from_secs(1_000_000).plus(Duration::from_secs(secs));
-        Now {
-            wall,
-            steady: wall,
-            boot: BootTime::from_millis(secs * 1000),
-            boot_id: BootId([7; 16]),
-        }
-    }
 
     /// A token proven at `verified` that ends at `ends`.
     fn grant(verified: u64, ends: u64) -> Grant {
         Grant {
-            parent: None,
-            digest: TokenDigest([0; 32]),
-            accessor: Accessor::parse("a").unwrap(),
-            facts: TokenFacts {
-                orphan: true,
-                renewable: true,
-                ..TokenFacts::new(TokenKind::Service)
-            },
-            origin: Origin::Primary,
-            peer: None,
-            deadline: Deadline::after(Duration::from_secs(ends), at(0)),
             verified_at: at(verified).steady,
+            ..samples::grant(0, Origin::Primary, Duration::from_secs(ends), at(0))
         }
     }
 

@@ -1,13 +1,10 @@
 //! What makes a host ready, and what bounds its autonomy.
 
 use proptest::prelude::*;
-use shared::{
-    failover::{Cause, Outage},
-    name::OutageId,
-    time::{BootId, BootTime},
-};
+use shared::{failover::Outage, time::BootTime};
 
 use super::*;
+use crate::samples;
 
 const HOUR: u64 = 3600;
 
@@ -16,12 +13,9 @@ fn secs(secs: u64) -> Duration {
 }
 
 fn now() -> Now {
-    let wall = WallTime::from_secs(1_000_000);
     Now {
-        wall,
-        steady: wall,
         boot: BootTime::from_millis(500_000_000),
-        boot_id: BootId([7; 16]),
+        ..samples::at(0)
     }
 }
 
@@ -59,11 +53,9 @@ fn ledger(used: u64) -> Option<LedgerFacts> {
 
 fn outage(bound: u64, began: u64) -> Outage {
     Outage {
-        id: OutageId::parse("o1").unwrap(),
         started_at: ago(began),
-        cause: Cause::Unreachable("refused".to_owned()),
         bound: Deadline::after(secs(bound), now()),
-        latched: false,
+        ..samples::outage(now())
     }
 }
 

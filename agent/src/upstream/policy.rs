@@ -239,48 +239,20 @@ mod tests {
     use shared::{
         acl::{Acl, AclRequest, Decision, Operation, Policy, PolicyEntry},
         identity::Identity,
-        name::{Namespace, RoleName, WorkloadName},
-        settings::Bounds,
+        name::RoleName,
         time::WallTime,
-        workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
     };
-    use std::time::Duration;
+
+    use crate::samples;
 
     fn settings(mirrors: &[&str]) -> Settings {
-        let hour = Duration::from_secs(3600);
-        let mirror = |path: &&str| Mirror {
-            path: MirrorPath::parse(path),
-            interval: hour,
-            max_staleness: hour,
-            versions: 1,
-            pool: 0,
-        };
-        Settings {
-            namespace: Namespace::default(),
-            workloads: vec![Workload {
-                name: WorkloadName::parse("orders").unwrap(),
-                role: RoleName::parse("or\"ders").unwrap(),
-                entity_alias: None,
-                auto_token: false,
-                failover: FailoverPolicy {
-                    issue: true,
-                    ttl: hour,
-                    max_ttl: hour,
-                    on_recovery: OnRecovery::Exchange,
-                    on_failover: OnFailover::Resume,
-                },
-            }],
-            mirrors: mirrors.iter().map(mirror).collect(),
-            approle_mounts: Vec::new(),
-            bounds: Bounds {
-                max_outage: hour,
-                authority_max_age: hour,
-                token_max_age: hour,
-                credential_max_age: hour,
-                issue_after_reboot: false,
-                max_staleness: hour,
-            },
+        let mut settings = samples::settings(mirrors);
+        settings.workloads.truncate(1);
+        for workload in &mut settings.workloads {
+            workload.role = RoleName::parse("or\"ders").unwrap();
+            workload.auto_token = false;
         }
+        settings
     }
 
     fn allows(text: &str, operation: Operation, path: &str) -> bool {

@@ -189,10 +189,9 @@ fn difference(minted: &LookedUp, wanted: Exact<'_>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::{
-        time::WallTime,
-        token::{TokenFacts, TokenKind},
-    };
+    use shared::{time::WallTime, token::TokenFacts};
+
+    use crate::samples;
 
     fn name(text: &str) -> PolicyName {
         PolicyName::parse(text).unwrap()
@@ -204,8 +203,8 @@ mod tests {
                 policies: vec![name("a"), name("default")],
                 creation_ttl: 100,
                 explicit_max_ttl: 100,
-                orphan: true,
-                ..TokenFacts::new(TokenKind::Service)
+                renewable: false,
+                ..samples::token_facts()
             },
             accessor: None,
             expires: None,

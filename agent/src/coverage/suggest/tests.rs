@@ -3,31 +3,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::status::coverage::CarriedReport;
+use crate::{samples, status::coverage::CarriedReport};
 
 fn config(more: &str) -> Config {
-    let text = base() + more;
-    Config::parse(&text, Path::new("/holdover.toml")).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn base() -> String {
-    r#"
-[primary]
-addresses = ["http://127.0.0.1:1"]
-[primary.auth]
-method = "token_file"
-path = "/token"
-[replica]
-path = "/var/replica.db"
-[[replica.key]]
-source = "file"
-path = "/etc/key"
-[listener]
-socket = "/run/holdover.sock"
-[admin]
-socket = "/run/admin.sock"
-"#
-    .to_owned()
+    samples::config(Path::new("/var"), more)
 }
 
 fn orders() -> CallerName {

@@ -334,40 +334,12 @@ impl Filling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::{
-        kv::Place,
-        name::{MountAccessor, Namespace, RequestPath},
-        time::{BootId, BootTime, WallTime},
-    };
-
-    fn at(secs: u64) -> Now {
-        let wall = WallTime::from_secs(1_000_000).plus(Duration::from_secs(secs));
-        Now {
-            wall,
-            steady: wall,
-            boot: BootTime::from_millis(secs * 1000),
-            boot_id: BootId([1; 16]),
-        }
-    }
+    use crate::samples::{self, at};
 
     fn lease(id: &str, granted: u64) -> Lease {
-        let now = at(0);
         Lease {
             id: LeaseId::parse(id).unwrap(),
-            place: Place {
-                namespace: Namespace::default(),
-                mount: MountAccessor::parse("database_1").unwrap(),
-                path: RequestPath::parse("database/creds/x").unwrap(),
-            },
-            holder: LeaseHolder::Pooled,
-            detached: Vec::new(),
-            answers_reads: true,
-            renewable: true,
-            granted,
-            issued_at: now.steady,
-            renewed_at: now.steady,
-            deadline: Deadline::after(Duration::from_secs(granted), now),
-            verified_at: now.steady,
+            ..samples::lease(0, LeaseHolder::Pooled, Duration::from_secs(granted), at(0))
         }
     }
 

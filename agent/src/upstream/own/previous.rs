@@ -75,12 +75,9 @@ fn have_moved<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::{
-        kv::Place,
-        lease::Assignee,
-        name::{LeaseId, MountAccessor, Namespace, RequestPath, TokenDigest},
-        time::{BootId, BootTime, Deadline, Now},
-    };
+    use shared::{lease::Assignee, name::TokenDigest, time::Now};
+
+    use crate::samples;
 
     fn at(secs: i64) -> WallTime {
         WallTime::from_secs(1_000_000 + secs)
@@ -90,26 +87,9 @@ mod tests {
         let now = Now {
             wall: at(issued),
             steady: at(issued),
-            boot: BootTime::from_millis(0),
-            boot_id: BootId([1; 16]),
+            ..samples::at(0)
         };
-        Lease {
-            id: LeaseId::parse("database/creds/x/1").unwrap(),
-            place: Place {
-                namespace: Namespace::default(),
-                mount: MountAccessor::parse("database_1").unwrap(),
-                path: RequestPath::parse("database/creds/x").unwrap(),
-            },
-            holder,
-            detached: Vec::new(),
-            answers_reads: true,
-            renewable: true,
-            granted,
-            issued_at: at(issued),
-            renewed_at: at(issued),
-            deadline: Deadline::after(Duration::from_secs(granted), now),
-            verified_at: at(issued),
-        }
+        samples::lease(1, holder, Duration::from_secs(granted), now)
     }
 
     #[test]
