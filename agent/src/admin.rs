@@ -24,8 +24,8 @@ use crate::{
     local::Local,
     metrics::{self, Metrics},
     parity::Parity,
-    ready::{MirrorFacts, prove::Checks},
-    status::{self, Errors, RevokeGrants, SyncMirrors, board::Board},
+    ready::prove::Checks,
+    status::{self, Errors, MirrorStatus, RevokeGrants, SyncMirrors, board::Board},
     upstream::Addresses,
 };
 
@@ -57,7 +57,7 @@ pub struct Deps {
 /// What the admin API asks of the mirror.
 pub trait MirrorControl: Send + Sync {
     /// One for each configured mirror, in the configuration's order.
-    fn statuses(&self) -> Vec<MirrorFacts>;
+    fn statuses(&self) -> Vec<MirrorStatus>;
 
     /// Why the last verification of that workload's authority failed, if it did.
     fn failures(&self, workload: &WorkloadName) -> Vec<String>;
@@ -170,12 +170,8 @@ impl Deps {
     }
 
     fn mirrors(&self) -> status::MirrorList {
-        let now = self.local.clock.now();
         let mirrors = self.mirrors.statuses();
-        let mirrors = mirrors.iter().map(|mirror| gather::mirror(mirror, now));
-        status::MirrorList {
-            mirrors: mirrors.collect(),
-        }
+        status::MirrorList { mirrors }
     }
 
     async fn revoke(&self, request: &AdminRequest) -> AdminReply {

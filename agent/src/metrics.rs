@@ -214,8 +214,10 @@ impl Gauges {
             let label = PathLabel {
                 path: mirror.path.clone(),
             };
-            if let Some(age) = mirror.age_seconds {
-                self.mirror_age.get_or_create(&label).set(signed(age));
+            if let Some(age) = mirror.age {
+                self.mirror_age
+                    .get_or_create(&label)
+                    .set(signed(age.into()));
             }
             let count = signed(mirror.count);
             self.mirror_values.get_or_create(&label).set(count);
@@ -287,7 +289,7 @@ mod tests {
                 MirrorStatus {
                     path: "secret/data/a/*".to_owned(),
                     count: 3,
-                    age_seconds: Some(5),
+                    age: Some(5.into()),
                     ..MirrorStatus::default()
                 },
                 MirrorStatus {
@@ -301,6 +303,7 @@ mod tests {
                 size: 4,
                 ready: 3,
                 handed_out: 1,
+                ..PoolStatus::default()
             }],
             grants: GrantCounts {
                 primary: 4,

@@ -38,7 +38,6 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 pub use self::{
     authority::{AuthorityReport, AuthorityVerdict},
-    status::{MirrorSource, MirrorStatus, Status, WorkloadStatus},
     token::SeenToken,
 };
 use self::{
@@ -67,7 +66,8 @@ struct Shared {
     /// Paths that are never mirrored: where the ledger is shipped to.
     excluded: Vec<String>,
     health: Mutex<BTreeMap<String, MirrorHealth>>,
-    workloads: Mutex<BTreeMap<WorkloadName, WorkloadStatus>>,
+    /// Why nothing can be issued for a workload, as its last verification said; empty where it could.
+    failures: parking_lot::Mutex<BTreeMap<WorkloadName, Vec<String>>>,
     authority: tokio::sync::Mutex<authority::AuthorityMemory>,
     minted: Mutex<BTreeMap<WorkloadName, authority::Origin>>,
     mirrors: Vec<(settings::Mirror, tokio::sync::Mutex<MirrorMemory>)>,
@@ -165,7 +165,7 @@ impl Mirrors {
             token_check_interval: config.primary.token_check_interval,
             excluded,
             health: Mutex::default(),
-            workloads: Mutex::default(),
+            failures: parking_lot::Mutex::default(),
             authority: tokio::sync::Mutex::default(),
             minted: Mutex::default(),
             mirrors: mirrors

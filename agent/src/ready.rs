@@ -15,7 +15,10 @@ use shared::{
     time::{ClockState, Deadline, Now, WallTime},
 };
 
-use crate::config::value::Span;
+use crate::{
+    config::value::Span,
+    status::{MirrorStatus, PoolStatus, WholeSeconds},
+};
 
 /// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
 pub const ROOM: u64 = 64 << 20;
@@ -39,7 +42,7 @@ pub struct ReadyFacts {
     /// Whether the cluster and its policies were ever seen: without them nothing can be decided.
     pub primary: PrimaryFacts,
     /// One for each configured mirror.
-    pub mirrors: Vec<MirrorFacts>,
+    pub mirrors: Vec<MirrorStatus>,
     /// Leases of Holdover's own that workloads share, took, or may take.
     pub leases: Vec<LeaseFacts>,
     /// One for each configured workload.
@@ -78,42 +81,6 @@ pub struct Undecided {
     pub policy: String,
     /// Which rule of it, and why; none where nothing of the policy can be read.
     pub rule: Option<Undecidable>,
-}
-
-/// What is known of one mirror.
-#[derive(Clone, PartialEq, Debug)]
-pub struct MirrorFacts {
-    /// As configured.
-    pub path: String,
-    /// Keys or leases held now.
-    pub count: u64,
-    /// When its least recently verified value was verified; none until its first complete pass.
-    pub verified_at: Option<WallTime>,
-    /// Values older than this are not served.
-    pub max_staleness: Duration,
-    /// Failed cycles in a row.
-    pub errors: u64,
-    /// What the last of them failed with, without values.
-    pub last_error: Option<String>,
-    /// What else the mirror itself says against serving from it.
-    pub reasons: Vec<String>,
-    /// What else an operator should know of it.
-    pub findings: Vec<String>,
-    /// Its pool, if it has one.
-    pub pool: Option<PoolFacts>,
-}
-
-/// What is known of a pool of leases.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PoolFacts {
-    /// As many are wanted.
-    pub size: u32,
-    /// Leases that nobody has.
-    pub ready: u64,
-    /// Leases that workloads took.
-    pub handed_out: u64,
-    /// Since when fewer are ready than wanted.
-    pub short_since: Option<WallTime>,
 }
 
 /// What is known of one lease of Holdover's own.
@@ -224,12 +191,12 @@ pub fn judge(facts: &ReadyFacts) -> Readiness {
     for mirror in &facts.mirrors {
         let path = &mirror.path;
         let told = |text: &String| format!("mirror {path}: {text}");
-        reasons.extend(mirror.reason(facts.now));
+        reasons.extend(mirror.reason());
         reasons.extend(mirror.reasons.iter().map(told));
         findings.extend(mirror.finding());
         findings.extend(mirror.findings.iter().map(told));
         if let Some(pool) = &mirror.pool {
-            judge_pool(mirror, pool, facts, &mut reasons, &mut findings);
+            judge_pool(pool, facts, &mut reasons, &mut findings);
         }
     }
     for workload in &facts.workloads {
@@ -254,14 +221,13 @@ pub fn judge(facts: &ReadyFacts) -> Readiness {
 
 /// In an outage a pool only shrinks; before one, an empty pool would leave every workload without credentials.
 fn judge_pool(
-    mirror: &MirrorFacts,
-    pool: &PoolFacts,
+    pool: &PoolStatus,
     facts: &ReadyFacts,
     reasons: &mut Vec<String>,
     findings: &mut Vec<String>,
 ) {
-    let (path, size, ready) = (&mirror.path, pool.size, pool.ready);
-    if ready >= u64::from(size) {
+    let (path, size, ready) = (&pool.path, pool.size, pool.ready);
+    if ready >= size {
         return;
     }
     let short_for = pool.short_since.map(|since| facts.now.steady.since(since));
@@ -361,27 +327,22 @@ fn judge_clock(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec
     }
 }
 
-impl MirrorFacts {
-    /// The age of its least recently verified value; none until its first complete pass.
-    pub fn age(&self, now: Now) -> Option<Duration> {
-        self.verified_at.map(|at| now.wall.since(at))
+impl MirrorStatus {
+    fn left(&self) -> Duration {
+        let left = |age: WholeSeconds| self.max_staleness.0.saturating_sub(age.0);
+        self.age.map_or(Duration::ZERO, left)
     }
 
-    fn left(&self, now: Now) -> Duration {
-        let age = self.age(now);
-        age.map_or(Duration::ZERO, |age| self.max_staleness.saturating_sub(age))
-    }
-
-    fn reason(&self, now: Now) -> Option<String> {
+    fn reason(&self) -> Option<String> {
         let path = &self.path;
-        let Some(age) = self.age(now) else {
+        let Some(age) = self.age else {
             return Some(format!("mirror {path}: no complete pass yet"));
         };
         (age >= self.max_staleness).then(|| {
             format!(
                 "mirror {path}: not verified for {} s, and not served once older than {}",
-                age.as_secs(),
-                Span(self.max_staleness),
+                age.0.as_secs(),
+                Span(self.max_staleness.0),
             )
         })
     }
@@ -390,7 +351,7 @@ impl MirrorFacts {
         let error = self.last_error.as_deref().unwrap_or("no reason known");
         (self.errors > 0).then(|| {
             format!(
-                "mirror {}: {} failed cycles in a row: {error}",
+                "mirror {}: {} failed passes in a row: {error}",
                 self.path, self.errors
             )
         })
@@ -448,7 +409,7 @@ fn autonomy(facts: &ReadyFacts) -> Autonomy {
         bound_by: AutonomyBound::MaxOutage,
     };
     let mirrors = facts.mirrors.iter().map(|mirror| Autonomy {
-        left: mirror.left(facts.now),
+        left: mirror.left(),
         bound_by: AutonomyBound::Staleness(mirror.path.clone()),
     });
     let leases = facts.leases.iter().map(|lease| Autonomy {

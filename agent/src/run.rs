@@ -216,10 +216,7 @@ fn assemble(
         local: local.clone(),
         driver: handle.clone(),
         addresses: upstream.addresses().clone(),
-        mirrors: Arc::new(adapt::MirrorStatuses::new(
-            Arc::clone(&mirrors),
-            local.clone(),
-        )),
+        mirrors: Arc::new(adapt::MirrorStatuses::new(Arc::clone(&mirrors))),
         config: config.subscribe(),
         checks,
         board: Arc::clone(&board),

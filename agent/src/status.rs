@@ -4,7 +4,10 @@
 pub mod board;
 pub mod coverage;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use shared::time::WallTime;
 
 /// `GET /v1/status`, and `status --json`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -73,7 +76,8 @@ pub struct AddressStatus {
     pub latency_ms: Option<u64>,
 }
 
-/// One mirror.
+/// How one mirror stands: what the mirror knows, readiness goes by, and people are shown. Fields that are skipped here
+/// reach people as reasons and findings of [`DaemonStatus`], or in its pools.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct MirrorStatus {
     /// As configured.
@@ -81,13 +85,61 @@ pub struct MirrorStatus {
     /// Keys or leases held now.
     pub count: u64,
     /// Age of its least recently verified value; null until its first complete pass.
-    pub age_seconds: Option<u64>,
+    #[serde(rename = "age_seconds")]
+    pub age: Option<WholeSeconds>,
     /// Values older than this are not served.
-    pub max_staleness_seconds: u64,
-    /// Failed cycles in a row.
+    #[serde(rename = "max_staleness_seconds")]
+    pub max_staleness: WholeSeconds,
+    /// Failed passes in a row.
     pub errors: u64,
     /// What the last of them failed with, without values.
     pub last_error: Option<String>,
+    /// What makes the host not ready.
+    #[serde(skip)]
+    pub reasons: Vec<String>,
+    /// What an operator should know.
+    #[serde(skip)]
+    pub findings: Vec<String>,
+    /// How the last pass saw it; none before the first.
+    #[serde(skip)]
+    pub source: Option<MirrorSource>,
+    /// Its pool, if it has one.
+    #[serde(skip)]
+    pub pool: Option<PoolStatus>,
+}
+
+/// How a pass sees what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MirrorSource {
+    /// LIST, folder by folder: KV v1 without SCAN.
+    Folders,
+    /// A lease is kept.
+    Lease,
+    /// LIST and one read of metadata per key: ten times more rarely.
+    List,
+    /// One read of metadata.
+    Metadata,
+    /// One read of what is kept.
+    Read,
+    /// One SCAN.
+    Scan,
+}
+
+/// A span that is shown in whole seconds, and exact inside of the daemon.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub struct WholeSeconds(pub Duration);
+
+impl From<u64> for WholeSeconds {
+    fn from(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl From<WholeSeconds> for u64 {
+    fn from(span: WholeSeconds) -> Self {
+        span.0.as_secs()
+    }
 }
 
 /// One AppRole role that clients log in to.
@@ -115,7 +167,7 @@ pub struct GrantCounts {
 }
 
 /// One pool of leases.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PoolStatus {
     /// The mirror's path.
     pub path: String,
@@ -125,6 +177,9 @@ pub struct PoolStatus {
     pub ready: u64,
     /// Leases that workloads took in an outage and that live.
     pub handed_out: u64,
+    /// Since when fewer are ready than wanted, as passes saw it; none while they are all there.
+    #[serde(skip)]
+    pub short_since: Option<WallTime>,
 }
 
 /// What comparing decisions showed since the start.

@@ -9,12 +9,12 @@ use crate::{
     admin::{Deps, approle, grants},
     parity,
     ready::{
-        self, LeaseFacts, LedgerFacts, MirrorFacts, PrimaryFacts, ReadyFacts, StoreFacts,
-        Undecided, WorkloadFacts,
+        self, LeaseFacts, LedgerFacts, PrimaryFacts, ReadyFacts, StoreFacts, Undecided,
+        WorkloadFacts,
     },
     status::{
-        AddressStatus, DaemonStatus, GrantCounts, MirrorStatus, MismatchCounts, MismatchStatus,
-        OutageStatus, ParityStatus, PoolStatus, QuarantineStatus, StoreStatus,
+        AddressStatus, DaemonStatus, GrantCounts, MismatchCounts, MismatchStatus, OutageStatus,
+        ParityStatus, QuarantineStatus, StoreStatus,
     },
 };
 
@@ -34,14 +34,14 @@ pub fn status(deps: &Deps) -> DaemonStatus {
         outage: facts.phase.outage().map(outage),
         last_outage: snapshot.last_outage.as_ref().map(outage),
         addresses: addresses(deps),
-        mirrors: facts
-            .mirrors
-            .iter()
-            .map(|one| mirror(one, facts.now))
-            .collect(),
         approle: approle::statuses(&deps.local.view.authority(), facts.now),
         grants: counts(deps, facts.now),
-        pools: facts.mirrors.iter().filter_map(pool).collect(),
+        pools: facts
+            .mirrors
+            .iter()
+            .filter_map(|one| one.pool.clone())
+            .collect(),
+        mirrors: facts.mirrors,
         parity: parity(deps),
         drill: None,
         store: store_status(deps),
@@ -49,28 +49,6 @@ pub fn status(deps: &Deps) -> DaemonStatus {
         theft_protection: "none".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
-}
-
-/// One mirror, as it is shown.
-pub fn mirror(facts: &MirrorFacts, now: Now) -> MirrorStatus {
-    MirrorStatus {
-        path: facts.path.clone(),
-        count: facts.count,
-        age_seconds: facts.age(now).map(|age| age.as_secs()),
-        max_staleness_seconds: facts.max_staleness.as_secs(),
-        errors: facts.errors,
-        last_error: facts.last_error.clone(),
-    }
-}
-
-fn pool(facts: &MirrorFacts) -> Option<PoolStatus> {
-    let pool = facts.pool?;
-    Some(PoolStatus {
-        path: facts.path.clone(),
-        size: u64::from(pool.size),
-        ready: pool.ready,
-        handed_out: pool.handed_out,
-    })
 }
 
 /// Everything that readiness goes by.

@@ -28,7 +28,7 @@ use crate::{
         bench::{self, Bench},
     },
     serve::{learn::LearnQueue, stats::Stats},
-    status::{DaemonStatus, GrantList, MirrorList, Revoked},
+    status::{DaemonStatus, GrantList, MirrorList, MirrorStatus, Revoked},
 };
 
 mod counted;
@@ -46,17 +46,12 @@ struct World {
 struct FakeMirrors;
 
 impl MirrorControl for FakeMirrors {
-    fn statuses(&self) -> Vec<MirrorFacts> {
-        vec![MirrorFacts {
+    fn statuses(&self) -> Vec<MirrorStatus> {
+        vec![MirrorStatus {
             path: "secret/data/shop/*".to_owned(),
             count: 2,
-            verified_at: None,
-            max_staleness: Duration::from_secs(60),
-            errors: 0,
-            last_error: None,
-            reasons: Vec::new(),
-            findings: Vec::new(),
-            pool: None,
+            max_staleness: 60.into(),
+            ..MirrorStatus::default()
         }]
     }
 

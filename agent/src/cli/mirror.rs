@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use crate::{
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
-    status::{MirrorList, MirrorStatus, SyncMirrors},
+    status::{MirrorList, MirrorStatus, SyncMirrors, WholeSeconds},
 };
 
 /// A pass over many secrets, paced, takes its time.
@@ -61,12 +61,12 @@ pub(super) fn shown(mirrors: &[MirrorStatus]) -> String {
 }
 
 fn row(mirror: &MirrorStatus) -> [String; 5] {
-    let span = |secs| out::span(Duration::from_secs(secs));
+    let span = |span: WholeSeconds| out::span(span.0);
     [
         mirror.path.clone(),
         mirror.count.to_string(),
-        mirror.age_seconds.map_or_else(|| "never".to_owned(), span),
-        span(mirror.max_staleness_seconds),
+        mirror.age.map_or_else(|| "never".to_owned(), span),
+        span(mirror.max_staleness),
         mirror.errors.to_string(),
     ]
 }

@@ -11,10 +11,7 @@ mod policies;
 mod role;
 mod standing;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::PoisonError,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{
     change::{Change, CredentialName},
@@ -24,7 +21,7 @@ use shared::{
 };
 
 pub(super) use self::standing::Origin;
-use super::{Mirrors, PassError, index::Quiet, status::WorkloadStatus};
+use super::{Mirrors, PassError, index::Quiet};
 use crate::upstream::{UpstreamError, pace::Urgency};
 
 /// Entities of live tokens that are asked about in one cycle; the others wait for the next.
@@ -252,11 +249,7 @@ impl Mirrors {
     }
 
     fn note(&self, report: &AuthorityReport) {
-        let mut known = self
-            .0
-            .workloads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.failures.lock();
         for (name, verdict) in &report.workloads {
             let reasons = match verdict {
                 AuthorityVerdict::Proven => Vec::new(),
@@ -264,7 +257,7 @@ impl Mirrors {
                     reasons.clone()
                 }
             };
-            known.insert(name.clone(), WorkloadStatus { reasons });
+            failures.insert(name.clone(), reasons);
         }
     }
 

@@ -28,9 +28,9 @@ use super::{
     cycle::Pace,
     ground::{Ground, Rest},
     index::{Index, Quiet},
-    status::MirrorSource,
     target::{Keys, KvTarget},
 };
+use crate::status::MirrorSource;
 
 /// Keys read at the same time.
 const CONCURRENCY: usize = 8;

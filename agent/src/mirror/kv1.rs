@@ -24,9 +24,9 @@ use super::{
         fetch::{Reader, is_cut_off},
     },
     plain::{self, Plain},
-    status::MirrorSource,
     target::{Keys, Kv1Target},
 };
+use crate::status::MirrorSource;
 use crate::upstream::{Request, UpstreamError};
 
 /// Values read at the same time.

@@ -18,9 +18,8 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{
-    Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered, status::MirrorSource,
-};
+use super::{Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered};
+use crate::status::MirrorSource;
 use crate::upstream::{Reply, Request, UpstreamError};
 
 /// A path whose answer cannot be mirrored is asked again after this long: reading it may create something.

@@ -11,8 +11,8 @@ use super::{
     cycle::Pace,
     ground::Ground,
     plain::{self, Plain},
-    status::MirrorSource,
 };
+use crate::status::MirrorSource;
 use crate::upstream::{Reply, Request};
 
 /// One pass.

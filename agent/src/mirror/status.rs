@@ -1,92 +1,20 @@
 //! How the mirrors stand, for `status`, `ready` and the metrics.
 
-use std::{sync::PoisonError, time::Duration};
-
 use shared::{
     kv::Place,
     lease::LeaseHolder,
     name::WorkloadName,
     settings::{Mirror, MirrorPath},
-    time::WallTime,
+    time::{Now, WallTime},
 };
 
 use super::{Mirrors, PassError};
-
-/// How everything that is mirrored stands.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Status {
-    /// In the configuration's order.
-    pub mirrors: Vec<MirrorStatus>,
-    /// In the configuration's order.
-    pub workloads: Vec<(WorkloadName, WorkloadStatus)>,
-}
-
-/// How one mirror stands.
-#[derive(Clone, PartialEq, Debug)]
-pub struct MirrorStatus {
-    /// As configured.
-    pub path: String,
-    /// Keys or leases held now.
-    pub count: u64,
-    /// Of the least recently verified value; none until the first complete pass.
-    pub age: Option<Duration>,
-    /// Values older than this are not served.
-    pub max_staleness: Duration,
-    /// Failed passes in a row.
-    pub errors: u32,
-    /// Why the last pass failed, if it did.
-    pub last_error: Option<String>,
-    /// What makes the host not ready.
-    pub reasons: Vec<String>,
-    /// What an operator should know.
-    pub findings: Vec<String>,
-    /// How the last pass saw it.
-    pub source: Option<MirrorSource>,
-    /// Its pool, if it has one.
-    pub pool: Option<PoolFill>,
-}
-
-/// How a pool stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PoolFill {
-    /// As many are wanted.
-    pub size: u32,
-    /// Leases that nobody has.
-    pub ready: u64,
-    /// Leases that workloads took and that live.
-    pub handed_out: u64,
-    /// Since when fewer are ready than wanted, as passes saw it; none while they are all there.
-    pub short_since: Option<WallTime>,
-}
-
-/// How a pass sees what there is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MirrorSource {
-    /// LIST, folder by folder: KV v1 without SCAN.
-    Folders,
-    /// A lease is kept.
-    Lease,
-    /// LIST and one read of metadata per key: ten times more rarely.
-    List,
-    /// One read of metadata.
-    Metadata,
-    /// One read of what is kept.
-    Read,
-    /// One SCAN of detailed metadata.
-    Scan,
-}
-
-/// How a workload's authority stands.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct WorkloadStatus {
-    /// What makes the host not ready: why nothing could be issued for it. Empty once it was verified.
-    pub reasons: Vec<String>,
-}
+use crate::status::{MirrorSource, MirrorStatus, PoolStatus, WholeSeconds};
 
 /// What passes leave behind for [`MirrorStatus`].
 #[derive(Clone, Default)]
 pub(super) struct MirrorHealth {
-    errors: u32,
+    errors: u64,
     last_error: Option<String>,
     unsupported: bool,
     pub(super) source: Option<MirrorSource>,
@@ -116,32 +44,19 @@ impl MirrorHealth {
     }
 
     fn reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if let Some(error) = self.last_error.as_ref().filter(|_| self.unsupported) {
-            reasons.push(error.clone());
-        }
-        if self.withheld > 0 {
-            reasons.push(format!(
-                "{} keys vanished at once and are kept: run mirror sync if that is right",
-                self.withheld
-            ));
-        }
-        if self.failed > 0 {
-            reasons.push(format!("{} changed keys could not be read", self.failed));
-        }
-        if self.denied > 0 {
-            reasons.push(format!(
-                "Holdover may list {} keys that it may not read",
-                self.denied
-            ));
-        }
-        if self.unreadable > 0 {
-            reasons.push(format!(
-                "{} keys have names that no request can be made for",
-                self.unreadable
-            ));
-        }
-        reasons
+        let unsupported = self.last_error.iter().filter(|_| self.unsupported).cloned();
+        let counted = [
+            (
+                self.withheld,
+                "keys vanished at once and are kept: run `holdover mirror sync` if that is right",
+            ),
+            (self.failed, "changed keys could not be read"),
+            (self.denied, "keys are listed that Holdover may not read"),
+            (self.unreadable, "keys have names that cannot be requested"),
+        ];
+        let counted = counted.into_iter().filter(|(keys, _)| *keys > 0);
+        let counted = counted.map(|(keys, what)| format!("{keys} {what}"));
+        unsupported.chain(counted).collect()
     }
 
     fn findings(&self) -> Vec<String> {
@@ -160,104 +75,85 @@ impl MirrorHealth {
 }
 
 impl Mirrors {
-    /// How everything stands, now.
-    pub fn status(&self) -> Status {
-        let now = self.now();
-        let mirrors = self.configured().map(|mirror| self.status_of(mirror, now));
-        let known = self.0.workloads.lock();
-        let known = known.unwrap_or_else(PoisonError::into_inner);
-        let workloads = self.0.settings.workloads.iter().map(|workload| {
-            let status = known.get(&workload.name).cloned();
-            (
-                workload.name.clone(),
-                status.unwrap_or_else(WorkloadStatus::unseen),
-            )
-        });
-        Status {
-            mirrors: mirrors.collect(),
-            workloads: workloads.collect(),
-        }
+    /// How every mirror stands now, in the configuration's order.
+    pub fn statuses(&self) -> Vec<MirrorStatus> {
+        let now = self.0.local.clock.now();
+        self.configured()
+            .map(|mirror| self.status_of(mirror, now))
+            .collect()
     }
 
-    fn status_of(&self, mirror: &Mirror, now: WallTime) -> MirrorStatus {
+    /// Why nothing can be issued for a workload, as its last verification said. Empty once it was verified.
+    pub fn failures(&self, workload: &WorkloadName) -> Vec<String> {
+        let unseen = || vec!["its authority has not been verified since the start".to_owned()];
+        let known = self.0.failures.lock();
+        known.get(workload).cloned().unwrap_or_else(unseen)
+    }
+
+    fn status_of(&self, mirror: &Mirror, now: Now) -> MirrorStatus {
         let path = mirror.path.configured();
         let (count, oldest) = self.held(&mirror.path);
         let health = self.with_health(&path, |health| health.clone());
         MirrorStatus {
             count,
-            age: oldest.map(|oldest| now.since(oldest)),
-            max_staleness: mirror.max_staleness,
+            age: oldest.map(|oldest| WholeSeconds(now.wall.since(oldest))),
+            max_staleness: WholeSeconds(mirror.max_staleness),
             errors: health.errors,
-            last_error: health.last_error.clone(),
             reasons: health.reasons(),
             findings: health.findings(),
+            last_error: health.last_error,
             source: health.source,
-            pool: (mirror.pool > 0).then(|| self.fill_of(mirror, health.short_since)),
+            pool: (mirror.pool > 0).then(|| self.pool_of(mirror, health.short_since, now)),
             path,
         }
     }
 
-    fn fill_of(&self, mirror: &Mirror, short_since: Option<WallTime>) -> PoolFill {
-        let now = self.0.local.clock.now();
+    fn pool_of(&self, mirror: &Mirror, short_since: Option<WallTime>, now: Now) -> PoolStatus {
         let secrets = self.0.local.view.secrets();
         let leases = secrets.leases.values().map(|held| &held.lease);
         let living = leases.filter(|lease| {
             mirror.path.covers(lease.place.path.as_str()) && !lease.deadline.passed(now)
         });
-        let mut fill = PoolFill {
-            size: mirror.pool,
-            ready: 0,
-            handed_out: 0,
+        let mut pool = PoolStatus {
+            path: mirror.path.configured(),
+            size: u64::from(mirror.pool),
             short_since,
+            ..PoolStatus::default()
         };
         for lease in living {
             match lease.holder {
-                LeaseHolder::Assigned(_) => fill.handed_out += 1,
-                LeaseHolder::Pooled => fill.ready += 1,
+                LeaseHolder::Assigned(_) => pool.handed_out += 1,
+                LeaseHolder::Pooled => pool.ready += 1,
                 LeaseHolder::Shared | LeaseHolder::Token(_) => {}
             }
         }
-        fill
+        pool
     }
 
     /// How many keys or leases are held of `path`, and when the least recently verified was verified; none until a
     /// pass was complete.
     fn held(&self, path: &MirrorPath) -> (u64, Option<WallTime>) {
+        let count = |held: usize| u64::try_from(held).unwrap_or(u64::MAX);
         let view = &self.0.local.view;
-        let state = view.authority().mirrors.get(&path.configured()).cloned();
         let secrets = view.secrets();
         let covers = |place: &Place| path.covers(place.path.as_str());
-        let leases: Vec<_> = secrets
-            .leases
-            .values()
-            .map(|held| &held.lease)
-            .filter(|lease| lease.holder.is_own() && covers(&lease.place))
-            .collect();
+        let leases = secrets.leases.values().map(|held| &held.lease);
+        let leases = leases.filter(|lease| lease.holder.is_own() && covers(&lease.place));
+        let leases: Vec<_> = leases.map(|lease| lease.verified_at).collect();
         if !leases.is_empty() {
-            let oldest = leases.iter().map(|lease| lease.verified_at).min();
-            return (u64::try_from(leases.len()).unwrap_or(u64::MAX), oldest);
+            return (count(leases.len()), leases.into_iter().min());
         }
         let keys = secrets.keys.keys().filter(|place| covers(place)).count();
         let kept = secrets.records.keys().filter(|(place, version)| {
             version.is_none() && covers(place) && !secrets.keys.contains_key(place)
         });
-        let count = keys + kept.count();
-        let records = secrets
-            .records
-            .values()
-            .filter(|held| covers(&held.record.place));
+        let state = view.authority().mirrors.get(&path.configured()).cloned();
         let oldest = state.map(|state| {
-            let verified = records.map(|held| held.record.verified(Some(&state)));
+            let records = secrets.records.values().map(|held| &held.record);
+            let records = records.filter(|record| covers(&record.place));
+            let verified = records.map(|record| record.verified(Some(&state)));
             verified.min().unwrap_or(state.verified_at)
         });
-        (u64::try_from(count).unwrap_or(u64::MAX), oldest)
-    }
-}
-
-impl WorkloadStatus {
-    fn unseen() -> Self {
-        Self {
-            reasons: vec!["its authority has not been verified since the start".to_owned()],
-        }
+        (count(keys + kept.count()), oldest)
     }
 }

@@ -23,17 +23,13 @@ fn ago(age: u64) -> WallTime {
     now().wall.minus(secs(age))
 }
 
-fn mirror(path: &str, age: Option<u64>, bound: u64) -> MirrorFacts {
-    MirrorFacts {
+fn mirror(path: &str, age: Option<u64>, bound: u64) -> MirrorStatus {
+    MirrorStatus {
         path: path.to_owned(),
         count: 1,
-        verified_at: age.map(ago),
-        max_staleness: secs(bound),
-        errors: 0,
-        last_error: None,
-        reasons: Vec::new(),
-        findings: Vec::new(),
-        pool: None,
+        age: age.map(WholeSeconds::from),
+        max_staleness: WholeSeconds::from(bound),
+        ..MirrorStatus::default()
     }
 }
 
@@ -216,7 +212,7 @@ fn what_only_needs_knowing_is_a_finding() {
         );
     }
     let mut failing = healthy();
-    failing.mirrors = vec![MirrorFacts {
+    failing.mirrors = vec![MirrorStatus {
         errors: 3,
         ..mirror("kv/a", Some(1), HOUR)
     }];
@@ -224,15 +220,16 @@ fn what_only_needs_knowing_is_a_finding() {
         judge(&failing)
             .findings
             .iter()
-            .any(|text| text.contains("kv/a: 3 failed cycles"))
+            .any(|text| text.contains("kv/a: 3 failed passes"))
     );
 }
 
 /// A healthy host with a pool of four.
 fn pooled(ready: u64, short_for: Option<u64>) -> ReadyFacts {
     let mut facts = healthy();
-    facts.mirrors = vec![MirrorFacts {
-        pool: Some(PoolFacts {
+    facts.mirrors = vec![MirrorStatus {
+        pool: Some(PoolStatus {
+            path: "db/creds/a".to_owned(),
             size: 4,
             ready,
             handed_out: 0,
@@ -279,7 +276,7 @@ fn what_a_mirror_or_a_verification_says_of_itself_is_told_once() {
         failures: told(),
         ..workload("x", true, None)
     }];
-    facts.mirrors = vec![MirrorFacts {
+    facts.mirrors = vec![MirrorStatus {
         reasons: vec!["5 keys vanished".to_owned()],
         findings: vec!["SCAN is refused".to_owned()],
         ..mirror("kv/a", Some(1), HOUR)
@@ -340,7 +337,7 @@ fn in_an_outage_its_own_bound_counts_and_authority_is_as_old_as_at_the_cutover()
 #[test]
 fn a_mirror_without_a_pass_has_no_age_and_leaves_no_autonomy() {
     let fresh = mirror("kv/a", None, HOUR);
-    assert_eq!(fresh.age(now()), None);
+    assert_eq!(fresh.age, None);
     let facts = ReadyFacts {
         mirrors: vec![fresh],
         ..healthy()
@@ -395,7 +392,7 @@ proptest! {
         let left = judge(&facts).autonomy.left;
         prop_assert!(left <= facts.max_outage.max(secs(HOUR)));
         for mirror in &facts.mirrors {
-            prop_assert!(left <= mirror.max_staleness);
+            prop_assert!(left <= mirror.max_staleness.0);
         }
         for lease in &facts.leases {
             prop_assert!(left <= lease.deadline.remaining(facts.now));

@@ -10,8 +10,8 @@ use crate::{
     local::{Local, Pending},
     mirror::{Mirrors, Occasion, PassError},
     parity::compare::{Refresh, Wanted},
-    ready::{MirrorFacts, PoolFacts},
     serve::login::{MintedLogin, Minter},
+    status::MirrorStatus,
     upstream::{Upstream, UpstreamError},
 };
 
@@ -55,43 +55,21 @@ impl Minter for Minting {
 /// How the mirrors stand, for the admin API.
 pub(super) struct MirrorStatuses {
     mirrors: Arc<ArcSwap<Mirrors>>,
-    local: Local,
 }
 
 impl MirrorStatuses {
-    pub(super) fn new(mirrors: Arc<ArcSwap<Mirrors>>, local: Local) -> Self {
-        Self { mirrors, local }
+    pub(super) fn new(mirrors: Arc<ArcSwap<Mirrors>>) -> Self {
+        Self { mirrors }
     }
 }
 
 impl admin::MirrorControl for MirrorStatuses {
-    fn statuses(&self) -> Vec<MirrorFacts> {
-        let now = self.local.clock.now().steady;
-        let status = self.mirrors.load().status();
-        let facts = status.mirrors.into_iter().map(|mirror| MirrorFacts {
-            path: mirror.path,
-            count: mirror.count,
-            verified_at: mirror.age.map(|age| now.minus(age)),
-            max_staleness: mirror.max_staleness,
-            errors: u64::from(mirror.errors),
-            last_error: mirror.last_error,
-            reasons: mirror.reasons,
-            findings: mirror.findings,
-            pool: mirror.pool.map(|pool| PoolFacts {
-                size: pool.size,
-                ready: pool.ready,
-                handed_out: pool.handed_out,
-                short_since: pool.short_since,
-            }),
-        });
-        facts.collect()
+    fn statuses(&self) -> Vec<MirrorStatus> {
+        self.mirrors.load().statuses()
     }
 
     fn failures(&self, workload: &WorkloadName) -> Vec<String> {
-        let status = self.mirrors.load().status();
-        let mut known = status.workloads.into_iter();
-        let found = known.find(|(name, _)| name == workload);
-        found.map(|(_, status)| status.reasons).unwrap_or_default()
+        self.mirrors.load().failures(workload)
     }
 
     fn sync<'a>(

@@ -25,7 +25,7 @@ fn orders() -> WorkloadName {
 fn authority(host: &Host) -> std::result::Result<std::sync::Arc<WorkloadAuthority>, String> {
     let authority = host.local.view.authority();
     let known = authority.workloads.get(&orders()).cloned();
-    known.ok_or_else(|| format!("{:?}", host.mirrors.status().workloads))
+    known.ok_or_else(|| format!("{:?}", host.mirrors.failures(&orders())))
 }
 
 fn workload(host: &Host) -> Workload {
@@ -93,7 +93,7 @@ async fn a_workload_s_authority_is_what_its_standing_token_proves() -> Result<()
         host.credential(&CredentialName::Standing(orders())),
         Some(token)
     );
-    assert!(host.mirrors.status().workloads[0].1.reasons.is_empty());
+    assert!(host.mirrors.failures(&orders()).is_empty());
     Ok(())
 }
 
@@ -123,7 +123,7 @@ async fn a_changed_role_is_proven_anew_and_a_bad_or_missing_one_ends_authority()
     };
     host.until("the end of authority", gone).await?;
     host.until("the reason", |host| {
-        let reasons = host.mirrors.status().workloads[0].1.reasons.clone();
+        let reasons = host.mirrors.failures(&orders());
         match reasons.first() {
             Some(reason) if reason.contains("token role orders: orphan must be true") => Ok(()),
             _ => Err(format!("{reasons:?}")),

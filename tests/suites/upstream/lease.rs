@@ -7,7 +7,7 @@ use harness::{
     bao::{DatabaseRole, Primary, Transport},
     postgres::Postgres,
 };
-use holdover::mirror::MirrorSource;
+use holdover::status::MirrorSource;
 use serde_json::{Value, json};
 use shared::{
     change::{CredentialName, RevocationTarget},
@@ -34,7 +34,7 @@ fn lease(host: &Host) -> std::result::Result<(Lease, Value), String> {
     let secrets = host.local.view.secrets();
     let mut held = secrets.leases.values();
     let held = held.find(|held| held.lease.holder == LeaseHolder::Shared);
-    let held = held.ok_or_else(|| format!("{:?}", host.mirrors.status().mirrors))?;
+    let held = held.ok_or_else(|| format!("{:?}", host.mirrors.statuses()))?;
     let body = held
         .open(host.local.view.keys())
         .map_err(|error| error.to_string())?;
@@ -247,7 +247,7 @@ async fn a_pool_is_filled_renewed_and_replaced_lease_by_lease() -> Result<()> {
         .await?;
     let full = |host: &Host| match pooled(host) {
         leases if leases.len() == 3 => Ok(leases),
-        leases => Err(format!("{leases:?} {:?}", host.mirrors.status().mirrors)),
+        leases => Err(format!("{leases:?} {:?}", host.mirrors.statuses())),
     };
     let first = host.until("a full pool", full).await?;
     let status = host.status_of(PATH)?;

@@ -71,7 +71,7 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
                 .entity()
                 .cloned()
                 .ok_or_else(|| "no entity".to_owned()),
-            _ => Err(format!("{:?}", host.mirrors.status())),
+            _ => Err(format!("{:?}", host.mirrors.statuses())),
         }
     })
     .await

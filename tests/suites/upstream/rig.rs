@@ -9,7 +9,8 @@ use holdover::{
     clock::Clock,
     config::{Address, Config},
     local::Local,
-    mirror::{MirrorStatus, Mirrors, SeenCredential, SeenToken},
+    mirror::{Mirrors, SeenCredential, SeenToken},
+    status::MirrorStatus,
     upstream::{Upstream, policy::required_policy},
 };
 use replica::{
@@ -336,8 +337,7 @@ impl Host {
     }
 
     pub(crate) fn status_of(&self, path: &str) -> Result<MirrorStatus> {
-        let status = self.mirrors.status();
-        let mut mirrors = status.mirrors.into_iter();
+        let mut mirrors = self.mirrors.statuses().into_iter();
         mirrors
             .find(|mirror| mirror.path == path)
             .context("no such mirror")
@@ -359,7 +359,7 @@ impl Host {
             let authority = host.local.view.authority();
             match authority.mirrors.get(path) {
                 Some(state) if state.verified_at > since => Ok(()),
-                _ => Err(format!("{:?}", host.mirrors.status().mirrors)),
+                _ => Err(format!("{:?}", host.mirrors.statuses())),
             }
         })
         .await

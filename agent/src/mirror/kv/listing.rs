@@ -14,9 +14,9 @@ use super::diff::ListedKey;
 use crate::{
     mirror::{
         PassError,
-        status::MirrorSource,
         target::{Keys, KvTarget},
     },
+    status::MirrorSource,
     upstream::{Reply, Request, Upstream, UpstreamError, pace::Urgency},
 };
 
