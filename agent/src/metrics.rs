@@ -16,7 +16,7 @@ use prometheus_client::{
 
 use crate::{
     parity::counts::Counts,
-    serve::{learn::LearnQueue, stats::Stats},
+    serve::{learn_queue::LearnQueue, stats::Stats},
     status::DaemonStatus,
 };
 

@@ -9,7 +9,7 @@
 pub mod compare;
 pub mod counts;
 
-mod pending;
+mod disputes;
 
 use std::{
     collections::HashSet,
@@ -80,9 +80,9 @@ pub enum Proof {
 
 /// The socket's side, and what status and metrics ask. Cheap to clone.
 #[derive(Clone)]
-pub struct Parity(Arc<Shared>);
+pub struct Parity(Arc<ParityState>);
 
-struct Shared {
+struct ParityState {
     sample: Sample,
     offers: mpsc::Sender<Offer>,
     bytes: AtomicUsize,
@@ -113,7 +113,7 @@ pub struct Mismatch {
 
 /// How comparing stands.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Report {
+pub struct ParityReport {
     /// Decisions compared, to an end.
     pub checked: u64,
     /// Those that disagree, by kind, in the order of [`Disagreement::ALL`].
@@ -130,7 +130,7 @@ pub struct Report {
     pub last: Option<Mismatch>,
 }
 
-impl Report {
+impl ParityReport {
     /// All that disagree.
     pub fn mismatches(&self) -> u64 {
         self.by_kind.iter().sum()
@@ -141,7 +141,7 @@ impl Parity {
     /// Compares `share` (0 to 1) of requests, and every issuance. The other end goes to [`compare::run`].
     pub fn new(share: f64, seed: u64) -> (Self, mpsc::Receiver<Offer>) {
         let (offers, receiver) = mpsc::channel(WAITING);
-        let parity = Self(Arc::new(Shared {
+        let parity = Self(Arc::new(ParityState {
             sample: Sample::new(share, seed),
             offers,
             bytes: AtomicUsize::new(0),
@@ -183,10 +183,10 @@ impl Parity {
     }
 
     /// What status shows.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> ParityReport {
         let counts = &self.0.counts;
         let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        Report {
+        ParityReport {
             checked: counts.checked(),
             by_kind: Disagreement::ALL.map(|kind| counts.mismatches_of(kind)),
             not_covered: counts.not_covered(),

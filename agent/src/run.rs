@@ -27,7 +27,7 @@ use crate::{
     ready::{prove, prove::Checks},
     reaper,
     serve::{
-        self, Parts, Rules, Server, forward::Forwarder, learn::LearnQueue, listener,
+        self, Parts, Server, SocketRules, forward::Forwarder, learn_queue::LearnQueue, listener,
         replica::Attached,
     },
     service::{self, Signal, Signals, harden},
@@ -200,7 +200,7 @@ fn assemble(
         forwarder: Forwarder::new(&config.primary, upstream.addresses().clone())?,
         minter: Arc::new(adapt::Minting::new(local.clone(), upstream.clone())),
         learning: learning.clone(),
-        rules: Rules::new(&config),
+        rules: SocketRules::new(&config),
         stats: stats.clone(),
         coverage: Arc::clone(&coverage),
         parity: parity.clone(),

@@ -5,7 +5,7 @@
 
 pub mod connect;
 pub mod forward;
-pub mod learn;
+pub mod learn_queue;
 pub mod limits;
 pub mod listener;
 pub mod login;
@@ -18,17 +18,17 @@ mod ask;
 mod body;
 mod compare;
 mod connection;
-mod cover;
+mod counting;
 mod credential;
 mod decide;
 mod follow;
 mod headers;
-mod learned;
+mod lesson;
 mod line;
 mod present;
 mod recently;
+mod replica_token;
 mod respond;
-mod token;
 
 #[cfg(test)]
 mod tests;
@@ -57,12 +57,12 @@ use crate::{
 };
 
 use ask::Ask;
-use body::{Body, Buffers};
+use body::{Buffers, RelayBody};
 use connection::Connection;
-use cover::Counter;
+use counting::Counter;
 use decide::{LoginFailed, Outcome};
 use forward::Forwarder;
-use learn::LearnQueue;
+use learn_queue::LearnQueue;
 use limits::Limits;
 use listener::Bound;
 use login::Minter;
@@ -108,7 +108,7 @@ pub struct Parts {
     /// Where tokens go that are to be looked up.
     pub learning: LearnQueue,
     /// The configuration's part.
-    pub rules: Rules,
+    pub rules: SocketRules,
     /// Counters for `/metrics`.
     pub stats: Stats,
     /// Counters for `coverage`.
@@ -119,7 +119,7 @@ pub struct Parts {
 
 /// The configuration as far as the socket goes by it. Replaced as a whole.
 #[derive(Clone)]
-pub struct Rules {
+pub struct SocketRules {
     /// How each workload entry recognises its peers.
     pub matches: Vec<(WorkloadName, PeerMatch)>,
     /// `[limits]`.
@@ -132,7 +132,7 @@ pub struct Rules {
     pub parity_sample: f64,
 }
 
-impl Rules {
+impl SocketRules {
     /// The rules of a configuration.
     pub fn new(config: &config::Config) -> Self {
         Self {
@@ -152,7 +152,7 @@ pub struct Server {
     forwarder: ArcSwap<Forwarder>,
     minter: Arc<dyn Minter>,
     learning: LearnQueue,
-    rules: Arc<ArcSwap<Rules>>,
+    rules: Arc<ArcSwap<SocketRules>>,
     limits: Limits,
     stats: Stats,
     counter: Counter,
@@ -252,7 +252,7 @@ impl Server {
     }
 
     /// Applies a changed configuration to requests from now on; connections stay.
-    pub fn apply(&self, rules: Rules, forwarder: Forwarder) {
+    pub fn apply(&self, rules: SocketRules, forwarder: Forwarder) {
         self.parity.set_share(rules.parity_sample);
         self.rules.store(Arc::new(rules));
         self.forwarder.store(Arc::new(forwarder));
@@ -269,7 +269,11 @@ impl Server {
     }
 
     /// Answers one request and counts it.
-    async fn handle(&self, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(
+        &self,
+        connection: &Connection,
+        request: Request<Incoming>,
+    ) -> Response<RelayBody> {
         let watch = Stopwatch::start();
         let (answer, operation) = self.answer(connection, request).await;
         self.stats.count(
@@ -285,7 +289,7 @@ impl Server {
         &self,
         connection: &Connection,
         request: Request<Incoming>,
-    ) -> (Response<Body>, &'static str) {
+    ) -> (Response<RelayBody>, &'static str) {
         let rules = self.rules.load_full();
         let uid = connection.facts.uid;
         let now = self.replica.now();
@@ -321,9 +325,9 @@ impl Server {
     async fn receive(
         &self,
         connection: &Connection,
-        rules: &Rules,
+        rules: &SocketRules,
         request: Request<Incoming>,
-    ) -> Result<Ask, Response<Body>> {
+    ) -> Result<Ask, Response<RelayBody>> {
         if request.method() == Method::CONNECT {
             return Err(respond::error(StatusCode::BAD_REQUEST, "not a tunnel"));
         }
@@ -339,7 +343,7 @@ impl Server {
             Some(_) => usize::try_from(rules.limits.request_size).unwrap_or(usize::MAX),
             None => WHOLE_REQUEST,
         };
-        let body = tokio::time::timeout(BODY_WITHIN, Body::read_ahead(incoming, limit))
+        let body = tokio::time::timeout(BODY_WITHIN, RelayBody::read_ahead(incoming, limit))
             .await
             .map_err(|_| respond::error(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))?
             .map_err(|error| respond::error(StatusCode::BAD_REQUEST, &error.to_string()))?;
@@ -355,7 +359,7 @@ impl Server {
     }
 
     /// Has the side in charge answer, and the other one if that changes meanwhile.
-    async fn take(&self, ask: &mut Ask) -> Response<Body> {
+    async fn take(&self, ask: &mut Ask) -> Response<RelayBody> {
         for _ in 0..RETAKES {
             let taken = if self.replica.outage().is_some() {
                 self.decide(ask, Outcome::None).await

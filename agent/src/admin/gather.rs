@@ -92,7 +92,7 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
 }
 
 /// That decisions disagreed. Where the replica would have granted more, `ready` tells of it beside.
-fn disagreements(report: &parity::Report) -> Option<String> {
+fn disagreements(report: &parity::ParityReport) -> Option<String> {
     let last = report.last.as_ref()?;
     Some(format!(
         "parity: {} of {} decisions disagree with the primary's; last, {}: {} {} ({})",

@@ -27,7 +27,7 @@ use crate::{
         self,
         bench::{self, Bench},
     },
-    serve::{learn::LearnQueue, stats::Stats},
+    serve::{learn_queue::LearnQueue, stats::Stats},
     status::{DaemonStatus, GrantList, MirrorList, MirrorStatus, Revoked},
 };
 

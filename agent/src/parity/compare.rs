@@ -24,7 +24,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     Mismatch, Offer, Parity, Watched,
     counts::Dropped,
-    pending::{Doubts, Found, Pending, Verdict, Waiting},
+    disputes::{Dispute, Disputes, Doubts, OpenDispute, SecondLook},
     verb,
 };
 use crate::local::{Local, Pending as Future};
@@ -75,7 +75,7 @@ pub async fn run(
         parity,
         local,
         refresh,
-        waiting: Waiting::default(),
+        waiting: Disputes::default(),
         asking: JoinSet::new(),
         asked_at: None,
         doubted: VecDeque::new(),
@@ -99,7 +99,7 @@ struct Comparer {
     parity: Parity,
     local: Local,
     refresh: Arc<dyn Refresh>,
-    waiting: Waiting,
+    waiting: Disputes,
     /// One at a time.
     asking: JoinSet<(Vec<u64>, bool)>,
     asked_at: Option<BootTime>,
@@ -135,7 +135,7 @@ impl Comparer {
             }
             Outcome::NotCovered => self.parity.0.counts.leave(1),
             Outcome::Disagree(kind, _) => {
-                let found = Found {
+                let found = Dispute {
                     offer,
                     primary,
                     judged: compared.facts,
@@ -180,12 +180,12 @@ impl Comparer {
         self.show_pending();
     }
 
-    async fn judge_again(&mut self, one: Pending, now: Now) {
+    async fn judge_again(&mut self, one: OpenDispute, now: Now) {
         let compared = self.compare(&one.offer, &one.primary, now);
         let inputs = &compared.judgement.inputs;
         let counts = &self.parity.0.counts;
         match one.verdict(compared.outcome, &compared.facts, inputs) {
-            Verdict::Waits => {
+            SecondLook::Waits => {
                 if let Some(one) = self.waiting.put_back(one, now.boot) {
                     self.parity
                         .0
@@ -194,17 +194,17 @@ impl Comparer {
                     self.doubt(&one);
                 }
             }
-            Verdict::Unsettled => {
+            SecondLook::Unsettled => {
                 counts.drop_many(Dropped::Unsettled, one.times);
                 self.doubt(&one);
             }
-            Verdict::Gone(Outcome::NotCovered) => counts.leave(one.times),
-            Verdict::Gone(_) => {
+            SecondLook::Gone(Outcome::NotCovered) => counts.leave(one.times),
+            SecondLook::Gone(_) => {
                 counts.agree(one.times);
                 self.lift(&one.offer, compared.judgement.set.as_ref(), now)
                     .await;
             }
-            Verdict::Stands(kind, fields) => {
+            SecondLook::Stands(kind, fields) => {
                 counts.disagree(kind, &fields, one.times);
                 self.tell(&one, kind, &fields, now);
                 if kind == Disagreement::GrantsMore {
@@ -216,7 +216,7 @@ impl Comparer {
         }
     }
 
-    fn tell(&mut self, one: &Pending, kind: Disagreement, fields: &[&'static str], now: Now) {
+    fn tell(&mut self, one: &OpenDispute, kind: Disagreement, fields: &[&'static str], now: Now) {
         let call = &one.offer.call;
         let operation = verb(call.operation);
         self.parity.note(Mismatch {
@@ -245,7 +245,7 @@ impl Comparer {
     /// Leaves the set to the primary from here on, durably. Nothing that was issued to nobody, and no token, has none.
     async fn quarantine(
         &mut self,
-        one: &Pending,
+        one: &OpenDispute,
         set: Option<AclKey>,
         replica: u16,
         fields: &[&'static str],
@@ -319,7 +319,7 @@ impl Comparer {
     }
 
     /// Every request of this kind is compared from here on: the one that disagreed could not be settled.
-    fn doubt(&mut self, one: &Pending) {
+    fn doubt(&mut self, one: &OpenDispute) {
         if one.kind != Disagreement::GrantsMore {
             return;
         }
@@ -389,7 +389,7 @@ impl Comparer {
 }
 
 /// What the ledger says of a quarantine: who brought it to light, and what was asked.
-fn entry(outcome: &str, set: &AclKey, one: &Pending, now: Now) -> Entry {
+fn entry(outcome: &str, set: &AclKey, one: &OpenDispute, now: Now) -> Entry {
     let mut entry = Entry::new(EntryKind::Parity, outcome, now.steady);
     entry.reason = Some(one.kind.name().to_owned());
     entry.uid = Some(one.offer.peer.uid);

@@ -10,7 +10,7 @@ use replica::{
 use shared::change::Change;
 
 use super::{
-    pending::{Found, Verdict, Waiting},
+    disputes::{Dispute, Disputes, SecondLook},
     *,
 };
 use crate::samples::{self, at_millis as at};
@@ -34,8 +34,8 @@ fn offer(answered_at: Now) -> Offer {
 }
 
 /// A disagreement found at `millis`, by what `inputs` the replica went.
-fn found(millis: u64, kind: Disagreement, inputs: &Judged) -> Found {
-    Found {
+fn found(millis: u64, kind: Disagreement, inputs: &Judged) -> Dispute {
+    Dispute {
         offer: offer(at(millis)),
         primary: status(403),
         judged: status(200),
@@ -136,24 +136,24 @@ fn what_finds_no_room_is_counted_and_takes_none() {
 #[test]
 fn a_disagreement_waits_until_everything_was_verified_after_the_answer() {
     let first = verified(100, "x");
-    let mut waiting = Waiting::default();
+    let mut waiting = Disputes::default();
     assert!(waiting.add(found(200, Disagreement::Differs, &first), at(200).boot));
     assert!(waiting.due(at(300).boot).is_empty());
     let one = waiting.due(at(400).boot).pop().unwrap();
     let verdict = |at: u64, text| one.verdict(more(), &status(200), &verified(at, text).0.inputs);
-    assert_eq!(verdict(100, "x"), Verdict::Waits);
-    assert_eq!(verdict(200, "x"), Verdict::Waits);
-    let stands = Verdict::Stands(Disagreement::GrantsMore, vec!["status"]);
+    assert_eq!(verdict(100, "x"), SecondLook::Waits);
+    assert_eq!(verdict(200, "x"), SecondLook::Waits);
+    let stands = SecondLook::Stands(Disagreement::GrantsMore, vec!["status"]);
     assert_eq!(verdict(201, "x"), stands);
     // What it would say was replaced meanwhile: the answer on record says nothing of it.
     let inputs = verified(201, "x").0.inputs;
     assert_eq!(
         one.verdict(more(), &status(404), &inputs),
-        Verdict::Unsettled
+        SecondLook::Unsettled
     );
     assert_eq!(
         one.verdict(Outcome::Agree, &status(403), &inputs),
-        Verdict::Gone(Outcome::Agree)
+        SecondLook::Gone(Outcome::Agree)
     );
     assert!(waiting.put_back(one, at(400).boot).is_none());
     assert!(waiting.due(at(700).boot).is_empty());
@@ -164,11 +164,14 @@ fn a_disagreement_waits_until_everything_was_verified_after_the_answer() {
 #[test]
 fn one_that_grants_more_waits_until_the_primary_was_asked_for_it() {
     let first = verified(100, "x");
-    let mut waiting = Waiting::default();
+    let mut waiting = Disputes::default();
     waiting.add(found(200, Disagreement::GrantsMore, &first), at(200).boot);
     let inputs = verified(300, "x").0.inputs;
     let one = waiting.due(at(400).boot).pop().unwrap();
-    assert_eq!(one.verdict(more(), &status(200), &inputs), Verdict::Waits);
+    assert_eq!(
+        one.verdict(more(), &status(200), &inputs),
+        SecondLook::Waits
+    );
     waiting.put_back(one, at(400).boot);
     assert!(waiting.doubts(8, at(201).boot).is_none());
     let doubts = waiting.doubts(8, at(400).boot).unwrap();
@@ -176,14 +179,14 @@ fn one_that_grants_more_waits_until_the_primary_was_asked_for_it() {
     waiting.refreshed(&doubts.numbers, at(500).boot);
     assert!(waiting.doubts(8, at(500).boot).is_none());
     let one = waiting.due(at(500).boot).pop().unwrap();
-    let stands = Verdict::Stands(Disagreement::GrantsMore, vec!["status"]);
+    let stands = SecondLook::Stands(Disagreement::GrantsMore, vec!["status"]);
     assert_eq!(one.verdict(more(), &status(200), &inputs), stands);
 }
 
 #[test]
 fn disagreements_of_one_kind_wait_as_one_and_no_more_than_there_is_room_for() {
     let first = verified(100, "x");
-    let mut waiting = Waiting::default();
+    let mut waiting = Disputes::default();
     for millis in [200, 201, 202] {
         waiting.add(
             found(millis, Disagreement::Differs, &first),

@@ -21,7 +21,7 @@ use crate::{
     local::Local,
     mirror::{Mirrors, SeenCredential, SeenToken},
     reaper, recovery,
-    serve::{Rules, forward::Forwarder, learn::LearnRequest},
+    serve::{SocketRules, forward::Forwarder, learn_queue::LearnRequest},
     status::board::Board,
     upstream::UpstreamError,
 };
@@ -184,7 +184,7 @@ async fn watch_ca(
         let current = Arc::clone(&config.borrow());
         match Forwarder::new(&current.primary, upstream.addresses().clone()) {
             Ok(forwarder) => {
-                server.apply(Rules::new(&current), forwarder);
+                server.apply(SocketRules::new(&current), forwarder);
                 upstream.client().reload_files();
                 tracing::info!("the changed CA file is in force");
             }
@@ -222,7 +222,7 @@ impl Applying {
         self.lower(config).await;
         self.driver.tell(Event::Reconfigured(config.knobs()));
         match Forwarder::new(&config.primary, self.upstream.addresses().clone()) {
-            Ok(forwarder) => self.server.apply(Rules::new(config), forwarder),
+            Ok(forwarder) => self.server.apply(SocketRules::new(config), forwarder),
             Err(error) => tracing::error!(%error, "forwards go on as before"),
         }
         let mirrors = Mirrors::new(

@@ -13,7 +13,7 @@ use shared::{
     workload::Peer,
 };
 
-use super::{body::Body, headers, replica::Replica};
+use super::{body::RelayBody, headers, replica::Replica};
 
 /// A client's request.
 pub(crate) struct Ask {
@@ -24,7 +24,7 @@ pub(crate) struct Ask {
     /// The headers as they were received.
     pub(crate) headers: HeaderMap,
     /// The body, until it is streamed on.
-    body: Option<Body>,
+    body: Option<RelayBody>,
     /// What it asks for, or why that is no API call.
     pub(crate) call: Result<Call, CallError>,
     /// Who asks.
@@ -58,7 +58,7 @@ impl Ask {
     /// Reads what a client sent.
     pub(crate) fn new(
         parts: Parts,
-        body: Body,
+        body: RelayBody,
         peer: Peer,
         settings: &Settings,
         replica: &dyn Replica,
@@ -135,16 +135,16 @@ impl Ask {
     }
 
     /// The body, to be sent on. A whole one is kept as well.
-    pub(crate) fn body_to_send(&mut self) -> Body {
+    pub(crate) fn body_to_send(&mut self) -> RelayBody {
         match self.whole_body() {
-            Some(bytes) => Body::Whole(bytes.clone()),
-            None => self.body.take().unwrap_or(Body::EMPTY),
+            Some(bytes) => RelayBody::Whole(bytes.clone()),
+            None => self.body.take().unwrap_or(RelayBody::EMPTY),
         }
     }
 
     /// A whole body, to be sent while it is kept; nothing if it is not whole.
-    pub(crate) fn body_again(&self) -> Body {
-        Body::Whole(self.whole_body().cloned().unwrap_or_default())
+    pub(crate) fn body_again(&self) -> RelayBody {
+        RelayBody::Whole(self.whole_body().cloned().unwrap_or_default())
     }
 
     /// Whether the primary would read the body as a form.

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(120);
 const BUFFERS: usize = 64 * 1024;
 
 /// A body on its way to the primary or to a client.
-pub(crate) enum Body {
+pub(crate) enum RelayBody {
     /// All of it.
     Whole(Bytes),
     /// As it comes.
@@ -48,7 +48,7 @@ pub(crate) enum BodyError {
     Stalled,
 }
 
-impl Body {
+impl RelayBody {
     /// None at all.
     pub(crate) const EMPTY: Self = Self::Whole(Bytes::new());
 
@@ -128,25 +128,29 @@ impl Buffers {
     }
 
     /// Reads `incoming` whole if it is at most `limit` bytes long and there is room for it.
-    pub(crate) async fn read(&self, incoming: Incoming, limit: usize) -> Result<Body, BodyError> {
+    pub(crate) async fn read(
+        &self,
+        incoming: Incoming,
+        limit: usize,
+    ) -> Result<RelayBody, BodyError> {
         let expected = incoming
             .size_hint()
             .exact()
             .and_then(|length| usize::try_from(length).ok());
         if expected.is_some_and(|length| length > limit) {
-            return Ok(Body::streamed(incoming));
+            return Ok(RelayBody::streamed(incoming));
         }
         let needed = kibibytes(expected.unwrap_or(limit));
         let Ok(mut room) = self.0.clone().try_acquire_many_owned(needed) else {
-            return Ok(Body::streamed(incoming));
+            return Ok(RelayBody::streamed(incoming));
         };
-        let body = Body::read_ahead(incoming, limit).await?;
-        let Body::Whole(bytes) = body else {
+        let body = RelayBody::read_ahead(incoming, limit).await?;
+        let RelayBody::Whole(bytes) = body else {
             return Ok(body);
         };
         // A body of unknown length took room for the longest: the rest goes back.
         let taken = room.split(kibibytes(bytes.len()) as usize).unwrap_or(room);
-        Ok(Body::Whole(Bytes::from_owner(Kept {
+        Ok(RelayBody::Whole(Bytes::from_owner(Kept {
             bytes,
             _room: taken,
         })))
@@ -203,7 +207,7 @@ impl Gathered {
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
-impl HttpBody for Body {
+impl HttpBody for RelayBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -13,7 +13,7 @@ use super::{
     Server,
     limits::{Counted, Exceeded},
     line::RequestLine,
-    peer::{self, Facts, Queue},
+    peer::{self, PeerFacts, Queue},
     respond,
     stream::AttributedStream,
 };
@@ -30,7 +30,7 @@ const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
 /// What is known of a connection.
 pub(super) struct Connection {
     /// Its peer.
-    pub(super) facts: Arc<Facts>,
+    pub(super) facts: Arc<PeerFacts>,
     /// The request line that arrived last.
     pub(super) line: RequestLine,
     _counted: Counted,
@@ -57,7 +57,7 @@ impl Server {
             match admitted {
                 Ok((mut connection, process)) => {
                     let rules = self.rules.clone();
-                    let same_entries = Arc::new(move |one: &Facts, other: &Facts| {
+                    let same_entries = Arc::new(move |one: &PeerFacts, other: &PeerFacts| {
                         let matches = &rules.load().matches;
                         one.peer(matches).workloads == other.peer(matches).workloads
                     });

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use shared::secret::SecretText;
 
-use super::{headers, token};
+use super::{headers, replica_token};
 
 /// The token that a request is forwarded with.
 pub(crate) enum Credential {
@@ -44,9 +44,9 @@ impl Credential {
     pub(crate) fn hide(&self, body: &[u8]) -> Option<Bytes> {
         match self {
             Self::AsSent | Self::Withheld => None,
-            Self::Standing(token) => token::replaced(body, token.expose(), ""),
+            Self::Standing(token) => replica_token::replaced(body, token.expose(), ""),
             Self::Exchanged { token, shown } => {
-                token::replaced(body, token.expose(), shown.expose())
+                replica_token::replaced(body, token.expose(), shown.expose())
             }
         }
     }

@@ -16,7 +16,7 @@ use shared::{
     wire,
 };
 
-use super::{Again, Server, ask::Ask, body::Body, respond};
+use super::{Again, Server, ask::Ask, body::RelayBody, respond};
 use crate::{clock::Stopwatch, driver::Side};
 
 /// How often a decision is taken anew because what it relied on had changed.
@@ -30,7 +30,11 @@ impl Server {
     ///
     /// # Errors
     /// [`Again`] if the primary took over while issuing was paused: then it is the primary's to answer.
-    pub(crate) async fn decide(&self, ask: &Ask, known: Outcome) -> Result<Response<Body>, Again> {
+    pub(crate) async fn decide(
+        &self,
+        ask: &Ask,
+        known: Outcome,
+    ) -> Result<Response<RelayBody>, Again> {
         let outage = self.replica.outage();
         let call = match &ask.call {
             Ok(call) => call,

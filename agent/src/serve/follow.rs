@@ -9,13 +9,13 @@ use shared::api::Kind;
 use super::{
     Again, Server,
     ask::{Ask, Class},
-    body::{Body, Buffers},
-    cover::{self, Leased},
+    body::{Buffers, RelayBody},
+    counting::{self, Leased},
     credential::Credential,
     decide::Outcome,
     forward::{ForwardError, Forwarder, Outgoing},
     headers,
-    learned::Lesson,
+    lesson::Lesson,
     present::Presented,
     respond,
 };
@@ -43,26 +43,26 @@ const LATE: Duration = Duration::from_secs(30);
 /// Between attempts at issuing while the machine has not decided.
 const RETRY: Duration = Duration::from_millis(100);
 
-type Forwarding = Pin<Box<dyn Future<Output = Result<Reply, ForwardError>> + Send>>;
+type Forwarding = Pin<Box<dyn Future<Output = Result<PrimaryAnswer, ForwardError>> + Send>>;
 
 /// An answer of the primary.
-pub(crate) struct Reply {
+pub(crate) struct PrimaryAnswer {
     /// Status and headers.
     parts: Parts,
     /// The body: whole where the request is buffered and it is not too large.
-    body: Body,
+    body: RelayBody,
 }
 
 /// What came of an attempt to have a token issued by the primary.
 pub(crate) enum Tried {
     /// It said something.
-    Answered(Response<Body>),
+    Answered(Response<RelayBody>),
     /// It could not.
     Failed {
         /// Whether it may have issued all the same.
         outcome: Outcome,
         /// What it answered nevertheless: that it cannot serve.
-        said: Option<Response<Body>>,
+        said: Option<Response<RelayBody>>,
     },
 }
 
@@ -78,7 +78,7 @@ impl Tried {
 
 impl Server {
     /// Has the primary answer, or the replica in its place where the class of the request allows.
-    pub(crate) async fn follow(&self, ask: &mut Ask) -> Result<Response<Body>, Again> {
+    pub(crate) async fn follow(&self, ask: &mut Ask) -> Result<Response<RelayBody>, Again> {
         let credential = match self.present(ask) {
             Presented::Forward(credential) => credential,
             Presented::Local => return self.decide(ask, Outcome::None).await,
@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
-    async fn read(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
+    async fn read(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
         let deadline = self.rules.load().read_deadline;
         let watch = Stopwatch::start();
         let mut forwarding = self.forwarding(ask, &credential, ask.body_again());
@@ -126,7 +126,7 @@ impl Server {
         ask: &Ask,
         credential: Credential,
         mut forwarding: Forwarding,
-    ) -> Result<Response<Body>, Again> {
+    ) -> Result<Response<RelayBody>, Again> {
         let answer = self.decide(ask, Outcome::None).await?;
         if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
             self.watch_late(ask, &credential, forwarding);
@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// A login or token creation: by whichever side is in charge, once that is decided.
-    async fn issue(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
+    async fn issue(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
         let issue_deadline = self.rules.load().issue_deadline;
         let mut known = Outcome::None;
         let mut waiting: Option<Stopwatch> = None;
@@ -219,7 +219,7 @@ impl Server {
     }
 
     /// A call that is made at most once: by the replica if the primary saw nothing of it.
-    async fn once(&self, ask: &Ask, credential: Credential) -> Result<Response<Body>, Again> {
+    async fn once(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
         match self.patiently(ask, &credential, ask.body_again()).await {
             Ok(reply) => {
                 if is_unavailable_status(reply.parts.status.as_u16()) {
@@ -239,7 +239,11 @@ impl Server {
     }
 
     /// Everything else, both ways as it comes.
-    async fn stream(&self, ask: &mut Ask, credential: Credential) -> Result<Response<Body>, Again> {
+    async fn stream(
+        &self,
+        ask: &mut Ask,
+        credential: Credential,
+    ) -> Result<Response<RelayBody>, Again> {
         let body = ask.body_to_send();
         let failed = match self.patiently(ask, &credential, body).await {
             Ok(reply) => {
@@ -268,8 +272,8 @@ impl Server {
         &self,
         ask: &Ask,
         credential: &Credential,
-        body: Body,
-    ) -> Result<Reply, ForwardError> {
+        body: RelayBody,
+    ) -> Result<PrimaryAnswer, ForwardError> {
         tokio::select! {
             reply = self.forwarding(ask, credential, body) => reply,
             () = self.driver.until(|side| side == Some(Side::Replica)) => {
@@ -280,7 +284,7 @@ impl Server {
     }
 
     /// The request as it is sent, and the answer as far as it is buffered. Owns all that it needs.
-    fn forwarding(&self, ask: &Ask, credential: &Credential, body: Body) -> Forwarding {
+    fn forwarding(&self, ask: &Ask, credential: &Credential, body: RelayBody) -> Forwarding {
         let forwarder = self.forwarder.load_full();
         let class = ask.class();
         let mut headers = headers::outgoing(&ask.headers);
@@ -301,7 +305,7 @@ impl Server {
 
     /// Whether an answer says that the primary cannot serve. 500 says so only if the machine, which is told, comes
     /// to doubt the primary too.
-    async fn cannot_serve(&self, reply: &Reply, within: Duration) -> bool {
+    async fn cannot_serve(&self, reply: &PrimaryAnswer, within: Duration) -> bool {
         let status = reply.parts.status;
         if is_unavailable_status(status.as_u16()) {
             self.forward_failed();
@@ -316,8 +320,13 @@ impl Server {
     }
 
     /// Learns from an answer and passes it on.
-    async fn finish(&self, ask: &Ask, credential: &Credential, reply: Reply) -> Response<Body> {
-        let Reply { parts, body } = reply;
+    async fn finish(
+        &self,
+        ask: &Ask,
+        credential: &Credential,
+        reply: PrimaryAnswer,
+    ) -> Response<RelayBody> {
+        let PrimaryAnswer { parts, body } = reply;
         self.primary_answered(ask, parts.status);
         let Some(whole) = body.whole() else {
             if credential.is_hidden() && ask.shows_its_token() {
@@ -365,7 +374,7 @@ async fn exchange(
     class: Class,
     is_hidden: bool,
     buffers: &Buffers,
-) -> Result<Reply, ForwardError> {
+) -> Result<PrimaryAnswer, ForwardError> {
     let may_lease = may_lease(&outgoing);
     let (mut parts, incoming) = forwarder.send(outgoing).await?.into_parts();
     let is_short = incoming
@@ -374,21 +383,21 @@ async fn exchange(
         .is_some_and(|size| size <= SHORT_ANSWER);
     let read = match class {
         // Behind a namespace in the path a call may be one that shows its token.
-        Class::Stream if is_hidden => Body::read_ahead(incoming, WHOLE_ANSWER).await,
+        Class::Stream if is_hidden => RelayBody::read_ahead(incoming, WHOLE_ANSWER).await,
         Class::Stream if parts.status == StatusCode::OK && may_lease && is_short => {
-            Body::begun(incoming).await
+            RelayBody::begun(incoming).await
         }
-        Class::Stream if parts.status != StatusCode::FORBIDDEN => Ok(Body::streamed(incoming)),
-        Class::Stream => Body::read_ahead(incoming, WHOLE_REFUSAL).await,
+        Class::Stream if parts.status != StatusCode::FORBIDDEN => Ok(RelayBody::streamed(incoming)),
+        Class::Stream => RelayBody::read_ahead(incoming, WHOLE_REFUSAL).await,
         Class::Read => buffers.read(incoming, WHOLE_ANSWER).await,
-        Class::Issue | Class::Once => Body::read_ahead(incoming, WHOLE_ANSWER).await,
+        Class::Issue | Class::Once => RelayBody::read_ahead(incoming, WHOLE_ANSWER).await,
     };
     match read {
         Ok(body) => {
-            if may_lease && cover::comes_with_a_lease(body.head()) {
+            if may_lease && counting::comes_with_a_lease(body.head()) {
                 parts.extensions.insert(Leased);
             }
-            Ok(Reply { parts, body })
+            Ok(PrimaryAnswer { parts, body })
         }
         Err(error) => Err(ForwardError::Unknown(Unavailable::Connect(
             error.to_string(),
@@ -401,14 +410,14 @@ fn may_lease(outgoing: &Outgoing) -> bool {
     outgoing.method == Method::GET && !outgoing.target.path().starts_with("/v1/sys/")
 }
 
-fn unknown() -> Response<Body> {
+fn unknown() -> Response<RelayBody> {
     respond::error(
         StatusCode::GATEWAY_TIMEOUT,
         "the primary did not answer: whether this request was carried out is unknown",
     )
 }
 
-fn undecided(known: Outcome) -> Response<Body> {
+fn undecided(known: Outcome) -> Response<RelayBody> {
     match known {
         Outcome::None => respond::error(
             StatusCode::SERVICE_UNAVAILABLE,

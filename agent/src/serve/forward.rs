@@ -15,7 +15,7 @@ use hyper_util::{
 };
 
 use super::{
-    body::Body,
+    body::RelayBody,
     connect::{ClientError, Connector, unavailable},
 };
 use crate::{
@@ -40,8 +40,8 @@ const REDIRECTS: usize = 2;
 #[derive(Clone)]
 pub struct Forwarder {
     addresses: Addresses,
-    pooled: Client<Connector, Body>,
-    fresh: Client<Connector, Body>,
+    pooled: Client<Connector, RelayBody>,
+    fresh: Client<Connector, RelayBody>,
 }
 
 /// A request to be sent, its headers already as the primary may see them.
@@ -53,7 +53,7 @@ pub(crate) struct Outgoing {
     /// Without hop-by-hop headers and without `Host`.
     pub(crate) headers: HeaderMap,
     /// The body.
-    pub(crate) body: Body,
+    pub(crate) body: RelayBody,
     /// Whether it may be sent again after a failure whose outcome is unknown.
     pub(crate) idempotent: bool,
 }
@@ -111,7 +111,7 @@ impl Forwarder {
             idempotent,
         } = outgoing;
         match body {
-            Body::Whole(bytes) => {
+            RelayBody::Whole(bytes) => {
                 let replayable = Replayable {
                     method,
                     target,
@@ -121,7 +121,7 @@ impl Forwarder {
                 };
                 self.send_whole(&replayable).await
             }
-            streamed @ Body::Streamed(_) => {
+            streamed @ RelayBody::Streamed(_) => {
                 let to = self.in_order().next().ok_or_else(no_address)?;
                 let request = request(&to.address, method, &target, headers, streamed)?;
                 let answer = self.attempt(&self.pooled, to, request).await?;
@@ -178,9 +178,9 @@ impl Forwarder {
 
     async fn attempt(
         &self,
-        client: &Client<Connector, Body>,
+        client: &Client<Connector, RelayBody>,
         to: &Monitored,
-        request: Request<Body>,
+        request: Request<RelayBody>,
     ) -> Result<Response<Incoming>, ForwardError> {
         let watch = Stopwatch::start();
         match client.request(request).await {
@@ -251,13 +251,13 @@ struct Replayable {
 }
 
 impl Replayable {
-    fn request(&self, to: &Monitored) -> Result<Request<Body>, ForwardError> {
+    fn request(&self, to: &Monitored) -> Result<Request<RelayBody>, ForwardError> {
         request(
             &to.address,
             self.method.clone(),
             &self.target,
             self.headers.clone(),
-            Body::Whole(self.bytes.clone()),
+            RelayBody::Whole(self.bytes.clone()),
         )
     }
 }
@@ -267,8 +267,8 @@ fn request(
     method: Method,
     target: &PathAndQuery,
     headers: HeaderMap,
-    body: Body,
-) -> Result<Request<Body>, ForwardError> {
+    body: RelayBody,
+) -> Result<Request<RelayBody>, ForwardError> {
     let unusable =
         |error: http::Error| ForwardError::Unsent(Unavailable::Connect(error.to_string()));
     let authority = authority(address).map_err(|error| unusable(error.into()))?;
@@ -360,7 +360,14 @@ mod tests {
             "/v1/a//b/../c",
         ] {
             let parsed: PathAndQuery = target.parse().unwrap();
-            let made = request(&to, Method::GET, &parsed, HeaderMap::new(), Body::EMPTY).unwrap();
+            let made = request(
+                &to,
+                Method::GET,
+                &parsed,
+                HeaderMap::new(),
+                RelayBody::EMPTY,
+            )
+            .unwrap();
             assert_eq!(made.uri().path_and_query().unwrap().as_str(), target);
         }
     }

@@ -15,12 +15,12 @@ pub(crate) struct RequestLine(Arc<Mutex<Line>>);
 
 #[derive(Default)]
 struct Line {
-    state: State,
+    state: LineState,
     bytes: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum State {
+enum LineState {
     /// What comes next is the first line of a request.
     #[default]
     Expected,
@@ -34,10 +34,10 @@ impl RequestLine {
     /// Bytes arrived.
     pub(crate) fn arrived(&self, bytes: &[u8]) {
         let mut line = self.lock();
-        if line.state == State::Past {
+        if line.state == LineState::Past {
             return;
         }
-        if line.state == State::Expected {
+        if line.state == LineState::Expected {
             line.bytes.clear();
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -46,15 +46,15 @@ impl RequestLine {
         line.bytes
             .extend_from_slice(part.get(..room).unwrap_or_default());
         line.state = if end.is_some() {
-            State::Past
+            LineState::Past
         } else {
-            State::Partly
+            LineState::Partly
         };
     }
 
     /// An answer is being sent: what arrives next is another request.
     pub(crate) fn answered(&self) {
-        self.lock().state = State::Expected;
+        self.lock().state = LineState::Expected;
     }
 
     /// Whether the target was sent as `target` and a fragment.

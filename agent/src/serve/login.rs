@@ -16,7 +16,7 @@ use shared::{
     workload::{Peer, PeerId},
 };
 
-use super::{Server, ask::Ask, body::Body, decide::Outcome, follow::Tried, headers, respond};
+use super::{Server, ask::Ask, body::RelayBody, decide::Outcome, follow::Tried, headers, respond};
 use crate::{local::Pending, upstream::UpstreamError};
 
 /// Mints tokens at the primary, through the token role of a workload and with Holdover's own token.
@@ -96,7 +96,7 @@ impl Server {
         call: &Call,
         identity: &PeerId,
         minted: MintedLogin,
-    ) -> Response<Body> {
+    ) -> Response<RelayBody> {
         let changes = self.replica.learn(&Exchange {
             call,
             namespace: ask.namespace(),
@@ -153,7 +153,7 @@ fn role(body: &[u8], peer: &Peer, settings: &Settings) -> Result<PeerId, RoleErr
 }
 
 /// What the primary said to Holdover's own request. Only its own words tell the caller what to change.
-fn refused(error: &UpstreamError) -> Response<Body> {
+fn refused(error: &UpstreamError) -> Response<RelayBody> {
     let status = match error {
         UpstreamError::Decision { status, .. } => {
             StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
@@ -165,15 +165,15 @@ fn refused(error: &UpstreamError) -> Response<Body> {
     respond::error(status, &format!("no token was minted: {error}"))
 }
 
-fn unsupported() -> Response<Body> {
+fn unsupported() -> Response<RelayBody> {
     let text = Errors::multi("unsupported operation");
     let text = text.errors.first().map_or("", String::as_str);
     respond::error(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
-fn minted_answer(minted: &MintedLogin) -> Response<Body> {
+fn minted_answer(minted: &MintedLogin) -> Response<RelayBody> {
     let body = zeroize::Zeroizing::new(minted.body.expose().clone());
-    let mut answer = Response::new(Body::secret(body));
+    let mut answer = Response::new(RelayBody::secret(body));
     *answer.headers_mut() = headers::of_replica(None, None, &Content::default());
     let json = http::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(CONTENT_TYPE, json);

@@ -28,7 +28,7 @@ pub struct Process {
 
 /// What is known of a process: as it was when it was looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Facts {
+pub struct PeerFacts {
     /// The user id that the kernel named.
     pub uid: u32,
     /// Its group ids, supplementary ones included.
@@ -56,13 +56,13 @@ pub enum Queue {
 ///
 /// # Errors
 /// If the socket has no peer credentials at all.
-pub fn attest(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<(Facts, Option<Process>)> {
+pub fn attest(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<(PeerFacts, Option<Process>)> {
     let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
     let process = peer_process(socket, credentials.pid(), queue);
     let facts = process
         .as_ref()
         .and_then(|process| process.facts(&credentials).ok())
-        .unwrap_or_else(|| Facts {
+        .unwrap_or_else(|| PeerFacts {
             uid: credentials.uid(),
             gids: vec![credentials.gid()],
             unit: None,
@@ -111,7 +111,7 @@ impl Process {
     ///
     /// # Errors
     /// If it has ended, or `/proc` does not show it.
-    pub fn facts(&self, credentials: &UnixCredentials) -> io::Result<Facts> {
+    pub fn facts(&self, credentials: &UnixCredentials) -> io::Result<PeerFacts> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.pid));
         let (cgroup, status, uid_map) = (read("cgroup")?, read("status")?, read("uid_map")?);
         let home_map = fs::read_to_string("/proc/self/uid_map")?;
@@ -122,7 +122,7 @@ impl Process {
         }
         let mut gids = groups(&status);
         gids.insert(0, credentials.gid());
-        Ok(Facts {
+        Ok(PeerFacts {
             uid: credentials.uid(),
             gids,
             unit: unit(&cgroup),
@@ -141,7 +141,7 @@ impl Process {
     }
 }
 
-impl Facts {
+impl PeerFacts {
     /// The peer that these facts make under the entries now in force.
     pub fn peer(&self, entries: &[(WorkloadName, PeerMatch)]) -> Peer {
         let workloads = entries
@@ -223,8 +223,8 @@ mod tests {
         (WorkloadName::parse(name).unwrap(), wanted)
     }
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> PeerFacts {
+        PeerFacts {
             uid: 1000,
             gids: vec![1000, 27],
             unit: Some("orders.service".into()),
@@ -289,7 +289,7 @@ mod tests {
             unit: unit.map(String::from),
             ..PeerMatch::default()
         };
-        let away = Facts {
+        let away = PeerFacts {
             at_home: false,
             ..facts()
         };
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_was_not_proved_matches_nothing() {
-        let guessed = Facts {
+        let guessed = PeerFacts {
             proved: false,
             ..facts()
         };

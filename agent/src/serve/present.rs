@@ -13,9 +13,9 @@ use shared::{
 use super::{
     Server,
     ask::{Ask, Class},
-    body::Body,
+    body::RelayBody,
     credential::Credential,
-    headers, respond, token,
+    headers, replica_token, respond,
 };
 
 /// What to do with a request, by what it brings.
@@ -25,17 +25,17 @@ pub(crate) enum Presented {
     /// It is the replica's to answer.
     Local,
     /// It goes nowhere.
-    Refused(Response<Body>),
+    Refused(Response<RelayBody>),
 }
 
 impl Server {
     /// Looks for replica tokens wherever one may stand, then for a standing token.
     pub(crate) fn present(&self, ask: &Ask) -> Presented {
-        if token::in_target(ask.target.as_str()) {
+        if replica_token::in_target(ask.target.as_str()) {
             return misplaced("in the URL");
         }
         let in_header = headers::token_texts(&ask.headers)
-            .find_map(|text| token::in_header(&text).map(str::to_owned))
+            .find_map(|text| replica_token::in_header(&text).map(str::to_owned))
             .map(SecretText::new);
         match (&ask.call, in_header) {
             (Ok(call), Some(shown)) => self.replica_token(ask, call, shown),
@@ -160,7 +160,7 @@ fn token_in_body(ask: &Ask, call: &Call) -> Option<Presented> {
         Kind::TokenCreate | Kind::Wrapping => false,
         _ => return None,
     };
-    token::in_body(&kind, ask.is_form(), ask.whole_body()?)?;
+    replica_token::in_body(&kind, ask.is_form(), ask.whole_body()?)?;
     Some(if local {
         Presented::Local
     } else {

@@ -9,10 +9,10 @@ use shared::{
     wire::{self, Errors, to_body},
 };
 
-use super::{body::Body, headers, limits::Exceeded};
+use super::{body::RelayBody, headers, limits::Exceeded};
 
 /// An error of Holdover's own, in the primary's shape.
-pub(crate) fn error(status: StatusCode, text: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, text: &str) -> Response<RelayBody> {
     errors(status, &Errors::one(text), None)
 }
 
@@ -21,12 +21,12 @@ pub(crate) fn error_in(
     outage: Option<&OutageId>,
     status: StatusCode,
     text: &str,
-) -> Response<Body> {
+) -> Response<RelayBody> {
     errors(status, &Errors::one(text), outage)
 }
 
 /// A request that asks for nothing that there is, as the primary says it.
-pub(crate) fn call_error(error: CallError, outage: Option<&OutageId>) -> Response<Body> {
+pub(crate) fn call_error(error: CallError, outage: Option<&OutageId>) -> Response<RelayBody> {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let body = match error {
         CallError::Path(path) => Errors::one(path),
@@ -37,7 +37,7 @@ pub(crate) fn call_error(error: CallError, outage: Option<&OutageId>) -> Respons
 }
 
 /// 429: over a limit.
-pub(crate) fn exceeded(limit: Exceeded) -> Response<Body> {
+pub(crate) fn exceeded(limit: Exceeded) -> Response<RelayBody> {
     let mut answer = error(StatusCode::TOO_MANY_REQUESTS, &limit.to_string());
     let after = http::HeaderValue::from_static("1");
     answer
@@ -47,42 +47,42 @@ pub(crate) fn exceeded(limit: Exceeded) -> Response<Body> {
 }
 
 /// An answer of the local vault.
-pub(crate) fn of_replica(answer: wire::Response) -> Response<Body> {
+pub(crate) fn of_replica(answer: wire::Response) -> Response<RelayBody> {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let has_body = !answer.body.is_empty() && status != StatusCode::NO_CONTENT;
     let headers = headers::of_replica(answer.age, answer.outage.as_ref(), &answer.content);
     let body = if has_body {
-        Body::secret(answer.body)
+        RelayBody::secret(answer.body)
     } else {
-        Body::EMPTY
+        RelayBody::EMPTY
     };
     with(status, headers, body)
 }
 
 /// An answer of the primary, as it is.
-pub(crate) fn of_primary(mut parts: Parts, body: Body) -> Response<Body> {
+pub(crate) fn of_primary(mut parts: Parts, body: RelayBody) -> Response<RelayBody> {
     headers::from_primary(&mut parts.headers);
     Response::from_parts(parts, body)
 }
 
 /// An answer of the primary whose body another took the place of.
-pub(crate) fn of_primary_rewritten(mut parts: Parts, body: Bytes) -> Response<Body> {
+pub(crate) fn of_primary_rewritten(mut parts: Parts, body: Bytes) -> Response<RelayBody> {
     headers::forget_length(&mut parts.headers);
-    of_primary(parts, Body::Whole(body))
+    of_primary(parts, RelayBody::Whole(body))
 }
 
 /// Who wrote an answer.
-pub(crate) fn source(answer: &Response<Body>) -> &'static str {
+pub(crate) fn source(answer: &Response<RelayBody>) -> &'static str {
     match answer.headers().get(headers::SOURCE) {
         Some(source) if source == "primary" => "primary",
         _ => "replica",
     }
 }
 
-fn errors(status: StatusCode, errors: &Errors, outage: Option<&OutageId>) -> Response<Body> {
+fn errors(status: StatusCode, errors: &Errors, outage: Option<&OutageId>) -> Response<RelayBody> {
     let body = match to_body(errors) {
-        Ok(body) => Body::secret(body),
-        Err(_) => Body::EMPTY, // A list of texts can always be written.
+        Ok(body) => RelayBody::secret(body),
+        Err(_) => RelayBody::EMPTY, // A list of texts can always be written.
     };
     with(
         status,
@@ -91,7 +91,7 @@ fn errors(status: StatusCode, errors: &Errors, outage: Option<&OutageId>) -> Res
     )
 }
 
-fn with(status: StatusCode, headers: http::HeaderMap, body: Body) -> Response<Body> {
+fn with(status: StatusCode, headers: http::HeaderMap, body: RelayBody) -> Response<RelayBody> {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;

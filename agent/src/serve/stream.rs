@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     line::RequestLine,
-    peer::{Facts, Process},
+    peer::{PeerFacts, Process},
 };
 
 /// A connection whose every byte comes from its peer.
@@ -35,11 +35,11 @@ pub struct AttributedStream {
 }
 
 /// Whether two processes match the same workload entries, as the configuration stands.
-pub type SameEntries = Arc<dyn Fn(&Facts, &Facts) -> bool + Send + Sync>;
+pub type SameEntries = Arc<dyn Fn(&PeerFacts, &PeerFacts) -> bool + Send + Sync>;
 
 /// The processes whose bytes a connection takes.
 struct Writers {
-    facts: Arc<Facts>,
+    facts: Arc<PeerFacts>,
     first: Option<Process>,
     other: Option<Process>,
     same_entries: SameEntries,
@@ -63,7 +63,7 @@ impl AttributedStream {
     /// Takes a connection over. `SO_PASSCRED` must be set on it before anything was read.
     pub fn new(
         inner: UnixStream,
-        facts: Arc<Facts>,
+        facts: Arc<PeerFacts>,
         process: Option<Process>,
         same_entries: SameEntries,
     ) -> Self {

@@ -13,7 +13,7 @@ use super::{
         request,
     },
 };
-use crate::{driver::Event, serve::learn::LearnRequest, upstream::address::Identity};
+use crate::{driver::Event, serve::learn_queue::LearnRequest, upstream::address::Identity};
 
 #[tokio::test]
 async fn targets_reach_the_primary_byte_for_byte() {

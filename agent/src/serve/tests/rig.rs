@@ -21,9 +21,9 @@ use crate::{
     parity::{Offer, Parity},
     samples,
     serve::{
-        Parts, Rules, Server,
+        Parts, Server, SocketRules,
         forward::Forwarder,
-        learn::{LearnQueue, LearnRequest},
+        learn_queue::{LearnQueue, LearnRequest},
         listener, run,
         stats::Stats,
     },
@@ -54,7 +54,7 @@ pub(crate) struct Rig {
 /// What a rig is set up with.
 pub(crate) struct Setup {
     pub(crate) addresses: Vec<Address>,
-    pub(crate) rules: Rules,
+    pub(crate) rules: SocketRules,
     pub(crate) settings: Settings,
 }
 
@@ -157,12 +157,12 @@ fn forwarder(configured: &[Address], addresses: Addresses) -> Forwarder {
 }
 
 /// Generous rules that know the test's own process as `orders`.
-pub(crate) fn rules() -> Rules {
+pub(crate) fn rules() -> SocketRules {
     let own = PeerMatch {
         uid: Some(rustix::process::geteuid().as_raw()),
         ..PeerMatch::default()
     };
-    Rules {
+    SocketRules {
         matches: vec![(samples::orders(), own)],
         limits: config::LimitsConfig {
             connections: 64,

@@ -52,14 +52,14 @@ pub(crate) struct FakeReplica {
     vault: Mutex<Vault>,
     commits: Mutex<VecDeque<SubmitError>>,
     committed: Mutex<Vec<(Lane, Vec<Change>)>>,
-    lessons: Mutex<Vec<Lesson>>,
+    lessons: Mutex<Vec<Taught>>,
     asked: Mutex<Vec<String>>,
     noted: Mutex<Vec<Outcome>>,
 }
 
 /// What the replica was taught.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Lesson {
+pub(crate) struct Taught {
     pub(crate) path: String,
     pub(crate) token: Option<TokenDigest>,
     pub(crate) peer: Option<PeerId>,
@@ -148,7 +148,7 @@ impl FakeReplica {
     }
 
     /// What it was taught.
-    pub(crate) fn lessons(&self) -> Vec<Lesson> {
+    pub(crate) fn lessons(&self) -> Vec<Taught> {
         self.lessons.lock().unwrap().clone()
     }
 
@@ -229,7 +229,7 @@ impl Replica for FakeReplica {
     }
 
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
-        self.lessons.lock().unwrap().push(Lesson {
+        self.lessons.lock().unwrap().push(Taught {
             path: exchange.call.path.as_str().to_owned(),
             token: exchange.token.copied(),
             peer: exchange.peer.cloned(),

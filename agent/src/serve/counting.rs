@@ -15,7 +15,7 @@ use shared::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ask::Ask, body::Body, headers, replica::Replica, respond, stats};
+use super::{ask::Ask, body::RelayBody, headers, replica::Replica, respond, stats};
 use crate::coverage::{CountedRequest, Coverage, path};
 
 /// Requests that wait to be judged; what finds no room is counted without a look into the replica.
@@ -54,13 +54,13 @@ pub(crate) struct Counter {
 }
 
 enum Item {
-    Passed(Box<Passed>),
+    Answered(Box<Answered>),
     /// Everything queued before is counted.
     Mark(oneshot::Sender<()>),
 }
 
 /// A request that was answered.
-struct Passed {
+struct Answered {
     ask: Ask,
     status: StatusCode,
     by_primary: bool,
@@ -71,7 +71,7 @@ impl Counter {
     /// Starts the counting task.
     pub(crate) fn start(replica: Arc<dyn Replica>, coverage: Arc<Coverage>) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
-        let judge = Judge::new(replica.clone());
+        let judge = Foreseer::new(replica.clone());
         tokio::spawn(count(queue, judge, coverage.clone()));
         Self {
             items,
@@ -81,15 +81,15 @@ impl Counter {
     }
 
     /// Counts an answered request.
-    pub(crate) fn passed(&self, ask: Ask, answer: &Response<Body>) {
-        let passed = Passed {
+    pub(crate) fn passed(&self, ask: Ask, answer: &Response<RelayBody>) {
+        let passed = Answered {
             ask,
             status: answer.status(),
             by_primary: respond::source(answer) == "primary",
             leased: answer.extensions().get::<Leased>().is_some(),
         };
-        if let Err(full) = self.items.try_send(Item::Passed(Box::new(passed)))
-            && let Item::Passed(passed) = full.into_inner()
+        if let Err(full) = self.items.try_send(Item::Answered(Box::new(passed)))
+            && let Item::Answered(passed) = full.into_inner()
         {
             let foreseen = passed.without_a_look(self.replica.as_ref());
             passed.count(foreseen, self.replica.as_ref(), &self.coverage);
@@ -105,10 +105,10 @@ impl Counter {
     }
 }
 
-async fn count(mut queue: mpsc::Receiver<Item>, mut judge: Judge, coverage: Arc<Coverage>) {
+async fn count(mut queue: mpsc::Receiver<Item>, mut judge: Foreseer, coverage: Arc<Coverage>) {
     while let Some(item) = queue.recv().await {
         match item {
-            Item::Passed(passed) => {
+            Item::Answered(passed) => {
                 let foreseen = judge.judged(&passed);
                 passed.count(foreseen, judge.replica.as_ref(), &coverage);
             }
@@ -120,7 +120,7 @@ async fn count(mut queue: mpsc::Receiver<Item>, mut judge: Judge, coverage: Arc<
 }
 
 /// Judges by rule what needs no look, the rest as the replica would answer it; reads once a second each.
-struct Judge {
+struct Foreseer {
     replica: Arc<dyn Replica>,
     judged: HashMap<Same, Foreseen>,
     since: BootTime,
@@ -138,7 +138,7 @@ struct Same {
     target: PathAndQuery,
 }
 
-impl Judge {
+impl Foreseer {
     fn new(replica: Arc<dyn Replica>) -> Self {
         let since = replica.now().boot;
         Self {
@@ -148,7 +148,7 @@ impl Judge {
         }
     }
 
-    fn judged(&mut self, passed: &Passed) -> Foreseen {
+    fn judged(&mut self, passed: &Answered) -> Foreseen {
         let settings = self.replica.settings();
         if let Some(foreseen) = passed.by_rule(&settings) {
             return foreseen;
@@ -176,13 +176,13 @@ impl Judge {
         foreseen
     }
 
-    fn look(&self, passed: &Passed, call: &Call, now: Now) -> Foreseen {
+    fn look(&self, passed: &Answered, call: &Call, now: Now) -> Foreseen {
         let body = passed.ask.whole_body().cloned().unwrap_or_default();
         self.replica.foresee(&passed.ask.query(call, &body, now))
     }
 }
 
-impl Passed {
+impl Answered {
     /// What can be told without judging it.
     fn by_rule(&self, settings: &Settings) -> Option<Foreseen> {
         let Ok(call) = &self.ask.call else {

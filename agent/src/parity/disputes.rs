@@ -35,7 +35,7 @@ const FIRST_ASK: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(900);
 
 /// One disagreement.
-pub(super) struct Pending {
+pub(super) struct OpenDispute {
     /// The request.
     pub(super) offer: Offer,
     /// What the primary said.
@@ -60,7 +60,7 @@ pub(super) struct Pending {
 
 /// What a second judgement makes of one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum SecondLook {
     /// They agree by now, or it is nothing that the replica serves.
     Gone(Outcome),
     /// It stands.
@@ -73,13 +73,13 @@ pub(super) enum Verdict {
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Waiting {
-    all: Vec<Pending>,
+pub(super) struct Disputes {
+    all: Vec<OpenDispute>,
     numbers: u64,
 }
 
 /// A disagreement as it is found.
-pub(super) struct Found {
+pub(super) struct Dispute {
     pub(super) offer: Offer,
     pub(super) primary: Facts,
     pub(super) judged: Facts,
@@ -98,9 +98,9 @@ pub(super) struct Doubts {
     pub(super) authority: bool,
 }
 
-impl Waiting {
+impl Disputes {
     /// Adds one; false if there is no room. One like it that waits already stands for both.
-    pub(super) fn add(&mut self, found: Found, now: BootTime) -> bool {
+    pub(super) fn add(&mut self, found: Dispute, now: BootTime) -> bool {
         let like = self.all.iter_mut().find(|one| one.is_like(&found));
         if let Some(one) = like {
             one.times += 1;
@@ -110,7 +110,7 @@ impl Waiting {
             return false;
         }
         self.numbers += 1;
-        self.all.push(Pending {
+        self.all.push(OpenDispute {
             offer: found.offer,
             primary: found.primary,
             judged: found.judged,
@@ -132,14 +132,14 @@ impl Waiting {
     }
 
     /// Takes out what is due to be looked at.
-    pub(super) fn due(&mut self, now: BootTime) -> Vec<Pending> {
+    pub(super) fn due(&mut self, now: BootTime) -> Vec<OpenDispute> {
         let (due, later) = self.all.drain(..).partition(|one| one.look_at <= now);
         self.all = later;
         due
     }
 
     /// Puts one back for later; gives it back if it has waited for too long.
-    pub(super) fn put_back(&mut self, mut one: Pending, now: BootTime) -> Option<Pending> {
+    pub(super) fn put_back(&mut self, mut one: OpenDispute, now: BootTime) -> Option<OpenDispute> {
         if now.since(one.began) > LONGEST {
             return Some(one);
         }
@@ -160,7 +160,7 @@ impl Waiting {
     /// None is asked about in the moment in which it was found: what is verified then is not verified after it.
     pub(super) fn doubts(&self, most: usize, now: BootTime) -> Option<Doubts> {
         let mut doubts = Doubts::default();
-        let due = |one: &&Pending| !one.refreshed && now.since(one.began) >= FIRST_ASK;
+        let due = |one: &&OpenDispute| !one.refreshed && now.since(one.began) >= FIRST_ASK;
         for one in self.all.iter().filter(due).take(most) {
             doubts.numbers.push(one.number);
             doubts.tokens.extend(&one.inputs.tokens);
@@ -188,8 +188,8 @@ impl Waiting {
     }
 }
 
-impl Pending {
-    fn is_like(&self, found: &Found) -> bool {
+impl OpenDispute {
+    fn is_like(&self, found: &Dispute) -> bool {
         self.kind == found.kind
             && self.set == found.set
             && self.offer.call == found.offer.call
@@ -198,21 +198,21 @@ impl Pending {
     }
 
     /// What a judgement by `inputs`, which came to `outcome` and said `judged`, makes of it.
-    pub(super) fn verdict(&self, outcome: Outcome, judged: &Facts, inputs: &Inputs) -> Verdict {
+    pub(super) fn verdict(&self, outcome: Outcome, judged: &Facts, inputs: &Inputs) -> SecondLook {
         if !self.is_verified(inputs) {
-            return Verdict::Waits;
+            return SecondLook::Waits;
         }
         match outcome {
             Outcome::Disagree(kind, fields) => {
                 // Of what is undecidable the body only says why.
                 let same = kind == Disagreement::Undecidable || judged.are_as(&self.judged);
                 if same && inputs.are_as(&self.inputs) {
-                    Verdict::Stands(kind, fields)
+                    SecondLook::Stands(kind, fields)
                 } else {
-                    Verdict::Unsettled
+                    SecondLook::Unsettled
                 }
             }
-            gone => Verdict::Gone(gone),
+            gone => SecondLook::Gone(gone),
         }
     }
 
