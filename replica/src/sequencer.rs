@@ -24,6 +24,7 @@ use crate::{
 
 mod group;
 mod queue;
+mod stage;
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use imbl::OrdMap;
 use shared::{
     acl::{Acl, CompileError, Policy},
     approle::{AppRole, ProofDigest, RoleKey, SecretId},
-    change::{Change, Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
+    change::{Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     failover::Phase,
     grant::{Grant, Revocation, RevokeCause},
     identity::Identity,
@@ -32,19 +32,14 @@ use shared::{
 };
 
 use crate::{
-    entropy::Entropy,
-    key::{Keys, epoch::Budget},
-    seal::{SealError, Sealed, Sealer, SealingError, Subject},
-    table::Table,
-    view::{
-        lockout::Lockouts,
-        stage::{Stage, When},
-    },
+    key::Keys,
+    seal::{SealError, Sealed, Subject},
+    table::{CredentialRow, Table},
+    view::lockout::Lockouts,
 };
 
 pub(crate) mod acl;
 mod lockout;
-pub(crate) mod stage;
 
 /// The whole view. Shared by every serving thread.
 pub struct View {
@@ -211,32 +206,6 @@ impl View {
             lockouts: Lockouts::default(),
             keys,
         }
-    }
-
-    /// The view that `changes` make, in their order, without a store beneath it. What they say of the ledger and of
-    /// the mark is not in a view.
-    ///
-    /// # Errors
-    /// If a value cannot be sealed.
-    pub fn from_changes(
-        settings: Arc<Settings>,
-        keys: Keys,
-        changes: impl IntoIterator<Item = Change>,
-        entropy: &dyn Entropy,
-    ) -> Result<Self, SealingError> {
-        let view = Self::new(settings, keys);
-        let mut budget = Budget::unbounded();
-        let mut sealer = Sealer {
-            keys: &view.keys,
-            budget: &mut budget,
-            entropy,
-        };
-        let mut stage = Stage::new(&view);
-        for change in changes {
-            stage.add(change, When::Committed, &mut sealer)?;
-        }
-        stage.publish();
-        Ok(view)
     }
 
     /// Who decides, now. Load it once per request.
@@ -421,6 +390,29 @@ impl Secrets {
             .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
             .map(|(_, held)| held.as_ref())
             .filter(move |held| held.lease.place == *place)
+    }
+}
+
+impl LiveGrant {
+    /// A grant that nobody has revoked.
+    pub(crate) fn new(grant: Grant) -> Self {
+        Self {
+            grant,
+            revoked: OnceLock::new(),
+        }
+    }
+}
+
+impl HeldCredential {
+    pub(crate) fn new(row: &CredentialRow, body: Sealed, key: Vec<u8>) -> Self {
+        Self {
+            accessor: row.accessor.clone(),
+            expires: row.expires,
+            renewable: row.renewable,
+            issued_at: row.issued_at,
+            body,
+            row: key,
+        }
     }
 }
 

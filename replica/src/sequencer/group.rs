@@ -13,13 +13,11 @@ use shared::{
 use super::{
     Lane, Stats, SubmitError,
     queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
+    stage::{Stage, When},
 };
 use crate::{
     store::{StoreError, writer::Writer},
-    view::{
-        LiveGrant,
-        stage::{Stage, When},
-    },
+    view::LiveGrant,
 };
 
 /// The log is moved into the file after about so many bytes, when nobody waits.

@@ -15,10 +15,10 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{Lane, Stats, SubmitError};
+use super::{Lane, Stats, SubmitError, stage::When};
 use crate::{
     ledger::{Chained, Head},
-    view::{Authority, View, stage::When},
+    view::{Authority, View},
 };
 
 /// Submissions of one group, over all lanes.

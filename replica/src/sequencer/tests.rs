@@ -34,6 +34,8 @@ use crate::{
     table::At,
 };
 
+mod stage;
+
 /// Storage that asks before each call.
 struct Asking<A> {
     inner: FailStop,

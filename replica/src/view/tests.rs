@@ -165,40 +165,6 @@ fn a_grant_published_after_its_revocation_is_born_dead() {
 }
 
 #[test]
-fn policies_that_did_not_change_are_not_parsed_again() {
-    let text = [("a", "path \"x\" { capabilities = [\"read\"] }")];
-    let later = T0.plus(Duration::from_secs(60));
-    let before = view(vec![samples::policies(&text, T0)]);
-    let parsed = |view: &View| Arc::clone(&view.authority().policies.as_ref().unwrap().parsed);
-    let mut stage = Stage::new(&before);
-    let (mut budget, entropy) = (Budget::unbounded(), Seeded::new(2));
-    let mut sealer = Sealer {
-        keys: &before.keys,
-        budget: &mut budget,
-        entropy: &entropy,
-    };
-    let first = parsed(&before);
-    stage
-        .add(
-            samples::policies(&text, later),
-            When::Committed,
-            &mut sealer,
-        )
-        .unwrap();
-    assert_eq!(stage.take_ops().len(), 1, "only the time is written");
-    stage.publish();
-    assert!(Arc::ptr_eq(&first, &parsed(&before)));
-    let set = before
-        .authority()
-        .policies
-        .as_ref()
-        .unwrap()
-        .set
-        .verified_at;
-    assert_eq!(set, later);
-}
-
-#[test]
 fn policies_of_token_and_identity_are_merged_by_name() {
     const GROUPED: &str = r#"
         path "kv/*" {

@@ -167,7 +167,7 @@ impl Stage<'_> {
     }
 
     /// Whether a lease is still in its pool, and whom it is for has no other of its path that lives `now`.
-    pub(crate) fn is_pooled(&self, pooled: &Pooled, now: Now) -> bool {
+    pub(in crate::sequencer) fn is_pooled(&self, pooled: &Pooled, now: Now) -> bool {
         let published;
         let secrets = match &self.secrets {
             Some(staged) => staged,

@@ -11,14 +11,17 @@ use shared::{
     identity::Identity,
     ledger::Entry,
     name::{EntityId, TokenDigest},
+    settings::Settings,
     time::WallTime,
     workload::WorkloadAuthority,
 };
 
-use super::{Authority, HeldCredential, LiveGrant, Policies, Secrets, View};
 use crate::{
+    entropy::Entropy,
+    key::{Keys, epoch::Budget},
     seal::{Sealed, Sealer, SealingError},
     table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
+    view::{Authority, HeldCredential, LiveGrant, Policies, Secrets, View},
 };
 
 mod approle;
@@ -26,7 +29,7 @@ mod value;
 
 /// When a change takes effect in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum When {
+pub(super) enum When {
     /// Once it is durable.
     Committed,
     /// It has: a state or a revocation, which bind at once.
@@ -34,7 +37,7 @@ pub(crate) enum When {
 }
 
 /// What a group of submissions makes of a view.
-pub(crate) struct Stage<'v> {
+pub(super) struct Stage<'v> {
     view: &'v View,
     secrets: Option<Secrets>,
     authority: Option<Authority>,
@@ -49,7 +52,7 @@ pub(crate) struct Stage<'v> {
 
 impl<'v> Stage<'v> {
     /// Nothing yet.
-    pub(crate) fn new(view: &'v View) -> Self {
+    pub(super) fn new(view: &'v View) -> Self {
         Self {
             view,
             secrets: None,
@@ -65,7 +68,7 @@ impl<'v> Stage<'v> {
     }
 
     /// Adds one change.
-    pub(crate) fn add(
+    pub(super) fn add(
         &mut self,
         change: Change,
         when: When,
@@ -141,17 +144,17 @@ impl<'v> Stage<'v> {
     }
 
     /// What is to be done to the store, in order.
-    pub(crate) fn take_ops(&mut self) -> Vec<Op> {
+    pub(super) fn take_ops(&mut self) -> Vec<Op> {
         std::mem::take(&mut self.ops)
     }
 
     /// What the ledger is to say.
-    pub(crate) fn take_entries(&mut self) -> Vec<Entry> {
+    pub(super) fn take_entries(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.entries)
     }
 
     /// The grant of a token as this stage leaves it.
-    pub(crate) fn live(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
+    pub(super) fn live(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
         match self.grants.get(digest) {
             Some(staged) => staged.clone(),
             None => self.view.grant(digest),
@@ -159,12 +162,12 @@ impl<'v> Stage<'v> {
     }
 
     /// Whether this stage, or the view beneath it, has revoked the token.
-    pub(crate) fn is_revoked(&self, digest: &TokenDigest) -> bool {
+    pub(super) fn is_revoked(&self, digest: &TokenDigest) -> bool {
         self.revoked.contains_key(digest) || self.view.revocation(digest).is_some()
     }
 
     /// Makes it the view: values first, then who decides, then grants, then revocations.
-    pub(crate) fn publish(self) {
+    pub(super) fn publish(self) {
         let view = self.view;
         if let Some(secrets) = self.secrets {
             view.secrets.store(Arc::new(secrets));
@@ -380,26 +383,31 @@ impl<'v> Stage<'v> {
     }
 }
 
-impl LiveGrant {
-    /// A grant that nobody has revoked.
-    pub(crate) fn new(grant: Grant) -> Self {
-        Self {
-            grant,
-            revoked: std::sync::OnceLock::new(),
+impl View {
+    /// The view that `changes` make, in their order, without a store beneath it. What they say of the ledger and of
+    /// the mark is not in a view.
+    ///
+    /// # Errors
+    /// If a value cannot be sealed.
+    pub fn from_changes(
+        settings: Arc<Settings>,
+        keys: Keys,
+        changes: impl IntoIterator<Item = Change>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, SealingError> {
+        let view = Self::new(settings, keys);
+        let mut budget = Budget::unbounded();
+        let mut sealer = Sealer {
+            keys: &view.keys,
+            budget: &mut budget,
+            entropy,
+        };
+        let mut stage = Stage::new(&view);
+        for change in changes {
+            stage.add(change, When::Committed, &mut sealer)?;
         }
-    }
-}
-
-impl HeldCredential {
-    pub(crate) fn new(row: &CredentialRow, body: Sealed, key: Vec<u8>) -> Self {
-        Self {
-            accessor: row.accessor.clone(),
-            expires: row.expires,
-            renewable: row.renewable,
-            issued_at: row.issued_at,
-            body,
-            row: key,
-        }
+        stage.publish();
+        Ok(view)
     }
 }
 
