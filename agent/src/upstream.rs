@@ -159,7 +159,7 @@ impl Upstream {
     pub(crate) fn open(&self, name: &CredentialName) -> Option<SecretText> {
         let view = &self.0.local.view;
         let held = view.credential(name)?;
-        match held.open(view.keys()) {
+        match held.body.open(view.keys()) {
             Ok(token) => into_text(&token),
             Err(error) => {
                 tracing::error!(%error, ?name, "a stored credential does not open");

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Bound,
+    ops::{Bound, Deref},
     sync::{
         Arc, OnceLock,
         atomic::{Ordering, fence},
@@ -16,47 +16,51 @@ use arc_swap::{ArcSwap, Guard};
 use imbl::OrdMap;
 use shared::{
     acl::{Acl, CompileError, Policy},
-    approle::{AppRole, ProofDigest, RoleKey, SecretId},
-    change::{Cluster, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
+    change::{CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     failover::Phase,
     grant::{Grant, Revocation, RevokeCause},
     identity::Identity,
-    kv::{KvKey, MirrorState, Place, Record},
+    kv::{KvKey, Place, Record},
     lease::Lease,
-    name::{Accessor, EntityId, LeaseId, PolicyName, TokenDigest, WorkloadName},
-    quarantine::{AclKey, Quarantine},
+    name::{Accessor, LeaseId, PolicyName, TokenDigest},
+    quarantine::AclKey,
     secret::SecretBytes,
     settings::Settings,
     time::{Deadline, WallTime},
-    workload::WorkloadAuthority,
 };
 
 use crate::{
     key::Keys,
-    seal::{SealError, Sealed, Subject},
-    table::{CredentialRow, Table},
+    seal::{SealError, Sealed},
+    table::{At, CredentialRow},
     view::lockout::Lockouts,
 };
 
 pub(crate) mod acl;
+mod known;
 mod lockout;
+
+pub use known::Known;
 
 /// The whole view. Shared by every serving thread.
 pub struct View {
-    pub(crate) authority: ArcSwap<Authority>,
-    pub(crate) secrets: ArcSwap<Secrets>,
-    pub(crate) grants: papaya::HashMap<TokenDigest, Arc<LiveGrant>>,
-    pub(crate) accessors: papaya::HashMap<Accessor, TokenDigest>,
-    pub(crate) credentials: papaya::HashMap<CredentialName, Arc<HeldCredential>>,
+    authority: ArcSwap<Authority>,
+    secrets: ArcSwap<Secrets>,
+    grants: papaya::HashMap<TokenDigest, Arc<LiveGrant>>,
+    accessors: papaya::HashMap<Accessor, TokenDigest>,
+    credentials: papaya::HashMap<CredentialName, Arc<HeldCredential>>,
     /// Revocations whose grant is not here: not published yet, or never known. What arrives for them is dead.
-    pub(crate) struck: papaya::HashMap<TokenDigest, Revocation>,
-    pub(crate) queue: papaya::HashMap<u64, Arc<QueuedRevocation>>,
+    struck: papaya::HashMap<TokenDigest, Revocation>,
+    queue: papaya::HashMap<u64, Arc<QueuedRevocation>>,
     /// Failed logins, and who is locked out for them.
     lockouts: Lockouts,
-    pub(crate) keys: Keys,
+    keys: Keys,
 }
 
 /// Who decides, by which rules: consistent in itself, replaced as a whole.
+///
+/// What is set at once stands here, field by field; what the writer publishes is one field, so that neither can undo the
+/// other. To a decision both are one authority, and what is known reads like a field of it.
 #[derive(Clone)]
 pub struct Authority {
     /// The configuration's part in decisions.
@@ -72,22 +76,16 @@ pub struct Authority {
     /// What else stands against issuing on this host, as clients are told it: a clock that booted behind the mark, a
     /// reboot in the outage.
     pub issuing_blocked: Option<&'static str>,
-    /// The cluster, once it was seen.
-    pub cluster: Option<Arc<Cluster>>,
-    /// The policies, once they were seen.
-    pub policies: Option<Arc<Policies>>,
-    /// By workload.
-    pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
-    /// AppRole roles whose logins may be answered.
-    pub approles: BTreeMap<RoleKey, Arc<AppRole>>,
-    /// Secret ids that log in to them, by what stands for each.
-    pub secret_ids: OrdMap<ProofDigest, Arc<SecretId>>,
-    /// By entity.
-    pub identities: OrdMap<EntityId, Arc<Identity>>,
-    /// By configured path.
-    pub mirrors: BTreeMap<String, Arc<MirrorState>>,
-    /// Policy sets that only the primary decides for.
-    pub quarantines: BTreeMap<AclKey, Arc<Quarantine>>,
+    /// What the primary said last.
+    pub known: Arc<Known>,
+}
+
+impl Deref for Authority {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
 }
 
 /// The policies, parsed once, and the ACLs compiled from them, each set once.
@@ -121,27 +119,29 @@ pub struct Secrets {
     pub leases: OrdMap<LeaseId, Arc<HeldLease>>,
 }
 
-/// A mirrored value, its body sealed.
+/// What is opened per request, and sealed again by forgetting it.
+pub struct SealedBody {
+    pub(crate) at: At,
+    pub(crate) sealed: Sealed,
+}
+
+/// A mirrored value.
 pub struct HeldRecord {
     /// What is known of it.
     pub record: Record,
-    /// Its body.
-    pub body: Sealed,
-    /// The row's key, which opening needs.
-    pub row: Vec<u8>,
+    /// The bytes of `data` as the primary sent them.
+    pub body: Arc<SealedBody>,
 }
 
-/// A lease, its secret sealed.
+/// A lease.
 pub struct HeldLease {
     /// What is known of it.
     pub lease: Lease,
     /// The bytes of `data`.
-    pub body: Sealed,
-    /// The row's key, which opening needs.
-    pub row: Vec<u8>,
+    pub body: Arc<SealedBody>,
 }
 
-/// A token that Holdover presents, sealed.
+/// A token that Holdover presents.
 pub struct HeldCredential {
     /// Its accessor.
     pub accessor: Accessor,
@@ -152,9 +152,7 @@ pub struct HeldCredential {
     /// When it was issued.
     pub issued_at: WallTime,
     /// The token.
-    pub body: Sealed,
-    /// The row's key, which opening needs.
-    pub row: Vec<u8>,
+    pub body: SealedBody,
 }
 
 /// A grant as it lives: the record, and whether it was revoked, which is seen at once.
@@ -188,14 +186,7 @@ impl View {
                 paused: false,
                 rolled_back: false,
                 issuing_blocked: None,
-                cluster: None,
-                policies: None,
-                workloads: BTreeMap::new(),
-                approles: BTreeMap::new(),
-                secret_ids: OrdMap::new(),
-                identities: OrdMap::new(),
-                mirrors: BTreeMap::new(),
-                quarantines: BTreeMap::new(),
+                known: Arc::default(),
             }),
             secrets: ArcSwap::default(),
             grants: papaya::HashMap::new(),
@@ -232,6 +223,12 @@ impl View {
     /// Every grant, revoked ones included, in no order.
     pub fn grants(&self) -> Vec<Arc<LiveGrant>> {
         self.grants.pin().values().cloned().collect()
+    }
+
+    /// Whether there is such a grant, revoked ones included.
+    pub(crate) fn any_grant(&self, is_such: impl Fn(&Grant) -> bool) -> bool {
+        let grants = self.grants.pin();
+        grants.values().any(|live| is_such(&live.grant))
     }
 
     /// The revocation of a token, whether or not its grant is known.
@@ -285,46 +282,71 @@ impl View {
         &self.keys
     }
 
+    /// Changes what binds at once. Readers and the writer may do so at the same time.
+    fn bind(&self, change: impl Fn(&mut Authority)) {
+        self.authority.rcu(|current| {
+            let mut next = Authority::clone(current);
+            change(&mut next);
+            next
+        });
+    }
+
     /// Replaces the configuration's part in decisions.
     pub(crate) fn set_settings(&self, settings: &Arc<Settings>) {
-        self.authority.rcu(|current| Authority {
-            settings: Arc::clone(settings),
-            ..Authority::clone(current)
-        });
+        self.bind(|authority| authority.settings = Arc::clone(settings));
     }
 
     /// Pauses issuing, or lets it go on.
     pub(crate) fn set_paused(&self, paused: bool) {
-        self.authority.rcu(|current| Authority {
-            paused,
-            ..Authority::clone(current)
-        });
+        self.bind(|authority| authority.paused = paused);
     }
 
     /// Says whether the replica is older than its anchor.
     pub(crate) fn set_rolled_back(&self, rolled_back: bool) {
-        self.authority.rcu(|current| Authority {
-            rolled_back,
-            ..Authority::clone(current)
-        });
+        self.bind(|authority| authority.rolled_back = rolled_back);
     }
 
     /// Stands against issuing for the reason given, or no longer. Not stored: whoever knows the reason says it anew
     /// after a start.
     pub fn block_issuing(&self, reason: Option<&'static str>) {
-        self.authority.rcu(|current| Authority {
-            issuing_blocked: reason,
-            ..Authority::clone(current)
-        });
+        self.bind(|authority| authority.issuing_blocked = reason);
     }
 
     /// The machine's state is this from here on.
     pub(crate) fn set_phase(&self, record: &PhaseRecord) {
-        self.authority.rcu(|current| Authority {
-            phase: record.phase.clone(),
-            epoch: record.epoch,
-            ..Authority::clone(current)
+        self.bind(|authority| {
+            authority.phase = record.phase.clone();
+            authority.epoch = record.epoch;
         });
+    }
+
+    /// Publishes what is known. The writer's alone.
+    pub(crate) fn set_known(&self, known: Known) {
+        let known = Arc::new(known);
+        self.bind(|authority| authority.known = Arc::clone(&known));
+    }
+
+    /// Publishes values and leases. The writer's alone.
+    pub(crate) fn set_secrets(&self, secrets: Secrets) {
+        self.secrets.store(Arc::new(secrets));
+    }
+
+    /// Publishes a credential, or that there is none. The writer's alone.
+    pub(crate) fn set_credential(&self, name: CredentialName, held: Option<Arc<HeldCredential>>) {
+        let credentials = self.credentials.pin();
+        match held {
+            Some(held) => credentials.insert(name, held),
+            None => credentials.remove(&name),
+        };
+    }
+
+    /// Publishes a queued revocation, or that it is done. The writer's alone.
+    pub(crate) fn set_queued(&self, id: u64, queued: Option<Arc<QueuedRevocation>>) {
+        let queue = self.queue.pin();
+        match queued {
+            Some(queued) => queue.insert(id, queued),
+            None => queue.remove(&id),
+        };
     }
 
     /// Refuses the token from here on, whether its grant is here, on its way, or unknown.
@@ -339,13 +361,14 @@ impl View {
         }
     }
 
-    /// A revocation is durable: what marks it from here on is its grant, if there is one.
-    pub(crate) fn settle(&self, digest: &TokenDigest) {
+    /// Publishes a revocation that is durable: what marks it from here on is its grant, if there is one. The writer's
+    /// alone.
+    pub(crate) fn put_revocation(&self, revocation: &Revocation) {
+        self.strike(revocation);
+        let digest = &revocation.digest;
         let grants = self.grants.pin();
-        let settled = grants
-            .get(digest)
-            .is_some_and(|live| live.revoked.get().is_some());
-        if settled {
+        let live = grants.get(digest);
+        if live.is_some_and(|live| live.revoked.get().is_some()) {
             self.struck.pin().remove(digest);
         }
     }
@@ -381,6 +404,21 @@ impl View {
 }
 
 impl Secrets {
+    pub(crate) fn put_key(&mut self, key: KvKey) {
+        self.keys.insert(key.place.clone(), Arc::new(key));
+    }
+
+    pub(crate) fn put_lease(&mut self, lease: Lease, body: Arc<SealedBody>) {
+        let id = lease.id.clone();
+        self.leases.insert(id, Arc::new(HeldLease { lease, body }));
+    }
+
+    pub(crate) fn put_record(&mut self, record: Record, body: Arc<SealedBody>) {
+        let of = (record.place.clone(), record.version);
+        self.records
+            .insert(of, Arc::new(HeldRecord { record, body }));
+    }
+
     /// The leases of a place. A lease's id begins with the path of its read.
     pub fn leases_of(&self, place: &Place) -> impl Iterator<Item = &HeldLease> {
         let prefix = format!("{}/", place.path);
@@ -404,54 +442,25 @@ impl LiveGrant {
 }
 
 impl HeldCredential {
-    pub(crate) fn new(row: &CredentialRow, body: Sealed, key: Vec<u8>) -> Self {
+    pub(crate) fn new(row: &CredentialRow, body: SealedBody) -> Self {
         Self {
             accessor: row.accessor.clone(),
             expires: row.expires,
             renewable: row.renewable,
             issued_at: row.issued_at,
             body,
-            row: key,
         }
     }
 }
 
-impl HeldRecord {
-    /// Its body: the bytes of `data` as the primary sent them. Open it per request, and keep it no longer.
+impl SealedBody {
+    /// Its bytes. Open it per request, and keep them no longer.
     ///
     /// # Errors
-    /// If it was changed or moved on disk, or belongs to another version of this row.
+    /// If it was changed or moved on disk, or belongs to another version of its row.
     pub fn open(&self, keys: &Keys) -> Result<SecretBytes, SealError> {
-        open(keys, Table::RecordBody, &self.row, &self.body)
+        keys.open(&self.at.subject(), &self.sealed)
     }
-}
-
-impl HeldLease {
-    /// Its secret: the bytes of `data`. Open it per request, and keep it no longer.
-    ///
-    /// # Errors
-    /// As [`HeldRecord::open`].
-    pub fn open(&self, keys: &Keys) -> Result<SecretBytes, SealError> {
-        open(keys, Table::LeaseBody, &self.row, &self.body)
-    }
-}
-
-impl HeldCredential {
-    /// The token. Open it per request to the primary, and keep it no longer.
-    ///
-    /// # Errors
-    /// As [`HeldRecord::open`].
-    pub fn open(&self, keys: &Keys) -> Result<SecretBytes, SealError> {
-        open(keys, Table::CredentialBody, &self.row, &self.body)
-    }
-}
-
-fn open(keys: &Keys, table: Table, row: &[u8], body: &Sealed) -> Result<SecretBytes, SealError> {
-    let subject = Subject {
-        table: table.number(),
-        key: row,
-    };
-    keys.open(&subject, body)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Mirrors {
         let held = secrets.records.get(&(place.clone(), None));
         let same = held.is_some_and(|held| {
             let alike = (held.record.state, &held.record.form) == (state, &form);
-            alike && matches!(held.open(view.keys()), Ok(known) if known.expose() == body.expose())
+            alike && matches!(held.body.open(view.keys()), Ok(known) if known.expose() == body.expose())
         });
         if same && held.is_some_and(|held| held.record.covered) {
             return None;

@@ -91,7 +91,7 @@ impl Canary {
         })?;
         self.last = Some(key.clone());
         // The text names no value, and the body is wiped as soon as it was opened.
-        let opened = held.open(local.view.keys());
+        let opened = held.body.open(local.view.keys());
         opened.err().map(|error| error.to_string())
     }
 }

@@ -165,7 +165,7 @@ async fn steps_come_in_their_order_and_the_exchanged_token_is_held_sealed() {
         .credential(&CredentialName::Exchanged(TokenDigest([1; 32])))
         .unwrap();
     assert_eq!(
-        held.open(bench.local.view.keys()).unwrap().expose(),
+        held.body.open(bench.local.view.keys()).unwrap().expose(),
         b"s.exchanged"
     );
     assert!(

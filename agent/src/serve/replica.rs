@@ -155,7 +155,7 @@ impl Replica for Attached {
 
     fn credential(&self, name: &CredentialName) -> Option<SecretText> {
         let held = self.local.view.credential(name)?;
-        let opened = held.open(self.local.view.keys());
+        let opened = held.body.open(self.local.view.keys());
         let bytes = opened
             .inspect_err(
                 |error| tracing::error!(%error, ?name, "a stored credential does not open"),

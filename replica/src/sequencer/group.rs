@@ -340,7 +340,7 @@ fn stage_one(
                 grant: Grant::clone(grant),
             });
         }
-        result = stage.add(change, submission.when, &mut writer.sealer());
+        result = stage.add(change, submission.when, writer.sealer());
         if result.is_err() {
             break;
         }

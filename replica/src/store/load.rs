@@ -4,17 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use shared::{
-    approle::{AppRole, SecretId},
     change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
     coverage::CoverageHour,
     grant::{Grant, Revocation},
-    kv::{KvKey, MirrorState, Record},
-    lease::Lease,
     name::PolicyName,
-    quarantine::Quarantine,
     settings::Settings,
     time::{Mark, WallTime},
-    workload::WorkloadAuthority,
 };
 
 use super::{
@@ -25,7 +20,7 @@ use crate::{
     key::Keys,
     seal::{SealError, Sealed},
     table::{Accounted, At, CredentialRow, IdentityRow, Table, WithBody},
-    view::{Authority, HeldCredential, HeldLease, HeldRecord, LiveGrant, Policies, Secrets, View},
+    view::{HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
 };
 
 /// What was read.
@@ -85,139 +80,102 @@ pub(crate) fn load(
 
 struct Loader<'k> {
     keys: &'k Keys,
-    view: View,
-    authority: Authority,
+    loaded: Loaded,
+    known: Known,
     secrets: Secrets,
     policies: BTreeMap<PolicyName, PolicyText>,
     policies_seen: Option<WallTime>,
     revocations: Vec<Revocation>,
     authority_rows: Tally,
-    loaded: Partial,
-}
-
-#[derive(Default)]
-struct Partial {
-    mark: Option<Mark>,
-    phase: Option<PhaseRecord>,
-    queue: Vec<QueuedRevocation>,
-    coverage: Vec<CoverageHour>,
-    lost: Vec<At>,
-    mirrors: Vec<At>,
-    values: Tally,
 }
 
 impl<'k> Loader<'k> {
     fn new(keys: &'k Keys, settings: Arc<Settings>) -> Self {
-        let view = View::new(settings, keys.clone());
         Self {
             keys,
-            authority: Authority::clone(&view.authority()),
-            view,
+            loaded: Loaded {
+                view: View::new(settings, keys.clone()),
+                mark: None,
+                phase: None,
+                queue: Vec::new(),
+                coverage: Vec::new(),
+                lost: Vec::new(),
+                mirrors: Vec::new(),
+                values: Tally::default(),
+            },
+            known: Known::default(),
             secrets: Secrets::default(),
             policies: BTreeMap::new(),
             policies_seen: None,
             revocations: Vec::new(),
             authority_rows: Tally::default(),
-            loaded: Partial::default(),
         }
     }
 
     fn row(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), LoadError> {
-        match at.table.accounted() {
+        let accounted = at.table.accounted();
+        match accounted {
             Accounted::Authority => self.authority_rows.add(self.keys, &at, sealed.version),
             Accounted::Value => self.loaded.values.add(self.keys, &at, sealed.version),
             // Read with its owner.
             Accounted::Body | Accounted::Chain => return Ok(()),
             Accounted::Loose => {}
         }
-        if self.take(at, sealed, body).is_ok() {
-            return Ok(());
-        }
-        match at.table.accounted() {
-            Accounted::Authority => return Err(LoadError::Row(at.table)),
-            Accounted::Loose => {}
-            _ => self.loaded.lost.push(at),
+        match (self.enter(at, sealed, body), accounted) {
+            (Ok(()), _) | (Err(SealError), Accounted::Loose) => {}
+            (Err(SealError), Accounted::Authority) => return Err(LoadError::Row(at.table)),
+            (Err(SealError), _) => self.loaded.lost.push(at),
         }
         Ok(())
     }
 
-    fn take(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
-        let row = at.key.to_vec();
+    /// Opens a row and puts what it is of in its place.
+    fn enter(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
         match at.table {
-            Table::AppRole => {
-                let role: AppRole = self.open(&at, sealed)?;
-                let approles = &mut self.authority.approles;
-                approles.insert(role.key.clone(), Arc::new(role));
-            }
-            Table::Authority => {
-                let of: WorkloadAuthority = self.open(&at, sealed)?;
-                let workloads = &mut self.authority.workloads;
-                workloads.insert(of.workload.clone(), Arc::new(of));
-            }
-            Table::Cluster => self.authority.cluster = Some(Arc::new(self.open(&at, sealed)?)),
+            Table::AppRole => self.known.put_approle(self.open(&at, sealed)?),
+            Table::Authority => self.known.put_workload(self.open(&at, sealed)?),
+            Table::Cluster => self.known.cluster = Some(Arc::new(self.open(&at, sealed)?)),
             Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
             Table::Credential => {
-                let WithBody { body: version, of } =
-                    self.open::<WithBody<CredentialRow>>(&at, sealed)?;
-                let held = HeldCredential::new(&of, belonging(body, version), row);
-                self.view.credentials.pin().insert(of.name, Arc::new(held));
+                let (of, body) = self.open_owner::<CredentialRow>(at, sealed, body)?;
+                let held = Arc::new(HeldCredential::new(&of, body));
+                self.loaded.view.set_credential(of.name, Some(held));
             }
             Table::Grant => {
                 let grant: Grant = self.open(&at, sealed)?;
-                self.view.put_grant(&Arc::new(LiveGrant::new(grant)));
+                let live = Arc::new(LiveGrant::new(grant));
+                self.loaded.view.put_grant(&live);
             }
             Table::Identity => {
                 let IdentityRow { id, identity } = self.open(&at, sealed)?;
-                self.authority.identities.insert(id, Arc::new(identity));
+                self.known.identities.insert(id, Arc::new(identity));
             }
-            Table::Key => {
-                let key: KvKey = self.open(&at, sealed)?;
-                self.secrets.keys.insert(key.place.clone(), Arc::new(key));
-            }
+            Table::Key => self.secrets.put_key(self.open(&at, sealed)?),
             Table::Lease => {
-                let WithBody { body: version, of } = self.open::<WithBody<Lease>>(&at, sealed)?;
-                let body = belonging(body, version);
-                let (id, lease) = (of.id.clone(), of);
-                let held = HeldLease { lease, body, row };
-                self.secrets.leases.insert(id, Arc::new(held));
+                let (lease, body) = self.open_owner(at, sealed, body)?;
+                self.secrets.put_lease(lease, Arc::new(body));
             }
             Table::Mark => self.loaded.mark = Some(self.open(&at, sealed)?),
             Table::Mirror => {
-                let state: MirrorState = self.open(&at, sealed)?;
+                self.known.put_mirror(self.open(&at, sealed)?);
                 self.loaded.mirrors.push(at);
-                let mirrors = &mut self.authority.mirrors;
-                mirrors.insert(state.path.clone(), Arc::new(state));
             }
             Table::Phase => self.loaded.phase = Some(self.open(&at, sealed)?),
             Table::Policies => self.policies = self.open(&at, sealed)?,
             Table::PoliciesSeen => self.policies_seen = Some(self.open(&at, sealed)?),
-            Table::Quarantine => {
-                let of: Quarantine = self.open(&at, sealed)?;
-                let quarantines = &mut self.authority.quarantines;
-                quarantines.insert(of.set.clone(), Arc::new(of));
-            }
+            Table::Quarantine => self.known.put_quarantine(self.open(&at, sealed)?),
             Table::Queue => {
                 let queued: QueuedRevocation = self.open(&at, sealed)?;
-                let pinned = self.view.queue.pin();
-                pinned.insert(queued.id, Arc::new(queued.clone()));
+                let held = Some(Arc::new(queued.clone()));
+                self.loaded.view.set_queued(queued.id, held);
                 self.loaded.queue.push(queued);
             }
             Table::Record => {
-                let WithBody {
-                    body: version,
-                    of: record,
-                } = self.open::<WithBody<Record>>(&at, sealed)?;
-                let body = belonging(body, version);
-                let of = (record.place.clone(), record.version);
-                let held = HeldRecord { record, body, row };
-                self.secrets.records.insert(of, Arc::new(held));
+                let (record, body) = self.open_owner(at, sealed, body)?;
+                self.secrets.put_record(record, Arc::new(body));
             }
             Table::Revocation => self.revocations.push(self.open(&at, sealed)?),
-            Table::SecretId => {
-                let secret_id: SecretId = self.open(&at, sealed)?;
-                let secret_ids = &mut self.authority.secret_ids;
-                secret_ids.insert(secret_id.digest, Arc::new(secret_id));
-            }
+            Table::SecretId => self.known.put_secret_id(self.open(&at, sealed)?),
             Table::CredentialBody
             | Table::Header
             | Table::LeaseBody
@@ -232,43 +190,43 @@ impl<'k> Loader<'k> {
         serde_json::from_slice(plain.expose()).map_err(|_| SealError)
     }
 
-    fn finish(mut self, header: &Header) -> Loaded {
-        let mut loaded = self.loaded;
+    /// A row that has a body, and that body.
+    fn open_owner<T: DeserializeOwned>(
+        &self,
+        at: At,
+        sealed: &Sealed,
+        body: Option<Sealed>,
+    ) -> Result<(T, SealedBody), SealError> {
+        let row: WithBody<T> = self.open(&at, sealed)?;
+        let (at, sealed) = (at.body(), belonging(body, row.body));
+        Ok((row.of, SealedBody { at, sealed }))
+    }
+
+    fn finish(self, header: &Header) -> Loaded {
+        let (mut loaded, mut known) = (self.loaded, self.known);
         loaded.queue.sort_by_key(|queued| queued.id);
         loaded.coverage.sort_by_key(|hour| hour.start);
         if loaded.values != header.values || !loaded.lost.is_empty() {
             // No pass of a mirror can vouch for values that may have been replaced by older ones: each has its own
             // age from here on, until the mirror's next pass.
-            self.authority.mirrors.clear();
+            known.mirrors.clear();
         }
         if let Some(verified_at) = self.policies_seen {
             let policies = self.policies;
-            let set = PolicySet {
+            known.put_policies(PolicySet {
                 policies,
                 verified_at,
-            };
-            self.authority.policies = Some(Arc::new(Policies::new(set, None)));
+            });
         }
+        loaded.view.set_known(known);
+        loaded.view.set_secrets(self.secrets);
         if let Some(record) = &loaded.phase {
-            self.authority.phase = record.phase.clone();
-            self.authority.epoch = record.epoch;
+            loaded.view.set_phase(record);
         }
-        self.view.authority.store(Arc::new(self.authority));
-        self.view.secrets.store(Arc::new(self.secrets));
         for revocation in &self.revocations {
-            self.view.strike(revocation);
-            self.view.settle(&revocation.digest);
+            loaded.view.put_revocation(revocation);
         }
-        Loaded {
-            view: self.view,
-            mark: loaded.mark,
-            phase: loaded.phase,
-            queue: loaded.queue,
-            coverage: loaded.coverage,
-            lost: loaded.lost,
-            mirrors: loaded.mirrors,
-            values: loaded.values,
-        }
+        loaded
     }
 }
 

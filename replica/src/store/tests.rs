@@ -4,10 +4,10 @@ use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc};
 
 use proptest::prelude::*;
 use shared::{
-    change::{Change, Expects},
+    change::{Change, CredentialName, Expects},
     grant::RevokeCause,
     ledger::{Entry, EntryKind},
-    name::Accessor,
+    name::{Accessor, WorkloadName},
 };
 
 use super::*;
@@ -136,7 +136,10 @@ fn everything_that_was_stored_is_there_after_a_restart() {
     assert_eq!(before.secrets().keys, after.secrets().keys);
     let of = (place("secret/data/shop/db"), Some(2));
     let record = Arc::clone(&after.secrets().records[&of]);
-    assert_eq!(record.open(after.keys()).unwrap().expose(), br#"{"new":2}"#);
+    assert_eq!(
+        record.body.open(after.keys()).unwrap().expose(),
+        br#"{"new":2}"#
+    );
     assert!(after.grant(&digest(1)).unwrap().revoked.get().is_none());
     assert!(after.grant(&digest(2)).unwrap().revoked.get().is_some());
     let accessor = Accessor::parse("accessor-1").unwrap();
@@ -145,12 +148,13 @@ fn everything_that_was_stored_is_there_after_a_restart() {
         digest(1)
     );
     let lease = after.secrets().leases.values().next().unwrap().clone();
-    assert_eq!(lease.open(after.keys()).unwrap().expose(), b"{}");
+    assert_eq!(lease.body.open(after.keys()).unwrap().expose(), b"{}");
     assert_eq!(opened.mark, Some(samples::mark(0)));
     assert_eq!(opened.phase.map(|record| record.epoch), Some(3));
     assert_eq!(opened.queue.len(), 1);
     assert_eq!(opened.coverage, vec![samples::coverage(T0)]);
-    assert_eq!(after.credentials.len(), 1);
+    let standing = CredentialName::Standing(WorkloadName::parse("orders").unwrap());
+    assert!(after.credential(&standing).is_some());
     assert!(!opened.report.rolled_back && !opened.report.values_changed);
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
 }
@@ -443,7 +447,7 @@ fn assert_authority(opened: &Opened, at: usize, seed: u64) {
     assert!(view.authority().policies.is_some(), "{context}");
     assert_eq!(view.authority().secret_ids.len(), 1, "{context}");
     for record in view.secrets().records.values() {
-        if let Ok(body) = record.open(view.keys()) {
+        if let Ok(body) = record.body.open(view.keys()) {
             let version = record.record.version.unwrap();
             let bodies: [&[u8]; 2] = [br#"{"old":1}"#, br#"{"new":2}"#];
             let expected = bodies[usize::try_from(version - 1).unwrap()];
@@ -624,14 +628,14 @@ fn a_new_epoch_begins_by_itself_and_old_rows_stay_readable() {
         let epochs: std::collections::BTreeSet<_> = secrets
             .records
             .values()
-            .map(|held| held.body.epoch)
+            .map(|held| held.body.sealed.epoch)
             .collect();
         assert!(epochs.len() > 2, "{epochs:?}");
         assert!(
             secrets
                 .records
                 .values()
-                .all(|held| held.open(view.keys()).is_ok())
+                .all(|held| held.body.open(view.keys()).is_ok())
         );
     }
 }
@@ -692,7 +696,7 @@ fn summary(view: &View) -> Summary {
     });
     let secrets = view.secrets();
     let values = secrets.records.values().map(|held| {
-        let body = held.open(view.keys()).unwrap().expose().clone();
+        let body = held.body.open(view.keys()).unwrap().expose().clone();
         (held.record.place.path.as_str().to_owned(), body)
     });
     (grants.collect(), values.collect())

@@ -7,7 +7,7 @@ use shared::{
     acl::{Acl, AclRequest, Allowed, CompileError, Decision},
     api::Kind,
     failover::Outage,
-    grant::{Origin, Settled},
+    grant::{Grant, Origin, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
     quarantine::AclKey,
     time::{Deadline, WallTime},
@@ -394,13 +394,12 @@ fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Ab
 
 /// Whether the peer has logged in since the outage began, with whatever became of that token since.
 fn logged_in(case: &Case<'_>, holder: &PeerId, outage: &Outage) -> bool {
-    case.view.grants.pin().values().any(|live| {
-        let here = live.grant.peer.as_ref() == Some(holder);
-        here && live
-            .grant
-            .replica()
-            .is_some_and(|replica| replica.outage == outage.id)
-    })
+    let of_outage = |grant: &Grant| {
+        let replica = grant.replica();
+        replica.is_some_and(|replica| replica.outage == outage.id)
+    };
+    case.view
+        .any_grant(|grant| grant.peer.as_ref() == Some(holder) && of_outage(grant))
 }
 
 /// Whether that is recent enough before the cutover for a token of the primary.

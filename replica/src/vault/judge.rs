@@ -78,7 +78,7 @@ pub struct Inputs {
 /// Judges `query`.
 pub fn judge(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Judgement {
     let mut authority = Authority::clone(&view.authority());
-    authority.quarantines.clear();
+    Arc::make_mut(&mut authority.known).quarantines.clear();
     suppose(&mut authority, query.now);
     let case = Case {
         view,
@@ -189,7 +189,7 @@ fn digest(view: &View, authority: &Authority, set: &AclKey) -> Option<[u8; 32]> 
         parts.push(ends.to_le_bytes().to_vec());
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Some(view.keys.likeness(&parts))
+    Some(view.keys().likeness(&parts))
 }
 
 impl Inputs {

@@ -130,7 +130,7 @@ fn show(case: &Case<'_>, caller: &Caller, held: &HeldLease) -> Result<Granted, R
         mirror.max_staleness
     });
     let age = case.fresh(lease.verified_at, bound)?;
-    let body = held.open(case.view.keys())?;
+    let body = held.body.open(case.view.keys())?;
     let data: &RawValue = serde_json::from_slice(body.expose())?;
     let contents = Contents {
         lease: Some((

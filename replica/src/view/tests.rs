@@ -8,7 +8,7 @@ use shared::{
     failover::Phase,
     grant::RevokeCause,
     kv::KvKey,
-    name::{EntityId, PolicyName},
+    name::{EntityId, PolicyName, WorkloadName},
 };
 
 use super::*;
@@ -23,7 +23,7 @@ fn view(changes: Vec<Change>) -> View {
 fn body(view: &View, path: &str, version: u64) -> Option<Vec<u8>> {
     let secrets = view.secrets();
     let held = secrets.records.get(&(place(path), Some(version)))?;
-    Some(held.open(view.keys()).unwrap().expose().clone())
+    Some(held.body.open(view.keys()).unwrap().expose().clone())
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn one_of_everything_is_there_afterwards() {
     assert!(view.grant(&digest(1)).unwrap().revoked.get().is_none());
     assert!(view.grant(&digest(2)).unwrap().revoked.get().is_some());
     let standing = CredentialName::Standing(WorkloadName::parse("orders").unwrap());
-    let token = view.credential(&standing).unwrap().open(view.keys());
+    let token = view.credential(&standing).unwrap().body.open(view.keys());
     assert_eq!(token.unwrap().expose(), b"s.standing");
     assert_eq!(view.queue().len(), 1);
     assert_eq!(view.secrets().leases.len(), 1);
@@ -160,7 +160,7 @@ fn a_grant_published_after_its_revocation_is_born_dead() {
     view.strike(&samples::revocation(5, RevokeCause::Operator));
     view.put_grant(&Arc::new(LiveGrant::new(grant(5, 3600))));
     assert!(view.grant(&digest(5)).unwrap().revoked.get().is_some());
-    view.settle(&digest(5));
+    view.put_revocation(&samples::revocation(5, RevokeCause::Operator));
     assert!(view.struck.pin().is_empty() && view.revocation(&digest(5)).is_some());
 }
 
@@ -216,7 +216,7 @@ fn an_acl_is_compiled_once_and_again_when_its_identity_changes() {
     let back = acl(&view, T0.minus(Duration::from_secs(1)));
     assert!(!Arc::ptr_eq(&first, &back), "time went back");
     let mut changed = Authority::clone(&view.authority());
-    changed
+    Arc::make_mut(&mut changed.known)
         .identities
         .insert(entity.clone(), Arc::new(samples::identity("renamed")));
     let again = view.acl_for(&changed, &names, &[], Some(&entity), T0);

@@ -36,6 +36,7 @@ fn lease(host: &Host) -> std::result::Result<(Lease, Value), String> {
     let held = held.find(|held| held.lease.holder == LeaseHolder::Shared);
     let held = held.ok_or_else(|| format!("{:?}", host.mirrors.statuses()))?;
     let body = held
+        .body
         .open(host.local.view.keys())
         .map_err(|error| error.to_string())?;
     let data = serde_json::from_slice(body.expose()).map_err(|error| error.to_string())?;

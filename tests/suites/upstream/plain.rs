@@ -41,7 +41,7 @@ fn held(host: &Host, path: &str) -> Option<(Record, String)> {
     let secrets = host.local.view.secrets();
     let mut records = secrets.records.iter();
     let (_, held) = records.find(|((place, of), _)| place.path.as_str() == path && of.is_none())?;
-    let body = held.open(host.local.view.keys()).ok()?;
+    let body = held.body.open(host.local.view.keys()).ok()?;
     let text = String::from_utf8_lossy(body.expose()).into_owned();
     Some((held.record.clone(), text))
 }

@@ -313,7 +313,7 @@ impl Host {
     /// A token that Holdover presents.
     pub(crate) fn credential(&self, name: &CredentialName) -> Option<String> {
         let held = self.local.view.credential(name)?;
-        let token = held.open(self.local.view.keys()).ok()?;
+        let token = held.body.open(self.local.view.keys()).ok()?;
         String::from_utf8(token.expose().clone()).ok()
     }
 
@@ -324,7 +324,7 @@ impl Host {
             .records
             .iter()
             .find(|((place, of), _)| place.path.as_str() == path && *of == Some(version))?;
-        let body = held.open(self.local.view.keys()).ok()?;
+        let body = held.body.open(self.local.view.keys()).ok()?;
         let text = serde_json::from_slice(body.expose()).ok()?;
         Some((held.record.clone(), text))
     }

@@ -21,18 +21,14 @@ fn policies_that_did_not_change_are_not_parsed_again() {
     let parsed = |view: &View| Arc::clone(&view.authority().policies.as_ref().unwrap().parsed);
     let mut stage = Stage::new(&before);
     let mut budget = Budget::unbounded();
-    let mut sealer = Sealer {
+    let sealer = Sealer {
         keys: before.keys(),
         budget: &mut budget,
         entropy: &entropy,
     };
     let first = parsed(&before);
     stage
-        .add(
-            samples::policies(&text, later),
-            When::Committed,
-            &mut sealer,
-        )
+        .add(samples::policies(&text, later), When::Committed, sealer)
         .unwrap();
     assert_eq!(stage.take_ops().len(), 1, "only the time is written");
     stage.publish();

@@ -143,7 +143,7 @@ fn an_older_body_under_a_newer_record_does_not_open() {
     let secrets = opened.view.secrets();
     let open = |version| {
         let of = (place("secret/data/shop/db"), Some(version));
-        secrets.records[&of].open(opened.view.keys())
+        secrets.records[&of].body.open(opened.view.keys())
     };
     assert!(open(2).is_err(), "another version of the body");
     assert!(open(1).is_ok(), "the body that belongs to it");

@@ -210,7 +210,7 @@ fn shown(
     show: impl FnOnce(Shown<'_>) -> Result<Granted, Refusal>,
 ) -> Result<Granted, Refusal> {
     let age = site.age(case, held)?;
-    let body = held.open(case.view.keys())?;
+    let body = held.body.open(case.view.keys())?;
     let value: Dated<'_> = serde_json::from_slice(body.expose())?;
     let raw: &RawValue = serde_json::from_slice(body.expose())?;
     match held.record.state {

@@ -60,7 +60,7 @@ fn shown(
     mut warnings: Vec<String>,
 ) -> Result<Granted, Refusal> {
     let age = site.age(case, held)?;
-    let body = held.open(case.view.keys())?;
+    let body = held.body.open(case.view.keys())?;
     let (lease_duration, said) = match &held.record.form {
         Form::Bare(content) => {
             let status = match held.record.state {

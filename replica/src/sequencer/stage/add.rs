@@ -1,0 +1,248 @@
+//! Adding one change to a stage: who may do what, grants, and what is Holdover's own.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use shared::{
+    approle::SecretId,
+    change::{Change, Credential, CredentialName, PolicySet},
+    grant::{Grant, Revocation},
+    identity::Identity,
+    name::{EntityId, TokenDigest},
+    time::WallTime,
+};
+
+use super::{Stage, When};
+use crate::{
+    key::Keys,
+    seal::{Sealer, SealingError},
+    table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
+    view::{HeldCredential, LiveGrant, SealedBody},
+};
+
+/// A stage, and what seals for it.
+pub(super) struct Adder<'a, 'v> {
+    pub(super) stage: &'a mut Stage<'v>,
+    pub(super) keys: &'a Keys,
+    sealer: Sealer<'a>,
+}
+
+pub(super) type Added = Result<(), SealingError>;
+
+impl<'a, 'v> Adder<'a, 'v> {
+    pub(super) fn new(stage: &'a mut Stage<'v>, sealer: Sealer<'a>) -> Self {
+        Self {
+            stage,
+            keys: sealer.keys,
+            sealer,
+        }
+    }
+
+    pub(super) fn add(&mut self, change: Change, when: When) -> Added {
+        let keys = self.keys;
+        match change {
+            Change::AppRole(role) => {
+                self.put(At::approle(keys, &role.key), &role)?;
+                self.stage.known().put_approle(*role);
+            }
+            Change::AppRoleGone(key) => {
+                self.delete(At::approle(keys, &key));
+                self.stage.known().approles.remove(&key);
+            }
+            Change::Authority(of) => {
+                self.put(At::authority(keys, &of.workload), &of)?;
+                self.stage.known().put_workload(*of);
+            }
+            Change::AuthorityGone(name) => {
+                self.delete(At::authority(keys, &name));
+                self.stage.known().workloads.remove(&name);
+            }
+            Change::Cluster(cluster) => {
+                self.put_only(Table::Cluster, &cluster)?;
+                self.stage.known().cluster = Some(Arc::from(cluster));
+            }
+            Change::Coverage(hour) => self.put(At::coverage(keys, hour.start), &hour)?,
+            Change::CoverageGone(start) => self.delete(At::coverage(keys, start)),
+            Change::Credential(name, credential) => self.credential(name, &credential)?,
+            Change::CredentialGone(name) => {
+                self.delete_with_body(At::credential(keys, &name));
+                self.stage.credentials.push((name, None));
+            }
+            Change::Grant(grant) => self.grant(*grant)?,
+            Change::GrantForgotten(digest) => self.grant_forgotten(digest),
+            Change::Identity(id, identity) => self.identity(id, *identity)?,
+            Change::Key(key) => self.key(*key)?,
+            Change::KeyGone(place) => self.key_gone(&place),
+            Change::Lease(lease, body) => self.lease(*lease, body)?,
+            Change::LeaseDetached(id, who) => self.lease_detached(&id, who)?,
+            Change::LeaseGone(id) => self.lease_gone(&id),
+            Change::LeaseTaken(id, to) => self.lease_taken(&id, to)?,
+            Change::Ledger(entry) => self.stage.entries.push(*entry),
+            Change::Mark(mark) => self.put_only(Table::Mark, &mark)?,
+            Change::Mirror(state) => {
+                self.put(At::mirror(keys, &state.path), &state)?;
+                self.stage.known().put_mirror(*state);
+            }
+            Change::MirrorGone(path) => self.mirror_gone(&path),
+            Change::Phase(record) => {
+                self.put_only(Table::Phase, &record)?;
+                if when == When::Committed {
+                    self.stage.phase = Some(record);
+                }
+            }
+            Change::Policies(set) => self.policies(*set)?,
+            Change::Proven(digest, at) => self.proven(&digest, at)?,
+            Change::Quarantine(of) => {
+                self.put(At::quarantine(keys, &of.set), &of)?;
+                self.stage.known().put_quarantine(*of);
+            }
+            Change::QuarantineLifted(set) => {
+                self.delete(At::quarantine(keys, &set));
+                self.stage.known().quarantines.remove(&set);
+            }
+            Change::Queue(queued) => {
+                self.put(At::queue(keys, queued.id), &queued)?;
+                let queued = (queued.id, Some(Arc::from(queued)));
+                self.stage.queue.push(queued);
+            }
+            Change::QueueDone(id) => {
+                self.delete(At::queue(keys, id));
+                self.stage.queue.push((id, None));
+            }
+            Change::Record(record, body) => self.record(*record, body)?,
+            Change::RecordGone(place, version) => self.record_gone(&place, version),
+            Change::Revoked(revocation) => self.revoked(revocation)?,
+            Change::SecretId(secret_id) => self.secret_id(*secret_id)?,
+            Change::SecretIdGone(digest) => {
+                self.delete(At::secret_id(keys, &digest));
+                self.stage.known().secret_ids.remove(&digest);
+            }
+        }
+        Ok(())
+    }
+
+    fn credential(&mut self, name: CredentialName, credential: &Credential) -> Added {
+        let at = At::credential(self.keys, &name);
+        let body = self.put_body(at, credential.token.expose().as_bytes())?;
+        let row = CredentialRow {
+            name,
+            accessor: credential.accessor.clone(),
+            expires: credential.expires,
+            renewable: credential.renewable,
+            issued_at: credential.issued_at,
+        };
+        self.put_with_body(at, &row, &body)?;
+        let held = Arc::new(HeldCredential::new(&row, body));
+        self.stage.credentials.push((row.name, Some(held)));
+        Ok(())
+    }
+
+    fn grant(&mut self, grant: Grant) -> Added {
+        let digest = grant.digest;
+        self.put(At::grant(self.keys, &digest), &grant)?;
+        let live = Arc::new(LiveGrant::new(grant));
+        self.stage.grants.insert(digest, Some(live));
+        Ok(())
+    }
+
+    fn grant_forgotten(&mut self, digest: TokenDigest) {
+        self.delete(At::grant(self.keys, &digest));
+        self.delete(At::revocation(self.keys, &digest));
+        self.stage.grants.insert(digest, None);
+        self.stage.revoked.remove(&digest);
+    }
+
+    fn proven(&mut self, digest: &TokenDigest, at: WallTime) -> Added {
+        let Some(live) = self.stage.live(digest) else {
+            return Ok(());
+        };
+        if live.grant.verified_at >= at || self.stage.is_revoked(digest) {
+            return Ok(());
+        }
+        self.grant(Grant {
+            verified_at: at,
+            ..live.grant.clone()
+        })
+    }
+
+    fn revoked(&mut self, revocation: Revocation) -> Added {
+        // The first revocation of a token stands, on disk as in memory.
+        let staged = self.stage.revoked.get(&revocation.digest).cloned();
+        let first = staged
+            .or_else(|| self.stage.view.revocation(&revocation.digest))
+            .unwrap_or(revocation);
+        self.put(At::revocation(self.keys, &first.digest), &first)?;
+        self.stage.revoked.insert(first.digest, first);
+        Ok(())
+    }
+
+    fn identity(&mut self, id: EntityId, identity: Identity) -> Added {
+        let known = self.stage.known().identities.get(&id);
+        if known.is_some_and(|known| **known == identity) {
+            return Ok(());
+        }
+        let row = IdentityRow { id, identity };
+        self.put(At::identity(self.keys, &row.id), &row)?;
+        let identities = &mut self.stage.known().identities;
+        identities.insert(row.id, Arc::new(row.identity));
+        Ok(())
+    }
+
+    fn policies(&mut self, set: PolicySet) -> Added {
+        let before = self.stage.known().policies.as_ref();
+        // A verification that changed nothing rewrites its time alone.
+        if before.is_none_or(|before| before.set.policies != set.policies) {
+            self.put_only(Table::Policies, &set.policies)?;
+        }
+        self.put_only(Table::PoliciesSeen, &set.verified_at)?;
+        self.stage.known().put_policies(set);
+        Ok(())
+    }
+
+    /// What was known of it before stands where it is the later word: a proof and a death may cross each other.
+    fn secret_id(&mut self, secret_id: SecretId) -> Added {
+        let secret_id = match self.stage.known().secret_ids.get(&secret_id.digest) {
+            Some(known) => secret_id.after(known),
+            None => secret_id,
+        };
+        self.put(At::secret_id(self.keys, &secret_id.digest), &secret_id)?;
+        self.stage.known().put_secret_id(secret_id);
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, at: At, value: &impl Serialize) -> Added {
+        let sealed = self.sealer.seal_json(&at.subject(), value)?;
+        self.stage.ops.push(Op::Put(at, sealed));
+        Ok(())
+    }
+
+    fn put_only(&mut self, table: Table, value: &impl Serialize) -> Added {
+        self.put(At::only(self.keys, table), value)
+    }
+
+    pub(super) fn put_body(&mut self, owner: At, body: &[u8]) -> Result<SealedBody, SealingError> {
+        let at = owner.body();
+        let sealed = self.sealer.seal(&at.subject(), body)?;
+        self.stage.ops.push(Op::Put(at, sealed.clone()));
+        Ok(SealedBody { at, sealed })
+    }
+
+    pub(super) fn put_with_body(
+        &mut self,
+        at: At,
+        of: &impl Serialize,
+        body: &SealedBody,
+    ) -> Added {
+        let body = body.sealed.version;
+        self.put(at, &WithBody { body, of })
+    }
+
+    pub(super) fn delete(&mut self, at: At) {
+        self.stage.ops.push(Op::Delete(at));
+    }
+
+    pub(super) fn delete_with_body(&mut self, at: At) {
+        self.delete(at);
+        self.delete(at.body());
+    }
+}

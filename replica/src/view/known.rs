@@ -1,0 +1,66 @@
+//! What the writer owns of an authority: what the primary said last, and what followed from it here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use imbl::OrdMap;
+use shared::{
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
+    change::{Cluster, PolicySet},
+    identity::Identity,
+    kv::MirrorState,
+    name::{EntityId, WorkloadName},
+    quarantine::{AclKey, Quarantine},
+    workload::WorkloadAuthority,
+};
+
+use super::Policies;
+
+/// Replaced as a whole with each publication.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// The cluster, once it was seen.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The policies, once they were seen.
+    pub policies: Option<Arc<Policies>>,
+    /// By workload.
+    pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
+    /// AppRole roles whose logins may be answered.
+    pub approles: BTreeMap<RoleKey, Arc<AppRole>>,
+    /// Secret ids that log in to them, by what stands for each.
+    pub secret_ids: OrdMap<ProofDigest, Arc<SecretId>>,
+    /// By entity.
+    pub identities: OrdMap<EntityId, Arc<Identity>>,
+    /// By configured path.
+    pub mirrors: BTreeMap<String, Arc<MirrorState>>,
+    /// Policy sets that only the primary decides for.
+    pub quarantines: BTreeMap<AclKey, Arc<Quarantine>>,
+}
+
+impl Known {
+    pub(crate) fn put_approle(&mut self, role: AppRole) {
+        self.approles.insert(role.key.clone(), Arc::new(role));
+    }
+
+    pub(crate) fn put_mirror(&mut self, state: MirrorState) {
+        self.mirrors.insert(state.path.clone(), Arc::new(state));
+    }
+
+    /// What of them was parsed before is parsed again only if one differs.
+    pub(crate) fn put_policies(&mut self, set: PolicySet) {
+        let policies = Policies::new(set, self.policies.as_deref());
+        self.policies = Some(Arc::new(policies));
+    }
+
+    pub(crate) fn put_quarantine(&mut self, of: Quarantine) {
+        self.quarantines.insert(of.set.clone(), Arc::new(of));
+    }
+
+    pub(crate) fn put_secret_id(&mut self, secret_id: SecretId) {
+        self.secret_ids
+            .insert(secret_id.digest, Arc::new(secret_id));
+    }
+
+    pub(crate) fn put_workload(&mut self, of: WorkloadAuthority) {
+        self.workloads.insert(of.workload.clone(), Arc::new(of));
+    }
+}
