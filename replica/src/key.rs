@@ -23,7 +23,10 @@ use crate::{
 };
 
 pub mod epoch;
+mod sealer;
 pub mod slot;
+
+pub(crate) use sealer::Sealer;
 
 /// The keys of an open replica. Cheap to clone; wiped when the last clone goes.
 #[derive(Clone)]

@@ -30,11 +30,6 @@ impl Default for Limits {
     }
 }
 
-/// A number was asked for beyond what is reserved on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no encryption of this epoch is reserved on disk")]
-pub struct Unreserved;
-
 /// The counter, and the epoch that it is in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Budget {
@@ -96,14 +91,11 @@ impl Budget {
         self.epoch
     }
 
-    /// The next number.
-    pub(crate) fn take(&mut self) -> Result<u64, Unreserved> {
-        if self.next >= self.reserved {
-            return Err(Unreserved);
-        }
-        let number = self.next;
+    /// The next number; none beyond what is reserved on disk.
+    pub(crate) fn take(&mut self) -> Option<u64> {
+        let number = Some(self.next).filter(|next| *next < self.reserved)?;
         self.next += 1;
-        Ok(number)
+        Some(number)
     }
 
     /// How many are left of what is reserved.
@@ -157,11 +149,15 @@ mod tests {
     #[test]
     fn nothing_is_used_before_it_is_reserved() {
         let mut budget = Budget::resume(Budget::fresh().reserve(0));
-        assert_eq!(budget.take(), Ok(1 + BLOCK), "for the header that reserves");
+        assert_eq!(
+            budget.take(),
+            Some(1 + BLOCK),
+            "for the header that reserves"
+        );
         let stored = budget.reserve(3);
-        assert_eq!(budget.take(), Err(Unreserved), "not on disk yet");
+        assert_eq!(budget.take(), None, "not on disk yet");
         budget.reserved(stored);
-        assert_eq!(budget.take(), Ok(2 + BLOCK));
+        assert_eq!(budget.take(), Some(2 + BLOCK));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use shared::ledger::Entry;
 
 use crate::{
-    key::{self, Keys},
-    seal::{SealError, Sealed, Sealer, SealingError, Subject, Wiped},
+    key::{self, Keys, Sealer},
+    seal::{SealError, Sealed, SealingError, Subject, Wiped},
     table::Table,
 };
 

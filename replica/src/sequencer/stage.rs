@@ -16,8 +16,8 @@ use shared::{
 
 use crate::{
     entropy::Entropy,
-    key::{Keys, epoch::Budget},
-    seal::{Sealer, SealingError},
+    key::{Keys, Sealer, epoch::Budget},
+    seal::SealingError,
     table::Op,
     view::{HeldCredential, Known, LiveGrant, Secrets, View},
 };

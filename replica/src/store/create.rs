@@ -5,22 +5,17 @@ use std::{fs, path::Path};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
-    CreateError, Location, Storage as _, StoreError,
-    anchor::Anchor,
-    header::Header,
-    lock,
-    schema::{Database, HeaderRow},
+    CreateError, Location, Storage as _, StoreError, anchor::Anchor, header::Header, lock,
+    schema::Database,
 };
 use crate::{
     entropy::Entropy,
     key::{
-        Keys, Purpose, ReplicaId, RootKey,
+        Keys, ReplicaId, RootKey, Sealer,
         epoch::Budget,
         slot::{Slot, Source},
     },
     private,
-    seal::{Sealer, Subject},
-    table::Table,
 };
 
 /// See [`super::Replica::create`].
@@ -79,17 +74,10 @@ fn first_commit(
     let keys = Keys::derive(root, id, budget.epoch());
     let mut header = Header::fresh(budget.reserve(0));
     header.generation = 1;
-    let generation = header.generation;
-    let key = generation.to_le_bytes();
-    let subject = Subject {
-        table: Table::Header.number(),
-        key: &key,
-    };
     let mut sealer = Sealer {
         keys: &keys,
         budget: &mut budget,
         entropy,
     };
-    let sealed = sealer.seal_as(Purpose::Header, &subject, &header.encode())?;
-    database.commit(&HeaderRow { generation, sealed })
+    database.commit(&header.seal(&mut sealer)?)
 }

@@ -7,10 +7,12 @@
 
 use shared::time::WallTime;
 
+use super::schema::HeaderRow;
 use crate::{
-    key::{Keys, epoch::Reserve},
+    key::{Keys, Purpose, Sealer, epoch::Reserve},
     ledger::Head,
-    table::At,
+    seal::{self, SealingError, Subject},
+    table::{At, Table},
 };
 
 /// What each commit seals.
@@ -86,8 +88,25 @@ impl Header {
         }
     }
 
+    /// The row that it is stored as.
+    pub(crate) fn seal(&self, sealer: &mut Sealer<'_>) -> Result<HeaderRow, SealingError> {
+        let generation = self.generation;
+        let key = generation.to_le_bytes();
+        let sealed = sealer.seal_as(Purpose::Header, &subject(&key), &self.encode())?;
+        Ok(HeaderRow { generation, sealed })
+    }
+
+    /// The header of a row. `None` if it was not sealed as that.
+    pub(crate) fn open(keys: &Keys, row: &HeaderRow) -> Option<Self> {
+        let key = row.generation.to_le_bytes();
+        let cipher = keys.cipher(Purpose::Header, row.sealed.epoch);
+        let plain = seal::open(&cipher, &subject(&key), &row.sealed).ok()?;
+        let header = Self::decode(plain.expose(), row.sealed.epoch)?;
+        (header.generation == row.generation).then_some(header)
+    }
+
     /// As it is sealed: fields in a fixed order, little endian. The epoch is bound by the seal.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(208);
         let flags = [(self.rolled_back, ROLLED_BACK), (self.anchored, ANCHORED)];
         let flags = flags.iter().filter(|(set, _)| *set);
@@ -111,8 +130,8 @@ impl Header {
     }
 
     /// What [`Header::encode`] wrote, of a row that claims this epoch. `None` if it is not that.
-    pub(crate) fn decode(bytes: &[u8], epoch: u32) -> Option<Self> {
-        let mut from = Reader(bytes);
+    fn decode(bytes: &[u8], epoch: u32) -> Option<Self> {
+        let mut from = Undecoded(bytes);
         let generation = from.number()?;
         let [flags] = from.take::<1>()?;
         let reserved = from.number()?;
@@ -142,9 +161,17 @@ impl Header {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+fn subject(generation: &[u8; 8]) -> Subject<'_> {
+    Subject {
+        table: Table::Header.number(),
+        key: generation,
+    }
+}
 
-impl Reader<'_> {
+/// What is left of an encoded header.
+struct Undecoded<'a>(&'a [u8]);
+
+impl Undecoded<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;

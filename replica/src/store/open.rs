@@ -10,20 +10,19 @@ use super::{
     header::Header,
     load::{self, LoadError, Loaded},
     lock,
-    schema::{Database, HeaderRow, Recognised},
+    schema::{Database, Recognised},
     writer::{Spool, Writer, deletions},
 };
 use crate::{
     entropy::Entropy,
     key::{
-        Keys, Purpose, ReplicaId, RootKey,
+        Keys, ReplicaId, RootKey,
         epoch::{Budget, Limits},
         slot::{Slot, Source},
     },
     ledger::Head,
     private,
-    seal::{self, Subject},
-    table::{At, Table},
+    table::At,
 };
 
 /// See [`super::Replica::open`].
@@ -91,7 +90,7 @@ fn proven(path: &Path, sources: &[Source]) -> Result<(Database, Keys, Header), O
     let root = unlock(path, &slots, sources, id)?;
     let row = database.header().map_err(unreadable(path))?;
     let keys = Keys::derive(root, id, row.sealed.epoch);
-    match open_header(&keys, &row) {
+    match Header::open(&keys, &row) {
         Some(header) => Ok((database, keys, header)),
         None => Err(OpenError::Header { path: path.into() }),
     }
@@ -185,18 +184,6 @@ fn unlock(
         path: path.into(),
         reasons,
     })
-}
-
-fn open_header(keys: &Keys, row: &HeaderRow) -> Option<Header> {
-    let key = row.generation.to_le_bytes();
-    let subject = Subject {
-        table: Table::Header.number(),
-        key: &key,
-    };
-    let cipher = keys.cipher(Purpose::Header, row.sealed.epoch);
-    let plain = seal::open(&cipher, &subject, &row.sealed).ok()?;
-    let header = Header::decode(plain.expose(), row.sealed.epoch)?;
-    (header.generation == row.generation).then_some(header)
 }
 
 fn ends_there(head: &Head, end: Option<(u64, [u8; 32])>) -> bool {

@@ -11,16 +11,14 @@ use super::{
     FailStop, Storage as _, StoreError,
     anchor::Anchor,
     header::{Header, Tally},
-    schema::HeaderRow,
 };
 use crate::{
     entropy::Entropy,
     key::{
-        Keys, Purpose,
+        Keys, Sealer,
         epoch::{Budget, Limits},
     },
     ledger::{self, Chained, Head},
-    seal::{Sealer, Subject},
     table::{Accounted, At, Op, Table},
 };
 
@@ -216,15 +214,9 @@ impl Writer {
         self.header.generation += 1;
         self.header.reserve = reserve;
         self.header.anchored = self.anchor.is_some() && (self.header.anchored || self.anchored > 0);
-        let plain = self.header.encode();
-        let generation = self.header.generation;
-        let key = generation.to_le_bytes();
-        let subject = Subject {
-            table: Table::Header.number(),
-            key: &key,
-        };
-        let sealed = self.sealer().seal_as(Purpose::Header, &subject, &plain)?;
-        self.storage.commit(&HeaderRow { generation, sealed })?;
+        let header = self.header.clone();
+        let row = header.seal(&mut self.sealer())?;
+        self.storage.commit(&row)?;
         self.budget.reserved(reserve);
         Ok(())
     }

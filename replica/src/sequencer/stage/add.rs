@@ -14,8 +14,8 @@ use shared::{
 
 use super::{Stage, When};
 use crate::{
-    key::Keys,
-    seal::{Sealer, SealingError},
+    key::{Keys, Sealer},
+    seal::SealingError,
     table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
     view::{HeldCredential, LiveGrant, SealedBody},
 };

@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    key::{Keys, epoch::Budget},
+    key::{Keys, Sealer, epoch::Budget},
     samples::{self, Seeded, T0},
-    seal::Sealer,
     sequencer::stage::{Stage, When},
     view::View,
 };
