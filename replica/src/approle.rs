@@ -15,14 +15,14 @@ use crate::key::Keys;
 
 /// Where a login goes to.
 #[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
+pub(crate) struct LoginMount<'a> {
     /// The mount's path without `auth/` and slashes at its ends.
     pub(crate) path: &'a str,
     /// The mount's name for good.
     pub(crate) mount: &'a MountAccessor,
 }
 
-impl<'a> Target<'a> {
+impl<'a> LoginMount<'a> {
     /// The mount that `call` logs in at, if that is one of AppRole and configured.
     pub(crate) fn of(cluster: &'a Cluster, settings: &Settings, call: &Call) -> Option<Self> {
         if call.kind != Kind::Login {
@@ -81,7 +81,11 @@ impl Ids {
     }
 
     /// What stands for the role id, and for both, at `target`.
-    pub(crate) fn digests(&self, target: &Target<'_>, keys: &Keys) -> (ProofDigest, ProofDigest) {
+    pub(crate) fn digests(
+        &self,
+        target: &LoginMount<'_>,
+        keys: &Keys,
+    ) -> (ProofDigest, ProofDigest) {
         let (role_id, secret_id) = (self.role_id.expose(), self.secret_id.expose());
         (
             target.role_id(keys, role_id),

@@ -216,10 +216,10 @@ struct Reading<'a> {
     keys: &'a Keys,
 }
 
-type Fields = Vec<(&'static str, Fact)>;
+type ComparedFields = Vec<(&'static str, Fact)>;
 
 impl Reading<'_> {
-    fn facts(&self, call: &Call, fields: &mut Fields) {
+    fn facts(&self, call: &Call, fields: &mut ComparedFields) {
         match call.kind {
             Kind::AttestedLogin | Kind::Login | Kind::TokenCreate | Kind::TokenRenewSelf => {
                 self.auth(fields);
@@ -238,7 +238,7 @@ impl Reading<'_> {
     }
 
     /// Of what has a lease, that it has one: the primary makes a new secret for every read.
-    fn data(&self, fields: &mut Fields) {
+    fn data(&self, fields: &mut ComparedFields) {
         let lease = self.envelope.get("lease_id").and_then(Value::as_str);
         if lease.is_some_and(|lease| !lease.is_empty()) {
             fields.push(("lease", Fact::Same([1; 32])));
@@ -248,7 +248,7 @@ impl Reading<'_> {
         }
     }
 
-    fn look_up(&self, fields: &mut Fields) {
+    fn look_up(&self, fields: &mut ComparedFields) {
         let Some(data) = self.envelope.get("data").and_then(Value::as_object) else {
             return;
         };
@@ -263,7 +263,7 @@ impl Reading<'_> {
         fields.push(("shown", self.same(Some(&Value::Object(shown)))));
     }
 
-    fn auth(&self, fields: &mut Fields) {
+    fn auth(&self, fields: &mut ComparedFields) {
         let Some(auth) = self.envelope.get("auth").and_then(Value::as_object) else {
             return;
         };

@@ -13,7 +13,7 @@ use shared::{
 
 use super::{Exchange, PROOF_INTERVAL};
 use crate::{
-    approle::{Ids, Target},
+    approle::{Ids, LoginMount},
     view::{Authority, View},
 };
 
@@ -127,13 +127,13 @@ pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
 }
 
 /// Where a login in the mirrored namespace goes to, and what it brings.
-fn login<'a>(authority: &'a Authority, exchange: &Exchange<'_>) -> Option<(Target<'a>, Ids)> {
+fn login<'a>(authority: &'a Authority, exchange: &Exchange<'_>) -> Option<(LoginMount<'a>, Ids)> {
     let settings = &authority.settings;
     if Namespace::parse(exchange.namespace.unwrap_or_default()) != settings.namespace {
         return None;
     }
     let cluster = authority.cluster.as_deref()?;
-    let target = Target::of(cluster, settings, exchange.call)?;
+    let target = LoginMount::of(cluster, settings, exchange.call)?;
     Some((target, Ids::read(exchange.request)?))
 }
 

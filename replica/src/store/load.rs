@@ -134,7 +134,7 @@ impl<'k> Loader<'k> {
         match at.table {
             Table::AppRole => self.known.put_approle(self.open(&at, sealed)?),
             Table::Authority => self.known.put_workload(self.open(&at, sealed)?),
-            Table::Cluster => self.known.cluster = Some(Arc::new(self.open(&at, sealed)?)),
+            Table::Cluster => self.known.put_cluster(self.open(&at, sealed)?),
             Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
             Table::Credential => {
                 let (of, body) = self.open_owner::<CredentialRow>(at, sealed, body)?;
@@ -148,7 +148,7 @@ impl<'k> Loader<'k> {
             }
             Table::Identity => {
                 let IdentityRow { id, identity } = self.open(&at, sealed)?;
-                self.known.identities.insert(id, Arc::new(identity));
+                self.known.put_identity(id, identity);
             }
             Table::Key => self.secrets.put_key(self.open(&at, sealed)?),
             Table::Lease => {

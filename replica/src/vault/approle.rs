@@ -19,7 +19,7 @@ use super::{
     parameter,
     refusal::{Credential, Forbidden, Issuing, Refusal, Why},
 };
-use crate::approle::{Target, id};
+use crate::approle::{LoginMount, id};
 
 /// Answers a login at a mount of AppRole; any other is not served. A token that came with it does not matter.
 pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
@@ -72,9 +72,9 @@ pub(crate) fn attempt(case: &Case<'_>, answered: &Result<Granted, Refusal>) -> O
     })
 }
 
-fn target<'a>(case: &Case<'a>) -> Option<Target<'a>> {
+fn target<'a>(case: &Case<'a>) -> Option<LoginMount<'a>> {
     let cluster = case.authority.cluster.as_deref()?;
-    Target::of(cluster, case.settings(), case.query.call)
+    LoginMount::of(cluster, case.settings(), case.query.call)
 }
 
 /// The one entry of the peer that enables issuing: a login by AppRole cannot name one.
@@ -93,7 +93,7 @@ fn issuing_entry<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refus
 }
 
 /// What is known of the pair that the request brings, in the order of the primary's own checks.
-fn proven<'a>(case: &Case<'a>, target: Target<'_>) -> Result<&'a SecretId, Refusal> {
+fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Result<&'a SecretId, Refusal> {
     let data = case.parameters()?;
     for name in ["role_id", "secret_id"] {
         // What is no text the primary converts in its own way.
@@ -121,7 +121,7 @@ fn proven<'a>(case: &Case<'a>, target: Target<'_>) -> Result<&'a SecretId, Refus
 
 /// A login that may be granted.
 struct Login<'a> {
-    target: Target<'a>,
+    target: LoginMount<'a>,
     peer: &'a Peer,
     entry: &'a Workload,
     outage: &'a Outage,

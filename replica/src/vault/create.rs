@@ -26,7 +26,7 @@ use super::{
     refusal::{Issuing, Refusal, Why},
     token,
 };
-use asked::Fields;
+use asked::AskedFields;
 
 mod asked;
 
@@ -41,7 +41,7 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
     };
     let data = token::permitted(case, caller, &[Operation::Update])?;
     let place = Place::of(case)?;
-    let fields = Fields::read(&data, matches!(place, Place::Role(_)))?;
+    let fields = AskedFields::read(&data, matches!(place, Place::Role(_)))?;
     let role = match &place {
         Place::Role(name) => Some((name, mirrored(case, name)?)),
         Place::Create | Place::Orphan => None,
@@ -64,9 +64,9 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
     let policies = parsed(&made.policies)?;
     made.warnings.extend(missing(case, &policies)?);
     made.warnings.extend(fields.warnings);
-    let basis = Basis::of(case, &live.grant, role.as_ref().map(|(_, of)| *of))?;
+    let child = Child::of(case, &live.grant, role.as_ref().map(|(_, of)| *of))?;
     let through = role.map(|(name, _)| name);
-    basis.grant(case, made, policies, through, fields.asked.meta)
+    child.grant(case, made, policies, through, fields.asked.meta)
 }
 
 /// What the primary gives where nothing else is said: of the mount, else of the server.
@@ -143,7 +143,7 @@ fn missing(case: &Case<'_>, policies: &[PolicyName]) -> Result<Vec<String>, Refu
 }
 
 /// What a child stands on: its creator, and the workload whose bounds it is made within.
-struct Basis<'a> {
+struct Child<'a> {
     parent: &'a Grant,
     entry: &'a Workload,
     outage: &'a Outage,
@@ -151,7 +151,7 @@ struct Basis<'a> {
     proven_at: WallTime,
 }
 
-impl<'a> Basis<'a> {
+impl<'a> Child<'a> {
     fn of(
         case: &Case<'a>,
         parent: &'a Grant,

@@ -224,9 +224,10 @@ impl Refusal {
         let errors = self.errors(&case.unavailable());
         let body = wire::to_body(&errors).unwrap_or_default();
         let policies = case.authority.policies.as_deref();
-        let age = match &self {
-            Self::Undecidable(Why::TooStale { age, .. }) => Some(age.as_secs()),
-            _ => policies.map(|policies| case.age(policies.set.verified_at).as_secs()),
+        let age = if let Self::Undecidable(Why::TooStale { age, .. }) = &self {
+            Some(age.as_secs())
+        } else {
+            policies.map(|policies| case.age(policies.set.verified_at).as_secs())
         };
         let note = self.reason().map(|reason| Note::Denial {
             uid: case.query.peer.map(|peer| peer.uid),

@@ -7,7 +7,7 @@ use shared::acl::Allowed;
 use super::refusal::{Refusal, Why};
 
 /// The parameters that an endpoint declares besides `path`. From OpenBao 2.7.2, by asking a live one.
-pub(crate) struct Fields {
+pub(crate) struct EndpointFields {
     /// Those that are modelled.
     read: &'static [&'static str],
     /// Those of its writes: the primary checks them in reads as well, which is not modelled.
@@ -15,19 +15,19 @@ pub(crate) struct Fields {
 }
 
 /// KV v1 knows none: not even `after` and `limit` in lists.
-pub(crate) const KV1: Fields = Fields {
+pub(crate) const KV1: EndpointFields = EndpointFields {
     read: &[],
     unread: &[],
 };
 
 /// `data/` of KV v2.
-pub(crate) const DATA: Fields = Fields {
+pub(crate) const DATA: EndpointFields = EndpointFields {
     read: &["version"],
     unread: &["data", "options"],
 };
 
 /// `metadata/` of KV v2, read, listed and scanned.
-pub(crate) const METADATA: Fields = Fields {
+pub(crate) const METADATA: EndpointFields = EndpointFields {
     read: &["after", "limit"],
     unread: &[
         "cas_required",
@@ -40,18 +40,18 @@ pub(crate) const METADATA: Fields = Fields {
 };
 
 /// `detailed-metadata/` of KV v2.
-pub(crate) const DETAILED: Fields = Fields {
+pub(crate) const DETAILED: EndpointFields = EndpointFields {
     read: &["after", "limit"],
     unread: &[],
 };
 
 /// `subkeys/` of KV v2.
-pub(crate) const SUBKEYS: Fields = Fields {
+pub(crate) const SUBKEYS: EndpointFields = EndpointFields {
     read: &["depth", "version"],
     unread: &[],
 };
 
-impl Fields {
+impl EndpointFields {
     /// What the primary warns of in an answer to a request with these parameters.
     ///
     /// # Errors

@@ -24,11 +24,10 @@ use super::{
     Answer, Presented, Query,
     caller::{Bearer, Caller},
     case::Case,
-    class::Class,
     decide,
     envelope::Granted,
     parameter,
-    refusal::{Forbidden, Refusal},
+    refusal::{Class, Forbidden, Refusal},
 };
 use crate::{
     entropy::Entropy,

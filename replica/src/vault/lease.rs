@@ -176,7 +176,7 @@ pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
         .ok_or_else(|| Refusal::Invalid("invalid lease".into()))?
         .lease;
     let renewed = lease.renewed_at > lease.issued_at;
-    let shown = Shown {
+    let shown = ShownLease {
         expire_time: lease.deadline.wall.to_string(),
         id: lease.id.as_str(),
         issue_time: lease.issued_at.to_string(),
@@ -189,7 +189,7 @@ pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShownLease<'a> {
     expire_time: String,
     id: &'a str,
     issue_time: String,

@@ -42,14 +42,14 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
         return Err(Issuing::Disabled.into());
     }
     let authority = issue::proven(case, entry, outage)?;
-    let basis = Basis {
+    let login = AttestedLogin {
         peer,
         entry,
         outage,
         authority,
     };
-    let issue = basis.issue(case)?;
-    let mut facts = basis.facts(case, &issue)?;
+    let issue = login.issue(case)?;
+    let mut facts = login.facts(case, &issue)?;
     let rights = Rights::of(case, &facts)?;
     facts
         .identity_policies
@@ -58,7 +58,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
 }
 
 /// What a grant stands on.
-struct Basis<'a> {
+struct AttestedLogin<'a> {
     peer: &'a Peer,
     entry: &'a Workload,
     outage: &'a Outage,
@@ -82,7 +82,7 @@ fn wanted<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refusal> {
     }
 }
 
-impl Basis<'_> {
+impl AttestedLogin<'_> {
     /// What the primary would show of a token of this role, minted now.
     fn facts(&self, case: &Case<'_>, issue: &Issue<'_>) -> Result<TokenFacts, Refusal> {
         let (role, standing) = (&self.authority.role, &self.authority.standing);

@@ -3,9 +3,11 @@
 //! Where the primary would refuse too, status and text are its own. Where only the primary can tell, the answer
 //! is 503 with a text of its own for every reason: not to know is not to deny.
 
-use std::time::Duration;
+use shared::{settings::Mirror, wire::Errors};
 
-use shared::{acl, name::WorkloadName, settings::Mirror, token::create::Unmodelled, wire::Errors};
+mod why;
+
+pub(crate) use why::{Class, Credential, Issuing, Why};
 
 /// A request that is not granted. Nothing of it was applied.
 #[derive(Clone, PartialEq, Debug)]
@@ -72,202 +74,6 @@ pub(crate) enum Forbidden {
     /// Nobody is attested on this connection, or no workload entry matches.
     #[error("permission denied: the calling process is no configured workload")]
     Unattested,
-}
-
-/// Why only the primary can decide.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
-pub(crate) enum Why {
-    /// Other logins than the attested one.
-    #[error("logins at this mount are not served by the replica; use auth/holdover/login")]
-    AuthMethod,
-    /// Too long ago that the workload's authority was verified.
-    #[error(
-        "workload {0} has no authority verified recently enough before the outage: nothing is issued"
-    )]
-    AuthorityTooOld(WorkloadName),
-    /// The token is bound to addresses, and a Unix socket has none.
-    #[error("the token is bound to addresses, and where this request comes from is not known")]
-    BoundAddresses,
-    /// The token was given to another peer.
-    #[error("the token was obtained by another process; only the primary can accept it here")]
-    ForeignPeer,
-    /// Policies that the primary cannot put together either: it fails with 500.
-    #[error("the token's policies contradict each other")]
-    Contradiction,
-    /// Of a login's credential.
-    #[error("this login cannot be decided: {0}")]
-    Credential(Credential),
-    /// A form.
-    #[error("the request's body is a form, not JSON")]
-    Form,
-    /// A header asks for what is not modelled.
-    #[error("header {0} asks for what the replica does not model")]
-    Header(String),
-    /// Nothing can be issued now.
-    #[error("nothing can be issued: {0}")]
-    Issuing(Issuing),
-    /// The lease that is held has ended.
-    #[error("the lease that was held of this path has ended")]
-    LeaseEnded,
-    /// The caller revoked the shared lease.
-    #[error("this client revoked the lease that is held of this path")]
-    LeaseGivenUp,
-    /// No lease of the path is held.
-    #[error("no lease of this path is held for this token")]
-    LeaseNotHeld,
-    /// A lease that the replica never saw.
-    #[error("the lease is not known to the replica")]
-    LeaseUnknown,
-    /// A token with a bounded number of uses.
-    #[error("the token has a limited number of uses, which only the primary can count")]
-    LimitedUse,
-    /// The mirror never went through a complete pass.
-    #[error("mirror {0} has not completed its first pass")]
-    MirrorIncomplete(String),
-    /// Another namespace than the mirrored one.
-    #[error("the namespace of the request is not mirrored")]
-    Namespace,
-    /// The operating system gives no randomness.
-    #[error("the operating system gives no randomness")]
-    NoEntropy,
-    /// There is no standing token of the workload.
-    #[error("no standing token of workload {0} is held")]
-    NoStandingToken(WorkloadName),
-    /// The operation is not modelled.
-    #[error("operation is not served by the replica")]
-    NotServed,
-    /// The path is not mirrored.
-    #[error("path is not mirrored")]
-    PathNotMirrored,
-    /// A policy cannot be decided by.
-    #[error("{0}")]
-    Policy(acl::Undecidable),
-    /// Nothing is left of a pool.
-    #[error(
-        "the pool of {path} (pool = {size}) has no lease left: each is handed out or has ended"
-    )]
-    PoolEmpty {
-        /// The mirror.
-        path: String,
-        /// As many are kept ready while the primary answers.
-        size: u32,
-    },
-    /// Policies or mounts were never seen.
-    #[error("the replica has not seen the primary yet")]
-    PrimaryNeverSeen,
-    /// Only the primary can take its own tokens' children from them.
-    #[error("only the primary can revoke a token of its own and spare its children")]
-    Orphaning,
-    /// A token role that no configured workload has.
-    #[error("the token role is not mirrored: only those of configured workloads are")]
-    RoleNotMirrored,
-    /// The token's policy set is in quarantine.
-    #[error(
-        "the token's policies are quarantined: for them the replica was found to grant more than the primary"
-    )]
-    Quarantined,
-    /// Root tokens are not decided for.
-    #[error("root tokens are not served by the replica")]
-    Root,
-    /// The value is older than its mirror allows.
-    #[error("the mirrored value is too stale: verified {} s ago, at most {} s allowed", .age.as_secs(), .max.as_secs())]
-    TooStale {
-        /// Its age.
-        age: Duration,
-        /// The bound.
-        max: Duration,
-    },
-    /// The token was verified too long before the outage.
-    #[error("the token was not verified recently enough before the outage")]
-    TokenTooOld,
-    /// A token that the replica never saw.
-    #[error("the token is not known to the replica")]
-    TokenUnknown,
-    /// The sealed value does not open.
-    #[error("the mirrored value is damaged")]
-    ValueDamaged,
-    /// It is known to be there, and could not be read.
-    #[error("the value could not be mirrored")]
-    ValueNotMirrored,
-    /// A spelling of a number that only the primary reads.
-    #[error("parameter {0:?} is spelled in a way that the replica does not read")]
-    Parameter(&'static str),
-    /// The version is not kept.
-    #[error("version {0} is not mirrored")]
-    VersionNotMirrored(u64),
-    /// A write.
-    #[error("writes are not possible; nothing was applied")]
-    Write,
-}
-
-/// Why only the primary can tell whether a login is right.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum Credential {
-    /// The role or the secret id is bound to addresses.
-    #[error("it is bound to addresses, and where this request comes from is not known")]
-    Addresses,
-    /// The entity that logged in last is gone, or the role id is another's by now.
-    #[error("whom it stands for has changed since it was last used at the primary")]
-    Identity,
-    /// The last login that the primary accepted is too long ago.
-    #[error("it was not used at the primary recently enough before the outage")]
-    Old,
-    /// A second factor is asked for.
-    #[error("it needs a second factor")]
-    SecondFactor,
-    /// The pair was never proven here. It may be right, wrong, or of limited uses: all three are told alike.
-    #[error(
-        "it was not verified before the outage, or its uses are limited, which only the primary can count"
-    )]
-    Unknown,
-    /// Role or accessor were not seen to stand recently enough.
-    #[error("its role was not verified recently enough before the outage")]
-    Unseen,
-}
-
-/// Why nothing can be issued.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum Issuing {
-    /// Several entries of the peer enable it, and the request cannot say which is meant.
-    #[error(
-        "several workloads of the calling process may be issued tokens: use auth/holdover/login and name one as role"
-    )]
-    Ambiguous,
-    /// Something stands against it for the whole host.
-    #[error("{0}")]
-    Blocked(&'static str),
-    /// The workload's configuration does not allow it.
-    #[error("issuing in an outage is not enabled for this workload")]
-    Disabled,
-    /// The role gives its tokens nothing.
-    #[error("the role allows none of the workload's policies")]
-    NoPolicies,
-    /// Neither the token nor the calling process belongs to a workload.
-    #[error("neither the token nor the calling process belongs to a configured workload")]
-    NoWorkload,
-    /// The outage has outlived its bounds.
-    #[error("the outage has outlived its bounds")]
-    OutageBound,
-    /// The mount's or the role's maximum was lowered below what the token has lived already.
-    #[error("past the max TTL, cannot renew")]
-    PastMaxTtl,
-    /// The primary is in charge.
-    #[error("the primary is in charge")]
-    PrimaryInCharge,
-    /// The replica is older than its anchor.
-    #[error("the replica is older than its anchor")]
-    RolledBack,
-    /// The role makes batch, periodic, limited-use or address-bound tokens.
-    #[error("the role makes tokens that the replica does not model")]
-    Role,
-    /// Which workload's bounds a new token falls under cannot be told.
-    #[error(
-        "several workloads match the calling process: create tokens with one from its attested login"
-    )]
-    SeveralWorkloads,
-    /// Another kind of token was asked for.
-    #[error(transparent)]
-    Unmodelled(Unmodelled),
 }
 
 impl Refusal {
@@ -397,6 +203,10 @@ impl From<serde_json::Error> for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use shared::{acl, name::WorkloadName, token::create::Unmodelled};
+
     use super::*;
 
     fn text(why: Why) -> String {

@@ -32,13 +32,13 @@ use super::{
 /// `auth/token/renew-self`.
 pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     let data = token::permitted(case, caller, &[Operation::Update])?;
-    let target = Target {
+    let renewed = Renewed {
         bearer: &caller.bearer,
         rights: &caller.rights,
         token: token::presented(case),
         stuck: not_renewable(),
     };
-    target.renew(case, caller, parameter::increment(&data)?)
+    renewed.renew(case, caller, parameter::increment(&data)?)
 }
 
 /// `auth/token/renew` and `renew-accessor`: of the token that the request names.
@@ -60,13 +60,13 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
         (live, text, not_renewable())
     };
     let bearer = Bearer::Grant(live);
-    let target = Target {
+    let renewed = Renewed {
         rights: &Rights::of(case, bearer.facts())?,
         bearer: &bearer,
         token: text,
         stuck,
     };
-    target.renew(case, caller, increment)
+    renewed.renew(case, caller, increment)
 }
 
 fn not_renewable() -> Refusal {
@@ -82,7 +82,7 @@ pub(crate) fn found<T>(named: Result<Arc<T>, Absence>, dead: Refusal) -> Result<
 }
 
 /// The token that is renewed, and its string as far as the client knows it.
-struct Target<'a> {
+struct Renewed<'a> {
     bearer: &'a Bearer,
     rights: &'a Rights,
     token: &'a str,
@@ -90,7 +90,7 @@ struct Target<'a> {
     stuck: Refusal,
 }
 
-impl Target<'_> {
+impl Renewed<'_> {
     fn renew(
         &self,
         case: &Case<'_>,

@@ -3,62 +3,30 @@
 //! Bodies are the primary's bytes, never re-encoded: it passes numbers through floats, and a second reading would
 //! change them again.
 
-use std::time::Duration;
-
 use shared::{
     acl::Operation,
-    change::Mount,
-    kv::{MirrorState, Place},
-    name::{Accessor, RequestPath, WorkloadName},
+    name::{Accessor, WorkloadName},
     open,
-    settings::{Mirror, MirrorPath},
-    time::WallTime,
 };
 
 use super::{
     caller::Caller,
     case::Case,
     envelope::Granted,
-    lease,
-    listing::{self, Shows},
-    parameter,
+    lease, parameter,
     refusal::{Refusal, Why},
 };
-use crate::{ledger::Note, view::HeldRecord, view::Secrets};
+use crate::ledger::Note;
 
 mod kv2;
+mod listing;
 mod plain;
+mod site;
 mod subkeys;
+mod target;
 
-/// What a request below a mount is about.
-enum Target<'a> {
-    /// A folder of keys, by the path of their data.
-    Folder(Site<'a>, Shows),
-    /// A secret with a lease.
-    Leased,
-    /// A KV v2 key's metadata.
-    Metadata(Site<'a>),
-    /// The primary has no such operation here.
-    Nothing,
-    /// A value without versions: KV v1, or an answer kept as it is.
-    Plain(Site<'a>),
-    /// The names of a KV v2 value's fields.
-    Subkeys(Site<'a>),
-    /// A KV v2 value.
-    Value(Site<'a>),
-    /// A path that a KV v2 mount has no use for: it answers with a hint.
-    Versioned(&'static str),
-}
-
-/// A place that a mirror covers.
-pub(crate) struct Site<'a> {
-    /// Where the data lives.
-    pub(crate) place: Place,
-    /// The mirror.
-    pub(crate) mirror: &'a Mirror,
-    /// How far it has come, with this mount.
-    pub(crate) state: Option<&'a MirrorState>,
-}
+use site::site;
+use target::{Target, target};
 
 /// Answers a request that is none of the fixed endpoints'.
 pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
@@ -125,104 +93,5 @@ fn read(case: &Case<'_>, accessor: Option<Accessor>, workload: Option<WorkloadNa
         workload,
         path: case.query.call.path.as_str().to_owned(),
         outage: case.outage().map(|outage| outage.id.clone()),
-    }
-}
-
-fn target<'a>(case: &Case<'a>, caller: &Caller) -> Result<Target<'a>, Refusal> {
-    let call = case.query.call;
-    match call.operation {
-        Operation::Read | Operation::List | Operation::Scan => {}
-        Operation::Header => return Err(Why::NotServed.into()),
-        _ => return Err(Why::Write.into()),
-    }
-    if parameter::asks_for_help(call) {
-        return Err(Why::NotServed.into());
-    }
-    let path = call.path.as_str();
-    let (at, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
-    if mount.is_kv2() {
-        return kv2::target(case, at, mount);
-    }
-    let reads = call.operation == Operation::Read;
-    if mount.is_kv1() {
-        let site = site(case, mount, path, !reads)?;
-        return Ok(match reads {
-            true => Target::Plain(site),
-            false => Target::Folder(site, Shows::Unversioned),
-        });
-    }
-    if !reads {
-        return Err(Why::PathNotMirrored.into());
-    }
-    match site(case, mount, path, false) {
-        Ok(site) if site.is_kept(&case.view.secrets()) => Ok(Target::Plain(site)),
-        _ if lease::may_hold(case, caller, mount) => Ok(Target::Leased),
-        _ => Err(Why::PathNotMirrored.into()),
-    }
-}
-
-/// The mirror of a value, or one that a folder lies in as a whole.
-fn site<'a>(case: &Case<'a>, mount: &Mount, path: &str, folder: bool) -> Result<Site<'a>, Refusal> {
-    let settings = case.settings();
-    let mirror = match folder {
-        true => settings.mirrors.iter().find(
-            |mirror| matches!(&mirror.path, MirrorPath::Prefix(prefix) if path.starts_with(prefix)),
-        ),
-        false => settings.mirror(path),
-    };
-    let mirror = mirror.ok_or(Why::PathNotMirrored)?;
-    let state = case.authority.mirrors.get(&mirror.path.configured());
-    Ok(Site {
-        place: Place {
-            namespace: settings.namespace.clone(),
-            mount: mount.accessor.clone(),
-            path: RequestPath::parse(path).map_err(|_| Why::PathNotMirrored)?,
-        },
-        mirror,
-        state: state
-            .map(AsRef::as_ref)
-            .filter(|state| state.mount == mount.accessor),
-    })
-}
-
-impl Site<'_> {
-    /// How old the knowledge of what is *not* there is: that of the last complete pass.
-    pub(crate) fn seen_whole(&self, case: &Case<'_>) -> Result<Duration, Refusal> {
-        let Some(state) = self.state else {
-            return Err(Refusal::incomplete(self.mirror));
-        };
-        case.fresh(state.verified_at, self.mirror.max_staleness)
-    }
-
-    /// Nothing is there, as far as a complete pass showed.
-    fn absent(&self, case: &Case<'_>) -> Refusal {
-        self.seen_whole(case).err().unwrap_or(Refusal::Absent)
-    }
-
-    /// Whether an answer without versions is kept.
-    fn is_kept(&self, secrets: &Secrets) -> bool {
-        secrets.records.contains_key(&(self.place.clone(), None))
-    }
-
-    /// How old a record is, if it may still be shown.
-    fn age(&self, case: &Case<'_>, held: &HeldRecord) -> Result<Duration, Refusal> {
-        case.fresh(held.record.verified(self.state), self.mirror.max_staleness)
-    }
-
-    /// The record of a version, or the latest that is kept.
-    fn record<'s>(&self, secrets: &'s Secrets, version: Option<u64>) -> Option<&'s HeldRecord> {
-        let first = (self.place.clone(), Some(version.unwrap_or(0)));
-        let last = (self.place.clone(), Some(version.unwrap_or(u64::MAX)));
-        let (_, held) = secrets.records.range(first..=last).next_back()?;
-        Some(held)
-    }
-
-    /// When what is known of a key was last verified, from its record where there is one.
-    fn verified(&self, held: Option<&HeldRecord>) -> Result<WallTime, Refusal> {
-        match (held, self.state) {
-            (Some(held), state) => Ok(held.record.verified(state)),
-            (None, Some(state)) => Ok(state.verified_at),
-            (None, None) => Err(Refusal::incomplete(self.mirror)),
-        }
     }
 }

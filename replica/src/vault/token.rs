@@ -24,7 +24,7 @@ use super::{
 /// `auth/token/lookup-self`.
 pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     permitted(case, caller, &[Operation::Read, Operation::Update])?;
-    let shown = Shown::of(case, &caller.bearer, &caller.rights, presented(case));
+    let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
     Contents::data(shown, caller.age(case)).granted(case)
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Result<Granted, R
 pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
     let data = permitted(case, caller, &[Operation::Read, Operation::Update])?;
     let Some(token) = parameter::text(&data, "token")? else {
-        let shown = Shown::of(case, &caller.bearer, &caller.rights, presented(case));
+        let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
         return Contents::data(shown, caller.age(case)).granted(case);
     };
     let live = Bearer::named(case, token).map_err(|absence| match absence {
@@ -61,14 +61,14 @@ fn show_other(
     id: &str,
 ) -> Result<Granted, Refusal> {
     let rights = Rights::of(case, other.facts())?;
-    let shown = Shown::of(case, &other, &rights, id);
+    let shown = ShownToken::of(case, &other, &rights, id);
     let age = caller.age(case).max(case.age(other.verified_at()));
     Contents::data(shown, age).granted(case)
 }
 
 /// What a look-up shows, in the primary's order.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShownToken<'a> {
     accessor: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     bound_cidrs: &'a [String],
@@ -102,7 +102,7 @@ struct Shown<'a> {
     kind: TokenKind,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ShownToken<'a> {
     fn of(case: &Case<'_>, bearer: &'a Bearer, rights: &'a Rights, id: &'a str) -> Self {
         let facts = bearer.facts();
         let deadline = bearer.deadline(case);

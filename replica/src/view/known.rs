@@ -41,6 +41,14 @@ impl Known {
         self.approles.insert(role.key.clone(), Arc::new(role));
     }
 
+    pub(crate) fn put_cluster(&mut self, cluster: Cluster) {
+        self.cluster = Some(Arc::new(cluster));
+    }
+
+    pub(crate) fn put_identity(&mut self, id: EntityId, identity: Identity) {
+        self.identities.insert(id, Arc::new(identity));
+    }
+
     pub(crate) fn put_mirror(&mut self, state: MirrorState) {
         self.mirrors.insert(state.path.clone(), Arc::new(state));
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use shared::{
-    approle::SecretId,
-    change::{Change, Credential, CredentialName, PolicySet},
+    approle::{ProofDigest, SecretId},
+    change::{Change, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     grant::{Grant, Revocation},
     identity::Identity,
     name::{EntityId, TokenDigest},
+    quarantine::AclKey,
     time::WallTime,
 };
 
@@ -17,7 +18,7 @@ use crate::{
     key::{Keys, Sealer},
     seal::SealingError,
     table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
-    view::{HeldCredential, LiveGrant, SealedBody},
+    view::{HeldCredential, Known, LiveGrant, SealedBody},
 };
 
 /// A stage, and what seals for it.
@@ -42,32 +43,26 @@ impl<'a, 'v> Adder<'a, 'v> {
         let keys = self.keys;
         match change {
             Change::AppRole(role) => {
-                self.put(At::approle(keys, &role.key), &role)?;
-                self.stage.known().put_approle(*role);
+                self.know(At::approle(keys, &role.key), *role, Known::put_approle)?;
             }
             Change::AppRoleGone(key) => {
-                self.delete(At::approle(keys, &key));
-                self.stage.known().approles.remove(&key);
+                self.gone(At::approle(keys, &key)).approles.remove(&key);
             }
             Change::Authority(of) => {
-                self.put(At::authority(keys, &of.workload), &of)?;
-                self.stage.known().put_workload(*of);
+                self.know(At::authority(keys, &of.workload), *of, Known::put_workload)?;
             }
             Change::AuthorityGone(name) => {
-                self.delete(At::authority(keys, &name));
-                self.stage.known().workloads.remove(&name);
+                self.gone(At::authority(keys, &name))
+                    .workloads
+                    .remove(&name);
             }
             Change::Cluster(cluster) => {
-                self.put_only(Table::Cluster, &cluster)?;
-                self.stage.known().cluster = Some(Arc::from(cluster));
+                self.know(At::only(keys, Table::Cluster), *cluster, Known::put_cluster)?;
             }
             Change::Coverage(hour) => self.put(At::coverage(keys, hour.start), &hour)?,
             Change::CoverageGone(start) => self.delete(At::coverage(keys, start)),
             Change::Credential(name, credential) => self.credential(name, &credential)?,
-            Change::CredentialGone(name) => {
-                self.delete_with_body(At::credential(keys, &name));
-                self.stage.credentials.push((name, None));
-            }
+            Change::CredentialGone(name) => self.credential_gone(name),
             Change::Grant(grant) => self.grant(*grant)?,
             Change::GrantForgotten(digest) => self.grant_forgotten(digest),
             Change::Identity(id, identity) => self.identity(id, *identity)?,
@@ -80,45 +75,62 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::Ledger(entry) => self.stage.entries.push(*entry),
             Change::Mark(mark) => self.put_only(Table::Mark, &mark)?,
             Change::Mirror(state) => {
-                self.put(At::mirror(keys, &state.path), &state)?;
-                self.stage.known().put_mirror(*state);
+                self.know(At::mirror(keys, &state.path), *state, Known::put_mirror)?;
             }
             Change::MirrorGone(path) => self.mirror_gone(&path),
-            Change::Phase(record) => {
-                self.put_only(Table::Phase, &record)?;
-                if when == When::Committed {
-                    self.stage.phase = Some(record);
-                }
-            }
+            Change::Phase(record) => self.phase(record, when)?,
             Change::Policies(set) => self.policies(*set)?,
             Change::Proven(digest, at) => self.proven(&digest, at)?,
             Change::Quarantine(of) => {
-                self.put(At::quarantine(keys, &of.set), &of)?;
-                self.stage.known().put_quarantine(*of);
+                self.know(At::quarantine(keys, &of.set), *of, Known::put_quarantine)?;
             }
-            Change::QuarantineLifted(set) => {
-                self.delete(At::quarantine(keys, &set));
-                self.stage.known().quarantines.remove(&set);
-            }
-            Change::Queue(queued) => {
-                self.put(At::queue(keys, queued.id), &queued)?;
-                let queued = (queued.id, Some(Arc::from(queued)));
-                self.stage.queue.push(queued);
-            }
-            Change::QueueDone(id) => {
-                self.delete(At::queue(keys, id));
-                self.stage.queue.push((id, None));
-            }
+            Change::QuarantineLifted(set) => self.quarantine_lifted(&set),
+            Change::Queue(queued) => self.queue(*queued)?,
+            Change::QueueDone(id) => self.queue_done(id),
             Change::Record(record, body) => self.record(*record, body)?,
             Change::RecordGone(place, version) => self.record_gone(&place, version),
             Change::Revoked(revocation) => self.revoked(revocation)?,
             Change::SecretId(secret_id) => self.secret_id(*secret_id)?,
-            Change::SecretIdGone(digest) => {
-                self.delete(At::secret_id(keys, &digest));
-                self.stage.known().secret_ids.remove(&digest);
-            }
+            Change::SecretIdGone(digest) => self.secret_id_gone(&digest),
         }
         Ok(())
+    }
+
+    /// Puts a row, and what it is of in its place among what is known.
+    fn know<T: Serialize>(&mut self, at: At, of: T, put: impl FnOnce(&mut Known, T)) -> Added {
+        self.put(at, &of)?;
+        put(self.stage.known(), of);
+        Ok(())
+    }
+
+    /// Deletes a row; what is known, for what it was of to go.
+    fn gone(&mut self, at: At) -> &mut Known {
+        self.delete(at);
+        self.stage.known()
+    }
+
+    fn credential_gone(&mut self, name: CredentialName) {
+        self.delete_with_body(At::credential(self.keys, &name));
+        self.stage.credentials.push((name, None));
+    }
+
+    fn phase(&mut self, record: PhaseRecord, when: When) -> Added {
+        self.put_only(Table::Phase, &record)?;
+        if when == When::Committed {
+            self.stage.phase = Some(record);
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, queued: QueuedRevocation) -> Added {
+        self.put(At::queue(self.keys, queued.id), &queued)?;
+        self.stage.queue.push((queued.id, Some(Arc::new(queued))));
+        Ok(())
+    }
+
+    fn queue_done(&mut self, id: u64) {
+        self.delete(At::queue(self.keys, id));
+        self.stage.queue.push((id, None));
     }
 
     fn credential(&mut self, name: CredentialName, credential: &Credential) -> Added {
@@ -183,8 +195,7 @@ impl<'a, 'v> Adder<'a, 'v> {
         }
         let row = IdentityRow { id, identity };
         self.put(At::identity(self.keys, &row.id), &row)?;
-        let identities = &mut self.stage.known().identities;
-        identities.insert(row.id, Arc::new(row.identity));
+        self.stage.known().put_identity(row.id, row.identity);
         Ok(())
     }
 
@@ -205,9 +216,18 @@ impl<'a, 'v> Adder<'a, 'v> {
             Some(known) => secret_id.after(known),
             None => secret_id,
         };
-        self.put(At::secret_id(self.keys, &secret_id.digest), &secret_id)?;
-        self.stage.known().put_secret_id(secret_id);
-        Ok(())
+        let at = At::secret_id(self.keys, &secret_id.digest);
+        self.know(at, secret_id, Known::put_secret_id)
+    }
+
+    fn secret_id_gone(&mut self, digest: &ProofDigest) {
+        let known = self.gone(At::secret_id(self.keys, digest));
+        known.secret_ids.remove(digest);
+    }
+
+    fn quarantine_lifted(&mut self, set: &AclKey) {
+        let known = self.gone(At::quarantine(self.keys, set));
+        known.quarantines.remove(set);
     }
 
     pub(super) fn put(&mut self, at: At, value: &impl Serialize) -> Added {

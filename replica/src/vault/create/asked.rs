@@ -29,12 +29,12 @@ const KNOWN: [&str; 14] = [
 ];
 
 /// What was asked, and what the primary says of parameters that it did not look at.
-pub(super) struct Fields {
+pub(super) struct AskedFields {
     pub(super) asked: Asked,
     pub(super) warnings: Vec<String>,
 }
 
-impl Fields {
+impl AskedFields {
     /// Reads a body. With a `role` in the path one in the body does not count.
     pub(super) fn read(data: &Map<String, Value>, role: bool) -> Result<Self, Refusal> {
         let text = |name| text(data, name);
@@ -197,11 +197,11 @@ mod tests {
 
     use super::*;
 
-    fn read(body: Value) -> Result<Fields, Refusal> {
+    fn read(body: Value) -> Result<AskedFields, Refusal> {
         let Value::Object(data) = body else {
             panic!("no object")
         };
-        Fields::read(&data, false)
+        AskedFields::read(&data, false)
     }
 
     fn refused(body: Value) -> String {
@@ -286,7 +286,7 @@ mod tests {
         let Value::Object(data) = body else {
             unreachable!()
         };
-        let through_role = Fields::read(&data, true).unwrap().warnings;
+        let through_role = AskedFields::read(&data, true).unwrap().warnings;
         assert_eq!(
             through_role,
             [

@@ -1,80 +1,24 @@
-//! KV v2: which endpoint a path is, values by version, metadata, the names of a value's fields, and hints.
+//! KV v2: values by version, metadata, the names of a value's fields, and hints.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use shared::{
-    acl::{Allowed, Operation},
-    change::Mount,
-    kv::{KvVersion, Place, VersionState, has_come},
-    name::RequestPath,
+    acl::Allowed,
+    kv::{KvVersion, VersionState, has_come},
 };
 
-use super::{Site, Target, site, subkeys::Names};
+use super::{site::Site, subkeys::Names};
 use crate::{
     vault::{
         case::Case,
         envelope::{Contents, Granted},
-        fields,
-        listing::Shows,
-        parameter,
+        fields, parameter,
         refusal::{Refusal, Why},
     },
     view::HeldRecord,
 };
-
-/// What the primary says of a path that belongs to none of the endpoints, by operation.
-const NO_READ: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to \
-     use. If using the OpenBao CLI, use 'bao kv get' for this operation.";
-const NO_LIST: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to \
-     use. If using the OpenBao CLI, use 'bao kv list' for this operation.";
-const NO_SCAN: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to \
-     use. If using the OpenBao CLI, use 'bao kv scan' for this operation.";
-const NO_READ_OF_ROOT: &str =
-    "Non-listing operations on the root of a K/V v2 mount are not supported.";
-
-/// What a request below the mount `at` is about. All of it must be covered by a mirror of values.
-pub(super) fn target<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Result<Target<'a>, Refusal> {
-    let call = case.query.call;
-    let operation = call.operation;
-    let reads = operation == Operation::Read;
-    let rest = call.path.as_str().get(at.len()..).unwrap_or_default();
-    let (endpoint, key) = rest.split_once('/').unwrap_or((rest, ""));
-    let below = rest.contains('/');
-    if rest == "config" && reads {
-        return site(case, mount, call.path.as_str(), false).map(Target::Plain);
-    }
-    let known = [
-        "data",
-        "delete",
-        "destroy",
-        "detailed-metadata",
-        "metadata",
-        "subkeys",
-        "undelete",
-    ];
-    if !below || !known.contains(&endpoint) {
-        let _ = site(case, mount, &format!("{at}data/{rest}"), !reads)?;
-        return Ok(Target::Versioned(match (operation, rest) {
-            (Operation::Read, "data" | "metadata") => NO_READ_OF_ROOT,
-            (Operation::Read, _) => NO_READ,
-            (Operation::List, _) => NO_LIST,
-            _ => NO_SCAN,
-        }));
-    }
-    let site = site(case, mount, &format!("{at}data/{key}"), !reads)?;
-    Ok(match (endpoint, operation) {
-        ("data", Operation::Read) => Target::Value(site),
-        ("subkeys", Operation::Read) => Target::Subkeys(site),
-        ("metadata", Operation::Read) => Target::Metadata(site),
-        ("metadata", _) => Target::Folder(site, Shows::Names),
-        ("detailed-metadata", Operation::List | Operation::Scan) => {
-            Target::Folder(site, Shows::Metadata)
-        }
-        _ => Target::Nothing,
-    })
-}
 
 /// `data/`.
 pub(super) fn value(
@@ -86,9 +30,9 @@ pub(super) fn value(
     let version = parameter::version(data)?;
     let warnings = fields::DATA.warnings(data, allowed)?;
     show(case, site, version, |shown| match shown {
-        Shown::Live(raw, age) => Contents::data(raw, age).granted_with(case, warnings),
-        Shown::Kept(raw, age) => Contents::data(raw, age).gone(case, &[]),
-        Shown::Gone(metadata, age) => {
+        ShownVersion::Live(raw, age) => Contents::data(raw, age).granted_with(case, warnings),
+        ShownVersion::Kept(raw, age) => Contents::data(raw, age).gone(case, &[]),
+        ShownVersion::Gone(metadata, age) => {
             let data = ();
             Contents::data(Gone { data, metadata }, age).gone(case, &[])
         }
@@ -106,18 +50,18 @@ pub(super) fn subkeys(
     let depth = parameter::depth(data)?;
     let warnings = fields::SUBKEYS.warnings(data, allowed)?;
     show(case, site, version, |shown| match shown {
-        Shown::Live(raw, age) => {
+        ShownVersion::Live(raw, age) => {
             let kept: Kept<'_> = serde_json::from_str(raw.get())?;
             let subkeys = kept.data.pruned(depth);
             let metadata = kept.metadata;
             Contents::data(Subkeys { metadata, subkeys }, age).granted_with(case, warnings)
         }
-        Shown::Kept(raw, age) => {
+        ShownVersion::Kept(raw, age) => {
             let kept: Kept<'_> = serde_json::from_str(raw.get())?;
             let (metadata, subkeys) = (kept.metadata, Names::Leaf);
             Contents::data(Subkeys { metadata, subkeys }, age).gone(case, &[])
         }
-        Shown::Gone(metadata, age) => {
+        ShownVersion::Gone(metadata, age) => {
             let subkeys = Names::Leaf;
             Contents::data(Subkeys { metadata, subkeys }, age).gone(case, &[])
         }
@@ -136,7 +80,7 @@ pub(super) fn metadata(
     let warnings = fields::METADATA.warnings(data, allowed)?;
     let secrets = case.view.secrets();
     // The primary does not mind a slash at the end of a key here.
-    let folder = without_slash(site);
+    let folder = site.without_slash();
     let place = &folder.as_ref().unwrap_or(site).place;
     let Some(key) = secrets.keys.get(place) else {
         return Err(site.absent(case));
@@ -157,7 +101,7 @@ pub(super) fn hint(case: &Case<'_>, hint: &str) -> Result<Granted, Refusal> {
 }
 
 /// What there is to show of a version, and how old it is.
-enum Shown<'a> {
+enum ShownVersion<'a> {
     /// Its bytes: value and metadata.
     Live(&'a RawValue, Duration),
     /// The bytes of what was gone when it was read.
@@ -170,9 +114,9 @@ fn show(
     case: &Case<'_>,
     site: &Site<'_>,
     wanted: Option<u64>,
-    show: impl FnOnce(Shown<'_>) -> Result<Granted, Refusal>,
+    show: impl FnOnce(ShownVersion<'_>) -> Result<Granted, Refusal>,
 ) -> Result<Granted, Refusal> {
-    let folder = without_slash(site);
+    let folder = site.without_slash();
     let site = folder.as_ref().unwrap_or(site);
     let secrets = case.view.secrets();
     let Some(key) = secrets.keys.get(&site.place) else {
@@ -189,7 +133,7 @@ fn show(
     if known.is_gone(case.now().wall) {
         let age = case.fresh(site.verified(held)?, site.mirror.max_staleness)?;
         let metadata: Metadata<'_> = serde_json::from_str(&key.metadata)?;
-        return show(Shown::Gone(metadata.of(version, known)?, age));
+        return show(ShownVersion::Gone(metadata.of(version, known)?, age));
     }
     if folder.is_some() {
         // The key is found, with a slash too many, and its version is not.
@@ -207,34 +151,19 @@ fn shown(
     case: &Case<'_>,
     site: &Site<'_>,
     held: &HeldRecord,
-    show: impl FnOnce(Shown<'_>) -> Result<Granted, Refusal>,
+    show: impl FnOnce(ShownVersion<'_>) -> Result<Granted, Refusal>,
 ) -> Result<Granted, Refusal> {
     let age = site.age(case, held)?;
     let body = held.body.open(case.view.keys())?;
     let value: Dated<'_> = serde_json::from_slice(body.expose())?;
     let raw: &RawValue = serde_json::from_slice(body.expose())?;
     match held.record.state {
-        VersionState::Gone => show(Shown::Kept(raw, age)),
+        VersionState::Gone => show(ShownVersion::Kept(raw, age)),
         VersionState::Live if has_come(value.metadata.deletion_time, case.now().wall) => {
             Err(Why::VersionNotMirrored(value.metadata.version).into())
         }
-        VersionState::Live => show(Shown::Live(raw, age)),
+        VersionState::Live => show(ShownVersion::Live(raw, age)),
     }
-}
-
-/// The site of the key that is named with a slash at its end, if it is.
-fn without_slash<'a>(site: &Site<'a>) -> Option<Site<'a>> {
-    let path = site.place.path.as_str().strip_suffix('/')?;
-    let path = RequestPath::parse(path).ok()?;
-    let place = Place {
-        path,
-        ..site.place.clone()
-    };
-    Some(Site {
-        place,
-        mirror: site.mirror,
-        state: site.state,
-    })
 }
 
 /// What of a value's body decides whether it may be shown.

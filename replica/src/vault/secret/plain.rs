@@ -8,7 +8,7 @@ use shared::{
 };
 use zeroize::Zeroizing;
 
-use super::Site;
+use super::site::Site;
 use crate::{
     vault::{
         case::Case,

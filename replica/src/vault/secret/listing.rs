@@ -12,29 +12,20 @@ use shared::{
     name::RequestPath,
 };
 
-use super::{
-    caller::{self, Caller},
-    case::Case,
-    envelope::{Contents, Granted},
-    fields, parameter,
-    refusal::{Refusal, Why},
-    secret::Site,
+use super::{site::Site, target::Shows};
+use crate::{
+    vault::{
+        caller::{self, Caller},
+        case::Case,
+        envelope::{Contents, Granted},
+        fields, parameter,
+        refusal::{Refusal, Why},
+    },
+    view::Secrets,
 };
-use crate::view::Secrets;
-
-/// What is shown of a folder.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Shows {
-    /// Names and the metadata of each, as KV v2 does.
-    Metadata,
-    /// Names, by pages, as KV v2 does.
-    Names,
-    /// Names, all of them, as KV v1 does.
-    Unversioned,
-}
 
 /// Answers a list or scan of the folder at `site`.
-pub(crate) fn answer(
+pub(super) fn answer(
     case: &Case<'_>,
     caller: &Caller,
     site: &Site<'_>,
@@ -73,7 +64,7 @@ pub(crate) fn answer(
         _ => None,
     };
     let keys = (!nothing).then_some(keys);
-    Contents::data(Shown { key_info, keys }, age).granted_with(case, warnings)
+    Contents::data(ShownFolder { key_info, keys }, age).granted_with(case, warnings)
 }
 
 /// Which part of a list is asked for; scans have no parts.
@@ -106,7 +97,7 @@ impl<'a> Page<'a> {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShownFolder<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key_info: Option<BTreeMap<&'a str, &'a RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,115 @@
+//! A place that a mirror covers, and how old what is known there is.
+
+use std::time::Duration;
+
+use shared::{
+    change::Mount,
+    kv::{MirrorState, Place},
+    name::RequestPath,
+    settings::{Mirror, MirrorPath},
+    time::WallTime,
+};
+
+use crate::{
+    vault::{
+        case::Case,
+        refusal::{Refusal, Why},
+    },
+    view::{HeldRecord, Secrets},
+};
+
+/// A place that a mirror covers.
+pub(super) struct Site<'a> {
+    /// Where the data lives.
+    pub(super) place: Place,
+    /// The mirror.
+    pub(super) mirror: &'a Mirror,
+    /// How far it has come, with this mount.
+    pub(super) state: Option<&'a MirrorState>,
+}
+
+/// The mirror of a value, or one that a folder lies in as a whole.
+pub(super) fn site<'a>(
+    case: &Case<'a>,
+    mount: &Mount,
+    path: &str,
+    folder: bool,
+) -> Result<Site<'a>, Refusal> {
+    let settings = case.settings();
+    let mirror = match folder {
+        true => settings.mirrors.iter().find(
+            |mirror| matches!(&mirror.path, MirrorPath::Prefix(prefix) if path.starts_with(prefix)),
+        ),
+        false => settings.mirror(path),
+    };
+    let mirror = mirror.ok_or(Why::PathNotMirrored)?;
+    let state = case.authority.mirrors.get(&mirror.path.configured());
+    Ok(Site {
+        place: Place {
+            namespace: settings.namespace.clone(),
+            mount: mount.accessor.clone(),
+            path: RequestPath::parse(path).map_err(|_| Why::PathNotMirrored)?,
+        },
+        mirror,
+        state: state
+            .map(AsRef::as_ref)
+            .filter(|state| state.mount == mount.accessor),
+    })
+}
+
+impl<'a> Site<'a> {
+    /// That of the key which is named with a slash at its end, if it is.
+    pub(super) fn without_slash(&self) -> Option<Self> {
+        let path = self.place.path.as_str().strip_suffix('/')?;
+        let path = RequestPath::parse(path).ok()?;
+        let place = Place {
+            path,
+            ..self.place.clone()
+        };
+        Some(Self { place, ..*self })
+    }
+
+    /// How old the knowledge of what is *not* there is: that of the last complete pass.
+    pub(super) fn seen_whole(&self, case: &Case<'_>) -> Result<Duration, Refusal> {
+        let Some(state) = self.state else {
+            return Err(Refusal::incomplete(self.mirror));
+        };
+        case.fresh(state.verified_at, self.mirror.max_staleness)
+    }
+
+    /// Nothing is there, as far as a complete pass showed.
+    pub(super) fn absent(&self, case: &Case<'_>) -> Refusal {
+        self.seen_whole(case).err().unwrap_or(Refusal::Absent)
+    }
+
+    /// Whether an answer without versions is kept.
+    pub(super) fn is_kept(&self, secrets: &Secrets) -> bool {
+        secrets.records.contains_key(&(self.place.clone(), None))
+    }
+
+    /// How old a record is, if it may still be shown.
+    pub(super) fn age(&self, case: &Case<'_>, held: &HeldRecord) -> Result<Duration, Refusal> {
+        case.fresh(held.record.verified(self.state), self.mirror.max_staleness)
+    }
+
+    /// The record of a version, or the latest that is kept.
+    pub(super) fn record<'s>(
+        &self,
+        secrets: &'s Secrets,
+        version: Option<u64>,
+    ) -> Option<&'s HeldRecord> {
+        let first = (self.place.clone(), Some(version.unwrap_or(0)));
+        let last = (self.place.clone(), Some(version.unwrap_or(u64::MAX)));
+        let (_, held) = secrets.records.range(first..=last).next_back()?;
+        Some(held)
+    }
+
+    /// When what is known of a key was last verified, from its record where there is one.
+    pub(super) fn verified(&self, held: Option<&HeldRecord>) -> Result<WallTime, Refusal> {
+        match (held, self.state) {
+            (Some(held), state) => Ok(held.record.verified(state)),
+            (None, Some(state)) => Ok(state.verified_at),
+            (None, None) => Err(Refusal::incomplete(self.mirror)),
+        }
+    }
+}
