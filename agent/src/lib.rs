@@ -9,6 +9,7 @@ pub mod driver;
 pub mod local;
 pub mod metrics;
 pub mod mirror;
+pub mod offboarding;
 pub mod parity;
 pub mod ready;
 pub mod reaper;

@@ -99,6 +99,14 @@ pub enum PassError {
     /// An outage began: nothing is asked until it is over.
     #[error("paused: the replica is in charge")]
     Paused,
+    /// Its keys can be found out in neither way.
+    #[error("neither SCAN {scan} nor LIST {list} is allowed")]
+    NotListable {
+        /// The path that would be scanned.
+        scan: String,
+        /// The path that would be listed.
+        list: String,
+    },
     /// The system gives no randomness.
     #[error(transparent)]
     NoEntropy(#[from] replica::entropy::NoEntropy),

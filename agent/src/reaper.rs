@@ -92,9 +92,29 @@ pub async fn revoke(local: &Local, ended: Vec<(Grant, RevokeCause)>) {
     lease::end_due(local).await;
 }
 
+/// Revokes every replica grant that lives.
+pub async fn revoke_replica_grants(local: &Local, cause: RevokeCause) {
+    let living = living_replica_grants(local).into_iter();
+    revoke(local, living.map(|grant| (grant, cause)).collect()).await;
+}
+
+/// The replica grants that are neither revoked nor over.
+pub fn living_replica_grants(local: &Local) -> Vec<Grant> {
+    let now = local.clock.now();
+    let grants = local.view.grants();
+    let living = grants.iter().filter(|live| {
+        live.grant.is_replica()
+            && live.revoked.get().is_none()
+            && !live.grant.deadline.passed_for_good(now)
+    });
+    living.map(|live| live.grant.clone()).collect()
+}
+
 /// The same without waiting for the disk: they hold in memory when this returns.
-pub fn revoke_later(local: &Local, ended: &[(Grant, RevokeCause)]) {
-    local.commit_later(Lane::Revocation, revocations(local, ended));
+pub fn revoke_replica_grants_later(local: &Local, cause: RevokeCause) {
+    let living = living_replica_grants(local).into_iter();
+    let ended: Vec<_> = living.map(|grant| (grant, cause)).collect();
+    local.commit_later(Lane::Revocation, revocations(local, &ended));
 }
 
 fn revocations(local: &Local, ended: &[(Grant, RevokeCause)]) -> Vec<Change> {

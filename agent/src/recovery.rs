@@ -11,7 +11,7 @@ use replica::{
     view::{Authority, View},
 };
 use shared::{
-    acl::{AclRequest, Decision, Operation},
+    acl::{AclRequest, Decision as AclDecision, Operation},
     approle::{self, Basis},
     change::{Change, Credential, CredentialName, Expects, QueuedRevocation, RevocationTarget},
     failover::{Outage, Recovery},
@@ -23,34 +23,55 @@ use shared::{
     workload::PeerId,
 };
 
-use crate::{local::Local, reaper, upstream::UpstreamError};
+use crate::{
+    local::Local,
+    mirror::PassError,
+    offboarding, reaper,
+    upstream::{Decision, ForeignCluster, Unavailable, UpstreamError, workload::MintError},
+};
+
+/// Why the primary cannot be settled with yet.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProveError {
+    /// Another cluster answers than the one that the replica trusts.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCluster),
+    /// The trusted cluster took the credential away.
+    #[error("the primary refuses Holdover's own credential")]
+    OwnCredentialRefused,
+    /// It cannot serve.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// It is up, and nothing showed that it takes the credential.
+    #[error("the primary answers, but no authenticated request succeeds")]
+    Unproven,
+}
 
 /// What settling asks of the primary.
 pub trait Primary: Send + Sync {
     /// The same cluster answers, unsealed, active, and takes our credential.
-    fn prove(&self) -> impl Future<Output = Result<(), UpstreamError>> + Send;
+    fn prove(&self) -> impl Future<Output = Result<(), ProveError>> + Send;
     /// Carries out one revocation; what is gone already counts as done.
     fn revoke(
         &self,
         queued: &QueuedRevocation,
     ) -> impl Future<Output = Result<(), UpstreamError>> + Send;
     /// Renews what is about to expire: our credential, standing tokens, leases.
-    fn renew_due(&self) -> impl Future<Output = Result<(), UpstreamError>> + Send;
+    fn renew_due(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
     /// Verifies policies, roles and identities and stores them. Returns the workloads that the primary says
     /// have no role any more.
-    fn verify_authority(
-        &self,
-    ) -> impl Future<Output = Result<Vec<WorkloadName>, UpstreamError>> + Send;
+    fn verify_authority(&self)
+    -> impl Future<Output = Result<Vec<WorkloadName>, PassError>> + Send;
     /// Mints a token with exactly these policies, not renewable, that ends after `remaining` at the latest.
     fn mint_exact(
         &self,
         exchange: &Exchange,
-    ) -> impl Future<Output = Result<Credential, UpstreamError>> + Send;
+    ) -> impl Future<Output = Result<Credential, MintError>> + Send;
     /// Brings the mirrored values up to date, for at most `within`.
     fn refresh_values(
         &self,
         within: Duration,
-    ) -> impl Future<Output = Result<(), UpstreamError>> + Send;
+    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
 /// What an exchanged token is minted with.
@@ -75,9 +96,17 @@ const VALUES_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 enum SettleError {
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Authority(#[from] PassError),
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+    #[error(transparent)]
+    Revoke(#[from] UpstreamError),
     #[error(transparent)]
     Store(#[from] SubmitError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     #[error(transparent)]
     Unverified(#[from] Unverified),
 }
@@ -87,6 +116,11 @@ pub async fn settle<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> 
     tracing::info!(outage = %outage.id, "settling with the primary");
     match run(local, primary, outage).await {
         Ok(()) => Recovery::Done,
+        // Not an outage: the trusted cluster took the credential away. There is nothing to be settled with it.
+        Err(SettleError::Prove(ProveError::OwnCredentialRefused)) => {
+            offboarding::offboard(local).await;
+            Recovery::Done
+        }
         Err(error) => {
             local.sequencer.pause_issuing(false, |_| {});
             Recovery::Failed(error.to_string())
@@ -116,8 +150,8 @@ async fn run<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> Result<
 
 /// Whether the primary's refusal of a revocation is its last word: what is refused for want of rights may be
 /// carried out once they are granted.
-pub(crate) fn is_final(status: u16) -> bool {
-    !matches!(status, 401 | 403)
+pub(crate) fn is_final(decision: &Decision) -> bool {
+    !matches!(decision.status(), 401 | 403)
 }
 
 /// Whether the primary may be told of it now: what a token revoked besides itself needs policy that still allows it.
@@ -178,7 +212,7 @@ fn still_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
             wrap_ttl: None,
             help: false,
         };
-        matches!(acl.decide(&request), Decision::Allow(_))
+        matches!(acl.decide(&request), AclDecision::Allow(_))
     })
 }
 
@@ -190,20 +224,12 @@ async fn tell_revocations<P: Primary>(
     for queued in queue {
         match primary.revoke(&queued).await {
             Ok(()) => {}
-            Err(UpstreamError::Decision { status, .. }) if is_final(status) => {
-                tracing::warn!(
-                    status,
-                    id = queued.id,
-                    "the primary refused a queued revocation"
-                );
+            Err(UpstreamError::Decision(decision)) if is_final(&decision) => {
+                tracing::warn!(%decision, id = queued.id, "the primary refused a queued revocation");
             }
             // About our rights, not about what is revoked: it stays queued, and settling goes on.
-            Err(UpstreamError::Decision { status, .. }) => {
-                tracing::error!(
-                    status,
-                    id = queued.id,
-                    "a queued revocation is not allowed to us"
-                );
+            Err(UpstreamError::Decision(decision)) => {
+                tracing::error!(%decision, id = queued.id, "a queued revocation is not allowed to us");
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -332,8 +358,8 @@ async fn apply<P: Primary>(
                     commit(local, changes).await
                 }
                 // What cannot be minted exactly drains.
-                Err(UpstreamError::Decision { status, errors }) => {
-                    tracing::warn!(status, ?errors, accessor = %grant.accessor,
+                Err(error) if !is_undecided(&error) => {
+                    tracing::warn!(%error, accessor = %grant.accessor,
                         "no exact token for a replica grant: it drains");
                     let mut drained = settled(grant, Settled::Draining);
                     drained.facts.policies = wanted.policies;
@@ -343,6 +369,11 @@ async fn apply<P: Primary>(
             }
         }
     }
+}
+
+/// Whether it was never said that the token cannot be minted.
+fn is_undecided(error: &MintError) -> bool {
+    matches!(error, MintError::Upstream(error) if error.decision().is_none())
 }
 
 fn exchange(

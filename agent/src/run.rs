@@ -198,7 +198,7 @@ fn assemble(
         replica: Arc::new(Attached::new(local.clone(), Arc::clone(&notes))),
         driver: handle.clone(),
         forwarder: Forwarder::new(&config.primary, upstream.addresses().clone())?,
-        minter: Arc::new(adapt::Minting::new(local.clone(), upstream.clone())),
+        minter: Arc::new(upstream.clone()),
         learning: learning.clone(),
         rules: SocketRules::new(&config),
         stats: stats.clone(),

@@ -30,9 +30,9 @@ use shared::{
 use tokio::sync::Notify;
 
 pub use address::Addresses;
-pub use error::{Unavailable, UpstreamError};
+pub use error::{ForeignCluster, Unavailable, UpstreamError};
 pub use probe::ProbeOutcome;
-pub use reply::Reply;
+pub use reply::{Decision, Reply};
 pub use request::Request;
 
 use self::{

@@ -19,6 +19,7 @@ struct Scripted<'a> {
     bench: &'a Bench,
     asked: Mutex<Vec<&'static str>>,
     fails_at: Option<usize>,
+    proves: Result<(), ProveError>,
     mints: Result<(), u16>,
     revokes: Result<(), u16>,
     gone: Vec<WorkloadName>,
@@ -30,17 +31,18 @@ impl<'a> Scripted<'a> {
             bench,
             asked: Mutex::default(),
             fails_at: None,
+            proves: Ok(()),
             mints: Ok(()),
             revokes: Ok(()),
             gone: vec![],
         }
     }
 
-    fn asked(&self, what: &'static str) -> Result<(), UpstreamError> {
+    fn asked(&self, what: &'static str) -> Result<(), Unavailable> {
         let mut asked = self.asked.lock().unwrap();
         asked.push(what);
         if self.fails_at == Some(asked.len() - 1) {
-            return Err(crate::upstream::Unavailable::Timeout.into());
+            return Err(Unavailable::Timeout);
         }
         Ok(())
     }
@@ -51,38 +53,33 @@ impl<'a> Scripted<'a> {
 }
 
 impl Primary for Scripted<'_> {
-    async fn prove(&self) -> Result<(), UpstreamError> {
-        self.asked("prove")
+    async fn prove(&self) -> Result<(), ProveError> {
+        self.asked("prove")?;
+        self.proves.clone()
     }
 
     async fn revoke(&self, _queued: &QueuedRevocation) -> Result<(), UpstreamError> {
         self.asked("revoke")?;
-        self.revokes.map_err(|status| UpstreamError::Decision {
-            status,
-            errors: vec![],
-        })
+        self.revokes.map_err(decision)
     }
 
-    async fn renew_due(&self) -> Result<(), UpstreamError> {
+    async fn renew_due(&self) -> Result<(), Unavailable> {
         self.asked("renew")
     }
 
-    async fn verify_authority(&self) -> Result<Vec<WorkloadName>, UpstreamError> {
-        self.asked("verify")?;
+    async fn verify_authority(&self) -> Result<Vec<WorkloadName>, PassError> {
+        self.asked("verify").map_err(UpstreamError::from)?;
         self.bench
             .store(vec![Change::Authority(Box::new(self.bench.authority()))])
             .await;
         Ok(self.gone.clone())
     }
 
-    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, UpstreamError> {
-        self.asked("mint")?;
-        if let Err(status) = self.mints {
-            return Err(UpstreamError::Decision {
-                status,
-                errors: vec![],
-            });
-        }
+    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, MintError> {
+        let asked = self.asked("mint").map_err(UpstreamError::from);
+        asked.map_err(MintError::Upstream)?;
+        let minted = self.mints.map_err(decision);
+        minted.map_err(MintError::Upstream)?;
         let now = self.bench.local.clock.now().steady;
         Ok(Credential {
             token: SecretText::new("s.exchanged".into()),
@@ -93,9 +90,13 @@ impl Primary for Scripted<'_> {
         })
     }
 
-    async fn refresh_values(&self, _within: Duration) -> Result<(), UpstreamError> {
+    async fn refresh_values(&self, _within: Duration) -> Result<(), Unavailable> {
         self.asked("values")
     }
+}
+
+fn decision(status: u16) -> UpstreamError {
+    UpstreamError::Decision(Decision::said(status, "no"))
 }
 
 async fn settled_by(
@@ -126,6 +127,31 @@ async fn each_on_recovery_settles_a_grant_in_its_own_way() {
         Some(Settled::Draining)
     );
     assert_eq!(settled_by(OnRecovery::Revoke, |_| {}).await, None);
+}
+
+#[tokio::test]
+async fn only_a_refusal_of_holdovers_own_credential_offboards() {
+    for (why, offboards) in [
+        (ProveError::OwnCredentialRefused, true),
+        (ProveError::Unproven, false),
+        (ProveError::Unavailable(Unavailable::Timeout), false),
+    ] {
+        let bench = Bench::new(OnRecovery::Exchange);
+        let outage = bench.outage().await;
+        let authority = Change::Authority(Box::new(bench.authority()));
+        let grant = Change::Grant(Box::new(bench.grant(1, MINUTE)));
+        bench.store(vec![authority, grant]).await;
+        let primary = Scripted {
+            proves: Err(why.clone()),
+            ..Scripted::new(&bench)
+        };
+        let settled = settle(&bench.local, &primary, &outage).await;
+        assert_eq!(settled == Recovery::Done, offboards, "{why}");
+        assert_eq!(bench.settled(1).is_none(), offboards, "{why}");
+        let workloads = &bench.local.view.authority().workloads;
+        assert_eq!(workloads.is_empty(), offboards, "{why}");
+        assert_eq!(primary.questions(), ["prove"], "{why}");
+    }
 }
 
 #[tokio::test]

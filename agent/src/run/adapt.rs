@@ -7,45 +7,22 @@ use shared::{name::WorkloadName, secret::SecretBytes, workload::PeerId};
 
 use crate::{
     admin::{self, SyncError},
-    local::{Local, Pending},
+    local::Pending,
     mirror::{Mirrors, Occasion, PassError},
     parity::compare::{Refresh, Wanted},
     serve::login::{MintedLogin, Minter},
     status::MirrorStatus,
-    upstream::{Upstream, UpstreamError},
+    upstream::{Upstream, workload::MintError},
 };
 
-/// Attested logins while following.
-pub(super) struct Minting {
-    local: Local,
-    upstream: Upstream,
-}
-
-impl Minting {
-    pub(super) fn new(local: Local, upstream: Upstream) -> Self {
-        Self { local, upstream }
-    }
-}
-
-impl Minter for Minting {
+impl Minter for Upstream {
     fn mint<'a>(
         &'a self,
         workload: &'a WorkloadName,
         _peer: &'a PeerId,
-    ) -> Pending<'a, Result<MintedLogin, UpstreamError>> {
+    ) -> Pending<'a, Result<MintedLogin, MintError>> {
         Box::pin(async move {
-            let workload = {
-                let authority = self.local.view.authority();
-                authority.settings.workload(workload).cloned()
-            };
-            let Some(workload) = workload else {
-                let errors = vec![String::from("unknown role")];
-                return Err(UpstreamError::Decision {
-                    status: 400,
-                    errors,
-                });
-            };
-            let mut minted = self.upstream.mint(&workload, None).await?;
+            let mut minted = self.mint_for_login(workload).await?;
             let body = SecretBytes::new(std::mem::take(&mut *minted.envelope));
             Ok(MintedLogin { body })
         })

@@ -9,13 +9,13 @@ use replica::{
 };
 use shared::{failover::Phase, grant::RevokeCause, time::Mark};
 
-use super::{RunError, edge};
+use super::RunError;
 use crate::{
     clock::Clock,
     config::{self, Config, KeySource},
     coverage::Coverage,
     local::Local,
-    ready,
+    ready, reaper,
     serve::listener::{self, Bound},
 };
 
@@ -129,8 +129,7 @@ fn settle_start(local: &Local, mark: Option<Mark>, config: &Config) {
     let rebooted = mark.is_some_and(|mark| mark.boot_id != local.clock.now().boot_id);
     let behind = local.clock.rebooted_behind();
     if behind {
-        let doubtful = edge::living_replica_grants(local, RevokeCause::Clock);
-        crate::reaper::revoke_later(local, &doubtful);
+        reaper::revoke_replica_grants_later(local, RevokeCause::Clock);
     }
     let reason = match (
         behind,

@@ -12,7 +12,7 @@ use shared::{
 use crate::{
     local::Local,
     mirror::{AuthorityVerdict, Mirrors, Occasion, PassError},
-    recovery::{Exchange, Primary},
+    recovery::{Exchange, Primary, ProveError},
     upstream::{
         ProbeOutcome, Unavailable, Upstream, UpstreamError,
         workload::{Exact, MintError},
@@ -33,7 +33,7 @@ pub(super) struct Settling {
 }
 
 impl Primary for Settling {
-    async fn prove(&self) -> Result<(), UpstreamError> {
+    async fn prove(&self) -> Result<(), ProveError> {
         let mut looks = LOGIN_WITHIN.as_millis() / LOOK.as_millis();
         loop {
             match self.upstream.probe(true).await {
@@ -41,17 +41,11 @@ impl Primary for Settling {
                     authenticated: true,
                     ..
                 } => return Ok(()),
-                ProbeOutcome::Good { .. } => return Err(unproven()),
-                ProbeOutcome::Failed(outage) => return Err(outage.into()),
-                ProbeOutcome::Foreign { pinned, found } => {
-                    return Err(UpstreamError::ForeignCluster { pinned, found });
-                }
+                ProbeOutcome::Good { .. } => return Err(ProveError::Unproven),
+                ProbeOutcome::Failed(unavailable) => return Err(unavailable.into()),
+                ProbeOutcome::Foreign(foreign) => return Err(foreign.into()),
                 ProbeOutcome::Refused if looks == 0 => {
-                    let errors = vec![String::from("permission denied")];
-                    return Err(UpstreamError::Decision {
-                        status: 403,
-                        errors,
-                    });
+                    return Err(ProveError::OwnCredentialRefused);
                 }
                 ProbeOutcome::Refused => looks -= 1,
             }
@@ -63,7 +57,7 @@ impl Primary for Settling {
         self.upstream.revoke(&queued.target).await
     }
 
-    async fn renew_due(&self) -> Result<(), UpstreamError> {
+    async fn renew_due(&self) -> Result<(), Unavailable> {
         let mirrors = self.mirrors.load_full();
         let leased = mirrors.configured().filter(|mirror| {
             matches!(mirror.path, MirrorPath::Exact(_)) && !self.is_kv(mirror.path.literal())
@@ -74,53 +68,35 @@ impl Primary for Settling {
         Ok(())
     }
 
-    async fn verify_authority(&self) -> Result<Vec<WorkloadName>, UpstreamError> {
-        let report = self
-            .mirrors
-            .load_full()
-            .verify_authority(Occasion::Recovery)
-            .await;
-        let report = report.map_err(|error| upstream_error(error, "authority"))?;
+    async fn verify_authority(&self) -> Result<Vec<WorkloadName>, PassError> {
+        let mirrors = self.mirrors.load_full();
+        let report = mirrors.verify_authority(Occasion::Recovery).await?;
         let gone = |(name, verdict)| matches!(verdict, AuthorityVerdict::Gone(_)).then_some(name);
         Ok(report.workloads.into_iter().filter_map(gone).collect())
     }
 
-    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, UpstreamError> {
-        let workload = {
-            let authority = self.local.view.authority();
-            authority
-                .settings
-                .workload(&exchange.peer.workload)
-                .cloned()
-        };
-        let Some(workload) = workload else {
-            return Err(not_exact("its workload is gone"));
-        };
+    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, MintError> {
         let wanted = Exact {
             policies: &exchange.policies,
             entity: exchange.entity.as_ref(),
             life: exchange.remaining,
         };
-        let minted = match self.upstream.mint_exact(&workload, wanted).await {
-            Ok(minted) => minted,
-            Err(MintError::NotExact(what)) => return Err(not_exact(what)),
-            Err(MintError::Upstream(error)) => return Err(error),
-        };
+        let workload = &exchange.peer.workload;
+        let minted = self.upstream.mint_exact(workload, wanted).await?;
         let looked_up = minted.looked_up;
         let (Some(accessor), Some(expires)) = (looked_up.accessor, looked_up.expires) else {
-            return Err(not_exact("it has no accessor or no end"));
+            return Err(MintError::NotExact("it has no accessor or no end"));
         };
-        let issued_at = looked_up.asked_at;
         Ok(Credential {
             token: minted.token,
             accessor,
             expires,
             renewable: false,
-            issued_at,
+            issued_at: looked_up.asked_at,
         })
     }
 
-    async fn refresh_values(&self, within: Duration) -> Result<(), UpstreamError> {
+    async fn refresh_values(&self, within: Duration) -> Result<(), Unavailable> {
         let mirrors = self.mirrors.load_full();
         let paths: Vec<_> = mirrors
             .configured()
@@ -140,9 +116,9 @@ impl Primary for Settling {
 impl Settling {
     /// One pass. What the primary or the mirror itself says no to is the mirror's to report: only an outage stops
     /// settling.
-    async fn pass(&self, mirrors: &Mirrors, path: &str) -> Result<(), UpstreamError> {
+    async fn pass(&self, mirrors: &Mirrors, path: &str) -> Result<(), Unavailable> {
         match mirrors.sync_now(path, Occasion::Recovery).await {
-            Err(PassError::Upstream(error)) if error.is_unavailable() => Err(error),
+            Err(PassError::Upstream(UpstreamError::Unavailable(unavailable))) => Err(unavailable),
             Err(error) => {
                 tracing::warn!(%error, path, "a mirror could not be brought up to date");
                 Ok(())
@@ -158,31 +134,5 @@ impl Settling {
             .as_ref()
             .and_then(|cluster| cluster.mount_of(path));
         mount.is_some_and(|(_, mount)| mount.kind == "kv")
-    }
-}
-
-fn upstream_error(error: PassError, path: &str) -> UpstreamError {
-    match error {
-        PassError::Upstream(error) => error,
-        other => UpstreamError::Malformed {
-            path: path.into(),
-            what: other.to_string(),
-        },
-    }
-}
-
-fn unproven() -> UpstreamError {
-    let detail = String::from("it answers, but no authenticated request succeeds");
-    Unavailable::Status {
-        status: 500,
-        detail,
-    }
-    .into()
-}
-
-fn not_exact(what: &str) -> UpstreamError {
-    UpstreamError::Decision {
-        status: 400,
-        errors: vec![what.to_owned()],
     }
 }

@@ -7,20 +7,19 @@ use replica::{ledger::Aggregate, sequencer::Lane};
 use shared::{
     change::{Change, Expects},
     failover::Phase,
-    time::BootTime,
 };
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
 };
 
-use super::{Assembly, edge};
+use super::Assembly;
 use crate::{
     config::{Config, watch::WatchedFiles},
     driver::{Event, Handle},
     local::Local,
     mirror::{Mirrors, SeenCredential, SeenToken},
-    reaper, recovery,
+    offboarding, reaper, recovery,
     serve::{SocketRules, forward::Forwarder, learn_queue::LearnRequest},
     status::board::Board,
     upstream::UpstreamError,
@@ -28,9 +27,6 @@ use crate::{
 
 /// Notes become entries this often; each stands for a second.
 const NOTES: Duration = Duration::from_secs(1);
-
-/// How often Holdover looks whether its own credential stays refused.
-const OFFBOARDING_LOOK: Duration = Duration::from_secs(5);
 
 /// How often the queue of revocations is looked at.
 const REVOCATIONS: Duration = Duration::from_millis(250);
@@ -76,7 +72,7 @@ pub(super) fn start(
     let tokens = watch::Sender::new(None);
     let running = start_mirrors(&assembly.mirrors.load_full(), &tokens);
     assembly.tasks.spawn(pass_on(seen, tokens.subscribe()));
-    assembly.tasks.spawn(offboarding(
+    assembly.tasks.spawn(offboarding::watch(
         assembly.local.clone(),
         assembly.upstream.clone(),
     ));
@@ -274,8 +270,8 @@ async fn tell_queue(local: &Local, upstream: &crate::upstream::Upstream) -> bool
         }
         match upstream.revoke(&queued.target).await {
             Ok(()) => {}
-            Err(UpstreamError::Decision { status, .. }) if recovery::is_final(status) => {
-                tracing::warn!(status, id = queued.id, "the primary refused a revocation");
+            Err(UpstreamError::Decision(decision)) if recovery::is_final(&decision) => {
+                tracing::warn!(%decision, id = queued.id, "the primary refused a revocation");
             }
             Err(error) => {
                 tracing::warn!(%error, id = queued.id, "the primary is told of a revocation later");
@@ -285,29 +281,4 @@ async fn tell_queue(local: &Local, upstream: &crate::upstream::Upstream) -> bool
         local.commit_later(Lane::Revocation, vec![Change::QueueDone(queued.id)]);
     }
     true
-}
-
-/// A credential that the trusted cluster refuses for `authority_max_age` on end: reads end too.
-async fn offboarding(local: Local, upstream: crate::upstream::Upstream) {
-    let mut refused_since: Option<BootTime> = None;
-    loop {
-        tokio::time::sleep(OFFBOARDING_LOOK).await;
-        let now = local.clock.now();
-        if !upstream.own().is_refused() {
-            refused_since = None;
-            continue;
-        }
-        let since = *refused_since.get_or_insert(now.boot);
-        let (patience, mirrors) = {
-            let authority = local.view.authority();
-            let mirrors: Vec<String> = authority.mirrors.keys().cloned().collect();
-            (authority.settings.bounds.authority_max_age, mirrors)
-        };
-        if now.boot.since(since) < patience {
-            continue;
-        }
-        edge::offboard(&local).await;
-        let gone = mirrors.into_iter().map(Change::MirrorGone).collect();
-        local.commit_later(Lane::Revocation, gone);
-    }
 }

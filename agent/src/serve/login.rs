@@ -17,7 +17,10 @@ use shared::{
 };
 
 use super::{Server, ask::Ask, body::RelayBody, decide::Outcome, follow::Tried, headers, respond};
-use crate::{local::Pending, upstream::UpstreamError};
+use crate::{
+    local::Pending,
+    upstream::{UpstreamError, workload::MintError},
+};
 
 /// Mints tokens at the primary, through the token role of a workload and with Holdover's own token.
 pub trait Minter: Send + Sync {
@@ -26,7 +29,7 @@ pub trait Minter: Send + Sync {
         &'a self,
         workload: &'a WorkloadName,
         peer: &'a PeerId,
-    ) -> Pending<'a, Result<MintedLogin, UpstreamError>>;
+    ) -> Pending<'a, Result<MintedLogin, MintError>>;
 }
 
 /// A minted token.
@@ -76,13 +79,14 @@ impl Server {
         };
         match self.minter.mint(&identity.workload, &identity).await {
             Ok(minted) => Tried::Answered(self.hand_out(ask, call, &identity, minted).await),
-            Err(UpstreamError::Unavailable(unavailable)) => {
+            Err(MintError::Upstream(UpstreamError::Unavailable(unavailable))) => {
                 tracing::info!(%unavailable, "a login could not be minted at the primary");
                 Tried::failed(Outcome::Unknown)
             }
             Err(error) => {
-                if let UpstreamError::Decision { status, .. } = error {
-                    self.compare(ask, status, || None);
+                // Only what the primary says of the workload's role is comparable with what the replica would say.
+                if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
+                    self.compare(ask, decision.status(), || None);
                 }
                 Tried::Answered(refused(&error))
             }
@@ -152,16 +156,20 @@ fn role(body: &[u8], peer: &Peer, settings: &Settings) -> Result<PeerId, RoleErr
     peer.identity(&name).ok_or(RoleError::Unlisted)
 }
 
-/// What the primary said to Holdover's own request. Only its own words tell the caller what to change.
-fn refused(error: &UpstreamError) -> Response<RelayBody> {
+/// Why there is no token. What is wrong with Holdover's own credential is 503: clients throw theirs away after a 403.
+fn refused(error: &MintError) -> Response<RelayBody> {
     let status = match error {
-        UpstreamError::Decision { status, .. } => {
-            StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+        MintError::UnknownWorkload => StatusCode::BAD_REQUEST,
+        MintError::Upstream(UpstreamError::Decision(decision)) => {
+            StatusCode::from_u16(decision.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
         }
-        UpstreamError::SlowDown { .. } => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+        MintError::Upstream(UpstreamError::SlowDown { .. }) => StatusCode::TOO_MANY_REQUESTS,
+        MintError::NotExact(_)
+        | MintError::NotShown(_)
+        | MintError::OwnCredentialRefused(_)
+        | MintError::Upstream(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    tracing::warn!(%error, "the primary minted no token for a login");
+    tracing::warn!(%error, "no token was minted for a login");
     respond::error(status, &format!("no token was minted: {error}"))
 }
 

@@ -15,8 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{
     address::{Addresses, Identity, Monitored},
-    error::{self, Unavailable, UpstreamError},
+    error::{self, ForeignCluster, Unavailable, UpstreamError},
     names::Names,
+    probe::Health,
     reply::{self, Reply},
     request::{self, Request},
     tls::{self, Stamp, TlsError},
@@ -205,11 +206,7 @@ impl Client {
                 }
             }
         }
-        Err(
-            failure.unwrap_or(UpstreamError::Unavailable(Unavailable::Connect(
-                "no address is configured".to_owned(),
-            ))),
-        )
+        Err(failure.unwrap_or(Unavailable::no_address().into()))
     }
 
     /// One exchange with one address; a 307 is followed to configured addresses only.
@@ -310,22 +307,14 @@ impl Client {
         if at.identity() == Identity::Ours {
             return Ok(());
         }
-        let health = self.health(at, patience).await?;
-        self.recognise(at, health.cluster_id)
+        match self.health(at, patience).await? {
+            Health::Up { cluster, .. } => Ok(self.recognise(at, cluster)?),
+            Health::SlowDown(after) => Err(UpstreamError::SlowDown { after }),
+        }
     }
 
-    /// Judges the cluster id that `at` gave.
-    pub(super) fn recognise(
-        &self,
-        at: &Monitored,
-        found: Option<ClusterId>,
-    ) -> Result<(), UpstreamError> {
-        let Some(found) = found else {
-            return Err(UpstreamError::Malformed {
-                path: "sys/health".to_owned(),
-                what: "names no cluster".to_owned(),
-            });
-        };
+    /// Compares the cluster id that `at` gave with the pinned one.
+    pub(super) fn recognise(&self, at: &Monitored, found: ClusterId) -> Result<(), ForeignCluster> {
         let mut pin = self.lock_pin();
         let pinned = pin.get_or_insert_with(|| found.clone());
         if *pinned == found {
@@ -333,10 +322,7 @@ impl Client {
             return Ok(());
         }
         at.identified(Identity::Foreign);
-        Err(UpstreamError::ForeignCluster {
-            pinned: pinned.to_string(),
-            found: found.to_string(),
-        })
+        Err(ForeignCluster::new(pinned, &found))
     }
 
     fn lock_pin(&self) -> std::sync::MutexGuard<'_, Option<ClusterId>> {

@@ -1,5 +1,9 @@
 //! Unavailability against decisions, told apart by type.
 
+use shared::name::ClusterId;
+
+use super::reply::Decision;
+
 /// The primary cannot serve: never a decision about who may do what.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -25,25 +29,38 @@ pub enum Unavailable {
     Tls(String),
 }
 
-/// What came of a request of Holdover's own.
+impl Unavailable {
+    pub(super) fn no_address() -> Self {
+        Self::Connect("no address is configured".to_owned())
+    }
+}
+
+/// Another cluster answered than the one that the replica trusts.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("cluster {found} answers, but the replica trusts {pinned}")]
+pub struct ForeignCluster {
+    pinned: ClusterId,
+    found: ClusterId,
+}
+
+impl ForeignCluster {
+    pub(crate) fn new(pinned: &ClusterId, found: &ClusterId) -> Self {
+        Self {
+            pinned: pinned.clone(),
+            found: found.clone(),
+        }
+    }
+}
+
+/// Why a request of Holdover's own brought nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// The primary decided: 400, 401, 403, 404, 405, 412.
-    #[error("the primary answered {status}: {}", errors.join("; "))]
-    Decision {
-        /// The HTTP status.
-        status: u16,
-        /// Its `errors`.
-        errors: Vec<String>,
-    },
-    /// Another cluster answered than the one that the replica trusts.
-    #[error("cluster {found} answered; the replica trusts {pinned}")]
-    ForeignCluster {
-        /// What is pinned.
-        pinned: String,
-        /// What answered.
-        found: String,
-    },
+    #[error(transparent)]
+    Decision(Decision),
+    /// Nothing was sent: it would have gone to a stranger.
+    #[error(transparent)]
+    ForeignCluster(#[from] ForeignCluster),
     /// The answer is not what this request is answered with.
     #[error("unexpected answer to {path}: {what}")]
     Malformed {
@@ -80,17 +97,28 @@ impl UpstreamError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// The primary's decision, if it is one.
+    pub fn decision(&self) -> Option<&Decision> {
+        match self {
+            Self::Decision(decision) => Some(decision),
+            _ => None,
+        }
+    }
+
     /// Whether it is the primary's decision, with this status.
     pub fn is_decision(&self, wanted: u16) -> bool {
-        matches!(self, Self::Decision { status, .. } if *status == wanted)
+        self.decision()
+            .is_some_and(|decision| decision.status() == wanted)
     }
 
     /// Whether the primary said that the token or accessor asked about is dead. Its texts tell that apart from a
     /// refusal of the token that asked, which has the same status.
     pub fn says_dead(&self) -> bool {
         const TEXTS: [&str; 3] = ["bad token", "invalid accessor", "invalid token"];
-        matches!(self, Self::Decision { status: 400 | 403 | 404, errors }
-            if errors.iter().any(|text| TEXTS.iter().any(|dead| text.contains(dead))))
+        self.decision().is_some_and(|decision| {
+            let says = |dead| decision.errors().iter().any(|text| text.contains(dead));
+            matches!(decision.status(), 400 | 403 | 404) && TEXTS.into_iter().any(says)
+        })
     }
 }
 
@@ -138,10 +166,7 @@ mod tests {
     use super::*;
 
     fn decision(status: u16, text: &str) -> UpstreamError {
-        UpstreamError::Decision {
-            status,
-            errors: vec![text.to_owned()],
-        }
+        UpstreamError::Decision(Decision::said(status, text))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     Upstream,
     address::{Identity, Monitored},
     client::{Client, NoAnswer, Raw, unavailable_of},
-    error::{Unavailable, UpstreamError},
+    error::{ForeignCluster, Unavailable},
     request::Request,
 };
 use crate::clock::Stopwatch;
@@ -22,12 +22,7 @@ pub enum ProbeOutcome {
     /// It cannot serve.
     Failed(Unavailable),
     /// Another cluster than the pinned one answers.
-    Foreign {
-        /// What is pinned.
-        pinned: String,
-        /// What answered.
-        found: String,
-    },
+    Foreign(ForeignCluster),
     /// It answers.
     Good {
         /// Whether an authenticated, audited operation succeeded as part of this probe.
@@ -41,19 +36,43 @@ pub enum ProbeOutcome {
 
 /// What `sys/health` says.
 #[derive(Deserialize)]
-pub(super) struct Health {
+struct HealthBody {
     /// Absent while it is sealed.
     #[serde(default)]
-    pub(super) cluster_id: Option<ClusterId>,
+    cluster_id: Option<ClusterId>,
     /// Unix seconds.
     #[serde(default)]
     server_time_utc: Option<i64>,
 }
 
+/// How an address is that answers a request for its health.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Health {
+    /// It is active, or a standby that forwards.
+    Up {
+        cluster: ClusterId,
+        server_time: Option<i64>,
+    },
+    /// A rate quota answered for it: it can be reached, and whose cluster it is stays as it was seen last.
+    SlowDown(Option<Duration>),
+}
+
 /// What one address showed.
-struct Seen {
+struct AddressSeen {
     server_time: Option<i64>,
     serving: Serving,
+}
+
+/// Why an address showed nothing.
+enum AddressFailure {
+    Foreign(ForeignCluster),
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for AddressFailure {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
 }
 
 /// How far one address was seen to serve, best first.
@@ -79,20 +98,22 @@ impl Upstream {
         }
         let mut answers = asked.join_all().await;
         answers.sort_by_key(|(nr, _)| *nr);
-        let outcome = sum_up(answers.into_iter().map(|(_, answer)| answer));
+        let outcome = sum_up(answers.into_iter().filter_map(|(_, answer)| answer));
         self.note_probe(&outcome);
         outcome
     }
 
-    async fn probe_address(&self, nr: usize, authenticated: bool) -> Result<Seen, UpstreamError> {
-        let Some(at) = self.addresses().all().get(nr) else {
-            return Err(Unavailable::Connect("no such address".into()).into());
-        };
+    async fn probe_address(
+        &self,
+        nr: usize,
+        authenticated: bool,
+    ) -> Option<Result<AddressSeen, AddressFailure>> {
+        let at = self.addresses().all().get(nr)?;
         let within = self.probe_timeout();
         let ask = self.ask_address(at, authenticated, within);
         let seen = tokio::time::timeout(within, ask).await;
         let seen = seen.unwrap_or(Err(Unavailable::Timeout.into()));
-        seen.inspect_err(|_| at.failed())
+        Some(seen.inspect_err(|_| at.failed()))
     }
 
     async fn ask_address(
@@ -100,25 +121,26 @@ impl Upstream {
         at: &Monitored,
         authenticated: bool,
         within: Duration,
-    ) -> Result<Seen, UpstreamError> {
-        let server_time = match self.client().health(at, within).await {
-            Ok(health) => {
-                self.client().recognise(at, health.cluster_id)?;
-                health.server_time_utc
+    ) -> Result<AddressSeen, AddressFailure> {
+        let server_time = match self.client().health(at, within).await? {
+            Health::Up {
+                cluster,
+                server_time,
+            } => {
+                let recognised = self.client().recognise(at, cluster);
+                recognised.map_err(AddressFailure::Foreign)?;
+                server_time
             }
-            // Rate-limited: reachable, and whose cluster it is stays as it was seen last.
-            Err(UpstreamError::SlowDown { .. }) => None,
-            Err(error) => return Err(error),
+            Health::SlowDown(_) => None,
         };
         let serving = match self.own_token().filter(|_| authenticated) {
             Some(token) if at.identity() == Identity::Ours => {
                 let request = Request::read("auth/token/lookup-self").within(within);
-                let answer = self.client().exchange(at, &request, Some(&token)).await;
-                judge_serving(answer)?
+                serving(self.client().exchange(at, &request, Some(&token)).await)?
             }
             _ => Serving::Unproven,
         };
-        Ok(Seen {
+        Ok(AddressSeen {
             server_time,
             serving,
         })
@@ -126,42 +148,34 @@ impl Upstream {
 }
 
 /// One address that serves is enough; else the most telling of what was found, by preference of address.
-fn sum_up(answers: impl Iterator<Item = Result<Seen, UpstreamError>>) -> ProbeOutcome {
-    let (mut best, mut failure): (Option<Seen>, Option<UpstreamError>) = (None, None);
-    for answer in answers {
-        match answer {
-            Ok(seen) if best.as_ref().is_none_or(|b| seen.serving < b.serving) => best = Some(seen),
-            Ok(_) => {}
-            Err(error) => {
-                failure = failure
-                    .filter(|f| !f.is_unavailable() || error.is_unavailable())
-                    .or(Some(error))
-            }
-        }
+fn sum_up(answers: impl Iterator<Item = Result<AddressSeen, AddressFailure>>) -> ProbeOutcome {
+    let (seen, failed): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
+    let seen = seen.into_iter().flatten();
+    if let Some(best) = seen.min_by_key(|address| address.serving) {
+        return match best.serving {
+            Serving::Refused => ProbeOutcome::Refused,
+            serving => ProbeOutcome::Good {
+                authenticated: serving == Serving::Proven,
+                server_time: best.server_time,
+            },
+        };
     }
-    match (best, failure) {
-        (Some(seen), _) if seen.serving == Serving::Refused => ProbeOutcome::Refused,
-        (Some(seen), _) => ProbeOutcome::Good {
-            authenticated: seen.serving == Serving::Proven,
-            server_time: seen.server_time,
-        },
-        (None, Some(UpstreamError::ForeignCluster { pinned, found })) => {
-            ProbeOutcome::Foreign { pinned, found }
-        }
-        (None, Some(error)) => ProbeOutcome::Failed(as_unavailable(error)),
-        (None, None) => {
-            ProbeOutcome::Failed(Unavailable::Connect("no address is configured".into()))
-        }
+    let failed = failed.into_iter().filter_map(Result::err);
+    let telling = failed.min_by_key(|failure| matches!(failure, AddressFailure::Unavailable(_)));
+    match telling {
+        Some(AddressFailure::Foreign(foreign)) => ProbeOutcome::Foreign(foreign),
+        Some(AddressFailure::Unavailable(unavailable)) => ProbeOutcome::Failed(unavailable),
+        None => ProbeOutcome::Failed(Unavailable::no_address()),
     }
 }
 
-fn judge_serving(answer: Result<Raw, NoAnswer>) -> Result<Serving, UpstreamError> {
+fn serving(answer: Result<Raw, NoAnswer>) -> Result<Serving, Unavailable> {
     let raw = answer.map_err(|none| none.unavailable)?;
     match raw.status {
         200 => Ok(Serving::Proven),
         403 => Ok(Serving::Refused),
         // With a failing authenticated probe, 500 means that it is unavailable too.
-        500..=599 => Err(unavailable_of(&raw).into()),
+        500..=599 => Err(unavailable_of(&raw)),
         _ => Ok(Serving::Unproven),
     }
 }
@@ -175,55 +189,32 @@ impl Client {
         &self,
         at: &Monitored,
         within: Duration,
-    ) -> Result<Health, UpstreamError> {
+    ) -> Result<Health, Unavailable> {
         let request = Request::read("sys/health").of_cluster().within(within);
         let watch = Stopwatch::start();
-        let raw = match self.exchange(at, &request, None).await {
-            Ok(raw) => raw,
-            Err(NoAnswer { unavailable, .. }) => {
-                at.failed();
-                return Err(unavailable.into());
-            }
-        };
-        match judge_health(raw) {
-            Err(UpstreamError::Unavailable(unavailable)) => {
-                at.failed();
-                Err(unavailable.into())
-            }
-            judged => {
-                at.answered(watch.elapsed());
-                judged
-            }
+        let answer = self.exchange(at, &request, None).await;
+        let health = answer
+            .map_err(|none| none.unavailable)
+            .and_then(|raw| health(&raw));
+        match &health {
+            Ok(_) => at.answered(watch.elapsed()),
+            Err(_) => at.failed(),
         }
+        health
     }
 }
 
 /// 200: active. 473 and 429: a standby that forwards. Anything else cannot serve.
-fn judge_health(raw: Raw) -> Result<Health, UpstreamError> {
-    let health = serde_json::from_slice::<Health>(&raw.body).ok();
-    match (raw.status, health) {
-        (200 | 429 | 473, Some(health)) if health.cluster_id.is_some() => Ok(health),
-        // A rate quota: reachable. Who it is stays as it was seen last.
-        (429, _) => Err(UpstreamError::SlowDown {
-            after: raw.retry_after,
+fn health(raw: &Raw) -> Result<Health, Unavailable> {
+    let body = serde_json::from_slice::<HealthBody>(&raw.body).ok();
+    let server_time = body.as_ref().and_then(|body| body.server_time_utc);
+    match (raw.status, body.and_then(|body| body.cluster_id)) {
+        (200 | 429 | 473, Some(cluster)) => Ok(Health::Up {
+            cluster,
+            server_time,
         }),
-        _ => Err(unavailable_of(&raw).into()),
-    }
-}
-
-/// In a probe everything that is not good means that it cannot serve.
-fn as_unavailable(error: UpstreamError) -> Unavailable {
-    match error {
-        UpstreamError::Unavailable(unavailable) => unavailable,
-        UpstreamError::Undecided { status, errors }
-        | UpstreamError::Decision { status, errors } => Unavailable::Status {
-            status,
-            detail: errors.join("; "),
-        },
-        other => Unavailable::Status {
-            status: 0,
-            detail: other.to_string(),
-        },
+        (429, None) => Ok(Health::SlowDown(raw.retry_after)),
+        _ => Err(unavailable_of(raw)),
     }
 }
 
@@ -242,11 +233,15 @@ mod tests {
         }
     }
 
-    fn seen(serving: Serving) -> Result<Seen, UpstreamError> {
-        Ok(Seen {
+    fn seen(serving: Serving) -> Result<AddressSeen, AddressFailure> {
+        Ok(AddressSeen {
             server_time: Some(1),
             serving,
         })
+    }
+
+    fn down() -> Result<AddressSeen, AddressFailure> {
+        Err(Unavailable::Timeout.into())
     }
 
     const UP: &str = r#"{"initialized":true,"sealed":false,"cluster_id":"c","server_time_utc":7}"#;
@@ -254,23 +249,22 @@ mod tests {
     #[test]
     fn active_and_standby_are_good_and_sealed_is_not() {
         for status in [200, 429, 473] {
-            let health = judge_health(raw(status, UP)).ok().unwrap();
-            assert_eq!(health.server_time_utc, Some(7));
+            let up = Health::Up {
+                cluster: ClusterId::parse("c").unwrap(),
+                server_time: Some(7),
+            };
+            assert_eq!(health(&raw(status, UP)), Ok(up));
         }
         let sealed = r#"{"initialized":true,"sealed":true}"#;
         for (status, body) in [(503, sealed), (501, "{}"), (200, "<html>"), (502, "")] {
-            let error = judge_health(raw(status, body)).err().unwrap();
-            assert!(error.is_unavailable(), "{status} {body}");
+            assert!(health(&raw(status, body)).is_err(), "{status} {body}");
         }
-        let limited = judge_health(raw(429, r#"{"errors":["quota"]}"#))
-            .err()
-            .unwrap();
-        assert!(!limited.is_unavailable());
+        let limited = health(&raw(429, r#"{"errors":["quota"]}"#));
+        assert_eq!(limited, Ok(Health::SlowDown(None)));
     }
 
     #[test]
     fn one_address_that_serves_is_enough() {
-        let down = || Err(Unavailable::Timeout.into());
         assert_eq!(
             sum_up([down(), seen(Serving::Refused), seen(Serving::Proven)].into_iter()),
             ProbeOutcome::Good {
@@ -289,27 +283,21 @@ mod tests {
     }
 
     #[test]
-    fn another_cluster_is_told_before_addresses_that_do_not_answer() {
-        let foreign = || {
-            Err(UpstreamError::ForeignCluster {
-                pinned: "a".into(),
-                found: "b".into(),
-            })
-        };
-        let down = || Err(Unavailable::Timeout.into());
+    fn another_cluster_is_reported_before_addresses_that_do_not_answer() {
+        let [ours, other] = ["a", "b"].map(|id| ClusterId::parse(id).unwrap());
+        let foreign = || Err(AddressFailure::Foreign(ForeignCluster::new(&ours, &other)));
         for answers in [[down(), foreign()], [foreign(), down()]] {
             assert!(matches!(
                 sum_up(answers.into_iter()),
-                ProbeOutcome::Foreign { .. }
+                ProbeOutcome::Foreign(_)
             ));
         }
     }
 
     #[test]
     fn a_server_that_fails_every_audited_request_does_not_serve() {
-        let failing = judge_serving(Ok(raw(500, r#"{"errors":["audit"]}"#)));
-        assert!(failing.is_err_and(|error| error.is_unavailable()));
-        assert!(judge_serving(Ok(raw(403, ""))).is_ok_and(|s| s == Serving::Refused));
-        assert!(judge_serving(Ok(raw(429, ""))).is_ok_and(|s| s == Serving::Unproven));
+        assert!(serving(Ok(raw(500, r#"{"errors":["audit"]}"#))).is_err());
+        assert!(serving(Ok(raw(403, ""))).is_ok_and(|s| s == Serving::Refused));
+        assert!(serving(Ok(raw(429, ""))).is_ok_and(|s| s == Serving::Unproven));
     }
 }

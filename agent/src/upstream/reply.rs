@@ -9,6 +9,42 @@ use zeroize::Zeroizing;
 
 use super::error::UpstreamError;
 
+/// What the primary decided, in its own words. Only an answer of the primary can be made into one: what Holdover itself
+/// finds wrong has error types of its own.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the primary answered {status}: {}", errors.join("; "))]
+pub struct Decision {
+    status: u16,
+    errors: Vec<String>,
+}
+
+impl Decision {
+    /// Private, so that nothing but [`Reply::success`] makes one.
+    fn of(reply: &Reply) -> Self {
+        Self {
+            status: reply.status,
+            errors: errors_of(&reply.body),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The texts of its `errors`.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
+    }
+
+    /// Read from an answer with one error.
+    #[cfg(test)]
+    pub(crate) fn said(status: u16, text: &str) -> Self {
+        let body = serde_json::json!({ "errors": [text] }).to_string();
+        Self::of(&Reply::new(status, String::new(), body.into_bytes().into()))
+    }
+}
+
 /// An answer that says something: a success or a decision.
 pub struct Reply {
     status: u16,
@@ -59,10 +95,7 @@ impl Reply {
     pub fn success(self) -> Result<Self, UpstreamError> {
         match self.status {
             200..=299 => Ok(self),
-            status => Err(UpstreamError::Decision {
-                status,
-                errors: errors_of(&self.body),
-            }),
+            _ => Err(UpstreamError::Decision(Decision::of(&self))),
         }
     }
 
@@ -165,10 +198,10 @@ mod tests {
     #[test]
     fn a_decision_keeps_the_primarys_words_within_bounds() {
         let long = format!(r#"{{"errors":["{}"]}}"#, "x".repeat(5000));
-        let Err(UpstreamError::Decision { status, errors }) = reply(403, &long).success() else {
+        let Err(UpstreamError::Decision(decision)) = reply(403, &long).success() else {
             panic!("not a decision");
         };
-        assert_eq!((status, errors[0].len()), (403, 512));
+        assert_eq!((decision.status(), decision.errors()[0].len()), (403, 512));
         assert!(reply(204, "").success().is_ok());
     }
 }

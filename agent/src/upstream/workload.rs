@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shared::{
-    name::{EntityId, PolicyName, RoleName},
+    name::{Accessor, EntityId, PolicyName, RoleName, WorkloadName},
     secret::SecretText,
     workload::Workload,
 };
 use zeroize::Zeroizing;
 
-use super::{Request, Upstream, UpstreamError, lookup::LookedUp, pace::Urgency};
+use super::{Decision, Request, Upstream, UpstreamError, lookup::LookedUp, pace::Urgency};
 
 /// A token of a workload, fresh from the primary, and all that a look-up shows of it.
 pub struct Minted {
@@ -40,14 +40,43 @@ pub enum MintError {
     /// What was minted is not what was asked for, and was revoked.
     #[error("the primary minted another token than asked for: {0}")]
     NotExact(&'static str),
-    /// The primary did not mint it, or what it minted could not be looked up.
+    /// What was minted could not be looked up, and was revoked.
+    #[error("the minted token could not be looked up: {0}")]
+    NotShown(Decision),
+    /// It would not have Holdover's own credential mint: this says nothing about the workload.
+    #[error("the primary refused this to Holdover's own credential: {0}")]
+    OwnCredentialRefused(Decision),
+    /// The configuration has no such workload any more.
+    #[error("unknown role")]
+    UnknownWorkload,
+    /// The primary did not mint it.
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Upstream(UpstreamError),
+}
+
+impl MintError {
+    /// What came of the request for a token. Its decision is about the workload's role, unless it refuses who asked.
+    fn of_creation(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Decision(decision) if matches!(decision.status(), 401 | 403) => {
+                Self::OwnCredentialRefused(decision)
+            }
+            error => Self::Upstream(error),
+        }
+    }
+
+    /// What came of the look-up after it, of which no decision is about the workload.
+    fn of_look_up(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Decision(decision) => Self::NotShown(decision),
+            error => Self::Upstream(error),
+        }
+    }
 }
 
 /// The body of `auth/token/create/:role`.
 #[derive(Serialize, Default)]
-struct Create<'a> {
+struct CreateBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_alias: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,52 +91,74 @@ struct Create<'a> {
     ttl: Option<u64>,
 }
 
+impl<'a> CreateBody<'a> {
+    /// What any token of the workload's is asked for with.
+    fn of(workload: &'a Workload) -> Self {
+        Self {
+            entity_alias: workload.entity_alias.as_deref(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A token that nothing has looked up yet.
+struct Created {
+    token: SecretText,
+    accessor: Accessor,
+    envelope: Zeroizing<Vec<u8>>,
+}
+
 impl Upstream {
-    /// Mints a token through the workload's role, as the role has it. Logins (`urgency` none) wait for no turn.
+    /// Mints a standing token through the workload's role, as the role has it.
     ///
     /// # Errors
-    /// [`UpstreamError`].
+    /// [`UpstreamError`], of minting or of the look-up after it.
     pub async fn mint(
         &self,
         workload: &Workload,
-        urgency: Option<Urgency>,
+        urgency: Urgency,
     ) -> Result<Minted, UpstreamError> {
-        let body = Create {
-            entity_alias: workload.entity_alias.as_deref(),
-            ..Create::default()
-        };
-        self.create(&workload.role, &body, urgency).await
+        let body = CreateBody::of(workload);
+        let created = self.create(&workload.role, &body, Some(urgency)).await?;
+        self.show(created, Some(urgency)).await
     }
 
-    /// Mints the token that a replica grant of `workload` is exchanged for, and proves by look-up that it is exactly
+    /// Mints a token for a login of this workload, as its role has it. Logins wait for no turn.
+    ///
+    /// # Errors
+    /// [`MintError`].
+    pub async fn mint_for_login(&self, workload: &WorkloadName) -> Result<Minted, MintError> {
+        let workload = self.workload(workload)?;
+        self.mint_checked(&workload, &CreateBody::of(&workload), None)
+            .await
+    }
+
+    /// Mints the token that a replica grant of this workload is exchanged for, and proves by look-up that it is exactly
     /// that.
     ///
     /// # Errors
     /// If it cannot be minted exactly so.
     pub async fn mint_exact(
         &self,
-        workload: &Workload,
+        workload: &WorkloadName,
         wanted: Exact<'_>,
     ) -> Result<Minted, MintError> {
+        let workload = self.workload(workload)?;
         let life = wanted.life.as_secs();
         if life == 0 {
             return Err(MintError::NotExact("nothing is left of its life"));
         }
-        let default = wanted
-            .policies
-            .iter()
-            .any(|name| name.as_str() == "default");
-        let body = Create {
-            entity_alias: workload.entity_alias.as_deref(),
+        let mut policies = wanted.policies.iter();
+        let body = CreateBody {
             explicit_max_ttl: Some(life),
-            no_default_policy: Some(!default),
+            no_default_policy: Some(!policies.any(|name| name.as_str() == "default")),
             policies: Some(wanted.policies),
             renewable: Some(false),
             ttl: Some(life),
+            ..CreateBody::of(&workload)
         };
-        let minted = self
-            .create(&workload.role, &body, Some(Urgency::Recovery))
-            .await?;
+        let urgency = Some(Urgency::Recovery);
+        let minted = self.mint_checked(&workload, &body, urgency).await?;
         match difference(&minted.looked_up, wanted) {
             None => Ok(minted),
             Some(what) => {
@@ -117,12 +168,30 @@ impl Upstream {
         }
     }
 
+    fn workload(&self, name: &WorkloadName) -> Result<Workload, MintError> {
+        let authority = self.local().view.authority();
+        let known = authority.settings.workload(name);
+        known.cloned().ok_or(MintError::UnknownWorkload)
+    }
+
+    async fn mint_checked(
+        &self,
+        workload: &Workload,
+        body: &CreateBody<'_>,
+        urgency: Option<Urgency>,
+    ) -> Result<Minted, MintError> {
+        let created = self.create(&workload.role, body, urgency).await;
+        let created = created.map_err(MintError::of_creation)?;
+        let shown = self.show(created, urgency).await;
+        shown.map_err(MintError::of_look_up)
+    }
+
     async fn create(
         &self,
         role: &RoleName,
-        body: &Create<'_>,
+        body: &CreateBody<'_>,
         urgency: Option<Urgency>,
-    ) -> Result<Minted, UpstreamError> {
+    ) -> Result<Created, UpstreamError> {
         let request = Request::write(format!("auth/token/create/{role}"), body);
         let reply = match urgency {
             Some(urgency) => self.ask(&request, urgency).await?,
@@ -131,18 +200,31 @@ impl Upstream {
         .success()?;
         let auth = reply.envelope()?.auth;
         let auth = auth.ok_or_else(|| reply.unexpected("no token in it"))?;
-        let accessor = shared::name::Accessor::parse(&auth.accessor)
+        let accessor = Accessor::parse(&auth.accessor)
             .map_err(|_| reply.unexpected("a token without an accessor"))?;
-        let token = SecretText::filled(|text| text.push_str(&auth.client_token));
-        match self.lookup_accessor(&accessor, urgency).await {
+        Ok(Created {
+            token: SecretText::filled(|text| text.push_str(&auth.client_token)),
+            accessor,
+            envelope: reply.into_body(),
+        })
+    }
+
+    /// Looks up what was minted. What cannot be looked up does not live on.
+    async fn show(
+        &self,
+        created: Created,
+        urgency: Option<Urgency>,
+    ) -> Result<Minted, UpstreamError> {
+        match self.lookup_accessor(&created.accessor, urgency).await {
             Ok(looked_up) => Ok(Minted {
-                token,
-                envelope: reply.into_body(),
+                token: created.token,
+                envelope: created.envelope,
                 looked_up,
             }),
             Err(error) => {
                 // Nobody gets it, so nobody shall have it. If this fails too, its TTL ends it.
-                let _ = self.revoke_accessor(&accessor, Urgency::Authority).await;
+                let urgency = Urgency::Authority;
+                let _ = self.revoke_accessor(&created.accessor, urgency).await;
                 Err(error)
             }
         }
@@ -212,6 +294,24 @@ mod tests {
             num_uses: 0,
             asked_at: WallTime::EPOCH,
             data: shared::secret::SecretBytes::new(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_who_asks_is_no_decision_about_the_workload() {
+        let of = |status| UpstreamError::Decision(Decision::said(status, "permission denied"));
+        for status in [401, 403] {
+            let error = MintError::of_creation(of(status));
+            assert!(matches!(error, MintError::OwnCredentialRefused(_)));
+        }
+        let error = MintError::of_creation(of(400));
+        assert!(matches!(
+            error,
+            MintError::Upstream(UpstreamError::Decision(_))
+        ));
+        for status in [400, 403, 404] {
+            let error = MintError::of_look_up(of(status));
+            assert!(matches!(error, MintError::NotShown(_)));
         }
     }
 

@@ -8,12 +8,15 @@ use harness::{
     world::{self, TokenRole, World},
 };
 use holdover::mirror::{AuthorityVerdict, Occasion};
-use holdover::upstream::workload::{Exact, MintError};
+use holdover::upstream::{
+    policy::required_policy,
+    workload::{Exact, MintError},
+};
 use serde_json::{Value, json};
 use shared::{
     change::CredentialName,
     name::{PolicyName, WorkloadName},
-    workload::{Workload, WorkloadAuthority},
+    workload::WorkloadAuthority,
 };
 
 use super::rig::{Host, Plan, audited};
@@ -26,10 +29,6 @@ fn authority(host: &Host) -> std::result::Result<std::sync::Arc<WorkloadAuthorit
     let authority = host.local.view.authority();
     let known = authority.workloads.get(&orders()).cloned();
     known.ok_or_else(|| format!("{:?}", host.mirrors.failures(&orders())))
-}
-
-fn workload(host: &Host) -> Workload {
-    host.config.settings.workload(&orders()).cloned().unwrap()
 }
 
 fn names(names: &[&str]) -> Vec<PolicyName> {
@@ -193,7 +192,7 @@ async fn policies_follow_the_primary_and_a_quiet_cluster_costs_nothing() -> Resu
 #[tokio::test]
 async fn a_login_is_minted_through_the_role_and_looked_up() -> Result<()> {
     let (primary, host) = shop().await?;
-    let minted = host.upstream.mint(&workload(&host), None).await?;
+    let minted = host.upstream.mint_for_login(&orders()).await?;
     let body: Value = serde_json::from_slice(&minted.envelope)?;
     assert_eq!(body["auth"]["client_token"], minted.token.expose().as_str());
     assert_eq!(
@@ -209,17 +208,31 @@ async fn a_login_is_minted_through_the_role_and_looked_up() -> Result<()> {
     Ok(())
 }
 
+/// Whether it lacks the right or is dead altogether: a refusal of Holdover's own credential says nothing of the workload.
+#[tokio::test]
+async fn a_login_is_not_answered_for_by_a_refusal_of_holdovers_own_credential() -> Result<()> {
+    let (primary, host) = shop().await?;
+    let policy = required_policy(&host.config.settings);
+    let less = policy.replace("auth/token/create/orders", "auth/token/create/nobody");
+    world::policy(&primary.root(), "holdover", &less).await?;
+    let refused = host.upstream.mint_for_login(&orders()).await;
+    assert!(matches!(refused, Err(MintError::OwnCredentialRefused(_))));
+    let unknown = WorkloadName::parse("billing")?;
+    let refused = host.upstream.mint_for_login(&unknown).await;
+    assert!(matches!(refused, Err(MintError::UnknownWorkload)));
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
     let (primary, host) = shop().await?;
-    let workload = workload(&host);
     let policies = names(&["orders"]);
     let wanted = Exact {
         policies: &policies,
         entity: None,
         life: Duration::from_millis(90_900),
     };
-    let minted = host.upstream.mint_exact(&workload, wanted).await?;
+    let minted = host.upstream.mint_exact(&orders(), wanted).await?;
     let shown = primary
         .api(minted.token.expose())
         .get("auth/token/lookup-self")
@@ -251,7 +264,7 @@ async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
     let refused = host
         .upstream
         .mint_exact(
-            &workload,
+            &orders(),
             Exact {
                 policies: &more,
                 ..wanted
@@ -268,7 +281,7 @@ async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
     world::token_role(&primary.root(), &role).await?;
     host.mirrors.verify_authority(Occasion::Recovery).await?;
     let before = accessors(&primary).await?;
-    let capped = host.upstream.mint_exact(&workload, wanted).await;
+    let capped = host.upstream.mint_exact(&orders(), wanted).await;
     assert!(
         matches!(&capped, Err(MintError::NotExact(_))),
         "{:?}",

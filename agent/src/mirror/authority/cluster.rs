@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::AuthorityPass;
-use crate::upstream::{Reply, Request, UpstreamError};
+use crate::upstream::{ForeignCluster, Reply, Request, UpstreamError};
 
 #[derive(Deserialize)]
 struct Seal {
@@ -41,10 +41,7 @@ impl AuthorityPass<'_> {
         let id = seal.cluster_id.filter(|_| !seal.sealed);
         let id = id.ok_or_else(|| reply.unexpected("sealed, or names no cluster"))?;
         if let Some(pinned) = upstream.client().pinned().filter(|pinned| *pinned != id) {
-            return Err(UpstreamError::ForeignCluster {
-                pinned: pinned.to_string(),
-                found: id.to_string(),
-            });
+            return Err(ForeignCluster::new(&pinned, &id).into());
         }
         let health = Request::read("sys/health").of_cluster();
         let health: ClusterHealth = upstream.send(&health, None).await?.success()?.bare()?;

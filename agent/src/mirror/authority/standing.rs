@@ -148,7 +148,7 @@ impl AuthorityPass<'_> {
         let upstream = &self.mirrors.0.upstream;
         let Minted {
             token, looked_up, ..
-        } = upstream.mint(workload, Some(self.urgency)).await?;
+        } = upstream.mint(workload, self.urgency).await?;
         let Some(accessor) = looked_up.accessor.clone() else {
             return Ok(looked_up);
         };

@@ -113,7 +113,7 @@ impl Lister<'_> {
             let Some(names) = self.names(&folder).await? else {
                 // The first refusal says that nothing can be listed at all.
                 if folder == self.folder() {
-                    return Err(self.refused(&folder).into());
+                    return Err(self.refused(&folder));
                 }
                 complete = false;
                 continue;
@@ -176,14 +176,10 @@ impl Lister<'_> {
         }
     }
 
-    fn refused(&self, folder: &str) -> UpstreamError {
-        UpstreamError::Decision {
-            status: 403,
-            errors: vec![format!(
-                "neither SCAN {} nor LIST {} is allowed",
-                self.target.detailed(folder),
-                self.target.metadata(folder)
-            )],
+    fn refused(&self, folder: &str) -> PassError {
+        PassError::NotListable {
+            scan: self.target.detailed(folder),
+            list: self.target.metadata(folder),
         }
     }
 
@@ -259,10 +255,10 @@ impl<'a> GatheredKeys<'a> {
 /// Whether SCAN or detailed metadata is refused, or not known at all. That nothing is mounted is neither.
 fn is_without_scan(error: &UpstreamError) -> bool {
     match error {
-        UpstreamError::Decision {
-            status: 404,
-            errors,
-        } => errors.iter().any(|text| text.contains("unsupported path")),
+        UpstreamError::Decision(decision) if decision.status() == 404 => {
+            let mut errors = decision.errors().iter();
+            errors.any(|text| text.contains("unsupported path"))
+        }
         error => error.is_decision(403) || error.is_decision(405),
     }
 }
@@ -283,13 +279,11 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Decision;
 
     #[test]
     fn a_mount_that_is_gone_is_no_refusal_of_scan() {
-        let decision = |status, text: &str| UpstreamError::Decision {
-            status,
-            errors: vec![text.to_owned()],
-        };
+        let decision = |status, text| UpstreamError::Decision(Decision::said(status, text));
         assert!(is_without_scan(&decision(
             403,
             "1 error occurred:\n\t* permission denied"

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::Stopwatch,
-    upstream::{Unavailable, UpstreamError},
+    upstream::{Decision, Unavailable, UpstreamError, workload::MintError},
 };
 
 const MINTED: &str = "{\"auth\":{\"client_token\":\"s.minted\"}}";
@@ -79,10 +79,8 @@ async fn what_the_primary_says_to_a_mint_is_passed_on() {
     let primary = Primary::dead().await;
     let rig = Setup::with(&primary).start();
     rig.minter.mints(|_| {
-        Err(UpstreamError::Decision {
-            status: 400,
-            errors: vec!["unknown role orders".into()],
-        })
+        let decision = Decision::said(400, "unknown role orders");
+        Err(MintError::Upstream(UpstreamError::Decision(decision)))
     });
     let heard = rig.ask(&login("")).await;
     assert_eq!(heard.outcome(), (400, "replica"));
@@ -90,11 +88,34 @@ async fn what_the_primary_says_to_a_mint_is_passed_on() {
 }
 
 #[tokio::test]
+async fn what_holdovers_own_credential_is_refused_is_503_and_compared_with_nothing() {
+    let primary = Primary::dead().await;
+    let mut rig = Setup::with(&primary).start();
+    let kinds: [fn(Decision) -> MintError; 2] =
+        [MintError::OwnCredentialRefused, MintError::NotShown];
+    for kind in kinds {
+        rig.minter
+            .mints(move |_| Err(kind(Decision::said(403, "permission denied"))));
+        let heard = rig.ask(&login("")).await;
+        assert_eq!(heard.outcome(), (503, "replica"));
+        assert!(heard.text().contains("permission denied"));
+        assert!(rig.offered.try_recv().is_err());
+    }
+    rig.minter.mints(|_| {
+        let decision = Decision::said(400, "unknown role orders");
+        Err(MintError::Upstream(UpstreamError::Decision(decision)))
+    });
+    rig.ask(&login("")).await;
+    let offered = rig.offered.try_recv();
+    assert_eq!(offered.ok().map(|offer| offer.status), Some(400));
+}
+
+#[tokio::test]
 async fn a_login_waits_for_the_machine_and_is_served_by_whoever_takes_over() {
     let primary = Primary::dead().await;
     let rig = Setup::with(&primary).start();
     rig.minter
-        .mints(|_| Err(UpstreamError::Unavailable(Unavailable::Timeout)));
+        .mints(|_| Err(MintError::Upstream(Unavailable::Timeout.into())));
     for text in [login(""), approle()] {
         rig.enter(Phase::Suspect);
         let (heard, ()) = tokio::join!(rig.ask(&text), async {

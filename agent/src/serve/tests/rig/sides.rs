@@ -37,7 +37,7 @@ use crate::{
         login::{MintedLogin, Minter},
         replica::Replica,
     },
-    upstream::UpstreamError,
+    upstream::workload::MintError,
 };
 
 type Vault = Box<dyn Fn(&Query<'_>) -> Answer + Send + Sync>;
@@ -282,7 +282,7 @@ impl Replica for FakeReplica {
     fn note(&self, _note: Note) {}
 }
 
-type Mints = Box<dyn Fn(&WorkloadName) -> Result<String, UpstreamError> + Send + Sync>;
+type Mints = Box<dyn Fn(&WorkloadName) -> Result<String, MintError> + Send + Sync>;
 
 /// A minter that does as it is told.
 #[derive(Default)]
@@ -292,7 +292,7 @@ impl FakeMinter {
     /// It mints like this from here on; none never answers.
     pub(crate) fn mints(
         &self,
-        mints: impl Fn(&WorkloadName) -> Result<String, UpstreamError> + Send + Sync + 'static,
+        mints: impl Fn(&WorkloadName) -> Result<String, MintError> + Send + Sync + 'static,
     ) {
         *self.0.lock().unwrap() = Some(Box::new(mints));
     }
@@ -303,7 +303,7 @@ impl Minter for FakeMinter {
         &'a self,
         workload: &'a WorkloadName,
         _peer: &'a PeerId,
-    ) -> Pending<'a, Result<MintedLogin, UpstreamError>> {
+    ) -> Pending<'a, Result<MintedLogin, MintError>> {
         let minted = self.0.lock().unwrap().as_ref().map(|mints| mints(workload));
         Box::pin(async move {
             match minted {
