@@ -107,7 +107,8 @@ pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
     Answer { attempt, ..answer }
 }
 
-/// In the order of the primary's own checks: what needs no token, the token, what is modelled, the access control.
+/// In the order of the primary's own checks: what needs no token, the namespace, the token, what is modelled, the access
+/// control.
 fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
     let call = case.query.call;
     let writes = matches!(call.operation, Operation::Update | Operation::Patch);
@@ -126,6 +127,7 @@ fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
         Kind::Wrapping => return Err(Why::NotServed.into()),
         _ => {}
     }
+    case.in_namespace()?;
     if secret::is_open(case) {
         case.modelled()?;
         return secret::answer_open(case);

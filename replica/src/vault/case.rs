@@ -90,6 +90,12 @@ impl<'a> Case<'a> {
             Some(header) => return Err(Why::Header(header.to_owned()).into()),
             None => {}
         }
+        self.in_namespace()
+    }
+
+    /// Refuses another namespace than the mirrored one. The primary finds the namespace before it looks at the token: it
+    /// says 404 where there is none of the name, and 400 to paths that only the root namespace has, whoever asks.
+    pub(crate) fn in_namespace(&self) -> Result<(), Refusal> {
         let asked = match self.query.namespace {
             // Holdover's own path stands above namespaces; naming another one is a mistake all the same.
             None if self.query.call.kind == Kind::AttestedLogin => return Ok(()),

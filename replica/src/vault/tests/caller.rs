@@ -45,6 +45,9 @@ fn dead_tokens_are_refused_as_the_primary_refuses_them() {
             let said = world.ask("GET", target).token(token).said();
             assert_like(&said, "expired_use");
         }
+        // Whether a namespace exists, and has such a path, is said before the token is looked at: 404 and 400.
+        let elsewhere = world.ask("LIST", "/v1/sys/config/cors").token(token);
+        assert_eq!(elsewhere.namespace("team").said().status, 503);
     }
     let alive = world
         .ask("GET", "/v1/secret/data/app/a")
