@@ -15,7 +15,7 @@ use crate::asked;
 use crate::causes;
 use crate::compare::{Measure, Said, difference, fits, warned};
 use crate::mirrored::{Bound, peer, roles};
-use crate::tokens::{End, Life, MARGIN, Name, Pair, Side, Tokens};
+use crate::tokens::{End, Life, MARGIN, Name, Pair, RENEWAL_MARGIN, Side, Tokens};
 
 /// Steps of a sequence, at least; as many again may follow.
 const STEPS: u64 = 6;
@@ -272,13 +272,13 @@ impl Play {
         if before != lives(self, got, MARGIN / 5.0) {
             return Ok(Ended::Late);
         }
-        let not_mirrored = request.place.ends_with("nobody-has-it");
-        if replica.0 == 503 && (primary.0 == 200 || not_mirrored) {
-            return self.undecided(&kind, &replica);
-        }
         let looks = LOOKS.contains(&kind.as_str());
         if !looks && got - sent > SLOW {
             return Ok(Ended::Late);
+        }
+        let not_mirrored = request.place.ends_with("nobody-has-it");
+        if replica.0 == 503 && (primary.0 == 200 || not_mirrored) {
+            return self.undecided(&kind, &replica);
         }
         let measure = Measure {
             most: self.most(&request, got),
@@ -324,11 +324,15 @@ impl Play {
 
     /// Waits out the end of what a request is about, if that is near.
     async fn wait_until_sure(&self, request: &Request) {
+        let margin = match request.place.starts_with("renew") {
+            true => RENEWAL_MARGIN,
+            false => MARGIN,
+        };
         loop {
             let at = self.world.replica.at();
             let sure = [request.by, request.about]
                 .into_iter()
-                .filter_map(|nr| self.tokens.sure_from(nr, at));
+                .filter_map(|nr| self.tokens.sure_from(nr, at, margin));
             match sure.max_by(f64::total_cmp) {
                 Some(from) => {
                     tokio::time::sleep(Duration::from_secs_f64((from - at).max(0.01))).await

@@ -3,6 +3,9 @@
 /// A moment before or after which nothing is sure: clocks, wires and whole seconds lie between.
 pub(crate) const MARGIN: f64 = 0.5;
 
+/// The same for renewals: whole seconds are given, so that in a token's last one the sides may round to different ends.
+pub(crate) const RENEWAL_MARGIN: f64 = 1.1;
+
 /// When a token ends: not before, and not after, in seconds since the run began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
@@ -92,18 +95,18 @@ impl Tokens {
         !own && self.life(nr, Side::Primary, at, MARGIN) == Life::Dead
     }
 
-    /// When the uncertainty about a token has passed, if there is any now.
-    pub(crate) fn sure_from(&self, nr: usize, at: f64) -> Option<f64> {
+    /// When the uncertainty about a token has passed, give or take `margin`, if there is any now.
+    pub(crate) fn sure_from(&self, nr: usize, at: f64, margin: f64) -> Option<f64> {
         let unsure = [Side::Primary, Side::Replica]
             .into_iter()
-            .filter(|side| self.life(nr, *side, at, MARGIN) == Life::Unsure);
+            .filter(|side| self.life(nr, *side, at, margin) == Life::Unsure);
         let until = unsure.map(|side| {
             let mut latest = at;
             let mut above = Some(nr);
             while let Some(nr) = above {
                 let end = self.0[nr].end(side);
-                if at >= end.earliest - MARGIN {
-                    latest = latest.max(end.latest + MARGIN);
+                if at >= end.earliest - margin {
+                    latest = latest.max(end.latest + margin);
                 }
                 above = self.0[nr].parent;
             }
