@@ -92,7 +92,7 @@ async fn a_wait_that_fails_shows_the_last_status_and_the_log() -> Result<()> {
     daemon.start()?;
     daemon.wait_ready(BOUND).await?;
     let failure = daemon
-        .wait_state("holdover", Duration::from_millis(200))
+        .wait_state("holdover", Duration::from_secs(1))
         .await
         .unwrap_err()
         .to_string();

@@ -16,7 +16,7 @@ const BOUND: Duration = Duration::from_secs(10);
 fn plan(room: &Room) -> Plan {
     Plan {
         per_second: 200,
-        limit: Duration::from_millis(200),
+        limit: BOUND,
         ..Plan::new(
             &room.join("s"),
             "t",
@@ -87,13 +87,18 @@ async fn every_kind_of_failure_is_reported_with_its_reason() -> Result<()> {
         (Some(response(200, "A: b", "not json")), "expected ident"),
         (
             Some("HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n".into()),
-            "no complete answer within 200ms",
+            "no complete answer within 1s",
         ),
         (None, "connection closed"),
     ] {
         let room = Room::make()?;
         let _server = answering(&room.join("s"), move |_, _| reply.clone())?;
-        let load = plan(&room).start()?;
+        // Only what hangs needs a bound to fail at; the others must not run into one on a busy machine.
+        let mut plan = plan(&room);
+        if reason.starts_with("no complete answer") {
+            plan.limit = Duration::from_secs(1);
+        }
+        let load = plan.start()?;
         until(&load, reason, |r| r.failures > 3).await?;
         let report = load.stop().await?;
         assert_eq!(report.answered_total(), 0, "{report}");
