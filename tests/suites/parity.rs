@@ -35,10 +35,10 @@ use harness::{Context, Result, bao::Primary, clock::Stopwatch, random::Seeded};
 use crate::{people::People, report::Report, round::Round, sides::Sides};
 
 /// Decisions of a run, unless told otherwise.
-const DECISIONS: u64 = 20_000;
+const DECISIONS: u64 = 8_000;
 
 /// Texts of a run, unless told otherwise.
-const TEXTS: u64 = 10_000;
+const TEXTS: u64 = 4_000;
 
 /// Requests with one set of policies.
 const PER_ROUND: usize = 800;

@@ -30,6 +30,9 @@ use causes::Tally;
 use mirrored::Mirrored;
 use play::{Ended, Play};
 
+/// Sequences of a run, unless told otherwise.
+const SEQUENCES: usize = 200;
+
 /// Sequences that are played at the same time.
 const AT_ONCE: usize = 64;
 
@@ -51,7 +54,7 @@ struct World {
 async fn random_sequences_of_roles_tokens_and_renewals_end_alike_on_both_sides() -> Result<()> {
     let count = match std::env::var("HOLDOVER_SEQUENCES") {
         Ok(text) => text.parse().context(format!("HOLDOVER_SEQUENCES={text}"))?,
-        Err(_) => 500,
+        Err(_) => SEQUENCES,
     };
     let mut random = Seeded::start("sequences")?;
     let primary = Primary::start(Transport::Plain).await?;

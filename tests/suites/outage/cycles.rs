@@ -13,13 +13,13 @@ use crate::{MACHINE, answered, flawless, in_flight, load, plan};
 /// Answers that each cycle must see from either side.
 const ENOUGH: usize = 50;
 
-/// How often the primary is killed, and how often it is stopped: `HOLDOVER_OUTAGE_CYCLES`, or twenty times each.
+/// How often the primary is killed, and how often it is stopped: `HOLDOVER_OUTAGE_CYCLES`, or three times each.
 fn cycles() -> Result<usize> {
     match std::env::var("HOLDOVER_OUTAGE_CYCLES") {
         Ok(text) => text
             .parse()
             .context(format!("HOLDOVER_OUTAGE_CYCLES={text}")),
-        Err(_) => Ok(20),
+        Err(_) => Ok(3),
     }
 }
 
