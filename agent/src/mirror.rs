@@ -71,7 +71,7 @@ struct Shared {
     authority: tokio::sync::Mutex<authority::AuthorityMemory>,
     minted: Mutex<BTreeMap<WorkloadName, authority::Origin>>,
     mirrors: Vec<(settings::Mirror, tokio::sync::Mutex<MirrorMemory>)>,
-    tokens: Mutex<token::Watch>,
+    tokens: Mutex<token::TokenWatch>,
 }
 
 /// What clients brought, the primary accepted, and the replica does not know yet.

@@ -4,23 +4,22 @@
 //! every `token_check_interval`, any other six times more rarely, and each once more when its end has come: its owner
 //! may have renewed it elsewhere.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::PoisonError,
-    time::Duration,
-};
+mod watch;
+
+use std::{sync::PoisonError, time::Duration};
 
 use replica::{learn::grant_from_lookup, view::LiveGrant};
 use shared::{
     change::Change,
-    grant::{Grant, Origin, Revocation, RevokeCause},
+    grant::{Origin, Revocation, RevokeCause},
     name::TokenDigest,
     secret::SecretText,
-    time::{Now, WallTime},
+    time::Now,
     token::TokenKind,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub(super) use self::watch::TokenWatch;
 use super::{
     Mirrors, PassError, SeenCredential,
     cycle::{Cycle, Pace},
@@ -28,21 +27,11 @@ use super::{
 };
 use crate::upstream::{UpstreamError, backoff::Backoff, lookup::LookedUp, pace::Urgency};
 
-/// A token used within this is followed closely.
-const IN_USE: Duration = Duration::from_secs(3600);
-
-/// How much more rarely the others are looked up.
-const RARER: u32 = 6;
-
 /// Look-ups at the same time.
 const CONCURRENCY: usize = 4;
 
 /// A token whose look-up failed until the pauses grew past this waits until it is used again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// How often due look-ups are looked for, at most and at least.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-const LOOKS: u32 = 6;
 
 /// A token that the primary accepted and the replica does not know yet.
 pub struct SeenToken {
@@ -52,110 +41,11 @@ pub struct SeenToken {
     pub digest: TokenDigest,
 }
 
-/// However still the cluster stands, a token is looked up again after this.
-const LOOKED_UP_EVERY: Duration = Duration::from_secs(3600);
-
-/// What is remembered of the tokens that are followed.
-#[derive(Default)]
-pub(super) struct Watch {
-    known: HashMap<TokenDigest, FollowedToken>,
-}
-
-/// What is known of one token besides its grant.
-#[derive(Clone, Copy)]
-struct FollowedToken {
-    /// When it was last looked up here.
-    looked_up: WallTime,
-    /// When it was last proven here, by a look-up or because nothing was written anywhere.
-    proven: WallTime,
-    /// When it was last seen used.
-    used: WallTime,
-}
-
 /// Since when nothing was written anywhere.
 #[derive(Default)]
 struct Stillness {
     quiet: Quiet,
     still: Still,
-}
-
-impl Watch {
-    /// What is due at `now`, the longest unproven first. A proof that is not from here says that the token is used.
-    fn due(&mut self, grants: &[&Grant], interval: Duration, now: Now) -> Vec<TokenDigest> {
-        let live: HashSet<_> = grants.iter().map(|grant| grant.digest).collect();
-        self.known.retain(|digest, _| live.contains(digest));
-        let mut due: Vec<_> = grants
-            .iter()
-            .filter(|grant| {
-                let seen = self.known.entry(grant.digest).or_insert(FollowedToken {
-                    looked_up: WallTime::EPOCH,
-                    proven: WallTime::EPOCH,
-                    used: grant.verified_at,
-                });
-                if grant.verified_at > seen.proven {
-                    seen.used = seen.used.max(grant.verified_at);
-                }
-                is_due(grant, *seen, interval, now)
-            })
-            .map(|grant| (grant.verified_at, grant.digest))
-            .collect();
-        due.sort_unstable();
-        due.into_iter().map(|(_, digest)| digest).collect()
-    }
-
-    /// A token was looked up, with or without an answer, at `at`.
-    fn looked_up(&mut self, digest: TokenDigest, at: WallTime) {
-        let seen = self.seen(digest);
-        seen.looked_up = at;
-        seen.proven = at;
-    }
-
-    /// Whether a token need not be looked up at `at`, because nothing was written anywhere since it was proven; then
-    /// it is proven as of now.
-    fn stands(&mut self, grant: &Grant, still_since: Option<WallTime>, now: Now) -> bool {
-        let seen = self.seen(grant.digest);
-        let lately = now.steady.since(seen.looked_up.max(seen.used)) < LOOKED_UP_EVERY;
-        let still = still_since.is_some_and(|since| grant.verified_at >= since);
-        let stands = lately && still && !grant.deadline.passed(now);
-        if stands {
-            seen.proven = now.steady;
-        }
-        stands
-    }
-
-    fn seen(&mut self, digest: TokenDigest) -> &mut FollowedToken {
-        self.known.entry(digest).or_insert(FollowedToken {
-            looked_up: WallTime::EPOCH,
-            proven: WallTime::EPOCH,
-            used: WallTime::EPOCH,
-        })
-    }
-}
-
-fn is_due(grant: &Grant, seen: FollowedToken, interval: Duration, now: Now) -> bool {
-    let proven = grant.verified_at.max(seen.looked_up);
-    // Ended by our record, and not asked about since.
-    if grant.deadline.passed(now) {
-        return grant.deadline.wall > seen.looked_up;
-    }
-    let rarity = if now.steady.since(seen.used) <= IN_USE {
-        1
-    } else {
-        RARER
-    };
-    // Looked for and asked about within the interval, so that what became of it is known by then.
-    let due = (interval * rarity).saturating_sub(look_interval(interval) * 2);
-    now.steady.since(proven) >= spread(due, grant.digest)
-}
-
-fn look_interval(interval: Duration) -> Duration {
-    LOOK_INTERVAL.min(interval / LOOKS)
-}
-
-/// A tenth earlier or not at all: tokens learned together are not looked up together.
-fn spread(interval: Duration, digest: TokenDigest) -> Duration {
-    let byte = digest.0.first().copied().unwrap_or(0);
-    interval.mul_f64(1.0 - f64::from(byte) / 2560.0)
 }
 
 /// Whether it is a token of the primary's that can be looked up by its accessor.
@@ -210,7 +100,7 @@ impl Mirrors {
 
     /// Follows known tokens until the daemon stops.
     pub(super) async fn follow_tokens(self) {
-        let mut cycle = Cycle::new(look_interval(self.0.token_check_interval));
+        let mut cycle = Cycle::new(watch::look_interval(self.0.token_check_interval));
         let mut still = Stillness::default();
         loop {
             self.rest(&mut cycle, Pace::Usual).await;
@@ -267,7 +157,7 @@ impl Mirrors {
             let Some(live) = self.0.local.view.grant(&digest) else {
                 continue;
             };
-            if self.with_watch(|watch| watch.stands(&live.grant, since, now)) {
+            if self.with_watch(|watch| watch.prove_still(&live.grant, since, now)) {
                 // Its moment alone: a renewal may be on its way to the writer.
                 changes.push(Change::Proven(digest, now.steady));
             } else {
@@ -334,98 +224,7 @@ impl Mirrors {
         self.commit_revocation(Change::Revoked(revoked)).await
     }
 
-    fn with_watch<T>(&self, act: impl FnOnce(&mut Watch) -> T) -> T {
+    fn with_watch<T>(&self, act: impl FnOnce(&mut TokenWatch) -> T) -> T {
         act(&mut self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use shared::time::Deadline;
-
-    use crate::samples::{self, at};
-
-    const INTERVAL: Duration = Duration::from_secs(300);
-
-    /// A token proven at `verified` that ends at `ends`.
-    fn grant(verified: u64, ends: u64) -> Grant {
-        Grant {
-            verified_at: at(verified).steady,
-            ..samples::grant(0, Origin::Primary, Duration::from_secs(ends), at(0))
-        }
-    }
-
-    /// When a token that nobody uses is looked up, over `secs`.
-    fn look_ups(mut grant: Grant, secs: u64) -> Vec<u64> {
-        let mut watch = Watch::default();
-        let mut when = Vec::new();
-        for second in 0..secs {
-            let now = at(second);
-            if !watch.due(&[&grant], INTERVAL, now).is_empty() {
-                when.push(second);
-                watch.looked_up(grant.digest, now.steady);
-                grant.verified_at = now.steady;
-            }
-        }
-        when
-    }
-
-    #[test]
-    fn an_idle_token_is_looked_up_every_interval_for_an_hour_and_then_six_times_more_rarely() {
-        let when = look_ups(grant(0, 100_000), 3 * 3600);
-        let (close, rare): (Vec<u64>, Vec<u64>) = when.iter().partition(|at| **at <= 3600);
-        assert_eq!(close.len(), 12, "{when:?}");
-        assert!(rare.len() <= 4, "{when:?}");
-    }
-
-    #[test]
-    fn a_token_in_use_is_never_looked_up() {
-        let (mut watch, mut grant) = (Watch::default(), grant(0, 100_000));
-        for second in 0..7200 {
-            grant.verified_at = at(second - second % 60).steady;
-            assert!(
-                watch.due(&[&grant], INTERVAL, at(second)).is_empty(),
-                "{second}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_token_is_asked_about_once_when_its_end_has_come() {
-        let (mut watch, grant) = (Watch::default(), grant(0, 100));
-        assert!(watch.due(&[&grant], INTERVAL, at(99)).is_empty());
-        assert_eq!(watch.due(&[&grant], INTERVAL, at(100)).len(), 1);
-        watch.looked_up(grant.digest, at(100).steady);
-        for second in 100..10_000 {
-            assert!(
-                watch.due(&[&grant], INTERVAL, at(second)).is_empty(),
-                "{second}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_still_cluster_proves_what_was_proven_since_and_not_for_ever() {
-        let (mut watch, mut grant) = (Watch::default(), grant(100, 100_000));
-        watch.looked_up(grant.digest, at(100).steady);
-        let since = |secs: u64| Some(at(secs).steady);
-        assert!(watch.stands(&grant, since(100), at(500)));
-        assert!(!watch.stands(&grant, since(101), at(500)));
-        assert!(!watch.stands(&grant, None, at(500)));
-        grant.verified_at = at(3000).steady;
-        assert!(!watch.stands(&grant, since(100), at(3700)));
-        let ended = Grant {
-            deadline: Deadline::after(Duration::from_secs(400), at(0)),
-            ..grant
-        };
-        assert!(!watch.stands(&ended, since(100), at(500)));
-    }
-
-    #[test]
-    fn tokens_learned_together_are_not_looked_up_together() {
-        let later = |byte: u8| spread(INTERVAL, TokenDigest([byte; 32]));
-        assert!(later(0) > later(128) && later(128) > later(255));
-        assert!(later(255) >= INTERVAL * 9 / 10 && later(0) <= INTERVAL);
     }
 }
