@@ -4,7 +4,7 @@
 //! Verified as a whole, a few requests for each workload, before anything else is mirrored. A workload of which any
 //! part could not be verified keeps its old authority with its old age; one whose role is gone loses it at once.
 
-mod approle;
+pub(super) mod approle;
 mod cluster;
 mod identity;
 mod policies;
@@ -20,11 +20,12 @@ use shared::{
     workload::{Workload, WorkloadAuthority},
 };
 
-pub(super) use self::standing::Origin;
-use super::{Mirrors, PassError, index::Quiet};
-use crate::upstream::{UpstreamError, pace::Urgency};
+pub(super) use self::standing::until_standing_due;
+use self::standing::{MintedFrom, StandingToken};
+use super::{PassError, context::MirrorContext, index::Quiet};
+use crate::upstream::{Reply, Request, UpstreamError, pace::Urgency};
 
-/// Entities of live tokens that are asked about in one cycle; the others wait for the next.
+/// Entities of live tokens that are asked about in one pass; the others wait for the next.
 const IDENTITIES: usize = 50;
 
 /// What became of every workload.
@@ -37,7 +38,7 @@ pub struct AuthorityReport {
 /// What one verification found of a workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AuthorityVerdict {
-    /// The primary said that its role is gone, or is none that tokens may be issued from.
+    /// The primary said that its role is gone, or is not one that tokens may be issued from.
     Gone(Vec<String>),
     /// All of it was verified.
     Proven,
@@ -45,95 +46,109 @@ pub enum AuthorityVerdict {
     Unknown(Vec<String>),
 }
 
-/// What the task remembers from cycle to cycle.
+impl AuthorityVerdict {
+    fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Proven => Vec::new(),
+            Self::Gone(reasons) | Self::Unknown(reasons) => reasons.clone(),
+        }
+    }
+}
+
+/// What the task remembers from pass to pass.
 #[derive(Default)]
 pub(super) struct AuthorityMemory {
     quiet: Quiet,
     /// When each entity was last asked about.
     identities: BTreeMap<EntityId, WallTime>,
+    minted: MintedFrom,
+}
+
+/// One verification.
+pub(super) struct AuthorityPass<'a> {
+    context: &'a MirrorContext,
+    urgency: Urgency,
+    /// When it began: what all of it is verified as of.
+    at: WallTime,
 }
 
 impl AuthorityMemory {
     /// Verifies everything, or finds by the index that nothing was written since it last did.
     pub(super) async fn verify(
         &mut self,
-        mirrors: &Mirrors,
-        urgency: Urgency,
+        pass: &AuthorityPass<'_>,
         may_skip: bool,
     ) -> Result<AuthorityReport, PassError> {
-        let at = mirrors.now();
-        let upstream = &mirrors.0.upstream;
-        if upstream.own_token().is_none() {
+        let (context, at) = (pass.context, pass.at);
+        if context.upstream.own_token().is_none() {
             return Err(UpstreamError::NoCredential.into());
         }
-        let index = self.quiet.observe(upstream, urgency).await?;
-        if may_skip && self.quiet.holds(index.as_ref(), at) && mirrors.standing_rest(at) {
-            return mirrors.refresh(at).await;
+        let index = self.quiet.observe(&context.upstream, pass.urgency).await?;
+        if may_skip && self.quiet.holds(index.as_ref(), at) && standing::all_rest(context, at) {
+            return pass.reaffirm().await;
         }
+        // Forgotten before anything is asked, because a pass that is cut off must not leave an index behind that
+        // vouches for what it did not see.
         self.quiet.forget();
-        let cycle = AuthorityPass {
-            mirrors,
-            urgency,
-            at,
-        };
-        let cluster = cycle.cluster().await?;
-        let policies = cycle.policies().await?;
-        mirrors.commit(vec![cluster, policies]).await?;
-        let report = cycle.workloads().await?;
-        let approles = cycle.approles().await?;
-        let identified = self.identities_of_tokens(&cycle).await;
-        mirrors.note(&report);
-        mirrors.forget_workloads().await?;
-        if approles
-            && identified
-            && report
-                .workloads
-                .values()
-                .all(|one| *one == AuthorityVerdict::Proven)
-        {
+        let cluster = pass.cluster().await?;
+        let policies = pass.policies().await?;
+        context.commit(vec![cluster, policies]).await?;
+        let report = pass.workloads(&mut self.minted).await?;
+        let approles = pass.approles().await?;
+        let identified = self.identities_of_tokens(pass).await;
+        pass.note(&report);
+        pass.forget_workloads().await?;
+        let mut verdicts = report.workloads.values();
+        if approles && identified && verdicts.all(|one| *one == AuthorityVerdict::Proven) {
             self.quiet.complete(index, at);
         }
         Ok(report)
     }
 
     /// Entities behind tokens that clients use, the longest unasked first. Whether all of them were asked about.
-    async fn identities_of_tokens(&mut self, cycle: &AuthorityPass<'_>) -> bool {
-        let wanted = cycle.mirrors.entities_in_use();
+    async fn identities_of_tokens(&mut self, pass: &AuthorityPass<'_>) -> bool {
+        let wanted = pass.entities_in_use();
         self.identities.retain(|entity, _| wanted.contains(entity));
         let mut due: Vec<_> = wanted.iter().collect();
         due.sort_by_key(|entity| self.identities.get(*entity).copied());
         let complete = due.len() <= IDENTITIES;
         for entity in due.into_iter().take(IDENTITIES) {
-            match cycle.identity(entity).await {
-                Ok(change) => {
-                    if cycle.mirrors.commit(vec![change]).await.is_err() {
-                        return false;
-                    }
-                    self.identities.insert(entity.clone(), cycle.at);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, %entity, "an identity could not be verified");
-                    return false;
-                }
+            if let Err(error) = pass.verify_identity(entity).await {
+                tracing::warn!(%error, %entity, "an identity could not be verified");
+                return false;
             }
+            self.identities.insert(entity.clone(), pass.at);
         }
         complete
     }
 }
 
-/// One verification.
-struct AuthorityPass<'a> {
-    mirrors: &'a Mirrors,
-    urgency: Urgency,
-    /// When it began: what all of it is verified as of.
-    at: WallTime,
-}
+impl<'a> AuthorityPass<'a> {
+    pub(super) fn new(context: &'a MirrorContext, urgency: Urgency) -> Self {
+        Self {
+            context,
+            urgency,
+            at: context.now().steady,
+        }
+    }
 
-impl AuthorityPass<'_> {
-    async fn workloads(&self) -> Result<AuthorityReport, PassError> {
+    async fn ask(&self, request: &Request) -> Result<Reply, UpstreamError> {
+        self.context.upstream.ask(request, self.urgency).await
+    }
+
+    /// A read; none if nothing is there.
+    async fn read(&self, path: impl Into<String>) -> Result<Option<Reply>, UpstreamError> {
+        let reply = self.ask(&Request::read(path)).await?;
+        match reply.status() {
+            404 => Ok(None),
+            _ => reply.success().map(Some),
+        }
+    }
+
+    async fn workloads(&self, minted: &mut MintedFrom) -> Result<AuthorityReport, PassError> {
         let mut report = AuthorityReport::default();
-        for workload in &self.mirrors.0.settings.workloads {
-            let verdict = match self.workload(workload).await {
+        for workload in &self.context.settings.workloads {
+            let verdict = match self.workload(workload, minted).await {
                 Ok(verdict) => verdict,
                 Err(PassError::Upstream(error)) if !error.is_unavailable() => {
                     AuthorityVerdict::Unknown(vec![error.to_string()])
@@ -145,7 +160,11 @@ impl AuthorityPass<'_> {
         Ok(report)
     }
 
-    async fn workload(&self, workload: &Workload) -> Result<AuthorityVerdict, PassError> {
+    async fn workload(
+        &self,
+        workload: &Workload,
+        minted: &mut MintedFrom,
+    ) -> Result<AuthorityVerdict, PassError> {
         let name = &workload.name;
         let Some(role) = self.role(&workload.role).await? else {
             let why = format!("there is no token role {}", workload.role);
@@ -155,7 +174,13 @@ impl AuthorityPass<'_> {
         if !problems.is_empty() {
             return self.gone(name, problems).await;
         }
-        let standing = self.standing(workload, &role).await?;
+        let standing = StandingToken {
+            pass: self,
+            workload,
+            role: &role,
+            minted,
+        };
+        let standing = standing.live().await?;
         let mut changes = Vec::new();
         if let Some(entity) = &standing.facts.entity_id {
             changes.push(self.identity(entity).await?);
@@ -177,7 +202,7 @@ impl AuthorityPass<'_> {
             standing_accessor: accessor,
             verified_at: self.at,
         })));
-        self.mirrors.commit(changes).await?;
+        self.context.commit(changes).await?;
         Ok(AuthorityVerdict::Proven)
     }
 
@@ -187,100 +212,83 @@ impl AuthorityPass<'_> {
         name: &WorkloadName,
         why: Vec<String>,
     ) -> Result<AuthorityVerdict, PassError> {
-        if self
-            .mirrors
-            .0
+        let known = self
+            .context
             .local
             .view
             .authority()
             .workloads
-            .contains_key(name)
-        {
+            .contains_key(name);
+        if known {
             tracing::warn!(workload = %name, ?why, "nothing can be issued for this workload any more");
             let gone = Change::AuthorityGone(name.clone());
-            self.mirrors.commit(vec![gone]).await?;
+            self.context.commit(vec![gone]).await?;
         }
         Ok(AuthorityVerdict::Gone(why))
     }
-}
 
-impl Mirrors {
-    /// Asks for one entity and its groups, now.
+    /// Asks for one entity and its groups.
     pub(super) async fn verify_identity(&self, entity: &EntityId) -> Result<(), PassError> {
-        let cycle = AuthorityPass {
-            mirrors: self,
-            urgency: Urgency::Authority,
-            at: self.now(),
-        };
-        let identity = cycle.identity(entity).await?;
-        self.commit(vec![identity]).await
+        let identity = self.identity(entity).await?;
+        self.context.commit(vec![identity]).await
     }
 
-    /// Nothing was written anywhere since everything was verified: it is verified as of now.
-    async fn refresh(&self, at: WallTime) -> Result<AuthorityReport, PassError> {
+    /// Nothing was written anywhere since everything was verified: it is verified as of this pass.
+    async fn reaffirm(&self) -> Result<AuthorityReport, PassError> {
         let (mut report, mut changes) = (AuthorityReport::default(), Vec::new());
         {
-            let authority = self.0.local.view.authority();
+            let authority = self.context.local.view.authority();
             if let Some(cluster) = &authority.cluster {
                 let mut cluster = (**cluster).clone();
-                cluster.verified_at = at;
+                cluster.verified_at = self.at;
                 changes.push(Change::Cluster(Box::new(cluster)));
             }
             if let Some(policies) = &authority.policies {
                 let mut set = policies.set.clone();
-                set.verified_at = at;
+                set.verified_at = self.at;
                 changes.push(Change::Policies(Box::new(set)));
             }
-            for workload in &self.0.settings.workloads {
-                if let Some(known) = authority.workloads.get(&workload.name) {
-                    let mut known = (**known).clone();
-                    known.verified_at = at;
-                    changes.push(Change::Authority(Box::new(known)));
-                    report
-                        .workloads
-                        .insert(workload.name.clone(), AuthorityVerdict::Proven);
-                }
+            for workload in &self.context.settings.workloads {
+                let Some(known) = authority.workloads.get(&workload.name) else {
+                    continue;
+                };
+                let mut known = (**known).clone();
+                known.verified_at = self.at;
+                changes.push(Change::Authority(Box::new(known)));
+                let name = workload.name.clone();
+                report.workloads.insert(name, AuthorityVerdict::Proven);
             }
-            changes.extend(approle::stand(&authority, at, self.0.local.clock.now()));
+            changes.extend(approle::reaffirm(&authority, self.at, self.context.now()));
         }
-        self.commit(changes).await?;
+        self.context.commit(changes).await?;
         self.note(&report);
         Ok(report)
     }
 
+    /// Leaves what was found for the status.
     fn note(&self, report: &AuthorityReport) {
-        let mut failures = self.0.failures.lock();
-        for (name, verdict) in &report.workloads {
-            let reasons = match verdict {
-                AuthorityVerdict::Proven => Vec::new(),
-                AuthorityVerdict::Gone(reasons) | AuthorityVerdict::Unknown(reasons) => {
-                    reasons.clone()
-                }
-            };
-            failures.insert(name.clone(), reasons);
-        }
+        let reasons = report.workloads.iter();
+        let reasons = reasons.map(|(name, verdict)| (name.clone(), verdict.reasons()));
+        self.context.failures.lock().extend(reasons);
     }
 
     /// Entities of live tokens that a workload's standing token does not cover already.
     fn entities_in_use(&self) -> BTreeSet<EntityId> {
-        let view = &self.0.local.view;
-        let now = self.0.local.clock.now();
+        let view = &self.context.local.view;
+        let now = self.context.now();
         let grants = view.grants();
         let live = grants.iter().filter(|live| {
             !live.grant.is_replica()
                 && live.revoked.get().is_none()
                 && !live.grant.deadline.passed(now)
         });
-        let mut entities: BTreeSet<_> = live
-            .filter_map(|live| live.grant.facts.entity_id.clone())
-            .collect();
+        let live = live.filter_map(|live| live.grant.facts.entity_id.clone());
         let authority = view.authority();
         let proofs = authority.secret_ids.values();
-        entities.extend(proofs.filter_map(|proof| proof.entity.clone()));
-        for authority in authority.workloads.values() {
-            if let Some(entity) = authority.entity() {
-                entities.remove(entity);
-            }
+        let proofs = proofs.filter_map(|proof| proof.entity.clone());
+        let mut entities: BTreeSet<_> = live.chain(proofs).collect();
+        for covered in authority.workloads.values().filter_map(|one| one.entity()) {
+            entities.remove(covered);
         }
         entities
     }
@@ -288,23 +296,25 @@ impl Mirrors {
     /// Workloads that left the configuration: their standing tokens are revoked and forgotten.
     async fn forget_workloads(&self) -> Result<(), PassError> {
         let gone: Vec<_> = {
-            let authority = self.0.local.view.authority();
+            let authority = self.context.local.view.authority();
             let known = authority.workloads.values();
             known
-                .filter(|known| self.0.settings.workload(&known.workload).is_none())
+                .filter(|known| self.context.settings.workload(&known.workload).is_none())
                 .map(|known| (known.workload.clone(), known.standing_accessor.clone()))
                 .collect()
         };
         for (name, accessor) in gone {
-            let upstream = &self.0.upstream;
-            upstream
-                .revoke_accessor(&accessor, Urgency::Authority)
-                .await?;
-            self.commit(vec![
+            // Revoked before it is forgotten, because nothing else remembers the accessor.
+            let revoked = self
+                .context
+                .upstream
+                .revoke_accessor(&accessor, self.urgency);
+            revoked.await?;
+            let changes = vec![
                 Change::AuthorityGone(name.clone()),
                 Change::CredentialGone(CredentialName::Standing(name)),
-            ])
-            .await?;
+            ];
+            self.context.commit(changes).await?;
         }
         Ok(())
     }

@@ -15,7 +15,8 @@ use shared::{
 };
 
 use super::{
-    Mirrors, Occasion, PassError,
+    Occasion, PassError,
+    context::MirrorContext,
     index::{Index, Quiet},
     kv::{
         diff::{self, HeldKey, Known},
@@ -26,7 +27,7 @@ use super::{
 
 /// One mirror and what is under it.
 pub(super) struct Ground<'a> {
-    pub(super) mirrors: &'a Mirrors,
+    pub(super) context: &'a Arc<MirrorContext>,
     pub(super) mirror: &'a Mirror,
     /// The mount.
     pub(super) mount: MountAccessor,
@@ -54,13 +55,13 @@ impl Rest {
 
 impl Ground<'_> {
     pub(super) fn go_on(&self) -> Result<(), PassError> {
-        self.mirrors.go_on(self.occasion)
+        self.context.go_on(self.occasion)
     }
 
     /// Where the index stands; a primary that cannot be asked cannot be listed either.
     pub(super) async fn observe(&self, quiet: &mut Quiet) -> Result<Option<Index>, PassError> {
         let urgency = self.occasion.urgency();
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         Ok(quiet.observe(upstream, urgency).await?)
     }
 
@@ -76,7 +77,7 @@ impl Ground<'_> {
         if remounted {
             let path = self.mirror.path.configured();
             tracing::warn!(%path, "its mount is another one than before: starting over");
-            self.mirrors.commit(vec![Change::MirrorGone(path)]).await?;
+            self.context.commit(vec![Change::MirrorGone(path)]).await?;
         }
         Ok(remounted)
     }
@@ -84,7 +85,7 @@ impl Ground<'_> {
     /// Where a value of this mirror lives.
     pub(super) fn place(&self, path: RequestPath) -> Place {
         Place {
-            namespace: self.mirrors.0.settings.namespace.clone(),
+            namespace: self.context.settings.namespace.clone(),
             mount: self.mount.clone(),
             path,
         }
@@ -103,7 +104,7 @@ impl Ground<'_> {
             rest.withheld = vanished.len();
             let kept = vanished.iter().filter_map(|place| known.get(&place.path));
             let changes = kept.flat_map(|held| diff::uncovered(Some(held)));
-            self.mirrors.commit(changes.collect()).await?;
+            self.context.commit(changes.collect()).await?;
             return Ok(rest);
         }
         let reader = self.reader(&Arc::default());
@@ -119,15 +120,15 @@ impl Ground<'_> {
                     diff::uncovered(known.get(&place.path))
                 }
             };
-            self.mirrors.commit(change).await?;
+            self.context.commit(change).await?;
         }
         Ok(rest)
     }
 
     /// What the replica holds of this mirror.
     pub(super) fn known(&self) -> Known {
-        let secrets = self.mirrors.0.local.view.secrets();
-        let (namespace, mount) = (&self.mirrors.0.settings.namespace, &self.mount);
+        let secrets = self.context.local.view.secrets();
+        let (namespace, mount) = (&self.context.settings.namespace, &self.mount);
         let mine = |place: &Place| {
             let path = place.path.as_str();
             let named = match self.one {
@@ -152,13 +153,13 @@ impl Ground<'_> {
     pub(super) fn reader(&self, proven: &Arc<AtomicBool>) -> Reader {
         Reader {
             proven: Arc::clone(proven),
-            upstream: self.mirrors.0.upstream.clone(),
+            upstream: self.context.upstream.clone(),
             urgency: self.occasion.urgency(),
         }
     }
 
     fn state(&self) -> Option<Arc<MirrorState>> {
-        let authority = self.mirrors.0.local.view.authority();
+        let authority = self.context.local.view.authority();
         authority
             .mirrors
             .get(&self.mirror.path.configured())
@@ -177,13 +178,13 @@ impl Ground<'_> {
             verified_at: at,
             fingerprint,
         };
-        self.mirrors
+        self.context
             .commit(vec![Change::Mirror(Box::new(state))])
             .await
     }
 
     pub(super) fn with_health(&self, act: impl FnOnce(&mut MirrorHealth)) {
-        self.mirrors
+        self.context
             .with_health(&self.mirror.path.configured(), act);
     }
 }

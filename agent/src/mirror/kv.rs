@@ -24,7 +24,7 @@ use self::{
     shelf::{Shelf, ShelvedFor},
 };
 use super::{
-    Mirrors, Occasion, PassError,
+    Occasion, PassError,
     cycle::Pace,
     ground::{Ground, Rest},
     index::{Index, Quiet},
@@ -61,7 +61,7 @@ impl KvPass<'_> {
     pub(super) async fn run(&self, work: &mut KvMemory) -> Result<Pace, PassError> {
         let ground = &self.ground;
         ground.go_on()?;
-        let at = ground.mirrors.now();
+        let at = ground.context.now().steady;
         let index = ground.observe(&mut work.quiet).await?;
         if self.is_unchanged(work, index.as_ref(), at) {
             ground
@@ -102,8 +102,8 @@ impl KvPass<'_> {
 
     async fn list(&self, work: &mut KvMemory) -> Result<Listing, PassError> {
         let lister = listing::Lister {
-            upstream: &self.ground.mirrors.0.upstream,
-            namespace: &self.ground.mirrors.0.settings.namespace,
+            upstream: &self.ground.context.upstream,
+            namespace: &self.ground.context.settings.namespace,
             target: &self.target,
             urgency: self.ground.occasion.urgency(),
         };
@@ -135,7 +135,7 @@ impl KvPass<'_> {
     ) -> Result<Rest, PassError> {
         let ground = &self.ground;
         let known = ground.known();
-        let excluded = |path: &str| ground.mirrors.is_excluded(path);
+        let excluded = |path: &str| ground.context.is_excluded(path);
         let listed = listing
             .keys
             .into_iter()
@@ -171,7 +171,7 @@ impl KvPass<'_> {
         for batch in todo.changed.chunks(BATCH) {
             self.ground.go_on()?;
             let (reads, cut_off) = self.read_batch(batch, &proven).await;
-            let (mut changes, now) = (Vec::new(), self.ground.mirrors.now());
+            let (mut changes, now) = (Vec::new(), self.ground.context.now().steady);
             for read in reads {
                 match read {
                     ReadKey::All(listed, found) => {
@@ -189,7 +189,7 @@ impl KvPass<'_> {
                 }
             }
             // What was read before the primary went away is kept: the next pass goes on from there.
-            self.ground.mirrors.commit(changes).await?;
+            self.ground.context.commit(changes).await?;
             if let Some(error) = cut_off {
                 return Err(error);
             }
@@ -249,15 +249,5 @@ impl ListedKey {
             versions: self.versions.clone(),
             metadata: self.metadata.clone(),
         }
-    }
-}
-
-impl Mirrors {
-    /// Whether `path` is one that is never mirrored: the ledger's, or below it.
-    pub(super) fn is_excluded(&self, path: &str) -> bool {
-        self.0.excluded.iter().any(|excluded| {
-            path.strip_prefix(excluded.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
     }
 }

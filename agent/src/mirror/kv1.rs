@@ -15,7 +15,8 @@ use shared::{
 use tokio::task::JoinSet;
 
 use super::{
-    Mirrors, Occasion, PassError,
+    Occasion, PassError,
+    context::MirrorContext,
     cycle::Pace,
     ground::Ground,
     index::Quiet,
@@ -95,7 +96,7 @@ impl Kv1Pass<'_> {
     pub(super) async fn run(&self, work: &mut Kv1Memory) -> Result<Pace, PassError> {
         let ground = &self.ground;
         ground.go_on()?;
-        let at = ground.mirrors.now();
+        let at = ground.context.now().steady;
         let index = ground.observe(&mut work.quiet).await?;
         if work.clean && ground.is_mounted() && work.quiet.holds(index.as_ref(), at) {
             ground.complete(String::new(), at).await?;
@@ -197,7 +198,7 @@ impl Kv1Pass<'_> {
     fn add(&self, names: &mut ValueNames, folder: &str, keys: Vec<String>) {
         for key in keys {
             let path = format!("{folder}{key}");
-            if path.starts_with(&self.ground.literal) && !self.ground.mirrors.is_excluded(&path) {
+            if path.starts_with(&self.ground.literal) && !self.ground.context.is_excluded(&path) {
                 names.add(&path);
             }
         }
@@ -228,7 +229,7 @@ impl Kv1Pass<'_> {
                 changes.extend(self.changes(path, read, known));
             }
             // What was read before the primary went away is kept.
-            self.ground.mirrors.commit(changes).await?;
+            self.ground.context.commit(changes).await?;
             if let Some(error) = cut_off {
                 return Err(error);
             }
@@ -271,10 +272,11 @@ impl Kv1Pass<'_> {
                 && cut_off.is_none()
                 && let Some(path) = waiting.next()
             {
-                let (reader, mirrors) = (self.ground.reader(proven), self.ground.mirrors.clone());
+                let (reader, context) =
+                    (self.ground.reader(proven), Arc::clone(self.ground.context));
                 let place = self.ground.place(RequestPath::clone(path));
                 reads.spawn(async move {
-                    let read = read(&reader, &mirrors, &place).await;
+                    let read = read(&reader, &context, &place).await;
                     (place.path, read)
                 });
             }
@@ -288,7 +290,7 @@ impl Kv1Pass<'_> {
     }
 
     async fn ask(&self, request: &Request) -> Result<crate::upstream::Reply, PassError> {
-        let upstream = &self.ground.mirrors.0.upstream;
+        let upstream = &self.ground.context.upstream;
         Ok(upstream
             .ask(request, self.ground.occasion.urgency())
             .await?)
@@ -301,10 +303,10 @@ impl Kv1Pass<'_> {
 /// If the primary went away.
 async fn read(
     reader: &Reader,
-    mirrors: &Mirrors,
+    context: &MirrorContext,
     place: &Place,
 ) -> Result<ReadValue, UpstreamError> {
-    let at = mirrors.now();
+    let at = context.now().steady;
     let read = async {
         let request = Request::read(place.path.as_str());
         let reply = reader.upstream.ask(&request, reader.urgency).await?;
@@ -314,7 +316,7 @@ async fn read(
         Ok(match plain::of(reply)? {
             Plain::Kept(VersionState::Gone, ..) => ReadValue::Gone,
             Plain::Kept(state, form, body) => {
-                ReadValue::Kept(mirrors.kept(place, (state, form, body), at))
+                ReadValue::Kept(context.kept(place, (state, form, body), at))
             }
             Plain::Leased(_) => ReadValue::Failed,
         })

@@ -18,7 +18,9 @@ use shared::{
     time::{Deadline, Now},
 };
 
-use super::{Mirrors, Occasion, PassError, cycle::Pace, index::Quiet, path::Answered};
+use super::{
+    Occasion, PassError, context::MirrorContext, cycle::Pace, index::Quiet, path::Answered,
+};
 use crate::status::MirrorSource;
 use crate::upstream::{Reply, Request, UpstreamError};
 
@@ -64,7 +66,7 @@ struct HoldOff {
 
 /// One pass.
 pub(super) struct LeasePass<'a> {
-    pub(super) mirrors: &'a Mirrors,
+    pub(super) context: &'a MirrorContext,
     pub(super) place: Place,
     /// Leases kept ready; none are where one is shared.
     pub(super) size: u32,
@@ -99,7 +101,7 @@ impl LeaseLookup {
 
 impl LeasePass<'_> {
     pub(super) async fn run(&self, work: &mut LeaseMemory) -> Result<Pace, PassError> {
-        self.mirrors.go_on(self.occasion)?;
+        self.context.go_on(self.occasion)?;
         self.revoke_retired(work).await;
         self.set_source();
         if self.size > 0 {
@@ -126,7 +128,7 @@ impl LeasePass<'_> {
 
     /// The lease in hand. Of several, as a cut-off replacement leaves them, the newest; the others go.
     async fn adopt_newest(&self, work: &mut LeaseMemory) -> Result<Option<Lease>, PassError> {
-        let secrets = self.mirrors.0.local.view.secrets();
+        let secrets = self.context.local.view.secrets();
         let held = secrets.leases.values().map(|held| &held.lease);
         let mine = |lease: &&Lease| {
             lease.holder == LeaseHolder::Shared && lease.place.path == self.place.path
@@ -138,13 +140,13 @@ impl LeasePass<'_> {
         let changes: Vec<_> = changes.collect();
         work.retiring
             .extend(leases.into_iter().map(|old| (old.id, old.deadline)));
-        self.mirrors.commit(changes).await?;
+        self.context.commit(changes).await?;
         Ok(newest)
     }
 
     /// Whether it hangs on a token of Holdover's own that is about to end, or has ended.
     fn is_of_another_token(&self, lease: &Lease) -> bool {
-        let own = self.mirrors.0.local.view.credential(&CredentialName::Own);
+        let own = self.context.local.view.credential(&CredentialName::Own);
         own.is_some_and(|own| lease.issued_at < own.issued_at)
     }
 
@@ -163,7 +165,7 @@ impl LeasePass<'_> {
         let now = self.now();
         let index = work
             .quiet
-            .observe(&self.mirrors.0.upstream, self.occasion.urgency())
+            .observe(&self.context.upstream, self.occasion.urgency())
             .await?;
         let mut verified = Lease {
             verified_at: now.steady,
@@ -323,7 +325,7 @@ impl LeasePass<'_> {
     ) -> Result<(), PassError> {
         let mut changes = vec![Change::Lease(Box::new(lease), body)];
         changes.extend(old.map(|old| Change::LeaseGone(old.id.clone())));
-        self.mirrors.commit(changes).await
+        self.context.commit(changes).await
     }
 
     /// A new lease is not asked for again and again: each is an account at some backend.
@@ -366,28 +368,28 @@ impl LeasePass<'_> {
     }
 
     async fn revoke(&self, id: &LeaseId) -> Result<(), UpstreamError> {
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         upstream.revoke_lease(id, self.occasion.urgency()).await
     }
 
     async fn ask(&self, request: &Request) -> Result<Reply, UpstreamError> {
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         upstream.ask(request, self.occasion.urgency()).await
     }
 
     fn set_source(&self) {
-        self.mirrors
+        self.context
             .with_health(self.place.path.as_str(), |health| {
                 health.source = Some(MirrorSource::Lease);
             });
     }
 
     fn jitter(&self) -> f64 {
-        self.mirrors.0.upstream.host_jitter()
+        self.context.upstream.host_jitter()
     }
 
     fn now(&self) -> Now {
-        self.mirrors.0.local.clock.now()
+        self.context.now()
     }
 }
 
@@ -407,13 +409,16 @@ fn due(lease: &Lease, full: u64, jitter: f64, now: Now) -> Pace {
     }
 }
 
-impl Mirrors {
+impl MirrorContext {
     /// Leases of Holdover's own whose path left the configuration: revoked and forgotten.
     pub(super) async fn forget_leases(&self) {
-        let secrets = self.0.local.view.secrets();
+        let secrets = self.local.view.secrets();
         let configured = |lease: &Lease| {
             let path = lease.place.path.as_str();
-            self.configured().any(|mirror| mirror.path.covers(path))
+            self.settings
+                .mirrors
+                .iter()
+                .any(|mirror| mirror.path.covers(path))
         };
         let held = secrets.leases.values().map(|held| &held.lease);
         // What a workload took out of a pool is that workload's until it ends.
@@ -423,7 +428,6 @@ impl Mirrors {
         for id in gone.map(|lease| &lease.id) {
             // Where the primary cannot be asked its own deadline ends it.
             let revoked = self
-                .0
                 .upstream
                 .revoke_lease(id, crate::upstream::pace::Urgency::Mirror);
             if let Err(error) = revoked.await {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use shared::{change::Change, kv::Place, name::LeaseId, time::WallTime};
 
 use super::{
-    Mirrors, PassError,
+    PassError,
+    context::MirrorContext,
     cycle::Pace,
     ground::Ground,
     plain::{self, Plain},
@@ -44,9 +45,9 @@ impl PathPass<'_> {
         match plain::of(reply)? {
             Plain::Leased(lease) => self.leave_to_leases(&lease).await,
             Plain::Kept(state, form, body) => {
-                let mirrors = self.ground.mirrors;
-                let change = mirrors.kept(&self.place, (state, form, body), at);
-                mirrors.commit(change.into_iter().collect()).await?;
+                let context = self.ground.context;
+                let change = context.kept(&self.place, (state, form, body), at);
+                context.commit(change.into_iter().collect()).await?;
                 self.ground.complete(String::new(), at).await?;
                 Ok(Pace::Usual)
             }
@@ -54,12 +55,12 @@ impl PathPass<'_> {
     }
 
     async fn ask(&self) -> Result<Answered, PassError> {
-        let mirrors = self.ground.mirrors;
-        let at = mirrors.now();
+        let context = self.ground.context;
+        let at = context.now().steady;
         // It may have become one that creates a lease.
         let request = Request::read(self.place.path.as_str()).creating();
         let urgency = self.ground.occasion.urgency();
-        let reply = mirrors.0.upstream.ask(&request, urgency).await?;
+        let reply = context.upstream.ask(&request, urgency).await?;
         Ok(Answered { reply, at })
     }
 
@@ -79,7 +80,7 @@ impl PathPass<'_> {
     /// It carries a lease now, which is kept in another way from the next pass on.
     async fn leave_to_leases(&self, lease: &LeaseId) -> Result<Pace, PassError> {
         self.forget().await?;
-        let upstream = &self.ground.mirrors.0.upstream;
+        let upstream = &self.ground.context.upstream;
         upstream
             .revoke_lease(lease, self.ground.occasion.urgency())
             .await?;
@@ -88,14 +89,14 @@ impl PathPass<'_> {
 
     async fn forget(&self) -> Result<(), PassError> {
         let gone = Change::RecordGone(self.place.clone(), None);
-        self.ground.mirrors.commit(vec![gone]).await
+        self.ground.context.commit(vec![gone]).await
     }
 }
 
-impl Mirrors {
+impl MirrorContext {
     /// Whether the last read of the path had no lease.
     pub(super) fn is_plain(&self, place: &Place) -> bool {
-        let secrets = self.0.local.view.secrets();
+        let secrets = self.local.view.secrets();
         secrets.records.contains_key(&(place.clone(), None))
     }
 }

@@ -10,7 +10,7 @@ use shared::{
     time::WallTime,
 };
 
-use super::{Mirrors, kv::fetch::bytes};
+use super::{context::MirrorContext, kv::fetch::bytes};
 use crate::upstream::{Reply, UpstreamError};
 
 /// What a read answered.
@@ -75,7 +75,7 @@ pub(super) fn of(reply: Reply) -> Result<Plain, UpstreamError> {
     Ok(Plain::Kept(state, form, data))
 }
 
-impl Mirrors {
+impl MirrorContext {
     /// What has to be stored of an answer: nothing, where it is what is held and counts as covered.
     pub(super) fn kept(
         &self,
@@ -83,7 +83,7 @@ impl Mirrors {
         (state, form, body): (VersionState, Form, SecretBytes),
         at: WallTime,
     ) -> Option<Change> {
-        let view = &self.0.local.view;
+        let view = &self.local.view;
         let secrets = view.secrets();
         let held = secrets.records.get(&(place.clone(), None));
         let same = held.is_some_and(|held| {

@@ -77,7 +77,7 @@ impl MirrorHealth {
 impl Mirrors {
     /// How every mirror stands now, in the configuration's order.
     pub fn statuses(&self) -> Vec<MirrorStatus> {
-        let now = self.0.local.clock.now();
+        let now = self.context.now();
         self.configured()
             .map(|mirror| self.status_of(mirror, now))
             .collect()
@@ -86,14 +86,14 @@ impl Mirrors {
     /// Why nothing can be issued for a workload, as its last verification said. Empty once it was verified.
     pub fn failures(&self, workload: &WorkloadName) -> Vec<String> {
         let unseen = || vec!["its authority has not been verified since the start".to_owned()];
-        let known = self.0.failures.lock();
+        let known = self.context.failures.lock();
         known.get(workload).cloned().unwrap_or_else(unseen)
     }
 
     fn status_of(&self, mirror: &Mirror, now: Now) -> MirrorStatus {
         let path = mirror.path.configured();
         let (count, oldest) = self.held(&mirror.path);
-        let health = self.with_health(&path, |health| health.clone());
+        let health = self.context.with_health(&path, |health| health.clone());
         MirrorStatus {
             count,
             age: oldest.map(|oldest| WholeSeconds(now.wall.since(oldest))),
@@ -109,7 +109,7 @@ impl Mirrors {
     }
 
     fn pool_of(&self, mirror: &Mirror, short_since: Option<WallTime>, now: Now) -> PoolStatus {
-        let secrets = self.0.local.view.secrets();
+        let secrets = self.context.local.view.secrets();
         let leases = secrets.leases.values().map(|held| &held.lease);
         let living = leases.filter(|lease| {
             mirror.path.covers(lease.place.path.as_str()) && !lease.deadline.passed(now)
@@ -134,7 +134,7 @@ impl Mirrors {
     /// pass was complete.
     fn held(&self, path: &MirrorPath) -> (u64, Option<WallTime>) {
         let count = |held: usize| u64::try_from(held).unwrap_or(u64::MAX);
-        let view = &self.0.local.view;
+        let view = &self.context.local.view;
         let secrets = view.secrets();
         let covers = |place: &Place| path.covers(place.path.as_str());
         let leases = secrets.leases.values().map(|held| &held.lease);

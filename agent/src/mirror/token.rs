@@ -1,4 +1,4 @@
-//! Tokens that clients use: those seen for the first time are looked up, and those known are followed.
+//! Tokens that clients use, followed: what became of each is asked in time.
 //!
 //! A token in use is proven by its own forwarded requests. One that was used in the last hour but is idle is looked up
 //! every `token_check_interval`, any other six times more rarely, and each once more when its end has come: its owner
@@ -6,39 +6,37 @@
 
 mod watch;
 
-use std::{sync::PoisonError, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use replica::{learn::grant_from_lookup, view::LiveGrant};
+use parking_lot::Mutex;
+use replica::{learn::grant_from_lookup, sequencer::Lane, view::LiveGrant};
 use shared::{
     change::Change,
     grant::{Origin, Revocation, RevokeCause},
     name::TokenDigest,
-    secret::SecretText,
     time::Now,
     token::TokenKind,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 
-pub(super) use self::watch::TokenWatch;
+use self::watch::TokenWatch;
 use super::{
-    Mirrors, PassError, SeenCredential,
+    PassError,
+    context::MirrorContext,
     cycle::{Cycle, Pace},
     index::{Quiet, Still},
 };
-use crate::upstream::{UpstreamError, backoff::Backoff, lookup::LookedUp, pace::Urgency};
+use crate::upstream::{UpstreamError, lookup::LookedUp, pace::Urgency};
 
 /// Look-ups at the same time.
-const CONCURRENCY: usize = 4;
+pub(super) const CONCURRENCY: usize = 4;
 
-/// A token whose look-up failed until the pauses grew past this waits until it is used again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// A token that the primary accepted and the replica does not know yet.
-pub struct SeenToken {
-    /// The token.
-    pub token: SecretText,
-    /// What stands for it.
-    pub digest: TokenDigest,
+/// Follows the tokens that clients use.
+pub(super) struct TokenFollower {
+    pub(super) context: Arc<MirrorContext>,
+    /// Between two look-ups of a token that was used lately.
+    interval: Duration,
+    watch: Mutex<TokenWatch>,
 }
 
 /// Since when nothing was written anywhere.
@@ -56,55 +54,22 @@ fn is_followed(live: &LiveGrant) -> bool {
         && grant.facts.kind == TokenKind::Service
 }
 
-impl Mirrors {
-    /// Looks up what was seen for the first time, until the queue's other end is gone.
-    pub(super) async fn learn(self, mut seen: mpsc::Receiver<SeenCredential>) {
-        let mut asked = JoinSet::new();
-        while let Some(request) = seen.recv().await {
-            while asked.len() >= CONCURRENCY {
-                let _ = asked.join_next().await;
-            }
-            let mirrors = self.clone();
-            asked.spawn(async move {
-                let learned = match request {
-                    SeenCredential::Login(candidate) => mirrors.learn_login(*candidate).await,
-                    SeenCredential::Token(token) => mirrors.learn_one(&token).await,
-                };
-                if let Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) = &learned {
-                    tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");
-                } else if let Err(error) = learned {
-                    tracing::debug!(%error, "what a client brought could not be looked up; its next use asks again");
-                }
-            });
-        }
-    }
-
-    /// Looks one token up, again after a while where the primary did not say anything.
-    async fn learn_one(&self, request: &SeenToken) -> Result<(), PassError> {
-        let mut backoff = Backoff::default();
-        loop {
-            self.until_it_can_ask().await;
-            let now = self.0.local.clock.now();
-            let error = match self.0.upstream.lookup_token(&request.token).await {
-                Ok(looked_up) => return self.take_up(request.digest, &looked_up, now).await,
-                Err(error) if error.says_dead() => return self.strike(request.digest, now).await,
-                Err(error) => error,
-            };
-            let pause = backoff.next(self.0.upstream.jitter());
-            if matches!(error, UpstreamError::Decision { .. }) || pause > LONGEST_PAUSE {
-                return Err(error.into());
-            }
-            tokio::time::sleep(pause).await;
+impl TokenFollower {
+    pub(super) fn new(context: Arc<MirrorContext>, interval: Duration) -> Self {
+        Self {
+            context,
+            interval,
+            watch: Mutex::default(),
         }
     }
 
     /// Follows known tokens until the daemon stops.
-    pub(super) async fn follow_tokens(self) {
-        let mut cycle = Cycle::new(watch::look_interval(self.0.token_check_interval));
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut cycle = Cycle::new(watch::look_interval(self.interval));
         let mut still = Stillness::default();
         loop {
-            self.rest(&mut cycle, Pace::Usual).await;
-            match self.check_tokens(&mut still).await {
+            self.context.rest(&mut cycle, Pace::Usual).await;
+            match self.check_due(&mut still).await {
                 Ok(()) | Err(PassError::Paused) => cycle.succeeded(),
                 Err(error) => {
                     cycle.failed();
@@ -114,21 +79,21 @@ impl Mirrors {
         }
     }
 
-    async fn check_tokens(&self, still: &mut Stillness) -> Result<(), PassError> {
-        let now = self.0.local.clock.now();
-        let grants = self.0.local.view.grants();
+    async fn check_due(self: &Arc<Self>, still: &mut Stillness) -> Result<(), PassError> {
+        let now = self.context.now();
+        let grants = self.context.local.view.grants();
         let followed = grants.iter().filter(|live| is_followed(live));
         let followed: Vec<_> = followed.map(|live| &live.grant).collect();
-        let due = self.with_watch(|watch| watch.due(&followed, self.0.token_check_interval, now));
-        let due = self.refresh_still(due, still, now).await?;
+        let due = self.watch.lock().due(&followed, self.interval, now);
+        let due = self.prove_still(due, still, now).await?;
         for batch in due.chunks(CONCURRENCY) {
-            if self.is_paused() {
+            if self.context.is_paused() {
                 return Err(PassError::Paused);
             }
             let mut checks = JoinSet::new();
             for digest in batch {
-                let (mirrors, digest) = (self.clone(), *digest);
-                checks.spawn(async move { mirrors.check_token(digest).await });
+                let (follower, digest) = (Arc::clone(self), *digest);
+                checks.spawn(async move { follower.check(digest).await });
             }
             for checked in checks.join_all().await {
                 checked?;
@@ -138,7 +103,7 @@ impl Mirrors {
     }
 
     /// Of `due` tokens those that must be asked about. Of the others it is known that nothing was written since.
-    async fn refresh_still(
+    async fn prove_still(
         &self,
         due: Vec<TokenDigest>,
         still: &mut Stillness,
@@ -147,84 +112,86 @@ impl Mirrors {
         if due.is_empty() {
             return Ok(due);
         }
-        let observed = still
-            .quiet
-            .observe(&self.0.upstream, Urgency::Mirror)
-            .await?;
-        let since = still.still.since(observed, now.steady);
+        let context = &self.context;
+        let observed = still.quiet.observe(&context.upstream, Urgency::Mirror);
+        let since = still.still.since(observed.await?, now.steady);
         let (mut ask, mut changes) = (Vec::new(), Vec::new());
         for digest in due {
-            let Some(live) = self.0.local.view.grant(&digest) else {
+            let Some(live) = context.local.view.grant(&digest) else {
                 continue;
             };
-            if self.with_watch(|watch| watch.prove_still(&live.grant, since, now)) {
+            if self.watch.lock().prove_still(&live.grant, since, now) {
                 // Its moment alone: a renewal may be on its way to the writer.
                 changes.push(Change::Proven(digest, now.steady));
             } else {
                 ask.push(digest);
             }
         }
-        self.commit(changes).await?;
+        context.commit(changes).await?;
         Ok(ask)
     }
 
     /// Looks a token up outside of its turn, if it is one that can be.
-    pub(super) async fn recheck_token(&self, digest: TokenDigest) -> Result<(), PassError> {
-        match self.0.local.view.grant(&digest) {
-            Some(live) if is_followed(&live) => self.check_token(digest).await,
+    pub(super) async fn recheck(&self, digest: TokenDigest) -> Result<(), PassError> {
+        match self.context.local.view.grant(&digest) {
+            Some(live) if is_followed(&live) => self.check(digest).await,
             _ => Ok(()),
         }
     }
 
-    async fn check_token(&self, digest: TokenDigest) -> Result<(), PassError> {
-        let Some(live) = self.0.local.view.grant(&digest) else {
+    async fn check(&self, digest: TokenDigest) -> Result<(), PassError> {
+        let Some(live) = self.context.local.view.grant(&digest) else {
             return Ok(());
         };
-        let now = self.0.local.clock.now();
+        let now = self.context.now();
         let accessor = &live.grant.accessor;
-        let upstream = &self.0.upstream;
-        match upstream
+        let upstream = &self.context.upstream;
+        let answer = upstream
             .lookup_accessor(accessor, Some(Urgency::Mirror))
-            .await
+            .await;
+        // One that Holdover may not look up waits for its next interval as well, and nothing is learned of it.
+        if matches!(&answer, Err(error @ UpstreamError::Decision { .. }) if !error.says_dead())
+            || answer.is_ok()
         {
+            self.watch.lock().looked_up(digest, now.steady);
+        }
+        self.accept(digest, answer, now).await
+    }
+
+    /// Stores what the primary said of a token: what it is, or that it is dead.
+    pub(super) async fn accept(
+        &self,
+        digest: TokenDigest,
+        answer: Result<LookedUp, UpstreamError>,
+        now: Now,
+    ) -> Result<(), PassError> {
+        let view = &self.context.local.view;
+        match answer {
             Ok(looked_up) => {
-                self.with_watch(|watch| watch.looked_up(digest, now.steady));
-                self.take_up(digest, &looked_up, now).await
+                let change = grant_from_lookup(view, &digest, looked_up.data.expose(), now);
+                self.context.commit(change.into_iter().collect()).await
             }
             Err(error) if error.says_dead() => self.strike(digest, now).await,
-            Err(error @ UpstreamError::Decision { .. }) => {
-                // Not allowed to look tokens up: not again before the next interval, and nothing is learned of it.
-                self.with_watch(|watch| watch.looked_up(digest, now.steady));
-                Err(error.into())
-            }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn take_up(
-        &self,
-        digest: TokenDigest,
-        looked_up: &LookedUp,
-        now: Now,
-    ) -> Result<(), PassError> {
-        let view = &self.0.local.view;
-        let change = grant_from_lookup(view, &digest, looked_up.data.expose(), now);
-        self.commit(change.into_iter().collect()).await
-    }
-
     /// The primary said that a token is dead. One that is not known here needs no revocation.
     async fn strike(&self, digest: TokenDigest, now: Now) -> Result<(), PassError> {
-        let Some(live) = self.0.local.view.grant(&digest) else {
+        let Some(live) = self.context.local.view.grant(&digest) else {
             return Ok(());
         };
         if live.revoked.get().is_some() || live.grant.is_replica() {
             return Ok(());
         }
-        let revoked = Revocation::of(&live.grant, RevokeCause::Primary, now.steady);
-        self.commit_revocation(Change::Revoked(revoked)).await
-    }
-
-    fn with_watch<T>(&self, act: impl FnOnce(&mut TokenWatch) -> T) -> T {
-        act(&mut self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner))
+        let revoked = Change::Revoked(Revocation {
+            digest,
+            accessor: live.grant.accessor.clone(),
+            cause: RevokeCause::Primary,
+            at: now.steady,
+        });
+        // Before everything else that waits to be stored, because until then the token is still answered for.
+        let lane = Lane::Revocation;
+        self.context.commit_in(lane, vec![revoked]).await
     }
 }

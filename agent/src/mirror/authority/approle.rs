@@ -28,8 +28,8 @@ use shared::{
 use self::shown::{Enforcements, SecretIdShown};
 use super::AuthorityPass;
 use crate::{
-    mirror::{Mirrors, PassError},
-    upstream::{Reply, Request, UpstreamError, backoff::Backoff, pace::Urgency},
+    mirror::{PassError, context::MirrorContext},
+    upstream::{Request, UpstreamError, backoff::Backoff, pace::Urgency},
 };
 
 /// A secret id that waited longer than this to be verified is dropped: its next login asks again.
@@ -39,7 +39,7 @@ const WAITS_AT_MOST: Duration = Duration::from_secs(60);
 const TRIES: usize = 3;
 
 /// What stands after nothing was written anywhere: as of `at`.
-pub(super) fn stand(authority: &Authority, at: WallTime, now: Now) -> Vec<Change> {
+pub(super) fn reaffirm(authority: &Authority, at: WallTime, now: Now) -> Vec<Change> {
     let roles = authority.approles.values().map(|role| {
         let role = AppRole {
             verified_at: at,
@@ -64,7 +64,7 @@ pub(super) fn stand(authority: &Authority, at: WallTime, now: Now) -> Vec<Change
 impl AuthorityPass<'_> {
     /// Verifies every role in use. Whether that could be done for all of them.
     pub(super) async fn approles(&self) -> Result<bool, PassError> {
-        self.mirrors.commit(self.of_no_use()).await?;
+        self.context.commit(self.of_no_use()).await?;
         let roles: Vec<_> = self.authority().approles.keys().cloned().collect();
         if roles.is_empty() {
             return Ok(true);
@@ -93,7 +93,7 @@ impl AuthorityPass<'_> {
             tracing::warn!(role = %key.name, "an AppRole role is gone: nobody can log in to it any more");
             let mut changes = self.dying(key, |_| true);
             changes.push(Change::AppRoleGone(key.clone()));
-            return self.mirrors.commit(changes).await;
+            return self.context.commit(changes).await;
         };
         let mut changes = self.dying(key, |proof| proof.role_id != role.role_id);
         for proof in self.proofs(key) {
@@ -102,7 +102,7 @@ impl AuthorityPass<'_> {
             }
         }
         changes.push(Change::AppRole(Box::new(role)));
-        self.mirrors.commit(changes).await
+        self.context.commit(changes).await
     }
 
     /// Whether the accessor of a secret id still stands.
@@ -115,7 +115,7 @@ impl AuthorityPass<'_> {
         let body = serde_json::json!({ "secret_id_accessor": proof.accessor.as_str() });
         let request = Request::write(path, &body).repeatable();
         let asked_at = self.now().steady;
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         let shown = SecretIdShown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
         let Some(shown) = shown else {
             return Ok(died(proof, asked_at));
@@ -156,7 +156,7 @@ impl AuthorityPass<'_> {
             return Ok(None);
         };
         let mount_facts: MountFacts = tune.data()?;
-        let keys = self.mirrors.0.local.view.keys();
+        let keys = self.context.local.view.keys();
         Ok(Some(AppRole {
             key: RoleKey {
                 mount: mount.clone(),
@@ -178,7 +178,7 @@ impl AuthorityPass<'_> {
             #[serde(default)]
             keys: Vec<String>,
         }
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         let reply = upstream.ask(&Request::list(PATH), self.urgency).await?;
         if reply.status() == 404 {
             return Ok(Enforcements::default());
@@ -193,23 +193,13 @@ impl AuthorityPass<'_> {
         Ok(Enforcements(all))
     }
 
-    /// A read; none if nothing is there.
-    async fn read(&self, path: String) -> Result<Option<Reply>, UpstreamError> {
-        let request = Request::read(path);
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
-        match reply.status() {
-            404 => Ok(None),
-            _ => reply.success().map(Some),
-        }
-    }
-
     /// The mount of a role without `auth/`, if it is still there and configured.
     fn mount_path(&self, key: &RoleKey) -> Option<String> {
-        let cluster = self.mirrors.cluster()?;
+        let cluster = self.context.cluster()?;
         let mut mounts = cluster.mounts.iter();
         let (at, _) = mounts.find(|(_, mount)| mount.accessor == key.mount)?;
         let path = at.strip_prefix("auth/")?.trim_matches('/');
-        let configured = self.mirrors.0.settings.approle_mounts();
+        let configured = self.context.settings.approle_mounts();
         configured
             .iter()
             .any(|one| one == path)
@@ -219,7 +209,7 @@ impl AuthorityPass<'_> {
     /// What need not be kept: secret ids that no outage could go by, more than are kept at all, roles without any.
     fn of_no_use(&self) -> Vec<Change> {
         let (authority, now) = (self.authority(), self.now());
-        let settings = &self.mirrors.0.settings;
+        let settings = &self.context.settings;
         let max_age = settings.bounds.credential_max_age;
         let none = settings.approle_mounts().is_empty();
         let behind_grants = self.behind_grants();
@@ -246,7 +236,7 @@ impl AuthorityPass<'_> {
 
     /// Secret ids that grants of an outage wait to be judged by.
     fn behind_grants(&self) -> BTreeSet<ProofDigest> {
-        let grants = self.mirrors.0.local.view.grants();
+        let grants = self.context.local.view.grants();
         let unsettled = grants.iter().filter_map(|live| {
             let replica = live.grant.replica()?;
             let waits = replica.settled == Settled::Not && live.revoked.get().is_none();
@@ -272,11 +262,11 @@ impl AuthorityPass<'_> {
     }
 
     fn authority(&self) -> Arc<Authority> {
-        Arc::clone(&self.mirrors.0.local.view.authority())
+        Arc::clone(&self.context.local.view.authority())
     }
 
     fn now(&self) -> Now {
-        self.mirrors.0.local.clock.now()
+        self.context.now()
     }
 }
 
@@ -287,33 +277,27 @@ fn died(proof: &SecretId, at: WallTime) -> Change {
     }))
 }
 
-impl Mirrors {
-    /// Verifies a secret id that the primary accepted, and remembers what stands for it. In an outage it is dropped:
-    /// it waits nowhere.
-    pub(in crate::mirror) async fn learn_login(
-        &self,
-        candidate: Candidate,
-    ) -> Result<(), PassError> {
-        let mut backoff = Backoff::default();
-        for nr in 1.. {
-            let waited = self.now().since(candidate.login_at);
-            if self.is_paused() || waited > WAITS_AT_MOST {
-                return Err(PassError::Paused);
-            }
-            let cycle = AuthorityPass {
-                mirrors: self,
-                urgency: Urgency::Mirror,
-                at: self.now(),
-            };
-            match cycle.verify_login(&candidate).await {
-                Err(PassError::Upstream(error)) if error.is_unavailable() && nr < TRIES => {}
-                verified => return verified,
-            }
-            let pause = backoff.next(self.0.upstream.jitter());
-            tokio::time::sleep(pause).await;
+/// Verifies a secret id that the primary accepted, and remembers what stands for it. In an outage it is dropped: it waits
+/// nowhere.
+pub(in crate::mirror) async fn learn_login(
+    context: &MirrorContext,
+    candidate: Candidate,
+) -> Result<(), PassError> {
+    let mut backoff = Backoff::default();
+    for nr in 1.. {
+        let waited = context.now().steady.since(candidate.login_at);
+        if context.is_paused() || waited > WAITS_AT_MOST {
+            return Err(PassError::Paused);
         }
-        Ok(())
+        let pass = AuthorityPass::new(context, Urgency::Mirror);
+        match pass.verify_login(&candidate).await {
+            Err(PassError::Upstream(error)) if error.is_unavailable() && nr < TRIES => {}
+            verified => return verified,
+        }
+        let pause = backoff.next(context.upstream.jitter());
+        tokio::time::sleep(pause).await;
     }
+    Ok(())
 }
 
 impl AuthorityPass<'_> {
@@ -335,7 +319,7 @@ impl AuthorityPass<'_> {
         };
         let lookup = format!("auth/{path}/role/{}/secret-id/lookup", key.name);
         let request = Request::write(lookup, &body).repeatable();
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         let Some(shown) = SecretIdShown::of(reply)? else {
             return Ok(());
         };
@@ -363,6 +347,6 @@ impl AuthorityPass<'_> {
             dead: None,
         })));
         changes.push(Change::AppRole(Box::new(role)));
-        self.mirrors.commit(changes).await
+        self.context.commit(changes).await
     }
 }

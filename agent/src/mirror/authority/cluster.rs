@@ -33,7 +33,7 @@ struct ClusterHealth {
 impl AuthorityPass<'_> {
     /// Its id, version and mounts, as of now.
     pub(super) async fn cluster(&self) -> Result<Change, UpstreamError> {
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         upstream.turn(self.urgency).await;
         let request = Request::read("sys/seal-status").of_cluster();
         let reply = upstream.send(&request, None).await?.success()?;
@@ -67,7 +67,7 @@ impl AuthorityPass<'_> {
             max_lease_ttl: u64,
         }
         let request = Request::read("sys/mounts/auth/token/tune");
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         if matches!(reply.status(), 400 | 403..=405) {
             return Ok(None);
         }
@@ -81,7 +81,7 @@ impl AuthorityPass<'_> {
         below: &str,
     ) -> Result<BTreeMap<String, Mount>, UpstreamError> {
         let request = Request::read(path);
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         parse_mounts(&reply.success()?, below)
     }
 }

@@ -59,7 +59,7 @@ impl AuthorityPass<'_> {
     /// What the primary shows of an entity now. One that is gone is stored as an identity without an entity: its
     /// tokens are refused.
     pub(super) async fn identity(&self, id: &EntityId) -> Result<Change, UpstreamError> {
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         let request = Request::read(format!("identity/entity/id/{id}"));
         let reply = upstream.ask(&request, self.urgency).await?;
         let mut identity = Identity::default();
@@ -78,7 +78,7 @@ impl AuthorityPass<'_> {
     /// A group; none where it was deleted since the entity was read.
     async fn group(&self, id: &str) -> Result<Option<Group>, UpstreamError> {
         let request = Request::read(format!("identity/group/id/{id}"));
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         if reply.status() == 404 {
             return Ok(None);
         }

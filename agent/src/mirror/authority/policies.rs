@@ -43,7 +43,7 @@ impl AuthorityPass<'_> {
     /// The policies that exist, as of now.
     pub(super) async fn policies(&self) -> Result<Change, UpstreamError> {
         let request = Request::list("sys/policies/detailed/acl");
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         let policies = match reply.status() {
             403..=405 => self.policies_one_by_one().await?,
             _ => {
@@ -61,7 +61,7 @@ impl AuthorityPass<'_> {
     }
 
     async fn policies_one_by_one(&self) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         let list = Request::list("sys/policies/acl");
         let names: PolicyNames = upstream.ask(&list, self.urgency).await?.success()?.data()?;
         let mut policies = BTreeMap::new();

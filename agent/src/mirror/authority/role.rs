@@ -12,7 +12,7 @@ impl AuthorityPass<'_> {
     /// The role, if there is one.
     pub(super) async fn role(&self, name: &RoleName) -> Result<Option<TokenRole>, UpstreamError> {
         let request = Request::read(format!("auth/token/roles/{name}"));
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.context.upstream.ask(&request, self.urgency).await?;
         if reply.status() == 404 {
             return Ok(None);
         }

@@ -1,11 +1,12 @@
 //! The standing token of a workload: minted through its role, kept alive, and looked up to prove what the role gives.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use replica::sequencer::Lane;
 use shared::{
-    change::{Change, Credential, CredentialName, Expects},
-    name::{Accessor, RoleName},
+    change::{Change, Credential, CredentialName},
+    name::{Accessor, RoleName, WorkloadName},
+    secret::SecretText,
     time::WallTime,
     token::role::TokenRole,
     workload::{Workload, WorkloadAuthority},
@@ -13,7 +14,7 @@ use shared::{
 
 use super::AuthorityPass;
 use crate::{
-    mirror::{Mirrors, PassError},
+    mirror::{PassError, context::MirrorContext},
     upstream::{
         Request, UpstreamError,
         lookup::LookedUp,
@@ -25,22 +26,18 @@ use crate::{
 /// What a token without an end is taken to live.
 const ENDLESS: Duration = Duration::from_secs(3650 * 86_400);
 
-/// What a standing token was minted from since the start.
+/// A standing token that needs anything before this has passed is asked about even where nothing was written.
+const SOON: Duration = Duration::from_secs(60);
+
+/// What each standing token was minted from, of those that were since the start.
+pub(super) type MintedFrom = BTreeMap<WorkloadName, TokenOrigin>;
+
+/// What a standing token was minted from.
 #[derive(PartialEq, Eq)]
-pub(in crate::mirror) struct Origin {
+pub(super) struct TokenOrigin {
     name: RoleName,
     role: TokenRole,
     alias: Option<String>,
-}
-
-impl Origin {
-    fn of(workload: &Workload, role: &TokenRole) -> Self {
-        Self {
-            name: workload.role.clone(),
-            role: role.clone(),
-            alias: workload.entity_alias.clone(),
-        }
-    }
 }
 
 /// When it ends unless renewed.
@@ -53,7 +50,7 @@ pub(super) fn problems(token: &LookedUp) -> Vec<String> {
     let facts = &token.facts;
     let wrong = [
         (facts.is_root(), "its tokens are root tokens"),
-        (!facts.orphan, "its tokens are no orphans"),
+        (!facts.orphan, "its tokens are not orphans"),
         (token.num_uses != 0, "its tokens have limited uses"),
         (facts.period != 0, "its tokens are periodic"),
     ];
@@ -61,41 +58,46 @@ pub(super) fn problems(token: &LookedUp) -> Vec<String> {
     found.map(|(_, what)| what.to_owned()).collect()
 }
 
-impl AuthorityPass<'_> {
-    /// A live standing token of the workload, just looked up.
-    pub(super) async fn standing(
-        &self,
-        workload: &Workload,
-        role: &TokenRole,
-    ) -> Result<LookedUp, PassError> {
-        let Some(accessor) = self
-            .held(workload)
-            .filter(|_| !self.outdated(workload, role))
-        else {
-            return self.mint(workload, role).await;
+/// The standing token of a workload whose role was just read.
+pub(super) struct StandingToken<'a> {
+    pub(super) pass: &'a AuthorityPass<'a>,
+    pub(super) workload: &'a Workload,
+    pub(super) role: &'a TokenRole,
+    pub(super) minted: &'a mut MintedFrom,
+}
+
+impl StandingToken<'_> {
+    /// A live one, just looked up.
+    ///
+    /// The successor of one that is worn or outdated is minted and stored before anything forgets the old one, and
+    /// the old one is left to end by itself, because what clients hold under it is to live as long as it can.
+    pub(super) async fn live(mut self) -> Result<LookedUp, PassError> {
+        let context = self.pass.context;
+        let held = context.local.view.credential(&self.credential_name());
+        let Some(held) = held.filter(|_| !self.is_outdated()) else {
+            return self.mint().await;
         };
-        let looked_up = match self.look_up(&accessor).await {
+        let looked_up = match self.look_up(&held.accessor).await {
             Ok(looked_up) => looked_up,
-            Err(error) if error.says_dead() => return self.mint(workload, role).await,
+            Err(error) if error.says_dead() => return self.mint().await,
             Err(error) => return Err(error.into()),
         };
-        match self.life(&looked_up).step(true, self.mirrors.now()) {
+        let life = Life::looked_up(&looked_up, context.upstream.host_jitter());
+        match life.step(true, context.now().steady) {
             Step::Wait(_) => Ok(looked_up),
-            Step::Renew => self.renew(workload, role, &accessor).await,
-            // The old one ends by itself: what clients hold under it lives as long as it can.
-            Step::Ask | Step::LogIn => self.mint(workload, role).await,
+            Step::Renew => self.renew(&held.accessor, held.issued_at).await,
+            Step::Ask | Step::LogIn => self.mint().await,
         }
     }
 
     /// Whether the token in hand was minted from another role, or for another entity, than is wanted now.
-    fn outdated(&self, workload: &Workload, role: &TokenRole) -> bool {
-        let minted = self.mirrors.0.minted.lock();
-        let minted = minted.unwrap_or_else(PoisonError::into_inner);
-        if let Some(origin) = minted.get(&workload.name) {
-            return *origin != Origin::of(workload, role);
+    fn is_outdated(&self) -> bool {
+        let workload = self.workload;
+        if let Some(origin) = self.minted.get(&workload.name) {
+            return *origin != self.origin();
         }
         // It is from before the last start.
-        let authority = self.mirrors.0.local.view.authority();
+        let authority = self.pass.context.local.view.authority();
         let Some(known) = authority.workloads.get(&workload.name) else {
             return true;
         };
@@ -110,116 +112,110 @@ impl AuthorityPass<'_> {
                 })
             }
         };
-        known.role_name != workload.role || known.role != *role || !alias
+        known.role_name != workload.role || known.role != *self.role || !alias
     }
 
     async fn renew(
-        &self,
-        workload: &Workload,
-        role: &TokenRole,
+        &mut self,
         accessor: &Accessor,
+        issued_at: WallTime,
     ) -> Result<LookedUp, PassError> {
         let body = serde_json::json!({ "accessor": accessor.as_str() });
         let request = Request::write("auth/token/renew-accessor", &body).repeatable();
-        let reply = self.mirrors.0.upstream.ask(&request, self.urgency).await?;
+        let reply = self.pass.ask(&request).await?;
         if let Err(error) = reply.success() {
-            tracing::warn!(%error, workload = %workload.name, "a standing token could not be renewed; minting another");
-            return self.mint(workload, role).await;
+            tracing::warn!(%error, workload = %self.workload.name, "a standing token could not be renewed; minting another");
+            return self.mint().await;
         }
         let looked_up = self.look_up(accessor).await?;
-        let name = CredentialName::Standing(workload.name.clone());
-        let view = &self.mirrors.0.local.view;
-        if let (Some(token), Some(held)) =
-            (self.mirrors.0.upstream.open(&name), view.credential(&name))
-        {
-            let credential = Credential {
-                token,
-                accessor: accessor.clone(),
-                expires: end(&looked_up),
-                renewable: looked_up.facts.renewable,
-                issued_at: held.issued_at,
-            };
-            self.store(name, credential).await?;
+        if let Some(token) = self.pass.context.upstream.open(&self.credential_name()) {
+            self.store(token, accessor, &looked_up, issued_at).await?;
         }
         Ok(looked_up)
     }
 
-    async fn mint(&self, workload: &Workload, role: &TokenRole) -> Result<LookedUp, PassError> {
-        let upstream = &self.mirrors.0.upstream;
+    async fn mint(&mut self) -> Result<LookedUp, PassError> {
+        let upstream = &self.pass.context.upstream;
+        let minted = upstream.mint(self.workload, self.pass.urgency).await?;
         let Minted {
             token, looked_up, ..
-        } = upstream.mint(workload, self.urgency).await?;
-        let Some(accessor) = looked_up.accessor.clone() else {
+        } = minted;
+        let Some(accessor) = &looked_up.accessor else {
             return Ok(looked_up);
         };
+        let issued_at = looked_up.asked_at;
+        if let Err(error) = self.store(token, accessor, &looked_up, issued_at).await {
+            // Nothing remembers it, so it must not live on.
+            let _ = upstream.revoke_accessor(accessor, self.pass.urgency).await;
+            return Err(error);
+        }
+        // Only now, because an origin without its token would keep an outdated token in place of it.
+        let origin = self.origin();
+        self.minted.insert(self.workload.name.clone(), origin);
+        Ok(looked_up)
+    }
+
+    async fn store(
+        &self,
+        token: SecretText,
+        accessor: &Accessor,
+        looked_up: &LookedUp,
+        issued_at: WallTime,
+    ) -> Result<(), PassError> {
         let credential = Credential {
             token,
             accessor: accessor.clone(),
-            expires: end(&looked_up),
+            expires: end(looked_up),
             renewable: looked_up.facts.renewable,
-            issued_at: looked_up.asked_at,
+            issued_at,
         };
-        let name = CredentialName::Standing(workload.name.clone());
-        if let Err(error) = self.store(name, credential).await {
-            // Nothing remembers it, so it must not live on.
-            let _ = upstream.revoke_accessor(&accessor, self.urgency).await;
-            return Err(error);
-        }
-        let minted = self.mirrors.0.minted.lock();
-        let mut minted = minted.unwrap_or_else(PoisonError::into_inner);
-        minted.insert(workload.name.clone(), Origin::of(workload, role));
-        Ok(looked_up)
-    }
-
-    async fn store(&self, name: CredentialName, credential: Credential) -> Result<(), PassError> {
-        let local = &self.mirrors.0.local;
-        let change = Change::Credential(name, credential);
-        let committed = local
-            .commit(Lane::Grant, vec![change], Expects::default())
-            .await;
-        committed.map_err(PassError::Store)
+        let change = Change::Credential(self.credential_name(), credential);
+        let context = self.pass.context;
+        context.commit_in(Lane::Grant, vec![change]).await
     }
 
     async fn look_up(&self, accessor: &Accessor) -> Result<LookedUp, UpstreamError> {
-        let upstream = &self.mirrors.0.upstream;
-        upstream.lookup_accessor(accessor, Some(self.urgency)).await
+        let upstream = &self.pass.context.upstream;
+        let urgency = Some(self.pass.urgency);
+        upstream.lookup_accessor(accessor, urgency).await
     }
 
-    fn held(&self, workload: &Workload) -> Option<Accessor> {
-        let name = CredentialName::Standing(workload.name.clone());
-        let held = self.mirrors.0.local.view.credential(&name)?;
-        Some(held.accessor.clone())
+    fn credential_name(&self) -> CredentialName {
+        CredentialName::Standing(self.workload.name.clone())
     }
 
-    fn life(&self, looked_up: &LookedUp) -> Life {
-        Life::looked_up(looked_up, self.mirrors.0.upstream.host_jitter())
+    fn origin(&self) -> TokenOrigin {
+        TokenOrigin {
+            name: self.workload.role.clone(),
+            role: self.role.clone(),
+            alias: self.workload.entity_alias.clone(),
+        }
     }
 }
 
-impl Mirrors {
-    /// Whether every workload has authority, and no standing token needs anything before long.
-    pub(super) fn standing_rest(&self, at: WallTime) -> bool {
-        let view = &self.0.local.view;
-        let authority = view.authority();
-        self.0.settings.workloads.iter().all(|workload| {
-            let known = authority.workloads.get(&workload.name);
-            let name = CredentialName::Standing(workload.name.clone());
-            known.is_some_and(|known| {
-                let held = view.credential(&name);
-                let current = held.is_some_and(|held| held.accessor == known.standing_accessor);
-                current && rest(known, at) > Duration::from_secs(60)
-            })
+/// Whether every workload has authority, and no standing token needs anything before long.
+pub(super) fn all_rest(context: &MirrorContext, at: WallTime) -> bool {
+    let view = &context.local.view;
+    let authority = view.authority();
+    context.settings.workloads.iter().all(|workload| {
+        let known = authority.workloads.get(&workload.name);
+        let name = CredentialName::Standing(workload.name.clone());
+        known.is_some_and(|known| {
+            let held = view.credential(&name);
+            // Where a pass was cut off between the two, the token that is held is newer than the proof.
+            let current = held.is_some_and(|held| held.accessor == known.standing_accessor);
+            current && rest(known, at) > SOON
         })
-    }
+    })
+}
 
-    /// How long no standing token needs anything; a second at least.
-    pub(in crate::mirror) fn until_standing_due(&self) -> Duration {
-        let at = self.now();
-        let authority = self.0.local.view.authority();
-        let rests = authority.workloads.values().map(|known| rest(known, at));
-        let least = Duration::from_secs(1);
-        rests.min().unwrap_or(Duration::MAX).max(least)
-    }
+/// How long no standing token needs anything; a second at least.
+pub(in crate::mirror) fn until_standing_due(context: &MirrorContext) -> Duration {
+    let at = context.now().steady;
+    let authority = context.local.view.authority();
+    let rests = authority.workloads.values().map(|known| rest(known, at));
+    let least = Duration::from_secs(1);
+    rests.min().unwrap_or(Duration::MAX).max(least)
 }
 
 /// How long a standing token needs nothing: until a third is left of what it was created for.

@@ -178,7 +178,7 @@ impl LeasePass<'_> {
             pooled: Some(pooled),
             ..Expects::default()
         };
-        let local = &self.mirrors.0.local;
+        let local = &self.context.local;
         match local.commit(Lane::Mirror, changes, expects).await {
             Ok(()) | Err(SubmitError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
@@ -200,7 +200,7 @@ impl LeasePass<'_> {
         let gone = gone.collect();
         work.retiring
             .extend(shared.into_iter().map(|old| (old.id, old.deadline)));
-        self.mirrors.commit(gone).await
+        self.context.commit(gone).await
     }
 
     /// Sees that the primary still knows the leases of this path, those included that workloads hold.
@@ -212,7 +212,7 @@ impl LeasePass<'_> {
         if known.is_empty() {
             return Ok(());
         }
-        let upstream = &self.mirrors.0.upstream;
+        let upstream = &self.context.upstream;
         let index = work
             .quiet
             .observe(upstream, self.occasion.urgency())
@@ -244,7 +244,7 @@ impl LeasePass<'_> {
         if reply.status() == 400 {
             tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of a pool");
             let gone = Change::LeaseGone(lease.id);
-            return self.mirrors.commit(vec![gone]).await;
+            return self.context.commit(vec![gone]).await;
         }
         let shown: LeaseLookup = reply.success()?.data()?;
         self.commit_verified(vec![shown.of(lease, now)]).await
@@ -254,7 +254,7 @@ impl LeasePass<'_> {
         let changes = leases
             .into_iter()
             .map(|lease| Change::Lease(Box::new(lease), None));
-        self.mirrors.commit(changes.collect()).await
+        self.context.commit(changes.collect()).await
     }
 
     /// When to look again for the sake of these.
@@ -273,7 +273,7 @@ impl LeasePass<'_> {
     fn note_fill(&self) {
         let (ready, now) = (self.pool().len(), self.now());
         let is_short = ready < self.size();
-        self.mirrors
+        self.context
             .with_health(self.place.path.as_str(), |health| {
                 health.short_since = match is_short {
                     true => health.short_since.or(Some(now.steady)),
@@ -288,7 +288,7 @@ impl LeasePass<'_> {
     }
 
     fn leases(&self, wanted: impl Fn(&Lease) -> bool) -> Vec<Lease> {
-        let secrets = self.mirrors.0.local.view.secrets();
+        let secrets = self.context.local.view.secrets();
         let held = secrets.leases.values().map(|held| &held.lease);
         let of_path = held.filter(|lease| lease.place.path == self.place.path);
         of_path.filter(|lease| wanted(lease)).cloned().collect()
@@ -301,7 +301,7 @@ impl LeasePass<'_> {
     /// An id that no other has.
     fn unique(&self) -> Result<u64, NoEntropy> {
         let mut bytes = [0; 8];
-        self.mirrors.0.local.entropy.fill(&mut bytes)?;
+        self.context.local.entropy.fill(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 }

@@ -26,7 +26,7 @@ const LOOKED_UP_EVERY: Duration = Duration::from_secs(3600);
 
 /// What is remembered of the tokens that are followed.
 #[derive(Default)]
-pub(in crate::mirror) struct TokenWatch {
+pub(super) struct TokenWatch {
     known: HashMap<TokenDigest, FollowedToken>,
 }
 

@@ -1,0 +1,106 @@
+//! What every pass needs: the primary, the replica and the configuration, and where it leaves how it went.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use replica::sequencer::Lane;
+use shared::{
+    change::{Change, Cluster, Expects},
+    name::WorkloadName,
+    settings::Settings,
+    time::Now,
+};
+
+use super::{
+    Occasion, PassError,
+    cycle::{self, Cycle, Pace},
+    status::MirrorHealth,
+};
+use crate::{local::Local, upstream::Upstream};
+
+/// The surroundings of every pass, shared by all tasks of the mirrors.
+pub(super) struct MirrorContext {
+    pub(super) upstream: Upstream,
+    pub(super) local: Local,
+    pub(super) settings: Arc<Settings>,
+    /// Paths that are never mirrored: where the ledger is shipped to.
+    pub(super) excluded: Vec<String>,
+    /// By configured path.
+    pub(super) health: Mutex<BTreeMap<String, MirrorHealth>>,
+    /// Why nothing can be issued for a workload, as its last verification said; empty where it could.
+    pub(super) failures: Mutex<BTreeMap<WorkloadName, Vec<String>>>,
+}
+
+impl MirrorContext {
+    pub(super) fn now(&self) -> Now {
+        self.local.clock.now()
+    }
+
+    /// None until the primary was seen for the first time.
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.local.view.authority().cluster.clone()
+    }
+
+    /// Whether `path` is one that is never mirrored: the ledger's, or below it.
+    pub(super) fn is_excluded(&self, path: &str) -> bool {
+        self.excluded.iter().any(|excluded| {
+            path.strip_prefix(excluded.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// In an outage only recovery asks.
+    pub(super) fn is_paused(&self) -> bool {
+        self.local.view.authority().phase.is_outage()
+    }
+
+    /// # Errors
+    /// If an outage began, but for a pass that somebody asked for.
+    pub(super) fn go_on(&self, occasion: Occasion) -> Result<(), PassError> {
+        if occasion == Occasion::Cycle && self.is_paused() {
+            return Err(PassError::Paused);
+        }
+        Ok(())
+    }
+
+    /// Waits until there is a token to ask with, and no outage.
+    pub(super) async fn until_it_can_ask(&self) {
+        while self.is_paused() || self.upstream.own_token().is_none() {
+            tokio::time::sleep(cycle::PAUSED_LOOK).await;
+        }
+    }
+
+    /// Rests until the next pass is due and the primary is in charge again.
+    pub(super) async fn rest(&self, cycle: &mut Cycle, pace: Pace) {
+        let pause = cycle.pause(pace, self.upstream.jitter());
+        tokio::time::sleep(pause).await;
+        if !self.is_paused() {
+            return;
+        }
+        while self.is_paused() {
+            tokio::time::sleep(cycle::PAUSED_LOOK).await;
+        }
+        // Everyone comes back at the same moment: spread out again.
+        tokio::time::sleep(cycle.after_outage(self.upstream.jitter())).await;
+    }
+
+    pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<(), PassError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.commit_in(Lane::Mirror, changes).await
+    }
+
+    pub(super) async fn commit_in(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+    ) -> Result<(), PassError> {
+        let committed = self.local.commit(lane, changes, Expects::default());
+        committed.await.map_err(PassError::Store)
+    }
+
+    pub(super) fn with_health<T>(&self, path: &str, act: impl FnOnce(&mut MirrorHealth) -> T) -> T {
+        act(self.health.lock().entry(path.to_owned()).or_default())
+    }
+}

@@ -1,0 +1,74 @@
+//! What clients brought, the primary accepted, and the replica does not know yet: looked up once.
+
+use std::{sync::Arc, time::Duration};
+
+use replica::learn::Candidate;
+use shared::{name::TokenDigest, secret::SecretText};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    PassError,
+    authority::approle,
+    token::{CONCURRENCY, TokenFollower},
+};
+use crate::upstream::{UpstreamError, backoff::Backoff};
+
+/// A token whose look-up failed until the pauses grew past this waits until it is used again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A credential that is new to the replica.
+pub enum SeenCredential {
+    /// A secret id, to be verified.
+    Login(Box<Candidate>),
+    /// A token, to be looked up.
+    Token(SeenToken),
+}
+
+/// A token that is new to the replica.
+pub struct SeenToken {
+    /// The token, forgotten once it was looked up.
+    pub token: SecretText,
+    /// What the replica keeps in its place.
+    pub digest: TokenDigest,
+}
+
+/// Looks up what was seen for the first time, until the queue's other end is gone.
+pub(super) async fn learn(follower: Arc<TokenFollower>, mut seen: mpsc::Receiver<SeenCredential>) {
+    let mut asked = JoinSet::new();
+    while let Some(credential) = seen.recv().await {
+        while asked.len() >= CONCURRENCY {
+            let _ = asked.join_next().await;
+        }
+        let follower = Arc::clone(&follower);
+        asked.spawn(async move {
+            let learned = match credential {
+                SeenCredential::Login(candidate) => {
+                    approle::learn_login(&follower.context, *candidate).await
+                }
+                SeenCredential::Token(token) => learn_token(&follower, &token).await,
+            };
+            if let Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) = &learned {
+                tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");
+            } else if let Err(error) = learned {
+                tracing::debug!(%error, "what a client brought could not be looked up; its next use asks again");
+            }
+        });
+    }
+}
+
+/// Looks one token up, again after a while where the primary did not say anything.
+async fn learn_token(follower: &TokenFollower, seen: &SeenToken) -> Result<(), PassError> {
+    let context = &follower.context;
+    let mut backoff = Backoff::default();
+    loop {
+        context.until_it_can_ask().await;
+        let now = context.now();
+        let answer = context.upstream.lookup_token(&seen.token).await;
+        let pause = backoff.next(context.upstream.jitter());
+        let said = matches!(&answer, Ok(_) | Err(UpstreamError::Decision { .. }));
+        if said || pause > LONGEST_PAUSE {
+            return follower.accept(seen.digest, answer, now).await;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
