@@ -47,9 +47,6 @@ pub enum RunError {
     /// The boot cannot be told from others.
     #[error(transparent)]
     Clock(#[from] ClockError),
-    /// The way to the primary cannot be set up.
-    #[error(transparent)]
-    Forward(#[from] serve::connect::ClientError),
     /// The workload socket cannot be bound.
     #[error(transparent)]
     Listener(#[from] listener::BindError),

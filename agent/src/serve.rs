@@ -3,7 +3,6 @@
 //! A request is read once ([`ask`]), goes to the primary ([`follow`]) or to the replica ([`decide`]), and every answer
 //! says who wrote it. What the socket needs of the rest of the daemon is in [`Parts`].
 
-pub mod connect;
 pub mod forward;
 pub mod learn_queue;
 pub mod limits;
@@ -17,6 +16,7 @@ pub mod stream;
 mod ask;
 mod body;
 mod compare;
+mod connect;
 mod connection;
 mod counting;
 mod credential;

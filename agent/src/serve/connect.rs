@@ -4,7 +4,6 @@ use std::{
     error::Error as StdError,
     io,
     net::SocketAddr,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,8 +19,8 @@ use tower_service::Service;
 
 use crate::{
     config,
+    local::Pending,
     upstream::{
-        Unavailable,
         names::{Names, NotResolved},
         tls::{self, TlsError},
     },
@@ -29,11 +28,6 @@ use crate::{
 
 /// An idle TCP connection is probed this often, so that a dead path is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// The configuration does not make a client.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct ClientError(#[from] TlsError);
 
 /// Opens connections to the primary.
 #[derive(Clone)]
@@ -44,7 +38,7 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// A connector that trusts the configured CA and nobody else.
-    pub(crate) fn new(primary: &config::PrimaryConfig) -> Result<Self, ClientError> {
+    pub(crate) fn new(primary: &config::PrimaryConfig) -> Result<Self, TlsError> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(Names::default()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -63,12 +57,11 @@ impl Connector {
 }
 
 type Boxed = Box<dyn StdError + Send + Sync>;
-type Opening<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = Boxed;
-    type Future = Opening<Self::Response, Boxed>;
+    type Future = Pending<'static, Result<Self::Response, Boxed>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Boxed>> {
         self.inner.poll_ready(cx)
@@ -80,15 +73,10 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             tokio::time::timeout(within, opening)
                 .await
-                .unwrap_or_else(|_| Err(TooSlow.into()))
+                .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
         })
     }
 }
-
-/// The handshakes took longer than `connect_timeout`.
-#[derive(Debug, thiserror::Error)]
-#[error("no connection in time")]
-struct TooSlow;
 
 /// Resolves names as Holdover's own requests do.
 #[derive(Clone)]
@@ -97,7 +85,7 @@ pub(crate) struct Resolver(Names);
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = NotResolved;
-    type Future = Opening<Self::Response, NotResolved>;
+    type Future = Pending<'static, Result<Self::Response, NotResolved>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), NotResolved>> {
         Poll::Ready(Ok(()))
@@ -106,41 +94,6 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let names = self.0.clone();
         Box::pin(async move { Ok(names.resolve(name.as_str()).await?.into_iter()) })
-    }
-}
-
-/// Which kind of unavailability an error of the client is.
-pub(crate) fn unavailable(error: &(dyn StdError + 'static)) -> Unavailable {
-    let mut innermost = error;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<TooSlow>() {
-            return Unavailable::Timeout;
-        }
-        if let Some(failed) = error.downcast_ref::<NotResolved>() {
-            return Unavailable::Dns(failed.to_string());
-        }
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Unavailable::Tls(tls.to_string());
-        }
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
-            return Unavailable::Timeout;
-        }
-        innermost = error;
-        next = beneath(error, io);
-    }
-    Unavailable::Connect(innermost.to_string())
-}
-
-/// The next error in the chain. What an `io::Error` wraps is not its source, but whose source it shows.
-fn beneath<'a>(
-    error: &'a (dyn StdError + 'static),
-    io: Option<&'a io::Error>,
-) -> Option<&'a (dyn StdError + 'static)> {
-    match io.and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
     }
 }
 
@@ -159,7 +112,7 @@ mod tests {
     use rustls_pki_types::PrivateKeyDer;
 
     use super::*;
-    use crate::samples;
+    use crate::{samples, upstream::Unavailable};
 
     /// A CA's certificate in PEM, and a server's configuration under it.
     fn authority() -> (String, ServerConfig) {
@@ -208,7 +161,7 @@ mod tests {
         let mut connector = Connector::new(&primary).unwrap();
         match connector.call(url.parse().unwrap()).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(unavailable(error.as_ref())),
+            Err(error) => Err(Unavailable::of(error.as_ref())),
         }
     }
 

@@ -113,7 +113,7 @@ impl Server {
 pub(crate) struct LoginFailed;
 
 /// What is known of an attempt at the primary before the replica answers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Outcome {
     /// It had no effect.
     None,

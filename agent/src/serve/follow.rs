@@ -1,19 +1,19 @@
 //! Requests while the primary is authoritative: sent on, and answered by the replica where that may stand in.
 
-use std::{pin::Pin, time::Duration};
+use std::time::Duration;
 
 use http::{Method, Response, StatusCode, response::Parts};
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Incoming};
 use shared::api::Kind;
 
 use super::{
     Again, Server,
     ask::{Ask, Class},
-    body::{Buffers, RelayBody},
+    body::{BodyError, Buffers, RelayBody},
     counting::{self, Leased},
     credential::Credential,
     decide::Outcome,
-    forward::{ForwardError, Forwarder, Outgoing},
+    forward::{ForwardError, Outgoing},
     headers,
     lesson::Lesson,
     present::Presented,
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock::Stopwatch,
     driver::{Event, Side},
+    local::Pending,
     upstream::{Unavailable, error::is_unavailable_status},
 };
 
@@ -43,7 +44,7 @@ const LATE: Duration = Duration::from_secs(30);
 /// Between attempts at issuing while the machine has not decided.
 const RETRY: Duration = Duration::from_millis(100);
 
-type Forwarding = Pin<Box<dyn Future<Output = Result<PrimaryAnswer, ForwardError>> + Send>>;
+type Forwarding = Pending<'static, Result<PrimaryAnswer, ForwardError>>;
 
 /// An answer of the primary.
 pub(crate) struct PrimaryAnswer {
@@ -51,6 +52,12 @@ pub(crate) struct PrimaryAnswer {
     parts: Parts,
     /// The body: whole where the request is buffered and it is not too large.
     body: RelayBody,
+}
+
+impl PrimaryAnswer {
+    fn says_unavailable(&self) -> bool {
+        is_unavailable_status(self.parts.status.as_u16())
+    }
 }
 
 /// What came of an attempt to have a token issued by the primary.
@@ -134,7 +141,7 @@ impl Server {
         }
         tokio::select! {
             reply = &mut forwarding => match reply {
-                Ok(reply) if !is_unavailable_status(reply.parts.status.as_u16()) => {
+                Ok(reply) if !reply.says_unavailable() => {
                     Ok(self.finish(ask, &credential, reply).await)
                 }
                 _ => Ok(answer),
@@ -171,10 +178,12 @@ impl Server {
         let mut known = Outcome::None;
         let mut waiting: Option<Stopwatch> = None;
         loop {
-            let said = match self.try_to_issue(ask, &credential).await {
+            let trying = self.ask_to_issue(ask, &credential);
+            let tried = self.while_primary(trying).await;
+            let said = match tried.unwrap_or_else(|| Tried::failed(Outcome::Unknown)) {
                 Tried::Answered(answer) => return Ok(answer),
                 Tried::Failed { outcome, said } => {
-                    known = known.or(outcome);
+                    known = known.max(outcome);
                     said
                 }
             };
@@ -186,17 +195,6 @@ impl Server {
                 Some(Side::Primary) if left > RETRY => tokio::time::sleep(RETRY).await,
                 _ => return Ok(said.unwrap_or_else(|| undecided(known))),
             }
-        }
-    }
-
-    /// One attempt, which ends when the replica takes over.
-    async fn try_to_issue(&self, ask: &Ask, credential: &Credential) -> Tried {
-        tokio::select! {
-            tried = self.ask_to_issue(ask, credential) => tried,
-            () = self.driver.until(|side| side == Some(Side::Replica)) => {
-                Tried::failed(Outcome::Unknown)
-            }
-            () = tokio::time::sleep(PATIENCE) => Tried::failed(Outcome::Unknown),
         }
     }
 
@@ -221,20 +219,12 @@ impl Server {
     /// A call that is made at most once: by the replica if the primary saw nothing of it.
     async fn once(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
         match self.patiently(ask, &credential, ask.body_again()).await {
-            Ok(reply) => {
-                if is_unavailable_status(reply.parts.status.as_u16()) {
-                    self.forward_failed();
-                }
-                Ok(self.finish(ask, &credential, reply).await)
+            Ok(answer) => Ok(self.finish(ask, &credential, answer).await),
+            // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
+            Err(error) if error.nothing_sent() || ask.is_read() => {
+                self.decide(ask, Outcome::None).await
             }
-            Err(error) => {
-                self.forward_failed();
-                // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
-                if error.nothing_sent() || ask.is_read() {
-                    return self.decide(ask, Outcome::None).await;
-                }
-                Ok(unknown())
-            }
+            Err(_) => Ok(unknown()),
         }
     }
 
@@ -246,15 +236,9 @@ impl Server {
     ) -> Result<Response<RelayBody>, Again> {
         let body = ask.body_to_send();
         let failed = match self.patiently(ask, &credential, body).await {
-            Ok(reply) => {
-                if is_unavailable_status(reply.parts.status.as_u16()) {
-                    self.forward_failed();
-                }
-                return Ok(self.finish(ask, &credential, reply).await);
-            }
+            Ok(answer) => return Ok(self.finish(ask, &credential, answer).await),
             Err(failed) => failed,
         };
-        self.forward_failed();
         if !failed.nothing_sent() && !ask.is_idempotent() {
             return Ok(unknown());
         }
@@ -274,12 +258,24 @@ impl Server {
         credential: &Credential,
         body: RelayBody,
     ) -> Result<PrimaryAnswer, ForwardError> {
+        let forwarded = self.while_primary(self.forwarding(ask, credential, body));
+        let timeout = Err(ForwardError::Unknown(Unavailable::Timeout));
+        let answer = forwarded.await.unwrap_or(timeout);
+        if answer
+            .as_ref()
+            .map_or(true, PrimaryAnswer::says_unavailable)
+        {
+            self.forward_failed();
+        }
+        answer
+    }
+
+    /// What comes of `work`, unless the replica takes over or [`PATIENCE`] ends first.
+    async fn while_primary<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            reply = self.forwarding(ask, credential, body) => reply,
-            () = self.driver.until(|side| side == Some(Side::Replica)) => {
-                Err(ForwardError::Unknown(Unavailable::Timeout))
-            }
-            () = tokio::time::sleep(PATIENCE) => Err(ForwardError::Unknown(Unavailable::Timeout)),
+            done = work => Some(done),
+            () = self.driver.until(|side| side == Some(Side::Replica)) => None,
+            () = tokio::time::sleep(PATIENCE) => None,
         }
     }
 
@@ -296,25 +292,26 @@ impl Server {
             method: ask.method.clone(),
             target: ask.target.clone(),
             headers,
-            body,
             idempotent: ask.is_idempotent(),
         };
         let (is_hidden, buffers) = (credential.is_hidden(), self.buffers.clone());
-        Box::pin(async move { exchange(&forwarder, outgoing, class, is_hidden, &buffers).await })
+        Box::pin(async move {
+            let answer = forwarder.send(&outgoing, body).await?;
+            buffered(answer, may_lease(&outgoing), class, is_hidden, &buffers).await
+        })
     }
 
     /// Whether an answer says that the primary cannot serve. 500 says so only if the machine, which is told, comes
     /// to doubt the primary too.
     async fn cannot_serve(&self, reply: &PrimaryAnswer, within: Duration) -> bool {
-        let status = reply.parts.status;
-        if is_unavailable_status(status.as_u16()) {
-            self.forward_failed();
-            return true;
-        }
-        if status != StatusCode::INTERNAL_SERVER_ERROR {
+        let is_unavailable = reply.says_unavailable();
+        if !is_unavailable && reply.parts.status != StatusCode::INTERNAL_SERVER_ERROR {
             return false;
         }
         self.forward_failed();
+        if is_unavailable {
+            return true;
+        }
         let doubted = self.driver.until(|side| side != Some(Side::Primary));
         tokio::time::timeout(within, doubted).await.is_ok()
     }
@@ -359,24 +356,15 @@ impl Server {
     }
 }
 
-impl Outcome {
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::None, Self::None) => Self::None,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-async fn exchange(
-    forwarder: &Forwarder,
-    outgoing: Outgoing,
+/// An answer as far as it is kept whole.
+async fn buffered(
+    answer: Response<Incoming>,
+    may_lease: bool,
     class: Class,
     is_hidden: bool,
     buffers: &Buffers,
 ) -> Result<PrimaryAnswer, ForwardError> {
-    let may_lease = may_lease(&outgoing);
-    let (mut parts, incoming) = forwarder.send(outgoing).await?.into_parts();
+    let (mut parts, incoming) = answer.into_parts();
     let is_short = incoming
         .size_hint()
         .exact()
@@ -392,17 +380,12 @@ async fn exchange(
         Class::Read => buffers.read(incoming, WHOLE_ANSWER).await,
         Class::Issue | Class::Once => RelayBody::read_ahead(incoming, WHOLE_ANSWER).await,
     };
-    match read {
-        Ok(body) => {
-            if may_lease && counting::comes_with_a_lease(body.head()) {
-                parts.extensions.insert(Leased);
-            }
-            Ok(PrimaryAnswer { parts, body })
-        }
-        Err(error) => Err(ForwardError::Unknown(Unavailable::Connect(
-            error.to_string(),
-        ))),
+    let broken = |error: BodyError| Unavailable::Connect(error.to_string());
+    let body = read.map_err(|error| ForwardError::Unknown(broken(error)))?;
+    if may_lease && counting::comes_with_a_lease(body.head()) {
+        parts.extensions.insert(Leased);
     }
+    Ok(PrimaryAnswer { parts, body })
 }
 
 /// Whether an answer may come with a lease that coverage is to know of: reads of secrets, not what the system streams.

@@ -14,16 +14,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::{
-    body::RelayBody,
-    connect::{ClientError, Connector, unavailable},
-};
+use super::{body::RelayBody, connect::Connector};
 use crate::{
     clock::Stopwatch,
     config::{self, Address},
     upstream::{
         Addresses, Unavailable,
         address::{Identity, Monitored},
+        tls::TlsError,
     },
 };
 
@@ -44,16 +42,13 @@ pub struct Forwarder {
     fresh: Client<Connector, RelayBody>,
 }
 
-/// A request to be sent, its headers already as the primary may see them.
+/// A request to be sent but for its body, its headers already as the primary may see them.
 pub(crate) struct Outgoing {
-    /// The method.
     pub(crate) method: Method,
     /// The target as it was received.
     pub(crate) target: PathAndQuery,
     /// Without hop-by-hop headers and without `Host`.
     pub(crate) headers: HeaderMap,
-    /// The body.
-    pub(crate) body: RelayBody,
     /// Whether it may be sent again after a failure whose outcome is unknown.
     pub(crate) idempotent: bool,
 }
@@ -81,7 +76,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// If the CA file cannot be used.
-    pub fn new(primary: &config::PrimaryConfig, addresses: Addresses) -> Result<Self, ClientError> {
+    pub fn new(primary: &config::PrimaryConfig, addresses: Addresses) -> Result<Self, TlsError> {
         let connector = Connector::new(primary)?;
         let client = |idle| {
             Client::builder(TokioExecutor::new())
@@ -101,40 +96,29 @@ impl Forwarder {
     /// Sends `outgoing` to the first address that takes it. The answer's body is still to be read.
     pub(crate) async fn send(
         &self,
-        outgoing: Outgoing,
+        outgoing: &Outgoing,
+        body: RelayBody,
     ) -> Result<Response<Incoming>, ForwardError> {
-        let Outgoing {
-            method,
-            target,
-            headers,
-            body,
-            idempotent,
-        } = outgoing;
         match body {
-            RelayBody::Whole(bytes) => {
-                let replayable = Replayable {
-                    method,
-                    target,
-                    headers,
-                    bytes,
-                    idempotent,
-                };
-                self.send_whole(&replayable).await
-            }
+            RelayBody::Whole(bytes) => self.send_whole(outgoing, &bytes).await,
             streamed @ RelayBody::Streamed(_) => {
                 let to = self.in_order().next().ok_or_else(no_address)?;
-                let request = request(&to.address, method, &target, headers, streamed)?;
+                let request = outgoing.request(&to.address, streamed)?;
                 let answer = self.attempt(&self.pooled, to, request).await?;
-                self.not_redirected(answer)
+                not_redirected(answer)
             }
         }
     }
 
-    /// Tries the addresses in order while nothing was sent, and follows redirects among them.
-    async fn send_whole(&self, what: &Replayable) -> Result<Response<Incoming>, ForwardError> {
+    /// Tries the addresses in order while nothing was sent: an address that may have seen the request has it.
+    async fn send_whole(
+        &self,
+        outgoing: &Outgoing,
+        body: &Bytes,
+    ) -> Result<Response<Incoming>, ForwardError> {
         let mut failed = no_address();
         for to in self.in_order() {
-            match self.follow(to, what).await {
+            match self.follow(to, outgoing, body).await {
                 Err(error @ ForwardError::Unsent(_)) => failed = error,
                 other => return other,
             }
@@ -142,35 +126,37 @@ impl Forwarder {
         Err(failed)
     }
 
+    /// Follows redirects among the addresses.
     async fn follow(
         &self,
         first: &Monitored,
-        what: &Replayable,
+        outgoing: &Outgoing,
+        body: &Bytes,
     ) -> Result<Response<Incoming>, ForwardError> {
         let mut to = first;
         for _ in 0..REDIRECTS {
-            let answer = self.once_or_again(to, what).await?;
-            if !is_redirect(&answer) {
-                return Ok(answer);
-            }
-            match self.redirection(&answer, &what.target) {
-                Redirection::To(next) => to = next,
-                Redirection::Elsewhere => return self.not_redirected(answer),
+            let answer = self.once_or_again(to, outgoing, body).await?;
+            match self.redirection(&answer, &outgoing.target) {
+                Some(next) => to = next,
+                None => return not_redirected(answer),
             }
         }
-        let answer = self.once_or_again(to, what).await?;
-        self.not_redirected(answer)
+        not_redirected(self.once_or_again(to, outgoing, body).await?)
     }
 
-    /// A pooled connection may have died unnoticed: what may be repeated is, once, on a fresh one.
+    /// A pooled connection may have died unnoticed, because the primary or what lies between closes idle ones: then
+    /// the failure says nothing of the primary. So what may be repeated is sent once more, on a fresh connection; what
+    /// may not is left unknown, because it may have arrived all the same.
     async fn once_or_again(
         &self,
         to: &Monitored,
-        what: &Replayable,
+        outgoing: &Outgoing,
+        body: &Bytes,
     ) -> Result<Response<Incoming>, ForwardError> {
-        match self.attempt(&self.pooled, to, what.request(to)?).await {
-            Err(ForwardError::Unknown(_)) if what.idempotent => {
-                self.attempt(&self.fresh, to, what.request(to)?).await
+        let request = || outgoing.request(&to.address, RelayBody::Whole(body.clone()));
+        match self.attempt(&self.pooled, to, request()?).await {
+            Err(ForwardError::Unknown(_)) if outgoing.idempotent => {
+                self.attempt(&self.fresh, to, request()?).await
             }
             other => other,
         }
@@ -191,9 +177,9 @@ impl Forwarder {
             // Only a failed connection speaks of the address: a slow path may be one request's own.
             Err(error) if error.is_connect() => {
                 to.failed();
-                Err(ForwardError::Unsent(unavailable(&error)))
+                Err(ForwardError::Unsent(Unavailable::of(&error)))
             }
-            Err(error) => Err(ForwardError::Unknown(unavailable(&error))),
+            Err(error) => Err(ForwardError::Unknown(Unavailable::of(&error))),
         }
     }
 
@@ -204,98 +190,55 @@ impl Forwarder {
             .filter(|one| one.identity() != Identity::Foreign)
     }
 
-    /// Where a redirect leads: to a configured address with the very same target, or not.
-    fn redirection(&self, answer: &Response<Incoming>, target: &PathAndQuery) -> Redirection<'_> {
-        let location = location(answer);
-        let Some((uri, authority)) = location
-            .as_ref()
-            .and_then(|uri| Some((uri, uri.authority()?)))
-        else {
-            return Redirection::Elsewhere;
-        };
-        let same_target = uri.path_and_query() == Some(target);
-        self.in_order()
-            .find(|one| same_target && is_at(&one.address, uri, authority))
-            .map_or(Redirection::Elsewhere, Redirection::To)
-    }
-
-    /// A redirect within the primary is the client's to follow through us; one that leads anywhere else would make
-    /// it carry its token there.
-    fn not_redirected(
+    /// The configured address that an answer redirects to, with the very same target.
+    fn redirection(
         &self,
-        answer: Response<Incoming>,
-    ) -> Result<Response<Incoming>, ForwardError> {
-        let leads_away =
-            is_redirect(&answer) && location(&answer).is_none_or(|uri| uri.authority().is_some());
-        if leads_away {
-            return Err(ForwardError::Unsent(Unavailable::Connect(
-                "the primary redirects to where this request cannot be sent".to_owned(),
-            )));
-        }
-        Ok(answer)
-    }
-}
-
-enum Redirection<'a> {
-    To(&'a Monitored),
-    Elsewhere,
-}
-
-/// A request whose body is all here, so that it can be sent more than once.
-struct Replayable {
-    method: Method,
-    target: PathAndQuery,
-    headers: HeaderMap,
-    bytes: Bytes,
-    idempotent: bool,
-}
-
-impl Replayable {
-    fn request(&self, to: &Monitored) -> Result<Request<RelayBody>, ForwardError> {
-        request(
-            &to.address,
-            self.method.clone(),
-            &self.target,
-            self.headers.clone(),
-            RelayBody::Whole(self.bytes.clone()),
-        )
-    }
-}
-
-fn request(
-    address: &Address,
-    method: Method,
-    target: &PathAndQuery,
-    headers: HeaderMap,
-    body: RelayBody,
-) -> Result<Request<RelayBody>, ForwardError> {
-    let unusable =
-        |error: http::Error| ForwardError::Unsent(Unavailable::Connect(error.to_string()));
-    let authority = authority(address).map_err(|error| unusable(error.into()))?;
-    let uri = Uri::builder()
-        .scheme(if address.tls {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
+        answer: &Response<Incoming>,
+        target: &PathAndQuery,
+    ) -> Option<&Monitored> {
+        let uri = location(answer).filter(|_| is_redirect(answer))?;
+        let authority = uri.authority()?;
+        self.in_order().find(|one| {
+            uri.path_and_query() == Some(target) && is_at(&one.address, &uri, authority)
         })
-        .authority(authority)
-        .path_and_query(target.clone())
-        .build()
-        .map_err(unusable)?;
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    Ok(request)
+    }
 }
 
-fn authority(address: &Address) -> Result<Authority, http::uri::InvalidUri> {
-    let text = if address.host.contains(':') {
-        format!("[{}]:{}", address.host, address.port)
-    } else {
-        format!("{}:{}", address.host, address.port)
-    };
-    text.parse()
+impl Outgoing {
+    fn request(
+        &self,
+        address: &Address,
+        body: RelayBody,
+    ) -> Result<Request<RelayBody>, ForwardError> {
+        let host = match address.host.contains(':') {
+            true => format!("[{}]", address.host),
+            false => address.host.clone(),
+        };
+        let uri = Uri::builder()
+            .scheme(if address.tls { "https" } else { "http" })
+            .authority(format!("{host}:{}", address.port))
+            .path_and_query(self.target.clone())
+            .build()
+            .map_err(|error| ForwardError::Unsent(Unavailable::Connect(error.to_string())))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
+    }
+}
+
+/// A redirect within the primary is the client's to follow through us; one that leads anywhere else would make it
+/// carry its token there.
+fn not_redirected(answer: Response<Incoming>) -> Result<Response<Incoming>, ForwardError> {
+    let leads_away =
+        is_redirect(&answer) && location(&answer).is_none_or(|uri| uri.authority().is_some());
+    if leads_away {
+        return Err(ForwardError::Unsent(Unavailable::Connect(
+            "the primary redirects to where this request cannot be sent".to_owned(),
+        )));
+    }
+    Ok(answer)
 }
 
 fn is_redirect<B>(answer: &Response<B>) -> bool {
@@ -359,15 +302,13 @@ mod tests {
             "/v1/%",
             "/v1/a//b/../c",
         ] {
-            let parsed: PathAndQuery = target.parse().unwrap();
-            let made = request(
-                &to,
-                Method::GET,
-                &parsed,
-                HeaderMap::new(),
-                RelayBody::EMPTY,
-            )
-            .unwrap();
+            let outgoing = Outgoing {
+                method: Method::GET,
+                target: target.parse().unwrap(),
+                headers: HeaderMap::new(),
+                idempotent: true,
+            };
+            let made = outgoing.request(&to, RelayBody::EMPTY).unwrap();
             assert_eq!(made.uri().path_and_query().unwrap().as_str(), target);
         }
     }

@@ -1,8 +1,10 @@
 //! Unavailability against decisions, told apart by type.
 
+use std::{error::Error, io};
+
 use shared::name::ClusterId;
 
-use super::reply::Decision;
+use super::{names::NotResolved, reply::Decision};
 
 /// The primary cannot serve: never a decision about who may do what.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -132,33 +134,39 @@ pub fn is_decision_status(status: u16) -> bool {
     matches!(status, 400..=428 | 430..=499)
 }
 
-/// Which kind a failure of the HTTP client is. By type where the layers below give one.
+/// Which kind a failure of Holdover's own client is.
 pub fn classify(error: &reqwest::Error) -> Unavailable {
-    if error.is_timeout() {
-        return Unavailable::Timeout;
+    match error.is_timeout() {
+        true => Unavailable::Timeout,
+        false => Unavailable::of(error),
     }
-    let mut deepest = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        deepest = cause.to_string();
-        if let Some(names) = cause.downcast_ref::<super::names::NotResolved>() {
-            return Unavailable::Dns(names.to_string());
-        }
-        if let Some(tls) = tls_cause(cause) {
-            return Unavailable::Tls(tls);
-        }
-        source = cause.source();
-    }
-    Unavailable::Connect(deepest)
 }
 
-/// rustls hands its errors up inside of an `io::Error`, whose `source` skips what is inside.
-fn tls_cause(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-        return Some(tls.to_string());
+impl Unavailable {
+    /// Which kind a failure to send is: by type where the layers below give one.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut innermost = error;
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(names) = error.downcast_ref::<NotResolved>() {
+                return Self::Dns(names.to_string());
+            }
+            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+                return Self::Tls(tls.to_string());
+            }
+            let io = error.downcast_ref::<io::Error>();
+            if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+                return Self::Timeout;
+            }
+            innermost = error;
+            // What an `io::Error` wraps, as rustls does, is not its source, but whose source it shows.
+            next = match io.and_then(io::Error::get_ref) {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
+        }
+        Self::Connect(innermost.to_string())
     }
-    let inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-    tls_cause(inner)
 }
 
 #[cfg(test)]
