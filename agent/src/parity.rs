@@ -178,7 +178,7 @@ impl Parity {
         let held = self.0.bytes.fetch_add(size, Ordering::Relaxed);
         if held.saturating_add(size) > WAITING_BYTES || self.0.offers.try_send(offer).is_err() {
             self.took(size);
-            self.0.counts.drop_one(Dropped::NoRoom);
+            self.0.counts.drop(Dropped::NoRoom, 1);
         }
     }
 

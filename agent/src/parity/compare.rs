@@ -118,7 +118,7 @@ impl Comparer {
     async fn take(&mut self, mut offer: Offer) {
         self.parity.took(offer.size());
         if self.in_outage() {
-            self.parity.0.counts.drop_one(Dropped::Unsettled);
+            self.parity.0.counts.drop(Dropped::Unsettled, 1);
             return;
         }
         let now = self.local.clock.now();
@@ -144,7 +144,7 @@ impl Comparer {
                     set: compared.judgement.set,
                 };
                 if !self.waiting.add(found, now.boot) {
-                    self.parity.0.counts.drop_one(Dropped::Unsettled);
+                    self.parity.0.counts.drop(Dropped::Unsettled, 1);
                 }
             }
         }
@@ -171,7 +171,7 @@ impl Comparer {
         let now = self.local.clock.now();
         if self.in_outage() {
             let times = self.waiting.clear();
-            self.parity.0.counts.drop_many(Dropped::Unsettled, times);
+            self.parity.0.counts.drop(Dropped::Unsettled, times);
         }
         for one in self.waiting.due(now.boot) {
             self.judge_again(one, now).await;
@@ -187,15 +187,12 @@ impl Comparer {
         match one.verdict(compared.outcome, &compared.facts, inputs) {
             SecondLook::Waits => {
                 if let Some(one) = self.waiting.put_back(one, now.boot) {
-                    self.parity
-                        .0
-                        .counts
-                        .drop_many(Dropped::Unsettled, one.times);
+                    self.parity.0.counts.drop(Dropped::Unsettled, one.times);
                     self.doubt(&one);
                 }
             }
             SecondLook::Unsettled => {
-                counts.drop_many(Dropped::Unsettled, one.times);
+                counts.drop(Dropped::Unsettled, one.times);
                 self.doubt(&one);
             }
             SecondLook::Gone(Outcome::NotCovered) => counts.leave(one.times),

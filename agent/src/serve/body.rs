@@ -95,17 +95,15 @@ impl RelayBody {
         if incoming.size_hint().lower() > limit as u64 {
             return Ok(Self::streamed(incoming));
         }
-        let mut read = Gathered::default();
+        let mut read = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
-            let Ok(data) = frame?.into_data() else {
-                continue; // Trailers say nothing that this API has.
-            };
-            read.push(data);
+            // Trailers say nothing that this API has.
+            read.extend_from_slice(&frame?.into_data().unwrap_or_default());
             if read.len() > limit {
-                return Ok(Self::with_first(read.into_bytes(), incoming));
+                return Ok(Self::with_first(read.freeze(), incoming));
             }
         }
-        Ok(Self::Whole(read.into_bytes()))
+        Ok(Self::Whole(read.freeze()))
     }
 
     /// The bytes, if all of them are here.
@@ -170,38 +168,6 @@ struct Kept {
 impl AsRef<[u8]> for Kept {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-/// Frames put together; a single one, as most bodies are, is not copied.
-#[derive(Default)]
-struct Gathered {
-    one: Bytes,
-    many: BytesMut,
-}
-
-impl Gathered {
-    fn push(&mut self, data: Bytes) {
-        if self.len() == 0 {
-            self.one = data;
-            return;
-        }
-        if self.many.is_empty() {
-            self.many.extend_from_slice(&std::mem::take(&mut self.one));
-        }
-        self.many.extend_from_slice(&data);
-    }
-
-    fn len(&self) -> usize {
-        self.one.len() + self.many.len()
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.many.is_empty() {
-            self.one
-        } else {
-            self.many.freeze()
-        }
     }
 }
 

@@ -7,8 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
         ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
-        EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-        STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        STRICT_TRANSPORT_SECURITY,
     },
 };
 use shared::{kv::Content, name::OutageId, secret::SecretText};
@@ -24,14 +23,36 @@ pub(crate) const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-toke
 /// `X-Vault-Namespace`.
 pub(crate) const VAULT_NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const VAULT_WRAP_TTL: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 const INLINE_AUTH: &str = "x-vault-inline-auth-";
 const OURS: &str = "x-holdover-";
-const FORWARDED_BY: &str = "x-forwarded-";
+
+/// Meant for one hop, besides what `Connection` names.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Who asks and for what, whole names or beginnings that end in `-`. `Connection` cannot take these out, because a
+/// request would be decided as one thing here and as another at the primary.
 const END_TO_END: [&str; 3] = ["x-vault-", "authorization", "content-"];
+
+/// What a client says of where it comes from, and what is said anew where the request is sent.
+const NOT_SENT_ON: [&str; 6] = [
+    "expect",
+    "forwarded",
+    "host",
+    OURS,
+    "x-forwarded-",
+    "x-real-ip",
+];
 
 /// Headers that ask for what the replica does not model, whatever their value.
 const UNMODELLED: [&str; 3] = [
@@ -43,18 +64,13 @@ const UNMODELLED: [&str; 3] = [
 /// What of a client's request goes to the primary. `Host` is set where it is sent.
 pub(crate) fn outgoing(received: &HeaderMap) -> HeaderMap {
     let mut headers = received.clone();
-    strip_hop_by_hop(&mut headers);
-    for name in [HOST, FORWARDED, REAL_IP, EXPECT] {
-        headers.remove(name);
-    }
-    strip_prefixed(&mut headers, &[OURS, FORWARDED_BY]);
+    strip(&mut headers, &NOT_SENT_ON);
     headers
 }
 
 /// What of the primary's answer goes to the client, and who wrote it.
 pub(crate) fn from_primary(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    strip_prefixed(headers, &[OURS]);
+    strip(headers, &[OURS]);
     headers.insert(SOURCE, HeaderValue::from_static("primary"));
 }
 
@@ -178,52 +194,34 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// Takes out what is meant for one hop, and what `Connection` names, but for the headers that say who asks and for
-/// what: naming those would let a request be judged as one thing here and as another at the primary.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
+/// Takes out what is meant for one hop, and what `more` names.
+fn strip(headers: &mut HeaderMap, more: &[&str]) {
+    let listed = headers.get_all(CONNECTION);
+    let listed: Vec<String> = listed
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .filter(|name| {
-            !END_TO_END
-                .iter()
-                .any(|kept| name.as_str().starts_with(kept))
-        })
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !is_among(name, &END_TO_END))
         .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        PROXY_CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
+    let is_out = |name: &str| {
+        is_among(name, &HOP_BY_HOP) || is_among(name, more) || listed.iter().any(|one| one == name)
+    };
+    let out: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_out(name.as_str()))
+        .cloned()
+        .collect();
+    for name in out {
         headers.remove(name);
     }
 }
 
-fn strip_prefixed(headers: &mut HeaderMap, prefixes: &[&str]) {
-    let named: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            prefixes
-                .iter()
-                .any(|prefix| name.as_str().starts_with(prefix))
-        })
-        .cloned()
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
+fn is_among(name: &str, listed: &[&str]) -> bool {
+    listed.iter().any(|one| match one.ends_with('-') {
+        true => name.starts_with(one),
+        false => name == *one,
+    })
 }
 
 #[cfg(test)]

@@ -2,18 +2,18 @@
 //!
 //! Over a limit is an answer of its own (429, 413), never a wait: nobody stalls anybody else.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use shared::time::BootTime;
 
 use crate::config;
 
 /// Users that are remembered without a connection; what they may ask has long refilled when they are forgotten.
 const REMEMBERED: usize = 1024;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The counters of every user. Cheap to clone.
 #[derive(Clone, Default)]
@@ -26,6 +26,7 @@ struct Counters {
 }
 
 /// What one uid has used up.
+#[derive(Default)]
 struct User {
     connections: u32,
     requests: Bucket,
@@ -66,11 +67,11 @@ impl Limits {
         limits: &config::LimitsConfig,
         now: BootTime,
     ) -> Result<Counted, Exceeded> {
-        let mut counters = self.lock();
+        let mut counters = self.0.lock();
         if counters.connections >= limits.connections {
             return Err(Exceeded::Connections);
         }
-        let user = counters.user(uid, limits, now);
+        let user = counters.user(uid, now);
         if user.connections >= limits.connections_per_uid {
             return Err(Exceeded::ConnectionsOfUser);
         }
@@ -92,11 +93,10 @@ impl Limits {
         limits: &config::LimitsConfig,
         now: BootTime,
     ) -> Result<(), Exceeded> {
-        let rate = f64::from(limits.requests_per_second_per_uid);
-        let mut counters = self.lock();
-        let bucket = &mut counters.user(uid, limits, now).requests;
-        bucket.refill(rate, rate, now);
-        bucket.take().ok_or(Exceeded::Requests)
+        let mut counters = self.0.lock();
+        let bucket = &mut counters.user(uid, now).requests;
+        bucket.refill(limits.requests_per_second_per_uid, SECOND, now);
+        bucket.spend().ok_or(Exceeded::Requests)
     }
 
     /// Whether this user may try to log in: whether a failure could still be afforded.
@@ -109,40 +109,30 @@ impl Limits {
         limits: &config::LimitsConfig,
         now: BootTime,
     ) -> Result<(), Exceeded> {
-        let mut counters = self.lock();
+        let mut counters = self.0.lock();
         let bucket = counters.login_failures(uid, limits, now);
-        (bucket.left >= 1.0)
-            .then_some(())
-            .ok_or(Exceeded::LoginFailures)
+        let is_affordable = bucket.left >= 1.0;
+        is_affordable.then_some(()).ok_or(Exceeded::LoginFailures)
     }
 
     /// A login of this user was refused.
     pub fn login_failed(&self, uid: u32, limits: &config::LimitsConfig, now: BootTime) {
         // Several may fail at once: what is owed beyond the limit is forgiven.
-        let _ = self.lock().login_failures(uid, limits, now).take();
+        let _ = self.0.lock().login_failures(uid, limits, now).spend();
     }
 
     /// Connections at this moment.
     pub fn connections(&self) -> u32 {
-        self.lock().connections
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counters> {
-        // Counters are plain numbers: a panic elsewhere cannot leave them half-made.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().connections
     }
 }
 
 impl Counters {
-    fn user(&mut self, uid: u32, limits: &config::LimitsConfig, now: BootTime) -> &mut User {
+    fn user(&mut self, uid: u32, now: BootTime) -> &mut User {
         if self.users.len() >= REMEMBERED && !self.users.contains_key(&uid) {
             self.forget(now);
         }
-        self.users.entry(uid).or_insert_with(|| User {
-            connections: 0,
-            requests: Bucket::full(f64::from(limits.requests_per_second_per_uid), now),
-            login_failures: Bucket::full(f64::from(limits.login_failures_per_minute_per_uid), now),
-        })
+        self.users.entry(uid).or_default()
     }
 
     fn login_failures(
@@ -151,9 +141,8 @@ impl Counters {
         limits: &config::LimitsConfig,
         now: BootTime,
     ) -> &mut Bucket {
-        let a_minute = f64::from(limits.login_failures_per_minute_per_uid);
-        let bucket = &mut self.user(uid, limits, now).login_failures;
-        bucket.refill(a_minute, a_minute / 60.0, now);
+        let bucket = &mut self.user(uid, now).login_failures;
+        bucket.refill(limits.login_failures_per_minute_per_uid, MINUTE, now);
         bucket
     }
 
@@ -161,14 +150,14 @@ impl Counters {
     fn forget(&mut self, now: BootTime) {
         self.users.retain(|_, user| {
             let quiet = now.since(user.requests.at.max(user.login_failures.at));
-            user.connections > 0 || quiet < Duration::from_secs(60)
+            user.connections > 0 || quiet < MINUTE
         });
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut counters = self.limits.lock();
+        let mut counters = self.limits.0.lock();
         counters.connections = counters.connections.saturating_sub(1);
         if let Some(user) = counters.users.get_mut(&self.uid) {
             user.connections = user.connections.saturating_sub(1);
@@ -176,28 +165,32 @@ impl Drop for Counted {
     }
 }
 
-/// A token bucket.
+/// A token bucket. One that was never refilled is full, whatever its capacity.
 struct Bucket {
     left: f64,
     at: BootTime,
 }
 
-impl Bucket {
-    fn full(capacity: f64, now: BootTime) -> Self {
+impl Default for Bucket {
+    fn default() -> Self {
         Self {
-            left: capacity,
-            at: now,
+            left: f64::INFINITY,
+            at: BootTime::from_millis(0),
         }
     }
+}
 
-    /// Adds what `a_second` gives since the last time, up to `capacity`, which the configuration may have changed.
-    fn refill(&mut self, capacity: f64, a_second: f64, now: BootTime) {
-        let gained = now.since(self.at).as_secs_f64() * a_second;
-        self.left = (self.left + gained).min(capacity);
+impl Bucket {
+    /// Adds what came since the last time, up to `capacity`, which the configuration may have changed, and which comes
+    /// within `period`.
+    fn refill(&mut self, capacity: u32, period: Duration, now: BootTime) {
+        let capacity = f64::from(capacity);
+        let share = now.since(self.at).as_secs_f64() / period.as_secs_f64();
+        self.left = (self.left + share * capacity).min(capacity);
         self.at = self.at.max(now);
     }
 
-    fn take(&mut self) -> Option<()> {
+    fn spend(&mut self) -> Option<()> {
         if self.left < 1.0 {
             return None;
         }
@@ -293,6 +286,6 @@ mod tests {
                 .request(uid, &limits, at(u64::from(uid) * 1000))
                 .unwrap();
         }
-        assert!(counters.lock().users.len() <= REMEMBERED);
+        assert!(counters.0.lock().users.len() <= REMEMBERED);
     }
 }

@@ -4,7 +4,9 @@
 //! on another target than was asked for. So lines that contain one are noted as their bytes arrive, and the request
 //! is refused.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// The longest line that is looked into; a longer one is more than a head may be.
 const LONGEST: usize = 64 * 1024;
@@ -33,44 +35,36 @@ enum LineState {
 impl RequestLine {
     /// Bytes arrived.
     pub(crate) fn arrived(&self, bytes: &[u8]) {
-        let mut line = self.lock();
-        if line.state == LineState::Past {
-            return;
-        }
-        if line.state == LineState::Expected {
-            line.bytes.clear();
+        let mut line = self.0.lock();
+        match line.state {
+            LineState::Past => return,
+            LineState::Expected => line.bytes.clear(),
+            LineState::Partly => {}
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let part = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-        let room = LONGEST.saturating_sub(line.bytes.len()).min(part.len());
-        line.bytes
-            .extend_from_slice(part.get(..room).unwrap_or_default());
-        line.state = if end.is_some() {
-            LineState::Past
-        } else {
-            LineState::Partly
+        let room = LONGEST.saturating_sub(line.bytes.len());
+        line.bytes.extend(part.iter().take(room));
+        line.state = match end {
+            Some(_) => LineState::Past,
+            None => LineState::Partly,
         };
     }
 
     /// An answer is being sent: what arrives next is another request.
     pub(crate) fn answered(&self) {
-        self.lock().state = LineState::Expected;
+        self.0.lock().state = LineState::Expected;
     }
 
     /// Whether the target was sent as `target` and a fragment.
     pub(crate) fn had_fragment(&self, target: &str) -> bool {
-        let line = self.lock();
+        let line = self.0.lock();
         if !line.bytes.contains(&b'#') {
             return false;
         }
         let sent = line.bytes.split(|byte| *byte == b' ').nth(1);
         let rest = sent.and_then(|sent| sent.strip_prefix(target.as_bytes()));
         rest.is_some_and(|rest| rest.starts_with(b"#"))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Line> {
-        // Bytes of one line: a panic elsewhere cannot leave them half-made.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,12 +1,8 @@
 //! What was done lately is not done again: one throttle for look-ups and verifications.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
+use parking_lot::Mutex;
 use shared::time::BootTime;
 
 /// Keys and when each was last used, bounded in number.
@@ -28,7 +24,7 @@ impl<K: Eq + Hash> Recently<K> {
 
     /// Whether `key` was used within the period, or could not be remembered as used.
     pub(crate) fn is_too_soon(&self, key: &K, now: BootTime) -> bool {
-        let mut used = self.lock();
+        let mut used = self.used.lock();
         if used.len() >= self.capacity && !used.contains_key(key) {
             used.retain(|_, at| now.since(*at) < self.period);
             return used.len() >= self.capacity;
@@ -38,12 +34,7 @@ impl<K: Eq + Hash> Recently<K> {
 
     /// `key` is used now.
     pub(crate) fn used(&self, key: K, now: BootTime) {
-        self.lock().insert(key, now);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, BootTime>> {
-        // A map of moments: a panic elsewhere cannot leave it half-made.
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock().insert(key, now);
     }
 }
 

@@ -50,31 +50,23 @@ pub(crate) fn in_body(kind: &Kind, form: bool, body: &[u8]) -> Option<Zeroizing<
 /// Tokens are plain characters in any JSON, so that a search in the text finds every one of them.
 pub(crate) fn replaced(bytes: &[u8], old: &str, new: &str) -> Option<Bytes> {
     let old = old.as_bytes();
-    let mut at = find(bytes, old)?;
-    let mut out = BytesMut::with_capacity(bytes.len());
     let mut rest = bytes;
-    loop {
-        let (before, after) = rest.split_at_checked(at)?;
+    let mut out = BytesMut::with_capacity(bytes.len());
+    while let Some(at) = find(rest, old) {
+        let (before, found) = rest.split_at_checked(at)?;
         out.extend_from_slice(before);
         out.extend_from_slice(new.as_bytes());
-        rest = after.get(old.len()..)?;
-        match find(rest, old) {
-            Some(next) => at = next,
-            None => break,
-        }
+        rest = found.get(old.len()..)?;
     }
-    out.extend_from_slice(rest);
-    Some(out.freeze())
+    (rest.len() < bytes.len()).then(|| {
+        out.extend_from_slice(rest);
+        out.freeze()
+    })
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    (!needle.is_empty())
-        .then(|| {
-            haystack
-                .windows(needle.len())
-                .position(|window| window == needle)
-        })
-        .flatten()
+    let mut windows = haystack.windows(needle.len().max(1));
+    windows.position(|window| window == needle)
 }
 
 /// Whether a replica token stands in `text`, not as a part of a longer word.
@@ -120,31 +112,9 @@ fn form_field(body: &[u8], field: &str) -> Option<Zeroizing<String>> {
     })
 }
 
-/// Percent-decodes; what is no escape stays.
+/// Percent-decodes; what is not an escape stays.
 fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = (byte == b'%')
-            .then(|| tail.get(..2).and_then(hex))
-            .flatten();
-        match escaped {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    out
-}
-
-fn hex(digits: &[u8]) -> Option<u8> {
-    let digits = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(digits, 16).ok()
+    percent_encoding::percent_decode(text).collect()
 }
 
 /// Finds a replica token under one key of an object, wherever that key is repeated.
