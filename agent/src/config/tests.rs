@@ -573,7 +573,7 @@ fn addresses_users_and_modes_are_refused_with_their_reason() {
         (
             FULL.replace("user = \"root\"", "user = \"no-such-user-here\""),
             "workload.match.user",
-            "no user",
+            "not a user",
         ),
         (FULL.replace("0666", "0999"), "listener.mode", "octal"),
         (

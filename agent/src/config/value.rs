@@ -1,50 +1,98 @@
 //! Texts of the configuration file turned into spans, sizes, modes, addresses and accounts.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::config::Address;
 
+/// Units of spans by their milliseconds, largest first.
+const SPANS: [(u64, &str); 5] = [
+    (86_400_000, "d"),
+    (3_600_000, "h"),
+    (60_000, "m"),
+    (1000, "s"),
+    (1, "ms"),
+];
+
+/// Units of sizes by their bytes, largest first.
+const SIZES: [(u64, &str); 4] = [
+    (1 << 30, "GiB"),
+    (1 << 20, "MiB"),
+    (1 << 10, "KiB"),
+    (1, "B"),
+];
+
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
+
+/// No time at all.
+pub(super) const ZERO: Duration = Duration::ZERO;
+
+pub(super) const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub(super) const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(super) const fn mins(count: u64) -> Duration {
+    secs(60 * count)
+}
+
+pub(super) const fn hours(count: u64) -> Duration {
+    mins(60 * count)
+}
+
+pub(super) const fn days(count: u64) -> Duration {
+    hours(24 * count)
+}
+
 /// A span: a whole number and `ms`, `s`, `m`, `h` or `d`. `0` needs no unit and means zero, never forever.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
-    const FORM: &str =
-        "is no span of time; write a whole number and ms, s, m, h or d, as in \"30s\"";
     if text == "0" {
-        return Ok(Duration::ZERO);
+        return Ok(ZERO);
     }
-    let (number, unit) = split_unit(text).ok_or(FORM)?;
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(FORM),
-    };
-    number
-        .checked_mul(millis)
+    measured(text, &SPANS)
+        .ok_or("is not a span of time; write a whole number and ms, s, m, h or d, as in \"30s\"")?
         .map(Duration::from_millis)
         .ok_or("is longer than can be counted")
 }
 
 /// A size: a whole number and `B`, `KiB`, `MiB` or `GiB`.
 pub(super) fn size(text: &str) -> Result<u64, &'static str> {
-    const FORM: &str = "is no size; write a whole number and B, KiB, MiB or GiB, as in \"1MiB\"";
-    let (number, unit) = split_unit(text).ok_or(FORM)?;
-    let bytes: u64 = match unit {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err(FORM),
-    };
-    number
-        .checked_mul(bytes)
+    measured(text, &SIZES)
+        .ok_or("is not a size; write a whole number and B, KiB, MiB or GiB, as in \"1MiB\"")?
         .ok_or("is larger than can be counted")
+}
+
+/// A number with one of `units`, in the smallest of them: none within where it cannot be counted.
+fn measured(text: &str, units: &[(u64, &str)]) -> Option<Option<u64>> {
+    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
+    let (factor, _) = units.iter().find(|(_, name)| *name == unit)?;
+    Some(number.parse::<u64>().ok()?.checked_mul(*factor))
+}
+
+/// A number in the largest of `units` that divides it.
+fn written(f: &mut fmt::Formatter<'_>, number: u64, units: &[(u64, &str)]) -> fmt::Result {
+    let mut fitting = units
+        .iter()
+        .filter(|(unit, _)| number >= *unit && number.is_multiple_of(*unit));
+    match fitting.next() {
+        Some((unit, name)) => write!(f, "{}{name}", number / unit),
+        None => f.write_str("0s"),
+    }
 }
 
 /// A file mode in octal text, without bits beyond `rwxrwxrwx`.
 pub(super) fn mode(text: &str) -> Result<u32, &'static str> {
-    const FORM: &str = "is no file mode; write it in octal, as in \"0660\"";
+    const FORM: &str = "is not a file mode; write it in octal, as in \"0660\"";
     if !(3..=4).contains(&text.len()) || !text.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err(FORM);
     }
@@ -67,14 +115,15 @@ pub(super) fn path(text: &str) -> Result<PathBuf, &'static str> {
 /// The path of a socket: absolute, and within the 107 bytes that the kernel takes.
 pub(super) fn socket(text: &str) -> Result<PathBuf, &'static str> {
     if text.len() > 107 {
-        return Err("is longer than the 107 bytes that the kernel takes for a socket");
+        return Err("is longer than the 107 bytes that the kernel allows for a socket");
     }
     path(text)
 }
 
 /// `https://host[:port]`, or `http://` to this machine alone.
 pub(super) fn address(text: &str) -> Result<Address, &'static str> {
-    const FORM: &str = "is no address; write scheme, host and port, as in \"https://vault:8200\"";
+    const FORM: &str =
+        "is not an address; write scheme, host and port, as in \"https://vault:8200\"";
     let uri = http::Uri::from_str(text).map_err(|_| FORM)?;
     let authority = uri.authority().ok_or(FORM)?;
     let tls = match uri.scheme_str() {
@@ -83,7 +132,7 @@ pub(super) fn address(text: &str) -> Result<Address, &'static str> {
         _ => return Err(FORM),
     };
     if authority.as_str().contains('@') {
-        return Err("carries a user; the login belongs into [primary.auth]");
+        return Err("names a user; the login belongs in [primary.auth]");
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err("has more than scheme, host and port; leave the rest out");
@@ -93,7 +142,7 @@ pub(super) fn address(text: &str) -> Result<Address, &'static str> {
         return Err(FORM);
     }
     if !tls && !is_loopback(&host) {
-        return Err("sends tokens in clear over the network; write https://");
+        return Err("would send tokens in clear text over the network; write https://");
     }
     let port = match authority.as_str().strip_prefix(authority.host()) {
         Some("") if tls => 443,
@@ -109,6 +158,19 @@ pub(super) fn address(text: &str) -> Result<Address, &'static str> {
     })
 }
 
+/// A port of this machine that nobody else reaches.
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => {
+            Err("is reachable from outside; give a loopback address, as in \"127.0.0.1:9847\"")
+        }
+        Err(_) => {
+            Err("is not an address; give a loopback one and a port, as in \"127.0.0.1:9847\"")
+        }
+    }
+}
+
 /// Whether a host name is this machine, without asking DNS.
 pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost"
@@ -121,7 +183,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 pub(super) fn user(name: &str) -> Result<u32, &'static str> {
     match nix::unistd::User::from_name(name) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err("is no user of this host; create it, or give uid"),
+        Ok(None) => Err("is not a user of this host; create it, or give uid"),
         Err(_) => Err("cannot be looked up among this host's users; give uid"),
     }
 }
@@ -130,9 +192,21 @@ pub(super) fn user(name: &str) -> Result<u32, &'static str> {
 pub(super) fn group(name: &str) -> Result<u32, &'static str> {
     match nix::unistd::Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err("is no group of this host; create it, or give gid"),
+        Ok(None) => Err("is not a group of this host; create it, or give gid"),
         Err(_) => Err("cannot be looked up among this host's groups; give gid"),
     }
+}
+
+/// A text of one line that says something.
+pub(super) fn line(text: &str) -> Option<String> {
+    let is_line = !text.is_empty() && !text.chars().any(char::is_control);
+    is_line.then(|| text.to_owned())
+}
+
+/// Whether `text` is the whole name of a systemd unit of one of these kinds.
+pub(crate) fn is_unit(text: &str, kinds: &[&str]) -> bool {
+    let stem = kinds.iter().find_map(|kind| text.strip_suffix(kind));
+    stem.is_some_and(|stem| !stem.is_empty() && !stem.contains(['/', '*', ' ']))
 }
 
 /// A span as this file would be written with: the largest unit that divides it.
@@ -140,21 +214,8 @@ pub(crate) struct Span(pub(crate) Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        let units = [
-            (86_400_000, "d"),
-            (3_600_000, "h"),
-            (60_000, "m"),
-            (1000, "s"),
-        ];
-        match units
-            .iter()
-            .find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit))
-        {
-            Some((unit, name)) => write!(f, "{}{name}", millis / unit),
-            None if millis == 0 => f.write_str("0s"),
-            None => write!(f, "{millis}ms"),
-        }
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        written(f, millis, &SPANS)
     }
 }
 
@@ -163,26 +224,13 @@ pub(super) struct Size(pub(super) u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units
-            .iter()
-            .find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit))
-        {
-            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
-            None => write!(f, "{}B", self.0),
-        }
+        written(f, self.0, &SIZES)
     }
 }
 
 fn port(colon_and_digits: &str) -> Option<u16> {
     let digits = colon_and_digits.strip_prefix(':')?;
     digits.parse().ok().filter(|port| *port != 0)
-}
-
-fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at_checked(digits)?;
-    Some((number.parse().ok()?, unit))
 }
 
 #[cfg(test)]
