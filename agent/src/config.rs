@@ -1,11 +1,11 @@
 //! What the program uses of the configuration: complete and checked before anything is opened.
 //!
-//! The file's shape is [`file`]'s alone; every error is reported with its line.
+//! The file's shape is [`section`]'s alone; every error is reported with its line.
 
 mod error;
-mod file;
-mod mirror;
+pub mod mirror;
 mod primary;
+mod section;
 mod service;
 pub(crate) mod value;
 pub mod watch;
@@ -21,12 +21,15 @@ use std::{
 use shared::{
     failover::Knobs,
     name::{Namespace, WorkloadName},
-    settings::{Bounds, MirrorPath, Settings},
+    settings::Settings,
 };
 use toml::de::DeTable;
 
 pub use self::error::{ConfigError, ConfigErrors, Problem};
-use self::file::{Section, SourceFile};
+use self::{
+    section::{Section, SourceFile, keys, table},
+    value::{GIB, KIB, MIB, ZERO, days, hours, mins, ms, secs},
+};
 
 /// Where the configuration is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/holdover/holdover.toml";
@@ -198,63 +201,73 @@ pub enum KeySource {
     File(PathBuf),
 }
 
-/// `[listener]`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ListenerConfig {
-    /// The workload socket.
-    pub socket: PathBuf,
-    /// Its mode.
-    pub mode: u32,
+table! {
+    /// `[listener]`.
+    #[derive(Clone, PartialEq, Debug)]
+    ListenerConfig {
+        /// The workload socket.
+        socket: PathBuf = socket("/run/holdover/holdover.sock"),
+        /// Its mode.
+        mode: u32 = text_or(0o666, value::mode),
+    }
 }
 
-/// `[admin]`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct AdminConfig {
-    /// The admin socket, mode 0600.
-    pub socket: PathBuf,
-    /// The group that may use it besides its owner: the mode is 0660 then.
-    pub group: Option<u32>,
-    /// A loopback address that serves `/metrics` alone.
-    pub metrics: Option<SocketAddr>,
+table! {
+    /// `[admin]`.
+    #[derive(Clone, PartialEq, Debug)]
+    AdminConfig {
+        /// The admin socket, mode 0600.
+        socket: PathBuf = socket("/run/holdover/admin.sock"),
+        /// The group that may use it besides its owner: the mode is 0660 then.
+        group: Option<u32> = text(value::group),
+        /// A loopback address that serves `/metrics` alone.
+        metrics: Option<SocketAddr> = text(value::loopback),
+    }
 }
 
-/// `[failover]`, as far as the machine goes by it; its bounds are in [`Settings`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FailoverConfig {
-    /// Failed probes in a row that make an outage.
-    pub failures: u32,
-    /// Good probes in a row that end one.
-    pub successes: u32,
-    /// Between probes while following.
-    pub probe_interval: Duration,
-    /// For one probe.
-    pub probe_timeout: Duration,
-    /// How long a login or issuance waits for the machine to decide.
-    pub issue_deadline: Duration,
-    /// How often a workload's authority is verified.
-    pub authority_interval: Duration,
+table! {
+    /// `[failover]`, as far as the machine goes by it; its bounds are in [`Settings`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    FailoverConfig {
+        /// Failed probes in a row that make an outage.
+        failures: u32 = count(3, 1..=100),
+        /// Good probes in a row that end one.
+        successes: u32 = count(3, 1..=100),
+        /// Between probes while following.
+        probe_interval: Duration = span(secs(5), ms(100)..=hours(1)),
+        /// For one probe.
+        probe_timeout: Duration = span(ms(500), ms(10)..=mins(1)),
+        /// How long a login or issuance waits for the machine to decide.
+        issue_deadline: Duration = span(secs(5), ms(100)..=mins(10)),
+        /// How often a workload's authority is verified.
+        authority_interval: Duration = span(mins(1), ms(100)..=days(1)),
+    }
 }
 
-/// `[ledger]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LedgerConfig {
-    /// The most bytes that the ledger takes in the replica; issuing fails closed once it is full.
-    pub max_size: u64,
+table! {
+    /// `[ledger]`.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    LedgerConfig {
+        /// The most bytes that the ledger takes in the replica; issuing fails closed once it is full.
+        max_size: u64 = size(256 * MIB, MIB..=64 * GIB),
+    }
 }
 
-/// `[limits]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LimitsConfig {
-    /// Connections at once.
-    pub connections: u32,
-    /// Connections of one uid at once.
-    pub connections_per_uid: u32,
-    /// Requests of one uid a second.
-    pub requests_per_second_per_uid: u32,
-    /// Bytes of a request that the replica answers.
-    pub request_size: u64,
-    /// Failed logins of one uid a minute.
-    pub login_failures_per_minute_per_uid: u32,
+table! {
+    /// `[limits]`.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    LimitsConfig {
+        /// Connections at once.
+        connections: u32 = count(1024, 1..=1_000_000),
+        /// Connections of one uid at once.
+        connections_per_uid: u32 = count(256, 1..=1_000_000),
+        /// Requests of one uid a second.
+        requests_per_second_per_uid: u32 = count(5000, 0..=1_000_000),
+        /// Bytes of a request that the replica answers.
+        request_size: u64 = size(MIB, KIB..=32 * MIB),
+        /// Failed logins of one uid a minute.
+        login_failures_per_minute_per_uid: u32 = count(30, 0..=1_000_000),
+    }
 }
 
 /// `match` of a `[[workload]]`: every field that is set must hold.
@@ -300,13 +313,11 @@ impl Config {
         let (table, broken) = DeTable::parse_recoverable(text);
         let config = read(&source.root(table.get_ref()), path);
         let (errors, findings) = source.finish(&broken);
-        match config {
-            Some(config) if errors.is_empty() => Ok(Self { findings, ..config }),
-            _ => Err(ConfigErrors {
-                path: path.to_owned(),
-                errors,
-            }),
+        if errors.is_empty() {
+            return Ok(Self { findings, ..config });
         }
+        let path = path.to_owned();
+        Err(ConfigErrors { path, errors })
     }
 
     /// What the failover machine goes by.
@@ -348,61 +359,46 @@ pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     value::socket(admin.get_ref().as_str()?).ok()
 }
 
-/// The path of a mirror as it is configured.
-///
-/// # Errors
-/// Why it is none.
-pub fn mirror_path(text: &str) -> Result<MirrorPath, &'static str> {
-    mirror::path(text)
-}
-
-/// Walks the whole file, whatever is wrong with its parts.
-fn read(root: &Section<'_>, path: &Path) -> Option<Config> {
-    let primary = primary::read(&root.table("primary"));
-    let replica = service::replica(&root.table("replica"));
-    let listener = service::listener(&root.table("listener"));
-    let admin = service::admin(&root.table("admin"));
-    let failover = service::failover(&root.table("failover"));
-    let ledger = service::ledger(&root.table("ledger"));
-    let parity_sample = service::parity(&root.table("parity"));
-    service::unbuilt(root);
-    let limits = service::limits(&root.table("limits"));
-    let mirrors = mirror::read(&root.tables("mirror"), replica.max_staleness);
+/// Walks the whole file, whatever is wrong with its parts: where an error is noted, a default stands in.
+fn read(root: &Section<'_>, path: &Path) -> Config {
+    let (table, replica, failover) = (
+        root.table("primary"),
+        root.table("replica"),
+        root.table("failover"),
+    );
+    let token_max_age = table.span("token_max_age", hours(1), ZERO..=days(30));
+    let max_staleness = replica.span("max_staleness", days(1), mirror::STALENESS);
+    let approle_mounts = primary::approle_mounts(&table);
+    let primary = primary::read(&table);
     let workloads = workload::read(&root.tables("workload"));
-    root.finish();
-    let sockets = (listener.as_ref(), admin.as_ref(), root.here());
-    service::cross_check(root.source(), &primary, &replica, sockets, &failover);
-    let bounds = Bounds {
-        token_max_age: primary.token_max_age,
-        max_staleness: replica.max_staleness,
-        ..failover.bounds
-    };
-    let approle_mounts = primary.approle_mounts;
-    let credential_files = primary.credential_files;
-    let primary = primary.primary?;
     let (workloads, matches) = workloads.into_iter().unzip();
-    Some(Config {
+    let config = Config {
         // The daemon watches it from wherever it works.
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        credential_files: primary::credential_files(&table.table("auth"), &primary.auth.method),
+        replica: service::replica(&replica),
+        listener: service::listener(&root.table("listener")),
+        admin: service::admin(&root.table("admin")),
+        failover: FailoverConfig::read(&failover),
+        ledger: service::ledger(&root.table("ledger")),
+        limits: service::limits(&root.table("limits")),
+        parity_sample: service::parity(&root.table("parity")),
+        matches,
         settings: Settings {
             namespace: primary.namespace.clone(),
+            bounds: service::bounds(&failover, token_max_age, max_staleness),
+            mirrors: mirror::read(&root.tables("mirror"), max_staleness),
             workloads,
-            mirrors,
             approle_mounts,
-            bounds,
         },
         primary,
-        replica: replica.replica?,
-        listener: listener?,
-        admin: admin?,
-        failover: failover.machine,
-        ledger,
-        limits,
-        parity_sample,
-        matches,
         findings: Vec::new(),
-        credential_files,
-    })
+    };
+    service::drill(&root.table("drill"));
+    service::check_issue_deadline(&config, &failover);
+    service::check_paths(&config, root);
+    service::failover_findings(&config, &failover);
+    root.finish(config)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub enum Problem {
     #[error("is missing; add {example}")]
     Missing {
         /// A line that would do.
-        example: &'static str,
+        example: String,
     },
     /// The number or span is outside of its bounds.
     #[error("is {found}; give {least} to {most}")]
@@ -89,7 +89,7 @@ pub enum Problem {
         /// As written.
         found: String,
         /// Why not, and what would do.
-        why: String,
+        why: &'static str,
     },
 }
 

@@ -1,6 +1,6 @@
 //! `[[mirror]]`: what is copied, how often it is checked, how old it may get.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use shared::{
     name::RequestPath,
@@ -8,119 +8,87 @@ use shared::{
 };
 
 use crate::config::{
-    error::Problem,
-    file::{Bounded, Placed, Section},
-    value::Span,
+    section::{Section, Spot},
+    value::{Span, ZERO, days, ms, secs},
 };
+
+/// How old a value may get. Zero means that none is served.
+pub(super) const STALENESS: RangeInclusive<Duration> = ZERO..=days(365);
 
 /// Every entry that can be read, in the file's order; overlaps are errors.
 pub(super) fn read(sections: &[Section<'_>], max_staleness: Duration) -> Vec<Mirror> {
-    let mut mirrors: Vec<Placed<Mirror>> = Vec::new();
+    let mut mirrors: Vec<(Mirror, Spot<'_>)> = Vec::new();
     for section in sections {
         let Some(mirror) = entry(section, max_staleness) else {
             continue;
         };
-        let same = |other: &&Placed<Mirror>| overlap(&other.value.path, &mirror.value.path);
-        if let Some(other) = mirrors.iter().find(same) {
-            let (path, line) = (other.value.path.configured(), other.line);
+        let spot = section.at("path");
+        let same = mirrors
+            .iter()
+            .find(|(other, _)| overlap(&other.path, &mirror.path));
+        if let Some((other, earlier)) = same {
+            let (path, line) = (other.path.configured(), earlier.line);
             let what = format!("overlaps with {path:?} of line {line}");
-            mirror.conflict(section.source(), what, "keep one entry for each path");
+            spot.conflict(what, "keep one entry for each path");
         }
-        mirrors.push(mirror);
+        mirrors.push((mirror, spot));
     }
-    mirrors.into_iter().map(|found| found.value).collect()
+    mirrors.into_iter().map(|(mirror, _)| mirror).collect()
 }
 
-fn entry(section: &Section<'_>, max_staleness: Duration) -> Option<Placed<Mirror>> {
-    let path = section.required("path", "path = \"secret/data/shop/*\"", path);
-    let interval = section.span(
-        "interval",
-        Bounded {
-            default: Duration::from_secs(30),
-            least: Duration::from_millis(100),
-            most: Duration::from_secs(86_400),
-        },
-    );
-    let max_staleness = section.span("max_staleness", staleness(max_staleness));
-    let versions = section.count(
-        "versions",
-        Bounded {
-            default: 1,
-            least: 1,
-            most: 100,
-        },
-    );
-    let pool = section.count(
-        "pool",
-        Bounded {
-            default: 0,
-            least: 0,
-            most: 1000,
-        },
-    );
+fn entry(section: &Section<'_>, max_staleness: Duration) -> Option<Mirror> {
+    let path = section.required("path", "secret/data/shop/*", path);
+    let interval = section.span("interval", secs(30), ms(100)..=days(1));
+    let max_staleness = section.span("max_staleness", max_staleness, STALENESS);
+    let versions = section.count("versions", 1, 1..=100);
+    let pool = section.count("pool", 0, 0..=1000);
     refuse_unbuilt(section);
-    section.finish();
-    let path = path?;
-    let prefix = matches!(path.value, MirrorPath::Prefix(_));
-    if pool.value > 0 && prefix {
-        let what = format!("{} keeps leases of a whole prefix", path.value.configured());
+    let path = section.finish(path)?;
+    if pool > 0 && matches!(path, MirrorPath::Prefix(_)) {
+        let what = format!("{} keeps leases of a whole prefix", path.configured());
         let remedy = "give the one path that is read, or leave pool out";
-        pool.conflict(section.source(), what, remedy);
+        section.at("pool").conflict(what, remedy);
     }
-    if max_staleness.value < interval.value {
-        section.source().finding(format!(
+    if max_staleness < interval {
+        section.finding(format!(
             "mirror {}: checked every {}, but not served once older than {}",
-            path.value.configured(),
-            Span(interval.value),
-            Span(max_staleness.value),
+            path.configured(),
+            Span(interval),
+            Span(max_staleness),
         ));
     }
-    Some(path.map(|path| Mirror {
+    Some(Mirror {
         path,
-        interval: interval.value,
-        max_staleness: max_staleness.value,
-        versions: versions.value,
-        pool: pool.value,
-    }))
-}
-
-/// How old a value may get. Zero means that none is served.
-pub(super) fn staleness(default: Duration) -> Bounded<Duration> {
-    Bounded {
-        default,
-        least: Duration::ZERO,
-        most: Duration::from_secs(365 * 86_400),
-    }
+        interval,
+        max_staleness,
+        versions,
+        pool,
+    })
 }
 
 fn refuse_unbuilt(section: &Section<'_>) {
-    let unbuilt = |found: Placed<()>, feature, remedy| {
-        let problem = Problem::Unbuilt { feature, remedy };
-        section.source().error(found.line, found.key, problem);
-    };
-    let serve = section.text("serve", |text| match text {
+    let feature = "serving from the replica while the primary lives";
+    let by_replica = section.text("serve", |text| match text {
         "primary" | "replica" => Ok(text == "replica"),
-        _ => Err("is no side that serves; give \"primary\""),
+        _ => Err("is not a side that serves; give \"primary\""),
     });
-    if let Some(replica) = serve.filter(|found| found.value) {
-        unbuilt(
-            replica.map(drop),
-            "serving from the replica while the primary lives",
-            "give \"primary\"",
-        );
+    if by_replica == Some(true) {
+        section.at("serve").unbuilt(feature, "give \"primary\"");
     }
-    section.unbuilt(
-        "max_age",
-        "serving from the replica while the primary lives",
-        "leave it out",
-    );
+    section.unbuilt("max_age", feature, "leave it out");
 }
 
-pub(super) fn path(text: &str) -> Result<MirrorPath, &'static str> {
+/// The path of a mirror as it is configured.
+///
+/// # Errors
+/// Why it cannot be mirrored.
+pub fn path(text: &str) -> Result<MirrorPath, &'static str> {
     let path = MirrorPath::parse(text);
     let literal = path.literal();
     if literal.is_empty() || literal.starts_with('/') || literal.starts_with("v1/") {
-        return Err("is no path of a secret; write it without /v1/, as in \"secret/data/shop/*\"");
+        return Err(
+            "is not the path of a secret; write it without /v1/, as in \"secret/data/shop/*\"",
+        );
     }
     if literal.contains('*') || literal.split('/').any(|segment| segment == "+") {
         return Err("has a wildcard inside; only a * at its end is one");

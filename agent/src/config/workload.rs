@@ -1,6 +1,6 @@
 //! `[[workload]]`: which processes are meant, what they are at the primary, what an outage gives them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use shared::{
     name::{RequestPath, RoleName, WorkloadName},
@@ -9,73 +9,67 @@ use shared::{
 
 use crate::config::{
     PeerMatch,
-    file::{Bounded, Placed, Section},
-    value::{self, Span},
+    section::{Section, keys},
+    value::{self, Span, days, hours, mins, secs},
 };
 
-/// An entry: what decisions go by, and how its peers are recognised.
-pub(super) type Entry = (Workload, (WorkloadName, PeerMatch));
+/// The life of a grant: finite, and long enough to be used.
+const LIFE: RangeInclusive<Duration> = secs(1)..=days(30);
 
-/// Every entry that can be read, in the file's order; a name given twice is an error.
-pub(super) fn read(sections: &[Section<'_>]) -> Vec<Entry> {
+/// Every entry that can be read, in the file's order, with how its peers are recognised; a name given twice is an error.
+pub(super) fn read(sections: &[Section<'_>]) -> Vec<(Workload, (WorkloadName, PeerMatch))> {
     let mut names = BTreeSet::new();
     let mut entries = Vec::new();
     for section in sections {
-        let name = section.required("name", "name = \"orders\"", name);
-        if let Some(found) = &name
-            && !names.insert(found.value.clone())
+        let name = section.required("name", "orders", name);
+        if let Some(name) = &name
+            && !names.insert(name.clone())
         {
-            let what = format!("{:?} is the name of an earlier entry", found.value);
-            found.conflict(
-                section.source(),
-                what,
-                "give each workload a name of its own",
-            );
+            let what = format!("{name:?} is the name of an earlier entry");
+            let remedy = "give each workload a name of its own";
+            section.at("name").conflict(what, remedy);
         }
-        entries.extend(entry(section, name));
+        let peers = peers(&section.table("match"));
+        entries.extend(entry(section, name).map(|entry| {
+            let name = entry.name.clone();
+            (entry, (name, peers))
+        }));
     }
     entries
 }
 
-fn entry(section: &Section<'_>, name: Option<Placed<WorkloadName>>) -> Option<Entry> {
-    let peers = peers(&section.table("match"));
+fn entry(section: &Section<'_>, name: Option<WorkloadName>) -> Option<Workload> {
     if !section.has("match") {
         section.missing("match", "match = { unit = \"orders.service\" }");
     }
-    let role = section.required("role", "role = \"orders\"", role);
+    let role = section.required("role", "orders", role);
     let entity_alias = section.text("entity_alias", alias);
-    let auto_token = section.flag("auto_token", true).value;
-    let failover = failover(&section.table("failover"));
-    section.finish();
-    let name = name?.value;
-    let workload = Workload {
-        name: name.clone(),
-        role: role?.value,
-        entity_alias: entity_alias.map(|found| found.value),
+    let auto_token = section.flag("auto_token", true);
+    let failover = section.finish(failover(&section.table("failover")));
+    Some(Workload {
+        name: name?,
+        role: role?,
+        entity_alias,
         auto_token,
         failover,
-    };
-    Some((workload, (name, peers)))
+    })
 }
 
 fn peers(section: &Section<'_>) -> PeerMatch {
-    let peers = PeerMatch {
-        uid: account(section, "uid", "user", value::user),
-        gid: account(section, "gid", "group", value::group),
-        unit: section.text("unit", unit).map(|found| found.value),
-    };
+    let remedy = "give unit, user, uid, group or gid";
     let feature = "recognising peers by their executable";
     for name in ["exe", "sha256"] {
         section.unbuilt(name, feature, "match by unit, user, uid, group or gid");
     }
     if section.is_empty() {
-        let what = "matches every process of this host";
-        section
-            .here()
-            .conflict(section.source(), what, "give unit, user, uid, group or gid");
+        let what = "matches every process of this host".to_owned();
+        section.here().conflict(what, remedy);
     }
-    section.finish();
-    peers
+    section.finish(PeerMatch {
+        uid: account(section, "uid", "user", value::user),
+        gid: account(section, "gid", "group", value::group),
+        unit: section.text("unit", unit),
+    })
 }
 
 /// An account given by number, by name, or by both where they agree.
@@ -85,66 +79,58 @@ fn account(
     name: &'static str,
     resolve: fn(&str) -> Result<u32, &'static str>,
 ) -> Option<u32> {
-    let id = section.id(number).map(|found| found.value);
+    let id = section.id(number);
     let named = section.text(name, resolve);
-    if let (Some(id), Some(named)) = (id, &named)
-        && id != named.value
+    if let (Some(id), Some(named)) = (id, named)
+        && id != named
     {
-        let what = format!("is {}, but {number} says {id}", named.value);
-        named.conflict(section.source(), what, "leave one of the two out");
+        let what = format!("is {named}, but {number} says {id}");
+        section.at(name).conflict(what, "leave one of the two out");
     }
-    id.or(named.map(|found| found.value))
+    id.or(named)
 }
 
 fn failover(section: &Section<'_>) -> FailoverPolicy {
-    let issue = section.flag("issue", false).value;
-    let ttl = section.span("ttl", life(900));
-    let max_ttl = section.span("max_ttl", life(7200));
-    if ttl.value > max_ttl.value {
-        let what = format!(
-            "{} is longer than max_ttl, {}",
-            Span(ttl.value),
-            Span(max_ttl.value)
-        );
-        ttl.conflict(section.source(), what, "shorten it or lengthen max_ttl");
+    let failover = section.finish(keys! { section => FailoverPolicy {
+        issue: flag(false),
+        ttl: span(mins(15), LIFE),
+        max_ttl: span(hours(2), LIFE),
+        on_recovery: text_or(OnRecovery::Exchange, on_recovery),
+        on_failover: text_or(OnFailover::Resume, on_failover),
+    } });
+    let (ttl, max_ttl) = (failover.ttl, failover.max_ttl);
+    if ttl > max_ttl {
+        let what = format!("{} is longer than max_ttl, {}", Span(ttl), Span(max_ttl));
+        let remedy = "shorten it or lengthen max_ttl";
+        section.at("ttl").conflict(what, remedy);
     }
-    let on_recovery = section.text("on_recovery", |text| match text {
+    failover
+}
+
+fn on_recovery(text: &str) -> Result<OnRecovery, &'static str> {
+    match text {
         "exchange" => Ok(OnRecovery::Exchange),
         "drain" => Ok(OnRecovery::Drain),
         "revoke" => Ok(OnRecovery::Revoke),
-        _ => Err("is no way to settle; give \"exchange\", \"drain\" or \"revoke\""),
-    });
-    let on_failover = section.text("on_failover", |text| match text {
-        "resume" => Ok(OnFailover::Resume),
-        "reauthenticate" => Ok(OnFailover::Reauthenticate),
-        _ => Err("is no way to begin; give \"resume\" or \"reauthenticate\""),
-    });
-    section.finish();
-    FailoverPolicy {
-        issue,
-        ttl: ttl.value,
-        max_ttl: max_ttl.value,
-        on_recovery: on_recovery.map_or(OnRecovery::Exchange, |found| found.value),
-        on_failover: on_failover.map_or(OnFailover::Resume, |found| found.value),
+        _ => Err("is not a way to settle; give \"exchange\", \"drain\" or \"revoke\""),
     }
 }
 
-/// The life of a grant: finite, and long enough to be used.
-fn life(default_secs: u64) -> Bounded<Duration> {
-    Bounded {
-        default: Duration::from_secs(default_secs),
-        least: Duration::from_secs(1),
-        most: Duration::from_secs(30 * 86_400),
+fn on_failover(text: &str) -> Result<OnFailover, &'static str> {
+    match text {
+        "resume" => Ok(OnFailover::Resume),
+        "reauthenticate" => Ok(OnFailover::Reauthenticate),
+        _ => Err("is not a way to begin; give \"resume\" or \"reauthenticate\""),
     }
 }
 
 fn name(text: &str) -> Result<WorkloadName, &'static str> {
     WorkloadName::parse(text)
-        .map_err(|_| "is no name; give 1 to 1024 bytes without control characters")
+        .map_err(|_| "is not a name; give 1 to 1024 bytes without control characters")
 }
 
 fn role(text: &str) -> Result<RoleName, &'static str> {
-    const FORM: &str = "is no token role; give its name alone, as in \"orders\"";
+    const FORM: &str = "is not a token role; give its name alone, as in \"orders\"";
     if text.contains('/') || RequestPath::parse(text).is_err() {
         return Err(FORM);
     }
@@ -152,18 +138,12 @@ fn role(text: &str) -> Result<RoleName, &'static str> {
 }
 
 fn alias(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err("is no name of an entity alias; leave it out or give one");
-    }
-    Ok(text.to_owned())
+    value::line(text).ok_or("is not the name of an entity alias; leave it out or give one")
 }
 
 fn unit(text: &str) -> Result<String, &'static str> {
-    let stem = text
-        .strip_suffix(".service")
-        .or_else(|| text.strip_suffix(".scope"));
-    match stem {
-        Some(stem) if !stem.is_empty() && !stem.contains(['/', '*', ' ']) => Ok(text.to_owned()),
-        _ => Err("is no systemd unit with processes; write it in full, as in \"orders.service\""),
+    if value::is_unit(text, &[".service", ".scope"]) {
+        return Ok(text.to_owned());
     }
+    Err("is not a systemd unit with processes; write it in full, as in \"orders.service\"")
 }

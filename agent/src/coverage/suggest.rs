@@ -22,7 +22,7 @@ use shared::{
 };
 
 use crate::{
-    config::{self, Config, PeerMatch},
+    config::{self, Config, PeerMatch, value},
     status::coverage::{CallerName, CoverageReport, Place, RowReport},
 };
 
@@ -169,7 +169,7 @@ fn mirrors(wants: Wants, settings: &Settings, left: &mut Leftovers) -> Vec<Mirro
             }
             None => format!("{base}{key}"),
         };
-        if let Err(why) = config::mirror_path(&path) {
+        if let Err(why) = config::mirror::path(&path) {
             left.put("read", &path, why, &want);
             continue;
         }
@@ -293,8 +293,7 @@ fn matches(peers: &PeerMatch, uid: u32, unit: Option<&str>) -> bool {
 
 /// Scopes come and go with sessions; an entry can only mean a service.
 fn is_service(unit: &str) -> bool {
-    let stem = unit.strip_suffix(".service");
-    stem.is_some_and(|stem| !stem.is_empty() && !stem.contains(['/', '*', ' ']))
+    value::is_unit(unit, &[".service"])
 }
 
 /// A name that is free, from the unit or the user.
