@@ -7,6 +7,9 @@ use shared::{
 
 use super::*;
 
+mod login;
+mod mistakes;
+
 const PATH: &str = "/etc/holdover/holdover.toml";
 
 /// The least that a configuration says.
@@ -206,168 +209,6 @@ fn a_full_file_is_read_to_the_last_key() {
 }
 
 #[test]
-fn three_mistakes_make_three_messages_with_their_lines() {
-    let text = FULL
-        .replace("failures = 3", "failures = 0")
-        .replace("versions = 1", "version = 1")
-        .replace("ttl = \"15m\"", "ttl = 15");
-    let line = |needle: &str| 1 + text.lines().position(|line| line == needle).unwrap();
-    assert_eq!(
-        mistakes(&text),
-        [
-            format!("{}: failover.failures", line("failures = 0")),
-            format!("{}: mirror.version", line("version = 1")),
-            format!("{}: workload.failover.ttl", line("ttl = 15")),
-        ]
-    );
-    let shown = parse(&text).unwrap_err().to_string();
-    assert_eq!(shown.lines().count(), 3);
-    for (part, remedy) in [
-        ("failover.failures", "give 1 to 100"),
-        ("mirror.version", "versions"),
-        ("ttl", "a text"),
-    ] {
-        let line = shown.lines().find(|line| line.contains(part)).unwrap();
-        assert!(
-            line.starts_with("/etc/holdover/holdover.toml:") && line.contains(remedy),
-            "{line}"
-        );
-    }
-}
-
-#[test]
-fn a_file_without_anything_lacks_its_four_tables() {
-    let keys = ["primary", "primary.auth", "replica", "listener", "admin"];
-    assert_eq!(mistakes(""), keys.map(|key| format!("1: {key}")));
-    assert_eq!(
-        mistakes("[primary]\n[primary.auth]\n[replica]\n[listener]\n[admin]\n").len(),
-        7
-    );
-}
-
-#[test]
-fn broken_toml_is_reported_with_every_broken_line() {
-    let text = LEAST
-        .replace(
-            "path = \"/var/lib/holdover/replica.db\"",
-            "path = \"/var/lib",
-        )
-        .replace("[listener]", "[listener")
-        + "[limits]\nconnections = \"many\"\n";
-    let errors = parse(&text).unwrap_err();
-    let syntax: Vec<_> = errors
-        .errors
-        .iter()
-        .filter(|error| matches!(error.problem, Problem::Syntax(_)))
-        .collect();
-    assert!(syntax.len() >= 2, "{errors}");
-    assert!(
-        errors.to_string().contains("limits.connections"),
-        "{errors}"
-    );
-}
-
-#[test]
-fn unknown_keys_and_tables_are_refused_wherever_they_stand() {
-    let cases = [
-        ("[primaries]\n", "primaries"),
-        ("[limits]\nconnection = 1\n", "limits.connection"),
-        ("[failover]\nfailure = 1\n", "failover.failure"),
-        ("[parity]\nsamples = 1\n", "parity.samples"),
-        ("[[mirror]]\npath = \"kv/a\"\nttl = \"1s\"\n", "mirror.ttl"),
-        (
-            "[[workload]]\nname = \"a\"\nrole = \"a\"\nmatch = { uid = 0, pid = 1 }\n",
-            "workload.match.pid",
-        ),
-        (
-            "[[workload]]\nname = \"a\"\nrole = \"a\"\nmatch = { uid = 0 }\nfailover = { tll = 1 }\n",
-            "workload.failover.tll",
-        ),
-    ];
-    for (text, key) in cases {
-        let errors = parse(&least_and(text)).unwrap_err();
-        let [error] = errors.errors.as_slice() else {
-            panic!("{key}: {errors}")
-        };
-        assert!(
-            matches!(error.problem, Problem::Unknown { .. }) && error.key == key,
-            "{errors}"
-        );
-    }
-}
-
-/// The least configuration at an https address, with this `[primary.auth]`.
-fn logging_in(auth: &str) -> String {
-    let ids =
-        "role_id_file = \"/etc/holdover/role_id\"\nsecret_id_file = \"/etc/holdover/secret_id\"\n";
-    assert!(LEAST.contains(ids));
-    LEAST.replace(ids, auth).replace(
-        "addresses = [\"http://127.0.0.1:8200\"]",
-        "addresses = [\"https://vault-a:8200\"]\nca_file = \"/etc/holdover/ca.pem\"",
-    )
-}
-
-#[test]
-fn every_login_method_has_its_keys_its_mount_and_no_others() {
-    let auth = |text: &str| parse(&logging_in(text)).map(|config| config.primary.auth);
-    let jwt = auth("method = \"jwt\"\nrole = \"r\"\njwt_file = \"/run/jwt\"\n").unwrap();
-    let jwt_file = PathBuf::from("/run/jwt");
-    let role = Some("r".to_owned());
-    assert_eq!(
-        (jwt.mount.as_str(), jwt.method),
-        ("jwt", AuthMethod::Jwt { role, jwt_file })
-    );
-    let cluster =
-        "method = \"kubernetes\"\nmount = \"k8s/site\"\nrole = \"r\"\njwt_file = \"/run/jwt\"\n";
-    let cluster = auth(cluster).unwrap();
-    assert_eq!(cluster.mount, "k8s/site");
-    let cert = "method = \"cert\"\ncert_file = \"/etc/c.pem\"\nkey_file = \"/etc/c.key\"\n";
-    let method = auth(cert).unwrap().method;
-    let named: Vec<_> = method.files().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(named, ["cert_file", "key_file"]);
-    for (text, keys) in [
-        ("method = \"jwt\"\n", vec!["primary.auth.jwt_file"]),
-        (
-            "method = \"kubernetes\"\nrole = \"\"\n",
-            vec!["primary.auth.jwt_file", "primary.auth.role"],
-        ),
-        (
-            "method = \"cert\"\nname = 3\nrole = \"r\"\ncert_file = \"c.pem\"\n",
-            vec![
-                "primary.auth.key_file",
-                "primary.auth.name",
-                "primary.auth.role",
-                "primary.auth.cert_file",
-            ],
-        ),
-        ("method = \"ldap\"\n", vec!["primary.auth.method"]),
-    ] {
-        let errors = parse(&logging_in(text)).unwrap_err();
-        let found: Vec<_> = errors.errors.iter().map(|error| &error.key[..]).collect();
-        assert_eq!(found, keys, "{errors}");
-        assert!(errors.errors.iter().all(|error| error.line.is_some()));
-    }
-    let clear = logging_in(cert).replace("https://vault-a", "http://127.0.0.1");
-    let errors = parse(&clear).unwrap_err();
-    assert!(
-        errors.to_string().contains("takes no certificate"),
-        "{errors}"
-    );
-}
-
-#[test]
-fn the_files_of_a_login_are_known_with_their_lines_and_need_not_be_there() {
-    let config = parse(&logging_in(
-        "method = \"jwt\"\n\njwt_file = \"/no/such/jwt\"\n",
-    ))
-    .unwrap();
-    let [file] = &config.credential_files[..] else {
-        panic!("{:?}", config.credential_files)
-    };
-    assert_eq!((file.line, file.key), (8, "jwt_file"));
-}
-
-#[test]
 fn a_pool_is_of_one_path() {
     let pooled = parse(&least_and(
         "[[mirror]]\npath = \"database/creds/orders\"\npool = 4\n",
@@ -381,92 +222,12 @@ fn a_pool_is_of_one_path() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let workload = |more: &str| {
-        format!("[[workload]]\nname = \"a\"\nrole = \"a\"\nmatch = {{ uid = 0, {more} }}\n")
-    };
-    let cases = [
-        (
-            FULL.replace("mode = \"0666\"", "tcp = \"127.0.0.1:8147\""),
-            "listener.tcp",
-        ),
-        (
-            FULL.replace("absent = []", "absent = [\"sentinel\"]"),
-            "primary.absent",
-        ),
-        (
-            FULL.replace("source = \"file\"", "source = \"systemd-credential\""),
-            "replica.key.source",
-        ),
-        (
-            FULL.replace("source = \"file\"", "source = \"passphrase\""),
-            "replica.key.source",
-        ),
-        (
-            FULL.replace("max_size = \"256MiB\"", "path = \"secret/data/holdover\""),
-            "ledger.path",
-        ),
-        (
-            FULL.replace("[drill]\nmax = \"15m\"", "[drill]\nmax = \"1m\""),
-            "drill.max",
-        ),
-        (
-            least_and("[[mirror]]\npath = \"kv/a\"\nserve = \"replica\"\n"),
-            "mirror.serve",
-        ),
-        (
-            least_and("[[mirror]]\npath = \"kv/a\"\nmax_age = \"5s\"\n"),
-            "mirror.max_age",
-        ),
-        (
-            least_and(&workload("exe = \"/bin/a\"")),
-            "workload.match.exe",
-        ),
-        (
-            least_and(&workload("sha256 = \"00\"")),
-            "workload.match.sha256",
-        ),
-    ];
-    for (text, key) in cases {
-        let errors = parse(&text).unwrap_err();
-        let [error] = errors.errors.as_slice() else {
-            panic!("{key}: {errors}")
-        };
-        assert!(
-            matches!(error.problem, Problem::Unbuilt { .. }) && error.key == key,
-            "{errors}"
-        );
-    }
-}
-
-#[test]
 fn restated_defaults_of_what_is_to_come_are_findings() {
     let findings = parse(FULL).unwrap().findings;
     assert!(
         findings.iter().any(|text| text.starts_with("drill.max")),
         "{findings:?}"
     );
-}
-
-#[test]
-fn mounts_of_approle_are_learned_from_only_where_something_may_be_issued() {
-    let mounts = |text: &str| parse(text).unwrap().settings.approle_mounts().to_vec();
-    assert_eq!(mounts(FULL), ["approle"]);
-    let given = |mounts: &str| {
-        FULL.replace(
-            "approle_mounts = [\"approle\"]",
-            &format!("approle_mounts = {mounts}"),
-        )
-    };
-    assert_eq!(
-        mounts(&given("[\"one/\", \"team/two\"]")),
-        ["one", "team/two"]
-    );
-    assert!(mounts(&given("[]")).is_empty());
-    assert!(mounts(&FULL.replace("issue = true", "issue = false")).is_empty());
-    for wrong in ["[\"auth/approle\"]", "[\"\"]", "\"approle\""] {
-        assert_eq!(mistakes(&given(wrong)).len(), 1, "{wrong}");
-    }
 }
 
 #[test]
@@ -514,139 +275,11 @@ fn zero_is_zero_and_never_forever() {
 }
 
 #[test]
-fn contradictions_are_found_where_they_stand() {
-    let twice = |text: &str| least_and(&format!("{text}{text}"));
-    let workload = "[[workload]]\nname = \"a\"\nrole = \"a\"\nmatch = { uid = 0 }\n";
-    let cases = [
-        (
-            FULL.replace("issue_deadline = \"5s\"", "issue_deadline = \"3s\""),
-            "failover.issue_deadline",
-        ),
-        (
-            FULL.replace("max_ttl = \"2h\"", "max_ttl = \"14m\""),
-            "workload.failover.ttl",
-        ),
-        (FULL.replace("ca_file", "# ca_file"), "primary.addresses"),
-        (
-            FULL.replace("https://vault-b:8200/", "https://vault-a:8200"),
-            "primary.addresses",
-        ),
-        (FULL.replace("uid = 0", "uid = 1"), "workload.match.user"),
-        (FULL.replace("admin.sock", "holdover.sock"), ""),
-        (
-            FULL.replace("database/creds/orders", "secret/data/shop/x"),
-            "mirror.path",
-        ),
-        (twice(workload), "workload.name"),
-        (workload.replace("uid = 0", "") + LEAST, "workload.match"),
-    ];
-    for (text, key) in cases {
-        let errors = parse(&text).unwrap_err();
-        let [error] = errors.errors.as_slice() else {
-            panic!("{key}: {errors}")
-        };
-        assert!(
-            matches!(error.problem, Problem::Conflict { .. }) && error.key == key,
-            "{errors}"
-        );
-    }
-    let just = FULL.replace("issue_deadline = \"5s\"", "issue_deadline = \"3001ms\"");
-    assert!(parse(&just).is_ok());
-}
-
-#[test]
-fn addresses_users_and_modes_are_refused_with_their_reason() {
-    let cases = [
-        (
-            FULL.replace("https://vault-a", "http://vault-a"),
-            "primary.addresses",
-            "https://",
-        ),
-        (
-            FULL.replace(
-                "addresses = [\"https://vault-a:8200\", \"https://vault-b:8200/\"]",
-                "addresses = []",
-            ),
-            "primary.addresses",
-            "missing",
-        ),
-        (
-            FULL.replace("user = \"root\"", "user = \"no-such-user-here\""),
-            "workload.match.user",
-            "not a user",
-        ),
-        (FULL.replace("0666", "0999"), "listener.mode", "octal"),
-        (
-            FULL.replace("127.0.0.1:9847", "0.0.0.0:9847"),
-            "admin.metrics",
-            "outside",
-        ),
-        (
-            FULL.replace("/run/holdover/admin.sock", "admin.sock"),
-            "admin.socket",
-            "absolute",
-        ),
-        (
-            FULL.replace("\"orders.service\"", "\"orders\""),
-            "workload.match.unit",
-            "in full",
-        ),
-        (
-            FULL.replace("role = \"orders\"", "role = \"a/b\""),
-            "workload.role",
-            "token role",
-        ),
-        (
-            FULL.replace("mount = \"approle\"", "mount = \"auth/approle\""),
-            "primary.auth.mount",
-            "without auth/",
-        ),
-        (
-            FULL.replace("method = \"approle\"", "method = \"userpass\""),
-            "primary.auth.method",
-            "no login method",
-        ),
-    ];
-    for (text, key, reason) in cases {
-        let errors = parse(&text).unwrap_err();
-        let [error] = errors.errors.as_slice() else {
-            panic!("{key}: {errors}")
-        };
-        assert!(
-            error.key == key && error.problem.to_string().contains(reason),
-            "{errors}"
-        );
-    }
-}
-
-#[test]
 fn clear_text_to_this_host_is_taken_and_told() {
     let findings = parse(LEAST).unwrap().findings;
     assert!(
         findings.iter().any(|text| text.contains("clear text")),
         "{findings:?}"
-    );
-}
-
-#[test]
-fn a_token_file_needs_no_mount() {
-    let text = LEAST
-        .replace(
-            "role_id_file = \"/etc/holdover/role_id\"",
-            "method = \"token_file\"",
-        )
-        .replace(
-            "secret_id_file = \"/etc/holdover/secret_id\"",
-            "path = \"/run/token\"",
-        );
-    let config = parse(&text).unwrap();
-    assert!(
-        matches!(config.primary.auth.method, AuthMethod::TokenFile { path } if path == Path::new("/run/token"))
-    );
-    let text = text.replace("path = \"/run/token\"", "mount = \"approle\"");
-    assert_eq!(
-        mistakes(&text),
-        ["4: primary.auth.path", "6: primary.auth.mount"]
     );
 }
 
