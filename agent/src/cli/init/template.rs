@@ -4,6 +4,11 @@ use std::path::Path;
 
 use crate::cli::init::InitArgs;
 
+/// How else Holdover can log in.
+const OTHER_METHODS: &str = r#"# Other methods and their keys: "approle" with role_id_file and secret_id_file; "cert" with cert_file, key_file and name;
+# "jwt" and "kubernetes" with jwt_file and role; "token_file" with path. But for the last, mount says where it is mounted.
+"#;
+
 /// The configuration: every key that has to be there, and the others as comments with their defaults.
 pub(super) fn configuration(args: &InitArgs, config: &Path) -> String {
     let addresses: Vec<_> = args.address.iter().map(|address| quoted(address)).collect();
@@ -23,9 +28,9 @@ addresses = [{addresses}]                 # in order of preference
 # connect_timeout = "500ms"
 # read_deadline = "1s"                    # after this a mirrored read is answered from the replica
 # requests_per_second = 50                # of Holdover's own
-# token_check_interval = "5m"
-# token_max_age = "1h"
-# approle_mounts = ["approle"]             # whose logins are answered in an outage; [] is none
+# token_check_interval = "5m"             # how often an idle token is looked up
+# token_max_age = "1h"                    # a token that was verified longer ago is undecidable in an outage
+# approle_mounts = ["approle"]            # whose logins are answered in an outage; [] is none
 
 {auth}
 [replica]
@@ -58,6 +63,9 @@ socket = {admin_socket}
 # credential_max_age = "24h"              # a secret id that last logged in earlier is not accepted
 # issue_after_reboot = false
 
+[ledger]
+# max_size = "256MiB"                     # when it is full, nothing is issued
+
 [limits]
 # connections = 1024
 # connections_per_uid = 256
@@ -65,18 +73,23 @@ socket = {admin_socket}
 # request_size = "1MiB"                   # of what the replica answers
 # login_failures_per_minute_per_uid = 30
 
+[parity]
+# sample = 0.01                           # the share of forwarded requests that the replica decides too
+
 # What is mirrored, one table for each path. A * at the end takes everything below.
 # [[mirror]]
 # path = "secret/data/shop/*"
 # interval = "30s"
 # max_staleness = "24h"
-# versions = 1
+# versions = 1                            # versions of each key that are kept
+# pool = 0                                # unused leases that are kept ready, of a path that answers with leases
 
 # Who is attested, one table for each workload. Keys inside of match must all hold.
 # [[workload]]
 # name = "orders"
 # match = {{ unit = "orders.service", user = "orders" }}   # also uid, gid, group
 # role = "orders"                         # the token role at the primary
+# entity_alias = "orders-host-17"         # the entity alias that its tokens are minted with
 # auto_token = true                       # requests without a token use the workload's own
 # [workload.failover]
 # issue = false                           # whether tokens are issued in an outage
@@ -122,14 +135,14 @@ pub(super) fn next_steps(args: &InitArgs, config: &Path) -> String {
 fn auth(args: &InitArgs, config: &Path) -> String {
     match &args.token_file {
         Some(path) => format!(
-            "[primary.auth]\nmethod = \"token_file\"\npath = {}\n",
+            "[primary.auth]\nmethod = \"token_file\"\npath = {}\n{OTHER_METHODS}",
             quoted_path(path)
         ),
         None => {
             let folder = folder(config);
             format!(
-                "[primary.auth]\nmethod = \"approle\"                      # or \"token_file\" with path\n\
-                 # mount = \"approle\"\nrole_id_file = {}\nsecret_id_file = {}\n",
+                "[primary.auth]\nmethod = \"approle\"\n# mount = \"approle\"\n\
+                 role_id_file = {}\nsecret_id_file = {}\n{OTHER_METHODS}",
                 quoted_path(&folder.join("role_id")),
                 quoted_path(&folder.join("secret_id")),
             )
