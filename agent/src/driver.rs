@@ -1,11 +1,9 @@
 //! The owner of the failover machine: events in, actions out, never awaiting one.
 //!
-//! Edges tell it [`Event`]s through a [`Handle`]. It wakes the pure machine at its deadline, on the boot clock, and
+//! Edges send it [`Event`]s through a [`Handle`]. It wakes the pure machine at its deadline, on the boot clock, and
 //! starts what the machine wants done as tasks whose ends come back as events.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,10 +28,10 @@ use tokio::{
 
 use crate::{
     clock::timer::{BootTimer, ClockSteps},
-    local::Local,
+    local::{Local, Pending},
 };
 
-/// What the edges tell the driver.
+/// What the edges send to the driver.
 #[derive(Debug)]
 pub enum Event {
     /// A forward failed in a way that outages fail in: probe at once.
@@ -89,9 +87,9 @@ impl Snapshot {
 /// What the driver starts, and what it asks. The daemon's is [`crate::run`]'s; tests bring their own.
 pub trait Edge: Send + Sync + 'static {
     /// Probes the primary.
-    fn probe(&self, audited: bool) -> Pin<Box<dyn Future<Output = Probe> + Send>>;
+    fn probe(&self, audited: bool) -> Pending<'static, Probe>;
     /// Settles with the primary.
-    fn recover(&self, outage: Outage) -> Pin<Box<dyn Future<Output = Recovery> + Send>>;
+    fn recover(&self, outage: Outage) -> Pending<'static, Recovery>;
     /// Refuses and revokes every replica grant: the outage outlived its bound.
     fn exhaust(&self);
 }
@@ -101,18 +99,18 @@ pub trait Edge: Send + Sync + 'static {
 pub struct Handle {
     events: mpsc::UnboundedSender<Event>,
     snapshot: watch::Receiver<Snapshot>,
-    told: Arc<Told>,
+    unread: Arc<Unread>,
 }
 
-/// Forwards tell of themselves thousands of times a second; one unread notice of a kind is enough.
+/// Forwards send events thousands of times a second; one unread notice of a kind is enough.
 #[derive(Default)]
-struct Told {
+struct Unread {
     failed: AtomicBool,
     succeeded: AtomicBool,
     audited: AtomicBool,
 }
 
-impl Told {
+impl Unread {
     fn flag(&self, event: &Event) -> Option<&AtomicBool> {
         match event {
             Event::ForwardFailed => Some(&self.failed),
@@ -129,14 +127,14 @@ impl Handle {
         Self {
             events,
             snapshot,
-            told: Arc::default(),
+            unread: Arc::default(),
         }
     }
 
-    /// Tells the driver; it may be gone while the daemon stops.
-    pub fn tell(&self, event: Event) {
+    /// Sends `event` to the driver, which may be gone while the daemon stops.
+    pub fn send(&self, event: Event) {
         if self
-            .told
+            .unread
             .flag(&event)
             .is_some_and(|flag| flag.swap(true, Ordering::AcqRel))
         {
@@ -177,18 +175,18 @@ impl Handle {
 pub struct Driver<E> {
     machine: Machine,
     local: Local,
-    edge: Arc<E>,
+    edge: E,
     events: mpsc::UnboundedReceiver<Event>,
     own: mpsc::UnboundedSender<Event>,
     snapshot: watch::Sender<Snapshot>,
-    told: Arc<Told>,
+    unread: Arc<Unread>,
     recovery: Option<AbortHandle>,
     published: PhaseRecord,
 }
 
 impl<E: Edge> Driver<E> {
-    /// Sets up the machine from the stored state and publishes where it stands. `edge` is given the handle.
-    pub fn new(knobs: Knobs, local: Local, edge: impl FnOnce(Handle) -> Arc<E>) -> (Self, Handle) {
+    /// Sets up the machine from the stored state and publishes where it stands.
+    pub fn new(knobs: Knobs, local: Local, edge: E) -> (Self, Handle) {
         let now = local.clock.now();
         let published = {
             let authority = local.view.authority();
@@ -208,13 +206,12 @@ impl<E: Edge> Driver<E> {
             since,
             last_outage: None,
         });
-        let told = Arc::new(Told::default());
+        let unread = Arc::new(Unread::default());
         let handle = Handle {
             events: own.clone(),
             snapshot: snapshot.subscribe(),
-            told: Arc::clone(&told),
+            unread: Arc::clone(&unread),
         };
-        let edge = edge(handle.clone());
         let recovery = None;
         let driver = Self {
             machine,
@@ -223,7 +220,7 @@ impl<E: Edge> Driver<E> {
             events,
             own,
             snapshot,
-            told,
+            unread,
             recovery,
             published,
         };
@@ -252,7 +249,7 @@ impl<E: Edge> Driver<E> {
     }
 
     fn handle(&mut self, event: Option<Event>) {
-        if let Some(flag) = event.as_ref().and_then(|event| self.told.flag(event)) {
+        if let Some(flag) = event.as_ref().and_then(|event| self.unread.flag(event)) {
             flag.store(false, Ordering::Release);
         }
         let event = match event {

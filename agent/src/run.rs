@@ -5,7 +5,6 @@
 mod adapt;
 mod edge;
 mod open;
-mod settle;
 mod upkeep;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -26,6 +25,7 @@ use crate::{
     parity::{self, Parity},
     ready::{prove, prove::Checks},
     reaper,
+    recovery::{primary::LivePrimary, revocations},
     serve::{
         self, Parts, Server, SocketRules, forward::Forwarder, learn_queue::LearnQueue, listener,
         replica::Attached,
@@ -177,15 +177,14 @@ fn assemble(
     let upstream = Upstream::new(&config, local.clone())?;
     let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), Vec::new());
     let mirrors = Arc::new(ArcSwap::from_pointee(mirrors));
-    let settling = Arc::new(settle::Settling {
+    let primary = Arc::new(LivePrimary {
         local: local.clone(),
         upstream: upstream.clone(),
         mirrors: Arc::clone(&mirrors),
     });
     let knobs = config.knobs();
-    let (driver, handle) = Driver::new(knobs, local.clone(), |_| {
-        Arc::new(edge::Daemon { settling })
-    });
+    let edge = edge::LiveEdge(Arc::clone(&primary));
+    let (driver, handle) = Driver::new(knobs, local.clone(), edge);
     let (learning, seen) = LearnQueue::new();
     let notes = Arc::new(Aggregate::default());
     let stats = serve::stats::Stats::default();
@@ -236,9 +235,10 @@ fn assemble(
     let refresh = Arc::new(adapt::Refreshing::new(Arc::clone(&mirrors)));
     tasks.spawn(parity::compare::run(parity, offers, local.clone(), refresh));
     tasks.spawn(coverage::keep::keep(local.clone(), Arc::clone(&coverage)));
+    tasks.spawn(revocations::report_while_following(local.clone(), primary));
     tasks.spawn(upkeep::flush_notes(local.clone(), Arc::clone(&notes)));
     let alive = local.clone();
-    tasks.spawn(service::keep_told(handle.watch(), async move || {
+    tasks.spawn(service::keep_reporting(handle.watch(), async move || {
         upkeep::alive(&alive).await
     }));
     let assembly = Assembly {

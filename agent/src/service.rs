@@ -1,4 +1,4 @@
-//! The daemon as a service: what it tells systemd, which signals it minds, where it logs, how it is hardened.
+//! The daemon as a service: what it reports to systemd, which signals it minds, where it logs, how it is hardened.
 
 pub mod harden;
 
@@ -93,37 +93,37 @@ pub fn log_to_journal_or_stderr() {
 
 /// Tells systemd that the daemon serves.
 pub fn notify_ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// Tells systemd that the configuration is being read again; [`notify_ready`] ends it.
 pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "cannot tell systemd of the reload"),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the reload cannot be reported to systemd"),
     }
 }
 
 /// Tells systemd that the daemon stops.
 pub fn notify_stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Keeps systemd told: the state in `STATUS=`, and that the driver is alive as often as `WatchdogSec=` asks.
+/// Keeps reporting to systemd: the state in `STATUS=`, and that the driver is alive as often as `WatchdogSec=` asks.
 ///
 /// `alive` is awaited before each sign of life: what does not answer is not alive, and systemd restarts it.
-pub async fn keep_told(mut snapshots: watch::Receiver<Snapshot>, alive: impl AsyncFn()) {
+pub async fn keep_reporting(mut snapshots: watch::Receiver<Snapshot>, alive: impl AsyncFn()) {
     // Half of what systemd waits for: one sign may be late.
     let every = sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |wait| wait / 2);
     let mut ticks = tokio::time::interval(every);
     loop {
         let status = status_line(&snapshots.borrow_and_update());
-        tell(&[NotifyState::Status(&status)]);
+        notify(&[NotifyState::Status(&status)]);
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
             _ = ticks.tick() => {
                 alive().await;
-                tell(&[NotifyState::Watchdog]);
+                notify(&[NotifyState::Watchdog]);
             }
         }
     }
@@ -137,9 +137,9 @@ fn status_line(snapshot: &Snapshot) -> String {
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell systemd");
+        tracing::warn!(%error, "nothing can be reported to systemd");
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn systemd_is_told_the_state_and_the_cause() {
+    fn the_state_and_its_cause_are_reported_to_systemd() {
         let following = Snapshot {
             phase: Phase::Following,
             since: WallTime::EPOCH,

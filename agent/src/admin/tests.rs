@@ -102,7 +102,7 @@ impl World {
             config,
             folder,
         } = Bench::with(ENTRIES);
-        let (_driver, driver) = Driver::new(config.knobs(), local.clone(), |_| Arc::new(NoEdge));
+        let (_driver, driver) = Driver::new(config.knobs(), local.clone(), NoEdge);
         let (checks, checked) = watch::channel(Checks::default());
         tokio::spawn(prove::run(
             local.clone(),

@@ -3,14 +3,16 @@
 use std::sync::Mutex;
 
 use shared::{
-    change::RevocationTarget,
-    name::{Accessor, LeaseId, TokenDigest},
+    change::{Credential, CredentialName, QueuedRevocation, RevocationTarget},
+    grant::Settled,
+    name::{Accessor, LeaseId, TokenDigest, WorkloadName},
     secret::SecretText,
     workload::OnRecovery,
 };
 
 use super::*;
 use crate::samples::{bench::Bench, orders};
+use crate::upstream::{Decision, workload::Exact};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -75,7 +77,11 @@ impl Primary for Scripted<'_> {
         Ok(self.gone.clone())
     }
 
-    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, MintError> {
+    async fn mint_exact(
+        &self,
+        _workload: &WorkloadName,
+        wanted: Exact<'_>,
+    ) -> Result<Credential, MintError> {
         let asked = self.asked("mint").map_err(UpstreamError::from);
         asked.map_err(MintError::Upstream)?;
         let minted = self.mints.map_err(decision);
@@ -84,7 +90,7 @@ impl Primary for Scripted<'_> {
         Ok(Credential {
             token: SecretText::new("s.exchanged".into()),
             accessor: Accessor::parse("primarys").unwrap(),
-            expires: now.plus(exchange.remaining),
+            expires: now.plus(wanted.life),
             renewable: false,
             issued_at: now,
         })

@@ -1,52 +1,50 @@
 //! What the driver starts: probes, settling, and the end of an outage that outlived its bound.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use shared::{
     failover::{Cause, Outage, Probe, Recovery},
     grant::RevokeCause,
 };
 
-use super::settle::Settling;
 use crate::{
     driver::Edge,
-    local::Local,
-    reaper, recovery,
+    local::{Local, Pending},
+    reaper,
+    recovery::{self, primary::LivePrimary},
     upstream::{ProbeOutcome, Unavailable},
 };
 
 /// The primary's clock confirms ours if they agree within this.
 const CLOCKS_AGREE_SECS: u64 = 60;
 
-/// The daemon's edge.
-pub(super) struct Daemon {
-    pub(super) settling: Arc<Settling>,
-}
+/// The edge between the machine and the primary that the configuration names.
+pub(super) struct LiveEdge(pub(super) Arc<LivePrimary>);
 
-impl Edge for Daemon {
-    fn probe(&self, audited: bool) -> Pin<Box<dyn Future<Output = Probe> + Send>> {
-        let settling = Arc::clone(&self.settling);
+impl Edge for LiveEdge {
+    fn probe(&self, audited: bool) -> Pending<'static, Probe> {
+        let primary = Arc::clone(&self.0);
         Box::pin(async move {
-            let outcome = settling.upstream.probe(audited).await;
-            judge(&settling.local, outcome)
+            let outcome = primary.upstream.probe(audited).await;
+            take_up(&primary.local, outcome)
         })
     }
 
-    fn recover(&self, outage: Outage) -> Pin<Box<dyn Future<Output = Recovery> + Send>> {
-        let settling = Arc::clone(&self.settling);
-        Box::pin(async move { recovery::settle(&settling.local, settling.as_ref(), &outage).await })
+    fn recover(&self, outage: Outage) -> Pending<'static, Recovery> {
+        let primary = Arc::clone(&self.0);
+        Box::pin(async move { recovery::settle(&primary.local, primary.as_ref(), &outage).await })
     }
 
     fn exhaust(&self) {
-        let local = self.settling.local.clone();
+        let local = self.0.local.clone();
         tokio::spawn(async move {
             reaper::revoke_replica_grants(&local, RevokeCause::OutageBound).await;
         });
     }
 }
 
-/// What the machine is told of a probe. A refusal is a decision: the primary serves.
-fn judge(local: &Local, outcome: ProbeOutcome) -> Probe {
+/// Takes up what a probe found, and says it as the machine knows it. A refusal is a decision: the primary serves.
+fn take_up(local: &Local, outcome: ProbeOutcome) -> Probe {
     match outcome {
         ProbeOutcome::Good {
             authenticated,
@@ -59,9 +57,9 @@ fn judge(local: &Local, outcome: ProbeOutcome) -> Probe {
         }
         ProbeOutcome::Refused => Probe::Good { audited: true },
         ProbeOutcome::Foreign(foreign) => Probe::Failed(Cause::Unavailable(foreign.to_string())),
-        ProbeOutcome::Failed(outage) => Probe::Failed(match outage {
-            Unavailable::Status { .. } => Cause::Unavailable(outage.to_string()),
-            _ => Cause::Unreachable(outage.to_string()),
+        ProbeOutcome::Failed(why) => Probe::Failed(match why {
+            Unavailable::Status { .. } => Cause::Unavailable(why.to_string()),
+            _ => Cause::Unreachable(why.to_string()),
         }),
     }
 }

@@ -4,10 +4,7 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use replica::{ledger::Aggregate, sequencer::Lane};
-use shared::{
-    change::{Change, Expects},
-    failover::Phase,
-};
+use shared::change::Expects;
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
@@ -19,20 +16,13 @@ use crate::{
     driver::{Event, Handle},
     local::Local,
     mirror::{Mirrors, SeenCredential, SeenToken},
-    offboarding, reaper, recovery,
+    offboarding, reaper,
     serve::{SocketRules, forward::Forwarder, learn_queue::LearnRequest},
     status::board::Board,
-    upstream::UpstreamError,
 };
 
 /// Notes become entries this often; each stands for a second.
 const NOTES: Duration = Duration::from_secs(1);
-
-/// How often the queue of revocations is looked at.
-const REVOCATIONS: Duration = Duration::from_millis(250);
-
-/// After the primary did not take one.
-const REVOCATIONS_AGAIN: Duration = Duration::from_secs(10);
 
 /// Tokens that wait for the mirror to look them up.
 const WAITING: usize = 64;
@@ -76,8 +66,6 @@ pub(super) fn start(
         assembly.local.clone(),
         assembly.upstream.clone(),
     ));
-    let telling = tell_revocations(assembly.local.clone(), assembly.upstream.clone());
-    assembly.tasks.spawn(telling);
     assembly.tasks.spawn(watch_files(
         vec![assembly.config.borrow().path.clone()],
         Arc::clone(&assembly.config),
@@ -216,7 +204,7 @@ impl Applying {
             .sequencer
             .set_settings(&Arc::new(config.settings.clone()));
         self.lower(config).await;
-        self.driver.tell(Event::Reconfigured(config.knobs()));
+        self.driver.send(Event::Reconfigured(config.knobs()));
         match Forwarder::new(&config.primary, self.upstream.addresses().clone()) {
             Ok(forwarder) => self.server.apply(SocketRules::new(config), forwarder),
             Err(error) => tracing::error!(%error, "forwards go on as before"),
@@ -249,36 +237,4 @@ impl Applying {
             tracing::error!(%error, "lowered deadlines could not be stored");
         }
     }
-}
-
-/// What is revoked while the primary is in charge it is told at once; in an outage settling tells it.
-async fn tell_revocations(local: Local, upstream: crate::upstream::Upstream) {
-    loop {
-        tokio::time::sleep(REVOCATIONS).await;
-        if local.view.authority().phase == Phase::Following && !tell_queue(&local, &upstream).await
-        {
-            tokio::time::sleep(REVOCATIONS_AGAIN).await;
-        }
-    }
-}
-
-/// Whether the primary took all that it may be told of.
-async fn tell_queue(local: &Local, upstream: &crate::upstream::Upstream) -> bool {
-    for queued in local.view.queue() {
-        if !recovery::may_be_told(local, &queued) {
-            continue; // The next settling decides.
-        }
-        match upstream.revoke(&queued.target).await {
-            Ok(()) => {}
-            Err(UpstreamError::Decision(decision)) if recovery::is_final(&decision) => {
-                tracing::warn!(%decision, id = queued.id, "the primary refused a revocation");
-            }
-            Err(error) => {
-                tracing::warn!(%error, id = queued.id, "the primary is told of a revocation later");
-                return false;
-            }
-        }
-        local.commit_later(Lane::Revocation, vec![Change::QueueDone(queued.id)]);
-    }
-    true
 }

@@ -352,7 +352,7 @@ impl Server {
 
     /// Tells the driver that the primary failed a request.
     fn forward_failed(&self) {
-        self.driver.tell(Event::ForwardFailed);
+        self.driver.send(Event::ForwardFailed);
     }
 }
 

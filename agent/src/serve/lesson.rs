@@ -117,7 +117,7 @@ impl Server {
     pub(crate) fn primary_answered(&self, ask: &Ask, status: StatusCode) {
         let audited = status.is_success() && ask.proves_token(self.replica.as_ref());
         if status.as_u16() < 500 {
-            self.driver.tell(Event::ForwardSucceeded { audited });
+            self.driver.send(Event::ForwardSucceeded { audited });
         }
         let Some((token, digest)) = ask.token.as_ref().filter(|_| audited) else {
             return;

@@ -1,6 +1,6 @@
-//! The primary as settling asks it: Holdover's own client, and the mirror for what is brought up to date.
+//! The primary as recovery asks it: Holdover's own client, and the mirror for what is brought up to date.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use shared::{
@@ -12,9 +12,8 @@ use shared::{
 use crate::{
     local::Local,
     mirror::{AuthorityVerdict, Mirrors, Occasion, PassError},
-    recovery::{Exchange, Primary, ProveError},
     upstream::{
-        ProbeOutcome, Unavailable, Upstream, UpstreamError,
+        ForeignCluster, ProbeOutcome, Unavailable, Upstream, UpstreamError,
         workload::{Exact, MintError},
     },
 };
@@ -25,14 +24,62 @@ const LOGIN_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks whether there is another token.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The primary, for [`crate::recovery::settle`].
-pub(super) struct Settling {
-    pub(super) local: Local,
-    pub(super) upstream: Upstream,
-    pub(super) mirrors: Arc<ArcSwap<Mirrors>>,
+/// What recovery asks of the primary.
+pub trait Primary: Send + Sync {
+    /// The same cluster answers, unsealed, active, and takes our credential.
+    fn prove(&self) -> impl Future<Output = Result<(), ProveError>> + Send;
+    /// Carries out one revocation; what is gone already counts as done.
+    fn revoke(
+        &self,
+        queued: &QueuedRevocation,
+    ) -> impl Future<Output = Result<(), UpstreamError>> + Send;
+    /// Renews what is about to expire: our credential, standing tokens, leases.
+    fn renew_due(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    /// Verifies policies, roles and identities and stores them. Returns the workloads that the primary says
+    /// have no role any more.
+    fn verify_authority(&self)
+    -> impl Future<Output = Result<Vec<WorkloadName>, PassError>> + Send;
+    /// Mints a token that is exactly as wanted and cannot be renewed.
+    fn mint_exact(
+        &self,
+        workload: &WorkloadName,
+        wanted: Exact<'_>,
+    ) -> impl Future<Output = Result<Credential, MintError>> + Send;
+    /// Brings the mirrored values up to date, for at most `within`.
+    fn refresh_values(
+        &self,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
-impl Primary for Settling {
+/// Why the primary cannot be settled with yet.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProveError {
+    /// Another cluster answers than the one that the replica trusts.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCluster),
+    /// The trusted cluster took the credential away.
+    #[error("the primary refuses Holdover's own credential")]
+    OwnCredentialRefused,
+    /// It cannot serve.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// It is up, and nothing showed that it takes the credential.
+    #[error("the primary answers, but no authenticated request succeeds")]
+    Unproven,
+}
+
+/// The primary that the configuration names.
+pub struct LivePrimary {
+    /// For what the replica knows of its mounts.
+    pub local: Local,
+    /// For Holdover's own requests.
+    pub upstream: Upstream,
+    /// For what is brought up to date: those of the configuration in force.
+    pub mirrors: Arc<ArcSwap<Mirrors>>,
+}
+
+impl Primary for LivePrimary {
     async fn prove(&self) -> Result<(), ProveError> {
         let mut looks = LOGIN_WITHIN.as_millis() / LOOK.as_millis();
         loop {
@@ -75,13 +122,11 @@ impl Primary for Settling {
         Ok(report.workloads.into_iter().filter_map(gone).collect())
     }
 
-    async fn mint_exact(&self, exchange: &Exchange) -> Result<Credential, MintError> {
-        let wanted = Exact {
-            policies: &exchange.policies,
-            entity: exchange.entity.as_ref(),
-            life: exchange.remaining,
-        };
-        let workload = &exchange.peer.workload;
+    async fn mint_exact(
+        &self,
+        workload: &WorkloadName,
+        wanted: Exact<'_>,
+    ) -> Result<Credential, MintError> {
         let minted = self.upstream.mint_exact(workload, wanted).await?;
         let looked_up = minted.looked_up;
         let (Some(accessor), Some(expires)) = (looked_up.accessor, looked_up.expires) else {
@@ -98,13 +143,9 @@ impl Primary for Settling {
 
     async fn refresh_values(&self, within: Duration) -> Result<(), Unavailable> {
         let mirrors = self.mirrors.load_full();
-        let paths: Vec<_> = mirrors
-            .configured()
-            .map(|mirror| mirror.path.configured())
-            .collect();
         let all = async {
-            for path in paths {
-                self.pass(&mirrors, &path).await?;
+            for mirror in mirrors.configured() {
+                self.pass(&mirrors, &mirror.path.configured()).await?;
             }
             Ok(())
         };
@@ -113,8 +154,8 @@ impl Primary for Settling {
     }
 }
 
-impl Settling {
-    /// One pass. What the primary or the mirror itself says no to is the mirror's to report: only an outage stops
+impl LivePrimary {
+    /// One pass. What the primary or the mirror itself says no to is the mirror's to report: only unavailability stops
     /// settling.
     async fn pass(&self, mirrors: &Mirrors, path: &str) -> Result<(), Unavailable> {
         match mirrors.sync_now(path, Occasion::Recovery).await {
@@ -129,10 +170,8 @@ impl Settling {
 
     fn is_kv(&self, path: &str) -> bool {
         let authority = self.local.view.authority();
-        let mount = authority
-            .cluster
-            .as_ref()
-            .and_then(|cluster| cluster.mount_of(path));
+        let cluster = authority.cluster.as_ref();
+        let mount = cluster.and_then(|cluster| cluster.mount_of(path));
         mount.is_some_and(|(_, mount)| mount.kind == "kv")
     }
 }

@@ -1,0 +1,177 @@
+//! What becomes of each replica grant: judged purely in [`shared::recovery`], carried out here.
+
+use std::time::Duration;
+
+use replica::view::Authority;
+use shared::{
+    approle::{self, Basis},
+    change::{Change, Credential, CredentialName},
+    failover::Outage,
+    grant::{Grant, Origin, ReplicaGrant, Settled},
+    ledger::{Entry, EntryKind},
+    name::{PolicyName, WorkloadName},
+    recovery::{Fresh, Judgement, Proven, Unverified, Verdict, judge},
+    time::{Deadline, Now, WallTime},
+};
+
+use super::{SettleError, commit, primary::Primary};
+use crate::{
+    local::Local,
+    reaper,
+    upstream::workload::{Exact, MintError},
+};
+
+/// Settles every grant that lives, as often as it is asked to: what is settled already stays as it is.
+pub(super) struct GrantSettling<'a, P> {
+    pub(super) local: &'a Local,
+    pub(super) primary: &'a P,
+    pub(super) outage: &'a Outage,
+    /// Workloads that the primary says have no role any more.
+    pub(super) gone: &'a [WorkloadName],
+    /// When recovery began: authority must have been verified after it.
+    pub(super) since: WallTime,
+}
+
+impl<P: Primary> GrantSettling<'_, P> {
+    pub(super) async fn settle(&self) -> Result<(), SettleError> {
+        for judgement in self.judgements()? {
+            let Some(live) = self.local.view.grant(&judgement.digest) else {
+                continue;
+            };
+            if live.revoked.get().is_none() {
+                self.carry_out(&live.grant, judgement.verdict).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn judgements(&self) -> Result<Vec<Judgement>, Unverified> {
+        let grants = self.local.view.grants();
+        let living = grants.iter().filter(|live| live.revoked.get().is_none());
+        let living = living.map(|live| &live.grant);
+        let authority = self.local.view.authority();
+        let fresh = |name: &WorkloadName| match authority.workloads.get(name) {
+            _ if self.gone.contains(name) => Fresh::Gone,
+            Some(workload) => Fresh::Proven(workload),
+            None => Fresh::Unknown,
+        };
+        let (since, now) = (self.since, self.local.clock.now());
+        let login = |basis: &Basis| login(&authority, basis, since, now);
+        judge(living, &authority.settings, fresh, login, since, now)
+    }
+
+    async fn carry_out(&self, grant: &Grant, verdict: Verdict) -> Result<(), SettleError> {
+        match verdict {
+            Verdict::Revoke(cause) => {
+                reaper::revoke(self.local, vec![(grant.clone(), cause)]).await;
+                Ok(())
+            }
+            Verdict::Drain {
+                policies,
+                identity_policies,
+            } => self.drain(grant, policies, identity_policies).await,
+            Verdict::Exchange {
+                policies,
+                remaining,
+            } => self.exchange(grant, policies, remaining).await,
+        }
+    }
+
+    async fn drain(
+        &self,
+        grant: &Grant,
+        policies: Vec<PolicyName>,
+        identity_policies: Vec<PolicyName>,
+    ) -> Result<(), SettleError> {
+        let mut drained = settled(grant, Settled::Draining);
+        drained.facts.policies = policies;
+        drained.facts.identity_policies = identity_policies;
+        commit(self.local, vec![Change::Grant(Box::new(drained))]).await
+    }
+
+    async fn exchange(
+        &self,
+        grant: &Grant,
+        policies: Vec<PolicyName>,
+        remaining: Duration,
+    ) -> Result<(), SettleError> {
+        let Some(peer) = &grant.peer else {
+            return Ok(());
+        };
+        let wanted = Exact {
+            policies: &policies,
+            entity: grant.facts.entity_id.as_ref(),
+            life: remaining,
+        };
+        match self.primary.mint_exact(&peer.workload, wanted).await {
+            Ok(token) => commit(self.local, self.exchanged(grant, policies, token)).await,
+            Err(MintError::Upstream(error)) if error.decision().is_none() => {
+                Err(MintError::Upstream(error).into())
+            }
+            Err(error) => {
+                tracing::warn!(%error, accessor = %grant.accessor, "no exact token for a replica grant: it drains");
+                let identity_policies = grant.facts.identity_policies.clone();
+                self.drain(grant, policies, identity_policies).await
+            }
+        }
+    }
+
+    /// The grant with a primary token behind it: never more than it had, and no longer than that token lives.
+    fn exchanged(
+        &self,
+        grant: &Grant,
+        policies: Vec<PolicyName>,
+        token: Credential,
+    ) -> Vec<Change> {
+        let now = self.local.clock.now();
+        let mut exchanged = settled(grant, Settled::Exchanged(token.accessor.clone()));
+        exchanged.facts.policies = policies;
+        exchanged.verified_at = now.steady;
+        let until = Deadline::at(token.expires, now);
+        exchanged.deadline = exchanged.deadline.earliest(until);
+        let mut entry = Entry::new(EntryKind::Exchange, "allowed", now.steady).about(grant);
+        entry.outage = Some(self.outage.id.clone());
+        entry.accessor = Some(token.accessor.clone());
+        entry.policies.clone_from(&exchanged.facts.policies);
+        entry.deadline = Some(exchanged.deadline.wall);
+        vec![
+            Change::Credential(CredentialName::Exchanged(grant.digest), token),
+            Change::Grant(Box::new(exchanged)),
+            Change::Ledger(Box::new(entry)),
+        ]
+    }
+}
+
+/// What an AppRole login that a grant was given to would get today; none if it was not seen to stand since.
+fn login(authority: &Authority, basis: &Basis, since: WallTime, now: Now) -> Option<Proven> {
+    let role = authority.approles.get(&basis.role)?;
+    let proof = authority.secret_ids.get(&basis.secret_id)?;
+    if !approle::stands(role, proof, since, now) {
+        return None;
+    }
+    let entity = proof.entity.as_ref();
+    let identity_policies = match entity.and_then(|entity| authority.identities.get(entity)) {
+        Some(identity) => {
+            let names = identity.policies();
+            let parsed = names.iter().filter_map(|name| PolicyName::parse(name).ok());
+            parsed.collect()
+        }
+        None => proof.identity_policies.clone(),
+    };
+    Some(Proven {
+        policies: role.policies(),
+        identity_policies,
+        entity: proof.entity.clone(),
+    })
+}
+
+fn settled(grant: &Grant, settled: Settled) -> Grant {
+    let mut grant = grant.clone();
+    if let Origin::Replica(replica) = &grant.origin {
+        grant.origin = Origin::Replica(ReplicaGrant {
+            settled,
+            ..replica.clone()
+        });
+    }
+    grant
+}
