@@ -2,6 +2,7 @@
 //!
 //! The file's shape is [`section`]'s alone; every error is reported with its line.
 
+pub mod apply;
 mod error;
 pub mod mirror;
 mod primary;

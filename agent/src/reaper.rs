@@ -5,11 +5,11 @@
 
 pub mod lease;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use replica::{
     sequencer::Lane,
-    view::{DeadAncestor, LiveGrant, View},
+    view::{DeadAncestor, View},
 };
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
@@ -161,32 +161,26 @@ fn to_be_told(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Opt
     })))
 }
 
-/// What a changed configuration ends: grants past their lowered TTL go at once, the others get their new deadline.
-pub fn lowered(grants: &[Arc<LiveGrant>], settings: &Settings, now: Now) -> Lowered {
-    let mut lowered = Lowered::default();
-    for live in grants.iter().filter(|live| live.revoked.get().is_none()) {
-        let grant = &live.grant;
-        if !grant.is_replica() || grant.deadline.passed_for_good(now) {
-            continue;
-        }
-        match policy_of(grant, settings).and_then(|policy| grant.lowered(policy, now)) {
-            Some(kept) if kept == *grant => {}
-            Some(kept) => lowered.shortened.push(Change::Grant(Box::new(kept))),
-            None => lowered
-                .ended
-                .push((grant.clone(), RevokeCause::Configuration)),
+/// Has a changed configuration reach the grants that it lowers: those past their TTL go at once, the others get their
+/// new deadline.
+pub async fn lower(local: &Local, settings: &Settings) {
+    let now = local.clock.now();
+    let (mut ended, mut shortened) = (Vec::new(), Vec::new());
+    for grant in living_replica_grants(local) {
+        match policy_of(&grant, settings).and_then(|policy| grant.lowered(policy, now)) {
+            Some(kept) if kept == grant => {}
+            Some(kept) => shortened.push(Change::Grant(Box::new(kept))),
+            None => ended.push((grant, RevokeCause::Configuration)),
         }
     }
-    lowered
-}
-
-/// What [`lowered`] found.
-#[derive(Default)]
-pub struct Lowered {
-    /// To be revoked.
-    pub ended: Vec<(Grant, RevokeCause)>,
-    /// With an earlier deadline than before.
-    pub shortened: Vec<Change>,
+    revoke(local, ended).await;
+    if shortened.is_empty() {
+        return;
+    }
+    let stored = local.commit(Lane::Revocation, shortened, Expects::default());
+    if let Err(error) = stored.await {
+        tracing::error!(%error, "lowered deadlines could not be stored");
+    }
 }
 
 /// One look at every grant.

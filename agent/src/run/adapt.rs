@@ -77,21 +77,13 @@ impl admin::MirrorControl for MirrorStatuses {
     }
 }
 
-/// What decisions go by, asked for anew.
-pub(super) struct Refreshing {
-    mirrors: Arc<ArcSwap<Mirrors>>,
-}
+/// The mirrors of the configuration in force, which are asked anew for what decisions go by.
+pub(super) struct LiveMirrors(pub(super) Arc<ArcSwap<Mirrors>>);
 
-impl Refreshing {
-    pub(super) fn new(mirrors: Arc<ArcSwap<Mirrors>>) -> Self {
-        Self { mirrors }
-    }
-}
-
-impl Refresh for Refreshing {
+impl Refresh for LiveMirrors {
     fn refresh(&self, wanted: Wanted) -> Pending<'_, bool> {
         Box::pin(async move {
-            let mirrors = self.mirrors.load_full();
+            let mirrors = self.0.load_full();
             let asked = mirrors
                 .ask_anew(&wanted.tokens, &wanted.entities, wanted.authority)
                 .await;

@@ -19,9 +19,10 @@ use crate::{
     serve::listener::{self, Bound},
 };
 
-/// What opening found.
-pub(super) struct Found {
+/// A replica that was opened, and what was found.
+pub(super) struct Opening {
     report: OpenReport,
+    pub(super) local: Local,
     /// What was counted before.
     pub(super) coverage: Arc<Coverage>,
 }
@@ -31,7 +32,7 @@ const REBOOTED: &str = "the machine was rebooted and the primary has not been se
 const CLOCK: &str = "the machine booted with its clock behind the replica's; nothing is issued until the primary is seen";
 
 /// Opens the replica, makes it if it was never there, and takes up time where it stood.
-pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<(Local, Found), RunError> {
+pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError> {
     let sources = sources(config);
     let location = location(config);
     let settings = Arc::new(config.settings.clone());
@@ -67,8 +68,11 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<(Local,
         entropy,
     };
     settle_start(&local, mark, config);
-    let coverage = Arc::new(coverage);
-    Ok((local, Found { report, coverage }))
+    Ok(Opening {
+        report,
+        local,
+        coverage: Arc::new(coverage),
+    })
 }
 
 /// Makes the replica under the first key that is configured.
@@ -116,7 +120,7 @@ fn passed_in() -> io::Result<Option<UnixListener>> {
     listenfd::ListenFd::from_env().take_unix_listener(0)
 }
 
-impl Found {
+impl Opening {
     /// What an operator should know of it. What stands against issuing is a reason, and is the view's to say.
     pub(super) fn findings(&self, replica: &Path) -> Vec<String> {
         ready::start::findings(&self.report, replica)

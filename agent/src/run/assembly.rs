@@ -1,0 +1,196 @@
+//! The daemon assembled: what runs, what of it is told of a changed configuration, and how it ends.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use replica::{ledger::Aggregate, sequencer::Lane};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{
+    RunError,
+    adapt::{LiveMirrors, MirrorStatuses},
+    edge::LiveEdge,
+    open::{self, Opening},
+    upkeep,
+};
+use crate::{
+    admin,
+    config::Config,
+    coverage::{self, Coverage},
+    driver::{Driver, Handle},
+    local::Local,
+    metrics::Metrics,
+    mirror::Mirrors,
+    offboarding,
+    parity::{self, Offer, Parity},
+    ready::{prove, prove::Checks},
+    reaper,
+    recovery::{primary::LivePrimary, revocations},
+    serve::{
+        Parts, Server, SocketRules, forward::Forwarder, learn_queue::LearnQueue, replica::Attached,
+        stats::Stats,
+    },
+    service,
+    status::board::Board,
+    upstream::Upstream,
+};
+
+/// Everything that runs.
+pub(super) struct Daemon {
+    pub(super) local: Local,
+    pub(super) upstream: Upstream,
+    pub(super) mirrors: Arc<ArcSwap<Mirrors>>,
+    pub(super) driver: Handle,
+    pub(super) server: Arc<Server>,
+    pub(super) board: Arc<Board>,
+    pub(super) config: Arc<watch::Sender<Arc<Config>>>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) tasks: JoinSet<()>,
+    parity: Parity,
+    metrics: Arc<Metrics>,
+    notes: Arc<Aggregate>,
+    coverage: Arc<Coverage>,
+}
+
+impl Daemon {
+    /// Connects the rooms with each other and starts what goes on in them. The workload socket is not served yet.
+    pub(super) fn start(
+        config: Config,
+        opening: Opening,
+        board: Arc<Board>,
+        admin: UnixListener,
+    ) -> Result<Self, RunError> {
+        let Opening {
+            local, coverage, ..
+        } = opening;
+        let upstream = Upstream::new(&config, local.clone())?;
+        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), Vec::new());
+        let mirrors = Arc::new(ArcSwap::from_pointee(mirrors));
+        let primary = Arc::new(LivePrimary {
+            local: local.clone(),
+            upstream: upstream.clone(),
+            mirrors: Arc::clone(&mirrors),
+        });
+        let edge = LiveEdge(Arc::clone(&primary));
+        let (machine, driver) = Driver::new(config.knobs(), local.clone(), edge);
+        let (learning, seen) = LearnQueue::new();
+        let notes = Arc::new(Aggregate::default());
+        let stats = Stats::default();
+        let (parity, offers) = Parity::new(config.parity_sample, open::seed(&local));
+        let metrics = Arc::new(Metrics::new(&stats, learning.clone(), parity.counts()));
+        let server = Server::new(Parts {
+            replica: Arc::new(Attached::new(local.clone(), Arc::clone(&notes))),
+            driver: driver.clone(),
+            forwarder: Forwarder::new(&config.primary, upstream.addresses().clone())?,
+            minter: Arc::new(upstream.clone()),
+            learning,
+            rules: SocketRules::new(&config),
+            stats,
+            coverage: Arc::clone(&coverage),
+            parity: parity.clone(),
+        });
+        let mut daemon = Self {
+            local,
+            upstream,
+            mirrors,
+            driver,
+            server,
+            board,
+            config: Arc::new(watch::Sender::new(Arc::new(config))),
+            stop: watch::Sender::new(false),
+            tasks: JoinSet::new(),
+            parity,
+            metrics,
+            notes,
+            coverage,
+        };
+        daemon
+            .tasks
+            .spawn(upkeep::watched(machine.run(), "the failover machine"));
+        daemon.keep_primary(primary);
+        daemon.keep_replica(offers);
+        daemon.serve_admin(admin);
+        daemon.follow_configuration(seen);
+        Ok(daemon)
+    }
+
+    /// What is asked of the primary, and reported to it, whoever is in charge.
+    fn keep_primary(&mut self, primary: Arc<LivePrimary>) {
+        let (local, upstream) = (self.local.clone(), self.upstream.clone());
+        self.tasks.spawn(upstream.clone().keep_own_token());
+        self.tasks
+            .spawn(offboarding::watch(local.clone(), upstream));
+        let reporting = revocations::report_while_following(local, primary);
+        self.tasks.spawn(reporting);
+    }
+
+    /// What the replica needs to stay right: ends made durable, notes taken down, decisions compared.
+    fn keep_replica(&mut self, offers: mpsc::Receiver<Offer>) {
+        let (local, metrics) = (self.local.clone(), Arc::clone(&self.metrics));
+        let reaping = reaper::run(local.clone(), move |lateness| {
+            metrics.revoked_late(lateness)
+        });
+        self.tasks.spawn(upkeep::watched(reaping, "the reaper"));
+        let refresh = Arc::new(LiveMirrors(Arc::clone(&self.mirrors)));
+        let parity = self.parity.clone();
+        let comparing = parity::compare::run(parity, offers, local.clone(), refresh);
+        self.tasks.spawn(comparing);
+        let coverage = Arc::clone(&self.coverage);
+        self.tasks
+            .spawn(coverage::keep::keep(local.clone(), coverage));
+        let notes = Arc::clone(&self.notes);
+        self.tasks.spawn(upkeep::flush_notes(local.clone(), notes));
+        let alive = async move || upkeep::wait_for_writer(&local).await;
+        let reporting = service::keep_reporting(self.driver.watch(), alive);
+        self.tasks.spawn(reporting);
+    }
+
+    fn serve_admin(&mut self, admin: UnixListener) {
+        let config = Arc::clone(&self.config.borrow());
+        let (checked, checks) = watch::channel(Checks::default());
+        let proving = prove::run(self.local.clone(), config.replica.path.clone(), checked);
+        self.tasks.spawn(proving);
+        let deps = admin::Deps {
+            local: self.local.clone(),
+            driver: self.driver.clone(),
+            addresses: self.upstream.addresses().clone(),
+            mirrors: Arc::new(MirrorStatuses::new(Arc::clone(&self.mirrors))),
+            config: self.config.subscribe(),
+            checks,
+            board: Arc::clone(&self.board),
+            metrics: Arc::clone(&self.metrics),
+            parity: self.parity.clone(),
+            coverage: Arc::clone(&self.coverage),
+        };
+        let stopping = self.stop.subscribe();
+        if let Some(address) = config.admin.metrics {
+            let serving = admin::server::serve_metrics(address, deps.clone(), stopping.clone());
+            self.tasks
+                .spawn(upkeep::watched(serving, "the metrics listener"));
+        }
+        self.tasks
+            .spawn(admin::server::serve(admin, deps, stopping));
+    }
+
+    /// Stores what must be stored, and ends the writer: last, because everything before it still writes.
+    pub(super) async fn finish(mut self) {
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        self.server.counted().await;
+        coverage::keep::flush(&self.local, &self.coverage).await;
+        let last = self.notes.flush();
+        let noted = self.local.commit(Lane::Mirror, last, Default::default());
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "the last reads and denials are not in the ledger");
+        }
+        let sequencer = self.local.sequencer.clone();
+        let stopped = tokio::task::spawn_blocking(move || sequencer.stop());
+        if stopped.await.is_err() {
+            tracing::error!("the replica was not closed in order");
+        }
+    }
+}

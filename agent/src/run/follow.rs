@@ -1,0 +1,184 @@
+//! Who follows the configuration, and in which order; who follows the files that it names.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+
+use super::assembly::Daemon;
+use crate::{
+    config::{self, Config, apply::Followers},
+    driver::Event,
+    local::Local,
+    mirror::{Mirrors, SeenCredential, SeenToken},
+    reaper,
+    serve::{Server, SocketRules, forward::Forwarder, learn_queue::LearnRequest},
+    status::board::Board,
+    upstream::Upstream,
+};
+
+/// Tokens that wait for the mirror to look them up.
+const WAITING: usize = 64;
+
+impl Daemon {
+    /// Starts what goes by the configuration in force.
+    pub(super) fn follow_configuration(&mut self, seen: mpsc::Receiver<LearnRequest>) {
+        let (to_mirror, mirror) = watch::channel(None);
+        self.tasks.spawn(pass_on(seen, mirror));
+        let followers = self.followers(to_mirror);
+        let (local, current) = (self.local.clone(), self.config.subscribe());
+        self.tasks.spawn(async move {
+            // What an earlier run left goes by the configuration of this start.
+            let first = Arc::clone(&current.borrow());
+            reaper::lower(&local, &first.settings).await;
+            followers.follow(current).await;
+        });
+        let (config, board) = (Arc::clone(&self.config), Arc::clone(&self.board));
+        self.tasks.spawn(watch_configuration(config, board));
+        let (config, upstream) = (Arc::clone(&self.config), self.upstream.clone());
+        let server = Arc::clone(&self.server);
+        self.tasks.spawn(watch_ca(config, upstream, server));
+    }
+
+    /// The replica goes first, because whoever comes after decides by the settings that it holds.
+    fn followers(
+        &self,
+        to_mirror: watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
+    ) -> Followers {
+        let mut followers = Followers::default();
+        let local = self.local.clone();
+        followers.add(move |config| {
+            let local = local.clone();
+            async move {
+                let settings = Arc::new(config.settings.clone());
+                local.sequencer.set_settings(&settings);
+                reaper::lower(&local, &settings).await;
+            }
+        });
+        let (driver, server) = (self.driver.clone(), Arc::clone(&self.server));
+        let upstream = self.upstream.clone();
+        followers.add(move |config| {
+            driver.send(Event::Reconfigured(config.knobs()));
+            match Forwarder::new(&config.primary, upstream.addresses().clone()) {
+                Ok(forwarder) => server.apply(SocketRules::new(&config), forwarder),
+                Err(error) => tracing::error!(%error, "forwards go on as before"),
+            }
+            std::future::ready(())
+        });
+        let mut mirror = RunningMirror {
+            mirrors: Arc::clone(&self.mirrors),
+            running: start_mirrors(&self.mirrors.load_full(), &to_mirror),
+            to_mirror,
+            upstream: self.upstream.clone(),
+            local: self.local.clone(),
+        };
+        followers.add(move |config| {
+            mirror.replace(&config);
+            std::future::ready(())
+        });
+        followers
+    }
+}
+
+/// The mirror under the configuration in force.
+struct RunningMirror {
+    mirrors: Arc<ArcSwap<Mirrors>>,
+    running: AbortHandle,
+    /// The way of what clients brought to it.
+    to_mirror: watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
+    upstream: Upstream,
+    local: Local,
+}
+
+impl RunningMirror {
+    fn replace(&mut self, config: &Config) {
+        let mirrors = Mirrors::new(
+            config,
+            self.upstream.clone(),
+            self.local.clone(),
+            Vec::new(),
+        );
+        self.running.abort();
+        self.running = start_mirrors(&mirrors, &self.to_mirror);
+        self.mirrors.store(Arc::new(mirrors));
+    }
+}
+
+fn start_mirrors(
+    mirrors: &Mirrors,
+    to_mirror: &watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
+) -> AbortHandle {
+    let (to, seen) = mpsc::channel(WAITING);
+    to_mirror.send_replace(Some(to));
+    tokio::spawn(mirrors.clone().run(seen)).abort_handle()
+}
+
+/// Tokens and secret ids that clients brought go to the mirror that runs now.
+async fn pass_on(
+    mut seen: mpsc::Receiver<LearnRequest>,
+    mirror: watch::Receiver<Option<mpsc::Sender<SeenCredential>>>,
+) {
+    while let Some(request) = seen.recv().await {
+        let to = mirror.borrow().clone();
+        if let Some(to) = to {
+            // A mirror that is being replaced misses one token, which its next use brings again.
+            let seen = match request {
+                LearnRequest::Login(candidate) => SeenCredential::Login(candidate),
+                LearnRequest::Token { token, digest } => {
+                    SeenCredential::Token(SeenToken { token, digest })
+                }
+            };
+            let _ = to.send(seen).await;
+        }
+    }
+}
+
+/// Watches the configuration's file; a change is loaded as SIGHUP loads it.
+async fn watch_configuration(config: Arc<watch::Sender<Arc<Config>>>, board: Arc<Board>) {
+    let file = config.borrow().path.clone();
+    let watched = config::apply::watch_file(file, || reload(&config, &board));
+    if let Err(error) = watched.await {
+        tracing::warn!(%error, "the configuration cannot be watched");
+        let finding = format!("the configuration cannot be watched ({error}): use SIGHUP");
+        board.put("watch", [finding]);
+    }
+}
+
+/// Applies a changed configuration, or puts on the board why not.
+pub(super) fn reload(config: &watch::Sender<Arc<Config>>, board: &Board) {
+    let rejected = config::watch::reload(config).err();
+    board.put(
+        "configuration",
+        rejected.map(|rejected| {
+            tracing::error!("the changed configuration is rejected:\n{rejected}");
+            format!("the configuration was changed, and rejected: {rejected}")
+        }),
+    );
+}
+
+/// Watches the CA file: connections made after a change go by the new one.
+async fn watch_ca(
+    config: Arc<watch::Sender<Arc<Config>>>,
+    upstream: Upstream,
+    server: Arc<Server>,
+) {
+    let Some(file) = config.borrow().primary.ca_file.clone() else {
+        return;
+    };
+    // What keeps files from being watched is reported by the watcher of the configuration.
+    let _ = config::apply::watch_file(file, || {
+        let current = Arc::clone(&config.borrow());
+        match Forwarder::new(&current.primary, upstream.addresses().clone()) {
+            Ok(forwarder) => {
+                server.apply(SocketRules::new(&current), forwarder);
+                upstream.client().reload_files();
+                tracing::info!("the changed CA file is in force");
+            }
+            Err(error) => tracing::error!(%error, "the changed CA file is not used"),
+        }
+    })
+    .await;
+}
