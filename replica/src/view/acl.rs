@@ -108,8 +108,9 @@ impl CompiledAcl {
             (Some(then), Some(now)) => Arc::ptr_eq(then, now) || then == now,
             _ => false,
         };
-        let until = self.acl.as_ref().ok().and_then(Acl::valid_until);
-        same_identity && now >= self.at && until.is_none_or(|until| now < until)
+        // An error does not say how long it holds: the policy that causes it may end.
+        let holds = |acl: &Acl| acl.valid_until().is_none_or(|until| now < until);
+        same_identity && now >= self.at && self.acl.as_ref().is_ok_and(holds)
     }
 }
 

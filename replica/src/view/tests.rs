@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    acl::{AclRequest, Decision, Operation},
+    acl::{AclRequest, CompileError, Decision, Operation},
     change::Change,
     failover::Phase,
     grant::RevokeCause,
@@ -199,6 +199,28 @@ fn policies_of_token_and_identity_are_merged_by_name() {
     // The first rule's control group counts, and the first is the first by name, whoever brings it.
     assert!(approval("a-grouped", "b-plain") && approval("b-plain", "a-grouped"));
     assert!(!approval("c-grouped", "b-plain") && !approval("b-plain", "c-grouped"));
+}
+
+#[test]
+fn what_a_policy_forbids_ends_with_the_policy() {
+    const ODD: &str = r#"path "kv/{{identity.entity.name}}" { capabilities = ["read"] }"#;
+    let Change::Policies(mut set) = samples::policies(&[("odd", ODD)], T0) else {
+        panic!("policies are policies");
+    };
+    let end = T0.plus(Duration::from_secs(2));
+    for policy in set.policies.values_mut() {
+        policy.expiration = Some(end);
+    }
+    let view = view(vec![Change::Policies(set)]);
+    let entity = EntityId::parse("entity-1").unwrap();
+    let mut authority = Authority::clone(&view.authority());
+    Arc::make_mut(&mut authority.known)
+        .identities
+        .insert(entity.clone(), Arc::new(samples::identity("a/b")));
+    let names = [PolicyName::parse("odd").unwrap()];
+    let compiled = |at| view.acl_for(&authority, &names, &[], Some(&entity), at);
+    assert_eq!(compiled(T0).acl.as_ref().err(), Some(&CompileError::Forbidden));
+    assert!(compiled(end.plus(Duration::from_millis(1))).acl.is_ok());
 }
 
 #[test]
