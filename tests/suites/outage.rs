@@ -36,13 +36,16 @@ async fn reads(host: &Host, token: &str) -> Result<Vec<(String, serde_json::Valu
     Ok(reads)
 }
 
-/// A load of these many reads a second, beside a relay that nearly always has one in flight. No read is sent twice.
-async fn load(host: &Host, token: &str, per_second: u32) -> Result<Load> {
+/// A load of 20 reads a second that are sent however long earlier ones take, beside relays each of which nearly always
+/// has one in flight: these slow down with a busy machine, so that no read waits for what the machine cannot do. No read
+/// is sent twice.
+async fn load(host: &Host, token: &str, relays: u32) -> Result<Load> {
     let mut plan = load::Plan::new(&host.daemon.socket(), token, reads(host, token).await?);
-    plan.per_second = per_second;
+    plan.per_second = 20;
     plan.kept_alive = 16;
-    // Without a pause it would take a whole core of two from the programs under test.
-    plan.pause = std::time::Duration::from_millis(5);
+    plan.relays = usize::try_from(relays)?;
+    // Without a pause they would take a whole core of two from the programs under test.
+    plan.pause = std::time::Duration::from_millis(3) * relays;
     plan.start()
 }
 

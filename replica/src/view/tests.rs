@@ -219,7 +219,10 @@ fn what_a_policy_forbids_ends_with_the_policy() {
         .insert(entity.clone(), Arc::new(samples::identity("a/b")));
     let names = [PolicyName::parse("odd").unwrap()];
     let compiled = |at| view.acl_for(&authority, &names, &[], Some(&entity), at);
-    assert_eq!(compiled(T0).acl.as_ref().err(), Some(&CompileError::Forbidden));
+    assert_eq!(
+        compiled(T0).acl.as_ref().err(),
+        Some(&CompileError::Forbidden)
+    );
     assert!(compiled(end.plus(Duration::from_millis(1))).acl.is_ok());
 }
 

@@ -103,7 +103,7 @@ async fn survives(
     heal: impl AsyncFn(&Primary) -> Result<()>,
 ) -> Result<()> {
     let token = host.login("orders").await?.token;
-    let load = load(host, &token, 20).await?;
+    let load = load(host, &token, 1).await?;
     answered(host, &load, "primary", 20).await?;
     in_flight(&load).await?;
     fail(&host.primary).await?;

