@@ -19,8 +19,7 @@ use crate::{entropy::Entropy, ledger::Note, view::View};
 
 use caller::Caller;
 use case::Case;
-use envelope::Granted;
-use refusal::{Forbidden, Refusal, Why};
+use refusal::{Answered, Forbidden, Refusal, Why};
 
 mod approle;
 mod caller;
@@ -100,16 +99,15 @@ pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
     };
     let decided = decide(&case);
     let attempt = approle::attempt(&case, &decided);
-    let answer = match decided {
-        Ok(granted) => granted.into_answer(&case),
-        Err(refusal) => refusal.into_answer(&case),
-    };
-    Answer { attempt, ..answer }
+    Answer {
+        attempt,
+        ..Answer::of(&case, decided)
+    }
 }
 
 /// In the order of the primary's own checks: what needs no token, the namespace, the token, what is modelled, the access
 /// control.
-fn decide(case: &Case<'_>) -> Result<Granted, Refusal> {
+fn decide(case: &Case<'_>) -> Answered {
     let call = case.query.call;
     let writes = matches!(call.operation, Operation::Update | Operation::Patch);
     if writes && call.path.as_str().ends_with('/') {
@@ -155,7 +153,7 @@ fn drains_into(case: &Case<'_>, caller: &Caller) -> bool {
     }
 }
 
-fn serve(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+fn serve(case: &Case<'_>, caller: &Caller) -> Answered {
     let call = case.query.call;
     if parameter::asks_for_help(call) {
         // The primary explains any path to any token.

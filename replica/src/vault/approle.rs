@@ -14,15 +14,14 @@ use shared::{
 use super::{
     caller::Rights,
     case::Case,
-    envelope::Granted,
     issue::{self, Issue},
     parameter,
-    refusal::{Credential, Forbidden, Issuing, Refusal, Why},
+    refusal::{Answered, Credential, Forbidden, Issuing, Refusal, Why},
 };
 use crate::approle::{LoginMount, id};
 
 /// Answers a login at a mount of AppRole; any other is not served. A token that came with it does not matter.
-pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
+pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let target = target(case).ok_or(Why::AuthMethod)?;
     case.modelled()?;
     let peer = case.query.peer.ok_or(Forbidden::Unattested)?;
@@ -53,7 +52,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
 }
 
 /// What a login told of whoever tries secret ids; none where none was judged.
-pub(crate) fn attempt(case: &Case<'_>, answered: &Result<Granted, Refusal>) -> Option<Attempt> {
+pub(crate) fn attempt(case: &Case<'_>, answered: &Answered) -> Option<Attempt> {
     let outcome = match answered {
         Ok(_) => Outcome::Accepted,
         Err(
@@ -78,7 +77,7 @@ fn target<'a>(case: &Case<'a>) -> Option<LoginMount<'a>> {
 }
 
 /// The one entry of the peer that enables issuing: a login by AppRole cannot name one.
-fn issuing_entry<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refusal> {
+fn issuing_entry<'a>(case: &Case<'a>, peer: &Peer) -> Answered<&'a Workload> {
     let settings = case.settings();
     let entries = peer
         .workloads
@@ -93,7 +92,7 @@ fn issuing_entry<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refus
 }
 
 /// What is known of the pair that the request brings, in the order of the primary's own checks.
-fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Result<&'a SecretId, Refusal> {
+fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Answered<&'a SecretId> {
     let data = case.parameters()?;
     for name in ["role_id", "secret_id"] {
         // What is no text the primary converts in its own way.
@@ -130,7 +129,7 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    fn grant(&self, case: &Case<'_>) -> Result<Granted, Refusal> {
+    fn grant(&self, case: &Case<'_>) -> Answered {
         self.entity_stands(case)?;
         let mut facts = self.facts(case);
         let rights = Rights::of(case, &facts)?;
@@ -142,7 +141,7 @@ impl Login<'_> {
 
     /// The primary goes by the alias: where that belongs to another entity by now, or to none, it would give the token
     /// another identity than is known here.
-    fn entity_stands(&self, case: &Case<'_>) -> Result<(), Refusal> {
+    fn entity_stands(&self, case: &Case<'_>) -> Answered<()> {
         let Some(entity) = &self.proof.entity else {
             return Ok(());
         };

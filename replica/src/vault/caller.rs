@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Map, Value};
 use shared::{
     acl::{Acl, AclRequest, Allowed, CompileError, Decision},
     api::Kind,
@@ -18,7 +17,8 @@ use shared::{
 use super::{
     Presented,
     case::Case,
-    refusal::{Forbidden, Refusal, Why},
+    parameter::Params,
+    refusal::{Answered, Forbidden, Refusal, Why},
 };
 use crate::view::{CompiledAcl, LiveGrant, acl};
 
@@ -56,7 +56,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// The caller of a request, if its token is good now and from where it comes.
-    pub(crate) fn of(case: &Case<'_>) -> Result<Self, Refusal> {
+    pub(crate) fn of(case: &Case<'_>) -> Answered<Self> {
         let bearer = match case.query.presented {
             Presented::Nothing | Presented::Token("") => return Err(Refusal::Unauthenticated),
             Presented::Standing(workload) => standing(case, workload)?,
@@ -78,11 +78,7 @@ impl Caller {
     }
 
     /// Permission for the request itself.
-    pub(crate) fn permit(
-        &self,
-        case: &Case<'_>,
-        data: &Map<String, Value>,
-    ) -> Result<Allowed, Refusal> {
+    pub(crate) fn permit(&self, case: &Case<'_>, data: &Params) -> Answered<Allowed> {
         match self.rights.acl()?.decide(&request(case, data)) {
             Decision::Allow(allowed) => Ok(allowed),
             Decision::Deny => Err(Refusal::Denied),
@@ -91,7 +87,7 @@ impl Caller {
     }
 
     /// Whether it has sudo on the very path that it asks: what some operations ask for besides the right to them.
-    pub(crate) fn has_sudo(&self, case: &Case<'_>) -> Result<bool, Refusal> {
+    pub(crate) fn has_sudo(&self, case: &Case<'_>) -> Answered<bool> {
         let path = case.query.call.path.as_str();
         let capabilities = self.rights.acl()?.capabilities(path).map_err(Why::Policy)?;
         Ok(capabilities
@@ -109,7 +105,7 @@ impl Caller {
 }
 
 /// The request as the access control sees it. Policies and paths are both below the mirrored namespace.
-pub(crate) fn request<'a>(case: &Case<'a>, data: &'a Map<String, Value>) -> AclRequest<'a> {
+pub(crate) fn request<'a>(case: &Case<'a>, data: &'a Params) -> AclRequest<'a> {
     AclRequest {
         namespace: "",
         path: case.query.call.path.as_str(),
@@ -219,7 +215,7 @@ impl Bearer {
     }
 
     /// Refuses a token that was obtained by attestation and is presented by another peer.
-    pub(crate) fn belongs(&self, case: &Case<'_>) -> Result<(), Refusal> {
+    pub(crate) fn belongs(&self, case: &Case<'_>) -> Answered<()> {
         let Self::Grant(live) = self else {
             return Ok(());
         };
@@ -236,7 +232,7 @@ impl Bearer {
     }
 
     /// Refuses a primary token of a workload that must log in anew in every outage, until it did.
-    fn resumes(&self, case: &Case<'_>) -> Result<(), Refusal> {
+    fn resumes(&self, case: &Case<'_>) -> Answered<()> {
         let Some(outage) = case.outage() else {
             return Ok(());
         };
@@ -283,7 +279,7 @@ impl Bearer {
 
 impl Rights {
     /// The rights of a token, if its identity still stands.
-    pub(crate) fn of(case: &Case<'_>, facts: &TokenFacts) -> Result<Self, Refusal> {
+    pub(crate) fn of(case: &Case<'_>, facts: &TokenFacts) -> Answered<Self> {
         case.policies()?;
         let identity_policies = match &facts.entity_id {
             Some(entity) => {
@@ -319,7 +315,7 @@ impl Rights {
     }
 
     /// The access control.
-    pub(crate) fn acl(&self) -> Result<&Acl, Refusal> {
+    pub(crate) fn acl(&self) -> Answered<&Acl> {
         self.acl.acl.as_ref().map_err(|error| match error {
             CompileError::Forbidden => Refusal::Invalid("Forbidden".into()),
             CompileError::MixedWildcards | CompileError::RootNotAlone => Why::Contradiction.into(),
@@ -351,10 +347,7 @@ fn is_disabled(case: &Case<'_>, facts: &TokenFacts) -> bool {
 
 /// What an entity and its groups add; `None` where they are not mirrored yet, and what the primary showed with the
 /// token has to do. A vanished entity refuses every token of it.
-fn identity_policies(
-    case: &Case<'_>,
-    entity: &EntityId,
-) -> Result<Option<Vec<PolicyName>>, Refusal> {
+fn identity_policies(case: &Case<'_>, entity: &EntityId) -> Answered<Option<Vec<PolicyName>>> {
     let Some(identity) = case.authority.identities.get(entity) else {
         return Ok(None);
     };
@@ -408,7 +401,7 @@ fn proven(case: &Case<'_>, verified_at: WallTime) -> bool {
 }
 
 /// The standing token of `workload`, which `auto_token` presents for this peer.
-fn standing(case: &Case<'_>, workload: &WorkloadName) -> Result<Bearer, Refusal> {
+fn standing(case: &Case<'_>, workload: &WorkloadName) -> Answered<Bearer> {
     let entry = case
         .settings()
         .workload(workload)

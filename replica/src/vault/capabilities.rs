@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use shared::{acl::Operation, api::Kind};
 
 use super::{
+    Answer,
     caller::{Absence, Bearer, Caller, Rights},
     case::Case,
-    envelope::Granted,
-    parameter,
-    refusal::{Refusal, Why},
+    parameter::{self, Params},
+    refusal::{Answered, Refusal, Why},
 };
 use crate::view::LiveGrant;
 
 /// Answers one of the three.
-pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = case.parameters()?;
     let _ = caller.permit(case, &data)?;
     if case.query.call.operation != Operation::Update {
@@ -42,8 +42,8 @@ fn of_other(
     caller: &Caller,
     other: Result<Arc<LiveGrant>, Absence>,
     dead: &'static str,
-    data: &Map<String, Value>,
-) -> Result<Granted, Refusal> {
+    data: &Params,
+) -> Answered {
     let other = other.map_err(|absence| match absence {
         Absence::Dead => Refusal::InvalidInCore(dead),
         Absence::Unknown(why) => why.into(),
@@ -58,12 +58,7 @@ fn of_other(
     of_rights(case, caller, &rights, data)
 }
 
-fn of_rights(
-    case: &Case<'_>,
-    caller: &Caller,
-    rights: &Rights,
-    data: &Map<String, Value>,
-) -> Result<Granted, Refusal> {
+fn of_rights(case: &Case<'_>, caller: &Caller, rights: &Rights, data: &Params) -> Answered {
     let mut paths = parameter::texts(data, "paths")?;
     if paths.is_empty() {
         paths = parameter::texts(data, "path")?;
@@ -71,7 +66,7 @@ fn of_rights(
     if paths.is_empty() {
         return Err(Refusal::Invalid("paths must be supplied".into()));
     }
-    let mut shown = Map::new();
+    let mut shown = Params::new();
     for path in &paths {
         if path.is_empty() {
             return Err(Refusal::InvalidInCore("missing path"));
@@ -83,5 +78,5 @@ fn of_rights(
         let names = shown.get(path).cloned().unwrap_or_default();
         shown.insert("capabilities".into(), names);
     }
-    Granted::injected(case, &shown, caller.age(case))
+    Answer::injected(case, &shown, caller.age(case))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use shared::{
     acl::Operation,
     api::Kind,
@@ -15,7 +15,8 @@ use shared::{
 
 use super::{
     Query, malformed,
-    refusal::{Refusal, Why},
+    parameter::Params,
+    refusal::{Answered, Refusal, Why},
 };
 use crate::{
     entropy::Entropy,
@@ -63,7 +64,7 @@ impl<'a> Case<'a> {
     }
 
     /// `verified`'s age, if no more than `max`. A bound of zero is zero.
-    pub(crate) fn fresh(&self, verified: WallTime, max: Duration) -> Result<Duration, Refusal> {
+    pub(crate) fn fresh(&self, verified: WallTime, max: Duration) -> Answered<Duration> {
         let age = self.age(verified);
         if age > max {
             return Err(Why::TooStale { age, max }.into());
@@ -72,19 +73,19 @@ impl<'a> Case<'a> {
     }
 
     /// The cluster, if it was ever seen.
-    pub(crate) fn cluster(&self) -> Result<&'a Cluster, Refusal> {
+    pub(crate) fn cluster(&self) -> Answered<&'a Cluster> {
         let cluster = self.authority.cluster.as_deref();
         cluster.ok_or_else(|| Why::PrimaryNeverSeen.into())
     }
 
     /// The policies, if they were ever seen.
-    pub(crate) fn policies(&self) -> Result<&'a Policies, Refusal> {
+    pub(crate) fn policies(&self) -> Answered<&'a Policies> {
         let policies = self.authority.policies.as_deref();
         policies.ok_or_else(|| Why::PrimaryNeverSeen.into())
     }
 
     /// Refuses what the request's headers ask for beyond what is modelled.
-    pub(crate) fn modelled(&self) -> Result<(), Refusal> {
+    pub(crate) fn modelled(&self) -> Answered<()> {
         match self.query.unmodelled {
             Some("content-type") => return Err(Why::Form.into()),
             Some(header) => return Err(Why::Header(header.to_owned()).into()),
@@ -95,7 +96,7 @@ impl<'a> Case<'a> {
 
     /// Refuses another namespace than the mirrored one. The primary finds the namespace before it looks at the token: it
     /// says 404 where there is none of the name, and 400 to paths that only the root namespace has, whoever asks.
-    pub(crate) fn in_namespace(&self) -> Result<(), Refusal> {
+    pub(crate) fn in_namespace(&self) -> Answered<()> {
         let asked = match self.query.namespace {
             // Holdover's own path stands above namespaces; naming another one is a mistake all the same.
             None if self.query.call.kind == Kind::AttestedLogin => return Ok(()),
@@ -109,17 +110,17 @@ impl<'a> Case<'a> {
     }
 
     /// What the primary calls the request's data: keys of the JSON body, or the query where there is no body.
-    pub(crate) fn parameters(&self) -> Result<Map<String, Value>, Refusal> {
+    pub(crate) fn parameters(&self) -> Answered<Params> {
         match self.query.call.operation {
             Operation::Create | Operation::Update | Operation::Patch => self.body(),
             _ => Ok(self.query_parameters()),
         }
     }
 
-    fn body(&self) -> Result<Map<String, Value>, Refusal> {
+    fn body(&self) -> Answered<Params> {
         let body = self.query.body.trim_ascii();
         if body.is_empty() || body == b"null" {
-            return Ok(Map::new());
+            return Ok(Params::new());
         }
         serde_json::from_slice(body).map_err(|_| {
             let reason = malformed::reason(body);
@@ -128,8 +129,8 @@ impl<'a> Case<'a> {
     }
 
     /// A repeated parameter is a list, as at the primary.
-    fn query_parameters(&self) -> Map<String, Value> {
-        let mut data = Map::new();
+    fn query_parameters(&self) -> Params {
+        let mut data = Params::new();
         for (key, value) in &self.query.call.query {
             let value = Value::String(value.clone());
             match data.get_mut(key) {

@@ -21,9 +21,8 @@ use super::{
     Presented,
     caller::{Bearer, Caller, Rights},
     case::Case,
-    envelope::Granted,
     issue::{self, Issue},
-    refusal::{Issuing, Refusal, Why},
+    refusal::{Answered, Issuing, Refusal, Why},
     token,
 };
 use asked::AskedFields;
@@ -31,7 +30,7 @@ use asked::AskedFields;
 mod asked;
 
 /// Answers a creation: the primary's own checks in its order, then what an outage allows.
-pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     // `auto_token` does not apply: what nobody sent creates nothing.
     if let Presented::Standing(_) = case.query.presented {
         return Err(Refusal::Unauthenticated);
@@ -79,10 +78,7 @@ pub(crate) fn limits(case: &Case<'_>) -> TtlLimits {
 ///
 /// # Errors
 /// That only the primary knows it, or knows what became of it since.
-pub(crate) fn mirrored<'a>(
-    case: &Case<'a>,
-    name: &RoleName,
-) -> Result<&'a WorkloadAuthority, Refusal> {
+pub(crate) fn mirrored<'a>(case: &Case<'a>, name: &RoleName) -> Answered<&'a WorkloadAuthority> {
     let mut known = case.authority.workloads.values();
     let found = known.find(|authority| authority.role_name == *name);
     Ok(found.ok_or(Why::RoleNotMirrored)?)
@@ -96,7 +92,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(case: &Case<'_>) -> Result<Self, Refusal> {
+    fn of(case: &Case<'_>) -> Answered<Self> {
         let path = case.query.call.path.as_str();
         match path.strip_prefix("auth/token/") {
             Some("create") => Ok(Self::Create),
@@ -119,7 +115,7 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| word(c) || c == '-' || c == '.')
 }
 
-fn parsed(names: &[String]) -> Result<Vec<PolicyName>, Refusal> {
+fn parsed(names: &[String]) -> Answered<Vec<PolicyName>> {
     let parsed = names.iter().map(|name| PolicyName::parse(name));
     Ok(parsed
         .collect::<Result<_, _>>()
@@ -127,7 +123,7 @@ fn parsed(names: &[String]) -> Result<Vec<PolicyName>, Refusal> {
 }
 
 /// What the primary warns of policies that it does not have.
-fn missing(case: &Case<'_>, policies: &[PolicyName]) -> Result<Vec<String>, Refusal> {
+fn missing(case: &Case<'_>, policies: &[PolicyName]) -> Answered<Vec<String>> {
     let known = &case.policies()?.set;
     let expired = |name: &PolicyName| {
         let text = known.policies.get(name);
@@ -152,11 +148,7 @@ struct Child<'a> {
 }
 
 impl<'a> Child<'a> {
-    fn of(
-        case: &Case<'a>,
-        parent: &'a Grant,
-        role: Option<&WorkloadAuthority>,
-    ) -> Result<Self, Refusal> {
+    fn of(case: &Case<'a>, parent: &'a Grant, role: Option<&WorkloadAuthority>) -> Answered<Self> {
         let (entry, peer) = workload(case, parent)?;
         let outage = issue::issuing(case)?;
         if !entry.failover.issue {
@@ -184,7 +176,7 @@ impl<'a> Child<'a> {
         policies: Vec<PolicyName>,
         role: Option<&RoleName>,
         meta: Option<BTreeMap<String, String>>,
-    ) -> Result<Granted, Refusal> {
+    ) -> Answered {
         let issue = Issue {
             entry: self.entry,
             outage: self.outage,
@@ -224,7 +216,7 @@ impl<'a> Child<'a> {
 }
 
 /// The workload that the creator belongs to: by the peer that its token was given to, else by whoever presents it.
-fn workload<'a>(case: &Case<'a>, parent: &Grant) -> Result<(&'a Workload, PeerId), Refusal> {
+fn workload<'a>(case: &Case<'a>, parent: &Grant) -> Answered<(&'a Workload, PeerId)> {
     let peer = match &parent.peer {
         Some(owner) => owner.clone(),
         None => {

@@ -5,7 +5,7 @@ use shared::{
     workload::PeerId,
 };
 
-use super::{caller::Bearer, case::Case, refusal::Refusal};
+use super::{caller::Bearer, case::Case, refusal::Answered};
 
 /// An entry about `bearer` and whoever presents it.
 pub(crate) fn of(case: &Case<'_>, kind: EntryKind, bearer: &Bearer) -> Entry {
@@ -27,7 +27,7 @@ pub(crate) fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
 }
 
 /// An id that no other has.
-pub(crate) fn unique(case: &Case<'_>) -> Result<u64, Refusal> {
+pub(crate) fn unique(case: &Case<'_>) -> Answered<u64> {
     let mut bytes = [0; 8];
     case.entropy.fill(&mut bytes)?;
     Ok(bytes.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))

@@ -1,10 +1,12 @@
 //! Which parameters an endpoint knows, and what the primary says of the others: its framework ignores what it does not
 //! know and says so in `warnings`. Every endpoint here takes its path for a parameter, `path`, which none can replace.
 
-use serde_json::{Map, Value};
 use shared::acl::Allowed;
 
-use super::refusal::{Refusal, Why};
+use super::{
+    parameter::Params,
+    refusal::{Answered, Why},
+};
 
 /// The parameters that an endpoint declares besides `path`. From OpenBao 2.7.2, by asking a live one.
 pub(crate) struct EndpointFields {
@@ -56,11 +58,7 @@ impl EndpointFields {
     ///
     /// # Errors
     /// If there is one that only the primary reads.
-    pub(crate) fn warnings(
-        &self,
-        data: &Map<String, Value>,
-        allowed: &Allowed,
-    ) -> Result<Vec<String>, Refusal> {
+    pub(crate) fn warnings(&self, data: &Params, allowed: &Allowed) -> Answered<Vec<String>> {
         let mut ignored: Vec<&str> = Vec::new();
         for name in data.keys() {
             if let Some(unread) = self.unread.iter().find(|unread| *unread == name) {

@@ -22,8 +22,8 @@ use super::{
     caller::{Bearer, Rights},
     case::Case,
     entry,
-    envelope::{Contents, Granted},
-    refusal::{Issuing, Refusal, Why},
+    envelope::Contents,
+    refusal::{Answered, Issuing, Why},
     token,
 };
 use crate::{entropy, view::LiveGrant};
@@ -32,7 +32,7 @@ use crate::{entropy, view::LiveGrant};
 const ACCESSOR_RANDOM: usize = 22;
 
 /// The outage in which grants may be issued and renewed now.
-pub(crate) fn issuing<'a>(case: &Case<'a>) -> Result<&'a Outage, Refusal> {
+pub(crate) fn issuing<'a>(case: &Case<'a>) -> Answered<&'a Outage> {
     let outage = case.outage().ok_or(Issuing::PrimaryInCharge)?;
     if case.authority.rolled_back {
         return Err(Issuing::RolledBack.into());
@@ -51,7 +51,7 @@ pub(crate) fn proven<'a>(
     case: &Case<'a>,
     entry: &Workload,
     outage: &Outage,
-) -> Result<&'a WorkloadAuthority, Refusal> {
+) -> Answered<&'a WorkloadAuthority> {
     let authority = case.authority.workloads.get(&entry.name);
     let authority = authority.filter(|authority| authority.role_name == entry.role);
     let authority = authority.ok_or_else(|| Why::AuthorityTooOld(entry.name.clone()))?;
@@ -64,7 +64,7 @@ pub(crate) fn recent(
     case: &Case<'_>,
     authority: &WorkloadAuthority,
     outage: &Outage,
-) -> Result<(), Refusal> {
+) -> Answered<()> {
     let age = outage.started_at.since(authority.verified_at);
     if age > case.settings().bounds.authority_max_age {
         return Err(Why::AuthorityTooOld(authority.workload.clone()).into());
@@ -135,11 +135,7 @@ impl Issue<'_> {
     }
 
     /// The token, and the record behind it.
-    fn mint(
-        &self,
-        case: &Case<'_>,
-        facts: TokenFacts,
-    ) -> Result<(Zeroizing<String>, Grant), Refusal> {
+    fn mint(&self, case: &Case<'_>, facts: TokenFacts) -> Answered<(Zeroizing<String>, Grant)> {
         let ends = self.deadlines(case);
         let deadline = ends.first;
         if deadline.passed(case.now()) {
@@ -180,12 +176,7 @@ impl Issue<'_> {
     ///
     /// # Errors
     /// If nothing is left of the bounds, or the system gives no randomness.
-    pub(crate) fn grant(
-        &self,
-        case: &Case<'_>,
-        facts: TokenFacts,
-        rights: &Rights,
-    ) -> Result<Granted, Refusal> {
+    pub(crate) fn grant(&self, case: &Case<'_>, facts: TokenFacts, rights: &Rights) -> Answered {
         let (token, grant) = self.mint(case, facts)?;
         let left = grant.deadline.remaining(case.now());
         let bearer = Bearer::Grant(Arc::new(LiveGrant {
@@ -196,13 +187,10 @@ impl Issue<'_> {
         entry.policies = rights.all_policies(bearer.facts());
         entry.ttl_seconds = Some(left.as_secs());
         entry.deadline = Some(grant.deadline.wall);
-        let contents = Contents::<()> {
-            lease: None,
-            data: None,
+        let contents: Contents<'_> = Contents {
             auth: Some(token::auth(&bearer, rights, token, left)),
-            remark: None,
             warnings: self.warnings.clone(),
-            age: case.age(self.proven_at),
+            ..Contents::nothing(case.age(self.proven_at))
         };
         let expects = Expects {
             epoch: Some(case.authority.epoch),

@@ -24,9 +24,7 @@ use super::{
     Answer, Presented, Query,
     caller::{Bearer, Caller},
     case::Case,
-    decide,
-    envelope::Granted,
-    parameter,
+    decide, parameter,
     refusal::{Class, Forbidden, Refusal},
 };
 use crate::{
@@ -94,12 +92,8 @@ pub fn judge(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Judgement
         Some(caller.rights.set(caller.bearer.facts()))
     });
     let inputs = Inputs::of(&case, caller.as_ref(), set.as_ref());
-    let Answer { response, .. } = match decided {
-        Ok(granted) => granted.into_answer(&case),
-        Err(refusal) => refusal.into_answer(&case),
-    };
     Judgement {
-        response,
+        response: Answer::of(&case, decided).response,
         standing,
         set,
         inputs,
@@ -160,7 +154,7 @@ fn is_anothers(case: &Case<'_>) -> bool {
 }
 
 /// The grant that would have been issued.
-fn issued(granted: &Granted) -> Option<TokenFacts> {
+fn issued(granted: &Answer) -> Option<TokenFacts> {
     granted.changes.iter().find_map(|change| match change {
         Change::Grant(grant) => Some(grant.facts.clone()),
         _ => None,

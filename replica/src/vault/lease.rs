@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use shared::{
     acl::Operation,
     change::{Change, Expects, Mount, Pooled, QueuedRevocation, RevocationTarget},
@@ -16,12 +16,14 @@ use shared::{
 };
 
 use super::{
+    Answer,
     caller::{Bearer, Caller},
     case::Case,
     entry,
-    envelope::{Contents, Granted},
-    issue, parameter,
-    refusal::{Issuing, Refusal, Why},
+    envelope::Contents,
+    issue,
+    parameter::{self, Params},
+    refusal::{Answered, Issuing, Refusal, Why},
 };
 use crate::view::HeldLease;
 
@@ -37,7 +39,7 @@ pub(crate) fn may_hold(case: &Case<'_>, caller: &Caller, mount: &Mount) -> bool 
 
 /// Reads a leased secret: the one that this token read before, else the one that this caller has out of the path's
 /// pool or takes out of it now, else the one that is shared.
-pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Answered {
     if !case.query.call.query.is_empty() {
         return Err(Why::NotServed.into());
     }
@@ -74,7 +76,7 @@ fn take<'s>(
     mirror: &Mirror,
     leases: impl Iterator<Item = &'s HeldLease>,
     who: Assignee,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     let ready = leases.filter(|held| held.lease.holder == LeaseHolder::Pooled);
     let held = ready.max_by_key(|held| (held.lease.deadline.wall, &held.lease.id));
     let held = held.ok_or_else(|| Why::PoolEmpty {
@@ -108,7 +110,7 @@ fn take<'s>(
 
 /// What stands against issuing stands against handing out: an older copy of the replica would give the same lease to
 /// somebody else. But what a primary that is only late would have read needs no outage.
-fn hands_out(case: &Case<'_>) -> Result<(), Refusal> {
+fn hands_out(case: &Case<'_>) -> Answered<()> {
     match case.outage() {
         Some(_) => issue::issuing(case).map(drop),
         None if case.authority.rolled_back => Err(Issuing::RolledBack.into()),
@@ -120,7 +122,7 @@ fn hands_out(case: &Case<'_>) -> Result<(), Refusal> {
 }
 
 /// A lease as a read answers with it.
-fn show(case: &Case<'_>, caller: &Caller, held: &HeldLease) -> Result<Granted, Refusal> {
+fn show(case: &Case<'_>, caller: &Caller, held: &HeldLease) -> Answered {
     let lease = &held.lease;
     if lease.deadline.passed(case.now()) {
         return Err(Why::LeaseEnded.into());
@@ -132,19 +134,16 @@ fn show(case: &Case<'_>, caller: &Caller, held: &HeldLease) -> Result<Granted, R
     let age = case.fresh(lease.verified_at, bound)?;
     let body = held.body.open(case.view.keys())?;
     let data: &RawValue = serde_json::from_slice(body.expose())?;
+    let left = left(case, caller, lease).as_secs();
     let contents = Contents {
-        lease: Some((
-            lease.id.as_str(),
-            lease.renewable,
-            left(case, caller, lease).as_secs(),
-        )),
+        lease: Some((lease.id.as_str(), lease.renewable, left)),
         ..Contents::data(data, age)
     };
     contents.granted(case)
 }
 
 /// Who a lease of Holdover's own is for: the attested peer that the token was given to, else the token.
-fn assignee(case: &Case<'_>, caller: &Caller) -> Result<Assignee, Refusal> {
+fn assignee(case: &Case<'_>, caller: &Caller) -> Answered<Assignee> {
     match &caller.bearer {
         Bearer::Grant(live) => Ok(match &live.grant.peer {
             Some(peer) => Assignee::Workload(peer.clone()),
@@ -170,7 +169,7 @@ fn left(case: &Case<'_>, caller: &Caller, lease: &Lease) -> Duration {
 }
 
 /// `sys/leases/lookup`.
-pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Answered {
     let held = living(case, caller, Named::of(case, caller, "")?.held)?;
     let lease = &held
         .ok_or_else(|| Refusal::Invalid("invalid lease".into()))?
@@ -200,7 +199,7 @@ struct ShownLease<'a> {
 }
 
 /// `sys/leases/renew`: what remains, and that it is no more.
-pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Answered {
     let named = Named::of(case, caller, "sys/leases/renew/")?;
     parameter::increment(&named.data)?;
     let held = living(case, caller, named.held)?;
@@ -210,17 +209,11 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
     if !lease.renewable {
         return Err(Refusal::Invalid("lease is not renewable".into()));
     }
-    let contents = Contents::<()> {
-        lease: Some((
-            lease.id.as_str(),
-            lease.renewable,
-            lease.deadline.remaining(case.now()).as_secs(),
-        )),
-        data: None,
-        auth: None,
+    let left = lease.deadline.remaining(case.now());
+    let contents: Contents<'_> = Contents {
+        lease: Some((lease.id.as_str(), lease.renewable, left.as_secs())),
         remark: Some(NOT_RENEWED),
-        warnings: Vec::new(),
-        age: case.age(lease.verified_at),
+        ..Contents::nothing(case.age(lease.verified_at))
     };
     contents.granted(case)
 }
@@ -234,7 +227,7 @@ fn living(
     case: &Case<'_>,
     caller: &Caller,
     held: Option<Arc<HeldLease>>,
-) -> Result<Option<Arc<HeldLease>>, Refusal> {
+) -> Answered<Option<Arc<HeldLease>>> {
     let who = assignee(case, caller)?;
     Ok(held.filter(|held| {
         !held.lease.detached.contains(&who) && !held.lease.deadline.passed(case.now())
@@ -243,7 +236,7 @@ fn living(
 
 /// `sys/leases/revoke`. One that is only one's is refused from here on, and the primary is told. A shared one goes on
 /// for the others, and is not given to this caller again.
-pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Answered {
     let Named { data, held } = Named::of(case, caller, "sys/leases/revoke/")?;
     let status = match parameter::boolean(&data, "sync")? {
         Some(false) => 202,
@@ -253,7 +246,7 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
     // What is gone already is no error at the primary either.
     let held = held.filter(|held| !held.lease.detached.contains(&who));
     let Some(held) = held else {
-        return Ok(Granted::empty(status, caller.age(case)));
+        return Ok(Answer::empty(status, caller.age(case)));
     };
     let lease = &held.lease;
     let age = case.age(lease.verified_at);
@@ -277,20 +270,20 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
         })));
     }
     changes.push(Change::Ledger(Box::new(entry)));
-    Ok(Granted::empty(status, age).with(changes, Expects::default()))
+    Ok(Answer::empty(status, age).with(changes, Expects::default()))
 }
 
 /// What a request to `sys/leases` names.
 struct Named {
     /// The request's data.
-    data: Map<String, Value>,
+    data: Params,
     /// The lease; none where it was revoked here and the primary has yet to be told.
     held: Option<Arc<HeldLease>>,
 }
 
 impl Named {
     /// What it names in its path below `below` or in its body, if it may.
-    fn of(case: &Case<'_>, caller: &Caller, below: &str) -> Result<Self, Refusal> {
+    fn of(case: &Case<'_>, caller: &Caller, below: &str) -> Answered<Self> {
         let data = case.parameters()?;
         let _ = caller.permit(case, &data)?;
         if case.query.call.operation != Operation::Update {

@@ -20,14 +20,13 @@ use super::{
     caller::Rights,
     case::Case,
     create,
-    envelope::Granted,
     issue::{self, Issue},
     parameter,
-    refusal::{Forbidden, Issuing, Refusal},
+    refusal::{Answered, Forbidden, Issuing, Refusal},
 };
 
 /// Answers a login. A token that came with it does not matter.
-pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
+pub(crate) fn answer(case: &Case<'_>) -> Answered {
     if case.query.call.operation != Operation::Update {
         return Err(Refusal::Operation);
     }
@@ -66,7 +65,7 @@ struct AttestedLogin<'a> {
 }
 
 /// The workload entry that the peer asks for, or the only one that it matches.
-fn wanted<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refusal> {
+fn wanted<'a>(case: &Case<'a>, peer: &Peer) -> Answered<&'a Workload> {
     let data = case.parameters()?;
     let unknown = || Refusal::Invalid("unknown role".into());
     let name = match parameter::text(&data, "role")? {
@@ -84,7 +83,7 @@ fn wanted<'a>(case: &Case<'a>, peer: &Peer) -> Result<&'a Workload, Refusal> {
 
 impl AttestedLogin<'_> {
     /// What the primary would show of a token of this role, minted now.
-    fn facts(&self, case: &Case<'_>, issue: &Issue<'_>) -> Result<TokenFacts, Refusal> {
+    fn facts(&self, case: &Case<'_>, issue: &Issue<'_>) -> Answered<TokenFacts> {
         let (role, standing) = (&self.authority.role, &self.authority.standing);
         if !is_modelled(role) {
             return Err(Issuing::Role.into());
@@ -114,7 +113,7 @@ impl AttestedLogin<'_> {
     }
 
     /// What bounds a grant of this login: what the primary would give to a token of the role.
-    fn issue(&self, case: &Case<'_>) -> Result<Issue<'_>, Refusal> {
+    fn issue(&self, case: &Case<'_>) -> Answered<Issue<'_>> {
         let limits = renewal_limits(
             Some(&self.authority.role),
             Duration::ZERO,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use shared::{
     acl::Operation,
     change::{Cluster, Mount},
@@ -12,15 +12,16 @@ use shared::{
 use super::{
     caller::Caller,
     case::Case,
-    envelope::{Contents, Granted},
-    refusal::{Refusal, Why},
+    envelope::Contents,
+    parameter::Params,
+    refusal::{Answered, Refusal, Why},
 };
 
 /// What `auth` mounts begin with among the mounts, and do not where they are shown.
 const AUTH: &str = "auth/";
 
 /// The mount of `path`, if the caller has anything to do with it.
-pub(crate) fn one(case: &Case<'_>, caller: &Caller, path: &str) -> Result<Granted, Refusal> {
+pub(crate) fn one(case: &Case<'_>, caller: &Caller, path: &str) -> Answered {
     reads(case)?;
     let path = format!("{}/", path.trim_end_matches('/'));
     let cluster = case.cluster()?;
@@ -37,7 +38,7 @@ pub(crate) fn one(case: &Case<'_>, caller: &Caller, path: &str) -> Result<Grante
 }
 
 /// Every mount that the caller has anything to do with, or that everyone may see.
-pub(crate) fn all(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn all(case: &Case<'_>, caller: &Caller) -> Answered {
     reads(case)?;
     let cluster = case.cluster()?;
     let mut mounts = Mounts::default();
@@ -50,22 +51,22 @@ pub(crate) fn all(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> 
 }
 
 /// What everyone may see, and no more of it than that.
-pub(crate) fn public(case: &Case<'_>) -> Result<Granted, Refusal> {
+pub(crate) fn public(case: &Case<'_>) -> Answered {
     reads(case)?;
     let cluster = case.cluster()?;
     let mut mounts = Mounts::default();
     for (at, mount) in cluster.mounts.iter().filter(|(_, mount)| is_public(mount)) {
         let field = |name: &str| mount.shown.get(name).cloned().unwrap_or_default();
         let shown = ["description", "options", "type"].map(|name| (name.to_owned(), field(name)));
-        mounts.add(at, Value::Object(Map::from_iter(shown)));
+        mounts.add(at, Value::Object(Params::from_iter(shown)));
     }
     Contents::data(mounts, age(case, cluster, None)).granted(case)
 }
 
 #[derive(Serialize, Default)]
 struct Mounts {
-    auth: Map<String, Value>,
-    secret: Map<String, Value>,
+    auth: Params,
+    secret: Params,
 }
 
 impl Mounts {
@@ -77,7 +78,7 @@ impl Mounts {
     }
 }
 
-fn reads(case: &Case<'_>) -> Result<(), Refusal> {
+fn reads(case: &Case<'_>) -> Answered<()> {
     match case.query.call.operation {
         Operation::Read => Ok(()),
         Operation::List => Err(Refusal::Absent),
@@ -85,7 +86,7 @@ fn reads(case: &Case<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn has_access(caller: &Caller, mount: &str) -> Result<bool, Refusal> {
+fn has_access(caller: &Caller, mount: &str) -> Answered<bool> {
     let access = caller.rights.acl()?.has_mount_access(mount);
     access.map_err(|why| Why::Policy(why).into())
 }

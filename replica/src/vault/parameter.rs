@@ -6,12 +6,15 @@ use serde_json::{Map, Value};
 use shared::{api::Call, token::span};
 
 use self::integer::NoInteger;
-use super::refusal::{Refusal, Why};
+use super::refusal::{Answered, Refusal, Why};
 
 mod integer;
 
+/// What the primary calls a request's data.
+pub(crate) type Params = Map<String, Value>;
+
 /// The `version` of a KV v2 read. Zero, less and nothing are the latest.
-pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+pub(crate) fn version(data: &Params) -> Answered<Option<u64>> {
     let version = integer(data, "version")?;
     Ok(version
         .and_then(|version| u64::try_from(version).ok())
@@ -19,7 +22,7 @@ pub(crate) fn version(data: &Map<String, Value>) -> Result<Option<u64>, Refusal>
 }
 
 /// The `depth` of subkeys. Zero and nothing are without end; less is as one.
-pub(crate) fn depth(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+pub(crate) fn depth(data: &Params) -> Answered<Option<u64>> {
     let depth = integer(data, "depth")?;
     Ok(depth
         .filter(|depth| *depth != 0)
@@ -27,7 +30,7 @@ pub(crate) fn depth(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
 }
 
 /// The `limit` of a list. Zero, less and nothing are none.
-pub(crate) fn limit(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
+pub(crate) fn limit(data: &Params) -> Answered<Option<u64>> {
     let limit = integer(data, "limit")?;
     Ok(limit
         .and_then(|limit| u64::try_from(limit).ok())
@@ -35,7 +38,7 @@ pub(crate) fn limit(data: &Map<String, Value>) -> Result<Option<u64>, Refusal> {
 }
 
 /// The `after` of a list.
-pub(crate) fn after(data: &Map<String, Value>) -> Result<&str, Refusal> {
+pub(crate) fn after(data: &Params) -> Answered<&str> {
     match data.get("after") {
         None | Some(Value::Null) => Ok(""),
         Some(Value::String(after)) => Ok(after),
@@ -44,10 +47,7 @@ pub(crate) fn after(data: &Map<String, Value>) -> Result<&str, Refusal> {
 }
 
 /// A string of a body; absent, `null` and empty are the same.
-pub(crate) fn text<'a>(
-    data: &'a Map<String, Value>,
-    name: &'static str,
-) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn text<'a>(data: &'a Params, name: &'static str) -> Answered<Option<&'a str>> {
     match data.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
@@ -56,7 +56,7 @@ pub(crate) fn text<'a>(
 }
 
 /// A list of strings, or a string of several with commas between them.
-pub(crate) fn texts(data: &Map<String, Value>, name: &'static str) -> Result<Vec<String>, Refusal> {
+pub(crate) fn texts(data: &Params, name: &'static str) -> Answered<Vec<String>> {
     let unread = || Refusal::from(Why::Parameter(name));
     match data.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -76,10 +76,7 @@ pub(crate) fn texts(data: &Map<String, Value>, name: &'static str) -> Result<Vec
 }
 
 /// A boolean of a body; absent is `None`.
-pub(crate) fn boolean(
-    data: &Map<String, Value>,
-    name: &'static str,
-) -> Result<Option<bool>, Refusal> {
+pub(crate) fn boolean(data: &Params, name: &'static str) -> Answered<Option<bool>> {
     match data.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -88,7 +85,7 @@ pub(crate) fn boolean(
 }
 
 /// The `increment` of a renewal; zero and nothing are none.
-pub(crate) fn increment(data: &Map<String, Value>) -> Result<Option<Duration>, Refusal> {
+pub(crate) fn increment(data: &Params) -> Answered<Option<Duration>> {
     const NAME: &str = "increment";
     let span = match data.get(NAME) {
         None | Some(Value::Null) => return Ok(None),
@@ -107,10 +104,7 @@ pub(crate) fn asks_for_help(call: &Call) -> bool {
 }
 
 /// An integer of a query.
-pub(crate) fn integer(
-    data: &Map<String, Value>,
-    name: &'static str,
-) -> Result<Option<i64>, Refusal> {
+pub(crate) fn integer(data: &Params, name: &'static str) -> Answered<Option<i64>> {
     match data.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),

@@ -5,9 +5,14 @@
 
 use shared::{settings::Mirror, wire::Errors};
 
+use super::Answer;
+
 mod why;
 
 pub(crate) use why::{Class, Credential, Issuing, Why};
+
+/// What a request comes to, or a part of it.
+pub(crate) type Answered<T = Answer> = Result<T, Refusal>;
 
 /// A request that is not granted. Nothing of it was applied.
 #[derive(Clone, PartialEq, Debug)]

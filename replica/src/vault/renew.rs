@@ -23,14 +23,14 @@ use super::{
     caller::{Absence, Bearer, Caller, Rights},
     case::Case,
     create, entry,
-    envelope::{Contents, Granted},
+    envelope::Contents,
     issue, lease, parameter,
-    refusal::{Issuing, Refusal, Why},
+    refusal::{Answered, Issuing, Refusal, Why},
     token,
 };
 
 /// `auth/token/renew-self`.
-pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = token::permitted(case, caller, &[Operation::Update])?;
     let renewed = Renewed {
         bearer: &caller.bearer,
@@ -42,7 +42,7 @@ pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> 
 }
 
 /// `auth/token/renew` and `renew-accessor`: of the token that the request names.
-pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = token::permitted(case, caller, &[Operation::Update])?;
     let increment = parameter::increment(&data)?;
     let (live, text, stuck) = if case.query.call.path.as_str() == "auth/token/renew-accessor" {
@@ -74,7 +74,7 @@ fn not_renewable() -> Refusal {
 }
 
 /// The token that a request names, or `dead` in the primary's words.
-pub(crate) fn found<T>(named: Result<Arc<T>, Absence>, dead: Refusal) -> Result<Arc<T>, Refusal> {
+pub(crate) fn found<T>(named: Result<Arc<T>, Absence>, dead: Refusal) -> Answered<Arc<T>> {
     named.map_err(|absence| match absence {
         Absence::Dead => dead,
         Absence::Unknown(why) => why.into(),
@@ -91,12 +91,7 @@ struct Renewed<'a> {
 }
 
 impl Renewed<'_> {
-    fn renew(
-        &self,
-        case: &Case<'_>,
-        caller: &Caller,
-        increment: Option<Duration>,
-    ) -> Result<Granted, Refusal> {
+    fn renew(&self, case: &Case<'_>, caller: &Caller, increment: Option<Duration>) -> Answered {
         let facts = self.bearer.facts();
         if facts.kind == TokenKind::Batch {
             return Err(Refusal::Invalid("batch tokens cannot be renewed".into()));
@@ -131,7 +126,7 @@ impl Renewed<'_> {
         grant: &Grant,
         replica: &ReplicaGrant,
         increment: Option<Duration>,
-    ) -> Result<Granted, Refusal> {
+    ) -> Answered {
         let outage = issue::issuing(case)?;
         let now = case.now();
         let holder = grant.peer.as_ref();
@@ -192,16 +187,15 @@ impl Renewed<'_> {
         deadline: Deadline,
         remark: Option<&'static str>,
         warnings: Vec<String>,
-    ) -> Result<Granted, Refusal> {
+    ) -> Answered {
         let left = deadline.remaining(case.now());
         let token = Zeroizing::new(self.token.to_owned());
-        let contents = Contents::<()> {
-            lease: None,
-            data: None,
+        let age = caller.age(case).max(case.age(self.bearer.verified_at()));
+        let contents: Contents<'_> = Contents {
             auth: Some(token::auth(self.bearer, self.rights, token, left)),
             remark,
             warnings,
-            age: caller.age(case).max(case.age(self.bearer.verified_at())),
+            ..Contents::nothing(age)
         };
         contents.granted(case)
     }
@@ -217,7 +211,7 @@ fn given(
     grant: &Grant,
     replica: &ReplicaGrant,
     increment: Option<Duration>,
-) -> Result<Ttl, Refusal> {
+) -> Answered<Ttl> {
     let facts = &grant.facts;
     let of_login = facts.orphan && !replica.spared;
     let login = replica.approle.as_ref().filter(|_| of_login);

@@ -13,19 +13,20 @@ use shared::{
 };
 
 use super::{
+    Answer,
     caller::{Absence, Bearer, Caller},
     case::Case,
     entry,
-    envelope::{Contents, Granted},
+    envelope::Contents,
     parameter,
-    refusal::{Refusal, Why},
+    refusal::{Answered, Refusal, Why},
     renew::found,
     token,
 };
 use crate::view::LiveGrant;
 
 /// `auth/token/revoke-self`.
-pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Answered {
     let Bearer::Grant(live) = &caller.bearer else {
         // The standing token is not the client's to end.
         return Err(Refusal::Unauthenticated);
@@ -36,7 +37,7 @@ pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> 
 }
 
 /// `auth/token/revoke`, `revoke-accessor` and `revoke-orphan`: of the token that the request names.
-pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = token::permitted(case, caller, &[Operation::Update])?;
     let call = case.query.call.path.as_str();
     if call == "auth/token/revoke-accessor" {
@@ -45,9 +46,8 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
         return match Bearer::of_accessor(case, accessor) {
             Ok(live) => revoked(case, caller, live, RevokeCause::Requested),
             Err(Absence::Dead) => {
-                let mut nothing = Contents::<()>::nothing(caller.age(case));
-                nothing.warnings = vec!["No token found with this accessor".into()];
-                nothing.granted(case)
+                let nothing: Contents<'_> = Contents::nothing(caller.age(case));
+                nothing.granted_with(case, vec!["No token found with this accessor".into()])
             }
             Err(Absence::Unknown(why)) => Err(why.into()),
         };
@@ -65,17 +65,12 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal
     }
     match Bearer::named(case, text) {
         Ok(live) => revoked(case, caller, live, RevokeCause::Requested),
-        Err(Absence::Dead) => Ok(Granted::empty(204, caller.age(case))),
+        Err(Absence::Dead) => Ok(Answer::empty(204, caller.age(case))),
         Err(Absence::Unknown(why)) => Err(why.into()),
     }
 }
 
-fn revoked(
-    case: &Case<'_>,
-    caller: &Caller,
-    live: Arc<LiveGrant>,
-    cause: RevokeCause,
-) -> Result<Granted, Refusal> {
+fn revoked(case: &Case<'_>, caller: &Caller, live: Arc<LiveGrant>, cause: RevokeCause) -> Answered {
     let grant = &live.grant;
     if grant.facts.kind == TokenKind::Batch {
         return Err(Refusal::Invalid("batch tokens cannot be revoked".into()));
@@ -103,7 +98,7 @@ fn revoked(
     );
     entry.policies.clone_from(&grant.facts.policies);
     changes.push(Change::Ledger(Box::new(entry)));
-    let granted = Granted::empty(204, caller.age(case));
+    let granted = Answer::empty(204, caller.age(case));
     Ok(granted.with(changes, Expects::default()))
 }
 

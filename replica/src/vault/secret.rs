@@ -12,9 +12,8 @@ use shared::{
 use super::{
     caller::Caller,
     case::Case,
-    envelope::Granted,
     lease, parameter,
-    refusal::{Refusal, Why},
+    refusal::{Answered, Refusal, Why},
 };
 use crate::ledger::Note;
 
@@ -29,7 +28,7 @@ use site::site;
 use target::{Target, target};
 
 /// Answers a request that is none of the fixed endpoints'.
-pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     let target = target(case, caller)?;
     let data = case.parameters()?;
     let allowed = caller.permit(case, &data)?;
@@ -60,7 +59,7 @@ pub(crate) fn is_open(case: &Case<'_>) -> bool {
 }
 
 /// Answers a path that needs no token.
-pub(crate) fn answer_open(case: &Case<'_>) -> Result<Granted, Refusal> {
+pub(crate) fn answer_open(case: &Case<'_>) -> Answered {
     let call = case.query.call;
     match call.operation {
         Operation::Read | Operation::Header => {}
@@ -74,7 +73,7 @@ pub(crate) fn answer_open(case: &Case<'_>) -> Result<Granted, Refusal> {
     let (_, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
     let site = site(case, mount, path, false)?;
     let kept = plain::kept(case, &site)?;
-    match (call.operation, kept.status) {
+    match (call.operation, kept.response.status) {
         (Operation::Read, _) => Ok(kept.noted(read(case, None, None))),
         (_, 200) => Err(Refusal::OpenOperation),
         // Whether there is no such path or nothing at it, only the primary knows.

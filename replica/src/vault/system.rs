@@ -2,7 +2,6 @@
 //! object `holdover` that says who answers. `sys/init` alone has none: there is nothing about an outage in it.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
     api::{Call, Kind},
@@ -11,13 +10,14 @@ use shared::{
 };
 
 use super::{
+    Answer,
     case::Case,
-    envelope::Granted,
-    refusal::{Refusal, Why},
+    parameter::Params,
+    refusal::{Answered, Refusal, Why},
 };
 
 /// Answers one of the four.
-pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
+pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let call = case.query.call;
     if call.kind == Kind::Init && call.operation == Operation::Update {
         return Err(Why::Write.into());
@@ -35,8 +35,8 @@ pub(crate) fn answer(case: &Case<'_>) -> Result<Granted, Refusal> {
     };
     let age = case.age(cluster.verified_at);
     Ok(match heads {
-        true => Granted::empty(status, age),
-        false => Granted::new(status, body, age),
+        true => Answer::empty(status, age),
+        false => Answer::new(status, body, age),
     })
 }
 
@@ -127,7 +127,7 @@ const SEAL_STATUS: [&str; 15] = [
 ];
 
 struct SealStatus<'a> {
-    seen: Option<&'a Map<String, Value>>,
+    seen: Option<&'a Params>,
     holdover: Holdover,
 }
 
@@ -156,7 +156,7 @@ fn seal_status<'a>(case: &Case<'_>, cluster: &'a Cluster) -> SealStatus<'a> {
 }
 
 /// The status that the prober wants of an active node. What is no number, or no status, is 400 with nothing said.
-fn active_code(call: &Call) -> Result<u16, Refusal> {
+fn active_code(call: &Call) -> Answered<u16> {
     const CODES: [&str; 4] = ["activecode", "standbycode", "sealedcode", "uninitcode"];
     let mut active = 200;
     for name in CODES {

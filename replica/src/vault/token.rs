@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
     name::PolicyName,
@@ -16,20 +15,20 @@ use super::{
     Presented,
     caller::{Absence, Bearer, Caller, Rights},
     case::Case,
-    envelope::{Contents, Granted},
-    parameter,
-    refusal::Refusal,
+    envelope::Contents,
+    parameter::{self, Params},
+    refusal::{Answered, Refusal},
 };
 
 /// `auth/token/lookup-self`.
-pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Answered {
     permitted(case, caller, &[Operation::Read, Operation::Update])?;
     let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
     Contents::data(shown, caller.age(case)).granted(case)
 }
 
 /// `auth/token/lookup`: of the token that the request names, else of the caller's own.
-pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = permitted(case, caller, &[Operation::Read, Operation::Update])?;
     let Some(token) = parameter::text(&data, "token")? else {
         let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
@@ -43,7 +42,7 @@ pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusa
 }
 
 /// `auth/token/lookup-accessor`.
-pub(crate) fn lookup_accessor(case: &Case<'_>, caller: &Caller) -> Result<Granted, Refusal> {
+pub(crate) fn lookup_accessor(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = permitted(case, caller, &[Operation::Update])?;
     let accessor = parameter::text(&data, "accessor")?;
     let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
@@ -54,12 +53,7 @@ pub(crate) fn lookup_accessor(case: &Case<'_>, caller: &Caller) -> Result<Grante
     show_other(case, caller, Bearer::Grant(live), "")
 }
 
-fn show_other(
-    case: &Case<'_>,
-    caller: &Caller,
-    other: Bearer,
-    id: &str,
-) -> Result<Granted, Refusal> {
+fn show_other(case: &Case<'_>, caller: &Caller, other: Bearer, id: &str) -> Answered {
     let rights = Rights::of(case, other.facts())?;
     let shown = ShownToken::of(case, &other, &rights, id);
     let age = caller.age(case).max(case.age(other.verified_at()));
@@ -190,7 +184,7 @@ pub(crate) fn permitted(
     case: &Case<'_>,
     caller: &Caller,
     operations: &[Operation],
-) -> Result<Map<String, Value>, Refusal> {
+) -> Answered<Params> {
     let data = case.parameters()?;
     let _ = caller.permit(case, &data)?;
     if operations.contains(&case.query.call.operation) {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use shared::token::create::Asked;
 
 use super::super::{
-    parameter,
-    refusal::{Refusal, Why},
+    parameter::{self, Params},
+    refusal::{Answered, Refusal, Why},
 };
 
 /// Every field that the three paths know.
@@ -36,7 +36,7 @@ pub(super) struct AskedFields {
 
 impl AskedFields {
     /// Reads a body. With a `role` in the path one in the body does not count.
-    pub(super) fn read(data: &Map<String, Value>, role: bool) -> Result<Self, Refusal> {
+    pub(super) fn read(data: &Params, role: bool) -> Answered<Self> {
         let text = |name| text(data, name);
         let flag = |name| flag(data, name, false);
         let asked = Asked {
@@ -63,7 +63,7 @@ impl AskedFields {
 }
 
 /// What the primary says of fields that it does not know, or takes from the path.
-fn unread(data: &Map<String, Value>, role: bool) -> Vec<String> {
+fn unread(data: &Params, role: bool) -> Vec<String> {
     let mut names: Vec<&str> = data.keys().map(String::as_str).collect();
     names.sort_unstable();
     names.retain(|name| !KNOWN.contains(name));
@@ -111,13 +111,13 @@ fn unconvertible(name: &str, at: &str, wanted: &str, value: &Value) -> Refusal {
     Refusal::field(name, &reason)
 }
 
-fn text(data: &Map<String, Value>, name: &'static str) -> Result<String, Refusal> {
+fn text(data: &Params, name: &'static str) -> Answered<String> {
     let value = data.get(name).unwrap_or(&Value::Null);
     scalar(value).ok_or_else(|| unconvertible(name, "", "string", value))
 }
 
 /// Absent is `default`; `null` and empty are false.
-fn flag(data: &Map<String, Value>, name: &'static str, default: bool) -> Result<bool, Refusal> {
+fn flag(data: &Params, name: &'static str, default: bool) -> Answered<bool> {
     let Some(value) = data.get(name) else {
         return Ok(default);
     };
@@ -132,16 +132,16 @@ fn flag(data: &Map<String, Value>, name: &'static str, default: bool) -> Result<
     }
 }
 
-fn uses(data: &Map<String, Value>) -> Result<i64, Refusal> {
+fn uses(data: &Params) -> Answered<i64> {
     const NAME: &str = "num_uses";
     let value = data.get(NAME).unwrap_or(&Value::Null);
     let text = scalar(value).ok_or_else(|| unconvertible(NAME, "", "int", value))?;
-    let data = Map::from_iter([(NAME.to_owned(), Value::String(text))]);
+    let data = Params::from_iter([(NAME.to_owned(), Value::String(text))]);
     Ok(parameter::integer(&data, NAME)?.unwrap_or(0))
 }
 
 /// A list of names; one string is one name, with whatever commas are in it.
-fn policies(data: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
+fn policies(data: &Params) -> Answered<Vec<String>> {
     const NAME: &str = "policies";
     let one = |at: usize, value: &Value| {
         scalar(value).ok_or_else(|| unconvertible(NAME, &format!("[{at}]"), "string", value))
@@ -160,7 +160,7 @@ fn policies(data: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
 }
 
 /// An object of texts, or `key=value` texts.
-fn meta(data: &Map<String, Value>) -> Result<Option<BTreeMap<String, String>>, Refusal> {
+fn meta(data: &Params) -> Answered<Option<BTreeMap<String, String>>> {
     const NAME: &str = "meta";
     let pair = |(at, text): (usize, &Value)| {
         let text = text.as_str().ok_or(Why::Parameter(NAME))?;
@@ -178,13 +178,13 @@ fn meta(data: &Map<String, Value>) -> Result<Option<BTreeMap<String, String>>, R
         Some(Value::Object(object)) => object
             .iter()
             .map(|(key, value)| Ok((key.clone(), scalar(value).ok_or(Why::Parameter(NAME))?)))
-            .collect::<Result<_, Refusal>>()
+            .collect::<Answered<_>>()
             .map(Some),
         Some(Value::Array(pairs)) => pairs
             .iter()
             .enumerate()
             .map(pair)
-            .collect::<Result<_, Refusal>>()
+            .collect::<Answered<_>>()
             .map(Some),
         Some(text @ Value::String(_)) => Ok(Some(BTreeMap::from([pair((0, text))?]))),
         Some(_) => Err(Why::Parameter(NAME).into()),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use shared::{
     acl::Allowed,
     kv::{KvVersion, VersionState, has_come},
@@ -13,9 +13,10 @@ use super::{site::Site, subkeys::Names};
 use crate::{
     vault::{
         case::Case,
-        envelope::{Contents, Granted},
-        fields, parameter,
-        refusal::{Refusal, Why},
+        envelope::Contents,
+        fields,
+        parameter::{self, Params},
+        refusal::{Answered, Refusal, Why},
     },
     view::HeldRecord,
 };
@@ -24,17 +25,17 @@ use crate::{
 pub(super) fn value(
     case: &Case<'_>,
     site: &Site<'_>,
-    data: &Map<String, Value>,
+    data: &Params,
     allowed: &Allowed,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     let version = parameter::version(data)?;
     let warnings = fields::DATA.warnings(data, allowed)?;
     show(case, site, version, |shown| match shown {
         ShownVersion::Live(raw, age) => Contents::data(raw, age).granted_with(case, warnings),
-        ShownVersion::Kept(raw, age) => Contents::data(raw, age).gone(case, &[]),
+        ShownVersion::Kept(raw, age) => Contents::data(raw, age).gone(case),
         ShownVersion::Gone(metadata, age) => {
             let data = ();
-            Contents::data(Gone { data, metadata }, age).gone(case, &[])
+            Contents::data(Gone { data, metadata }, age).gone(case)
         }
     })
 }
@@ -43,9 +44,9 @@ pub(super) fn value(
 pub(super) fn subkeys(
     case: &Case<'_>,
     site: &Site<'_>,
-    data: &Map<String, Value>,
+    data: &Params,
     allowed: &Allowed,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     let version = parameter::version(data)?;
     let depth = parameter::depth(data)?;
     let warnings = fields::SUBKEYS.warnings(data, allowed)?;
@@ -59,11 +60,11 @@ pub(super) fn subkeys(
         ShownVersion::Kept(raw, age) => {
             let kept: Kept<'_> = serde_json::from_str(raw.get())?;
             let (metadata, subkeys) = (kept.metadata, Names::Leaf);
-            Contents::data(Subkeys { metadata, subkeys }, age).gone(case, &[])
+            Contents::data(Subkeys { metadata, subkeys }, age).gone(case)
         }
         ShownVersion::Gone(metadata, age) => {
             let subkeys = Names::Leaf;
-            Contents::data(Subkeys { metadata, subkeys }, age).gone(case, &[])
+            Contents::data(Subkeys { metadata, subkeys }, age).gone(case)
         }
     })
 }
@@ -72,9 +73,9 @@ pub(super) fn subkeys(
 pub(super) fn metadata(
     case: &Case<'_>,
     site: &Site<'_>,
-    data: &Map<String, Value>,
+    data: &Params,
     allowed: &Allowed,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     parameter::after(data)?;
     parameter::limit(data)?;
     let warnings = fields::METADATA.warnings(data, allowed)?;
@@ -91,13 +92,13 @@ pub(super) fn metadata(
 }
 
 /// A path of no endpoint: 404 with a hint, whatever there is.
-pub(super) fn hint(case: &Case<'_>, hint: &str) -> Result<Granted, Refusal> {
+pub(super) fn hint(case: &Case<'_>, hint: &str) -> Answered {
     let age = case.age(case.cluster()?.verified_at);
-    let nothing = Contents {
-        data: None::<()>,
-        ..Contents::data((), age)
+    let nothing: Contents<'_> = Contents {
+        warnings: vec![hint.to_owned()],
+        ..Contents::nothing(age)
     };
-    nothing.gone(case, &[hint.to_owned()])
+    nothing.gone(case)
 }
 
 /// What there is to show of a version, and how old it is.
@@ -114,8 +115,8 @@ fn show(
     case: &Case<'_>,
     site: &Site<'_>,
     wanted: Option<u64>,
-    show: impl FnOnce(ShownVersion<'_>) -> Result<Granted, Refusal>,
-) -> Result<Granted, Refusal> {
+    show: impl FnOnce(ShownVersion<'_>) -> Answered,
+) -> Answered {
     let folder = site.without_slash();
     let site = folder.as_ref().unwrap_or(site);
     let secrets = case.view.secrets();
@@ -151,8 +152,8 @@ fn shown(
     case: &Case<'_>,
     site: &Site<'_>,
     held: &HeldRecord,
-    show: impl FnOnce(ShownVersion<'_>) -> Result<Granted, Refusal>,
-) -> Result<Granted, Refusal> {
+    show: impl FnOnce(ShownVersion<'_>) -> Answered,
+) -> Answered {
     let age = site.age(case, held)?;
     let body = held.body.open(case.view.keys())?;
     let value: Dated<'_> = serde_json::from_slice(body.expose())?;
@@ -224,7 +225,7 @@ struct GoneMetadata<'a> {
 
 impl<'a> Metadata<'a> {
     /// What the primary still says of a version whose data is gone.
-    fn of(self, version: u64, known: &'a KvVersion) -> Result<GoneMetadata<'a>, Refusal> {
+    fn of(self, version: u64, known: &'a KvVersion) -> Answered<GoneMetadata<'a>> {
         let number = version.to_string();
         let created = self
             .versions

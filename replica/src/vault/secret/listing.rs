@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, ops::Bound};
 
 use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use shared::{
     acl::{Allowed, ListFilter, Operation},
     kv::Place,
@@ -17,9 +17,10 @@ use crate::{
     vault::{
         caller::{self, Caller},
         case::Case,
-        envelope::{Contents, Granted},
-        fields, parameter,
-        refusal::{Refusal, Why},
+        envelope::Contents,
+        fields,
+        parameter::{self, Params},
+        refusal::{Answered, Refusal, Why},
     },
     view::Secrets,
 };
@@ -29,10 +30,10 @@ pub(super) fn answer(
     case: &Case<'_>,
     caller: &Caller,
     site: &Site<'_>,
-    data: &Map<String, Value>,
+    data: &Params,
     allowed: &Allowed,
     shows: Shows,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     let page = Page::of(data, allowed, shows)?;
     let warnings = match shows {
         Shows::Metadata => fields::DETAILED,
@@ -74,7 +75,7 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn of(data: &'a Map<String, Value>, allowed: &Allowed, shows: Shows) -> Result<Self, Refusal> {
+    fn of(data: &'a Params, allowed: &Allowed, shows: Shows) -> Answered<Self> {
         let all = Self {
             after: "",
             limit: usize::MAX,
@@ -109,7 +110,7 @@ fn metadata_of<'a>(
     secrets: &'a Secrets,
     folder: &Place,
     names: &[&'a str],
-) -> Result<BTreeMap<&'a str, &'a RawValue>, Refusal> {
+) -> Answered<BTreeMap<&'a str, &'a RawValue>> {
     let metadata = |name: &str| {
         let place = below(folder, name.strip_suffix('/').unwrap_or(name))?;
         secrets.keys.get(&place)
@@ -143,9 +144,9 @@ fn shown<'k>(
     case: &Case<'_>,
     caller: &Caller,
     filter: &ListFilter,
-    data: &Map<String, Value>,
+    data: &Params,
     keys: &[&'k str],
-) -> Result<Vec<&'k str>, Refusal> {
+) -> Answered<Vec<&'k str>> {
     let acl = caller.rights.acl()?;
     let request = caller::request(case, data);
     let mut shown = Vec::with_capacity(keys.len());

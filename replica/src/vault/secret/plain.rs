@@ -1,7 +1,7 @@
 //! Values without versions: of KV v1, and of any other path that reads without a lease. What the primary answered is
 //! kept and given again.
 
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use shared::{
     acl::Allowed,
     kv::{Form, VersionState},
@@ -11,10 +11,12 @@ use zeroize::Zeroizing;
 use super::site::Site;
 use crate::{
     vault::{
+        Answer,
         case::Case,
-        envelope::{Contents, Granted},
+        envelope::Contents,
         fields,
-        refusal::{Refusal, Why},
+        parameter::Params,
+        refusal::{Answered, Refusal, Why},
     },
     view::HeldRecord,
 };
@@ -23,9 +25,9 @@ use crate::{
 pub(super) fn answer(
     case: &Case<'_>,
     site: &Site<'_>,
-    data: &Map<String, Value>,
+    data: &Params,
     allowed: &Allowed,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     let cluster = case.cluster()?;
     let mount = cluster.mount_of(site.place.path.as_str());
     if !mount.is_some_and(|(_, mount)| mount.is_kv1()) {
@@ -41,7 +43,7 @@ pub(super) fn answer(
 }
 
 /// Answers a read of a path whose parameters only its backend knows: none may be given.
-pub(super) fn kept(case: &Case<'_>, site: &Site<'_>) -> Result<Granted, Refusal> {
+pub(super) fn kept(case: &Case<'_>, site: &Site<'_>) -> Answered {
     if !case.query.call.query.is_empty() {
         return Err(Why::NotServed.into());
     }
@@ -58,7 +60,7 @@ fn shown(
     site: &Site<'_>,
     held: &HeldRecord,
     mut warnings: Vec<String>,
-) -> Result<Granted, Refusal> {
+) -> Answered {
     let age = site.age(case, held)?;
     let body = held.body.open(case.view.keys())?;
     let (lease_duration, said) = match &held.record.form {
@@ -68,7 +70,9 @@ fn shown(
                 VersionState::Gone => 404,
             };
             let body = Zeroizing::new(body.expose().clone());
-            return Ok(Granted::bare(status, body, content.clone(), age));
+            let mut bare = Answer::new(status, body, age);
+            bare.response.content = content.clone();
+            return Ok(bare);
         }
         Form::Envelope {
             lease_duration,
@@ -79,10 +83,11 @@ fn shown(
     let data: &RawValue = serde_json::from_slice(body.expose())?;
     let contents = Contents {
         lease: Some(("", false, lease_duration)),
+        warnings,
         ..Contents::data(data, age)
     };
     match held.record.state {
-        VersionState::Live => contents.granted_with(case, warnings),
-        VersionState::Gone => contents.gone(case, &warnings),
+        VersionState::Live => contents.granted(case),
+        VersionState::Gone => contents.gone(case),
     }
 }

@@ -13,7 +13,7 @@ use shared::{
 use crate::{
     vault::{
         case::Case,
-        refusal::{Refusal, Why},
+        refusal::{Answered, Refusal, Why},
     },
     view::{HeldRecord, Secrets},
 };
@@ -34,7 +34,7 @@ pub(super) fn site<'a>(
     mount: &Mount,
     path: &str,
     folder: bool,
-) -> Result<Site<'a>, Refusal> {
+) -> Answered<Site<'a>> {
     let settings = case.settings();
     let mirror = match folder {
         true => settings.mirrors.iter().find(
@@ -70,7 +70,7 @@ impl<'a> Site<'a> {
     }
 
     /// How old the knowledge of what is *not* there is: that of the last complete pass.
-    pub(super) fn seen_whole(&self, case: &Case<'_>) -> Result<Duration, Refusal> {
+    pub(super) fn seen_whole(&self, case: &Case<'_>) -> Answered<Duration> {
         let Some(state) = self.state else {
             return Err(Refusal::incomplete(self.mirror));
         };
@@ -88,7 +88,7 @@ impl<'a> Site<'a> {
     }
 
     /// How old a record is, if it may still be shown.
-    pub(super) fn age(&self, case: &Case<'_>, held: &HeldRecord) -> Result<Duration, Refusal> {
+    pub(super) fn age(&self, case: &Case<'_>, held: &HeldRecord) -> Answered<Duration> {
         case.fresh(held.record.verified(self.state), self.mirror.max_staleness)
     }
 
@@ -105,7 +105,7 @@ impl<'a> Site<'a> {
     }
 
     /// When what is known of a key was last verified, from its record where there is one.
-    pub(super) fn verified(&self, held: Option<&HeldRecord>) -> Result<WallTime, Refusal> {
+    pub(super) fn verified(&self, held: Option<&HeldRecord>) -> Answered<WallTime> {
         match (held, self.state) {
             (Some(held), state) => Ok(held.record.verified(state)),
             (None, Some(state)) => Ok(state.verified_at),

@@ -7,7 +7,7 @@ use crate::vault::{
     caller::Caller,
     case::Case,
     lease, parameter,
-    refusal::{Refusal, Why},
+    refusal::{Answered, Why},
 };
 
 /// What the primary says of a path that belongs to none of the endpoints, by operation.
@@ -52,7 +52,7 @@ pub(super) enum Shows {
 }
 
 /// What the request is about: all of it must be covered by a mirror, or a lease.
-pub(super) fn target<'a>(case: &Case<'a>, caller: &Caller) -> Result<Target<'a>, Refusal> {
+pub(super) fn target<'a>(case: &Case<'a>, caller: &Caller) -> Answered<Target<'a>> {
     let call = case.query.call;
     match call.operation {
         Operation::Read | Operation::List | Operation::Scan => {}
@@ -86,7 +86,7 @@ pub(super) fn target<'a>(case: &Case<'a>, caller: &Caller) -> Result<Target<'a>,
 }
 
 /// What a request below the KV v2 mount `at` is about. All of it must be covered by a mirror of values.
-fn versioned<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Result<Target<'a>, Refusal> {
+fn versioned<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Answered<Target<'a>> {
     let call = case.query.call;
     let operation = call.operation;
     let reads = operation == Operation::Read;
