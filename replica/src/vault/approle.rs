@@ -5,18 +5,17 @@
 //! proven may be right, and is left to the primary (503). Failures of either kind count, and lock the `role_id`.
 
 use shared::{
-    approle::{self, Attempt, Basis, Denial, Outcome, Permitted, SecretId},
-    failover::Outage,
-    token::{TokenFacts, TokenKind},
+    approle::{self, Attempt, Basis, Denial, Outcome, SecretId},
+    identity::Alias,
+    token::TokenFacts,
     workload::{Peer, Workload},
 };
 
 use super::{
-    caller::Rights,
     case::Case,
     issue::{self, Issue},
     parameter,
-    refusal::{Answered, Credential, Forbidden, Issuing, Refusal, Why},
+    refusal::{Answered, Credential, Issuing, Refusal, Why},
 };
 use crate::approle::{LoginMount, id};
 
@@ -24,10 +23,7 @@ use crate::approle::{LoginMount, id};
 pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let target = target(case).ok_or(Why::AuthMethod)?;
     case.modelled()?;
-    let peer = case.query.peer.ok_or(Forbidden::Unattested)?;
-    if peer.workloads.is_empty() {
-        return Err(Forbidden::Unattested.into());
-    }
+    let peer = issue::attested(case)?;
     let entry = issuing_entry(case, peer)?;
     let outage = issue::issuing(case)?;
     let proof = proven(case, target)?;
@@ -40,15 +36,33 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
         outage.started_at,
         case.now(),
     )?;
-    let basis = Login {
-        target,
-        peer,
+    entity_stands(case, &target, proof)?;
+    let issue = Issue {
         entry,
         outage,
-        proof,
-        permitted,
+        proven_at: permitted.proven_at,
+        wanted: permitted.wanted.ttl,
+        limit: permitted.limit,
+        peer: peer.identity(&entry.name),
+        parent: None,
+        warnings: permitted.wanted.warning.into_iter().collect(),
+        approle: Some(Box::new(Basis {
+            role: proof.role.clone(),
+            secret_id: proof.digest,
+        })),
     };
-    basis.grant(case)
+    let facts = TokenFacts {
+        identity_policies: proof.identity_policies.clone(),
+        entity_id: proof.entity.clone(),
+        display_name: target.path.replace('/', "-"),
+        meta: Some(permitted.metadata),
+        path: case.query.call.path.as_str().to_owned(),
+        explicit_max_ttl: permitted.explicit_max_ttl,
+        orphan: true,
+        renewable: true,
+        ..issue.minted(case, permitted.policies)
+    };
+    issue.grant(case, facts)
 }
 
 /// What a login told of whoever tries secret ids; none where none was judged.
@@ -118,81 +132,22 @@ fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Answered<&'a SecretId>
     }
 }
 
-/// A login that may be granted.
-struct Login<'a> {
-    target: LoginMount<'a>,
-    peer: &'a Peer,
-    entry: &'a Workload,
-    outage: &'a Outage,
-    proof: &'a SecretId,
-    permitted: Permitted,
-}
-
-impl Login<'_> {
-    fn grant(&self, case: &Case<'_>) -> Answered {
-        self.entity_stands(case)?;
-        let mut facts = self.facts(case);
-        let rights = Rights::of(case, &facts)?;
-        facts
-            .identity_policies
-            .clone_from(&rights.identity_policies);
-        self.issue().grant(case, facts, &rights)
-    }
-
-    /// The primary goes by the alias: where that belongs to another entity by now, or to none, it would give the token
-    /// another identity than is known here.
-    fn entity_stands(&self, case: &Case<'_>) -> Answered<()> {
-        let Some(entity) = &self.proof.entity else {
-            return Ok(());
-        };
-        let Some(identity) = case.authority.identities.get(entity) else {
-            return Ok(());
-        };
-        let keys = case.view.keys();
-        let is_alias = |alias: &shared::identity::Alias| {
-            alias.mount_accessor == self.target.mount.as_str()
-                && self.target.role_id(keys, &alias.name) == self.proof.role_id
-        };
-        let entity = identity.entity.as_ref();
-        match entity.is_some_and(|entity| entity.aliases.iter().any(is_alias)) {
-            true => Ok(()),
-            false => Err(Credential::Identity.into()),
-        }
-    }
-
-    /// What the primary would show of a token that this login is given now.
-    fn facts(&self, case: &Case<'_>) -> TokenFacts {
-        let now = case.now();
-        let ttl = self.issue().deadlines(case).first.remaining(now).as_secs();
-        let policies = self.permitted.policies.clone();
-        TokenFacts {
-            identity_policies: self.proof.identity_policies.clone(),
-            entity_id: self.proof.entity.clone(),
-            display_name: self.target.path.replace('/', "-"),
-            meta: Some(self.permitted.metadata.clone()),
-            path: case.query.call.path.as_str().to_owned(),
-            explicit_max_ttl: self.permitted.explicit_max_ttl,
-            orphan: true,
-            renewable: true,
-            ..TokenFacts::minted(TokenKind::Service, policies, ttl, now.steady)
-        }
-    }
-
-    fn issue(&self) -> Issue<'_> {
-        Issue {
-            entry: self.entry,
-            outage: self.outage,
-            proven_at: self.permitted.proven_at,
-            wanted: Some(self.permitted.wanted.ttl),
-            limit: Some(self.permitted.limit),
-            peer: self.peer.identity(&self.entry.name),
-            parent: None,
-            warnings: self.permitted.wanted.warning.iter().cloned().collect(),
-            approle: Some(Box::new(Basis {
-                role: self.proof.role.clone(),
-                secret_id: self.proof.digest,
-            })),
-        }
+/// The primary goes by the alias: where that belongs to another entity by now, or to none, it would give the token
+/// another identity than is known here.
+fn entity_stands(case: &Case<'_>, target: &LoginMount<'_>, proof: &SecretId) -> Answered<()> {
+    let entity = proof.entity.as_ref();
+    let Some(identity) = entity.and_then(|entity| case.authority.identities.get(entity)) else {
+        return Ok(());
+    };
+    let keys = case.view.keys();
+    let is_alias = |alias: &Alias| {
+        alias.mount_accessor == target.mount.as_str()
+            && target.role_id(keys, &alias.name) == proof.role_id
+    };
+    let entity = identity.entity.as_ref();
+    match entity.is_some_and(|entity| entity.aliases.iter().any(is_alias)) {
+        true => Ok(()),
+        false => Err(Credential::Identity.into()),
     }
 }
 

@@ -6,12 +6,12 @@ use shared::{
     acl::{Acl, AclRequest, Allowed, CompileError, Decision},
     api::Kind,
     failover::Outage,
-    grant::{Grant, Origin, Settled},
+    grant::{Grant, Origin, ReplicaGrant, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
     quarantine::AclKey,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, TokenFacts},
-    workload::{OnFailover, PeerId, WorkloadAuthority},
+    workload::{OnFailover, Peer, PeerId, WorkloadAuthority},
 };
 
 use super::{
@@ -39,6 +39,16 @@ pub(crate) enum Absence {
     Unknown(Why),
 }
 
+impl Absence {
+    /// What a request is answered for which a dead one is `dead`.
+    pub(crate) fn or(self, dead: Refusal) -> Refusal {
+        match self {
+            Self::Dead => dead,
+            Self::Unknown(why) => why.into(),
+        }
+    }
+}
+
 /// What a token's policies and identity come to.
 pub(crate) struct Rights {
     /// Policies that its entity and groups add, as the primary would show them.
@@ -61,11 +71,8 @@ impl Caller {
             Presented::Nothing | Presented::Token("") => return Err(Refusal::Unauthenticated),
             Presented::Standing(workload) => standing(case, workload)?,
             Presented::Token(token) => {
-                let live = Bearer::named(case, token).map_err(|absence| match absence {
-                    Absence::Dead => Refusal::Unauthenticated,
-                    Absence::Unknown(why) => why.into(),
-                })?;
-                Bearer::Grant(live)
+                let named = Bearer::named(case, token);
+                Bearer::Grant(named.map_err(|absence| absence.or(Refusal::Unauthenticated))?)
             }
         };
         bearer.belongs(case)?;
@@ -145,12 +152,23 @@ impl Bearer {
         }
     }
 
+    /// The grant behind it; none behind the standing one, whose string no client has.
+    pub(crate) fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Grant(live) => Some(&live.grant),
+            Self::Standing(_) => None,
+        }
+    }
+
     /// Whether the replica minted it with a parent that was taken from it since.
     pub(crate) fn is_spared(&self) -> bool {
-        match self {
-            Self::Grant(live) => live.grant.replica().is_some_and(|replica| replica.spared),
-            Self::Standing(_) => false,
-        }
+        let replica = self.grant().and_then(Grant::replica);
+        replica.is_some_and(|replica| replica.spared)
+    }
+
+    /// The attested peer that it was given to.
+    fn owner(&self) -> Option<&PeerId> {
+        self.grant()?.peer.as_ref()
     }
 
     /// Its accessor.
@@ -161,12 +179,9 @@ impl Bearer {
         }
     }
 
-    /// What stands for its string; nothing for the standing one, whose string no client has.
+    /// What stands for its string.
     pub(crate) fn digest(&self) -> Option<TokenDigest> {
-        match self {
-            Self::Grant(live) => Some(live.grant.digest),
-            Self::Standing(_) => None,
-        }
+        self.grant().map(|grant| grant.digest)
     }
 
     /// When it ends.
@@ -199,10 +214,7 @@ impl Bearer {
     /// Whether it outlived its outage and is good for mirrored reads only. So is one that was never settled
     /// though no outage is left.
     pub(crate) fn drains(&self, case: &Case<'_>) -> bool {
-        let Self::Grant(live) = self else {
-            return false;
-        };
-        let Some(replica) = live.grant.replica() else {
+        let Some(replica) = self.grant().and_then(Grant::replica) else {
             return false;
         };
         match replica.settled {
@@ -216,15 +228,12 @@ impl Bearer {
 
     /// Refuses a token that was obtained by attestation and is presented by another peer.
     pub(crate) fn belongs(&self, case: &Case<'_>) -> Answered<()> {
-        let Self::Grant(live) = self else {
-            return Ok(());
-        };
-        let Some(owner) = &live.grant.peer else {
+        let Some(owner) = self.owner() else {
             return Ok(());
         };
         if case.query.peer.is_some_and(|peer| peer.is(owner)) {
             Ok(())
-        } else if live.grant.is_replica() || case.outage().is_some() {
+        } else if self.grant().is_some_and(Grant::is_replica) || case.outage().is_some() {
             Err(Refusal::Unauthenticated)
         } else {
             Err(Why::ForeignPeer.into())
@@ -236,7 +245,7 @@ impl Bearer {
         let Some(outage) = case.outage() else {
             return Ok(());
         };
-        if !self.is_primary() {
+        if !self.grant().is_none_or(is_of_primary) {
             return Ok(());
         }
         let refused = self.holders(case).into_iter().any(|holder| {
@@ -245,35 +254,22 @@ impl Bearer {
                 .is_some_and(|entry| entry.failover.on_failover == OnFailover::Reauthenticate);
             strict && !logged_in(case, &holder, outage)
         });
-        if refused {
-            Err(Forbidden::Reauthenticate.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether it is, or stands for, a token of the primary.
-    fn is_primary(&self) -> bool {
-        match self {
-            Self::Grant(live) => match live.grant.replica() {
-                Some(replica) => matches!(replica.settled, Settled::Exchanged(_)),
-                None => true,
-            },
-            Self::Standing(_) => true,
+        match refused {
+            true => Err(Forbidden::Reauthenticate.into()),
+            false => Ok(()),
         }
     }
 
     /// Whose it is: the peer that it was given to, else whatever the presenting peer is.
     fn holders(&self, case: &Case<'_>) -> Vec<PeerId> {
-        let peer = match self {
-            Self::Grant(live) => match &live.grant.peer {
-                Some(owner) => return vec![owner.clone()],
-                None => case.query.peer,
-            },
-            Self::Standing(_) => case.query.peer,
+        if let Some(owner) = self.owner() {
+            return vec![owner.clone()];
+        }
+        let identities = |peer: &Peer| {
+            let names = peer.workloads.iter();
+            names.filter_map(|name| peer.identity(name)).collect()
         };
-        let identities = peer.map(|peer| peer.workloads.iter().filter_map(|w| peer.identity(w)));
-        identities.into_iter().flatten().collect()
+        case.query.peer.map(identities).unwrap_or_default()
     }
 }
 
@@ -376,13 +372,20 @@ fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Ab
     if grant.facts.is_root() {
         return Err(Absence::Unknown(Why::Root));
     }
-    let primary = grant
-        .replica()
-        .is_none_or(|replica| matches!(replica.settled, Settled::Exchanged(_)));
-    if primary && !proven(case, grant.verified_at) {
+    if is_of_primary(grant) && !proven(case, grant.verified_at) {
         return Err(Absence::Unknown(Why::TokenTooOld));
     }
     Ok(live)
+}
+
+/// Whether it is a token of the primary, or stands for one.
+fn is_of_primary(grant: &Grant) -> bool {
+    grant.replica().is_none_or(is_exchanged)
+}
+
+/// Whether a token of the primary stands behind it by now.
+pub(crate) fn is_exchanged(replica: &ReplicaGrant) -> bool {
+    matches!(replica.settled, Settled::Exchanged(_))
 }
 
 /// Whether the peer has logged in since the outage began, with whatever became of that token since.

@@ -44,10 +44,7 @@ fn of_other(
     dead: &'static str,
     data: &Params,
 ) -> Answered {
-    let other = other.map_err(|absence| match absence {
-        Absence::Dead => Refusal::InvalidInCore(dead),
-        Absence::Unknown(why) => why.into(),
-    })?;
+    let other = other.map_err(|absence| absence.or(Refusal::InvalidInCore(dead)))?;
     let rights = Rights::of(case, &other.grant.facts).map_err(|refusal| match refusal {
         // Of another token's policies the primary tells the mistake, in words that are not modelled.
         Refusal::Invalid(_) => Why::Contradiction.into(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shared::{
     acl::Operation,
     api::Kind,
-    change::Cluster,
+    change::{Cluster, Mount},
     failover::Outage,
     name::Namespace,
     settings::Settings,
@@ -76,6 +76,12 @@ impl<'a> Case<'a> {
     pub(crate) fn cluster(&self) -> Answered<&'a Cluster> {
         let cluster = self.authority.cluster.as_deref();
         cluster.ok_or_else(|| Why::PrimaryNeverSeen.into())
+    }
+
+    /// The mount that the path lies in, and where that is.
+    pub(crate) fn mount(&self) -> Answered<(&'a str, &'a Mount)> {
+        let mount = self.cluster()?.mount_of(self.query.call.path.as_str());
+        Ok(mount.ok_or(Why::PathNotMirrored)?)
     }
 
     /// The policies, if they were ever seen.

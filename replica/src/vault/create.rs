@@ -1,14 +1,10 @@
 //! `auth/token/create`, `create-orphan` and `create/:role` in an outage: a grant that is at most what the primary would
 //! have made, within the bounds of the workload that its creator belongs to.
 
-use std::collections::BTreeMap;
-
 use shared::{
     acl::Operation,
-    failover::Outage,
     grant::Grant,
     name::{PolicyName, RoleName},
-    time::WallTime,
     token::{
         TokenFacts, TokenKind,
         create::{CreateError, Creator, Made, Through, create},
@@ -19,7 +15,7 @@ use shared::{
 
 use super::{
     Presented,
-    caller::{Bearer, Caller, Rights},
+    caller::{Bearer, Caller},
     case::Case,
     issue::{self, Issue},
     refusal::{Answered, Issuing, Refusal, Why},
@@ -63,9 +59,21 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     let policies = parsed(&made.policies)?;
     made.warnings.extend(missing(case, &policies)?);
     made.warnings.extend(fields.warnings);
-    let child = Child::of(case, &live.grant, role.as_ref().map(|(_, of)| *of))?;
-    let through = role.map(|(name, _)| name);
-    child.grant(case, made, policies, through, fields.asked.meta)
+    let parent = &live.grant;
+    let issue = bounds(case, parent, role.as_ref().map(|(_, of)| *of), &made)?;
+    let entity = parent.facts.entity_id.clone();
+    let facts = TokenFacts {
+        entity_id: entity.filter(|_| !made.orphan),
+        display_name: made.display_name,
+        meta: fields.asked.meta,
+        path: made.path,
+        explicit_max_ttl: made.explicit_max_ttl.as_secs(),
+        orphan: made.orphan,
+        renewable: made.renewable,
+        role: role.map(|(name, _)| name.as_str().to_owned()),
+        ..issue.minted(case, policies)
+    };
+    issue.grant(case, facts)
 }
 
 /// What the primary gives where nothing else is said: of the mount, else of the server.
@@ -138,81 +146,33 @@ fn missing(case: &Case<'_>, policies: &[PolicyName]) -> Answered<Vec<String>> {
         .collect())
 }
 
-/// What a child stands on: its creator, and the workload whose bounds it is made within.
-struct Child<'a> {
+/// What bounds a child: its creator, and the workload whose bounds it is made within.
+fn bounds<'a>(
+    case: &Case<'a>,
     parent: &'a Grant,
-    entry: &'a Workload,
-    outage: &'a Outage,
-    peer: PeerId,
-    proven_at: WallTime,
-}
-
-impl<'a> Child<'a> {
-    fn of(case: &Case<'a>, parent: &'a Grant, role: Option<&WorkloadAuthority>) -> Answered<Self> {
-        let (entry, peer) = workload(case, parent)?;
-        let outage = issue::issuing(case)?;
-        if !entry.failover.issue {
-            return Err(Issuing::Disabled.into());
-        }
-        let own = issue::proven(case, entry, outage)?;
-        let mut proven_at = own.verified_at;
-        if let Some(role) = role {
-            issue::recent(case, role, outage)?;
-            proven_at = proven_at.min(role.verified_at);
-        }
-        Ok(Self {
-            parent,
-            entry,
-            outage,
-            peer,
-            proven_at,
-        })
+    role: Option<&WorkloadAuthority>,
+    made: &Made,
+) -> Answered<Issue<'a>> {
+    let (entry, peer) = workload(case, parent)?;
+    let outage = issue::enabled(case, entry)?;
+    let mut proven_at = issue::proven(case, entry, outage)?.verified_at;
+    if let Some(role) = role {
+        issue::recent(case, role, outage)?;
+        proven_at = proven_at.min(role.verified_at);
     }
-
-    fn grant(
-        &self,
-        case: &Case<'_>,
-        made: Made,
-        policies: Vec<PolicyName>,
-        role: Option<&RoleName>,
-        meta: Option<BTreeMap<String, String>>,
-    ) -> Answered {
-        let issue = Issue {
-            entry: self.entry,
-            outage: self.outage,
-            proven_at: self.proven_at,
-            wanted: Some(made.ttl),
-            limit: Some(made.longest),
-            peer: Some(self.peer.clone()),
-            parent: Some(self.parent),
-            warnings: made.warnings,
-            // What hangs on a login is judged with it once the primary is back.
-            approle: self
-                .parent
-                .replica()
-                .and_then(|replica| replica.approle.clone())
-                .filter(|_| !made.orphan),
-        };
-        let now = case.now();
-        let ttl = issue.deadlines(case).first.remaining(now);
-        let entity = self.parent.facts.entity_id.clone();
-        let mut facts = TokenFacts {
-            entity_id: entity.filter(|_| !made.orphan),
-            display_name: made.display_name,
-            meta,
-            path: made.path,
-            explicit_max_ttl: made.explicit_max_ttl.as_secs(),
-            orphan: made.orphan,
-            renewable: made.renewable,
-            role: role.map(|name| name.as_str().to_owned()),
-            ..TokenFacts::minted(TokenKind::Service, policies, ttl.as_secs(), now.steady)
-        };
-        let rights = Rights::of(case, &facts)?;
-        facts
-            .identity_policies
-            .clone_from(&rights.identity_policies);
-        issue.grant(case, facts, &rights)
-    }
+    // What hangs on a login is judged with it once the primary is back.
+    let login = parent.replica().and_then(|replica| replica.approle.clone());
+    Ok(Issue {
+        entry,
+        outage,
+        proven_at,
+        wanted: made.ttl,
+        limit: made.longest,
+        peer: Some(peer),
+        parent: Some(parent),
+        warnings: made.warnings.clone(),
+        approle: login.filter(|_| !made.orphan),
+    })
 }
 
 /// The workload that the creator belongs to: by the peer that its token was given to, else by whoever presents it.

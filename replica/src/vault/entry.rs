@@ -1,6 +1,7 @@
 //! What the ledger says of a decision, and unique ids.
 
 use shared::{
+    change::{Change, QueuedRevocation, RevocationTarget},
     ledger::{Entry, EntryKind},
     workload::PeerId,
 };
@@ -21,13 +22,28 @@ pub(crate) fn of(case: &Case<'_>, kind: EntryKind, bearer: &Bearer) -> Entry {
 }
 
 /// The presenting peer, as far as it is one of a workload's.
-pub(crate) fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
+fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
     let workload = bearer.workload(case)?;
     case.query.peer?.identity(&workload)
 }
 
+/// That the primary is to be told of a revocation which `bearer` asked for. `on_behalf`: its policy must still allow it
+/// then.
+pub(crate) fn queued(
+    case: &Case<'_>,
+    bearer: &Bearer,
+    target: RevocationTarget,
+    on_behalf: bool,
+) -> Answered<Change> {
+    Ok(Change::Queue(Box::new(QueuedRevocation {
+        requested_by: bearer.digest().filter(|_| on_behalf),
+        peer: peer(case, bearer),
+        ..QueuedRevocation::own(unique(case)?, target, case.now().steady)
+    })))
+}
+
 /// An id that no other has.
-pub(crate) fn unique(case: &Case<'_>) -> Answered<u64> {
+fn unique(case: &Case<'_>) -> Answered<u64> {
     let mut bytes = [0; 8];
     case.entropy.fill(&mut bytes)?;
     Ok(bytes.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))

@@ -71,22 +71,23 @@ impl EndpointFields {
             ignored.push("limit");
         }
         ignored.retain(|name| *name != "path" && !self.read.contains(name));
-        ignored.sort_unstable();
-        ignored.dedup();
-        let mut warnings = Vec::new();
-        if !ignored.is_empty() {
-            warnings.push(format!(
-                "Endpoint ignored these unrecognized parameters: [{}]",
-                ignored.join(" ")
-            ));
-        }
-        if data.contains_key("path") {
-            warnings.push(
-                "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: \
-                 [path]"
-                    .into(),
-            );
-        }
-        Ok(warnings)
+        let replaced = data.contains_key("path").then_some("path");
+        Ok(warnings(ignored, replaced))
     }
+}
+
+/// What the primary warns of parameters that it does not know, and of one that it takes from the path.
+pub(crate) fn warnings(mut ignored: Vec<&str>, replaced: Option<&str>) -> Vec<String> {
+    ignored.sort_unstable();
+    ignored.dedup();
+    let names = ignored.join(" ");
+    let ignored = (!ignored.is_empty())
+        .then(|| format!("Endpoint ignored these unrecognized parameters: [{names}]"));
+    let replaced = replaced.map(|name| {
+        format!(
+            "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: \
+             [{name}]"
+        )
+    });
+    ignored.into_iter().chain(replaced).collect()
 }

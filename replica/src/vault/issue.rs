@@ -3,7 +3,7 @@
 //! What it may do is decided before: by an attested login, by a login that the primary once accepted, by a token that
 //! creates another.
 
-use std::{sync::Arc, sync::OnceLock, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     approle::Basis,
@@ -11,10 +11,10 @@ use shared::{
     failover::Outage,
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
     ledger::EntryKind,
-    name::Accessor,
+    name::{Accessor, PolicyName},
     time::{Deadline, WallTime},
-    token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts},
-    workload::{PeerId, Workload, WorkloadAuthority},
+    token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts, TokenKind},
+    workload::{Peer, PeerId, Workload, WorkloadAuthority},
 };
 use zeroize::Zeroizing;
 
@@ -23,7 +23,7 @@ use super::{
     case::Case,
     entry,
     envelope::Contents,
-    refusal::{Answered, Issuing, Why},
+    refusal::{Answered, Forbidden, Issuing, Why},
     token,
 };
 use crate::{entropy, view::LiveGrant};
@@ -34,16 +34,35 @@ const ACCESSOR_RANDOM: usize = 22;
 /// The outage in which grants may be issued and renewed now.
 pub(crate) fn issuing<'a>(case: &Case<'a>) -> Answered<&'a Outage> {
     let outage = case.outage().ok_or(Issuing::PrimaryInCharge)?;
-    if case.authority.rolled_back {
-        return Err(Issuing::RolledBack.into());
-    }
-    if let Some(reason) = case.authority.issuing_blocked {
-        return Err(Issuing::Blocked(reason).into());
-    }
+    unblocked(case)?;
     if !case.authority.phase.issues(case.now()) {
         return Err(Issuing::OutageBound.into());
     }
     Ok(outage)
+}
+
+/// The same, of which the workload's configuration lets it make use.
+pub(crate) fn enabled<'a>(case: &Case<'a>, entry: &Workload) -> Answered<&'a Outage> {
+    let outage = issuing(case)?;
+    match entry.failover.issue {
+        true => Ok(outage),
+        false => Err(Issuing::Disabled.into()),
+    }
+}
+
+/// Refuses where something stands against issuing on this host, outage or not.
+pub(crate) fn unblocked(case: &Case<'_>) -> Answered<()> {
+    if case.authority.rolled_back {
+        return Err(Issuing::RolledBack.into());
+    }
+    let blocked = case.authority.issuing_blocked;
+    blocked.map_or(Ok(()), |reason| Err(Issuing::Blocked(reason).into()))
+}
+
+/// The attested peer, if it is a configured workload.
+pub(crate) fn attested<'a>(case: &Case<'a>) -> Answered<&'a Peer> {
+    let peer = case.query.peer.filter(|peer| !peer.workloads.is_empty());
+    Ok(peer.ok_or(Forbidden::Unattested)?)
 }
 
 /// What the primary proved of the workload, if that was for this role and recent enough before the outage.
@@ -80,10 +99,10 @@ pub(crate) struct Issue<'a> {
     pub(crate) outage: &'a Outage,
     /// When the primary last proved what it is issued from.
     pub(crate) proven_at: WallTime,
-    /// How long the primary would let it live until its first renewal; none leaves that to the policy TTL.
-    pub(crate) wanted: Option<Duration>,
-    /// The longest that the primary's own rules would let it live, from issue; none if they do not say.
-    pub(crate) limit: Option<Duration>,
+    /// How long the primary would let it live until its first renewal.
+    pub(crate) wanted: Duration,
+    /// The longest that the primary's own rules would let it live, from issue.
+    pub(crate) limit: Duration,
     /// The attested peer that it is given to.
     pub(crate) peer: Option<PeerId>,
     /// The token that creates it, which must still live when it is committed.
@@ -112,7 +131,7 @@ impl Issue<'_> {
         let by_proof = Deadline::at(proven.plus(case.settings().bounds.max_outage), now);
         let bounds = GrantBounds {
             policy: &self.entry.failover,
-            role_max: self.limit,
+            role_max: Some(self.limit),
             outage_bound: self.outage.bound.earliest(by_proof),
         };
         let mut workload = bounds.workload_end(now);
@@ -122,16 +141,17 @@ impl Issue<'_> {
         }
         let longest = bounds.max_deadline(now).earliest(workload);
         Deadlines {
-            first: bounds.deadline(longest, self.wanted, now),
+            first: bounds.deadline(longest, Some(self.wanted), now),
             longest,
             workload,
         }
     }
 
-    /// The policy TTL, or less where the primary would give less.
-    fn ttl(&self) -> Duration {
-        let policy = self.entry.failover.ttl;
-        self.wanted.map_or(policy, |wanted| wanted.min(policy))
+    /// What the primary would show of a token with these policies that is minted now.
+    pub(crate) fn minted(&self, case: &Case<'_>, policies: Vec<PolicyName>) -> TokenFacts {
+        let now = case.now();
+        let ttl = self.deadlines(case).first.remaining(now).as_secs();
+        TokenFacts::minted(TokenKind::Service, policies, ttl, now.steady)
     }
 
     /// The token, and the record behind it.
@@ -155,8 +175,8 @@ impl Issue<'_> {
             origin: Origin::Replica(ReplicaGrant {
                 outage: self.outage.id.clone(),
                 issued_at: case.now().steady,
-                ttl_ms: milliseconds(self.ttl()),
-                asked_ms: milliseconds(self.wanted.unwrap_or(self.entry.failover.ttl)),
+                ttl_ms: milliseconds(self.wanted.min(self.entry.failover.ttl)),
+                asked_ms: milliseconds(self.wanted),
                 max_deadline: ends.longest,
                 workload_end: ends.workload,
                 spared: false,
@@ -171,34 +191,31 @@ impl Issue<'_> {
         Ok((token, grant))
     }
 
-    /// The answer that carries a new token with these facts and rights: it leaves once record and ledger entry are
+    /// The answer that carries a new token with these facts: it leaves once record and ledger entry are
     /// durable.
     ///
     /// # Errors
     /// If nothing is left of the bounds, or the system gives no randomness.
-    pub(crate) fn grant(&self, case: &Case<'_>, facts: TokenFacts, rights: &Rights) -> Answered {
+    pub(crate) fn grant(&self, case: &Case<'_>, mut facts: TokenFacts) -> Answered {
+        let rights = Rights::of(case, &facts)?;
+        facts
+            .identity_policies
+            .clone_from(&rights.identity_policies);
         let (token, grant) = self.mint(case, facts)?;
         let left = grant.deadline.remaining(case.now());
-        let bearer = Bearer::Grant(Arc::new(LiveGrant {
-            grant: grant.clone(),
-            revoked: OnceLock::new(),
-        }));
+        let bearer = Bearer::Grant(Arc::new(LiveGrant::new(grant.clone())));
         let mut entry = entry::of(case, EntryKind::Grant, &bearer);
         entry.policies = rights.all_policies(bearer.facts());
         entry.ttl_seconds = Some(left.as_secs());
         entry.deadline = Some(grant.deadline.wall);
         let contents: Contents<'_> = Contents {
-            auth: Some(token::auth(&bearer, rights, token, left)),
+            auth: Some(token::auth(&bearer, &rights, token, left)),
             warnings: self.warnings.clone(),
             ..Contents::nothing(case.age(self.proven_at))
         };
         let expects = Expects {
             epoch: Some(case.authority.epoch),
-            live: self
-                .parent
-                .map(|parent| parent.digest)
-                .into_iter()
-                .collect(),
+            live: self.parent.iter().map(|parent| parent.digest).collect(),
             issues: true,
             ..Expects::default()
         };

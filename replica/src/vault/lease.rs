@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::{
     acl::Operation,
-    change::{Change, Expects, Mount, Pooled, QueuedRevocation, RevocationTarget},
+    change::{Change, Expects, Mount, Pooled, RevocationTarget},
     kv::Place,
     lease::{Assignee, Lease, LeaseHolder},
     ledger::EntryKind,
@@ -23,7 +23,7 @@ use super::{
     envelope::Contents,
     issue,
     parameter::{self, Params},
-    refusal::{Answered, Issuing, Refusal, Why},
+    refusal::{Answered, Refusal, Why},
 };
 use crate::view::HeldLease;
 
@@ -45,7 +45,7 @@ pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Answered {
     }
     let secrets = case.view.secrets();
     let path = case.query.call.path.as_str();
-    let (_, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
+    let (_, mount) = case.mount()?;
     let place = place(case, mount);
     let lives = |held: &&HeldLease| !held.lease.deadline.passed(case.now());
     if let Some(held) = own(caller, secrets.leases_of(&place)).filter(lives) {
@@ -83,7 +83,12 @@ fn take<'s>(
         path: mirror.path.configured(),
         size: mirror.pool,
     })?;
-    hands_out(case)?;
+    // An older copy of the replica would give the same lease to somebody else. But what a primary that is only late
+    // would have read needs no outage.
+    match case.outage() {
+        Some(_) => issue::issuing(case).map(drop),
+        None => issue::unblocked(case),
+    }?;
     let granted = show(case, caller, held)?;
     let lease = &held.lease;
     let mut entry = entry::of(case, EntryKind::Lease, &caller.bearer);
@@ -106,19 +111,6 @@ fn take<'s>(
         Change::Ledger(Box::new(entry)),
     ];
     Ok(granted.with(changes, expects))
-}
-
-/// What stands against issuing stands against handing out: an older copy of the replica would give the same lease to
-/// somebody else. But what a primary that is only late would have read needs no outage.
-fn hands_out(case: &Case<'_>) -> Answered<()> {
-    match case.outage() {
-        Some(_) => issue::issuing(case).map(drop),
-        None if case.authority.rolled_back => Err(Issuing::RolledBack.into()),
-        None => match case.authority.issuing_blocked {
-            Some(reason) => Err(Issuing::Blocked(reason).into()),
-            None => Ok(()),
-        },
-    }
 }
 
 /// A lease as a read answers with it.
@@ -259,15 +251,10 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Answered {
         changes.push(Change::LeaseDetached(lease.id.clone(), who));
     } else {
         // Giving up what Holdover took out of its own pool for this very caller needs nobody's policy later on.
-        let asked = caller.bearer.digest();
-        let requested_by = asked.filter(|_| !lease.is_assigned_to(&who));
+        let on_behalf = !lease.is_assigned_to(&who);
         let target = RevocationTarget::Lease(lease.id.clone());
         changes.push(Change::LeaseGone(lease.id.clone()));
-        changes.push(Change::Queue(Box::new(QueuedRevocation {
-            requested_by,
-            peer: entry::peer(case, &caller.bearer),
-            ..QueuedRevocation::own(entry::unique(case)?, target, case.now().steady)
-        })));
+        changes.push(entry::queued(case, &caller.bearer, target, on_behalf)?);
     }
     changes.push(Change::Ledger(Box::new(entry)));
     Ok(Answer::empty(status, age).with(changes, Expects::default()))

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use shared::{
     acl::Operation,
-    failover::Outage,
     name::WorkloadName,
     token::{
-        TokenFacts, TokenKind,
+        TokenFacts,
         create::renewal_limits,
         policies::still_allowed,
         role::TokenRole,
@@ -17,7 +16,6 @@ use shared::{
 };
 
 use super::{
-    caller::Rights,
     case::Case,
     create,
     issue::{self, Issue},
@@ -31,37 +29,27 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
         return Err(Refusal::Operation);
     }
     case.modelled()?;
-    let peer = case.query.peer.ok_or(Forbidden::Unattested)?;
-    if peer.workloads.is_empty() {
-        return Err(Forbidden::Unattested.into());
-    }
+    let peer = issue::attested(case)?;
     let entry = wanted(case, peer)?;
-    let outage = issue::issuing(case)?;
-    if !entry.failover.issue {
-        return Err(Issuing::Disabled.into());
-    }
+    let outage = issue::enabled(case, entry)?;
     let authority = issue::proven(case, entry, outage)?;
-    let login = AttestedLogin {
-        peer,
+    // What the primary would give to a token of the role.
+    let limits = renewal_limits(Some(&authority.role), Duration::ZERO, create::limits(case));
+    let now = case.now().steady;
+    let given = ttl(TtlWanted::default(), limits, now, now).map_err(|_| Issuing::PastMaxTtl)?;
+    let issue = Issue {
         entry,
         outage,
-        authority,
+        proven_at: authority.verified_at,
+        wanted: given.ttl,
+        limit: limits.longest(),
+        peer: peer.identity(&entry.name),
+        parent: None,
+        warnings: Vec::new(),
+        approle: None,
     };
-    let issue = login.issue(case)?;
-    let mut facts = login.facts(case, &issue)?;
-    let rights = Rights::of(case, &facts)?;
-    facts
-        .identity_policies
-        .clone_from(&rights.identity_policies);
-    issue.grant(case, facts, &rights)
-}
-
-/// What a grant stands on.
-struct AttestedLogin<'a> {
-    peer: &'a Peer,
-    entry: &'a Workload,
-    outage: &'a Outage,
-    authority: &'a WorkloadAuthority,
+    let facts = facts(case, &issue, authority)?;
+    issue.grant(case, facts)
 }
 
 /// The workload entry that the peer asks for, or the only one that it matches.
@@ -81,58 +69,36 @@ fn wanted<'a>(case: &Case<'a>, peer: &Peer) -> Answered<&'a Workload> {
     }
 }
 
-impl AttestedLogin<'_> {
-    /// What the primary would show of a token of this role, minted now.
-    fn facts(&self, case: &Case<'_>, issue: &Issue<'_>) -> Answered<TokenFacts> {
-        let (role, standing) = (&self.authority.role, &self.authority.standing);
-        if !is_modelled(role) {
-            return Err(Issuing::Role.into());
-        }
-        let policies = still_allowed(role, self.authority.policies());
-        if policies.is_empty() {
-            return Err(Issuing::NoPolicies.into());
-        }
-        let mut path = format!("auth/token/create/{}", self.entry.role);
-        if !role.path_suffix.is_empty() {
-            path.push('/');
-            path.push_str(&role.path_suffix);
-        }
-        let now = case.now();
-        let ttl = issue.deadlines(case).first.remaining(now).as_secs();
-        Ok(TokenFacts {
-            identity_policies: standing.identity_policies.clone(),
-            entity_id: self.authority.entity().cloned(),
-            display_name: "token".into(),
-            meta: standing.meta.clone(),
-            path,
-            orphan: role.orphan,
-            renewable: role.renewable,
-            role: Some(self.entry.role.as_str().to_owned()),
-            ..TokenFacts::minted(TokenKind::Service, policies, ttl, now.steady)
-        })
+/// What the primary would show of a token of this role, minted now.
+fn facts(
+    case: &Case<'_>,
+    issue: &Issue<'_>,
+    authority: &WorkloadAuthority,
+) -> Answered<TokenFacts> {
+    let (role, standing) = (&authority.role, &authority.standing);
+    if !is_modelled(role) {
+        return Err(Issuing::Role.into());
     }
-
-    /// What bounds a grant of this login: what the primary would give to a token of the role.
-    fn issue(&self, case: &Case<'_>) -> Answered<Issue<'_>> {
-        let limits = renewal_limits(
-            Some(&self.authority.role),
-            Duration::ZERO,
-            create::limits(case),
-        );
-        let now = case.now().steady;
-        let given = ttl(TtlWanted::default(), limits, now, now);
-        Ok(Issue {
-            entry: self.entry,
-            outage: self.outage,
-            proven_at: self.authority.verified_at,
-            wanted: Some(given.map_err(|_| Issuing::PastMaxTtl)?.ttl),
-            limit: Some(limits.longest()),
-            peer: self.peer.identity(&self.entry.name),
-            parent: None,
-            warnings: Vec::new(),
-            approle: None,
-        })
+    let policies = still_allowed(role, authority.policies());
+    if policies.is_empty() {
+        return Err(Issuing::NoPolicies.into());
     }
+    let mut path = format!("auth/token/create/{}", authority.role_name);
+    if !role.path_suffix.is_empty() {
+        path.push('/');
+        path.push_str(&role.path_suffix);
+    }
+    Ok(TokenFacts {
+        identity_policies: standing.identity_policies.clone(),
+        entity_id: authority.entity().cloned(),
+        display_name: "token".into(),
+        meta: standing.meta.clone(),
+        path,
+        orphan: role.orphan,
+        renewable: role.renewable,
+        role: Some(authority.role_name.as_str().to_owned()),
+        ..issue.minted(case, policies)
+    })
 }
 
 /// Whether the role makes tokens that a grant can be like.

@@ -15,10 +15,7 @@ pub(crate) type Params = Map<String, Value>;
 
 /// The `version` of a KV v2 read. Zero, less and nothing are the latest.
 pub(crate) fn version(data: &Params) -> Answered<Option<u64>> {
-    let version = integer(data, "version")?;
-    Ok(version
-        .and_then(|version| u64::try_from(version).ok())
-        .filter(|version| *version > 0))
+    positive(data, "version")
 }
 
 /// The `depth` of subkeys. Zero and nothing are without end; less is as one.
@@ -31,10 +28,12 @@ pub(crate) fn depth(data: &Params) -> Answered<Option<u64>> {
 
 /// The `limit` of a list. Zero, less and nothing are none.
 pub(crate) fn limit(data: &Params) -> Answered<Option<u64>> {
-    let limit = integer(data, "limit")?;
-    Ok(limit
-        .and_then(|limit| u64::try_from(limit).ok())
-        .filter(|limit| *limit > 0))
+    positive(data, "limit")
+}
+
+fn positive(data: &Params, name: &'static str) -> Answered<Option<u64>> {
+    let number = integer(data, name)?.and_then(|number| u64::try_from(number).ok());
+    Ok(number.filter(|number| *number > 0))
 }
 
 /// The `after` of a list.

@@ -2,12 +2,12 @@
 //!
 //! Only replica grants are renewed. Of a token of the primary a renewal tells what remains.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use shared::{
     acl::Operation,
     change::{Change, Expects},
-    grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
+    grant::{Grant, GrantBounds, Origin, ReplicaGrant},
     ledger::EntryKind,
     name::RoleName,
     time::Deadline,
@@ -20,7 +20,7 @@ use shared::{
 use zeroize::Zeroizing;
 
 use super::{
-    caller::{Absence, Bearer, Caller, Rights},
+    caller::{Bearer, Caller, Rights, is_exchanged},
     case::Case,
     create, entry,
     envelope::Contents,
@@ -49,14 +49,14 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
         let accessor = parameter::text(&data, "accessor")?;
         let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
         let dead = Refusal::InvalidInCore("invalid accessor");
-        let live = found(Bearer::of_accessor(case, accessor), dead)?;
+        let live = Bearer::of_accessor(case, accessor).map_err(|absence| absence.or(dead))?;
         // The handler behind it loses the text.
         (live, "", Refusal::InvalidInCore("invalid request"))
     } else {
         let text = parameter::text(&data, "token")?;
         let text = text.ok_or_else(|| Refusal::Invalid("missing token ID".into()))?;
         let dead = Refusal::Invalid("token not found".into());
-        let live = found(Bearer::named(case, text), dead)?;
+        let live = Bearer::named(case, text).map_err(|absence| absence.or(dead))?;
         (live, text, not_renewable())
     };
     let bearer = Bearer::Grant(live);
@@ -71,14 +71,6 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
 
 fn not_renewable() -> Refusal {
     Refusal::Invalid("lease is not renewable".into())
-}
-
-/// The token that a request names, or `dead` in the primary's words.
-pub(crate) fn found<T>(named: Result<Arc<T>, Absence>, dead: Refusal) -> Answered<Arc<T>> {
-    named.map_err(|absence| match absence {
-        Absence::Dead => dead,
-        Absence::Unknown(why) => why.into(),
-    })
 }
 
 /// The token that is renewed, and its string as far as the client knows it.
@@ -96,11 +88,10 @@ impl Renewed<'_> {
         if facts.kind == TokenKind::Batch {
             return Err(Refusal::Invalid("batch tokens cannot be renewed".into()));
         }
-        let grant = match self.bearer {
-            Bearer::Grant(live) => Some(&live.grant),
-            Bearer::Standing(_) => None,
-        };
-        let replica = grant.and_then(|grant| Some((grant, grant.replica()?)));
+        let replica = self
+            .bearer
+            .grant()
+            .and_then(|grant| Some((grant, grant.replica()?)));
         let exchanged = replica.is_some_and(|(_, replica)| is_exchanged(replica));
         let stuck = self.bearer.drains(case) || (case.outage().is_none() && exchanged);
         if !facts.renewable || stuck {
@@ -199,10 +190,6 @@ impl Renewed<'_> {
         };
         contents.granted(case)
     }
-}
-
-fn is_exchanged(replica: &ReplicaGrant) -> bool {
-    matches!(replica.settled, Settled::Exchanged(_))
 }
 
 /// What the primary would give to a grant that is renewed now: without an increment, what was granted last.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use shared::{
     acl::Operation,
-    change::{Change, Expects, QueuedRevocation, RevocationTarget},
+    change::{Change, Expects, RevocationTarget},
     grant::{Grant, Origin, Revocation, RevokeCause},
     ledger::EntryKind,
     token::TokenKind,
@@ -20,7 +20,6 @@ use super::{
     envelope::Contents,
     parameter,
     refusal::{Answered, Refusal, Why},
-    renew::found,
     token,
 };
 use crate::view::LiveGrant;
@@ -60,7 +59,7 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
             return Err(Refusal::Invalid(why.into()));
         }
         let dead = Refusal::Invalid("token to revoke not found".into());
-        let live = found(Bearer::named(case, text), dead)?;
+        let live = Bearer::named(case, text).map_err(|absence| absence.or(dead))?;
         return revoked(case, caller, live, RevokeCause::Orphaning);
     }
     match Bearer::named(case, text) {
@@ -85,11 +84,8 @@ fn revoked(case: &Case<'_>, caller: &Caller, live: Arc<LiveGrant>, cause: Revoke
         changes.extend(orphans(case, grant));
     }
     if let Some(accessor) = known_there {
-        changes.push(Change::Queue(Box::new(QueuedRevocation {
-            requested_by: caller.bearer.digest(),
-            peer: entry::peer(case, &caller.bearer),
-            ..QueuedRevocation::own(entry::unique(case)?, RevocationTarget::Token(accessor), at)
-        })));
+        let target = RevocationTarget::Token(accessor);
+        changes.push(entry::queued(case, &caller.bearer, target, true)?);
     }
     let mut entry = entry::of(
         case,

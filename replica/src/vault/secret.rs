@@ -49,11 +49,7 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
 /// Whether the primary answers the path without a token, so that none that came along is looked at.
 pub(crate) fn is_open(case: &Case<'_>) -> bool {
     let path = case.query.call.path.as_str();
-    let mount = case
-        .cluster()
-        .ok()
-        .and_then(|cluster| cluster.mount_of(path));
-    mount.is_some_and(|(at, mount)| {
+    case.mount().is_ok_and(|(at, mount)| {
         open::is_open(&mount.kind, path.get(at.len()..).unwrap_or_default())
     })
 }
@@ -69,9 +65,8 @@ pub(crate) fn answer_open(case: &Case<'_>) -> Answered {
     if parameter::asks_for_help(call) {
         return Err(Why::NotServed.into());
     }
-    let path = call.path.as_str();
-    let (_, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
-    let site = site(case, mount, path, false)?;
+    let (_, mount) = case.mount()?;
+    let site = site(case, mount, call.path.as_str(), false)?;
     let kept = plain::kept(case, &site)?;
     match (call.operation, kept.response.status) {
         (Operation::Read, _) => Ok(kept.noted(read(case, None, None))),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Presented,
-    caller::{Absence, Bearer, Caller, Rights},
+    caller::{Bearer, Caller, Rights},
     case::Case,
     envelope::Contents,
     parameter::{self, Params},
@@ -34,10 +34,8 @@ pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Answered {
         let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
         return Contents::data(shown, caller.age(case)).granted(case);
     };
-    let live = Bearer::named(case, token).map_err(|absence| match absence {
-        Absence::Dead => Refusal::BadToken,
-        Absence::Unknown(why) => why.into(),
-    })?;
+    let named = Bearer::named(case, token);
+    let live = named.map_err(|absence| absence.or(Refusal::BadToken))?;
     show_other(case, caller, Bearer::Grant(live), token)
 }
 
@@ -46,10 +44,8 @@ pub(crate) fn lookup_accessor(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = permitted(case, caller, &[Operation::Update])?;
     let accessor = parameter::text(&data, "accessor")?;
     let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
-    let live = Bearer::of_accessor(case, accessor).map_err(|absence| match absence {
-        Absence::Dead => Refusal::InvalidInCore("invalid accessor"),
-        Absence::Unknown(why) => why.into(),
-    })?;
+    let dead = Refusal::InvalidInCore("invalid accessor");
+    let live = Bearer::of_accessor(case, accessor).map_err(|absence| absence.or(dead))?;
     show_other(case, caller, Bearer::Grant(live), "")
 }
 

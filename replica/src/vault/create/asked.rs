@@ -6,6 +6,7 @@ use serde_json::Value;
 use shared::token::create::Asked;
 
 use super::super::{
+    fields,
     parameter::{self, Params},
     refusal::{Answered, Refusal, Why},
 };
@@ -64,26 +65,10 @@ impl AskedFields {
 
 /// What the primary says of fields that it does not know, or takes from the path.
 fn unread(data: &Params, role: bool) -> Vec<String> {
-    let mut names: Vec<&str> = data.keys().map(String::as_str).collect();
-    names.sort_unstable();
-    names.retain(|name| !KNOWN.contains(name));
-    let replaced = role && names.contains(&"role_name");
-    names.retain(|name| !(role && *name == "role_name"));
-    let mut warnings = Vec::new();
-    if !names.is_empty() {
-        let names = names.join(" ");
-        warnings.push(format!(
-            "Endpoint ignored these unrecognized parameters: [{names}]"
-        ));
-    }
-    if replaced {
-        warnings.push(
-            "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: \
-             [role_name]"
-                .into(),
-        );
-    }
-    warnings
+    let replaced = Some("role_name").filter(|name| role && data.contains_key(*name));
+    let names = data.keys().map(String::as_str);
+    let ignored = names.filter(|name| !KNOWN.contains(name) && Some(*name) != replaced);
+    fields::warnings(ignored.collect(), replaced)
 }
 
 /// A value as the primary's weak conversion makes a string of it; none of lists and objects.

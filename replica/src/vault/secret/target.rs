@@ -63,7 +63,7 @@ pub(super) fn target<'a>(case: &Case<'a>, caller: &Caller) -> Answered<Target<'a
         return Err(Why::NotServed.into());
     }
     let path = call.path.as_str();
-    let (at, mount) = case.cluster()?.mount_of(path).ok_or(Why::PathNotMirrored)?;
+    let (at, mount) = case.mount()?;
     if mount.is_kv2() {
         return versioned(case, at, mount);
     }
