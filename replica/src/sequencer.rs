@@ -4,11 +4,7 @@
 //! publishes them to the view. What takes authority away binds in memory before it is on disk; what gives it is on
 //! disk before it is in memory.
 
-use std::{
-    io,
-    sync::{Arc, PoisonError},
-    thread,
-};
+use std::{io, sync::Arc, thread};
 
 use shared::{
     change::{Change, Expects},
@@ -106,7 +102,7 @@ impl Opened {
         let thread = thread::Builder::new()
             .name("sequencer".into())
             .spawn(move || worker.run())?;
-        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *shared.thread.lock() = Some(thread);
         Ok(Sequencer { shared })
     }
 }
@@ -188,7 +184,7 @@ impl Sequencer {
         self.shared.stats()
     }
 
-    /// Takes nothing more, stores what waits, anchors the generation, and returns when the thread has ended. Blocks.
+    /// Accepts nothing more, stores what waits, anchors the generation, and returns when the thread has ended. Blocks.
     pub fn stop(&self) {
         self.shared.stop();
     }

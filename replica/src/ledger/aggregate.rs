@@ -3,11 +3,9 @@
 //! Bounded on every side: within a second by how many different things are counted apart, per uid by a quota a
 //! minute, and what does not fit is counted without its details. So nobody can fill the ledger for others.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{BTreeMap, HashMap};
 
+use parking_lot::Mutex;
 use shared::{
     change::Change,
     ledger::{Entry, EntryKind},
@@ -48,7 +46,7 @@ struct Quota {
 impl Aggregate {
     /// Counts `note`, which happened `now`.
     pub fn add(&self, note: Note, now: WallTime) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let second = counts.second(now.as_secs());
         let note = match &note {
             Note::Read { .. } => counts.read(note, second),
@@ -76,7 +74,7 @@ impl Aggregate {
     }
 
     fn take(&self, before: i64) -> Vec<Change> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let kept = counts.seconds.split_off(&before);
         let over = std::mem::replace(&mut counts.seconds, kept);
         let quotas = counts.spent(before.div_euclid(60));

@@ -100,25 +100,26 @@ impl Worker {
         for (done, error) in refused {
             answer(done, Err(error));
         }
-        match &result {
-            Ok(now) => {
-                let now = *now;
-                for accepted in accepted {
-                    let outcome = self.still_holds(accepted.expects, accepted.grants, now);
-                    answer(accepted.done, outcome);
-                }
-            }
-            Err(error) => {
-                let error = SubmitError::Failed(error.to_string());
-                for accepted in accepted {
-                    answer(accepted.done, Err(error.clone()));
-                }
-            }
+        for Accepted {
+            done,
+            expects,
+            grants,
+        } in accepted
+        {
+            let outcome = match &result {
+                Ok(now) => self.take_back_overtaken(&expects, grants, *now),
+                Err(error) => Err(failed(error)),
+            };
+            answer(done, outcome);
         }
-        result.map(|_| ())
+        result.map(drop)
     }
 
     /// Everything up to the answers.
+    ///
+    /// Submissions are rechecked one by one, each against what those before it leave, because what two of them rely on may
+    /// be the same. Nothing is published before the commit, because readers would act on what a crash takes back. The
+    /// anchor comes before the answers, because whoever is told of a revocation must not lose it to an older copy.
     fn store(
         &mut self,
         group: Vec<Submission>,
@@ -160,7 +161,8 @@ impl Worker {
         Ok(now)
     }
 
-    /// Whether a submission may still be applied. What is in the revocation lane was judged when it was submitted.
+    /// Whether a submission may still be applied: others were committed since it was decided. What is in the revocation
+    /// lane is not asked again, because it has bound in memory: refused now, it would hold until the next start only.
     fn recheck(
         &self,
         submission: &Submission,
@@ -205,11 +207,11 @@ impl Worker {
         dropped || self.writer.spool.takes(kind, bytes)
     }
 
-    /// A grant that was committed while its parent was revoked or the fence came down is taken back before anybody
-    /// holds its token: in memory now, on disk in the next commit.
-    fn still_holds(
+    /// Takes back grants that were committed while their parent was revoked or the fence came down, before anybody holds
+    /// their token: in memory now, on disk in the next commit.
+    fn take_back_overtaken(
         &self,
-        expects: Expects,
+        expects: &Expects,
         grants: Vec<Issued>,
         now: Now,
     ) -> Result<(), SubmitError> {
@@ -237,10 +239,9 @@ impl Worker {
                     changes.push(Change::Grant(Box::new(before.grant.clone())));
                 }
                 _ => {
-                    let cause = if parent_gone {
-                        RevokeCause::Parent
-                    } else {
-                        RevokeCause::Recovery
+                    let cause = match parent_gone {
+                        true => RevokeCause::Parent,
+                        false => RevokeCause::Recovery,
                     };
                     let revocation = Revocation::of(&issued.grant, cause, now.steady);
                     view.strike(&revocation);
@@ -266,7 +267,7 @@ impl Worker {
                 let ledger = self.writer.ledger().clone();
                 done(
                     read.map(|entries| (entries, ledger))
-                        .map_err(|error| SubmitError::Failed(error.to_string())),
+                        .map_err(|error| failed(&error)),
                 );
                 return Ok(());
             }
@@ -280,12 +281,7 @@ impl Worker {
             }
         };
         self.report();
-        done(
-            result
-                .as_ref()
-                .map_err(|error| SubmitError::Failed(error.to_string()))
-                .copied(),
-        );
+        done(result.as_ref().copied().map_err(failed));
         result
     }
 
@@ -327,13 +323,13 @@ fn stage_one(
     submission: Submission,
     accepted: &mut Vec<Accepted>,
 ) -> Result<(), StoreError> {
-    let judged = submission.when == When::Committed
+    let conditional = submission.when == When::Committed
         && (submission.expects.epoch.is_some() || !submission.expects.live.is_empty());
     let mut grants = Vec::new();
     let mut result = Ok(());
     for change in submission.changes {
         if let Change::Grant(grant) = &change
-            && judged
+            && conditional
         {
             grants.push(Issued {
                 before: stage.live(&grant.digest),
@@ -351,6 +347,10 @@ fn stage_one(
         grants,
     });
     result.map_err(StoreError::from)
+}
+
+fn failed(error: &StoreError) -> SubmitError {
+    SubmitError::Failed(error.to_string())
 }
 
 /// Whether a rollback of this must be noticed: everything that takes authority away by somebody's decision.

@@ -3,11 +3,12 @@
 use std::{
     collections::VecDeque,
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex};
 use shared::{
     change::{Change, Expects},
     grant::Grant,
@@ -23,11 +24,11 @@ use crate::{
 
 /// Submissions of one group, over all lanes.
 const MAX_GROUP: usize = 512;
-/// Bytes of one group, roughly: what a commit takes is what a grant waits for.
+/// Bytes of one group, roughly: what a commit costs is what a grant waits for.
 const GROUP_WEIGHT: usize = 4 << 20;
 /// The same for what the mirror adds to a group that somebody waits for.
 const SHARED_WEIGHT: usize = 256 << 10;
-/// What may wait in a lane, in bytes roughly. One submission is always taken, whatever its size.
+/// What may wait in a lane, in bytes roughly. One submission is always accepted, whatever its size.
 const LANE_WEIGHT: usize = 64 << 20;
 /// What a change weighs beside the bodies in it.
 const CHANGE_WEIGHT: usize = 512;
@@ -93,7 +94,7 @@ struct Waiting {
 
 enum State {
     Running,
-    /// Takes nothing more, stores what waits.
+    /// Accepts nothing more, stores what waits.
     Stopping,
     Failed(String),
     Stopped,
@@ -141,7 +142,7 @@ impl Shared {
 
     pub(super) fn submit(&self, lane: Lane, submission: Submission) {
         let now = (lane == Lane::Revocation).then(|| (self.clock)());
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         if let Some(now) = now {
             // Under the queue's lock, so that states bind in memory in the order that they are stored in.
             if let Err(error) = holds(&self.view, &submission.expects, now) {
@@ -151,7 +152,9 @@ impl Shared {
             bind(&self.view, &submission.changes);
         }
         match queue.accept(lane, submission) {
-            None => self.wake.notify_one(),
+            None => {
+                self.wake.notify_one();
+            }
             Some((submission, error)) => {
                 drop(queue);
                 answer(submission.done, Err(error));
@@ -160,7 +163,7 @@ impl Shared {
     }
 
     pub(super) fn control(&self, control: Control) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         match queue.refusal() {
             None => {
                 queue.controls.push_back(control);
@@ -173,9 +176,9 @@ impl Shared {
         }
     }
 
-    /// What to do next; waits for it. After `patience` without work: [`Work::Idle`], once asked with `idle`.
+    /// What to do next; waits for it, or until nothing came for as long as `idle`.
     pub(super) fn next(&self, idle: Option<Duration>) -> Work {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         loop {
             if let Some(control) = queue.controls.pop_front() {
                 return Work::Control(control);
@@ -188,19 +191,11 @@ impl Shared {
                 return Work::Stop;
             }
             match idle {
-                None => {
-                    queue = self
-                        .wake
-                        .wait(queue)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
+                None => self.wake.wait(&mut queue),
                 Some(patience) => {
-                    let waited = self.wake.wait_timeout(queue, patience);
-                    let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                    if timeout.timed_out() {
+                    if self.wake.wait_for(&mut queue, patience).timed_out() {
                         return Work::Idle;
                     }
-                    queue = again;
                 }
             }
         }
@@ -208,8 +203,8 @@ impl Shared {
 
     /// Puts a submission of the writer's own before everything else.
     pub(super) fn submit_first(&self, submission: Submission) {
-        let mut queue = self.lock();
-        let [revocations, ..] = &mut queue.lanes;
+        let mut queue = self.queue.lock();
+        let revocations = queue.lane(Lane::Revocation);
         revocations.weight = revocations.weight.saturating_add(submission.weight);
         revocations.submissions.push_front(submission);
     }
@@ -225,7 +220,7 @@ impl Shared {
 
     /// The thread has ended.
     pub(super) fn ended(&self) {
-        let failed = matches!(self.lock().state, State::Failed(_));
+        let failed = matches!(self.queue.lock().state, State::Failed(_));
         if !failed {
             self.close(State::Stopped);
         }
@@ -233,14 +228,13 @@ impl Shared {
 
     pub(super) fn stop(&self) {
         {
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             if matches!(queue.state, State::Running) {
                 queue.state = State::Stopping;
             }
             self.wake.notify_one();
         }
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread = thread.take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread
             && thread.thread().id() != thread::current().id()
         {
@@ -249,10 +243,9 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let queue = self.lock();
-        let [revocations, grants, mirror] = &queue.lanes;
+        let queue = self.queue.lock();
         Stats {
-            waiting: [revocations, grants, mirror].map(|lane| lane.submissions.len()),
+            waiting: queue.lanes.each_ref().map(|lane| lane.submissions.len()),
             failed: match &queue.state {
                 State::Failed(why) => Some(why.clone()),
                 _ => None,
@@ -262,11 +255,11 @@ impl Shared {
     }
 
     pub(super) fn set_stats(&self, stats: Stats) {
-        self.lock().stats = stats;
+        self.queue.lock().stats = stats;
     }
 
     fn close(&self, state: State) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         queue.state = state;
         let error = queue.refusal().unwrap_or(SubmitError::Stopped);
         let waiting: Vec<_> = queue
@@ -283,11 +276,6 @@ impl Shared {
             control.refuse(error.clone());
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // No call under this lock can leave the queue half changed.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Queue {
@@ -299,17 +287,21 @@ impl Queue {
         }
     }
 
-    /// Takes a submission in, or gives it back with why not.
+    fn lane(&mut self, lane: Lane) -> &mut Waiting {
+        let [revocations, grants, mirror] = &mut self.lanes;
+        match lane {
+            Lane::Revocation => revocations,
+            Lane::Grant => grants,
+            Lane::Mirror => mirror,
+        }
+    }
+
+    /// Accepts a submission, or gives it back with why not.
     fn accept(&mut self, lane: Lane, submission: Submission) -> Option<(Submission, SubmitError)> {
         if let Some(error) = self.refusal() {
             return Some((submission, error));
         }
-        let [revocations, grants, mirror] = &mut self.lanes;
-        let waiting = match lane {
-            Lane::Revocation => revocations,
-            Lane::Grant => grants,
-            Lane::Mirror => mirror,
-        };
+        let waiting = self.lane(lane);
         let weight = waiting.weight.saturating_add(submission.weight);
         if weight > LANE_WEIGHT && !waiting.submissions.is_empty() {
             return Some((submission, SubmitError::Busy));

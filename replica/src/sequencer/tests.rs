@@ -26,7 +26,7 @@ use crate::{
     samples::{self, T0, digest, grant, granted, now, outage, revoked},
     seal::Sealed,
     store::{
-        FailStop, Storage, StoreError, Trimmed,
+        FailStop, Storage, Trimmed,
         schema::HeaderRow,
         tests::{Home, wait},
         writer::Writer,
@@ -38,7 +38,7 @@ mod stage;
 
 /// Storage that asks before each call.
 struct Asking<A> {
-    inner: FailStop,
+    inner: Box<dyn Storage>,
     ask: A,
 }
 
@@ -54,48 +54,45 @@ enum Call {
 }
 
 impl<A: FnMut(Call) -> bool + Send> Asking<A> {
-    fn ask(&mut self, call: Call) -> Result<(), StoreError> {
-        if (self.ask)(call) {
-            return Ok(());
+    fn ask(&mut self, call: Call) -> rusqlite::Result<()> {
+        match (self.ask)(call) {
+            true => Ok(()),
+            false => Err(rusqlite::Error::InvalidQuery),
         }
-        Err(StoreError::Database {
-            action: "write",
-            source: rusqlite::Error::InvalidQuery,
-        })
     }
 }
 
 impl<A: FnMut(Call) -> bool + Send> Storage for Asking<A> {
-    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError> {
+    fn put(&mut self, at: &At, sealed: &Sealed) -> rusqlite::Result<Option<u64>> {
         self.ask(Call::Put)?;
         self.inner.put(at, sealed)
     }
 
-    fn delete(&mut self, at: &At) -> Result<Option<u64>, StoreError> {
+    fn delete(&mut self, at: &At) -> rusqlite::Result<Option<u64>> {
         self.ask(Call::Delete)?;
         self.inner.delete(at)
     }
 
-    fn append(&mut self, row: &LedgerRow) -> Result<(), StoreError> {
+    fn append(&mut self, row: &LedgerRow) -> rusqlite::Result<()> {
         self.ask(Call::Append)?;
         self.inner.append(row)
     }
 
-    fn trim(&mut self, below: u64) -> Result<Trimmed, StoreError> {
+    fn trim(&mut self, below: u64) -> rusqlite::Result<Trimmed> {
         self.ask(Call::Trim)?;
         self.inner.trim(below)
     }
 
-    fn commit(&mut self, header: &HeaderRow) -> Result<(), StoreError> {
+    fn commit(&mut self, header: &HeaderRow) -> rusqlite::Result<()> {
         self.ask(Call::Commit)?;
         self.inner.commit(header)
     }
 
-    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>, StoreError> {
+    fn entries(&mut self, from: u64, limit: usize) -> rusqlite::Result<Vec<LedgerRow>> {
         self.inner.entries(from, limit)
     }
 
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
         self.ask(Call::Checkpoint)?;
         self.inner.checkpoint()
     }
@@ -104,11 +101,9 @@ impl<A: FnMut(Call) -> bool + Send> Storage for Asking<A> {
 /// A sequencer whose storage asks `ask` before each call: `false` fails it.
 fn asking(home: &Home, ask: impl FnMut(Call) -> bool + Send + 'static) -> Sequencer {
     let mut opened = home.open();
+    let inner = opened.writer.storage.inner;
     opened.writer = Writer {
-        storage: FailStop::new(Box::new(Asking {
-            inner: opened.writer.storage,
-            ask,
-        })),
+        storage: FailStop::new(Box::new(Asking { inner, ask })),
         ..opened.writer
     };
     opened.start(|| now(1)).unwrap()

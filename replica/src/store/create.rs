@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
-    CreateError, Location, Storage as _, StoreError, anchor::Anchor, header::Header, lock,
+    CreateError, FailStop, Location, StoreError, anchor::Anchor, header::Header, lock,
     schema::Database,
 };
 use crate::{
@@ -65,7 +65,7 @@ fn format(path: &Path, id: ReplicaId, slot: &Slot) -> Result<Database, rusqlite:
 }
 
 fn first_commit(
-    mut database: Database,
+    database: Database,
     root: RootKey,
     id: ReplicaId,
     entropy: &dyn Entropy,
@@ -79,5 +79,5 @@ fn first_commit(
         budget: &mut budget,
         entropy,
     };
-    database.commit(&header.seal(&mut sealer)?)
+    FailStop::new(Box::new(database)).commit(&header.seal(&mut sealer)?)
 }

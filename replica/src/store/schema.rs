@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Result, Row, params};
 
-use super::{Storage, StoreError, Trimmed};
+use super::{Storage, Trimmed};
 use crate::{
     key::{ReplicaId, slot::Slot},
     ledger::{self, LedgerRow},
@@ -77,8 +77,6 @@ pub(crate) enum Recognised {
     /// Something else.
     Other,
 }
-
-type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 
 impl Database {
     /// Opens an existing file for this process alone.
@@ -222,8 +220,10 @@ impl Database {
             .query_row(params![at.table.number(), at.key], |row| number(row, 0))
             .optional()
     }
+}
 
-    fn upsert(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>> {
+impl Storage for Database {
+    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>> {
         self.begin()?;
         let before = self.version(at)?;
         let sql = "INSERT INTO row(tab, key, version, epoch, payload) VALUES (?1, ?2, ?3, ?4, ?5) \
@@ -239,7 +239,7 @@ impl Database {
         Ok(before)
     }
 
-    fn remove(&mut self, at: &At) -> Result<Option<u64>> {
+    fn delete(&mut self, at: &At) -> Result<Option<u64>> {
         self.begin()?;
         let before = self.version(at)?;
         if before.is_some() {
@@ -250,7 +250,7 @@ impl Database {
         Ok(before)
     }
 
-    fn insert_entry(&mut self, row: &LedgerRow) -> Result<()> {
+    fn append(&mut self, row: &LedgerRow) -> Result<()> {
         self.begin()?;
         // An entry there already is one that was put there by somebody else.
         let sql = "INSERT OR REPLACE INTO ledger VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -264,7 +264,7 @@ impl Database {
         Ok(())
     }
 
-    fn write_header(&mut self, header: &HeaderRow) -> Result<()> {
+    fn commit(&mut self, header: &HeaderRow) -> Result<()> {
         self.begin()?;
         let sql = "INSERT OR REPLACE INTO header VALUES (1, ?1, ?2, ?3, ?4)";
         self.connection.prepare_cached(sql)?.execute(params![
@@ -278,7 +278,7 @@ impl Database {
         Ok(())
     }
 
-    fn read_entries(&self, from: u64, limit: usize) -> Result<Vec<LedgerRow>> {
+    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>> {
         let sql = "SELECT version, epoch, payload, seq, mac FROM ledger WHERE seq >= ?1 \
                    ORDER BY seq LIMIT ?2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -293,7 +293,7 @@ impl Database {
         rows.collect()
     }
 
-    fn remove_entries(&mut self, below: u64) -> Result<Trimmed> {
+    fn trim(&mut self, below: u64) -> Result<Trimmed> {
         self.begin()?;
         let sql = "SELECT sum(length(payload)), count(*) FROM ledger WHERE seq < ?1";
         let below = signed(below)?;
@@ -313,47 +313,10 @@ impl Database {
         })
     }
 
-    fn checkpoint_wal(&mut self) -> Result<()> {
+    fn checkpoint(&mut self) -> Result<()> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
-}
-
-impl Storage for Database {
-    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError> {
-        self.upsert(at, sealed).map_err(failed("write a row"))
-    }
-
-    fn delete(&mut self, at: &At) -> Result<Option<u64>, StoreError> {
-        self.remove(at).map_err(failed("delete a row"))
-    }
-
-    fn append(&mut self, row: &LedgerRow) -> Result<(), StoreError> {
-        self.insert_entry(row)
-            .map_err(failed("write a ledger entry"))
-    }
-
-    fn trim(&mut self, below: u64) -> Result<Trimmed, StoreError> {
-        self.remove_entries(below)
-            .map_err(failed("delete ledger entries"))
-    }
-
-    fn commit(&mut self, header: &HeaderRow) -> Result<(), StoreError> {
-        self.write_header(header).map_err(failed("commit"))
-    }
-
-    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>, StoreError> {
-        self.read_entries(from, limit)
-            .map_err(failed("read the ledger"))
-    }
-
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
-        self.checkpoint_wal().map_err(failed("checkpoint"))
-    }
-}
-
-fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-    move |source| StoreError::Database { action, source }
 }
 
 /// SQLite's integers are signed; a number beyond is one that nobody wrote.

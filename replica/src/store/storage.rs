@@ -1,24 +1,26 @@
 //! The only way to the disk, and what makes it refuse after its first failure.
 
+use rusqlite::Result;
+
 use super::{StoreError, schema::HeaderRow};
 use crate::{ledger::LedgerRow, seal::Sealed, table::At};
 
 /// The only way to the disk. Calls up to a commit are one transaction; what was not committed never was.
 pub(crate) trait Storage: Send {
     /// Puts a row; the version of the one that it replaces.
-    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError>;
+    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>>;
     /// Deletes a row; its version.
-    fn delete(&mut self, at: &At) -> Result<Option<u64>, StoreError>;
+    fn delete(&mut self, at: &At) -> Result<Option<u64>>;
     /// Puts an entry at the ledger's end.
-    fn append(&mut self, row: &LedgerRow) -> Result<(), StoreError>;
+    fn append(&mut self, row: &LedgerRow) -> Result<()>;
     /// Deletes entries below a number, of which there are some.
-    fn trim(&mut self, below: u64) -> Result<Trimmed, StoreError>;
+    fn trim(&mut self, below: u64) -> Result<Trimmed>;
     /// Puts the header and makes everything since the last commit durable.
-    fn commit(&mut self, header: &HeaderRow) -> Result<(), StoreError>;
+    fn commit(&mut self, header: &HeaderRow) -> Result<()>;
     /// Committed entries from a number on.
-    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>, StoreError>;
+    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>>;
     /// Bounds the log of commits; nothing becomes more or less durable by it.
-    fn checkpoint(&mut self) -> Result<(), StoreError>;
+    fn checkpoint(&mut self) -> Result<()>;
 }
 
 /// What was cut off the ledger's beginning.
@@ -31,7 +33,7 @@ pub(crate) struct Trimmed {
 
 /// Storage that refuses everything after its first failure.
 pub(crate) struct FailStop {
-    inner: Box<dyn Storage>,
+    pub(crate) inner: Box<dyn Storage>,
     failed: bool,
 }
 
@@ -45,43 +47,46 @@ impl FailStop {
 
     fn run<T>(
         &mut self,
-        call: impl FnOnce(&mut dyn Storage) -> Result<T, StoreError>,
+        action: &'static str,
+        call: impl FnOnce(&mut dyn Storage) -> Result<T>,
     ) -> Result<T, StoreError> {
         if self.failed {
             return Err(StoreError::Stopped);
         }
         let result = call(&mut *self.inner);
         self.failed = result.is_err();
-        result
-    }
-}
-
-impl Storage for FailStop {
-    fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError> {
-        self.run(|storage| storage.put(at, sealed))
+        result.map_err(|source| StoreError::Database { action, source })
     }
 
-    fn delete(&mut self, at: &At) -> Result<Option<u64>, StoreError> {
-        self.run(|storage| storage.delete(at))
+    pub(crate) fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError> {
+        self.run("write a row", |storage| storage.put(at, sealed))
     }
 
-    fn append(&mut self, row: &LedgerRow) -> Result<(), StoreError> {
-        self.run(|storage| storage.append(row))
+    pub(crate) fn delete(&mut self, at: &At) -> Result<Option<u64>, StoreError> {
+        self.run("delete a row", |storage| storage.delete(at))
     }
 
-    fn trim(&mut self, below: u64) -> Result<Trimmed, StoreError> {
-        self.run(|storage| storage.trim(below))
+    pub(crate) fn append(&mut self, row: &LedgerRow) -> Result<(), StoreError> {
+        self.run("write a ledger entry", |storage| storage.append(row))
     }
 
-    fn commit(&mut self, header: &HeaderRow) -> Result<(), StoreError> {
-        self.run(|storage| storage.commit(header))
+    pub(crate) fn trim(&mut self, below: u64) -> Result<Trimmed, StoreError> {
+        self.run("delete ledger entries", |storage| storage.trim(below))
     }
 
-    fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>, StoreError> {
-        self.run(|storage| storage.entries(from, limit))
+    pub(crate) fn commit(&mut self, header: &HeaderRow) -> Result<(), StoreError> {
+        self.run("commit", |storage| storage.commit(header))
     }
 
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
-        self.run(|storage| storage.checkpoint())
+    pub(crate) fn entries(
+        &mut self,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        self.run("read the ledger", |storage| storage.entries(from, limit))
+    }
+
+    pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.run("checkpoint", |storage| storage.checkpoint())
     }
 }

@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::{
-    FailStop, Storage as _, StoreError,
+    FailStop, StoreError,
     anchor::Anchor,
     header::{Header, Tally},
 };

@@ -1,10 +1,8 @@
 //! Who is locked out: failed logins by what stands for the `role_id`, in memory alone.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use shared::{
     approle::{Attempt, ProofDigest, Tries},
     time::BootTime,
@@ -15,13 +13,6 @@ use super::View;
 /// Failures of each `role_id` that the replica knows.
 #[derive(Default)]
 pub(super) struct Lockouts(Mutex<HashMap<ProofDigest, Tries>>);
-
-impl Lockouts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProofDigest, Tries>> {
-        // Counters are plain values: a panic elsewhere cannot leave them half-made.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl View {
     /// Notes what came of a login. As at the primary, only a `role_id` that exists can be locked: so there are never
@@ -37,14 +28,14 @@ impl View {
         if !known(attempt.role_id) {
             return;
         }
-        let mut all = self.lockouts.lock();
+        let mut all = self.lockouts.0.lock();
         all.retain(|_, tries| !tries.is_idle(now));
         all.entry(attempt.role_id).or_default().note(attempt, now);
     }
 
     /// Whether nobody may log in with this `role_id`.
     pub fn is_locked_out(&self, role_id: &ProofDigest, now: BootTime) -> bool {
-        let all = self.lockouts.lock();
+        let all = self.lockouts.0.lock();
         all.get(role_id).is_some_and(|tries| tries.is_locked(now))
     }
 }
