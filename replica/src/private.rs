@@ -2,7 +2,7 @@
 //! and replaced as a whole.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, Write as _},
     os::unix::fs::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -70,7 +70,7 @@ impl PrivateError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
     }
 
-    fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match rustix::io::Errno::from_io_error(&source) {
             Some(rustix::io::Errno::LOOP) => Self::Symlink { path: path.into() },
             _ => Self::Io {
@@ -94,15 +94,7 @@ pub(crate) fn open(path: &Path) -> Result<File, PrivateError> {
     if !meta.is_file() {
         return Err(PrivateError::Kind { path: path.into() });
     }
-    owned(path, meta.uid())?;
-    let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(PrivateError::Mode {
-            path: path.into(),
-            mode,
-            wanted: "600",
-        });
-    }
+    closed(path, &meta, 0o077, "600")?;
     Ok(file)
 }
 
@@ -141,16 +133,7 @@ pub(crate) fn directory(path: &Path) -> Result<(), PrivateError> {
         Err(error) => return Err(PrivateError::io(path, "create the directory")(error)),
     }
     let meta = fs::metadata(path).map_err(PrivateError::io(path, "look at"))?;
-    owned(path, meta.uid())?;
-    let mode = meta.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(PrivateError::Mode {
-            path: path.into(),
-            mode,
-            wanted: "700",
-        });
-    }
-    Ok(())
+    closed(path, &meta, 0o022, "700")
 }
 
 /// Replaces the file at `path` as a whole, durably: readers see the old content or the new.
@@ -191,6 +174,21 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Refuses what is not ours, or has one of the bits of `others`.
+fn closed(
+    path: &Path,
+    meta: &Metadata,
+    others: u32,
+    wanted: &'static str,
+) -> Result<(), PrivateError> {
+    owned(path, meta.uid())?;
+    let (path, mode) = (path.to_owned(), meta.mode() & 0o7777);
+    match mode & others {
+        0 => Ok(()),
+        _ => Err(PrivateError::Mode { path, mode, wanted }),
+    }
 }
 
 fn owned(path: &Path, owner: u32) -> Result<(), PrivateError> {

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use shared::{
     approle::{ProofDigest, RoleKey},
     change::CredentialName,
+    identity::Identity,
     kv::Place,
-    name::{EntityId, LeaseId, TokenDigest, WorkloadName},
+    name::{Accessor, EntityId, LeaseId, TokenDigest, WorkloadName},
     quarantine::AclKey,
     time::WallTime,
 };
@@ -116,15 +117,43 @@ impl Table {
         self as u8
     }
 
+    /// As errors name it, and how its rows are accounted for.
+    fn kind(self) -> (&'static str, Accounted) {
+        match self {
+            Self::Header => ("header", Accounted::Chain),
+            Self::Authority => ("workload authority", Accounted::Authority),
+            Self::Cluster => ("cluster", Accounted::Authority),
+            Self::Credential => ("credential", Accounted::Authority),
+            Self::CredentialBody => ("credential", Accounted::Body),
+            Self::Grant => ("grant", Accounted::Authority),
+            Self::Identity => ("identity", Accounted::Authority),
+            Self::Key => ("key", Accounted::Value),
+            Self::Lease => ("lease", Accounted::Authority),
+            Self::LeaseBody => ("lease", Accounted::Body),
+            Self::Ledger => ("ledger", Accounted::Chain),
+            Self::Mark => ("mark", Accounted::Authority),
+            Self::Mirror => ("mirror", Accounted::Value),
+            Self::Phase => ("state", Accounted::Authority),
+            Self::Policies | Self::PoliciesSeen => ("policy", Accounted::Authority),
+            Self::Queue => ("queued revocation", Accounted::Authority),
+            Self::Record => ("value", Accounted::Value),
+            Self::RecordBody => ("value", Accounted::Body),
+            Self::Revocation => ("revocation", Accounted::Authority),
+            Self::AppRole => ("AppRole role", Accounted::Authority),
+            Self::SecretId => ("secret id", Accounted::Authority),
+            Self::Quarantine => ("quarantine", Accounted::Authority),
+            Self::Coverage => ("coverage", Accounted::Loose),
+        }
+    }
+
+    /// As errors name it.
+    pub(crate) fn name(self) -> &'static str {
+        self.kind().0
+    }
+
     /// How its rows are accounted for.
     pub(crate) fn accounted(self) -> Accounted {
-        match self {
-            Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Accounted::Body,
-            Self::Header | Self::Ledger => Accounted::Chain,
-            Self::Coverage => Accounted::Loose,
-            Self::Key | Self::Mirror | Self::Record => Accounted::Value,
-            _ => Accounted::Authority,
-        }
+        self.kind().1
     }
 
     /// The table of its rows' bodies, if they have such.
@@ -134,32 +163,6 @@ impl Table {
             Self::Lease => Some(Self::LeaseBody),
             Self::Record => Some(Self::RecordBody),
             _ => None,
-        }
-    }
-
-    /// As errors name it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::AppRole => "AppRole role",
-            Self::Header => "header",
-            Self::Authority => "workload authority",
-            Self::Cluster => "cluster",
-            Self::Coverage => "coverage",
-            Self::Credential | Self::CredentialBody => "credential",
-            Self::Grant => "grant",
-            Self::Identity => "identity",
-            Self::Key => "key",
-            Self::Lease | Self::LeaseBody => "lease",
-            Self::Ledger => "ledger",
-            Self::Mark => "mark",
-            Self::Mirror => "mirror",
-            Self::Phase => "state",
-            Self::Policies | Self::PoliciesSeen => "policy",
-            Self::Quarantine => "quarantine",
-            Self::Queue => "queued revocation",
-            Self::Record | Self::RecordBody => "value",
-            Self::Revocation => "revocation",
-            Self::SecretId => "secret id",
         }
     }
 }
@@ -196,17 +199,17 @@ pub(crate) struct WithBody<T> {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct CredentialRow {
     pub(crate) name: CredentialName,
-    pub(crate) accessor: shared::name::Accessor,
-    pub(crate) expires: shared::time::WallTime,
+    pub(crate) accessor: Accessor,
+    pub(crate) expires: WallTime,
     pub(crate) renewable: bool,
-    pub(crate) issued_at: shared::time::WallTime,
+    pub(crate) issued_at: WallTime,
 }
 
 /// What is kept of an identity: the entity's id goes with it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct IdentityRow {
     pub(crate) id: EntityId,
-    pub(crate) identity: shared::identity::Identity,
+    pub(crate) identity: Identity,
 }
 
 impl At {

@@ -108,11 +108,7 @@ pub fn create_file(path: &Path, entropy: &dyn Entropy) -> Result<(), SourceError
     let mut file = private::create(path)?;
     file.write_all(&text)
         .and_then(|()| file.sync_all())
-        .map_err(|source| PrivateError::Io {
-            path: path.into(),
-            action: "write",
-            source,
-        })?;
+        .map_err(PrivateError::io(path, "write"))?;
     private::sync_parent(path)?;
     Ok(())
 }
@@ -174,11 +170,7 @@ fn read_file(path: &Path) -> Result<SlotKey, SourceError> {
     private::open(path)?
         .take(256)
         .read_to_end(&mut text)
-        .map_err(|source| PrivateError::Io {
-            path: path.into(),
-            action: "read",
-            source,
-        })?;
+        .map_err(PrivateError::io(path, "read"))?;
     let digits = text.trim_ascii_end();
     let key = decode(digits).ok_or_else(|| SourceError::Form { path: path.into() })?;
     Ok(key)

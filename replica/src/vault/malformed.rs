@@ -13,33 +13,20 @@ pub(crate) fn reason(body: &[u8]) -> String {
         Kind::Object => "invalid UTF-8 or nested too deeply".into(),
         kind => format!(
             "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            kind.name()
+            format!("{kind:?}").to_ascii_lowercase()
         ),
     }
 }
 
-/// What a value is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What a value is. Go names its kinds likewise, in small letters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Array,
     Bool,
     Null,
     Number,
     Object,
-    Text,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Array => "array",
-            Self::Bool => "bool",
-            Self::Null => "null",
-            Self::Number => "number",
-            Self::Object => "object",
-            Self::Text => "string",
-        }
-    }
+    String,
 }
 
 struct Scan<'a> {
@@ -100,7 +87,7 @@ impl Scan<'_> {
     fn member(&mut self, of: Kind) -> Result<Kind, String> {
         if of == Kind::Object {
             match self.kind()? {
-                Kind::Text => self.text()?,
+                Kind::String => self.text()?,
                 _ => return Err("object member name must be a string".into()),
             }
             if self.peek()? != b':' {
@@ -115,7 +102,7 @@ impl Scan<'_> {
         Ok(match self.peek()? {
             b'{' => Kind::Object,
             b'[' => Kind::Array,
-            b'"' => Kind::Text,
+            b'"' => Kind::String,
             b't' | b'f' => Kind::Bool,
             b'n' => Kind::Null,
             b'-' | b'0'..=b'9' => Kind::Number,
@@ -125,7 +112,7 @@ impl Scan<'_> {
 
     fn scalar(&mut self, kind: Kind) -> Result<(), String> {
         match (kind, self.byte()) {
-            (Kind::Text, _) => self.text(),
+            (Kind::String, _) => self.text(),
             (Kind::Number, _) => self.number(),
             (_, Some(b't')) => self.literal("true"),
             (_, Some(b'f')) => self.literal("false"),

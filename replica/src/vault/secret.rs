@@ -33,13 +33,13 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = case.parameters()?;
     let allowed = caller.permit(case, &data)?;
     let granted = match target {
-        Target::Folder(site, shows) => listing::answer(case, caller, &site, &data, &allowed, shows),
+        Target::Folder(site, shows) => listing::answer(&site, caller, &data, &allowed, shows),
         Target::Leased => lease::read(case, caller),
-        Target::Metadata(site) => kv2::metadata(case, &site, &data, &allowed),
+        Target::Metadata(site) => kv2::metadata(&site, &data, &allowed),
         Target::Nothing => Err(Refusal::Operation),
-        Target::Plain(site) => plain::answer(case, &site, &data, &allowed),
-        Target::Subkeys(site) => kv2::subkeys(case, &site, &data, &allowed),
-        Target::Value(site) => kv2::value(case, &site, &data, &allowed),
+        Target::Plain(site) => plain::answer(&site, &data, &allowed),
+        Target::Subkeys(site) => kv2::subkeys(&site, &data, &allowed),
+        Target::Value(site) => kv2::value(&site, &data, &allowed),
         Target::Versioned(hint) => kv2::hint(case, hint),
     }?;
     let accessor = caller.bearer.accessor().clone();
@@ -67,7 +67,7 @@ pub(crate) fn answer_open(case: &Case<'_>) -> Answered {
     }
     let (_, mount) = case.mount()?;
     let site = site(case, mount, call.path.as_str(), false)?;
-    let kept = plain::kept(case, &site)?;
+    let kept = plain::kept(&site)?;
     match (call.operation, kept.response.status) {
         (Operation::Read, _) => Ok(kept.noted(read(case, None, None))),
         (_, 200) => Err(Refusal::OpenOperation),

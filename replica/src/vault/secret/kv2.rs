@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use shared::{
     acl::Allowed,
     kv::{KvVersion, VersionState, has_come},
+    secret::SecretBytes,
 };
 
 use super::{site::Site, subkeys::Names};
@@ -22,73 +23,62 @@ use crate::{
 };
 
 /// `data/`.
-pub(super) fn value(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    data: &Params,
-    allowed: &Allowed,
-) -> Answered {
+pub(super) fn value(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Answered {
     let version = parameter::version(data)?;
     let warnings = fields::DATA.warnings(data, allowed)?;
-    show(case, site, version, |shown| match shown {
-        ShownVersion::Live(raw, age) => Contents::data(raw, age).granted_with(case, warnings),
-        ShownVersion::Kept(raw, age) => Contents::data(raw, age).gone(case),
-        ShownVersion::Gone(metadata, age) => {
-            let data = ();
-            Contents::data(Gone { data, metadata }, age).gone(case)
+    let (shown, age) = show(site, version)?;
+    match shown {
+        ShownVersion::Live(body) => {
+            Contents::data(raw(&body)?, age).granted_with(&site.case, warnings)
         }
-    })
+        ShownVersion::Kept(body) => Contents::data(raw(&body)?, age).gone(&site.case),
+        ShownVersion::Gone(metadata) => {
+            let data = ();
+            Contents::data(Gone { data, metadata }, age).gone(&site.case)
+        }
+    }
 }
 
 /// `subkeys/`: what `data/` shows, with nothing left of the values.
-pub(super) fn subkeys(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    data: &Params,
-    allowed: &Allowed,
-) -> Answered {
+pub(super) fn subkeys(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Answered {
     let version = parameter::version(data)?;
     let depth = parameter::depth(data)?;
     let warnings = fields::SUBKEYS.warnings(data, allowed)?;
-    show(case, site, version, |shown| match shown {
-        ShownVersion::Live(raw, age) => {
-            let kept: Kept<'_> = serde_json::from_str(raw.get())?;
-            let subkeys = kept.data.pruned(depth);
-            let metadata = kept.metadata;
-            Contents::data(Subkeys { metadata, subkeys }, age).granted_with(case, warnings)
-        }
-        ShownVersion::Kept(raw, age) => {
-            let kept: Kept<'_> = serde_json::from_str(raw.get())?;
-            let (metadata, subkeys) = (kept.metadata, Names::Leaf);
-            Contents::data(Subkeys { metadata, subkeys }, age).gone(case)
-        }
-        ShownVersion::Gone(metadata, age) => {
+    let (shown, age) = show(site, version)?;
+    let (body, live) = match shown {
+        ShownVersion::Live(body) => (body, true),
+        ShownVersion::Kept(body) => (body, false),
+        ShownVersion::Gone(metadata) => {
             let subkeys = Names::Leaf;
-            Contents::data(Subkeys { metadata, subkeys }, age).gone(case)
+            return Contents::data(Subkeys { metadata, subkeys }, age).gone(&site.case);
         }
-    })
+    };
+    let kept: Kept<'_> = serde_json::from_str(raw(&body)?.get())?;
+    let metadata = kept.metadata;
+    let subkeys = match live {
+        true => kept.data.pruned(depth),
+        false => Names::Leaf,
+    };
+    let contents = Contents::data(Subkeys { metadata, subkeys }, age);
+    match live {
+        true => contents.granted_with(&site.case, warnings),
+        false => contents.gone(&site.case),
+    }
 }
 
 /// `metadata/`.
-pub(super) fn metadata(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    data: &Params,
-    allowed: &Allowed,
-) -> Answered {
+pub(super) fn metadata(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Answered {
     parameter::after(data)?;
     parameter::limit(data)?;
     let warnings = fields::METADATA.warnings(data, allowed)?;
-    let secrets = case.view.secrets();
+    let secrets = site.case.view.secrets();
     // The primary does not mind a slash at the end of a key here.
     let folder = site.without_slash();
     let place = &folder.as_ref().unwrap_or(site).place;
-    let Some(key) = secrets.keys.get(place) else {
-        return Err(site.absent(case));
-    };
-    let age = site.seen_whole(case)?;
+    let key = secrets.keys.get(place).ok_or_else(|| site.absent())?;
+    let age = site.seen_whole()?;
     let shown: &RawValue = serde_json::from_str(&key.metadata)?;
-    Contents::data(shown, age).granted_with(case, warnings)
+    Contents::data(shown, age).granted_with(&site.case, warnings)
 }
 
 /// A path of no endpoint: 404 with a hint, whatever there is.
@@ -101,70 +91,59 @@ pub(super) fn hint(case: &Case<'_>, hint: &str) -> Answered {
     nothing.gone(case)
 }
 
-/// What there is to show of a version, and how old it is.
-enum ShownVersion<'a> {
+/// What there is to show of a version.
+enum ShownVersion {
     /// Its bytes: value and metadata.
-    Live(&'a RawValue, Duration),
+    Live(SecretBytes),
     /// The bytes of what was gone when it was read.
-    Kept(&'a RawValue, Duration),
+    Kept(SecretBytes),
     /// What the key's metadata says of what has gone since.
-    Gone(GoneMetadata<'a>, Duration),
+    Gone(GoneMetadata),
 }
 
-fn show(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    wanted: Option<u64>,
-    show: impl FnOnce(ShownVersion<'_>) -> Answered,
-) -> Answered {
+fn raw(body: &SecretBytes) -> Answered<&RawValue> {
+    Ok(serde_json::from_slice(body.expose())?)
+}
+
+/// What there is to show of the version that is wanted, and how old that is.
+fn show(site: &Site<'_>, wanted: Option<u64>) -> Answered<(ShownVersion, Duration)> {
     let folder = site.without_slash();
     let site = folder.as_ref().unwrap_or(site);
-    let secrets = case.view.secrets();
+    let secrets = site.case.view.secrets();
     let Some(key) = secrets.keys.get(&site.place) else {
-        return match site.record(&secrets, wanted).filter(|_| folder.is_none()) {
-            Some(held) => shown(case, site, held, show),
-            None => Err(site.absent(case)),
-        };
+        let held = site.record(&secrets, wanted).filter(|_| folder.is_none());
+        return kept(site, held.ok_or_else(|| site.absent())?);
     };
     let version = wanted.unwrap_or(key.current);
-    let Some(known) = key.versions.get(&version) else {
-        return Err(site.absent(case));
-    };
+    let known = key.versions.get(&version).ok_or_else(|| site.absent())?;
     let held = site.record(&secrets, Some(version));
-    if known.is_gone(case.now().wall) {
-        let age = case.fresh(site.verified(held)?, site.mirror.max_staleness)?;
+    if known.is_gone(site.case.now().wall) {
+        let age = site.age(held)?;
         let metadata: Metadata<'_> = serde_json::from_str(&key.metadata)?;
-        return show(ShownVersion::Gone(metadata.of(version, known)?, age));
+        return Ok((ShownVersion::Gone(metadata.of(version, known)?), age));
     }
     if folder.is_some() {
         // The key is found, with a slash too many, and its version is not.
-        site.seen_whole(case)?;
+        site.seen_whole()?;
         return Err(Refusal::Fails("could not find version data"));
     }
-    match held {
-        Some(held) => shown(case, site, held, show),
-        None => Err(Why::VersionNotMirrored(version).into()),
-    }
+    kept(site, held.ok_or(Why::VersionNotMirrored(version))?)
 }
 
 /// A kept version, as it was read.
-fn shown(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    held: &HeldRecord,
-    show: impl FnOnce(ShownVersion<'_>) -> Answered,
-) -> Answered {
-    let age = site.age(case, held)?;
-    let body = held.body.open(case.view.keys())?;
+fn kept(site: &Site<'_>, held: &HeldRecord) -> Answered<(ShownVersion, Duration)> {
+    let age = site.age(Some(held))?;
+    let body = held.body.open(site.case.view.keys())?;
     let value: Dated<'_> = serde_json::from_slice(body.expose())?;
-    let raw: &RawValue = serde_json::from_slice(body.expose())?;
-    match held.record.state {
-        VersionState::Gone => show(ShownVersion::Kept(raw, age)),
-        VersionState::Live if has_come(value.metadata.deletion_time, case.now().wall) => {
-            Err(Why::VersionNotMirrored(value.metadata.version).into())
+    let (gone, version) = (value.metadata.deletion_time, value.metadata.version);
+    let shown = match held.record.state {
+        VersionState::Gone => ShownVersion::Kept(body),
+        VersionState::Live if has_come(gone, site.case.now().wall) => {
+            return Err(Why::VersionNotMirrored(version).into());
         }
-        VersionState::Live => show(ShownVersion::Live(raw, age)),
-    }
+        VersionState::Live => ShownVersion::Live(body),
+    };
+    Ok((shown, age))
 }
 
 /// What of a value's body decides whether it may be shown.
@@ -209,32 +188,29 @@ struct Created<'a> {
 }
 
 #[derive(Serialize)]
-struct Gone<'a> {
+struct Gone {
     data: (),
-    metadata: GoneMetadata<'a>,
+    metadata: GoneMetadata,
 }
 
 #[derive(Serialize)]
-struct GoneMetadata<'a> {
-    created_time: &'a str,
-    custom_metadata: Option<&'a RawValue>,
-    deletion_time: &'a str,
+struct GoneMetadata {
+    created_time: String,
+    custom_metadata: Option<Box<RawValue>>,
+    deletion_time: String,
     destroyed: bool,
     version: u64,
 }
 
-impl<'a> Metadata<'a> {
+impl Metadata<'_> {
     /// What the primary still says of a version whose data is gone.
-    fn of(self, version: u64, known: &'a KvVersion) -> Answered<GoneMetadata<'a>> {
-        let number = version.to_string();
-        let created = self
-            .versions
-            .get(number.as_str())
-            .ok_or(Why::ValueDamaged)?;
+    fn of(self, version: u64, known: &KvVersion) -> Answered<GoneMetadata> {
+        let created = self.versions.get(version.to_string().as_str());
+        let created = created.ok_or(Why::ValueDamaged)?;
         Ok(GoneMetadata {
-            created_time: created.created_time,
-            custom_metadata: self.custom_metadata,
-            deletion_time: &known.deletion_time,
+            created_time: created.created_time.to_owned(),
+            custom_metadata: self.custom_metadata.map(ToOwned::to_owned),
+            deletion_time: known.deletion_time.clone(),
             destroyed: known.destroyed,
             version,
         })

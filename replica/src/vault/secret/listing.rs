@@ -27,13 +27,13 @@ use crate::{
 
 /// Answers a list or scan of the folder at `site`.
 pub(super) fn answer(
-    case: &Case<'_>,
-    caller: &Caller,
     site: &Site<'_>,
+    caller: &Caller,
     data: &Params,
     allowed: &Allowed,
     shows: Shows,
 ) -> Answered {
+    let case = &site.case;
     let page = Page::of(data, allowed, shows)?;
     let warnings = match shows {
         Shows::Metadata => fields::DETAILED,
@@ -41,7 +41,7 @@ pub(super) fn answer(
         Shows::Unversioned => fields::KV1,
     }
     .warnings(data, allowed)?;
-    let age = site.seen_whole(case)?;
+    let age = site.seen_whole()?;
     let secrets = case.view.secrets();
     let scans = case.query.call.operation == Operation::Scan;
     let found: Vec<&str> = match scans {

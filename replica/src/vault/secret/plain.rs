@@ -12,7 +12,6 @@ use super::site::Site;
 use crate::{
     vault::{
         Answer,
-        case::Case,
         envelope::Contents,
         fields,
         parameter::Params,
@@ -22,46 +21,38 @@ use crate::{
 };
 
 /// Answers a read at `site`.
-pub(super) fn answer(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    data: &Params,
-    allowed: &Allowed,
-) -> Answered {
+pub(super) fn answer(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Answered {
+    let case = &site.case;
     let cluster = case.cluster()?;
     let mount = cluster.mount_of(site.place.path.as_str());
     if !mount.is_some_and(|(_, mount)| mount.is_kv1()) {
-        return kept(case, site);
+        return kept(site);
     }
     let warnings = fields::KV1.warnings(data, allowed)?;
     let secrets = case.view.secrets();
-    match secrets.records.get(&(site.place.clone(), None)) {
-        Some(held) => shown(case, site, held, warnings),
+    match site.unversioned(&secrets) {
+        Some(held) => shown(site, held, warnings),
         None if secrets.keys.contains_key(&site.place) => Err(Why::ValueNotMirrored.into()),
-        None => Err(site.absent(case)),
+        None => Err(site.absent()),
     }
 }
 
 /// Answers a read of a path whose parameters only its backend knows: none may be given.
-pub(super) fn kept(case: &Case<'_>, site: &Site<'_>) -> Answered {
+pub(super) fn kept(site: &Site<'_>) -> Answered {
+    let case = &site.case;
     if !case.query.call.query.is_empty() {
         return Err(Why::NotServed.into());
     }
     let secrets = case.view.secrets();
-    match secrets.records.get(&(site.place.clone(), None)) {
-        Some(held) => shown(case, site, held, Vec::new()),
+    match site.unversioned(&secrets) {
+        Some(held) => shown(site, held, Vec::new()),
         None if site.state.is_none() => Err(Refusal::incomplete(site.mirror)),
         None => Err(Why::ValueNotMirrored.into()),
     }
 }
 
-fn shown(
-    case: &Case<'_>,
-    site: &Site<'_>,
-    held: &HeldRecord,
-    mut warnings: Vec<String>,
-) -> Answered {
-    let age = site.age(case, held)?;
+fn shown(site: &Site<'_>, held: &HeldRecord, mut warnings: Vec<String>) -> Answered {
+    let (case, age) = (&site.case, site.age(Some(held))?);
     let body = held.body.open(case.view.keys())?;
     let (lease_duration, said) = match &held.record.form {
         Form::Bare(content) => {

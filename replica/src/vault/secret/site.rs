@@ -7,7 +7,6 @@ use shared::{
     kv::{MirrorState, Place},
     name::RequestPath,
     settings::{Mirror, MirrorPath},
-    time::WallTime,
 };
 
 use crate::{
@@ -20,6 +19,8 @@ use crate::{
 
 /// A place that a mirror covers.
 pub(super) struct Site<'a> {
+    /// What is asked there.
+    pub(super) case: Case<'a>,
     /// Where the data lives.
     pub(super) place: Place,
     /// The mirror.
@@ -45,6 +46,7 @@ pub(super) fn site<'a>(
     let mirror = mirror.ok_or(Why::PathNotMirrored)?;
     let state = case.authority.mirrors.get(&mirror.path.configured());
     Ok(Site {
+        case: *case,
         place: Place {
             namespace: settings.namespace.clone(),
             mount: mount.accessor.clone(),
@@ -70,26 +72,29 @@ impl<'a> Site<'a> {
     }
 
     /// How old the knowledge of what is *not* there is: that of the last complete pass.
-    pub(super) fn seen_whole(&self, case: &Case<'_>) -> Answered<Duration> {
-        let Some(state) = self.state else {
-            return Err(Refusal::incomplete(self.mirror));
-        };
-        case.fresh(state.verified_at, self.mirror.max_staleness)
+    pub(super) fn seen_whole(&self) -> Answered<Duration> {
+        self.age(None)
     }
 
     /// Nothing is there, as far as a complete pass showed.
-    pub(super) fn absent(&self, case: &Case<'_>) -> Refusal {
-        self.seen_whole(case).err().unwrap_or(Refusal::Absent)
+    pub(super) fn absent(&self) -> Refusal {
+        self.seen_whole().err().unwrap_or(Refusal::Absent)
     }
 
-    /// Whether an answer without versions is kept.
-    pub(super) fn is_kept(&self, secrets: &Secrets) -> bool {
-        secrets.records.contains_key(&(self.place.clone(), None))
+    /// The answer without versions that is kept.
+    pub(super) fn unversioned<'s>(&self, secrets: &'s Secrets) -> Option<&'s HeldRecord> {
+        let held = secrets.records.get(&(self.place.clone(), None))?;
+        Some(held)
     }
 
-    /// How old a record is, if it may still be shown.
-    pub(super) fn age(&self, case: &Case<'_>, held: &HeldRecord) -> Answered<Duration> {
-        case.fresh(held.record.verified(self.state), self.mirror.max_staleness)
+    /// How old what is known of a key is, if it may still be shown: by its record where there is one.
+    pub(super) fn age(&self, held: Option<&HeldRecord>) -> Answered<Duration> {
+        let verified = match (held, self.state) {
+            (Some(held), state) => held.record.verified(state),
+            (None, Some(state)) => state.verified_at,
+            (None, None) => return Err(Refusal::incomplete(self.mirror)),
+        };
+        self.case.fresh(verified, self.mirror.max_staleness)
     }
 
     /// The record of a version, or the latest that is kept.
@@ -102,14 +107,5 @@ impl<'a> Site<'a> {
         let last = (self.place.clone(), Some(version.unwrap_or(u64::MAX)));
         let (_, held) = secrets.records.range(first..=last).next_back()?;
         Some(held)
-    }
-
-    /// When what is known of a key was last verified, from its record where there is one.
-    pub(super) fn verified(&self, held: Option<&HeldRecord>) -> Answered<WallTime> {
-        match (held, self.state) {
-            (Some(held), state) => Ok(held.record.verified(state)),
-            (None, Some(state)) => Ok(state.verified_at),
-            (None, None) => Err(Refusal::incomplete(self.mirror)),
-        }
     }
 }

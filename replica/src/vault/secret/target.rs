@@ -79,7 +79,7 @@ pub(super) fn target<'a>(case: &Case<'a>, caller: &Caller) -> Answered<Target<'a
         return Err(Why::PathNotMirrored.into());
     }
     match site(case, mount, path, false) {
-        Ok(site) if site.is_kept(&case.view.secrets()) => Ok(Target::Plain(site)),
+        Ok(site) if site.unversioned(&case.view.secrets()).is_some() => Ok(Target::Plain(site)),
         _ if lease::may_hold(case, caller, mount) => Ok(Target::Leased),
         _ => Err(Why::PathNotMirrored.into()),
     }
