@@ -14,13 +14,14 @@ mod disputes;
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use replica::{
     parity::Disagreement,
     vault::{Presented, Query},
@@ -87,14 +88,21 @@ struct ParityState {
     offers: mpsc::Sender<Offer>,
     bytes: AtomicUsize,
     counts: Counts,
-    pending: AtomicUsize,
+    pending: AtomicU64,
     /// Compared every time: what a quarantine, or a doubt, is about.
     watched: ArcSwap<HashSet<Watched>>,
     last: Mutex<Option<Mismatch>>,
 }
 
-/// A kind of request: the operation and the path.
-type Watched = (Operation, String);
+/// A kind of request: the operation's name and the path.
+type Watched = (String, String);
+
+fn watched(call: &Call) -> Watched {
+    (
+        verb(call.operation).to_owned(),
+        call.path.as_str().to_owned(),
+    )
+}
 
 /// A disagreement that stood. Without values.
 #[derive(Clone, PartialEq, Debug)]
@@ -146,7 +154,7 @@ impl Parity {
             offers,
             bytes: AtomicUsize::new(0),
             counts: Counts::default(),
-            pending: AtomicUsize::new(0),
+            pending: AtomicU64::new(0),
             watched: ArcSwap::default(),
             last: Mutex::default(),
         }));
@@ -166,10 +174,8 @@ impl Parity {
     }
 
     fn picks(&self, call: &Call) -> bool {
-        let watched = self.0.watched.load();
-        let path = call.path.as_str();
-        self.0.sample.takes()
-            || (!watched.is_empty() && watched.contains(&(call.operation, path.to_owned())))
+        let kinds = self.0.watched.load();
+        self.0.sample.takes() || (!kinds.is_empty() && kinds.contains(&watched(call)))
     }
 
     /// Hands an answer over. Never waits: what finds no room is counted.
@@ -185,15 +191,14 @@ impl Parity {
     /// What status shows.
     pub fn report(&self) -> ParityReport {
         let counts = &self.0.counts;
-        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         ParityReport {
             checked: counts.checked(),
             by_kind: Disagreement::ALL.map(|kind| counts.mismatches_of(kind)),
             not_covered: counts.not_covered(),
-            pending: u64::try_from(self.0.pending.load(Ordering::Relaxed)).unwrap_or(u64::MAX),
+            pending: self.0.pending.load(Ordering::Relaxed),
             unsettled: counts.dropped(Dropped::Unsettled),
             dropped: counts.dropped(Dropped::NoRoom),
-            last: last.clone(),
+            last: self.0.last.lock().clone(),
         }
     }
 
@@ -207,8 +212,7 @@ impl Parity {
     }
 
     fn note(&self, mismatch: Mismatch) {
-        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(mismatch);
+        *self.0.last.lock() = Some(mismatch);
     }
 }
 
@@ -250,18 +254,6 @@ fn is_decision(call: &Call) -> bool {
             | Kind::TokenRevokeSelf
     )
 }
-
-/// All of them.
-const OPERATIONS: [Operation; 8] = [
-    Operation::Create,
-    Operation::Delete,
-    Operation::Header,
-    Operation::List,
-    Operation::Patch,
-    Operation::Read,
-    Operation::Scan,
-    Operation::Update,
-];
 
 /// As status, ledger and log name an operation.
 fn verb(operation: Operation) -> &'static str {

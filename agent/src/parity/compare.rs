@@ -23,9 +23,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Mismatch, Offer, Parity, Watched,
-    counts::Dropped,
-    disputes::{Dispute, Disputes, Doubts, OpenDispute, SecondLook},
-    verb,
+    counts::{Counts, Dropped},
+    disputes::{Dispute, Disputes, OpenDispute, SecondLook},
+    verb, watched,
 };
 use crate::local::{Local, Pending as Future};
 
@@ -75,7 +75,7 @@ pub async fn run(
         parity,
         local,
         refresh,
-        waiting: Disputes::default(),
+        disputes: Disputes::default(),
         asking: JoinSet::new(),
         asked_at: None,
         doubted: VecDeque::new(),
@@ -89,7 +89,7 @@ pub async fn run(
                 None => return,
             },
             Some(asked) = comparer.asking.join_next() => comparer.asked(asked.ok()),
-            () = tokio::time::sleep(LOOK), if comparer.waiting.len() > 0 => {}
+            () = tokio::time::sleep(LOOK), if comparer.disputes.len() > 0 => {}
         }
         comparer.look().await;
     }
@@ -99,7 +99,7 @@ struct Comparer {
     parity: Parity,
     local: Local,
     refresh: Arc<dyn Refresh>,
-    waiting: Disputes,
+    disputes: Disputes,
     /// One at a time.
     asking: JoinSet<(Vec<u64>, bool)>,
     asked_at: Option<BootTime>,
@@ -118,7 +118,7 @@ impl Comparer {
     async fn take(&mut self, mut offer: Offer) {
         self.parity.took(offer.size());
         if self.in_outage() {
-            self.parity.0.counts.drop(Dropped::Unsettled, 1);
+            self.counts().drop(Dropped::Unsettled, 1);
             return;
         }
         let now = self.local.clock.now();
@@ -129,13 +129,13 @@ impl Comparer {
         let compared = self.compare(&offer, &primary, now);
         match compared.outcome {
             Outcome::Agree => {
-                self.parity.0.counts.agree(1);
+                self.counts().agree(1);
                 self.lift(&offer, compared.judgement.set.as_ref(), now)
                     .await;
             }
-            Outcome::NotCovered => self.parity.0.counts.leave(1),
+            Outcome::NotCovered => self.counts().leave(1),
             Outcome::Disagree(kind, _) => {
-                let found = Dispute {
+                let dispute = Dispute {
                     offer,
                     primary,
                     judged: compared.facts,
@@ -143,8 +143,8 @@ impl Comparer {
                     inputs: compared.judgement.inputs,
                     set: compared.judgement.set,
                 };
-                if !self.waiting.add(found, now.boot) {
-                    self.parity.0.counts.drop(Dropped::Unsettled, 1);
+                if !self.disputes.add(dispute, now.boot) {
+                    self.counts().drop(Dropped::Unsettled, 1);
                 }
             }
         }
@@ -164,16 +164,16 @@ impl Comparer {
 
     /// Judges again what is due, and asks the primary for what is in doubt.
     async fn look(&mut self) {
-        if self.waiting.len() == 0 {
+        if self.disputes.len() == 0 {
             self.show_pending();
             return;
         }
         let now = self.local.clock.now();
         if self.in_outage() {
-            let times = self.waiting.clear();
-            self.parity.0.counts.drop(Dropped::Unsettled, times);
+            let times = self.disputes.clear();
+            self.counts().drop(Dropped::Unsettled, times);
         }
-        for one in self.waiting.due(now.boot) {
+        for one in self.disputes.due(now.boot) {
             self.judge_again(one, now).await;
         }
         self.ask(now.boot);
@@ -181,49 +181,44 @@ impl Comparer {
     }
 
     async fn judge_again(&mut self, one: OpenDispute, now: Now) {
-        let compared = self.compare(&one.offer, &one.primary, now);
+        let first = &one.dispute;
+        let compared = self.compare(&first.offer, &first.primary, now);
         let inputs = &compared.judgement.inputs;
-        let counts = &self.parity.0.counts;
-        match one.verdict(compared.outcome, &compared.facts, inputs) {
+        match one.second_look(compared.outcome, &compared.facts, inputs) {
             SecondLook::Waits => {
-                if let Some(one) = self.waiting.put_back(one, now.boot) {
-                    self.parity.0.counts.drop(Dropped::Unsettled, one.times);
-                    self.doubt(&one);
+                if let Some(one) = self.disputes.put_back(one, now.boot) {
+                    self.leave_unsettled(&one);
                 }
             }
-            SecondLook::Unsettled => {
-                counts.drop(Dropped::Unsettled, one.times);
-                self.doubt(&one);
-            }
-            SecondLook::Gone(Outcome::NotCovered) => counts.leave(one.times),
+            SecondLook::Unsettled => self.leave_unsettled(&one),
+            SecondLook::Gone(Outcome::NotCovered) => self.counts().leave(one.times),
             SecondLook::Gone(_) => {
-                counts.agree(one.times);
-                self.lift(&one.offer, compared.judgement.set.as_ref(), now)
+                self.counts().agree(one.times);
+                self.lift(&first.offer, compared.judgement.set.as_ref(), now)
                     .await;
             }
             SecondLook::Stands(kind, fields) => {
-                counts.disagree(kind, &fields, one.times);
-                self.tell(&one, kind, &fields, now);
+                self.counts().disagree(kind, &fields, one.times);
+                self.report(first, kind, &fields, now);
                 if kind == Disagreement::GrantsMore {
                     let judged = compared.facts.status();
-                    self.quarantine(&one, compared.judgement.set, judged, &fields, now)
+                    self.quarantine(first, compared.judgement.set, judged, &fields, now)
                         .await;
                 }
             }
         }
     }
 
-    fn tell(&mut self, one: &OpenDispute, kind: Disagreement, fields: &[&'static str], now: Now) {
+    fn report(&mut self, one: &Dispute, kind: Disagreement, fields: &[&'static str], now: Now) {
         let call = &one.offer.call;
-        let operation = verb(call.operation);
         self.parity.note(Mismatch {
             at: now.steady,
             kind,
-            operation,
+            operation: verb(call.operation),
             path: call.path.as_str().to_owned(),
             fields: fields.to_vec(),
         });
-        let of = (kind, (call.operation, call.path.as_str().to_owned()));
+        let of = (kind, watched(call));
         let lately = self.logged.get(&of);
         if lately.is_some_and(|at| now.boot.since(*at) < LOG_EVERY) {
             return;
@@ -234,7 +229,12 @@ impl Comparer {
         self.logged.insert(of, now.boot);
         let (primary, replica) = (one.primary.status(), one.judged.status());
         tracing::warn!(
-            kind = kind.name(), operation, path = %call.path.as_str(), primary, replica, ?fields,
+            kind = kind.name(),
+            operation = verb(call.operation),
+            path = call.path.as_str(),
+            primary,
+            replica,
+            ?fields,
             "the replica would not have decided as the primary did"
         );
     }
@@ -242,7 +242,7 @@ impl Comparer {
     /// Leaves the set to the primary from here on, durably. Nothing that was issued to nobody, and no token, has none.
     async fn quarantine(
         &mut self,
-        one: &OpenDispute,
+        one: &Dispute,
         set: Option<AclKey>,
         replica: u16,
         fields: &[&'static str],
@@ -257,18 +257,25 @@ impl Comparer {
         if known.is_some_and(|known| known.texts == texts) {
             return;
         }
-        let call = &one.offer.call;
+        let (operation, path) = watched(&one.offer.call);
         let (primary, policies) = (one.primary.status(), shown(&set));
         tracing::error!(
-            policies, operation = verb(call.operation), path = %call.path.as_str(), primary, replica,
-            "quarantined: in an outage tokens of these policies get 503, for the replica would have granted more"
+            policies,
+            operation,
+            path,
+            primary,
+            replica,
+            "quarantined: in an outage tokens of these policies get 503, because the replica would have granted more"
         );
-        let entry = entry("quarantined", &set, one, now);
+        let mut entry = entry("quarantined", &set, &path, now);
+        entry.reason = Some(one.kind.name().to_owned());
+        entry.uid = Some(one.offer.peer.uid);
+        entry.unit.clone_from(&one.offer.peer.unit);
         let quarantine = Quarantine {
             set,
             since: now.steady,
-            operation: verb(call.operation).to_owned(),
-            path: call.path.as_str().to_owned(),
+            operation,
+            path,
             primary,
             replica,
             fields: fields.iter().map(|field| (*field).to_owned()).collect(),
@@ -286,8 +293,8 @@ impl Comparer {
         let Some(known) = view.authority().quarantines.get(set).cloned() else {
             return;
         };
-        let call = &offer.call;
-        let is_it = known.path == call.path.as_str() && known.operation == verb(call.operation);
+        let (operation, path) = watched(&offer.call);
+        let is_it = known.path == path && known.operation == operation;
         let changed = judge::texts(view, set).is_some_and(|texts| texts != known.texts);
         if !is_it || !changed {
             return;
@@ -296,9 +303,7 @@ impl Comparer {
             policies = shown(set),
             "no longer quarantined: the policies changed, and the decisions agree"
         );
-        let mut entry = Entry::new(EntryKind::Parity, "lifted", now.steady);
-        entry.path = Some(known.path.clone());
-        entry.policies.clone_from(&set.policies);
+        let entry = entry("lifted", set, &path, now);
         self.store(Change::QuarantineLifted(set.clone()), entry)
             .await;
     }
@@ -315,14 +320,12 @@ impl Comparer {
         self.watch();
     }
 
-    /// Every request of this kind is compared from here on: the one that disagreed could not be settled.
-    fn doubt(&mut self, one: &OpenDispute) {
-        if one.kind != Disagreement::GrantsMore {
-            return;
-        }
-        let call = &one.offer.call;
-        let of = (call.operation, call.path.as_str().to_owned());
-        if !self.doubted.contains(&of) {
+    /// Nothing tells whether it stands. Where the replica would have granted more, every request of its kind is compared
+    /// from here on.
+    fn leave_unsettled(&mut self, one: &OpenDispute) {
+        self.counts().drop(Dropped::Unsettled, one.times);
+        let of = watched(&one.dispute.offer.call);
+        if one.dispute.kind == Disagreement::GrantsMore && !self.doubted.contains(&of) {
             if self.doubted.len() >= DOUBTED {
                 self.doubted.pop_front();
             }
@@ -333,13 +336,11 @@ impl Comparer {
 
     /// What is compared every time: what is doubted, and what a quarantine is about, so that it can end.
     fn watch(&self) {
-        let mut watched: HashSet<Watched> = self.doubted.iter().cloned().collect();
+        let mut kinds: HashSet<Watched> = self.doubted.iter().cloned().collect();
         for known in self.local.view.authority().quarantines.values() {
-            let operations = super::OPERATIONS.into_iter();
-            let of = operations.filter(|operation| verb(*operation) == known.operation);
-            watched.extend(of.map(|operation| (operation, known.path.clone())));
+            kinds.insert((known.operation.clone(), known.path.clone()));
         }
-        self.parity.0.watched.store(Arc::new(watched));
+        self.parity.0.watched.store(Arc::new(kinds));
     }
 
     /// Asks the primary about what waits, one round at a time.
@@ -348,31 +349,24 @@ impl Comparer {
         if too_soon || !self.asking.is_empty() {
             return;
         }
-        let Some(doubts) = self.waiting.doubts(TOGETHER, now) else {
+        let Some((numbers, wanted)) = self.disputes.doubts(TOGETHER, now) else {
             return;
         };
         self.asked_at = Some(now);
         let refresh = Arc::clone(&self.refresh);
-        let Doubts {
-            numbers,
-            tokens,
-            entities,
-            authority,
-        } = doubts;
-        let wanted = Wanted {
-            tokens,
-            entities,
-            authority,
-        };
         self.asking
             .spawn(async move { (numbers, refresh.refresh(wanted).await) });
     }
 
     fn asked(&mut self, asked: Option<(Vec<u64>, bool)>) {
         if let Some((numbers, true)) = asked {
-            self.waiting
+            self.disputes
                 .refreshed(&numbers, self.local.clock.now().boot);
         }
+    }
+
+    fn counts(&self) -> &Counts {
+        self.parity.counts()
     }
 
     fn in_outage(&self) -> bool {
@@ -380,18 +374,15 @@ impl Comparer {
     }
 
     fn show_pending(&self) {
-        let waiting = self.waiting.len();
+        let waiting = u64::try_from(self.disputes.len()).unwrap_or(u64::MAX);
         self.parity.0.pending.store(waiting, Ordering::Relaxed);
     }
 }
 
-/// What the ledger says of a quarantine: who brought it to light, and what was asked.
-fn entry(outcome: &str, set: &AclKey, one: &OpenDispute, now: Now) -> Entry {
+/// What the ledger says of a quarantine.
+fn entry(outcome: &str, set: &AclKey, path: &str, now: Now) -> Entry {
     let mut entry = Entry::new(EntryKind::Parity, outcome, now.steady);
-    entry.reason = Some(one.kind.name().to_owned());
-    entry.uid = Some(one.offer.peer.uid);
-    entry.unit.clone_from(&one.offer.peer.unit);
-    entry.path = Some(one.offer.call.path.as_str().to_owned());
+    entry.path = Some(path.to_owned());
     entry.policies.clone_from(&set.policies);
     entry
 }

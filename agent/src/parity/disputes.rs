@@ -13,12 +13,11 @@ use replica::{
     vault::judge::Inputs,
 };
 use shared::{
-    name::EntityId,
     quarantine::AclKey,
     time::{BootTime, WallTime},
 };
 
-use super::Offer;
+use super::{Offer, compare::Wanted};
 
 /// Disagreements that wait at once; what comes beyond is unsettled.
 const MOST: usize = 512;
@@ -34,24 +33,27 @@ const FIRST_ASK: Duration = Duration::from_millis(50);
 /// take minutes.
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// One disagreement.
-pub(super) struct OpenDispute {
-    /// The request.
+/// A disagreement as it is found.
+pub(super) struct Dispute {
     pub(super) offer: Offer,
     /// What the primary said.
     pub(super) primary: Facts,
     /// What the replica would have.
     pub(super) judged: Facts,
-    /// How they disagree.
     pub(super) kind: Disagreement,
     /// What the replica went by.
     pub(super) inputs: Inputs,
     /// Whose rights decided.
     pub(super) set: Option<AclKey>,
-    /// Whether its inputs have been asked for since.
-    pub(super) refreshed: bool,
+}
+
+/// One that waits.
+pub(super) struct OpenDispute {
+    pub(super) dispute: Dispute,
     /// How many requests it stands for.
     pub(super) times: u64,
+    /// Whether its inputs have been asked for since.
+    refreshed: bool,
     number: u64,
     began: BootTime,
     look_at: BootTime,
@@ -78,32 +80,12 @@ pub(super) struct Disputes {
     numbers: u64,
 }
 
-/// A disagreement as it is found.
-pub(super) struct Dispute {
-    pub(super) offer: Offer,
-    pub(super) primary: Facts,
-    pub(super) judged: Facts,
-    pub(super) kind: Disagreement,
-    pub(super) inputs: Inputs,
-    pub(super) set: Option<AclKey>,
-}
-
-/// What is to be asked of the primary about those that wait.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Doubts {
-    pub(super) numbers: Vec<u64>,
-    pub(super) tokens: Vec<shared::name::TokenDigest>,
-    pub(super) entities: Vec<EntityId>,
-    /// Whether the policies and roles are in doubt as well.
-    pub(super) authority: bool,
-}
-
 impl Disputes {
     /// Adds one; false if there is no room. One like it that waits already stands for both.
-    pub(super) fn add(&mut self, found: Dispute, now: BootTime) -> bool {
-        let like = self.all.iter_mut().find(|one| one.is_like(&found));
-        if let Some(one) = like {
-            one.times += 1;
+    pub(super) fn add(&mut self, dispute: Dispute, now: BootTime) -> bool {
+        let mut open = self.all.iter_mut();
+        if let Some(like) = open.find(|one| one.dispute.is_like(&dispute)) {
+            like.times += 1;
             return true;
         }
         if self.all.len() >= MOST {
@@ -111,14 +93,9 @@ impl Disputes {
         }
         self.numbers += 1;
         self.all.push(OpenDispute {
-            offer: found.offer,
-            primary: found.primary,
-            judged: found.judged,
-            kind: found.kind,
-            inputs: found.inputs,
-            set: found.set,
-            refreshed: false,
+            dispute,
             times: 1,
+            refreshed: false,
             number: self.numbers,
             began: now,
             look_at: now.plus(FIRST_LOOK),
@@ -154,27 +131,28 @@ impl Disputes {
         self.all.drain(..).map(|one| one.times).sum()
     }
 
-    /// What is to be asked about those of which nothing was asked yet, at most `most` of them. Where the replica
-    /// would have granted more, its policies and roles are in doubt too; anything else waits for its cycle.
+    /// What is to be asked about those of which nothing was asked yet, at most `most` of them, and their numbers. Where
+    /// the replica would have granted more, its policies and roles are in doubt too; anything else waits for its cycle.
     ///
-    /// None is asked about in the moment in which it was found: what is verified then is not verified after it.
-    pub(super) fn doubts(&self, most: usize, now: BootTime) -> Option<Doubts> {
-        let mut doubts = Doubts::default();
+    /// None is asked about in the moment in which it was found, because what is verified then is not verified after it.
+    pub(super) fn doubts(&self, most: usize, now: BootTime) -> Option<(Vec<u64>, Wanted)> {
+        let (mut numbers, mut wanted) = (Vec::new(), Wanted::default());
         let due = |one: &&OpenDispute| !one.refreshed && now.since(one.began) >= FIRST_ASK;
         for one in self.all.iter().filter(due).take(most) {
-            doubts.numbers.push(one.number);
-            doubts.tokens.extend(&one.inputs.tokens);
-            if one.kind == Disagreement::GrantsMore {
-                doubts.authority = true;
-                let entity = one.set.as_ref().and_then(|set| set.entity.clone());
-                doubts.entities.extend(entity);
+            let dispute = &one.dispute;
+            numbers.push(one.number);
+            wanted.tokens.extend(&dispute.inputs.tokens);
+            if dispute.kind == Disagreement::GrantsMore {
+                wanted.authority = true;
+                let entity = dispute.set.as_ref().and_then(|set| set.entity.clone());
+                wanted.entities.extend(entity);
             }
         }
-        doubts.tokens.sort_unstable();
-        doubts.tokens.dedup();
-        doubts.entities.sort_unstable();
-        doubts.entities.dedup();
-        (!doubts.numbers.is_empty()).then_some(doubts)
+        wanted.tokens.sort_unstable();
+        wanted.tokens.dedup();
+        wanted.entities.sort_unstable();
+        wanted.entities.dedup();
+        (!numbers.is_empty()).then_some((numbers, wanted))
     }
 
     /// These were asked about, and are looked at now.
@@ -188,25 +166,33 @@ impl Disputes {
     }
 }
 
-impl OpenDispute {
-    fn is_like(&self, found: &Dispute) -> bool {
-        self.kind == found.kind
-            && self.set == found.set
-            && self.offer.call == found.offer.call
-            && self.primary == found.primary
-            && self.judged == found.judged
+impl Dispute {
+    fn is_like(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.set == other.set
+            && self.offer.call == other.offer.call
+            && self.primary == other.primary
+            && self.judged == other.judged
     }
+}
 
+impl OpenDispute {
     /// What a judgement by `inputs`, which came to `outcome` and said `judged`, makes of it.
-    pub(super) fn verdict(&self, outcome: Outcome, judged: &Facts, inputs: &Inputs) -> SecondLook {
+    pub(super) fn second_look(
+        &self,
+        outcome: Outcome,
+        judged: &Facts,
+        inputs: &Inputs,
+    ) -> SecondLook {
+        let first = &self.dispute;
         if !self.is_verified(inputs) {
             return SecondLook::Waits;
         }
         match outcome {
             Outcome::Disagree(kind, fields) => {
                 // Of what is undecidable the body only says why.
-                let same = kind == Disagreement::Undecidable || judged.are_as(&self.judged);
-                if same && inputs.are_as(&self.inputs) {
+                let same = kind == Disagreement::Undecidable || judged.are_as(&first.judged);
+                if same && inputs.are_as(&first.inputs) {
                     SecondLook::Stands(kind, fields)
                 } else {
                     SecondLook::Unsettled
@@ -218,9 +204,9 @@ impl OpenDispute {
 
     /// Whether everything was verified after the primary's answer.
     fn is_verified(&self, inputs: &Inputs) -> bool {
-        let since = self.offer.answered_at.steady;
+        let since = self.dispute.offer.answered_at.steady;
         let after = |at: Option<WallTime>| at.is_some_and(|at| at > since);
-        match self.kind {
+        match self.dispute.kind {
             // An identity carries no time of its own: that it was asked for is what tells.
             Disagreement::GrantsMore => self.refreshed && after(inputs.authority_at),
             _ => after(inputs.value_at) && after(inputs.authority_at),

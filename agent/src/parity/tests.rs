@@ -88,7 +88,7 @@ fn the_share_of_requests_that_is_configured_is_compared() {
 fn what_is_doubted_is_compared_whatever_the_sample() {
     let (parity, _offers) = Parity::new(0.0, 42);
     let read = call("GET", "/v1/secret/data/a");
-    let watched = (Operation::Read, "secret/data/a".to_owned());
+    let watched = ("read".to_owned(), "secret/data/a".to_owned());
     parity.0.watched.store(Arc::new([watched].into()));
     assert!((0..100).all(|_| parity.wants(&read, 200)));
     for other in [
@@ -140,19 +140,20 @@ fn a_disagreement_waits_until_everything_was_verified_after_the_answer() {
     assert!(waiting.add(found(200, Disagreement::Differs, &first), at(200).boot));
     assert!(waiting.due(at(300).boot).is_empty());
     let one = waiting.due(at(400).boot).pop().unwrap();
-    let verdict = |at: u64, text| one.verdict(more(), &status(200), &verified(at, text).0.inputs);
-    assert_eq!(verdict(100, "x"), SecondLook::Waits);
-    assert_eq!(verdict(200, "x"), SecondLook::Waits);
+    let second_look =
+        |at: u64, text| one.second_look(more(), &status(200), &verified(at, text).0.inputs);
+    assert_eq!(second_look(100, "x"), SecondLook::Waits);
+    assert_eq!(second_look(200, "x"), SecondLook::Waits);
     let stands = SecondLook::Stands(Disagreement::GrantsMore, vec!["status"]);
-    assert_eq!(verdict(201, "x"), stands);
+    assert_eq!(second_look(201, "x"), stands);
     // What it would say was replaced meanwhile: the answer on record says nothing of it.
     let inputs = verified(201, "x").0.inputs;
     assert_eq!(
-        one.verdict(more(), &status(404), &inputs),
+        one.second_look(more(), &status(404), &inputs),
         SecondLook::Unsettled
     );
     assert_eq!(
-        one.verdict(Outcome::Agree, &status(403), &inputs),
+        one.second_look(Outcome::Agree, &status(403), &inputs),
         SecondLook::Gone(Outcome::Agree)
     );
     assert!(waiting.put_back(one, at(400).boot).is_none());
@@ -169,18 +170,18 @@ fn one_that_grants_more_waits_until_the_primary_was_asked_for_it() {
     let inputs = verified(300, "x").0.inputs;
     let one = waiting.due(at(400).boot).pop().unwrap();
     assert_eq!(
-        one.verdict(more(), &status(200), &inputs),
+        one.second_look(more(), &status(200), &inputs),
         SecondLook::Waits
     );
     waiting.put_back(one, at(400).boot);
     assert!(waiting.doubts(8, at(201).boot).is_none());
-    let doubts = waiting.doubts(8, at(400).boot).unwrap();
-    assert!(doubts.authority);
-    waiting.refreshed(&doubts.numbers, at(500).boot);
+    let (numbers, wanted) = waiting.doubts(8, at(400).boot).unwrap();
+    assert!(wanted.authority);
+    waiting.refreshed(&numbers, at(500).boot);
     assert!(waiting.doubts(8, at(500).boot).is_none());
     let one = waiting.due(at(500).boot).pop().unwrap();
     let stands = SecondLook::Stands(Disagreement::GrantsMore, vec!["status"]);
-    assert_eq!(one.verdict(more(), &status(200), &inputs), stands);
+    assert_eq!(one.second_look(more(), &status(200), &inputs), stands);
 }
 
 #[test]
