@@ -15,7 +15,6 @@ pub mod stream;
 
 mod ask;
 mod body;
-mod compare;
 mod connect;
 mod connection;
 mod counting;
@@ -23,8 +22,8 @@ mod credential;
 mod decide;
 mod follow;
 mod headers;
-mod lesson;
 mod line;
+mod observer;
 mod present;
 mod recently;
 mod replica_token;
@@ -38,10 +37,7 @@ use std::{future::poll_fn, io, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use shared::{
-    api::Kind,
-    name::{TokenDigest, WorkloadName},
-};
+use shared::{api::Kind, name::WorkloadName};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
@@ -66,8 +62,8 @@ use learn_queue::LearnQueue;
 use limits::Limits;
 use listener::Bound;
 use login::Minter;
+use observer::Observer;
 use peer::Queue;
-use recently::Recently;
 use replica::Replica;
 use stats::Stats;
 
@@ -82,12 +78,6 @@ const REFUSALS: usize = 32;
 
 /// Answers of the primary that are waited for though nobody else waits for them.
 const LATE_ANSWERS: usize = 256;
-
-/// Grants whose last verification by a forward is remembered.
-const VERIFIED: usize = 64 * 1024;
-
-/// A grant's `verified_at` moves at most this often by forwards.
-const VERIFY_EVERY: Duration = Duration::from_secs(60);
 
 /// After accepting failed, for want of descriptors for instance.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -151,7 +141,7 @@ pub struct Server {
     driver: Handle,
     forwarder: ArcSwap<Forwarder>,
     minter: Arc<dyn Minter>,
-    learning: LearnQueue,
+    observer: Observer,
     rules: Arc<ArcSwap<SocketRules>>,
     limits: Limits,
     stats: Stats,
@@ -159,7 +149,6 @@ pub struct Server {
     parity: Parity,
     buffers: Buffers,
     late: Arc<Semaphore>,
-    verified_lately: Recently<TokenDigest>,
 }
 
 /// An answer was not to be had from the side that was asked.
@@ -233,21 +222,21 @@ async fn accept(listener: &UnixListener, queue: &mut Queue) -> io::Result<UnixSt
 impl Server {
     /// A server of these parts. Needs a runtime, on which it counts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let counter = Counter::start(parts.replica.clone(), parts.coverage);
+        let (replica, driver, parity) = (parts.replica, parts.driver, parts.parity);
+        let observed = (replica.clone(), driver.clone(), parity.clone());
         Arc::new(Self {
-            replica: parts.replica,
-            driver: parts.driver,
+            counter: Counter::start(replica.clone(), parts.coverage),
+            observer: Observer::new(observed.0, observed.1, parts.learning, observed.2),
+            replica,
+            driver,
+            parity,
             forwarder: ArcSwap::from_pointee(parts.forwarder),
             minter: parts.minter,
-            learning: parts.learning,
             rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
             limits: Limits::default(),
             stats: parts.stats,
-            counter,
-            parity: parts.parity,
             buffers: Buffers::new(),
             late: Arc::new(Semaphore::new(LATE_ANSWERS)),
-            verified_lately: Recently::new(VERIFY_EVERY, VERIFIED),
         })
     }
 

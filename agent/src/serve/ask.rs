@@ -14,6 +14,7 @@ use shared::{
 };
 
 use super::{body::RelayBody, headers, replica::Replica};
+use crate::parity::{Offer, Proof};
 
 /// A client's request.
 pub(crate) struct Ask {
@@ -121,6 +122,31 @@ impl Ask {
             body,
             peer: Some(&self.peer),
             now,
+        }
+    }
+
+    /// The request and the primary's answer, as parity compares them.
+    pub(crate) fn offer(
+        &self,
+        call: &Call,
+        status: u16,
+        answer: Option<Bytes>,
+        answered_at: Now,
+    ) -> Offer {
+        Offer {
+            call: call.clone(),
+            proof: match (&self.token, &self.standing) {
+                (Some((token, _)), _) => Proof::Token(token.duplicate()),
+                (None, Some(workload)) => Proof::Standing(workload.clone()),
+                (None, None) => Proof::Nothing,
+            },
+            namespace: self.namespace().map(str::to_owned),
+            unmodelled: headers::unmodelled(&self.headers).map(str::to_owned),
+            body: self.whole_body().cloned().unwrap_or_default(),
+            peer: self.peer.clone(),
+            status,
+            answer,
+            answered_at,
         }
     }
 

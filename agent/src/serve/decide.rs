@@ -13,7 +13,6 @@ use shared::{
     change::Change,
     ledger::{Entry, EntryKind},
     time::Now,
-    wire,
 };
 
 use super::{Again, Server, ask::Ask, body::RelayBody, respond};
@@ -55,14 +54,8 @@ impl Server {
             if known == Outcome::Unknown && !answer.changes.is_empty() {
                 answer.changes.push(unused_token(ask, call, now));
             }
-            match self.settle(answer).await {
-                Ok((response, failed)) => {
-                    let mut response = respond::of_replica(response);
-                    if failed {
-                        response.extensions_mut().insert(LoginFailed);
-                    }
-                    return Ok(response);
-                }
+            match self.promise(answer).await {
+                Ok(response) => return Ok(response),
                 Err(SubmitError::Conflict) if conflicts < CONFLICTS => conflicts += 1,
                 Err(SubmitError::Paused) => self.wait_for_the_fence(waited).await?,
                 Err(error) => {
@@ -77,22 +70,23 @@ impl Server {
         }
     }
 
-    /// Makes what an answer promises durable; whether it says that somebody tried a credential in vain.
-    async fn settle(&self, answer: Answer) -> Result<(wire::Response, bool), SubmitError> {
+    /// The answer, once what it promises is durable.
+    async fn promise(&self, mut answer: Answer) -> Result<Response<RelayBody>, SubmitError> {
         if !answer.changes.is_empty() {
-            let lane = lane(&answer.changes);
+            let changes = std::mem::take(&mut answer.changes);
+            let lane = lane(&changes);
             self.replica
-                .commit(lane, answer.changes, answer.expects)
+                .commit(lane, changes, std::mem::take(&mut answer.expects))
                 .await?;
         }
-        if let Some(note) = answer.note {
-            self.replica.note(note);
-        }
-        if let Some(attempt) = &answer.attempt {
-            self.replica.note_login(attempt);
-        }
+        self.replica.note(&mut answer);
         let failed = |attempt: Attempt| attempt.outcome == Login::Failed;
-        Ok((answer.response, answer.attempt.is_some_and(failed)))
+        let failed = answer.attempt.is_some_and(failed);
+        let mut response = respond::of_replica(answer.response);
+        if failed {
+            response.extensions_mut().insert(LoginFailed);
+        }
+        Ok(response)
     }
 
     /// Issuing is paused while the primary takes over: a moment, and then one of the two issues again.

@@ -15,7 +15,6 @@ use super::{
     decide::Outcome,
     forward::{ForwardError, Outgoing},
     headers,
-    lesson::Lesson,
     present::Presented,
     respond,
 };
@@ -158,7 +157,7 @@ impl Server {
         let Ok(permit) = self.late.clone().try_acquire_owned() else {
             return; // Enough of them: the token is looked up in its turn.
         };
-        let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) else {
+        let Some(lesson) = self.observer.lesson(ask, credential) else {
             return;
         };
         tokio::spawn(async move {
@@ -324,7 +323,7 @@ impl Server {
         reply: PrimaryAnswer,
     ) -> Response<RelayBody> {
         let PrimaryAnswer { parts, body } = reply;
-        self.primary_answered(ask, parts.status);
+        self.observer.answered(ask, parts.status);
         let Some(whole) = body.whole() else {
             if credential.is_hidden() && ask.shows_its_token() {
                 return respond::error(
@@ -332,18 +331,12 @@ impl Server {
                     "the primary's answer is too large to be looked through",
                 );
             }
-            self.accepted(ask, parts.status);
-            self.compare(ask, parts.status.as_u16(), || None);
+            self.observer.passed_on(ask, parts.status);
             return respond::of_primary(parts, body);
         };
-        if let Some(lesson) = Lesson::of(ask, credential, self.replica.clone()) {
-            if let Some(candidate) = lesson.login(parts.status, whole) {
-                self.learning
-                    .ask_about_login(candidate, self.replica.now().boot);
-            }
-            lesson.apply_briefly(parts.status, whole).await;
-        }
-        self.compare(ask, parts.status.as_u16(), || Some(whole.clone()));
+        self.observer
+            .learn(ask, credential, parts.status, whole)
+            .await;
         match credential.hide(whole) {
             Some(shown) => respond::of_primary_rewritten(parts, shown),
             None => respond::of_primary(parts, body),

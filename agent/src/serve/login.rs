@@ -86,7 +86,7 @@ impl Server {
             Err(error) => {
                 // Only what the primary says of the workload's role is comparable with what the replica would say.
                 if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
-                    self.compare(ask, decision.status(), || None);
+                    self.observer.compare(ask, decision.status(), || None);
                 }
                 Tried::Answered(refused(&error))
             }
@@ -121,7 +121,7 @@ impl Server {
                 "the replica cannot make this login durable now",
             );
         }
-        self.compare(ask, 200, || {
+        self.observer.compare(ask, 200, || {
             let copy = zeroize::Zeroizing::new(minted.body.expose().clone());
             Some(Bytes::from_owner(copy))
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use replica::{
     learn::{self, CLOSED_MOUNTS, Candidate, Exchange},
-    ledger::{Aggregate, Note},
+    ledger::Aggregate,
     sequencer::{Lane, SubmitError},
     vault::{
         Answer, Query,
@@ -13,8 +13,7 @@ use replica::{
     view::LiveGrant,
 };
 use shared::{
-    api::Call,
-    approle::Attempt,
+    api::{Call, Kind},
     change::{Change, CredentialName, Expects},
     name::{OutageId, TokenDigest},
     secret::SecretText,
@@ -76,14 +75,9 @@ pub trait Replica: Send + Sync {
     /// What an answer of the primary tells.
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change>;
 
-    /// The secret id of a login that the primary accepted, if it is worth verifying.
-    fn candidate(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
-
-    /// What an answer of the primary tells of whoever tries secret ids.
-    fn attempt(&self, exchange: &Exchange<'_>) -> Option<Attempt>;
-
-    /// Notes what came of a login.
-    fn note_login(&self, attempt: &Attempt);
+    /// What a login at the primary tells besides: who failed or succeeded is noted, and a secret id that is worth
+    /// verifying returned. Nothing for what is not a login.
+    fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
 
     /// That the primary accepted a token for what `call` is: its proof, unless there is a young one.
     fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change>;
@@ -96,8 +90,8 @@ pub trait Replica: Send + Sync {
         expects: Expects,
     ) -> Pending<'_, Result<(), SubmitError>>;
 
-    /// Counts for the ledger.
-    fn note(&self, note: Note);
+    /// Counts an answer for the ledger, and notes what came of a login.
+    fn note(&self, answer: &mut Answer);
 }
 
 /// The replica in production: its view, its writer, the clock, and what the ledger counts.
@@ -178,16 +172,15 @@ impl Replica for Attached {
         learn::learn(&self.local.view, exchange)
     }
 
-    fn candidate(&self, exchange: &Exchange<'_>) -> Option<Candidate> {
-        learn::candidate(&self.local.view, exchange)
-    }
-
-    fn attempt(&self, exchange: &Exchange<'_>) -> Option<Attempt> {
-        learn::attempt(&self.local.view, exchange)
-    }
-
-    fn note_login(&self, attempt: &Attempt) {
-        self.local.view.note_login(attempt, self.now().boot);
+    fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate> {
+        let view = &self.local.view;
+        if exchange.call.kind != Kind::Login {
+            return None;
+        }
+        if let Some(attempt) = learn::attempt(view, exchange) {
+            view.note_login(&attempt, self.now().boot);
+        }
+        learn::candidate(view, exchange)
     }
 
     fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {
@@ -203,7 +196,13 @@ impl Replica for Attached {
         Box::pin(self.local.commit(lane, changes, expects))
     }
 
-    fn note(&self, note: Note) {
-        self.notes.add(note, self.now().steady);
+    fn note(&self, answer: &mut Answer) {
+        let now = self.now();
+        if let Some(note) = answer.note.take() {
+            self.notes.add(note, now.steady);
+        }
+        if let Some(attempt) = &answer.attempt {
+            self.local.view.note_login(attempt, now.boot);
+        }
     }
 }

@@ -9,14 +9,13 @@ use std::{
 
 use ::replica::{
     learn::{Candidate, Exchange},
-    ledger::Note,
     sequencer::{Lane, SubmitError},
     vault::{Answer, Presented, Query, foresee::Foreseen},
     view::LiveGrant,
 };
 use shared::{
     api::Call,
-    approle::{Attempt, Outcome},
+    approle::Outcome,
     change::{Change, CredentialName, Expects},
     coverage::Verdict,
     failover::Phase,
@@ -244,16 +243,8 @@ impl Replica for FakeReplica {
             .collect()
     }
 
-    fn candidate(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
+    fn login(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
         None
-    }
-
-    fn attempt(&self, _exchange: &Exchange<'_>) -> Option<Attempt> {
-        None
-    }
-
-    fn note_login(&self, attempt: &Attempt) {
-        self.noted.lock().unwrap().push(attempt.outcome);
     }
 
     fn proven(&self, token: &TokenDigest, _call: &Call, now: Now) -> Option<Change> {
@@ -279,7 +270,10 @@ impl Replica for FakeReplica {
         Box::pin(async move { failure.map_or(Ok(()), Err) })
     }
 
-    fn note(&self, _note: Note) {}
+    fn note(&self, answer: &mut Answer) {
+        let outcome = answer.attempt.as_ref().map(|attempt| attempt.outcome);
+        self.noted.lock().unwrap().extend(outcome);
+    }
 }
 
 type Mints = Box<dyn Fn(&WorkloadName) -> Result<String, MintError> + Send + Sync>;
