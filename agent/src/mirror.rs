@@ -10,7 +10,6 @@ mod cycle;
 mod ground;
 mod index;
 mod kv;
-mod kv1;
 mod learn;
 mod lease;
 mod path;
@@ -67,7 +66,7 @@ pub struct Mirrors {
 #[derive(Default)]
 struct MirrorMemory {
     kv: kv::KvMemory,
-    kv1: kv1::Kv1Memory,
+    kv1: kv::v1::Kv1Memory,
     lease: lease::LeaseMemory,
 }
 
@@ -325,7 +324,9 @@ impl Mirrors {
             target::Target::Kv1(target) => {
                 let one = matches!(target.keys, target::Keys::One(_));
                 let ground = ground(&target.accessor, target.literal(), one);
-                kv1::Kv1Pass { ground, target }.run(&mut memory.kv1).await
+                kv::v1::Kv1Pass { ground, target }
+                    .run(&mut memory.kv1)
+                    .await
             }
             target::Target::Path(path) => {
                 let place = target::placed(&context.settings.namespace, path);

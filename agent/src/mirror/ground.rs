@@ -19,8 +19,8 @@ use super::{
     context::MirrorContext,
     index::{Index, Quiet},
     kv::{
-        diff::{self, HeldKey, Known},
-        fetch::Reader,
+        compare::{self, HeldKey, Known},
+        read::Reader,
     },
     status::MirrorHealth,
 };
@@ -99,11 +99,11 @@ impl Ground<'_> {
         purge: bool,
     ) -> Result<Rest, PassError> {
         let mut rest = Rest::default();
-        let many = diff::are_many(vanished.len(), known.len());
+        let many = compare::are_many(vanished.len(), known.len());
         if !purge || (many && self.occasion != Occasion::Operator) {
             rest.withheld = vanished.len();
             let kept = vanished.iter().filter_map(|place| known.get(&place.path));
-            let changes = kept.flat_map(|held| diff::uncovered(Some(held)));
+            let changes = kept.flat_map(|held| compare::uncovered(Some(held)));
             self.context.commit(changes.collect()).await?;
             return Ok(rest);
         }
@@ -117,7 +117,7 @@ impl Ground<'_> {
                 Err(error) => {
                     tracing::warn!(%error, path = %place.path, "a vanished key could not be asked about");
                     rest.unasked += 1;
-                    diff::uncovered(known.get(&place.path))
+                    compare::uncovered(known.get(&place.path))
                 }
             };
             self.context.commit(change).await?;

@@ -4,10 +4,11 @@
 //! version nor the time of update. A value whose change could not be read keeps its old body and stops counting as
 //! covered by the pass; only own reads purge anything.
 
-pub(super) mod diff;
-pub(super) mod fetch;
-mod listing;
+pub(super) mod compare;
+mod metadata;
+pub(super) mod read;
 mod shelf;
+pub(super) mod v1;
 
 use std::{
     collections::BTreeSet,
@@ -18,9 +19,9 @@ use shared::{change::Change, kv::KvKey, time::WallTime};
 use tokio::task::JoinSet;
 
 use self::{
-    diff::{Changed, Known, ListedKey, Todo},
-    fetch::{ReadKey, read_key},
-    listing::Listing,
+    compare::{Changed, Known, ListedKey, Todo},
+    metadata::Listing,
+    read::{ReadKey, read_key},
     shelf::{Shelf, ShelvedFor},
 };
 use super::{
@@ -101,7 +102,7 @@ impl KvPass<'_> {
     }
 
     async fn list(&self, work: &mut KvMemory) -> Result<Listing, PassError> {
-        let lister = listing::Lister {
+        let lister = metadata::Lister {
             upstream: &self.ground.context.upstream,
             namespace: &self.ground.context.settings.namespace,
             target: &self.target,
@@ -140,7 +141,7 @@ impl KvPass<'_> {
             .keys
             .into_iter()
             .filter(|(path, _)| !excluded(path.as_str()));
-        let mut todo = diff::compare(listed.collect(), &known, ground.mirror.versions, at);
+        let mut todo = compare::compare(listed.collect(), &known, ground.mirror.versions, at);
         let unlisted: BTreeSet<_> = todo.vanished.iter().map(|place| &place.path).collect();
         work.shelf.retain(|path| !unlisted.contains(path));
         if ground.occasion == Occasion::Cycle {
@@ -235,7 +236,7 @@ impl KvPass<'_> {
 /// absence is not answered with 404.
 fn keep_unread(listed: &ListedKey, known: &Known) -> Vec<Change> {
     match known.get(&listed.place.path) {
-        Some(held) => diff::uncovered(Some(held)),
+        Some(held) => compare::uncovered(Some(held)),
         None => vec![Change::Key(Box::new(listed.key()))],
     }
 }

@@ -10,7 +10,7 @@ use shared::{
     time::WallTime,
 };
 
-use super::{context::MirrorContext, kv::fetch::bytes};
+use super::{context::MirrorContext, kv::read::bytes};
 use crate::upstream::{Reply, UpstreamError};
 
 /// What a read answered.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shared::{name::RequestPath, time::WallTime};
 
-use super::diff::ListedKey;
+use super::compare::ListedKey;
 
 /// The first pause after a failure; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(30);

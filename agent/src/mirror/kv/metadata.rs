@@ -10,7 +10,7 @@ use shared::{
     name::{Namespace, RequestPath},
 };
 
-use super::diff::ListedKey;
+use super::compare::ListedKey;
 use crate::{
     mirror::{
         PassError,

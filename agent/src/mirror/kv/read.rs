@@ -13,7 +13,7 @@ use shared::{
     time::WallTime,
 };
 
-use super::diff::{Changed, ListedKey};
+use super::compare::{Changed, ListedKey};
 use crate::upstream::{Reply, Request, Upstream, UpstreamError, pace::Urgency};
 
 /// Reads values with Holdover's own token.

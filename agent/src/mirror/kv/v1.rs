@@ -14,15 +14,15 @@ use shared::{
 };
 use tokio::task::JoinSet;
 
-use super::{
+use crate::mirror::{
     Occasion, PassError,
     context::MirrorContext,
     cycle::Pace,
     ground::Ground,
     index::Quiet,
     kv::{
-        diff::{self, Known},
-        fetch::{Reader, is_cut_off},
+        compare::{self, Known},
+        read::{Reader, is_cut_off},
     },
     plain::{self, Plain},
     target::{Keys, Kv1Target},
@@ -41,7 +41,7 @@ const SCAN_AGAIN: u32 = 10;
 
 /// What the task remembers from pass to pass.
 #[derive(Default)]
-pub(super) struct Kv1Memory {
+pub(in crate::mirror) struct Kv1Memory {
     quiet: Quiet,
     /// Passes until SCAN is tried again.
     scan_refused: u32,
@@ -50,9 +50,9 @@ pub(super) struct Kv1Memory {
 }
 
 /// One pass.
-pub(super) struct Kv1Pass<'a> {
-    pub(super) ground: Ground<'a>,
-    pub(super) target: Kv1Target,
+pub(in crate::mirror) struct Kv1Pass<'a> {
+    pub(in crate::mirror) ground: Ground<'a>,
+    pub(in crate::mirror) target: Kv1Target,
 }
 
 /// What there is.
@@ -93,7 +93,7 @@ enum ReadValue {
 }
 
 impl Kv1Pass<'_> {
-    pub(super) async fn run(&self, work: &mut Kv1Memory) -> Result<Pace, PassError> {
+    pub(in crate::mirror) async fn run(&self, work: &mut Kv1Memory) -> Result<Pace, PassError> {
         let ground = &self.ground;
         ground.go_on()?;
         let at = ground.context.now().steady;
@@ -253,7 +253,7 @@ impl Kv1Pass<'_> {
         match read {
             ReadValue::Kept(change) => changes.extend(change),
             ReadValue::Denied => changes.push(Change::RecordGone(place, None)),
-            ReadValue::Failed => changes.extend(diff::uncovered(held)),
+            ReadValue::Failed => changes.extend(compare::uncovered(held)),
             ReadValue::Gone => {}
         }
         changes
