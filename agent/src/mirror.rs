@@ -8,12 +8,15 @@ mod authority;
 mod context;
 mod cycle;
 mod ground;
+mod held;
 mod index;
 mod kv;
 mod learn;
 mod lease;
+mod names;
 mod path;
 mod plain;
+mod read;
 mod status;
 mod target;
 mod token;
@@ -36,6 +39,11 @@ use self::{
     authority::{AuthorityMemory, AuthorityPass},
     context::MirrorContext,
     cycle::{Cycle, Pace},
+    ground::Ground,
+    kv::{KvMemory, KvPass},
+    lease::{LeaseMemory, LeasePass},
+    path::PathPass,
+    target::{Keys, Target},
     token::TokenFollower,
 };
 pub use self::{
@@ -65,9 +73,8 @@ pub struct Mirrors {
 /// What one mirror's task remembers from pass to pass. What must survive a restart is in the replica.
 #[derive(Default)]
 struct MirrorMemory {
-    kv: kv::KvMemory,
-    kv1: kv::v1::Kv1Memory,
-    lease: lease::LeaseMemory,
+    kv: KvMemory,
+    lease: LeaseMemory,
 }
 
 /// Why a pass did not see everything.
@@ -307,7 +314,7 @@ impl Mirrors {
     ) -> Result<Pace, PassError> {
         let context = &self.context;
         let cluster = context.cluster().ok_or(PassError::Unseen)?;
-        let ground = |mount: &MountAccessor, literal: String, one: bool| ground::Ground {
+        let ground = |mount: &MountAccessor, literal: String, one: bool| Ground {
             context,
             mirror,
             mount: mount.clone(),
@@ -316,21 +323,14 @@ impl Mirrors {
             occasion,
         };
         match target::resolve(&mirror.path, &cluster)? {
-            target::Target::Kv(target) => {
-                let one = matches!(target.keys, target::Keys::One(_));
+            Target::Kv(target) => {
+                let one = matches!(target.keys, Keys::One(_));
                 let ground = ground(&target.accessor, target.literal(), one);
-                kv::KvPass { ground, target }.run(&mut memory.kv).await
+                KvPass { ground, target }.run(&mut memory.kv).await
             }
-            target::Target::Kv1(target) => {
-                let one = matches!(target.keys, target::Keys::One(_));
-                let ground = ground(&target.accessor, target.literal(), one);
-                kv::v1::Kv1Pass { ground, target }
-                    .run(&mut memory.kv1)
-                    .await
-            }
-            target::Target::Path(path) => {
-                let place = target::placed(&context.settings.namespace, path);
-                let ground = ground(&place.mount, place.path.as_str().to_owned(), true);
+            Target::Path(mount, path) => {
+                let ground = ground(&mount, path.as_str().to_owned(), true);
+                let place = ground.place(path);
                 pass_of_path(ground, place, &mut memory.lease).await
             }
         }
@@ -339,13 +339,13 @@ impl Mirrors {
 
 /// Only what a path answers tells whether it comes with a lease.
 async fn pass_of_path(
-    ground: ground::Ground<'_>,
+    ground: Ground<'_>,
     place: Place,
-    memory: &mut lease::LeaseMemory,
+    memory: &mut LeaseMemory,
 ) -> Result<Pace, PassError> {
     let mut first = None;
-    if !ground.context.is_plain(&place) {
-        let pass = lease::LeasePass {
+    if !path::is_plain(ground.context, &place) {
+        let pass = LeasePass {
             context: ground.context,
             place: place.clone(),
             size: ground.mirror.pool,
@@ -357,7 +357,7 @@ async fn pass_of_path(
             return passed;
         }
     }
-    path::PathPass { ground, place }.run(first).await
+    PathPass { ground, place }.run(first).await
 }
 
 /// What left the configuration is neither kept nor followed any longer.

@@ -1,10 +1,7 @@
 //! What every pass over kept values stands on: one mirror, the mount under it, what the replica holds of it, and what
 //! becomes of what vanished. Only own reads purge anything.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::Arc;
 
 use shared::{
     change::Change,
@@ -17,19 +14,19 @@ use shared::{
 use super::{
     Occasion, PassError,
     context::MirrorContext,
-    index::{Index, Quiet},
-    kv::{
-        compare::{self, HeldKey, Known},
-        read::Reader,
-    },
+    held::{self, HeldKey, HeldKeys},
+    read::{Reader, several},
     status::MirrorHealth,
 };
+use crate::upstream::UpstreamError;
+
+/// Values per commit: a pass that is cut off goes on from there.
+const BATCH: usize = 64;
 
 /// One mirror and what is under it.
 pub(super) struct Ground<'a> {
     pub(super) context: &'a Arc<MirrorContext>,
     pub(super) mirror: &'a Mirror,
-    /// The mount.
     pub(super) mount: MountAccessor,
     /// What the paths of its values begin with; the path itself, where there is one.
     pub(super) literal: String,
@@ -40,14 +37,14 @@ pub(super) struct Ground<'a> {
 
 /// What a pass could not finish.
 #[derive(Default)]
-pub(super) struct Rest {
+pub(super) struct Unfinished {
     /// Vanished keys that could not be asked about.
     pub(super) unasked: usize,
     /// Vanished keys that are kept.
     pub(super) withheld: usize,
 }
 
-impl Rest {
+impl Unfinished {
     pub(super) fn is_empty(&self) -> bool {
         self.unasked == 0 && self.withheld == 0
     }
@@ -56,13 +53,6 @@ impl Rest {
 impl Ground<'_> {
     pub(super) fn go_on(&self) -> Result<(), PassError> {
         self.context.go_on(self.occasion)
-    }
-
-    /// Where the index stands; a primary that cannot be asked cannot be listed either.
-    pub(super) async fn observe(&self, quiet: &mut Quiet) -> Result<Option<Index>, PassError> {
-        let urgency = self.occasion.urgency();
-        let upstream = &self.context.upstream;
-        Ok(quiet.observe(upstream, urgency).await?)
     }
 
     /// Whether the last complete pass found the same mount.
@@ -91,23 +81,50 @@ impl Ground<'_> {
         }
     }
 
-    /// Keys that are held and were not listed. Each is asked about by a read of its own before it goes.
-    pub(super) async fn settle_vanished(
+    /// Reads `wanted` in batches, and stores what each read changes. What was read before the primary went away is
+    /// kept: the next pass goes on from there.
+    pub(super) async fn read_all<W, R, F>(
+        &self,
+        wanted: &[W],
+        read: impl Fn(Reader, &W) -> F,
+        mut changes: impl FnMut(R) -> Vec<Change>,
+    ) -> Result<(), PassError>
+    where
+        R: Send + 'static,
+        F: Future<Output = Result<R, UpstreamError>> + Send + 'static,
+    {
+        let reader = self.reader();
+        for batch in wanted.chunks(BATCH) {
+            self.go_on()?;
+            let reads = batch.iter().map(|one| read(reader.clone(), one));
+            let (reads, cut_off) = several(reads).await;
+            let changes = reads.into_iter().flat_map(&mut changes).collect();
+            self.context.commit(changes).await?;
+            if let Some(error) = cut_off {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides about keys that are held and that the pass did not see: each is asked about by a read of its own before
+    /// it goes.
+    pub(super) async fn decide_vanished(
         &self,
         vanished: &[Place],
-        known: &Known,
+        held: &HeldKeys,
         purge: bool,
-    ) -> Result<Rest, PassError> {
-        let mut rest = Rest::default();
-        let many = compare::are_many(vanished.len(), known.len());
+    ) -> Result<Unfinished, PassError> {
+        let mut rest = Unfinished::default();
+        let many = held::are_many(vanished.len(), held.len());
         if !purge || (many && self.occasion != Occasion::Operator) {
             rest.withheld = vanished.len();
-            let kept = vanished.iter().filter_map(|place| known.get(&place.path));
-            let changes = kept.flat_map(|held| compare::uncovered(Some(held)));
+            let kept = vanished.iter();
+            let changes = kept.flat_map(|place| held::uncovered(held.get(&place.path)));
             self.context.commit(changes.collect()).await?;
             return Ok(rest);
         }
-        let reader = self.reader(&Arc::default());
+        let reader = self.reader();
         for place in vanished {
             self.go_on()?;
             let change = match reader.is_gone(&place.path).await {
@@ -117,7 +134,7 @@ impl Ground<'_> {
                 Err(error) => {
                     tracing::warn!(%error, path = %place.path, "a vanished key could not be asked about");
                     rest.unasked += 1;
-                    compare::uncovered(known.get(&place.path))
+                    held::uncovered(held.get(&place.path))
                 }
             };
             self.context.commit(change).await?;
@@ -126,22 +143,26 @@ impl Ground<'_> {
     }
 
     /// What the replica holds of this mirror.
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn held(&self) -> HeldKeys {
         let secrets = self.context.local.view.secrets();
-        let (namespace, mount) = (&self.context.settings.namespace, &self.mount);
+        let namespace = &self.context.settings.namespace;
         let mine = |place: &Place| {
             let path = place.path.as_str();
             let named = match self.one {
                 true => path == self.literal,
                 false => path.starts_with(&self.literal),
             };
-            named && place.mount == *mount && place.namespace == *namespace
+            named && place.mount == self.mount && place.namespace == *namespace
         };
-        let mut known: Known = BTreeMap::new();
         let keys = secrets.keys.iter().filter(|(place, _)| mine(place));
-        for (place, key) in keys {
-            known.insert(place.path.clone(), HeldKey::new(Arc::clone(key)));
-        }
+        let keys = keys.map(|(place, key)| {
+            let held = HeldKey {
+                key: Arc::clone(key),
+                records: Vec::new(),
+            };
+            (place.path.clone(), held)
+        });
+        let mut known: HeldKeys = keys.collect();
         for ((place, _), held) in secrets.records.iter().filter(|((place, _), _)| mine(place)) {
             if let Some(known) = known.get_mut(&place.path) {
                 known.records.push(held.record.clone());
@@ -150,23 +171,19 @@ impl Ground<'_> {
         known
     }
 
-    pub(super) fn reader(&self, proven: &Arc<AtomicBool>) -> Reader {
-        Reader {
-            proven: Arc::clone(proven),
-            upstream: self.context.upstream.clone(),
-            urgency: self.occasion.urgency(),
-        }
+    pub(super) fn reader(&self) -> Reader {
+        Reader::new(self.context, self.occasion.urgency())
     }
 
     fn state(&self) -> Option<Arc<MirrorState>> {
         let authority = self.context.local.view.authority();
-        authority
-            .mirrors
-            .get(&self.mirror.path.configured())
-            .cloned()
+        let path = self.mirror.path.configured();
+        authority.mirrors.get(&path).cloned()
     }
 
     /// The pass that began at `at` saw everything; what it could not read does not count as covered.
+    ///
+    /// Stored after everything else of the pass, because from then on every covered value counts as verified at `at`.
     pub(super) async fn complete(
         &self,
         fingerprint: String,
@@ -178,13 +195,12 @@ impl Ground<'_> {
             verified_at: at,
             fingerprint,
         };
-        self.context
-            .commit(vec![Change::Mirror(Box::new(state))])
-            .await
+        let change = Change::Mirror(Box::new(state));
+        self.context.commit(vec![change]).await
     }
 
     pub(super) fn with_health(&self, act: impl FnOnce(&mut MirrorHealth)) {
-        self.context
-            .with_health(&self.mirror.path.configured(), act);
+        let path = self.mirror.path.configured();
+        self.context.with_health(&path, act);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The applied index is not asked: it would cost as many requests, and such answers may change without a write.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use shared::{change::Change, kv::Place, name::LeaseId, time::WallTime};
 
@@ -11,7 +11,7 @@ use super::{
     context::MirrorContext,
     cycle::Pace,
     ground::Ground,
-    plain::{self, Plain},
+    plain::{self, PlainAnswer},
 };
 use crate::status::MirrorSource;
 use crate::upstream::{Reply, Request};
@@ -29,7 +29,7 @@ pub(super) struct Answered {
 }
 
 impl PathPass<'_> {
-    /// Takes `first`, where somebody has asked already.
+    /// `first` is an answer that somebody got already.
     pub(super) async fn run(&self, first: Option<Answered>) -> Result<Pace, PassError> {
         self.ground.go_on()?;
         self.ground
@@ -43,10 +43,10 @@ impl PathPass<'_> {
             return self.denied(reply).await;
         }
         match plain::of(reply)? {
-            Plain::Leased(lease) => self.leave_to_leases(&lease).await,
-            Plain::Kept(state, form, body) => {
+            PlainAnswer::Leased(lease) => self.leave_to_leases(&lease).await,
+            PlainAnswer::Kept(state, form, body) => {
                 let context = self.ground.context;
-                let change = context.kept(&self.place, (state, form, body), at);
+                let change = plain::change(context, &self.place, (state, form, body), at);
                 context.commit(change.into_iter().collect()).await?;
                 self.ground.complete(String::new(), at).await?;
                 Ok(Pace::Usual)
@@ -55,19 +55,16 @@ impl PathPass<'_> {
     }
 
     async fn ask(&self) -> Result<Answered, PassError> {
-        let context = self.ground.context;
-        let at = context.now().steady;
+        let at = self.ground.context.now().steady;
         // It may have become one that creates a lease.
         let request = Request::read(self.place.path.as_str()).creating();
-        let urgency = self.ground.occasion.urgency();
-        let reply = context.upstream.ask(&request, urgency).await?;
+        let reply = self.ground.reader().ask(&request).await?;
         Ok(Answered { reply, at })
     }
 
     /// Where Holdover's own token is good it may not read the path, and so nobody may from here.
     async fn denied(&self, reply: Reply) -> Result<Pace, PassError> {
-        let reader = self.ground.reader(&Arc::default());
-        if reader.own_token_is_good().await? {
+        if self.ground.reader().prove_own_token().await? {
             self.forget().await?;
             let path = self.place.path.as_str();
             let why = format!("Holdover may not read {path}: nothing of it is kept");
@@ -84,7 +81,7 @@ impl PathPass<'_> {
         upstream
             .revoke_lease(lease, self.ground.occasion.urgency())
             .await?;
-        Ok(Pace::Soon(std::time::Duration::ZERO))
+        Ok(Pace::Soon(Duration::ZERO))
     }
 
     async fn forget(&self) -> Result<(), PassError> {
@@ -93,10 +90,8 @@ impl PathPass<'_> {
     }
 }
 
-impl MirrorContext {
-    /// Whether the last read of the path had no lease.
-    pub(super) fn is_plain(&self, place: &Place) -> bool {
-        let secrets = self.local.view.secrets();
-        secrets.records.contains_key(&(place.clone(), None))
-    }
+/// Whether the last read of the path had no lease.
+pub(super) fn is_plain(context: &MirrorContext, place: &Place) -> bool {
+    let secrets = context.local.view.secrets();
+    secrets.records.contains_key(&(place.clone(), None))
 }

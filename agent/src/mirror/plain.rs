@@ -10,11 +10,11 @@ use shared::{
     time::WallTime,
 };
 
-use super::{context::MirrorContext, kv::read::bytes};
+use super::{context::MirrorContext, read::bytes};
 use crate::upstream::{Reply, UpstreamError};
 
 /// What a read answered.
-pub(super) enum Plain {
+pub(super) enum PlainAnswer {
     /// Something to keep, and whether it is there.
     Kept(VersionState, Form, SecretBytes),
     /// A lease.
@@ -40,7 +40,7 @@ struct Remarks {
 ///
 /// # Errors
 /// If it is neither, or nothing that can be given to others.
-pub(super) fn of(reply: Reply) -> Result<Plain, UpstreamError> {
+pub(super) fn of(reply: Reply) -> Result<PlainAnswer, UpstreamError> {
     let state = match reply.status() {
         200 => VersionState::Live,
         404 => VersionState::Gone,
@@ -51,7 +51,7 @@ pub(super) fn of(reply: Reply) -> Result<Plain, UpstreamError> {
     };
     if serde_json::from_slice::<Marks>(reply.body()).is_err() {
         let body = SecretBytes::filled(|body| body.extend_from_slice(reply.body()));
-        return Ok(Plain::Kept(
+        return Ok(PlainAnswer::Kept(
             state,
             Form::Bare(reply.content().clone()),
             body,
@@ -65,42 +65,40 @@ pub(super) fn of(reply: Reply) -> Result<Plain, UpstreamError> {
         return Err(reply.unexpected("a token in it"));
     }
     if let Ok(lease) = LeaseId::parse(&envelope.lease_id) {
-        return Ok(Plain::Leased(lease));
+        return Ok(PlainAnswer::Leased(lease));
     }
     let form = Form::Envelope {
         lease_duration: envelope.lease_duration,
         warnings: reply.bare::<Remarks>()?.warnings.unwrap_or_default(),
     };
     let data = bytes(envelope.data.map_or("null", |data| data.get()));
-    Ok(Plain::Kept(state, form, data))
+    Ok(PlainAnswer::Kept(state, form, data))
 }
 
-impl MirrorContext {
-    /// What has to be stored of an answer: nothing, where it is what is held and counts as covered.
-    pub(super) fn kept(
-        &self,
-        place: &Place,
-        (state, form, body): (VersionState, Form, SecretBytes),
-        at: WallTime,
-    ) -> Option<Change> {
-        let view = &self.local.view;
-        let secrets = view.secrets();
-        let held = secrets.records.get(&(place.clone(), None));
-        let same = held.is_some_and(|held| {
-            let alike = (held.record.state, &held.record.form) == (state, &form);
-            alike && matches!(held.body.open(view.keys()), Ok(known) if known.expose() == body.expose())
-        });
-        if same && held.is_some_and(|held| held.record.covered) {
-            return None;
-        }
-        let record = Record {
-            place: place.clone(),
-            version: None,
-            state,
-            verified_at: at,
-            covered: true,
-            form,
-        };
-        Some(Change::Record(Box::new(record), (!same).then_some(body)))
+/// What has to be stored of an answer: nothing, where it is what is held and counts as covered.
+pub(super) fn change(
+    context: &MirrorContext,
+    place: &Place,
+    (state, form, body): (VersionState, Form, SecretBytes),
+    at: WallTime,
+) -> Option<Change> {
+    let view = &context.local.view;
+    let secrets = view.secrets();
+    let held = secrets.records.get(&(place.clone(), None));
+    let same = held.is_some_and(|held| {
+        let alike = (held.record.state, &held.record.form) == (state, &form);
+        alike && matches!(held.body.open(view.keys()), Ok(known) if known.expose() == body.expose())
+    });
+    if same && held.is_some_and(|held| held.record.covered) {
+        return None;
     }
+    let record = Record {
+        place: place.clone(),
+        version: None,
+        state,
+        verified_at: at,
+        covered: true,
+        form,
+    };
+    Some(Change::Record(Box::new(record), (!same).then_some(body)))
 }

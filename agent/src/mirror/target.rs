@@ -2,8 +2,7 @@
 
 use shared::{
     change::{Cluster, Mount},
-    kv::Place,
-    name::{MountAccessor, Namespace, RequestPath},
+    name::{MountAccessor, RequestPath},
     settings::MirrorPath,
 };
 
@@ -12,34 +11,31 @@ use super::PassError;
 /// What a configured path is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Target {
-    /// Keys of a KV v2 mount.
+    /// Keys of a KV mount.
     Kv(KvTarget),
-    /// Keys of a KV v1 mount.
-    Kv1(Kv1Target),
     /// One path of any other mount: only its answer tells whether it comes with a lease.
-    Path(OnePath),
+    Path(MountAccessor, RequestPath),
 }
 
-/// Keys of a KV v2 mount.
+/// Keys of a KV mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct KvTarget {
     /// The mount, with its slash: `secret/`.
     pub(super) mount: String,
     /// Its name for good.
     pub(super) accessor: MountAccessor,
+    pub(super) version: KvEngine,
     /// Which keys.
     pub(super) keys: Keys,
 }
 
-/// Keys of a KV v1 mount.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Kv1Target {
-    /// The mount, with its slash: `kv/`.
-    pub(super) mount: String,
-    /// Its name for good.
-    pub(super) accessor: MountAccessor,
-    /// Which keys.
-    pub(super) keys: Keys,
+/// Which KV engine a mount is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum KvEngine {
+    /// Version 1: a key's path is its name.
+    One,
+    /// Version 2: values are below `data/`.
+    Two,
 }
 
 /// Which keys of a KV mount, by their names below it, or below its `data/` in version 2.
@@ -56,54 +52,29 @@ pub(super) enum Keys {
     },
 }
 
-/// One path that is no value of a KV mount.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct OnePath {
-    /// Its mount.
-    pub(super) accessor: MountAccessor,
-    /// The path.
-    pub(super) path: RequestPath,
-}
-
 impl KvTarget {
     /// The API path of a key's data.
     pub(super) fn data(&self, key: &str) -> String {
-        format!("{}data/{key}", self.mount)
+        match self.version {
+            KvEngine::One => format!("{}{key}", self.mount),
+            KvEngine::Two => format!("{}data/{key}", self.mount),
+        }
     }
 
-    /// The API path of a key's or folder's metadata.
+    /// The API path of a key's or folder's metadata, in version 2.
     pub(super) fn metadata(&self, key: &str) -> String {
         format!("{}metadata/{key}", self.mount)
     }
 
-    /// The API path that lists a folder with metadata.
+    /// The API path that lists a folder with metadata, in version 2.
     pub(super) fn detailed(&self, folder: &str) -> String {
         format!("{}detailed-metadata/{folder}", self.mount)
     }
 
     /// What the data paths of its keys begin with.
     pub(super) fn literal(&self) -> String {
-        match &self.keys {
-            Keys::One(key) => self.data(key),
-            Keys::Below { prefix, .. } => self.data(prefix),
-        }
-    }
-}
-
-impl Kv1Target {
-    /// What the paths of its keys begin with.
-    pub(super) fn literal(&self) -> String {
         let (Keys::One(name) | Keys::Below { prefix: name, .. }) = &self.keys;
-        format!("{}{name}", self.mount)
-    }
-}
-
-/// Where it lives.
-pub(super) fn placed(namespace: &Namespace, path: OnePath) -> Place {
-    Place {
-        namespace: namespace.clone(),
-        mount: path.accessor,
-        path: path.path,
+        self.data(name)
     }
 }
 
@@ -122,14 +93,15 @@ pub(super) fn resolve(path: &MirrorPath, cluster: &Cluster) -> Result<Target, Pa
         return one_path(literal, mount);
     }
     if mount.is_kv2() {
-        return kv(path, at, mount).map(Target::Kv);
+        let Some(name) = below.strip_prefix("data/") else {
+            let why = format!("{at} is KV version 2: write the path as {at}data/…");
+            return Err(unsupported(why));
+        };
+        let keys = keys(path, &format!("{at}data/"), name)?;
+        return Ok(kv(at, mount, KvEngine::Two, keys));
     }
     if mount.is_kv1() {
-        return Ok(Target::Kv1(Kv1Target {
-            mount: at.to_owned(),
-            accessor: mount.accessor.clone(),
-            keys: keys(path, at, below)?,
-        }));
+        return Ok(kv(at, mount, KvEngine::One, keys(path, at, below)?));
     }
     match mount.kind.as_str() {
         "identity" if exact && below.starts_with("oidc/") => one_path(literal, mount),
@@ -144,26 +116,16 @@ pub(super) fn resolve(path: &MirrorPath, cluster: &Cluster) -> Result<Target, Pa
 }
 
 fn one_path(path: &str, mount: &Mount) -> Result<Target, PassError> {
-    match RequestPath::parse(path) {
-        Ok(path) => Ok(Target::Path(OnePath {
-            accessor: mount.accessor.clone(),
-            path,
-        })),
-        Err(error) => Err(unsupported(error.to_string())),
-    }
+    let path = RequestPath::parse(path).map_err(|error| unsupported(error.to_string()))?;
+    Ok(Target::Path(mount.accessor.clone(), path))
 }
 
-fn kv(path: &MirrorPath, at: &str, mount: &Mount) -> Result<KvTarget, PassError> {
-    let below = path.literal().strip_prefix(at).unwrap_or_default();
-    let Some(name) = below.strip_prefix("data/") else {
-        return Err(unsupported(format!(
-            "{at} is KV version 2: write the path as {at}data/…"
-        )));
-    };
-    Ok(KvTarget {
+fn kv(at: &str, mount: &Mount, version: KvEngine, keys: Keys) -> Target {
+    Target::Kv(KvTarget {
         mount: at.to_owned(),
         accessor: mount.accessor.clone(),
-        keys: keys(path, &format!("{at}data/"), name)?,
+        version,
+        keys,
     })
 }
 
@@ -267,7 +229,7 @@ mod tests {
     #[test]
     fn keys_of_version_1_are_named_below_their_mount() {
         let of = |text: &str| match resolve(&MirrorPath::parse(text), &cluster()) {
-            Ok(Target::Kv1(target)) => target,
+            Ok(Target::Kv(target)) => target,
             other => panic!("{text}: {other:?}"),
         };
         assert_eq!(of("old/a").keys, Keys::One("a".into()));
@@ -293,7 +255,7 @@ mod tests {
         ] {
             let target = resolve(&MirrorPath::parse(path), &cluster());
             assert!(
-                matches!(&target, Ok(Target::Path(one)) if one.path.as_str() == path),
+                matches!(&target, Ok(Target::Path(_, one)) if one.as_str() == path),
                 "{target:?}"
             );
         }

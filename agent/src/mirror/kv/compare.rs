@@ -6,47 +6,18 @@ use std::{
 };
 
 use shared::{
-    change::Change,
-    kv::{KvKey, KvVersion, Place, Record, VersionState},
+    kv::{KvKey, KvVersion, Place, VersionState},
     name::RequestPath,
     time::WallTime,
 };
 
-/// At least so many keys must vanish at once to be withheld, and more than half of those held.
-const MANY: usize = 10;
-
-/// What is held of a mirror, by data path.
-pub(in crate::mirror) type Known = BTreeMap<RequestPath, HeldKey>;
-
-/// What is held of one key.
-pub(in crate::mirror) struct HeldKey {
-    pub(in crate::mirror) key: Arc<KvKey>,
-    pub(in crate::mirror) records: Vec<Record>,
-}
-
-impl HeldKey {
-    pub(in crate::mirror) fn new(key: Arc<KvKey>) -> Self {
-        Self {
-            key,
-            records: Vec::new(),
-        }
-    }
-}
-
-/// A key as a listing shows it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct ListedKey {
-    pub(super) place: Place,
-    pub(super) current: u64,
-    pub(super) versions: BTreeMap<u64, KvVersion>,
-    /// The text of its metadata.
-    pub(super) metadata: String,
-}
+use crate::mirror::held::{HeldKey, HeldKeys};
 
 /// A key to be read anew.
 #[derive(Debug)]
-pub(super) struct Changed {
-    pub(super) listed: ListedKey,
+pub(super) struct ChangedKey {
+    /// As it is listed.
+    pub(super) listed: KvKey,
     /// Versions to read.
     pub(super) wanted: Vec<u64>,
     /// Versions held that are not kept any longer.
@@ -56,7 +27,7 @@ pub(super) struct Changed {
 /// What there is to do.
 #[derive(Debug, Default)]
 pub(super) struct Todo {
-    pub(super) changed: Vec<Arc<Changed>>,
+    pub(super) changed: Vec<Arc<ChangedKey>>,
     /// Held and not listed.
     pub(super) vanished: Vec<Place>,
     /// When the first of the kept versions passes its deletion time, if any does.
@@ -65,13 +36,13 @@ pub(super) struct Todo {
 
 /// Compares what is listed with what is held, keeping `depth` versions of each key.
 pub(super) fn compare(
-    listed: BTreeMap<RequestPath, ListedKey>,
-    known: &Known,
+    listed: BTreeMap<RequestPath, KvKey>,
+    held: &HeldKeys,
     depth: u32,
     now: WallTime,
 ) -> Todo {
     let mut todo = Todo::default();
-    let gone = known.iter().filter(|(path, _)| !listed.contains_key(*path));
+    let gone = held.iter().filter(|(path, _)| !listed.contains_key(*path));
     todo.vanished = gone.map(|(_, held)| held.key.place.clone()).collect();
     for (path, listed) in listed {
         let kept = kept(&listed, depth);
@@ -80,10 +51,10 @@ pub(super) fn compare(
             .filter_map(|version| listed.versions.get(version));
         let ahead = deletions.filter_map(deletion).filter(|at| *at > now);
         todo.next_deletion = ahead.chain(todo.next_deletion).min();
-        let held = known.get(&path);
+        let held = held.get(&path);
         if !is_current(&listed, &kept, held, now) {
             let dropped = held.map(|held| dropped(held, &kept)).unwrap_or_default();
-            todo.changed.push(Arc::new(Changed {
+            todo.changed.push(Arc::new(ChangedKey {
                 wanted: kept.into_iter().rev().collect(),
                 dropped,
                 listed,
@@ -93,38 +64,13 @@ pub(super) fn compare(
     todo
 }
 
-/// Whether so many vanished at once that it looks like a mistake.
-pub(in crate::mirror) fn are_many(vanished: usize, known: usize) -> bool {
-    vanished >= MANY && vanished * 2 > known
-}
-
-/// What is held stays as it is, and the pass does not count as its verification.
-pub(in crate::mirror) fn uncovered(held: Option<&HeldKey>) -> Vec<Change> {
-    let records = held.into_iter().flat_map(|held| &held.records);
-    records
-        .filter(|record| record.covered)
-        .map(|record| {
-            let record = Record {
-                covered: false,
-                ..record.clone()
-            };
-            Change::Record(Box::new(record), None)
-        })
-        .collect()
-}
-
 /// The newest `depth` versions that exist.
-fn kept(listed: &ListedKey, depth: u32) -> BTreeSet<u64> {
+fn kept(listed: &KvKey, depth: u32) -> BTreeSet<u64> {
     let depth = usize::try_from(depth.max(1)).unwrap_or(usize::MAX);
     listed.versions.keys().rev().take(depth).copied().collect()
 }
 
-fn is_current(
-    listed: &ListedKey,
-    kept: &BTreeSet<u64>,
-    held: Option<&HeldKey>,
-    now: WallTime,
-) -> bool {
+fn is_current(listed: &KvKey, kept: &BTreeSet<u64>, held: Option<&HeldKey>, now: WallTime) -> bool {
     let Some(held) = held else {
         return false;
     };
@@ -164,7 +110,7 @@ fn deletion(version: &KvVersion) -> Option<WallTime> {
 mod tests {
     use super::*;
     use shared::{
-        kv::Form,
+        kv::{Form, Record},
         name::{MountAccessor, Namespace},
     };
 
@@ -182,7 +128,7 @@ mod tests {
         }
     }
 
-    fn listed(name: &str, versions: &[(u64, &str, bool)]) -> ListedKey {
+    fn listed(name: &str, versions: &[(u64, &str, bool)]) -> KvKey {
         let versions = versions.iter().map(|(version, deletion, destroyed)| {
             let state = KvVersion {
                 deletion_time: (*deletion).to_owned(),
@@ -191,7 +137,7 @@ mod tests {
             (*version, state)
         });
         let versions: BTreeMap<_, _> = versions.collect();
-        ListedKey {
+        KvKey {
             place: place(name),
             current: versions.keys().next_back().copied().unwrap_or(0),
             metadata: format!("{versions:?}"),
@@ -200,7 +146,7 @@ mod tests {
     }
 
     /// What is held after a pass that read everything of `listed`.
-    fn held(listed: &ListedKey, depth: u32) -> HeldKey {
+    fn held(listed: &KvKey, depth: u32) -> HeldKey {
         let records = kept(listed, depth).into_iter().map(|version| Record {
             place: listed.place.clone(),
             version: Some(version),
@@ -211,16 +157,11 @@ mod tests {
         });
         HeldKey {
             records: records.collect(),
-            key: Arc::new(listed.key()),
+            key: Arc::new(listed.clone()),
         }
     }
 
-    fn todo(
-        before: Option<&ListedKey>,
-        after: Option<&ListedKey>,
-        depth: u32,
-        now: WallTime,
-    ) -> Todo {
+    fn todo(before: Option<&KvKey>, after: Option<&KvKey>, depth: u32, now: WallTime) -> Todo {
         let known = before.map(|listed| (listed.place.path.clone(), held(listed, depth)));
         let after = after.map(|listed| (listed.place.path.clone(), listed.clone()));
         compare(
@@ -285,7 +226,7 @@ mod tests {
     #[test]
     fn changed_metadata_alone_is_read_because_answers_carry_it() {
         let before = listed("a", &[(1, "", false)]);
-        let after = ListedKey {
+        let after = KvKey {
             metadata: "custom".to_owned(),
             ..before.clone()
         };
@@ -311,21 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_has_vanished_and_keeps_its_body() {
+    fn what_is_not_listed_has_vanished() {
         let one = listed("a", &[(1, "", false)]);
         assert_eq!(todo(Some(&one), None, 1, NOW).vanished, [place("a")]);
-        let held = held(&one, 1);
-        match uncovered(Some(&held)).as_slice() {
-            [Change::Record(record, None)] => assert!(!record.covered),
-            _ => panic!("not one record without a body"),
-        }
-    }
-
-    #[test]
-    fn many_at_once_is_ten_and_more_than_half() {
-        assert!(!are_many(9, 9));
-        assert!(are_many(10, 10));
-        assert!(are_many(11, 20));
-        assert!(!are_many(10, 20));
     }
 }

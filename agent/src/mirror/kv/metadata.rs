@@ -1,4 +1,4 @@
-//! What there is: every key of a mirror with its metadata, in as few requests as the primary allows.
+//! What there is in KV v2: every key of a mirror with its metadata, in as few requests as the primary allows.
 
 use std::collections::BTreeMap;
 
@@ -6,38 +6,25 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::{
-    kv::{KvVersion, Place},
-    name::{Namespace, RequestPath},
+    kv::{KvKey, KvVersion},
+    name::RequestPath,
 };
 
-use super::compare::ListedKey;
+use super::KvPass;
 use crate::{
-    mirror::{
-        PassError,
-        target::{Keys, KvTarget},
-    },
+    mirror::{PassError, names::is_without_scan, target::Keys},
     status::MirrorSource,
-    upstream::{Reply, Request, Upstream, UpstreamError, pace::Urgency},
+    upstream::{Reply, Request, UpstreamError},
 };
 
 /// What a mirror's keys are now.
-pub(super) struct Listing {
-    pub(super) keys: BTreeMap<RequestPath, ListedKey>,
-    /// A digest of all of it.
-    pub(super) fingerprint: String,
+pub(super) struct KeyListing {
+    pub(super) keys: BTreeMap<RequestPath, KvKey>,
     /// Whether nothing was left out.
     pub(super) complete: bool,
     pub(super) source: MirrorSource,
     /// Names that no request can be made for.
     pub(super) unreadable: usize,
-}
-
-/// Lists the keys of one target.
-pub(super) struct Lister<'a> {
-    pub(super) upstream: &'a Upstream,
-    pub(super) namespace: &'a Namespace,
-    pub(super) target: &'a KvTarget,
-    pub(super) urgency: Urgency,
 }
 
 #[derive(Deserialize)]
@@ -47,13 +34,7 @@ struct KeyDetails<'a> {
 }
 
 #[derive(Deserialize)]
-struct KeyNames {
-    #[serde(default)]
-    keys: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
+struct KeyMetadata {
     current_version: u64,
     #[serde(default)]
     versions: BTreeMap<u64, VersionShown>,
@@ -67,204 +48,127 @@ struct VersionShown {
     destroyed: bool,
 }
 
-impl Lister<'_> {
-    /// One SCAN of detailed metadata; `None` where the primary has none, or refuses it.
-    pub(super) async fn scan(&self) -> Result<Option<Listing>, PassError> {
-        let request = Request::scan(self.target.detailed(self.folder()));
-        let reply = self.upstream.ask(&request, self.urgency).await?;
-        let reply = match reply.success() {
+impl KvPass<'_> {
+    /// The keys of the mirror. `refused` counts the passes until SCAN is tried again.
+    pub(super) async fn key_listing(&self, refused: &mut u32) -> Result<KeyListing, PassError> {
+        let target = &self.target;
+        match &target.keys {
+            Keys::One(key) => {
+                let mut listing = KeyListing::new(MirrorSource::Metadata);
+                self.add_metadata(key, &mut listing).await?;
+                Ok(listing)
+            }
+            Keys::Below { folder, prefix } => {
+                let scan = self.scan_metadata(folder);
+                let walk = self.walk_metadata(folder, prefix);
+                self.ground.scan_or_walk(refused, scan, walk).await
+            }
+        }
+    }
+
+    /// One SCAN of detailed metadata.
+    async fn scan_metadata(&self, folder: &str) -> Result<Option<KeyListing>, PassError> {
+        let request = Request::scan(self.target.detailed(folder));
+        let reply = match self.ground.reader().ask(&request).await?.success() {
             Err(error) if is_without_scan(&error) => return Ok(None),
             reply => reply?,
         };
         let data: Option<&RawValue> = reply.envelope()?.data;
-        let text = data.map_or("{}", RawValue::get);
-        let detailed: KeyDetails<'_> = serde_json::from_str(text)
+        let details: KeyDetails<'_> = serde_json::from_str(data.map_or("{}", RawValue::get))
             .map_err(|_| reply.unexpected("key_info is not what it was"))?;
-        let mut gathered = GatheredKeys::new(self);
-        for (name, metadata) in &detailed.key_info {
-            gathered.add(&reply, &format!("{}{name}", self.folder()), metadata.get())?;
+        let mut listing = KeyListing::new(MirrorSource::Scan);
+        for (name, metadata) in &details.key_info {
+            self.add(&reply, &format!("{folder}{name}"), metadata, &mut listing)?;
         }
-        Ok(Some(gathered.listing(
-            MirrorSource::Scan,
-            fingerprint(text.as_bytes()),
-            true,
-        )))
+        Ok(Some(listing))
     }
 
-    /// The metadata of the one key of a mirror without a prefix.
-    pub(super) async fn metadata_of(&self, key: &str) -> Result<Listing, PassError> {
-        let mut gathered = GatheredKeys::new(self);
-        let text = self.add_metadata(key, &mut gathered).await?;
-        let fingerprint = fingerprint(text.unwrap_or_default().as_bytes());
-        Ok(gathered.listing(MirrorSource::Metadata, fingerprint, true))
-    }
-
-    /// LIST, folder by folder, and a read of metadata for each key: where there is no SCAN.
-    pub(super) async fn walk(
-        &self,
-        go_on: impl Fn() -> Result<(), PassError>,
-    ) -> Result<Listing, PassError> {
-        let mut gathered = GatheredKeys::new(self);
-        let mut digest = Sha256::new();
-        let mut complete = true;
-        let mut folders = vec![self.folder().to_owned()];
-        while let Some(folder) = folders.pop() {
-            go_on()?;
-            let Some(names) = self.names(&folder).await? else {
-                // The first refusal says that nothing can be listed at all.
-                if folder == self.folder() {
-                    return Err(self.refused(&folder));
-                }
-                complete = false;
-                continue;
-            };
-            for name in names {
-                let key = format!("{folder}{name}");
-                if name.ends_with('/') {
-                    folders.push(key);
-                } else if key.starts_with(self.prefix()) {
-                    go_on()?;
-                    let text = self.add_metadata(&key, &mut gathered).await?;
-                    digest.update(key.as_bytes());
-                    digest.update(text.unwrap_or_default().as_bytes());
-                }
-            }
+    /// LIST, folder by folder, and a read of metadata for each key.
+    async fn walk_metadata(&self, folder: &str, prefix: &str) -> Result<KeyListing, PassError> {
+        let target = &self.target;
+        let scanned = |folder: &str| target.detailed(folder);
+        let listed = |folder: &str| target.metadata(folder);
+        let walked = self.ground.walk(folder, prefix, scanned, listed).await?;
+        let mut listing = KeyListing::new(MirrorSource::List);
+        listing.complete = !walked.partial;
+        for name in walked.names {
+            self.ground.go_on()?;
+            self.add_metadata(&name, &mut listing).await?;
         }
-        let fingerprint = hex(&digest.finalize());
-        Ok(gathered.listing(MirrorSource::List, fingerprint, complete))
-    }
-
-    /// The names in a folder; none where that may not be listed.
-    async fn names(&self, folder: &str) -> Result<Option<Vec<String>>, PassError> {
-        let request = Request::list(self.target.metadata(folder));
-        let reply = self.upstream.ask(&request, self.urgency).await?;
-        match reply.status() {
-            403 => Ok(None),
-            404 => Ok(Some(Vec::new())),
-            _ => Ok(Some(reply.success()?.data::<KeyNames>()?.keys)),
-        }
+        Ok(listing)
     }
 
     /// Reads the metadata of `key` and adds it, if there is such a key.
-    async fn add_metadata(
-        &self,
-        key: &str,
-        gathered: &mut GatheredKeys<'_>,
-    ) -> Result<Option<String>, PassError> {
+    async fn add_metadata(&self, key: &str, listing: &mut KeyListing) -> Result<(), PassError> {
         let Ok(path) = RequestPath::parse(&self.target.metadata(key)) else {
-            gathered.unreadable += 1;
-            return Ok(None);
+            listing.unreadable += 1;
+            return Ok(());
         };
-        let reply = self
-            .upstream
-            .ask(&Request::read(path.as_str()), self.urgency)
-            .await?;
+        let request = Request::read(path.as_str());
+        let reply = self.ground.reader().ask(&request).await?;
         if reply.status() == 404 {
-            return Ok(None);
+            return Ok(());
         }
         let reply = reply.success()?;
-        let text = reply.data::<&RawValue>()?.get();
-        gathered.add(&reply, key, text)?;
-        Ok(Some(text.to_owned()))
+        Ok(self.add(&reply, key, reply.data()?, listing)?)
     }
 
-    fn place(&self, path: RequestPath) -> Place {
-        Place {
-            namespace: self.namespace.clone(),
-            mount: self.target.accessor.clone(),
-            path,
+    fn add(
+        &self,
+        reply: &Reply,
+        key: &str,
+        text: &RawValue,
+        listing: &mut KeyListing,
+    ) -> Result<(), UpstreamError> {
+        let data = self.target.data(key);
+        if !data.starts_with(&self.ground.literal) || self.ground.context.is_excluded(&data) {
+            return Ok(());
         }
-    }
-
-    fn refused(&self, folder: &str) -> PassError {
-        PassError::NotListable {
-            scan: self.target.detailed(folder),
-            list: self.target.metadata(folder),
-        }
-    }
-
-    fn folder(&self) -> &str {
-        match &self.target.keys {
-            Keys::One(_) => "",
-            Keys::Below { folder, .. } => folder,
-        }
-    }
-
-    fn prefix(&self) -> &str {
-        match &self.target.keys {
-            Keys::One(key) => key,
-            Keys::Below { prefix, .. } => prefix,
-        }
+        let metadata: KeyMetadata = serde_json::from_str(text.get())
+            .map_err(|_| reply.unexpected("metadata is not what it was"))?;
+        let Ok(path) = RequestPath::parse(&data) else {
+            listing.unreadable += 1;
+            return Ok(());
+        };
+        let versions = metadata.versions.into_iter().map(|(version, shown)| {
+            let of_version = KvVersion {
+                deletion_time: shown.deletion_time,
+                destroyed: shown.destroyed,
+            };
+            (version, of_version)
+        });
+        let key = KvKey {
+            place: self.ground.place(path.clone()),
+            current: metadata.current_version,
+            versions: versions.collect(),
+            metadata: text.get().to_owned(),
+        };
+        listing.keys.insert(path, key);
+        Ok(())
     }
 }
 
-/// Keys as they come in.
-struct GatheredKeys<'a> {
-    lister: &'a Lister<'a>,
-    keys: BTreeMap<RequestPath, ListedKey>,
-    unreadable: usize,
-}
-
-impl<'a> GatheredKeys<'a> {
-    fn new(lister: &'a Lister<'_>) -> Self {
+impl KeyListing {
+    fn new(source: MirrorSource) -> Self {
         Self {
-            lister,
             keys: BTreeMap::new(),
+            complete: true,
+            source,
             unreadable: 0,
         }
     }
 
-    fn add(&mut self, reply: &Reply, key: &str, text: &str) -> Result<(), UpstreamError> {
-        if !key.starts_with(self.lister.prefix()) {
-            return Ok(());
+    /// A digest of all of it.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        for (path, key) in &self.keys {
+            digest.update(path.as_str());
+            digest.update([0]);
+            digest.update(&key.metadata);
+            digest.update([0]);
         }
-        let metadata: Metadata = serde_json::from_str(text)
-            .map_err(|_| reply.unexpected("metadata is not what it was"))?;
-        let Ok(path) = RequestPath::parse(&self.lister.target.data(key)) else {
-            self.unreadable += 1;
-            return Ok(());
-        };
-        let versions = metadata.versions.into_iter().map(|(version, shown)| {
-            let version_of = KvVersion {
-                deletion_time: shown.deletion_time,
-                destroyed: shown.destroyed,
-            };
-            (version, version_of)
-        });
-        let listed = ListedKey {
-            place: self.lister.place(path.clone()),
-            current: metadata.current_version,
-            versions: versions.collect(),
-            metadata: text.to_owned(),
-        };
-        self.keys.insert(path, listed);
-        Ok(())
+        hex(&digest.finalize())
     }
-
-    fn listing(self, source: MirrorSource, fingerprint: String, complete: bool) -> Listing {
-        Listing {
-            keys: self.keys,
-            fingerprint,
-            complete,
-            source,
-            unreadable: self.unreadable,
-        }
-    }
-}
-
-/// Whether SCAN or detailed metadata is refused, or not known at all. That nothing is mounted is neither.
-fn is_without_scan(error: &UpstreamError) -> bool {
-    match error {
-        UpstreamError::Decision(decision) if decision.status() == 404 => {
-            let mut errors = decision.errors().iter();
-            errors.any(|text| text.contains("unsupported path"))
-        }
-        error => error.is_decision(403) || error.is_decision(405),
-    }
-}
-
-fn fingerprint(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -274,35 +178,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::upstream::Decision;
-
-    #[test]
-    fn a_mount_that_is_gone_is_no_refusal_of_scan() {
-        let decision = |status, text| UpstreamError::Decision(Decision::said(status, text));
-        assert!(is_without_scan(&decision(
-            403,
-            "1 error occurred:\n\t* permission denied"
-        )));
-        assert!(is_without_scan(&decision(
-            405,
-            "1 error occurred:\n\t* unsupported operation"
-        )));
-        assert!(is_without_scan(&decision(
-            404,
-            "1 error occurred:\n\t* unsupported path"
-        )));
-        assert!(!is_without_scan(&decision(
-            404,
-            "no handler for route \"secret/detailed-metadata/\""
-        )));
-        assert!(!is_without_scan(&decision(
-            400,
-            "Upgrading from non-versioned to versioned data"
-        )));
-    }
 }

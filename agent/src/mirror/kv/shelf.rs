@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shared::{name::RequestPath, time::WallTime};
-
-use super::compare::ListedKey;
+use shared::{kv::KvKey, name::RequestPath, time::WallTime};
 
 /// The first pause after a failure; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(30);
@@ -35,13 +33,13 @@ pub(super) enum ShelvedFor {
 
 impl Shelf {
     /// Whether the key is put aside at `now`, unchanged since.
-    pub(super) fn holds(&self, listed: &ListedKey, now: WallTime) -> bool {
+    pub(super) fn holds(&self, listed: &KvKey, now: WallTime) -> bool {
         let shelved = self.0.get(&listed.place.path);
         shelved.is_some_and(|one| one.metadata == listed.metadata && now < one.until)
     }
 
     /// Puts a key aside.
-    pub(super) fn put(&mut self, listed: &ListedKey, why: ShelvedFor, now: WallTime) {
+    pub(super) fn put(&mut self, listed: &KvKey, why: ShelvedFor, now: WallTime) {
         let path = &listed.place.path;
         let tries = self
             .0
@@ -61,7 +59,7 @@ impl Shelf {
     }
 
     /// The key was read, or is no more.
-    pub(super) fn take(&mut self, path: &RequestPath) {
+    pub(super) fn remove(&mut self, path: &RequestPath) {
         self.0.remove(path);
     }
 
@@ -91,8 +89,8 @@ mod tests {
 
     const NOW: WallTime = WallTime::from_secs(1000);
 
-    fn listed(metadata: &str) -> ListedKey {
-        ListedKey {
+    fn listed(metadata: &str) -> KvKey {
+        KvKey {
             place: Place {
                 namespace: Namespace::default(),
                 mount: MountAccessor::parse("kv_1").unwrap(),
@@ -132,7 +130,7 @@ mod tests {
             ),
             (1, 0)
         );
-        shelf.take(&listed("m").place.path);
+        shelf.remove(&listed("m").place.path);
         assert_eq!(shelf.due(), None);
     }
 }

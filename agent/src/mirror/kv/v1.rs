@@ -1,59 +1,26 @@
-//! One pass over a KV v1 mirror: one SCAN of names, and one read of every value, for there are no versions that would
-//! tell what changed. Where the applied index stands still nothing is asked at all.
+//! KV v1: one SCAN of names, and one read of every value, for there are no versions that would tell what changed.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
 use shared::{
     change::Change,
     kv::{KvKey, Place, VersionState},
     name::RequestPath,
 };
-use tokio::task::JoinSet;
 
-use crate::mirror::{
-    Occasion, PassError,
-    context::MirrorContext,
-    cycle::Pace,
-    ground::Ground,
-    index::Quiet,
-    kv::{
-        compare::{self, Known},
+use super::{KvMemory, KvPass};
+use crate::{
+    mirror::{
+        PassError,
+        held::{self, HeldKeys},
+        names::{NameList, is_without_scan},
+        plain::{self, PlainAnswer},
         read::{Reader, is_cut_off},
+        target::Keys,
     },
-    plain::{self, Plain},
-    target::{Keys, Kv1Target},
+    status::MirrorSource,
+    upstream::{Request, UpstreamError},
 };
-use crate::status::MirrorSource;
-use crate::upstream::{Request, UpstreamError};
-
-/// Values read at the same time.
-const CONCURRENCY: usize = 8;
-
-/// Values per commit.
-const BATCH: usize = 64;
-
-/// Passes by LIST until SCAN is tried again.
-const SCAN_AGAIN: u32 = 10;
-
-/// What the task remembers from pass to pass.
-#[derive(Default)]
-pub(in crate::mirror) struct Kv1Memory {
-    quiet: Quiet,
-    /// Passes until SCAN is tried again.
-    scan_refused: u32,
-    /// The last pass left nothing undone.
-    clean: bool,
-}
-
-/// One pass.
-pub(in crate::mirror) struct Kv1Pass<'a> {
-    pub(in crate::mirror) ground: Ground<'a>,
-    pub(in crate::mirror) target: Kv1Target,
-}
 
 /// What there is.
 struct ValueNames {
@@ -65,19 +32,11 @@ struct ValueNames {
     unreadable: usize,
 }
 
-#[derive(Deserialize)]
-struct ListedNames {
-    #[serde(default)]
-    keys: Vec<String>,
-}
-
 /// What became of the values.
 #[derive(Default)]
-struct Tally {
+struct ValueTally {
     denied: usize,
     failed: usize,
-    /// Listed, and not there any more.
-    gone: BTreeSet<RequestPath>,
 }
 
 /// What became of one value.
@@ -92,30 +51,43 @@ enum ReadValue {
     Gone,
 }
 
-impl Kv1Pass<'_> {
-    pub(in crate::mirror) async fn run(&self, work: &mut Kv1Memory) -> Result<Pace, PassError> {
+impl KvPass<'_> {
+    /// Reads every value. An empty fingerprint, if nothing was left undone.
+    pub(super) async fn read_values(
+        &self,
+        memory: &mut KvMemory,
+    ) -> Result<Option<String>, PassError> {
         let ground = &self.ground;
-        ground.go_on()?;
-        let at = ground.context.now().steady;
-        let index = ground.observe(&mut work.quiet).await?;
-        if work.clean && ground.is_mounted() && work.quiet.holds(index.as_ref(), at) {
-            ground.complete(String::new(), at).await?;
-            return Ok(Pace::Usual);
-        }
-        work.quiet.forget();
-        work.clean = false;
-        if ground.leave_old_mount().await? {
-            *work = Kv1Memory::default();
-        }
-        let names = self.names(work).await?;
-        let known = ground.known();
-        let tally = self.read_all(&names.paths, &known).await?;
-        let vanished = known
-            .iter()
-            .filter(|(path, _)| !names.paths.contains(*path));
-        let vanished: Vec<Place> = vanished.map(|(_, held)| held.key.place.clone()).collect();
+        let names = self.value_names(&mut memory.scan_refused).await?;
+        let held = ground.held();
+        let (mut tally, mut present) = (ValueTally::default(), names.paths.clone());
+        let wanted: Vec<_> = names
+            .paths
+            .into_iter()
+            .map(|path| ground.place(path))
+            .collect();
+        let reads = ground.read_all(
+            &wanted,
+            |reader, place| read_value(reader, place.clone()),
+            |(place, read)| {
+                match read {
+                    ReadValue::Denied => tally.denied += 1,
+                    ReadValue::Failed => tally.failed += 1,
+                    // It vanishes as one that is not listed does, because many at once may be a mistake.
+                    ReadValue::Gone => {
+                        present.remove(&place.path);
+                    }
+                    ReadValue::Kept(_) => {}
+                }
+                changes(place, read, &held)
+            },
+        );
+        reads.await?;
+        let vanished = held.values().map(|held| &held.key.place);
+        let vanished = vanished.filter(|place| !present.contains(&place.path));
+        let vanished: Vec<Place> = vanished.cloned().collect();
         let purge = names.complete && names.source != MirrorSource::Folders;
-        let rest = ground.settle_vanished(&vanished, &known, purge).await?;
+        let rest = ground.decide_vanished(&vanished, &held, purge).await?;
         ground.with_health(|health| {
             health.source = Some(names.source);
             health.unreadable = names.unreadable;
@@ -123,230 +95,113 @@ impl Kv1Pass<'_> {
             health.failed = tally.failed + rest.unasked;
             health.withheld = rest.withheld;
         });
-        ground.complete(String::new(), at).await?;
-        work.clean = tally.failed == 0 && rest.is_empty();
-        if work.clean {
-            work.quiet.complete(index, at);
-        }
-        Ok(Pace::Usual)
+        Ok((tally.failed == 0 && rest.is_empty()).then(String::new))
     }
 
-    async fn names(&self, work: &mut Kv1Memory) -> Result<ValueNames, PassError> {
-        let Keys::Below { folder, .. } = &self.target.keys else {
-            let literal = self.target.literal();
-            let mut names = ValueNames::new(MirrorSource::Read);
-            names.add(&literal);
-            return Ok(names);
+    async fn value_names(&self, refused: &mut u32) -> Result<ValueNames, PassError> {
+        match &self.target.keys {
+            Keys::One(key) => Ok(self.names(MirrorSource::Read, true, [key.clone()])),
+            Keys::Below { folder, prefix } => {
+                let scan = self.scan_names(folder);
+                let walk = self.walk_names(folder, prefix);
+                self.ground.scan_or_walk(refused, scan, walk).await
+            }
+        }
+    }
+
+    async fn scan_names(&self, folder: &str) -> Result<Option<ValueNames>, PassError> {
+        let request = Request::scan(self.target.data(folder));
+        let listed: NameList = match self.ground.reader().ask(&request).await?.success() {
+            Err(error) if is_without_scan(&error) => return Ok(None),
+            reply => reply?.data()?,
         };
-        if work.scan_refused > 0 && self.ground.occasion == Occasion::Cycle {
-            work.scan_refused -= 1;
-        } else if let Some(names) = self.scan(folder).await? {
-            work.scan_refused = 0;
-            return Ok(names);
-        } else {
-            work.scan_refused = SCAN_AGAIN;
-        }
-        let walked = self.walk(folder).await;
-        if walked.is_err() {
-            // Lists are no better: SCAN may be allowed again sooner.
-            work.scan_refused = 0;
-        }
-        walked
+        let names = listed.keys.iter().map(|name| format!("{folder}{name}"));
+        Ok(Some(self.names(MirrorSource::Scan, true, names)))
     }
 
-    /// One SCAN; `None` where the primary has none, or refuses it.
-    async fn scan(&self, folder: &str) -> Result<Option<ValueNames>, PassError> {
-        let folder = format!("{}{folder}", self.target.mount);
-        let reply = self.ask(&Request::scan(folder.clone())).await?;
-        if matches!(reply.status(), 403 | 405) {
-            return Ok(None);
-        }
-        let listed: ListedNames = reply.success()?.data()?;
-        let mut names = ValueNames::new(MirrorSource::Scan);
-        self.add(&mut names, &folder, listed.keys);
-        Ok(Some(names))
+    async fn walk_names(&self, folder: &str, prefix: &str) -> Result<ValueNames, PassError> {
+        let at = |folder: &str| self.target.data(folder);
+        let walked = self.ground.walk(folder, prefix, at, at).await?;
+        Ok(self.names(MirrorSource::Folders, !walked.partial, walked.names))
     }
 
-    /// LIST, folder by folder: where there is no SCAN.
-    async fn walk(&self, folder: &str) -> Result<ValueNames, PassError> {
-        let mut names = ValueNames::new(MirrorSource::Folders);
-        let first = format!("{}{folder}", self.target.mount);
-        let mut folders = vec![first.clone()];
-        while let Some(folder) = folders.pop() {
-            self.ground.go_on()?;
-            let reply = self.ask(&Request::list(folder.clone())).await?;
-            let listed: ListedNames = match reply.status() {
-                404 => continue,
-                // The first refusal says that nothing can be listed at all.
-                403 if folder != first => {
-                    names.complete = false;
-                    continue;
-                }
-                _ => reply.success()?.data()?,
-            };
-            let (below, keys) = listed
-                .keys
-                .into_iter()
-                .partition(|name| name.ends_with('/'));
-            self.add(&mut names, &folder, keys);
-            let below: Vec<String> = below;
-            folders.extend(below.iter().map(|name| format!("{folder}{name}")));
-        }
-        Ok(names)
-    }
-
-    fn add(&self, names: &mut ValueNames, folder: &str, keys: Vec<String>) {
-        for key in keys {
-            let path = format!("{folder}{key}");
-            if path.starts_with(&self.ground.literal) && !self.ground.context.is_excluded(&path) {
-                names.add(&path);
-            }
-        }
-    }
-
-    async fn read_all(
+    fn names(
         &self,
-        paths: &BTreeSet<RequestPath>,
-        known: &Known,
-    ) -> Result<Tally, PassError> {
-        let (mut tally, proven) = (Tally::default(), Arc::default());
-        let paths: Vec<&RequestPath> = paths.iter().collect();
-        for batch in paths.chunks(BATCH) {
-            self.ground.go_on()?;
-            let (reads, cut_off) = self.read_batch(batch, &proven).await;
-            let mut changes = Vec::new();
-            for (path, read) in reads {
-                match read {
-                    ReadValue::Denied => tally.denied += 1,
-                    ReadValue::Failed => tally.failed += 1,
-                    // It vanishes as one that is not listed does: many at once may be a mistake.
-                    ReadValue::Gone => {
-                        tally.gone.insert(path);
-                        continue;
-                    }
-                    ReadValue::Kept(_) => {}
+        source: MirrorSource,
+        complete: bool,
+        names: impl IntoIterator<Item = String>,
+    ) -> ValueNames {
+        let ground = &self.ground;
+        let (mut paths, mut unreadable) = (BTreeSet::new(), 0);
+        for path in names.into_iter().map(|name| self.target.data(&name)) {
+            if !path.starts_with(&ground.literal) || ground.context.is_excluded(&path) {
+                continue;
+            }
+            match RequestPath::parse(&path) {
+                Ok(path) => {
+                    paths.insert(path);
                 }
-                changes.extend(self.changes(path, read, known));
-            }
-            // What was read before the primary went away is kept.
-            self.ground.context.commit(changes).await?;
-            if let Some(error) = cut_off {
-                return Err(error);
+                Err(_) => unreadable += 1,
             }
         }
-        Ok(tally)
+        ValueNames {
+            paths,
+            source,
+            complete,
+            unreadable,
+        }
     }
+}
 
-    /// What a read changes. That a key exists is kept even where its value cannot be: it is not absent.
-    fn changes(&self, path: RequestPath, read: ReadValue, known: &Known) -> Vec<Change> {
-        let held = known.get(&path);
-        let place = self.ground.place(path);
-        let mut changes = Vec::new();
-        if held.is_none() {
-            changes.push(Change::Key(Box::new(KvKey {
-                place: place.clone(),
-                current: 0,
-                versions: std::collections::BTreeMap::new(),
-                metadata: String::new(),
-            })));
-        }
-        match read {
-            ReadValue::Kept(change) => changes.extend(change),
-            ReadValue::Denied => changes.push(Change::RecordGone(place, None)),
-            ReadValue::Failed => changes.extend(compare::uncovered(held)),
-            ReadValue::Gone => {}
-        }
-        changes
+/// What a read changes. That a key exists is kept even where its value cannot be: it is not absent.
+fn changes(place: Place, read: ReadValue, held: &HeldKeys) -> Vec<Change> {
+    let held = held.get(&place.path);
+    let mut changes = Vec::new();
+    if held.is_none() && !matches!(read, ReadValue::Gone) {
+        changes.push(Change::Key(Box::new(KvKey {
+            place: place.clone(),
+            current: 0,
+            versions: BTreeMap::new(),
+            metadata: String::new(),
+        })));
     }
-
-    /// Reads several values at a time; stops at the first error that ends the pass.
-    async fn read_batch(
-        &self,
-        batch: &[&RequestPath],
-        proven: &Arc<AtomicBool>,
-    ) -> (Vec<(RequestPath, ReadValue)>, Option<PassError>) {
-        let (mut reads, mut done, mut cut_off) = (JoinSet::new(), Vec::new(), None);
-        let mut waiting = batch.iter();
-        loop {
-            while reads.len() < CONCURRENCY
-                && cut_off.is_none()
-                && let Some(path) = waiting.next()
-            {
-                let (reader, context) =
-                    (self.ground.reader(proven), Arc::clone(self.ground.context));
-                let place = self.ground.place(RequestPath::clone(path));
-                reads.spawn(async move {
-                    let read = read(&reader, &context, &place).await;
-                    (place.path, read)
-                });
-            }
-            match reads.join_next().await {
-                None => return (done, cut_off),
-                Some(Ok((path, Ok(read)))) => done.push((path, read)),
-                Some(Ok((_, Err(error)))) => cut_off = Some(error.into()),
-                Some(Err(_)) => cut_off = Some(PassError::CutOff),
-            }
-        }
+    match read {
+        ReadValue::Kept(change) => changes.extend(change),
+        ReadValue::Denied => changes.push(Change::RecordGone(place, None)),
+        ReadValue::Failed => changes.extend(held::uncovered(held)),
+        ReadValue::Gone => {}
     }
-
-    async fn ask(&self, request: &Request) -> Result<crate::upstream::Reply, PassError> {
-        let upstream = &self.ground.context.upstream;
-        Ok(upstream
-            .ask(request, self.ground.occasion.urgency())
-            .await?)
-    }
+    changes
 }
 
 /// Reads one value.
 ///
 /// # Errors
 /// If the primary went away.
-async fn read(
-    reader: &Reader,
-    context: &MirrorContext,
-    place: &Place,
-) -> Result<ReadValue, UpstreamError> {
-    let at = context.now().steady;
+async fn read_value(reader: Reader, place: Place) -> Result<(Place, ReadValue), UpstreamError> {
+    let at = reader.context.now().steady;
     let read = async {
-        let request = Request::read(place.path.as_str());
-        let reply = reader.upstream.ask(&request, reader.urgency).await?;
-        if reply.status() == 403 && reader.own_token_is_good().await? {
+        let reply = reader.ask(&Request::read(place.path.as_str())).await?;
+        if reply.status() == 403 && reader.prove_own_token().await? {
             return Ok(ReadValue::Denied);
         }
         Ok(match plain::of(reply)? {
-            Plain::Kept(VersionState::Gone, ..) => ReadValue::Gone,
-            Plain::Kept(state, form, body) => {
-                ReadValue::Kept(context.kept(place, (state, form, body), at))
-            }
-            Plain::Leased(_) => ReadValue::Failed,
+            PlainAnswer::Kept(VersionState::Gone, ..) => ReadValue::Gone,
+            PlainAnswer::Kept(state, form, body) => ReadValue::Kept(plain::change(
+                &reader.context,
+                &place,
+                (state, form, body),
+                at,
+            )),
+            PlainAnswer::Leased(_) => ReadValue::Failed,
         })
     };
-    match read.await {
-        Err(error) if is_cut_off(&error) => Err(error),
-        Err(error) => {
+    let read = match read.await {
+        Err(error) if !is_cut_off(&error) => {
             tracing::warn!(%error, path = %place.path, "a value could not be read");
-            Ok(ReadValue::Failed)
+            ReadValue::Failed
         }
-        read => read,
-    }
-}
-
-impl ValueNames {
-    fn new(source: MirrorSource) -> Self {
-        Self {
-            paths: BTreeSet::new(),
-            source,
-            complete: true,
-            unreadable: 0,
-        }
-    }
-
-    fn add(&mut self, path: &str) {
-        match RequestPath::parse(path) {
-            Ok(path) => {
-                self.paths.insert(path);
-            }
-            Err(_) => self.unreadable += 1,
-        }
-    }
+        read => read?,
+    };
+    Ok((place, read))
 }
