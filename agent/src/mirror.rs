@@ -106,6 +106,9 @@ pub enum PassError {
     /// No mirror of that path is configured.
     #[error("no mirror of that path is configured")]
     Unknown,
+    /// The path answers without a lease: it is kept in another way.
+    #[error("the path answers without a lease")]
+    Unleased,
     /// Its mounts have not been seen yet.
     #[error("the primary's mounts have not been seen yet")]
     Unseen,
@@ -373,5 +376,5 @@ async fn forget_what_left(context: &MirrorContext) {
         tracing::warn!(%error, "mirrors that left the configuration are still in the replica");
     }
     context.until_it_can_ask().await;
-    context.forget_leases().await;
+    lease::forget_leases(context).await;
 }

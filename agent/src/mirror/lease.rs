@@ -5,7 +5,7 @@
 
 mod pool;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -20,9 +20,12 @@ use shared::{
 
 use super::{
     Occasion, PassError, context::MirrorContext, cycle::Pace, index::Quiet, path::Answered,
+    read::data_of,
 };
-use crate::status::MirrorSource;
-use crate::upstream::{Reply, Request, UpstreamError};
+use crate::{
+    status::MirrorSource,
+    upstream::{Reply, Request, UpstreamError, pace::Urgency},
+};
 
 /// A path whose answer cannot be mirrored is asked again after this long: reading it may create something.
 const UNSUPPORTED_FOR: Duration = Duration::from_secs(3600);
@@ -35,26 +38,31 @@ const MOST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct LeaseMemory {
     quiet: Quiet,
-    /// What the lease in hand gave when it was new; after a restart, what it gave last.
-    full: Option<(LeaseId, u64)>,
+    /// What each lease gave when it was new, as far as that is known; after a restart, what it gave last.
+    full: BTreeMap<LeaseId, u64>,
     /// Replaced leases, and when what clients were told of them has passed.
     retiring: Vec<(LeaseId, Deadline)>,
     /// No new lease is asked for before this, and why.
     hold_off: Option<HoldOff>,
     /// An answer that came without a lease: it is kept in another way.
     unleased: Option<Answered>,
-    /// How the path's pool fills.
-    filling: pool::Filling,
+    /// How many leases the path's pool got lately.
+    window: pool::Window,
 }
 
 impl LeaseMemory {
     /// The answer of the last pass, if that had no lease.
     pub(super) fn take_unleased(&mut self) -> Option<Answered> {
-        let unleased = self.unleased.take();
-        if unleased.is_some() {
-            self.hold_off = None;
-        }
-        unleased
+        self.unleased.take()
+    }
+
+    fn full(&self, lease: &Lease) -> u64 {
+        self.full.get(&lease.id).copied().unwrap_or(lease.granted)
+    }
+
+    /// Whether the last renewal gave so little that its max TTL must be near.
+    fn is_worn(&self, lease: &Lease) -> bool {
+        lease.granted < self.full(lease) / 2
     }
 }
 
@@ -90,9 +98,8 @@ impl LeaseLookup {
         };
         // Somebody else may have renewed it. What is shown is cut to whole seconds: never shorten by that.
         let shown = Deadline::after(Duration::from_secs(self.ttl + 1), now);
-        if shown.wall.since(verified.deadline.wall) > Duration::from_secs(2)
-            || verified.deadline.wall.since(shown.wall) > Duration::from_secs(2)
-        {
+        let (new, old) = (shown.wall, verified.deadline.wall);
+        if new.since(old).max(old.since(new)) > Duration::from_secs(2) {
             verified.deadline = shown;
         }
         verified
@@ -100,182 +107,196 @@ impl LeaseLookup {
 }
 
 impl LeasePass<'_> {
-    pub(super) async fn run(&self, work: &mut LeaseMemory) -> Result<Pace, PassError> {
+    pub(super) async fn run(&self, memory: &mut LeaseMemory) -> Result<Pace, PassError> {
         self.context.go_on(self.occasion)?;
-        self.revoke_retired(work).await;
-        self.set_source();
+        self.revoke_retired(memory).await;
+        self.context
+            .with_health(self.place.path.as_str(), |health| {
+                health.source = Some(MirrorSource::Lease);
+            });
+        let known = self.leases(|_| true);
+        memory
+            .full
+            .retain(|id, _| known.iter().any(|lease| lease.id == *id));
         if self.size > 0 {
-            return self.keep_pool(work).await;
+            return self.keep_pool(memory).await;
         }
         self.let_go_of_pool().await?;
-        let Some(lease) = self.adopt_newest(work).await? else {
-            return self.replace(work, None).await;
+        let Some(lease) = self.adopt_newest(memory).await? else {
+            return self.replace(memory, None).await;
         };
         if self.is_of_another_token(&lease) {
             // However young it is.
-            work.hold_off = None;
-            return self.replace(work, Some(&lease)).await;
+            memory.hold_off = None;
+            return self.replace(memory, Some(&lease)).await;
         }
-        if self.is_worn(work, &lease) {
-            return self.replace(work, Some(&lease)).await;
-        }
-        match lease.care(full(work, &lease), self.jitter(), self.now()) {
-            LeaseCare::Wait(wait) => self.verify(work, &lease, wait).await,
-            LeaseCare::Renew => self.renew(work, &lease).await,
-            LeaseCare::Replace => self.replace(work, Some(&lease)).await,
+        let care = lease.care(memory.full(&lease), self.spread(&lease), self.now());
+        match care {
+            _ if memory.is_worn(&lease) => self.replace(memory, Some(&lease)).await,
+            LeaseCare::Wait(wait) => self.verify(memory, &lease, wait).await,
+            LeaseCare::Renew => match self.renew(memory, &lease).await? {
+                Some(renewed) => Ok(Pace::Soon(self.next_look(memory, &renewed))),
+                None => self.replace(memory, Some(&lease)).await,
+            },
+            LeaseCare::Replace => self.replace(memory, Some(&lease)).await,
         }
     }
 
     /// The lease in hand. Of several, as a cut-off replacement leaves them, the newest; the others go.
-    async fn adopt_newest(&self, work: &mut LeaseMemory) -> Result<Option<Lease>, PassError> {
-        let secrets = self.context.local.view.secrets();
-        let held = secrets.leases.values().map(|held| &held.lease);
-        let mine = |lease: &&Lease| {
-            lease.holder == LeaseHolder::Shared && lease.place.path == self.place.path
-        };
-        let mut leases: Vec<_> = held.filter(mine).cloned().collect();
+    async fn adopt_newest(&self, memory: &mut LeaseMemory) -> Result<Option<Lease>, PassError> {
+        let mut leases = self.leases(|lease| lease.holder == LeaseHolder::Shared);
         leases.sort_by_key(|lease| (lease.place == self.place, lease.issued_at));
-        let newest = leases.pop().filter(|lease| lease.place == self.place);
-        let changes = leases.iter().map(|old| Change::LeaseGone(old.id.clone()));
-        let changes: Vec<_> = changes.collect();
-        work.retiring
-            .extend(leases.into_iter().map(|old| (old.id, old.deadline)));
-        self.context.commit(changes).await?;
+        let newest = leases.pop_if(|lease| lease.place == self.place);
+        self.retire(memory, leases).await?;
         Ok(newest)
     }
 
-    /// Whether it hangs on a token of Holdover's own that is about to end, or has ended.
+    /// Leaves shared leases to end: they are answered with no longer, and revoked when what clients were told has passed.
+    async fn retire(&self, memory: &mut LeaseMemory, old: Vec<Lease>) -> Result<(), PassError> {
+        let gone = old.iter().map(|old| Change::LeaseGone(old.id.clone()));
+        let gone = gone.collect();
+        // Remembered before it is forgotten in the replica, because nothing else would revoke it.
+        let retiring = old.into_iter().map(|old| (old.id, old.deadline));
+        memory.retiring.extend(retiring);
+        self.context.commit(gone).await
+    }
+
+    /// Whether it hangs on a token of Holdover's own that is about to end, or has ended: the own token's successor
+    /// does not keep what hangs on the one before.
     fn is_of_another_token(&self, lease: &Lease) -> bool {
         let own = self.context.local.view.credential(&CredentialName::Own);
         own.is_some_and(|own| lease.issued_at < own.issued_at)
     }
 
-    /// Whether the last renewal gave so little that its max TTL must be near.
-    fn is_worn(&self, work: &LeaseMemory, lease: &Lease) -> bool {
-        lease.granted < full(work, lease) / 2
-    }
-
     /// Nothing is due: the primary still knows it.
     async fn verify(
         &self,
-        work: &mut LeaseMemory,
+        memory: &mut LeaseMemory,
         lease: &Lease,
         wait: Duration,
     ) -> Result<Pace, PassError> {
         let now = self.now();
-        let index = work
-            .quiet
-            .observe(&self.context.upstream, self.occasion.urgency())
-            .await?;
+        let (quiet, upstream) = (&mut memory.quiet, &self.context.upstream);
+        let index = quiet.observe(upstream, self.occasion.urgency()).await?;
         let mut verified = Lease {
             verified_at: now.steady,
             ..lease.clone()
         };
-        if !work.quiet.holds(index.as_ref(), now.steady) {
-            work.quiet.forget();
-            let body = json!({ "lease_id": lease.id.as_str() });
-            let request = Request::write("sys/leases/lookup", &body).repeatable();
-            let reply = self.ask(&request).await?;
-            if reply.status() == 400 {
+        if !quiet.holds(index.as_ref(), now.steady) {
+            quiet.forget();
+            let Some(shown) = self.look_up(lease).await? else {
                 tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of Holdover's own");
-                return self.replace(work, Some(lease)).await;
-            }
-            let shown: LeaseLookup = reply.success()?.data()?;
-            verified = shown.of(verified, now);
-            work.quiet.complete(index, now.steady);
+                return self.replace(memory, Some(lease)).await;
+            };
+            verified = shown;
+            quiet.complete(index, now.steady);
         }
         self.commit_lease(verified, None, None).await?;
         Ok(Pace::Soon(wait))
     }
 
-    async fn renew(&self, work: &mut LeaseMemory, lease: &Lease) -> Result<Pace, PassError> {
+    /// The lease as the primary shows it; none where it does not know it any longer.
+    async fn look_up(&self, lease: &Lease) -> Result<Option<Lease>, PassError> {
         let now = self.now();
-        let Some(renewed) = self.ask_to_renew(lease).await? else {
-            return self.replace(work, Some(lease)).await;
+        let Some(reply) = self.ask_about(lease, "lookup").await? else {
+            return Ok(None);
         };
-        let full = full(work, lease).max(renewed.granted);
-        work.full = Some((lease.id.clone(), full));
-        work.quiet.forget();
-        let next = due(&renewed, full, self.jitter(), now);
-        self.commit_lease(renewed, None, None).await?;
-        Ok(next)
+        let shown: LeaseLookup = reply.data()?;
+        Ok(Some(shown.of(lease.clone(), now)))
     }
 
     /// The lease renewed; none where it is not known any more, or past its max TTL.
-    async fn ask_to_renew(&self, lease: &Lease) -> Result<Option<Lease>, PassError> {
+    async fn renew(
+        &self,
+        memory: &mut LeaseMemory,
+        lease: &Lease,
+    ) -> Result<Option<Lease>, PassError> {
         let now = self.now();
-        let body = json!({ "lease_id": lease.id.as_str() });
-        let request = Request::write("sys/leases/renew", &body).repeatable();
-        let reply = self.ask(&request).await?;
-        if reply.status() == 400 {
+        let Some(reply) = self.ask_about(lease, "renew").await? else {
             return Ok(None);
-        }
-        let reply = reply.success()?;
+        };
         let envelope = reply.envelope()?;
         let granted = envelope.lease_duration;
-        Ok(Some(Lease {
+        let renewed = Lease {
             renewable: envelope.renewable,
             granted,
             renewed_at: now.steady,
             deadline: Deadline::after(Duration::from_secs(granted), now),
             verified_at: now.steady,
             ..lease.clone()
-        }))
+        };
+        let full = memory.full(lease).max(granted);
+        memory.full.insert(lease.id.clone(), full);
+        memory.quiet.forget();
+        self.commit_lease(renewed.clone(), None, None).await?;
+        Ok(Some(renewed))
+    }
+
+    /// What the primary answers about a lease at `sys/leases/`; none where it does not know it any longer.
+    async fn ask_about(&self, lease: &Lease, what: &str) -> Result<Option<Reply>, UpstreamError> {
+        let body = json!({ "lease_id": lease.id.as_str() });
+        let request = Request::write(format!("sys/leases/{what}"), &body).repeatable();
+        let reply = self.ask(&request).await?;
+        match reply.status() {
+            400 => Ok(None),
+            _ => reply.success().map(Some),
+        }
     }
 
     /// Gets a new lease in place of `old`, which stays what it is if that fails.
     async fn replace(
         &self,
-        work: &mut LeaseMemory,
+        memory: &mut LeaseMemory,
         old: Option<&Lease>,
     ) -> Result<Pace, PassError> {
-        let now = self.now();
-        self.held_off(work, now)?;
-        let (lease, body) = self
-            .acquire_or_hold_off(work, LeaseHolder::Shared, old.is_some(), now)
-            .await?;
-        let granted = Duration::from_secs(lease.granted);
-        let pause = (granted / 4).clamp(LEAST_PAUSE, MOST_PAUSE);
-        work.hold_off = Some(self.hold_off(pause, None, now));
-        let (id, full) = (lease.id.clone(), lease.granted);
-        let next = due(&lease, full, self.jitter(), now);
-        if let Err(error) = self.commit_lease(lease, Some(body), old).await {
-            // Nothing remembers it, so it must not live on.
-            let _ = self.revoke(&id).await;
-            return Err(error);
-        }
-        work.full = Some((id, full));
-        work.quiet.forget();
-        work.retiring
-            .extend(old.map(|old| (old.id.clone(), old.deadline)));
-        Ok(next)
+        self.held_off(memory, self.now())?;
+        let lease = self.get_new(memory, LeaseHolder::Shared, old).await?;
+        let retiring = old.map(|old| (old.id.clone(), old.deadline));
+        memory.retiring.extend(retiring);
+        Ok(Pace::Soon(self.next_look(memory, &lease)))
     }
 
-    /// A new lease. What can have none is not asked again for long.
-    async fn acquire_or_hold_off(
+    /// A new lease, stored in place of `old`. A path that can have none is not asked again for long.
+    async fn get_new(
         &self,
-        work: &mut LeaseMemory,
+        memory: &mut LeaseMemory,
         holder: LeaseHolder,
-        in_place_of_one: bool,
-        now: Now,
-    ) -> Result<(Lease, SecretBytes), PassError> {
-        let acquired = self.acquire(work, holder, in_place_of_one, now).await;
+        old: Option<&Lease>,
+    ) -> Result<Lease, PassError> {
+        let now = self.now();
+        let may_be_unleased = old.is_none() && holder == LeaseHolder::Shared;
+        let acquired = self.acquire(memory, holder, may_be_unleased, now).await;
         if let Err(PassError::Unsupported(why)) = &acquired {
-            work.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, Some(why.clone()), now));
+            let why = Some(why.clone());
+            memory.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, why, now));
         }
-        acquired
+        let (lease, body) = acquired?;
+        let pause = Duration::from_secs(lease.granted) / 4;
+        let pause = pause.clamp(LEAST_PAUSE, MOST_PAUSE);
+        match lease.holder {
+            LeaseHolder::Pooled => memory.window.note(pause, now),
+            _ => memory.hold_off = Some(self.hold_off(pause, None, now)),
+        }
+        memory.full.insert(lease.id.clone(), lease.granted);
+        memory.quiet.forget();
+        if let Err(error) = self.commit_lease(lease.clone(), Some(body), old).await {
+            // Nothing remembers it, so it must not live on.
+            let _ = self.revoke(&lease.id).await;
+            return Err(error);
+        }
+        Ok(lease)
     }
 
     async fn acquire(
         &self,
-        work: &mut LeaseMemory,
+        memory: &mut LeaseMemory,
         holder: LeaseHolder,
-        in_place_of_one: bool,
+        may_be_unleased: bool,
         now: Now,
     ) -> Result<(Lease, SecretBytes), PassError> {
         let request = Request::read(self.place.path.as_str()).creating();
         let mut reply = self.ask(&request).await?;
-        if in_place_of_one {
+        if !may_be_unleased {
             // A refusal does not turn the path into one without leases.
             reply = reply.success()?;
         }
@@ -284,17 +305,18 @@ impl LeasePass<'_> {
         let id = envelope.and_then(|envelope| LeaseId::parse(&envelope.lease_id).ok());
         let Some(id) = id else {
             let at = now.steady;
-            work.unleased = Some(Answered { reply, at });
-            return Err(self.unsupported("answers without a lease"));
+            memory.unleased = Some(Answered { reply, at });
+            memory.hold_off = None;
+            return Err(PassError::Unleased);
         };
         let reply = reply.success()?;
         let envelope = reply.envelope()?;
         if envelope.wrap_info.is_some() || envelope.auth.is_some() {
-            return Err(self.unsupported("answers with a token or a wrapping"));
+            let path = self.place.path.as_str();
+            let why = format!("{path} answers with a token or a wrapping: it cannot be mirrored");
+            return Err(PassError::Unsupported(why));
         }
-        let data = envelope.data.filter(|data| data.get() != "null");
-        let data = data.ok_or_else(|| reply.unexpected("a lease without data"))?;
-        let body = SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes()));
+        let body = data_of(&reply)?.ok_or_else(|| reply.unexpected("a lease without data"))?;
         let granted = envelope.lease_duration;
         let lease = Lease {
             id,
@@ -312,11 +334,6 @@ impl LeasePass<'_> {
         Ok((lease, body))
     }
 
-    fn unsupported(&self, what: &str) -> PassError {
-        let path = self.place.path.as_str();
-        PassError::Unsupported(format!("{path} {what}: such paths are not supported yet"))
-    }
-
     async fn commit_lease(
         &self,
         lease: Lease,
@@ -329,8 +346,8 @@ impl LeasePass<'_> {
     }
 
     /// A new lease is not asked for again and again: each is an account at some backend.
-    fn held_off(&self, work: &LeaseMemory, now: Now) -> Result<(), PassError> {
-        let Some(hold_off) = work.hold_off.as_ref().filter(|hold_off| {
+    fn held_off(&self, memory: &LeaseMemory, now: Now) -> Result<(), PassError> {
+        let Some(hold_off) = memory.hold_off.as_ref().filter(|hold_off| {
             hold_off.place == self.place
                 && !hold_off.until.passed(now)
                 && self.occasion == Occasion::Cycle
@@ -351,10 +368,10 @@ impl LeasePass<'_> {
         }
     }
 
-    async fn revoke_retired(&self, work: &mut LeaseMemory) {
+    async fn revoke_retired(&self, memory: &mut LeaseMemory) {
         let now = self.now();
         let mut kept = Vec::new();
-        for (id, told) in work.retiring.drain(..) {
+        for (id, told) in memory.retiring.drain(..) {
             if !told.passed(now) {
                 kept.push((id, told));
             } else if let Err(error) = self.revoke(&id).await {
@@ -364,7 +381,7 @@ impl LeasePass<'_> {
                 }
             }
         }
-        work.retiring = kept;
+        memory.retiring = kept;
     }
 
     async fn revoke(&self, id: &LeaseId) -> Result<(), UpstreamError> {
@@ -377,15 +394,28 @@ impl LeasePass<'_> {
         upstream.ask(request, self.occasion.urgency()).await
     }
 
-    fn set_source(&self) {
-        self.context
-            .with_health(self.place.path.as_str(), |health| {
-                health.source = Some(MirrorSource::Lease);
-            });
+    /// When to look again for the sake of this lease.
+    fn next_look(&self, memory: &LeaseMemory, lease: &Lease) -> Duration {
+        match lease.care(memory.full(lease), self.spread(lease), self.now()) {
+            LeaseCare::Wait(wait) => wait,
+            LeaseCare::Renew | LeaseCare::Replace => LEAST_PAUSE,
+        }
     }
 
-    fn jitter(&self) -> f64 {
-        self.context.upstream.host_jitter()
+    /// Where between 0 and 1 renewals are spread: hosts over a shared lease, leases over a pool.
+    fn spread(&self, lease: &Lease) -> f64 {
+        match lease.holder {
+            LeaseHolder::Pooled => lease.spread(),
+            _ => self.context.upstream.host_jitter(),
+        }
+    }
+
+    /// Leases of this path, of whatever mount it had.
+    fn leases(&self, wanted: impl Fn(&Lease) -> bool) -> Vec<Lease> {
+        let secrets = self.context.local.view.secrets();
+        let held = secrets.leases.values().map(|held| &held.lease);
+        let of_path = held.filter(|lease| lease.place.path == self.place.path);
+        of_path.filter(|lease| wanted(lease)).cloned().collect()
     }
 
     fn now(&self) -> Now {
@@ -393,49 +423,28 @@ impl LeasePass<'_> {
     }
 }
 
-/// What the lease gave when it was new, as far as that is known.
-fn full(work: &LeaseMemory, lease: &Lease) -> u64 {
-    match &work.full {
-        Some((id, full)) if *id == lease.id => *full,
-        _ => lease.granted,
-    }
-}
-
-/// When to look next.
-fn due(lease: &Lease, full: u64, jitter: f64, now: Now) -> Pace {
-    match lease.care(full, jitter, now) {
-        LeaseCare::Wait(wait) => Pace::Soon(wait),
-        LeaseCare::Renew | LeaseCare::Replace => Pace::Soon(LEAST_PAUSE),
-    }
-}
-
-impl MirrorContext {
-    /// Leases of Holdover's own whose path left the configuration: revoked and forgotten.
-    pub(super) async fn forget_leases(&self) {
-        let secrets = self.local.view.secrets();
-        let configured = |lease: &Lease| {
-            let path = lease.place.path.as_str();
-            self.settings
-                .mirrors
-                .iter()
-                .any(|mirror| mirror.path.covers(path))
-        };
-        let held = secrets.leases.values().map(|held| &held.lease);
-        // What a workload took out of a pool is that workload's until it ends.
-        let gone = held.filter(|lease| {
-            matches!(lease.holder, LeaseHolder::Pooled | LeaseHolder::Shared) && !configured(lease)
-        });
-        for id in gone.map(|lease| &lease.id) {
-            // Where the primary cannot be asked its own deadline ends it.
-            let revoked = self
-                .upstream
-                .revoke_lease(id, crate::upstream::pace::Urgency::Mirror);
-            if let Err(error) = revoked.await {
-                tracing::warn!(%error, "a lease that left the configuration could not be revoked");
-            }
-            if let Err(error) = self.commit(vec![Change::LeaseGone(id.clone())]).await {
-                tracing::warn!(%error, "a lease that left the configuration is still in the replica");
-            }
+/// Leases of Holdover's own whose path left the configuration: revoked and forgotten.
+pub(super) async fn forget_leases(context: &MirrorContext) {
+    let secrets = context.local.view.secrets();
+    let configured = |lease: &Lease| {
+        let path = lease.place.path.as_str();
+        let mut mirrors = context.settings.mirrors.iter();
+        mirrors.any(|mirror| mirror.path.covers(path))
+    };
+    let held = secrets.leases.values().map(|held| &held.lease);
+    // What a workload took out of a pool is that workload's until it ends.
+    let gone = held.filter(|lease| {
+        matches!(lease.holder, LeaseHolder::Pooled | LeaseHolder::Shared) && !configured(lease)
+    });
+    for id in gone.map(|lease| &lease.id) {
+        // Where the primary cannot be asked its own deadline ends it.
+        let revoked = context.upstream.revoke_lease(id, Urgency::Mirror);
+        if let Err(error) = revoked.await {
+            tracing::warn!(%error, "a lease that left the configuration could not be revoked");
+        }
+        let gone = vec![Change::LeaseGone(id.clone())];
+        if let Err(error) = context.commit(gone).await {
+            tracing::warn!(%error, "a lease that left the configuration is still in the replica");
         }
     }
 }

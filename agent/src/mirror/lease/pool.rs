@@ -3,18 +3,16 @@
 //! Nobody was told of a lease in its pool, so that one which is replaced can be revoked at once; the only hurry that it
 //! may meet is a workload that takes it at that very moment, and then it stays with the workload.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use replica::{entropy::NoEntropy, sequencer::Lane, sequencer::SubmitError};
-use serde_json::json;
 use shared::{
     change::{Change, Expects, Pooled, QueuedRevocation, RevocationTarget},
     lease::{Lease, LeaseCare, LeaseHolder},
-    name::LeaseId,
     time::{Deadline, Now},
 };
 
-use super::{LEAST_PAUSE, LeaseLookup, LeaseMemory, LeasePass, MOST_PAUSE};
+use super::{LEAST_PAUSE, LeaseMemory, LeasePass, MOST_PAUSE};
 use crate::mirror::{Occasion, PassError, cycle::Pace};
 
 /// New leases of one pass: each is an account at some backend, and a large pool fills over several passes.
@@ -23,20 +21,17 @@ const MOST_NEW: u32 = 8;
 /// Leases looked up in one pass, those verified longest ago first.
 const MOST_LOOKED_UP: usize = 32;
 
-/// What the task remembers of a pool from pass to pass.
+/// How many leases a pool got lately: a backend whose leases die at once is not asked for more than twice the pool in one
+/// window.
 #[derive(Default)]
-pub(super) struct Filling {
-    /// What each lease gave when it was new, as far as that is known.
-    full: BTreeMap<LeaseId, u64>,
-    /// Leases got in the present window, and when that is over: a backend whose leases die at once is not asked for
-    /// more than twice the pool in it.
+pub(super) struct Window {
     got: u32,
-    window: Option<Deadline>,
+    ends: Option<Deadline>,
 }
 
 /// What a pass makes of a pool.
 #[derive(Default)]
-struct Plan {
+struct PoolPlan {
     /// They stay as they are.
     good: Vec<Lease>,
     /// They are to be renewed.
@@ -47,23 +42,24 @@ struct Plan {
 
 impl LeasePass<'_> {
     /// One pass over the pool of this path: what is due is renewed, what is worn replaced, what is missing got.
-    pub(super) async fn keep_pool(&self, work: &mut LeaseMemory) -> Result<Pace, PassError> {
-        self.retire_shared(work).await?;
-        self.verify_pool(work).await?;
-        let mut plan = self.plan(work);
+    pub(super) async fn keep_pool(&self, memory: &mut LeaseMemory) -> Result<Pace, PassError> {
+        self.retire_shared(memory).await?;
+        self.verify_pool(memory).await?;
+        let mut plan = self.plan(memory);
         for lease in std::mem::take(&mut plan.due) {
-            match self.renew_pooled(work, &lease).await? {
+            match self.renew(memory, &lease).await? {
                 Some(renewed) => plan.good.push(renewed),
                 None => plan.worn.push(lease),
             }
         }
         let missing = match self.occasion {
-            // Settling renews what is about to end. What is missing is got afterwards, when hosts are spread again.
+            // Recovery renews what is about to end. What is missing is got afterwards, because then hosts are spread.
             Occasion::Recovery => Ok(Some(LEAST_PAUSE)),
-            Occasion::Cycle | Occasion::Operator => self.fill(work, &mut plan).await,
+            Occasion::Cycle | Occasion::Operator => self.fill(memory, &mut plan).await,
         };
         self.note_fill();
-        let next = self.next(work, &plan.good);
+        let looks = plan.good.iter().map(|lease| self.next_look(memory, lease));
+        let next = looks.min().unwrap_or(MOST_PAUSE).max(LEAST_PAUSE);
         Ok(match missing? {
             Some(pause) => Pace::Soon(next.min(pause)),
             None => Pace::Soon(next),
@@ -71,19 +67,14 @@ impl LeasePass<'_> {
     }
 
     /// What the leases of the pool come to now.
-    fn plan(&self, work: &mut LeaseMemory) -> Plan {
+    fn plan(&self, memory: &LeaseMemory) -> PoolPlan {
         let now = self.now();
-        let pool = self.pool();
-        work.filling
-            .full
-            .retain(|id, _| pool.iter().any(|lease| lease.id == *id));
-        let mut plan = Plan::default();
-        for lease in pool {
-            let full = work.filling.full(&lease);
+        let mut plan = PoolPlan::default();
+        for lease in self.pool() {
             let outlived = lease.place != self.place
                 || self.is_of_another_token(&lease)
-                || lease.granted < full / 2;
-            match lease.care(full, lease.spread(), now) {
+                || memory.is_worn(&lease);
+            match lease.care(memory.full(&lease), self.spread(&lease), now) {
                 _ if outlived => plan.worn.push(lease),
                 LeaseCare::Wait(_) => plan.good.push(lease),
                 LeaseCare::Renew => plan.due.push(lease),
@@ -104,20 +95,20 @@ impl LeasePass<'_> {
     /// where not all of it was got.
     async fn fill(
         &self,
-        work: &mut LeaseMemory,
-        plan: &mut Plan,
+        memory: &mut LeaseMemory,
+        plan: &mut PoolPlan,
     ) -> Result<Option<Duration>, PassError> {
         let mut got = 0;
         while plan.good.len() < self.size() {
             let now = self.now();
-            self.held_off(work, now)?;
-            if let Some(left) = work.filling.left(self.size, now) {
+            self.held_off(memory, now)?;
+            if let Some(left) = memory.window.left(self.size, now) {
                 return Ok(Some(left));
             }
             if got == MOST_NEW {
                 return Ok(Some(LEAST_PAUSE));
             }
-            let lease = self.add(work, now).await?;
+            let lease = self.get_new(memory, LeaseHolder::Pooled, None).await?;
             plan.good.push(lease);
             got += 1;
             if let Some(old) = plan.worn.pop() {
@@ -130,38 +121,8 @@ impl LeasePass<'_> {
         Ok(None)
     }
 
-    /// Gets one more lease.
-    async fn add(&self, work: &mut LeaseMemory, now: Now) -> Result<Lease, PassError> {
-        let (lease, body) = self
-            .acquire_or_hold_off(work, LeaseHolder::Pooled, true, now)
-            .await?;
-        work.filling.note(&lease, now);
-        work.quiet.forget();
-        if let Err(error) = self.commit_lease(lease.clone(), Some(body), None).await {
-            // Nothing remembers it, so it must not live on.
-            let _ = self.revoke(&lease.id).await;
-            return Err(error);
-        }
-        Ok(lease)
-    }
-
-    /// Renews; none where that is no longer to be had.
-    async fn renew_pooled(
-        &self,
-        work: &mut LeaseMemory,
-        lease: &Lease,
-    ) -> Result<Option<Lease>, PassError> {
-        let Some(renewed) = self.ask_to_renew(lease).await? else {
-            return Ok(None);
-        };
-        let full = work.filling.full(lease).max(renewed.granted);
-        work.filling.full.insert(lease.id.clone(), full);
-        work.quiet.forget();
-        self.commit_lease(renewed.clone(), None, None).await?;
-        Ok(Some(renewed))
-    }
-
-    /// Takes a lease out of the pool and has it revoked, unless a workload took it meanwhile.
+    /// Takes a lease out of the pool and has it revoked. One that a workload took meanwhile stays with it: the writer, which
+    /// sees both, decides, because this view may be older than what was just handed out.
     async fn let_go(&self, lease: &Lease) -> Result<(), PassError> {
         let now = self.now();
         let mut changes = vec![Change::LeaseGone(lease.id.clone())];
@@ -193,18 +154,14 @@ impl LeasePass<'_> {
         Ok(())
     }
 
-    /// A path that has a pool shares nothing: what clients were told of a shared lease passes, and then it goes.
-    async fn retire_shared(&self, work: &mut LeaseMemory) -> Result<(), PassError> {
+    /// A path that has a pool shares nothing.
+    async fn retire_shared(&self, memory: &mut LeaseMemory) -> Result<(), PassError> {
         let shared = self.leases(|lease| lease.holder == LeaseHolder::Shared);
-        let gone = shared.iter().map(|old| Change::LeaseGone(old.id.clone()));
-        let gone = gone.collect();
-        work.retiring
-            .extend(shared.into_iter().map(|old| (old.id, old.deadline)));
-        self.context.commit(gone).await
+        self.retire(memory, shared).await
     }
 
     /// Sees that the primary still knows the leases of this path, those included that workloads hold.
-    async fn verify_pool(&self, work: &mut LeaseMemory) -> Result<(), PassError> {
+    async fn verify_pool(&self, memory: &mut LeaseMemory) -> Result<(), PassError> {
         let now = self.now();
         let mut known = self.leases(|lease| {
             lease.holder.is_own() && lease.place == self.place && !lease.deadline.passed(now)
@@ -212,61 +169,33 @@ impl LeasePass<'_> {
         if known.is_empty() {
             return Ok(());
         }
-        let upstream = &self.context.upstream;
-        let index = work
-            .quiet
-            .observe(upstream, self.occasion.urgency())
-            .await?;
-        if work.quiet.holds(index.as_ref(), now.steady) {
+        let (quiet, upstream) = (&mut memory.quiet, &self.context.upstream);
+        let index = quiet.observe(upstream, self.occasion.urgency()).await?;
+        if quiet.holds(index.as_ref(), now.steady) {
             for lease in &mut known {
                 lease.verified_at = now.steady;
             }
-            return self.commit_verified(known).await;
+            let known = known.into_iter();
+            let changes = known.map(|lease| Change::Lease(Box::new(lease), None));
+            return self.context.commit(changes.collect()).await;
         }
-        work.quiet.forget();
+        quiet.forget();
         known.sort_by_key(|lease| lease.verified_at);
         let all = known.len() <= MOST_LOOKED_UP;
         known.truncate(MOST_LOOKED_UP);
         for lease in known {
-            self.look_up(lease).await?;
+            if let Some(shown) = self.look_up(&lease).await? {
+                self.commit_lease(shown, None, None).await?;
+            } else {
+                tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of a pool");
+                let gone = Change::LeaseGone(lease.id);
+                self.context.commit(vec![gone]).await?;
+            }
         }
         if all {
-            work.quiet.complete(index, now.steady);
+            quiet.complete(index, now.steady);
         }
         Ok(())
-    }
-
-    async fn look_up(&self, lease: Lease) -> Result<(), PassError> {
-        let now = self.now();
-        let body = json!({ "lease_id": lease.id.as_str() });
-        let request = crate::upstream::Request::write("sys/leases/lookup", &body).repeatable();
-        let reply = self.ask(&request).await?;
-        if reply.status() == 400 {
-            tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of a pool");
-            let gone = Change::LeaseGone(lease.id);
-            return self.context.commit(vec![gone]).await;
-        }
-        let shown: LeaseLookup = reply.success()?.data()?;
-        self.commit_verified(vec![shown.of(lease, now)]).await
-    }
-
-    async fn commit_verified(&self, leases: Vec<Lease>) -> Result<(), PassError> {
-        let changes = leases
-            .into_iter()
-            .map(|lease| Change::Lease(Box::new(lease), None));
-        self.context.commit(changes.collect()).await
-    }
-
-    /// When to look again for the sake of these.
-    fn next(&self, work: &LeaseMemory, good: &[Lease]) -> Duration {
-        let now = self.now();
-        let due = good.iter().map(|lease| {
-            match lease.care(work.filling.full(lease), lease.spread(), now) {
-                LeaseCare::Wait(wait) => wait,
-                LeaseCare::Renew | LeaseCare::Replace => LEAST_PAUSE,
-            }
-        });
-        due.min().unwrap_or(MOST_PAUSE).max(LEAST_PAUSE)
     }
 
     /// Since when the pool is short, for `status`.
@@ -287,13 +216,6 @@ impl LeasePass<'_> {
         self.leases(|lease| lease.holder == LeaseHolder::Pooled)
     }
 
-    fn leases(&self, wanted: impl Fn(&Lease) -> bool) -> Vec<Lease> {
-        let secrets = self.context.local.view.secrets();
-        let held = secrets.leases.values().map(|held| &held.lease);
-        let of_path = held.filter(|lease| lease.place.path == self.place.path);
-        of_path.filter(|lease| wanted(lease)).cloned().collect()
-    }
-
     fn size(&self) -> usize {
         usize::try_from(self.size).unwrap_or(usize::MAX)
     }
@@ -306,34 +228,29 @@ impl LeasePass<'_> {
     }
 }
 
-impl Filling {
-    fn full(&self, lease: &Lease) -> u64 {
-        self.full.get(&lease.id).copied().unwrap_or(lease.granted)
-    }
-
-    /// A new lease was got.
-    fn note(&mut self, lease: &Lease, now: Now) {
-        self.full.insert(lease.id.clone(), lease.granted);
+impl Window {
+    /// A new lease was got; `pause` is how long a window is.
+    pub(super) fn note(&mut self, pause: Duration, now: Now) {
         self.got = self.got.saturating_add(1);
-        let pause = Duration::from_secs(lease.granted) / 4;
-        self.window
-            .get_or_insert(Deadline::after(pause.clamp(LEAST_PAUSE, MOST_PAUSE), now));
+        self.ends.get_or_insert(Deadline::after(pause, now));
     }
 
     /// How long to wait for the next new lease of a pool of `size`, if not none.
     fn left(&mut self, size: u32, now: Now) -> Option<Duration> {
-        let window = self.window?;
-        if window.passed(now) {
-            (self.got, self.window) = (0, None);
+        let ends = self.ends?;
+        if ends.passed(now) {
+            *self = Self::default();
             return None;
         }
-        (self.got >= size.saturating_mul(2)).then(|| window.remaining(now).max(LEAST_PAUSE))
+        (self.got >= size.saturating_mul(2)).then(|| ends.remaining(now).max(LEAST_PAUSE))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::name::LeaseId;
+
     use crate::samples::{self, at};
 
     fn lease(id: &str, granted: u64) -> Lease {
@@ -345,15 +262,15 @@ mod tests {
 
     #[test]
     fn a_backend_whose_leases_die_at_once_gives_twice_the_pool_a_window() {
-        let mut filling = Filling::default();
+        let mut window = Window::default();
         for nr in 0..8 {
-            assert_eq!(filling.left(4, at(0)), None, "{nr}");
-            filling.note(&lease(&format!("database/creds/x/{nr}"), 20), at(0));
+            assert_eq!(window.left(4, at(0)), None, "{nr}");
+            window.note(Duration::from_secs(5), at(0));
         }
-        assert_eq!(filling.left(4, at(0)), Some(Duration::from_secs(5)));
-        assert_eq!(filling.left(4, at(3)), Some(Duration::from_secs(2)));
-        assert_eq!(filling.left(4, at(5)), None);
-        assert_eq!(filling.left(4, at(5)), None);
+        assert_eq!(window.left(4, at(0)), Some(Duration::from_secs(5)));
+        assert_eq!(window.left(4, at(3)), Some(Duration::from_secs(2)));
+        assert_eq!(window.left(4, at(5)), None);
+        assert_eq!(window.left(4, at(5)), None);
     }
 
     #[test]
