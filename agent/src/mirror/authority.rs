@@ -13,6 +13,7 @@ mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
 use shared::{
     change::{Change, CredentialName},
     name::{EntityId, WorkloadName},
@@ -136,13 +137,26 @@ impl<'a> AuthorityPass<'a> {
         self.context.upstream.ask(request, self.urgency).await
     }
 
-    /// A read; none if nothing is there.
-    async fn read(&self, path: impl Into<String>) -> Result<Option<Reply>, UpstreamError> {
-        let reply = self.ask(&Request::read(path)).await?;
+    /// What `request` finds; none if nothing is there.
+    async fn find(&self, request: &Request) -> Result<Option<Reply>, UpstreamError> {
+        let reply = self.ask(request).await?;
         match reply.status() {
             404 => Ok(None),
             _ => reply.success().map(Some),
         }
+    }
+
+    async fn read(&self, path: impl Into<String>) -> Result<Option<Reply>, UpstreamError> {
+        self.find(&Request::read(path)).await
+    }
+
+    /// The `data` of a read; none if nothing is there.
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: impl Into<String>,
+    ) -> Result<Option<T>, UpstreamError> {
+        let reply = self.read(path).await?;
+        reply.map(|reply| reply.data()).transpose()
     }
 
     async fn workloads(&self, minted: &mut MintedFrom) -> Result<AuthorityReport, PassError> {

@@ -10,9 +10,9 @@ const SCAN_AGAIN: u32 = 10;
 
 /// `data` of a LIST or a SCAN.
 #[derive(Deserialize)]
-pub(super) struct NameList {
-    #[serde(default)]
-    pub(super) keys: Vec<String>,
+pub(super) struct NameList<Name = String> {
+    #[serde(default = "Vec::new")]
+    pub(super) keys: Vec<Name>,
 }
 
 /// What LIST found.

@@ -28,7 +28,7 @@ use shared::{
 use self::shown::{Enforcements, SecretIdShown};
 use super::AuthorityPass;
 use crate::{
-    mirror::{PassError, context::MirrorContext},
+    mirror::{PassError, context::MirrorContext, names::NameList},
     upstream::{Request, UpstreamError, backoff::Backoff, pace::Urgency},
 };
 
@@ -115,7 +115,7 @@ impl AuthorityPass<'_> {
         let body = serde_json::json!({ "secret_id_accessor": proof.accessor.as_str() });
         let request = Request::write(path, &body).repeatable();
         let asked_at = self.now().steady;
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
+        let reply = self.ask(&request).await?;
         let shown = SecretIdShown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
         let Some(shown) = shown else {
             return Ok(died(proof, asked_at));
@@ -137,25 +137,21 @@ impl AuthorityPass<'_> {
         name: &RoleName,
         mount: &MountAccessor,
     ) -> Result<Option<AppRole>, PassError> {
-        let Some(reply) = self.read(format!("auth/{path}/role/{name}")).await? else {
-            return Ok(None);
-        };
-        let facts: RoleFacts = reply.data()?;
-        let Some(reply) = self
-            .read(format!("auth/{path}/role/{name}/role-id"))
-            .await?
-        else {
-            return Ok(None);
-        };
         #[derive(Deserialize)]
-        struct Id {
+        struct RoleId {
             role_id: String,
         }
-        let id: Id = reply.data()?;
-        let Some(tune) = self.read(format!("sys/mounts/auth/{path}/tune")).await? else {
+        let role = format!("auth/{path}/role/{name}");
+        let Some(facts) = self.get::<RoleFacts>(role.clone()).await? else {
             return Ok(None);
         };
-        let mount_facts: MountFacts = tune.data()?;
+        let Some(id) = self.get::<RoleId>(role + "/role-id").await? else {
+            return Ok(None);
+        };
+        let tune = self.get::<MountFacts>(format!("sys/mounts/auth/{path}/tune"));
+        let Some(mount_facts) = tune.await? else {
+            return Ok(None);
+        };
         let keys = self.context.local.view.keys();
         Ok(Some(AppRole {
             key: RoleKey {
@@ -173,22 +169,12 @@ impl AuthorityPass<'_> {
     /// Which logins need a second factor.
     async fn enforcements(&self) -> Result<Enforcements, UpstreamError> {
         const PATH: &str = "identity/mfa/login-enforcement";
-        #[derive(Deserialize)]
-        struct EnforcementNames {
-            #[serde(default)]
-            keys: Vec<String>,
-        }
-        let upstream = &self.context.upstream;
-        let reply = upstream.ask(&Request::list(PATH), self.urgency).await?;
-        if reply.status() == 404 {
+        let Some(reply) = self.find(&Request::list(PATH)).await? else {
             return Ok(Enforcements::default());
-        }
-        let names: EnforcementNames = reply.success()?.data()?;
+        };
         let mut all = Vec::new();
-        for name in names.keys {
-            if let Some(reply) = self.read(format!("{PATH}/{name}")).await? {
-                all.push(reply.data()?);
-            }
+        for name in reply.data::<NameList>()?.keys {
+            all.extend(self.get(format!("{PATH}/{name}")).await?);
         }
         Ok(Enforcements(all))
     }
@@ -234,7 +220,7 @@ impl AuthorityPass<'_> {
         gone
     }
 
-    /// Secret ids that grants of an outage wait to be judged by.
+    /// Secret ids that grants of an outage wait to be judged by in recovery.
     fn behind_grants(&self) -> BTreeSet<ProofDigest> {
         let grants = self.context.local.view.grants();
         let unsettled = grants.iter().filter_map(|live| {
@@ -319,7 +305,7 @@ impl AuthorityPass<'_> {
         };
         let lookup = format!("auth/{path}/role/{}/secret-id/lookup", key.name);
         let request = Request::write(lookup, &body).repeatable();
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
+        let reply = self.ask(&request).await?;
         let Some(shown) = SecretIdShown::of(reply)? else {
             return Ok(());
         };

@@ -67,7 +67,7 @@ impl AuthorityPass<'_> {
             max_lease_ttl: u64,
         }
         let request = Request::read("sys/mounts/auth/token/tune");
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
+        let reply = self.ask(&request).await?;
         if matches!(reply.status(), 400 | 403..=405) {
             return Ok(None);
         }
@@ -81,7 +81,7 @@ impl AuthorityPass<'_> {
         below: &str,
     ) -> Result<BTreeMap<String, Mount>, UpstreamError> {
         let request = Request::read(path);
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
+        let reply = self.ask(&request).await?;
         parse_mounts(&reply.success()?, below)
     }
 }

@@ -1,111 +1,94 @@
 //! Entities and their groups, which templated policies read and identity policies come from.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use shared::{
     change::Change,
-    identity::{Alias, Entity, Group, Identity},
+    identity::{Entity, Group, Identity},
     name::EntityId,
 };
 
 use super::AuthorityPass;
-use crate::upstream::{Request, UpstreamError};
+use crate::upstream::UpstreamError;
 
+/// Which groups an entity is in, beside what is kept of it.
 #[derive(Deserialize)]
 struct EntityShown {
-    id: String,
+    #[serde(flatten)]
+    entity: Entity,
     #[serde(default)]
-    name: String,
+    direct_group_ids: Vec<String>,
     #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    policies: Option<Vec<String>>,
-    #[serde(default)]
-    aliases: Option<Vec<AliasShown>>,
-    #[serde(default)]
-    disabled: bool,
-    #[serde(default)]
-    direct_group_ids: Option<Vec<String>>,
-    #[serde(default)]
-    inherited_group_ids: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct AliasShown {
-    id: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    mount_accessor: String,
-    #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    custom_metadata: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct GroupShown {
-    id: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    policies: Option<Vec<String>>,
+    inherited_group_ids: Vec<String>,
 }
 
 impl AuthorityPass<'_> {
     /// What the primary shows of an entity now. One that is gone is stored as an identity without an entity: its
     /// tokens are refused.
     pub(super) async fn identity(&self, id: &EntityId) -> Result<Change, UpstreamError> {
-        let upstream = &self.context.upstream;
-        let request = Request::read(format!("identity/entity/id/{id}"));
-        let reply = upstream.ask(&request, self.urgency).await?;
         let mut identity = Identity::default();
-        if reply.status() != 404 {
-            let shown: EntityShown = reply.success()?.data()?;
-            let direct = shown.direct_group_ids.iter().flatten();
-            let inherited = shown.inherited_group_ids.iter().flatten();
-            for group in direct.chain(inherited) {
-                identity.groups.extend(self.group(group).await?);
+        let path = format!("identity/entity/id/{id}");
+        if let Some(shown) = self.shown::<EntityShown>(path).await? {
+            let (direct, inherited) = (shown.direct_group_ids, shown.inherited_group_ids);
+            for group in direct.into_iter().chain(inherited) {
+                // One that was deleted since the entity was read is left out.
+                let path = format!("identity/group/id/{group}");
+                identity.groups.extend(self.shown::<Group>(path).await?);
             }
-            identity.entity = Some(entity(shown));
+            identity.entity = Some(shown.entity);
         }
         Ok(Change::Identity(id.clone(), Box::new(identity)))
     }
 
-    /// A group; none where it was deleted since the entity was read.
-    async fn group(&self, id: &str) -> Result<Option<Group>, UpstreamError> {
-        let request = Request::read(format!("identity/group/id/{id}"));
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
-        if reply.status() == 404 {
+    /// Something of `identity/`, whose empty fields the primary writes as null; none if nothing is there.
+    async fn shown<T: DeserializeOwned>(&self, path: String) -> Result<Option<T>, UpstreamError> {
+        let Some(reply) = self.read(path).await? else {
             return Ok(None);
+        };
+        let data = without_nulls(reply.data()?);
+        if !data.get("id").is_some_and(Value::is_string) {
+            return Err(reply.unexpected("no id in it"));
         }
-        let shown: GroupShown = reply.success()?.data()?;
-        Ok(Some(Group {
-            id: shown.id,
-            name: shown.name,
-            metadata: shown.metadata.unwrap_or_default(),
-            policies: shown.policies.unwrap_or_default(),
-        }))
+        let shown = serde_json::from_value(data);
+        shown
+            .map(Some)
+            .map_err(|_| reply.unexpected("it is not what it was"))
     }
 }
 
-fn entity(shown: EntityShown) -> Entity {
-    let alias = |shown: AliasShown| Alias {
-        id: shown.id,
-        name: shown.name,
-        mount_accessor: shown.mount_accessor,
-        metadata: shown.metadata.unwrap_or_default(),
-        custom_metadata: shown.custom_metadata.unwrap_or_default(),
-    };
-    Entity {
-        id: shown.id,
-        name: shown.name,
-        metadata: shown.metadata.unwrap_or_default(),
-        policies: shown.policies.unwrap_or_default(),
-        aliases: shown.aliases.into_iter().flatten().map(alias).collect(),
-        disabled: shown.disabled,
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Array(values) => values.into_iter().map(without_nulls).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            let fields = fields.map(|(name, value)| (name, without_nulls(value)));
+            Value::Object(fields.collect())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_null_is_empty() {
+        let shown = json!({"id": "e", "name": "n", "metadata": null, "policies": null, "disabled": false,
+            "aliases": [{"id": "a", "name": "r", "mount_accessor": "m", "metadata": {"k": "v"}, "custom_metadata": null}],
+            "direct_group_ids": ["g"], "inherited_group_ids": null, "merged_entity_ids": null});
+        let shown: EntityShown = serde_json::from_value(without_nulls(shown)).unwrap();
+        let entity = shown.entity;
+        assert_eq!((entity.id.as_str(), entity.aliases.len()), ("e", 1));
+        assert!(entity.metadata.is_empty() && entity.aliases[0].custom_metadata.is_empty());
+        assert_eq!(entity.aliases[0].metadata["k"], "v");
+        assert_eq!(
+            (
+                shown.direct_group_ids.len(),
+                shown.inherited_group_ids.len()
+            ),
+            (1, 0)
+        );
     }
 }

@@ -11,18 +11,15 @@ use shared::{
 };
 
 use super::AuthorityPass;
-use crate::upstream::{Reply, Request, UpstreamError};
+use crate::{
+    mirror::names::NameList,
+    upstream::{Reply, Request, UpstreamError},
+};
 
 #[derive(Deserialize)]
 struct PolicyDetails {
     #[serde(default)]
     key_info: BTreeMap<PolicyName, PolicyShown>,
-}
-
-#[derive(Deserialize)]
-struct PolicyNames {
-    #[serde(default)]
-    keys: Vec<PolicyName>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +40,7 @@ impl AuthorityPass<'_> {
     /// The policies that exist, as of now.
     pub(super) async fn policies(&self) -> Result<Change, UpstreamError> {
         let request = Request::list("sys/policies/detailed/acl");
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
+        let reply = self.ask(&request).await?;
         let policies = match reply.status() {
             403..=405 => self.policies_one_by_one().await?,
             _ => {
@@ -61,20 +58,15 @@ impl AuthorityPass<'_> {
     }
 
     async fn policies_one_by_one(&self) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
-        let upstream = &self.context.upstream;
-        let list = Request::list("sys/policies/acl");
-        let names: PolicyNames = upstream.ask(&list, self.urgency).await?.success()?.data()?;
         let mut policies = BTreeMap::new();
+        let list = Request::list("sys/policies/acl");
+        let names: NameList<PolicyName> = self.ask(&list).await?.success()?.data()?;
         for name in names.keys.into_iter().filter(|name| !name.is_root()) {
-            let request = Request::read(format!("sys/policies/acl/{name}"));
-            let reply = upstream.ask(&request, self.urgency).await?;
             // Deleted, or expired, since it was listed: it contributes nothing.
-            if reply.status() == 404 {
+            let Some(reply) = self.read(format!("sys/policies/acl/{name}")).await? else {
                 continue;
-            }
-            let reply = reply.success()?;
-            let text = text(&reply, reply.data()?)?;
-            policies.insert(name, text);
+            };
+            policies.insert(name, text(&reply, reply.data()?)?);
         }
         Ok(policies)
     }
@@ -87,7 +79,7 @@ fn text(reply: &Reply, shown: PolicyShown) -> Result<PolicyText, UpstreamError> 
         allow_slashes: shown.allow_slashes_in_identity_templates,
         allow_wildcards: shown.allow_wildcards_in_identity_templates,
         expiration: expiration(shown.expiration.as_ref())
-            .map_err(|()| reply.unexpected("a policy's expiration is no time"))?,
+            .map_err(|()| reply.unexpected("a policy's expiration is not a time"))?,
     })
 }
 
@@ -97,10 +89,7 @@ fn expiration(value: Option<&Value>) -> Result<Option<WallTime>, ()> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) => WallTime::parse_rfc3339(text).map(Some).ok_or(()),
-        Some(value) => value
-            .as_i64()
-            .map(|secs| Some(WallTime::from_secs(secs)))
-            .ok_or(()),
+        Some(value) => value.as_i64().map(WallTime::from_secs).map(Some).ok_or(()),
     }
 }
 

@@ -6,18 +6,13 @@ use shared::{
 };
 
 use super::AuthorityPass;
-use crate::upstream::{Request, UpstreamError};
+use crate::upstream::UpstreamError;
 
 impl AuthorityPass<'_> {
     /// The role, if there is one.
     pub(super) async fn role(&self, name: &RoleName) -> Result<Option<TokenRole>, UpstreamError> {
-        let request = Request::read(format!("auth/token/roles/{name}"));
-        let reply = self.context.upstream.ask(&request, self.urgency).await?;
-        if reply.status() == 404 {
-            return Ok(None);
-        }
-        let shown: ShownRole = reply.success()?.data()?;
-        Ok(Some(shown.into()))
+        let shown = self.get::<ShownRole>(format!("auth/token/roles/{name}"));
+        Ok(shown.await?.map(TokenRole::from))
     }
 }
 

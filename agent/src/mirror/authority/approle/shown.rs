@@ -75,7 +75,7 @@ impl SecretIdShown {
         let end = WallTime::parse_rfc3339(text);
         end.map(Some).ok_or_else(|| UpstreamError::Malformed {
             path: "secret-id lookup".to_owned(),
-            what: "expiration_time is no time".to_owned(),
+            what: "expiration_time is not a time".to_owned(),
         })
     }
 }
