@@ -29,6 +29,43 @@ pub fn added_policy(now: &Settings, then: &Settings) -> Option<String> {
 
 const VALUES: &str = "mirrored values";
 
+/// What every configuration needs, a line each: the path, the capability, and what it is needed for.
+const ALWAYS: &str = "\
+auth/token/lookup-self read whether the primary serves, and Holdover's own token lives
+auth/token/renew-self update keep Holdover's own token alive
+auth/token/revoke-self update end the one before, once nothing hangs on it
+sys/mounts read which secrets engine a path belongs to
+sys/auth read which auth method a path belongs to
+sys/mounts/auth/token/tune read how long tokens live where nothing else is said
+sys/policies/detailed/acl list every policy, to decide by in an outage
+identity/entity/id/+ read entities of live tokens: templated and identity policies
+identity/group/id/+ read their groups
+auth/token/lookup update learn a token that a client uses
+auth/token/lookup-accessor update whether it still lives; what a minted token is
+auth/token/revoke-accessor update report revocations of an outage; end what was minted in vain
+sys/leases/revoke update report revocations of an outage; end replaced leases";
+
+/// What each workload needs, where `{}` is its role.
+const OF_WORKLOAD: &str = "\
+auth/token/roles/{} read what the role of a workload allows
+auth/token/create/{} update log its workloads in
+auth/token/renew-accessor update keep standing tokens of workloads alive";
+
+/// What each AppRole mount needs, where `{}` is the mount.
+const OF_APPROLE: &str = "\
+auth/{}/role/+ read AppRole roles that workloads log in to
+auth/{}/role/+/role-id read AppRole roles that workloads log in to
+auth/{}/role/+/secret-id/lookup update whether a secret id still stands
+auth/{}/role/+/secret-id-accessor/lookup update whether a secret id still stands
+sys/mounts/auth/{}/tune read how long their tokens live
+identity/mfa/login-enforcement list whether logins need a second factor
+identity/mfa/login-enforcement/+ read whether logins need a second factor";
+
+/// What a mirrored lease needs.
+const OF_LEASE: &str = "\
+sys/leases/lookup update whether leases of Holdover's own still live
+sys/leases/renew update keep them alive";
+
 /// Rules by path: each path once, however often it is needed.
 #[derive(Default)]
 struct Rules(BTreeMap<String, Rule>);
@@ -41,114 +78,30 @@ struct Rule {
 impl Rules {
     fn of(settings: &Settings) -> Self {
         let mut rules = Rules::default();
-        rules.own_token();
-        rules.workloads(settings);
-        rules.approle(settings);
-        rules.tokens();
+        rules.all(ALWAYS, "");
+        for workload in &settings.workloads {
+            rules.all(OF_WORKLOAD, workload.role.as_str());
+        }
+        // Nothing, unless a workload may be issued grants in an outage at all.
+        for mount in settings.approle_mounts() {
+            rules.all(OF_APPROLE, mount);
+        }
         for mirror in &settings.mirrors {
             rules.mirror(mirror);
         }
         rules
     }
 
-    fn own_token(&mut self) {
-        self.need(
-            "auth/token/lookup-self",
-            "read",
-            "whether the primary serves, and Holdover's own token lives",
-        );
-        self.need(
-            "auth/token/renew-self",
-            "update",
-            "keep Holdover's own token alive",
-        );
-        self.need(
-            "auth/token/revoke-self",
-            "update",
-            "end the one before, once nothing hangs on it",
-        );
-    }
-
-    fn workloads(&mut self, settings: &Settings) {
-        self.need(
-            "sys/mounts",
-            "read",
-            "which secrets engine a path belongs to",
-        );
-        self.need("sys/auth", "read", "which auth method a path belongs to");
-        self.need(
-            "sys/mounts/auth/token/tune",
-            "read",
-            "how long tokens live where nothing else is said",
-        );
-        self.need(
-            "sys/policies/detailed/acl",
-            "list",
-            "every policy, to decide by in an outage",
-        );
-        self.need(
-            "identity/entity/id/+",
-            "read",
-            "entities of live tokens: templated and identity policies",
-        );
-        self.need("identity/group/id/+", "read", "their groups");
-        for workload in &settings.workloads {
-            let role = &workload.role;
-            let (read, create) = ("what the role of a workload allows", "log its workloads in");
-            self.need(&format!("auth/token/roles/{role}"), "read", read);
-            self.need(&format!("auth/token/create/{role}"), "update", create);
+    /// Every line of `table`, with `name` put in.
+    fn all(&mut self, table: &'static str, name: &str) {
+        for line in table.lines() {
+            let mut parts = line.splitn(3, ' ');
+            if let (Some(path), Some(capability), Some(why)) =
+                (parts.next(), parts.next(), parts.next())
+            {
+                self.need(&path.replace("{}", name), capability, why);
+            }
         }
-        if !settings.workloads.is_empty() {
-            self.need(
-                "auth/token/renew-accessor",
-                "update",
-                "keep standing tokens of workloads alive",
-            );
-        }
-    }
-
-    /// Nothing, unless a workload may be issued grants in an outage at all.
-    fn approle(&mut self, settings: &Settings) {
-        for mount in settings.approle_mounts() {
-            let (reads, asks) = (
-                "AppRole roles that workloads log in to",
-                "whether a secret id still stands",
-            );
-            let role = format!("auth/{mount}/role/+");
-            self.need(&role, "read", reads);
-            self.need(&format!("{role}/role-id"), "read", reads);
-            self.need(&format!("{role}/secret-id/lookup"), "update", asks);
-            self.need(&format!("{role}/secret-id-accessor/lookup"), "update", asks);
-            let tune = format!("sys/mounts/auth/{mount}/tune");
-            self.need(&tune, "read", "how long their tokens live");
-            let enforcement = "identity/mfa/login-enforcement";
-            let mfa = "whether logins need a second factor";
-            self.need(enforcement, "list", mfa);
-            self.need(&format!("{enforcement}/+"), "read", mfa);
-        }
-    }
-
-    fn tokens(&mut self) {
-        self.need(
-            "auth/token/lookup",
-            "update",
-            "learn a token that a client uses",
-        );
-        self.need(
-            "auth/token/lookup-accessor",
-            "update",
-            "whether it still lives; what a minted token is",
-        );
-        self.need(
-            "auth/token/revoke-accessor",
-            "update",
-            "tell revocations of an outage; end what was minted in vain",
-        );
-        self.need(
-            "sys/leases/revoke",
-            "update",
-            "tell revocations of an outage; end replaced leases",
-        );
     }
 
     /// Offline nothing tells which engine a path belongs to: `/data/` in it is KV v2, any other prefix KV v1, and one
@@ -186,12 +139,7 @@ impl Rules {
         if path.starts_with("identity/") {
             return;
         }
-        self.need(
-            "sys/leases/lookup",
-            "update",
-            "whether leases of Holdover's own still live",
-        );
-        self.need("sys/leases/renew", "update", "keep them alive");
+        self.all(OF_LEASE, "");
     }
 
     fn need(&mut self, path: &str, capability: &'static str, why: &'static str) {
