@@ -2,11 +2,9 @@
 
 pub mod timer;
 
-use std::{
-    sync::Mutex,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use shared::time::{BootId, BootTime, ClockState, Mark, Now, Timekeeper, WallTime};
 
@@ -40,12 +38,12 @@ impl Clock {
 
     /// The present.
     pub fn now(&self) -> Now {
-        self.with(|keeper| keeper.observe(wall(), boot()))
+        self.keeper.lock().observe(wall(), boot())
     }
 
     /// The primary was seen, or an operator trusts the wall clock; see [`Timekeeper::confirm`].
     pub fn confirm(&self, grants_live: bool) {
-        self.with(|keeper| keeper.confirm(wall(), boot(), grants_live));
+        self.keeper.lock().confirm(wall(), boot(), grants_live);
     }
 
     /// The wall clock as it is, for comparison with another's.
@@ -55,26 +53,17 @@ impl Clock {
 
     /// What to persist.
     pub fn mark(&self) -> Mark {
-        self.with(|keeper| keeper.mark(boot()))
+        self.keeper.lock().mark(boot())
     }
 
     /// What the wall clock does against boot time.
     pub fn state(&self) -> ClockState {
-        self.with(|keeper| keeper.state(wall(), boot()))
+        self.keeper.lock().state(wall(), boot())
     }
 
     /// Whether the machine booted with its clock behind the mark and nothing has confirmed it since.
     pub fn rebooted_behind(&self) -> bool {
-        self.with(|keeper| keeper.rebooted_behind())
-    }
-
-    fn with<T>(&self, ask: impl FnOnce(&mut Timekeeper) -> T) -> T {
-        // A panic while holding this lock cannot leave a half-made Timekeeper: it is plain data.
-        let mut keeper = self
-            .keeper
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        ask(&mut keeper)
+        self.keeper.lock().rebooted_behind()
     }
 }
 

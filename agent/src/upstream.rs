@@ -48,9 +48,9 @@ const TRIES_WHEN_SLOWED: u32 = 4;
 
 /// The primary, as Holdover itself uses it. Cheap to clone.
 #[derive(Clone)]
-pub struct Upstream(Arc<Shared>);
+pub struct Upstream(Arc<UpstreamParts>);
 
-struct Shared {
+struct UpstreamParts {
     client: Client,
     local: Local,
     pacer: Pacer,
@@ -73,7 +73,7 @@ impl Upstream {
         let addresses = Addresses::new(&primary.addresses);
         let client = Client::new(primary, addresses, pinned)?;
         let host_jitter = unit(local.entropy.as_ref());
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(UpstreamParts {
             client,
             local,
             pacer: Pacer::new(primary.requests_per_second),
@@ -186,14 +186,6 @@ impl Upstream {
     /// A random number in 0..1, the same until the daemon stops: for what is judged again and again.
     pub(crate) fn host_jitter(&self) -> f64 {
         self.0.host_jitter
-    }
-
-    fn probe_timeout(&self) -> Duration {
-        self.0.probe_timeout
-    }
-
-    fn wake(&self) -> &Notify {
-        &self.0.wake
     }
 
     /// What a probe saw may be what the keeper of Holdover's token waits for.

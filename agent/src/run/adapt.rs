@@ -1,6 +1,6 @@
 //! What one room needs of another, in the form in which it asks for it.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::{name::WorkloadName, secret::SecretBytes, workload::PeerId};
@@ -8,7 +8,7 @@ use shared::{name::WorkloadName, secret::SecretBytes, workload::PeerId};
 use crate::{
     admin::{self, SyncError},
     local::Pending,
-    mirror::{Mirrors, Occasion, PassError},
+    mirror::{Mirrors, Occasion},
     parity::compare::{Refresh, Wanted},
     serve::login::{MintedLogin, Minter},
     status::MirrorStatus,
@@ -49,28 +49,19 @@ impl admin::MirrorControl for MirrorStatuses {
         self.mirrors.load().failures(workload)
     }
 
-    fn sync<'a>(
-        &'a self,
-        path: Option<&'a str>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SyncError>> + Send + 'a>> {
+    fn sync<'a>(&'a self, path: Option<&'a str>) -> Pending<'a, Result<(), SyncError>> {
         Box::pin(async move {
             let mirrors = self.mirrors.load_full();
-            let all: Vec<_> = mirrors
-                .configured()
-                .map(|one| one.path.configured())
-                .collect();
-            let wanted: Vec<_> = all
-                .into_iter()
+            let configured = mirrors.configured().map(|one| one.path.configured());
+            let wanted: Vec<_> = configured
                 .filter(|one| path.is_none_or(|path| path == one))
                 .collect();
             if let (Some(path), true) = (path, wanted.is_empty()) {
                 return Err(SyncError::Unknown(path.to_owned()));
             }
             for path in wanted {
-                mirrors
-                    .sync_now(&path, Occasion::Operator)
-                    .await
-                    .map_err(sync_error)?;
+                let synced = mirrors.sync_now(&path, Occasion::Operator).await;
+                synced.map_err(|error| SyncError::Failed(error.to_string()))?;
             }
             Ok(())
         })
@@ -93,8 +84,4 @@ impl Refresh for LiveMirrors {
             asked.is_ok()
         })
     }
-}
-
-fn sync_error(error: PassError) -> SyncError {
-    SyncError::Failed(error.to_string())
 }

@@ -20,7 +20,7 @@ use crate::{
     config::{self, Address},
     upstream::{
         Addresses, Unavailable,
-        address::{Identity, Monitored},
+        address::{ClusterIdentity, Monitored},
         tls::TlsError,
     },
 };
@@ -187,7 +187,7 @@ impl Forwarder {
     fn in_order(&self) -> impl Iterator<Item = &Monitored> {
         self.addresses
             .to_try()
-            .filter(|one| one.identity() != Identity::Foreign)
+            .filter(|one| one.identity() != ClusterIdentity::Foreign)
     }
 
     /// The configured address that an answer redirects to, with the very same target.

@@ -25,7 +25,7 @@ pub struct Monitored {
 
 /// Whose cluster answers at an address, as far as it was seen since its last failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Identity {
+pub enum ClusterIdentity {
     /// Not seen yet: nothing secret may be sent there.
     Unknown = 0,
     /// The pinned one.
@@ -41,7 +41,7 @@ impl Addresses {
             address: address.clone(),
             healthy: AtomicBool::new(true),
             latency_ms: AtomicU64::new(u64::MAX),
-            identity: AtomicU8::new(Identity::Unknown as u8),
+            identity: AtomicU8::new(ClusterIdentity::Unknown as u8),
         });
         Self(monitored.collect())
     }
@@ -98,20 +98,20 @@ impl Monitored {
     /// It did not. Who answers there has to be seen again.
     pub fn failed(&self) {
         self.healthy.store(false, Ordering::Release);
-        self.identified(Identity::Unknown);
+        self.identified(ClusterIdentity::Unknown);
     }
 
     /// Whose cluster answers there.
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> ClusterIdentity {
         match self.identity.load(Ordering::Acquire) {
-            1 => Identity::Ours,
-            2 => Identity::Foreign,
-            _ => Identity::Unknown,
+            1 => ClusterIdentity::Ours,
+            2 => ClusterIdentity::Foreign,
+            _ => ClusterIdentity::Unknown,
         }
     }
 
     /// It said whose cluster it is of.
-    pub fn identified(&self, identity: Identity) {
+    pub fn identified(&self, identity: ClusterIdentity) {
         self.identity.store(identity as u8, Ordering::Release);
     }
 }
@@ -134,9 +134,9 @@ mod tests {
     fn a_failed_address_is_tried_last_and_must_identify_itself_again() {
         let addresses = addresses();
         let first = &addresses.all()[0];
-        first.identified(Identity::Ours);
+        first.identified(ClusterIdentity::Ours);
         first.failed();
-        assert_eq!(first.identity(), Identity::Unknown);
+        assert_eq!(first.identity(), ClusterIdentity::Unknown);
         assert_eq!(addresses.preferred().unwrap().address.port, 82);
         let order: Vec<_> = addresses.to_try().map(|one| one.address.port).collect();
         assert_eq!(order, [82, 8200]);

@@ -1,20 +1,17 @@
 //! One request to the primary, at the first address that can take it: bounded, without redirects or proxies of the
 //! HTTP library, and never with a secret to a cluster that is not the pinned one.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use shared::{kv::Content, name::ClusterId, secret::SecretText};
 use zeroize::Zeroizing;
 
 use super::{
-    address::{Addresses, Identity, Monitored},
+    address::{Addresses, ClusterIdentity, Monitored},
     error::{self, ForeignCluster, Unavailable, UpstreamError},
     names::Names,
     probe::Health,
@@ -118,14 +115,14 @@ impl Client {
 
     /// The cluster that is trusted, once one was seen.
     pub fn pinned(&self) -> Option<ClusterId> {
-        self.lock_pin().clone()
+        self.pinned.lock().clone()
     }
 
     /// An operator trusts `cluster` from now on (`holdover primary trust`).
     pub fn trust(&self, cluster: ClusterId) {
-        *self.lock_pin() = Some(cluster);
+        *self.pinned.lock() = Some(cluster);
         for one in self.addresses.all() {
-            one.identified(Identity::Unknown);
+            one.identified(ClusterIdentity::Unknown);
         }
     }
 
@@ -133,10 +130,7 @@ impl Client {
     /// reported and the old ones stay in use; so does a pair of which one half is new and the other not yet.
     pub fn reload_files(&self) {
         let seen = self.files.stamps();
-        let before = std::mem::replace(
-            &mut *self.stamps.lock().unwrap_or_else(PoisonError::into_inner),
-            seen.clone(),
-        );
+        let before = std::mem::replace(&mut *self.stamps.lock(), seen.clone());
         if before == seen {
             return;
         }
@@ -144,11 +138,11 @@ impl Client {
             Ok(http) => {
                 tracing::info!("the changed files of connections to the primary are in use");
                 self.http.store(Arc::new(http));
-                *self.lock_unidentified() = None;
+                *self.unidentified.lock() = None;
             }
             Err(error) => {
                 tracing::error!(%error, "a file of connections to the primary changed and cannot be used");
-                let mut unidentified = self.lock_unidentified();
+                let mut unidentified = self.unidentified.lock();
                 if unidentified.is_some() {
                     *unidentified = Some(error.to_string());
                 }
@@ -158,13 +152,7 @@ impl Client {
 
     /// Why no certificate is shown, though one is configured.
     pub(super) fn unidentified(&self) -> Option<String> {
-        self.lock_unidentified().clone()
-    }
-
-    fn lock_unidentified(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.unidentified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.unidentified.lock().clone()
     }
 
     /// Sends `request`, with `token` if there is one, to the first address that takes it.
@@ -224,7 +212,7 @@ impl Client {
             }
             let location = raw.location.as_deref().unwrap_or_default();
             at = match self.addresses.at(location) {
-                Some(next) if next.identity() != Identity::Foreign => next,
+                Some(next) if next.identity() != ClusterIdentity::Foreign => next,
                 _ => {
                     return Err(lost(
                         raw.status,
@@ -304,7 +292,7 @@ impl Client {
     /// # Errors
     /// If another cluster answers there, or none.
     async fn identify(&self, at: &Monitored, patience: Duration) -> Result<(), UpstreamError> {
-        if at.identity() == Identity::Ours {
+        if at.identity() == ClusterIdentity::Ours {
             return Ok(());
         }
         match self.health(at, patience).await? {
@@ -315,18 +303,14 @@ impl Client {
 
     /// Compares the cluster id that `at` gave with the pinned one.
     pub(super) fn recognise(&self, at: &Monitored, found: ClusterId) -> Result<(), ForeignCluster> {
-        let mut pin = self.lock_pin();
+        let mut pin = self.pinned.lock();
         let pinned = pin.get_or_insert_with(|| found.clone());
         if *pinned == found {
-            at.identified(Identity::Ours);
+            at.identified(ClusterIdentity::Ours);
             return Ok(());
         }
-        at.identified(Identity::Foreign);
+        at.identified(ClusterIdentity::Foreign);
         Err(ForeignCluster::new(pinned, &found))
-    }
-
-    fn lock_pin(&self) -> std::sync::MutexGuard<'_, Option<ClusterId>> {
-        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -353,7 +337,9 @@ impl Files {
     fn identified(&self) -> Result<ClientConfig, TlsError> {
         let ca = self.ca.as_deref();
         match &self.identity {
-            Some((certificate, key)) => tls::identified(ca, tls::Identity { certificate, key }),
+            Some((certificate, key)) => {
+                tls::identified(ca, tls::ClientCertificate { certificate, key })
+            }
             None => tls::client_config(ca),
         }
     }

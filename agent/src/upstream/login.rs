@@ -3,7 +3,6 @@
 
 use std::{io, path::Path, time::Duration};
 
-use serde::Serialize;
 use shared::{name::Accessor, secret::SecretText};
 use zeroize::Zeroizing;
 
@@ -80,69 +79,52 @@ fn read_bounded(path: &Path) -> io::Result<Zeroizing<String>> {
 }
 
 impl Upstream {
-    /// Logs in anew; `None` where tokens come from a file. Every file of the method is read now: projected tokens rotate.
+    /// Logs in anew; `None` where tokens come from a file.
     pub(super) async fn log_in(&self) -> Option<Result<LoggedIn, LoginError>> {
-        Some(match &self.0.auth.method {
+        match self.proof() {
+            Ok(None) => None,
+            Ok(Some(proof)) => Some(self.log_in_with(&proof).await),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The fields of a login. Every file of the method is read now, because projected tokens rotate.
+    fn proof(&self) -> Result<Option<Vec<(&'static str, SecretText)>>, LoginError> {
+        let field = |name, text: &str| (name, SecretText::filled(|field| field.push_str(text)));
+        Ok(Some(match &self.0.auth.method {
             AuthMethod::AppRole {
                 role_id_file,
                 secret_id_file,
-            } => self.log_in_approle(role_id_file, secret_id_file).await,
-            AuthMethod::Cert { name, .. } => self.log_in_cert(name.as_deref()).await,
-            AuthMethod::Jwt { role, jwt_file } => self.log_in_jwt(role.as_deref(), jwt_file).await,
-            AuthMethod::Kubernetes { role, jwt_file } => {
-                self.log_in_jwt(Some(role), jwt_file).await
+            } => vec![
+                ("role_id", read_credential(role_id_file)?),
+                ("secret_id", read_credential(secret_id_file)?),
+            ],
+            // What proves it is the certificate of the connection.
+            AuthMethod::Cert { name, .. } => {
+                self.client().reload_files();
+                if let Some(reason) = self.client().unidentified() {
+                    return Err(LoginError::Certificate(reason));
+                }
+                name.iter().map(|name| field("name", name)).collect()
             }
-            AuthMethod::TokenFile { .. } => return None,
-        })
+            AuthMethod::Jwt { role, jwt_file } => {
+                let role = role.iter().map(|role| field("role", role));
+                role.chain([("jwt", read_credential(jwt_file)?)]).collect()
+            }
+            AuthMethod::Kubernetes { role, jwt_file } => {
+                vec![field("role", role), ("jwt", read_credential(jwt_file)?)]
+            }
+            AuthMethod::TokenFile { .. } => return Ok(None),
+        }))
     }
 
-    async fn log_in_approle(
-        &self,
-        role_id: &Path,
-        secret_id: &Path,
-    ) -> Result<LoggedIn, LoginError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            role_id: &'a str,
-            secret_id: &'a str,
-        }
-        let (role_id, secret_id) = (read_credential(role_id)?, read_credential(secret_id)?);
-        let body = Body {
-            role_id: role_id.expose(),
-            secret_id: secret_id.expose(),
-        };
-        self.log_in_with(&body).await
-    }
-
-    /// What proves it is the certificate of the connection.
-    async fn log_in_cert(&self, name: Option<&str>) -> Result<LoggedIn, LoginError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            name: Option<&'a str>,
-        }
-        self.client().reload_files();
-        if let Some(reason) = self.client().unidentified() {
-            return Err(LoginError::Certificate(reason));
-        }
-        self.log_in_with(&Body { name }).await
-    }
-
-    async fn log_in_jwt(&self, role: Option<&str>, jwt: &Path) -> Result<LoggedIn, LoginError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            role: Option<&'a str>,
-            jwt: &'a str,
-        }
-        let jwt = read_credential(jwt)?;
-        let jwt = jwt.expose();
-        self.log_in_with(&Body { role, jwt }).await
-    }
-
-    async fn log_in_with(&self, body: &impl Serialize) -> Result<LoggedIn, LoginError> {
+    async fn log_in_with(&self, proof: &[(&str, SecretText)]) -> Result<LoggedIn, LoginError> {
         let mount = self.0.auth.mount.trim_matches('/');
-        let request = Request::write(format!("auth/{mount}/login"), body);
+        let fields: Vec<_> = proof
+            .iter()
+            .map(|(name, text)| (*name, &**text.expose()))
+            .collect();
+        let request = Request::fields(format!("auth/{mount}/login"), &fields);
         self.turn(Urgency::Authority).await;
         let reply = self.send(&request, None).await?.success()?;
         let auth = reply.envelope()?.auth;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::{
     name::Accessor,
@@ -41,14 +40,8 @@ impl Upstream {
         accessor: &Accessor,
         urgency: Option<Urgency>,
     ) -> Result<LookedUp, UpstreamError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            accessor: &'a str,
-        }
-        let body = Body {
-            accessor: accessor.as_str(),
-        };
-        let request = Request::write("auth/token/lookup-accessor", &body).repeatable();
+        let fields = [("accessor", accessor.as_str())];
+        let request = Request::fields("auth/token/lookup-accessor", &fields).repeatable();
         let asked_at = self.local().clock.now().steady;
         let reply = match urgency {
             Some(urgency) => self.ask(&request, urgency).await?,
@@ -62,14 +55,8 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::lookup_accessor`].
     pub async fn lookup_token(&self, token: &SecretText) -> Result<LookedUp, UpstreamError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            token: &'a str,
-        }
-        let body = Body {
-            token: token.expose(),
-        };
-        let request = Request::write("auth/token/lookup", &body).repeatable();
+        let request = Request::fields("auth/token/lookup", &[("token", token.expose())]);
+        let request = request.repeatable();
         let asked_at = self.local().clock.now().steady;
         let reply = self.ask(&request, Urgency::Mirror).await?.success()?;
         parse(&reply, asked_at)

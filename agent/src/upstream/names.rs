@@ -1,11 +1,8 @@
 //! Name resolution that outlives its resolver: the last good answer of a name stands while none can be had.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Resolves through the system and remembers. Cheap to clone; clones share what they remember.
@@ -31,21 +28,17 @@ impl Names {
         match tokio::net::lookup_host((host, 0)).await {
             Ok(found) => {
                 let found: Vec<_> = found.collect();
-                self.with(|known| known.insert(host.to_owned(), found.clone()));
+                self.0.lock().insert(host.to_owned(), found.clone());
                 Ok(found)
             }
             Err(source) => {
-                let known = self.with(|known| known.get(host).cloned());
+                let known = self.0.lock().get(host).cloned();
                 known.ok_or_else(|| NotResolved {
                     host: host.to_owned(),
                     source,
                 })
             }
         }
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Vec<SocketAddr>>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -71,7 +64,7 @@ mod tests {
         let names = Names::default();
         assert!(Names::resolve(&names, NOWHERE).await.is_err());
         let last: SocketAddr = "192.0.2.7:0".parse().unwrap();
-        names.with(|known| known.insert(NOWHERE.to_owned(), vec![last]));
+        names.0.lock().insert(NOWHERE.to_owned(), vec![last]);
         assert_eq!(Names::resolve(&names, NOWHERE).await.unwrap(), [last]);
     }
 }

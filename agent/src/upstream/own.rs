@@ -157,7 +157,7 @@ impl Keeper {
 
     /// Rests until something may have changed.
     async fn rest(&self, pause: Duration) {
-        let woken = self.upstream.wake().notified();
+        let woken = self.upstream.0.wake.notified();
         let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
         let changed = async {
             while self.watched.iter().all(is_same) {
@@ -341,7 +341,7 @@ impl Keeper {
 
     async fn renew(&mut self, life: Life) -> Result<(), KeepError> {
         let asked_at = self.now();
-        let request = Request::write("auth/token/renew-self", &serde_json::Map::new()).repeatable();
+        let request = Request::fields("auth/token/renew-self", &[]).repeatable();
         let reply = match self.upstream.ask(&request, Urgency::Authority).await {
             // What the primary answers where the certificate is another than at the login.
             Err(UpstreamError::Undecided { .. }) if self.bound => {
@@ -373,8 +373,7 @@ impl Keeper {
     }
 
     async fn revoke_self(&self, token: &SecretText) -> Result<(), UpstreamError> {
-        let request =
-            Request::write("auth/token/revoke-self", &serde_json::Map::new()).repeatable();
+        let request = Request::fields("auth/token/revoke-self", &[]).repeatable();
         self.upstream.turn(Urgency::Authority).await;
         let answered = self.upstream.send(&request, Some(token)).await?;
         answered.success().map(drop)

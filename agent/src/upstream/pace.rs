@@ -3,10 +3,9 @@
 //! Requests are spaced rather than let through in bursts: a thousand hosts that wake together must not arrive
 //! together. A 429 halves the rate, which then grows back within a minute.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::clock::Stopwatch;
 
@@ -23,16 +22,16 @@ pub enum Urgency {
 
 /// Lets requests through at a bounded rate.
 pub struct Pacer {
-    inner: Mutex<Inner>,
+    pace: Mutex<PacerQueue>,
     watch: Stopwatch,
 }
 
-struct Inner {
+struct PacerQueue {
     spacing: Spacing,
     waiting: [usize; 3],
 }
 
-/// Even spacing, and how it reacts to being told off. Pure: moments are durations since some start.
+/// Even spacing, and how it reacts to a 429. Pure: moments are durations since some start.
 #[derive(Clone, Copy, Debug)]
 struct Spacing {
     /// Requests a second, at most.
@@ -90,7 +89,7 @@ impl Pacer {
     /// At most `per_second` requests; 0 counts as 1.
     pub fn new(per_second: u32) -> Self {
         Self {
-            inner: Mutex::new(Inner {
+            pace: Mutex::new(PacerQueue {
                 spacing: Spacing::new(per_second),
                 waiting: [0; 3],
             }),
@@ -100,7 +99,7 @@ impl Pacer {
 
     /// Waits for a turn.
     pub async fn admit(&self, urgency: Urgency) {
-        let _waiting = Waiting::enter(self, urgency);
+        let _waiting = PacedWaiting::enter(self, urgency);
         while let Err(wait) = self.try_take(urgency) {
             tokio::time::sleep(wait).await;
         }
@@ -109,46 +108,37 @@ impl Pacer {
     /// The primary answered 429.
     pub fn slow_down(&self, retry_after: Option<Duration>) {
         let now = self.watch.elapsed();
-        self.with(|inner| inner.spacing.slow_down(now, retry_after));
+        self.pace.lock().spacing.slow_down(now, retry_after);
     }
 
     fn try_take(&self, urgency: Urgency) -> Result<(), Duration> {
         let now = self.watch.elapsed();
-        self.with(|inner| {
-            let urgent = inner.waiting.iter().take(urgency as usize);
-            if urgent.sum::<usize>() > 0 {
-                return Err(inner.spacing.spacing());
-            }
-            inner.spacing.take(now)
-        })
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
-        act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+        let pace = &mut *self.pace.lock();
+        let urgent = pace.waiting.iter().take(urgency as usize);
+        if urgent.sum::<usize>() > 0 {
+            return Err(pace.spacing.spacing());
+        }
+        pace.spacing.take(now)
     }
 }
 
 /// Someone waits in a class; a dropped request waits no longer.
-struct Waiting<'a>(&'a Pacer, Urgency);
+struct PacedWaiting<'a>(&'a Pacer, Urgency);
 
-impl<'a> Waiting<'a> {
+impl<'a> PacedWaiting<'a> {
     fn enter(pacer: &'a Pacer, urgency: Urgency) -> Self {
-        pacer.with(|inner| {
-            if let Some(count) = inner.waiting.get_mut(urgency as usize) {
-                *count += 1;
-            }
-        });
+        if let Some(count) = pacer.pace.lock().waiting.get_mut(urgency as usize) {
+            *count += 1;
+        }
         Self(pacer, urgency)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PacedWaiting<'_> {
     fn drop(&mut self) {
-        self.0.with(|inner| {
-            if let Some(count) = inner.waiting.get_mut(self.1 as usize) {
-                *count = count.saturating_sub(1);
-            }
-        });
+        if let Some(count) = self.0.pace.lock().waiting.get_mut(self.1 as usize) {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 
@@ -171,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn being_told_off_halves_the_rate_and_a_minute_restores_it() {
+    fn a_429_halves_the_rate_and_a_minute_restores_it() {
         let mut spacing = Spacing::new(100);
         spacing.slow_down(Duration::ZERO, None);
         let first = through(&mut spacing, 0, 1000);
@@ -203,16 +193,13 @@ mod tests {
             let (pacer, order) = (pacer.clone(), order.clone());
             tasks.push(tokio::spawn(async move {
                 pacer.admit(urgency).await;
-                order.lock().unwrap().push(urgency);
+                order.lock().push(urgency);
             }));
             tokio::task::yield_now().await;
         }
         for task in tasks {
             task.await.unwrap();
         }
-        assert_eq!(
-            *order.lock().unwrap(),
-            [Urgency::Authority, Urgency::Mirror]
-        );
+        assert_eq!(*order.lock(), [Urgency::Authority, Urgency::Mirror]);
     }
 }

@@ -9,7 +9,7 @@ use shared::name::ClusterId;
 
 use super::{
     Upstream,
-    address::{Identity, Monitored},
+    address::{ClusterIdentity, Monitored},
     client::{Client, NoAnswer, Raw, unavailable_of},
     error::{ForeignCluster, Unavailable},
     request::Request,
@@ -109,7 +109,7 @@ impl Upstream {
         authenticated: bool,
     ) -> Option<Result<AddressSeen, AddressFailure>> {
         let at = self.addresses().all().get(nr)?;
-        let within = self.probe_timeout();
+        let within = self.0.probe_timeout;
         let ask = self.ask_address(at, authenticated, within);
         let seen = tokio::time::timeout(within, ask).await;
         let seen = seen.unwrap_or(Err(Unavailable::Timeout.into()));
@@ -134,7 +134,7 @@ impl Upstream {
             Health::SlowDown(_) => None,
         };
         let serving = match self.own_token().filter(|_| authenticated) {
-            Some(token) if at.identity() == Identity::Ours => {
+            Some(token) if at.identity() == ClusterIdentity::Ours => {
                 let request = Request::read("auth/token/lookup-self").within(within);
                 serving(self.client().exchange(at, &request, Some(&token)).await)?
             }

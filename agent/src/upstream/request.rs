@@ -1,9 +1,10 @@
 //! A request of Holdover's own: verb, decoded path, body. Paths are encoded here and nowhere else.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -12,6 +13,14 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a request may take whose answer grows with the number of keys.
 pub const BULK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// All but the unreserved characters (RFC 3986) and the slashes between segments.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// A request without its token.
 pub struct Request {
@@ -47,6 +56,12 @@ impl Request {
             body: Some(wiped(Zeroizing::new(body))),
             ..Self::new(Method::POST, path.into(), false)
         }
+    }
+
+    /// POST of one object with these texts in it.
+    pub fn fields(path: impl Into<String>, fields: &[(&str, &str)]) -> Self {
+        let object: BTreeMap<_, _> = fields.iter().copied().collect();
+        Self::write(path, &object)
     }
 
     /// Of something unauthenticated that belongs to the cluster, not to a namespace.
@@ -98,14 +113,11 @@ impl Request {
 
     /// The target below an address: `/v1/…`.
     pub(super) fn target(&self) -> String {
-        let mut target = String::with_capacity(self.path.len() + 8);
-        target.push_str("/v1/");
-        encode_into(&self.path, &mut target);
-        if let Some(query) = &self.query {
-            target.push('?');
-            target.push_str(query);
+        let path = utf8_percent_encode(&self.path, ENCODED);
+        match &self.query {
+            Some(query) => format!("/v1/{path}?{query}"),
+            None => format!("/v1/{path}"),
         }
-        target
     }
 
     fn patient(self) -> Self {
@@ -146,23 +158,6 @@ fn as_folder(mut path: String) -> String {
 fn extension(name: &[u8]) -> Method {
     // Both names are tokens; GET is never reached.
     Method::from_bytes(name).unwrap_or(Method::GET)
-}
-
-/// Percent-encodes all but unreserved characters (RFC 3986) and the slashes between segments.
-fn encode_into(path: &str, out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |value: u8| HEX.get(usize::from(value)).map_or('0', |d| char::from(*d));
-    for byte in path.bytes() {
-        match byte {
-            b'/' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            _ => {
-                out.push('%');
-                out.push(digit(byte >> 4));
-                out.push(digit(byte & 15));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! Revocations that the primary is told of.
+//! Revocations that are reported to the primary.
 
-use serde::Serialize;
 use shared::{
     change::RevocationTarget,
     name::{Accessor, LeaseId},
@@ -18,22 +17,12 @@ impl Upstream {
         accessor: &Accessor,
         urgency: Urgency,
     ) -> Result<(), UpstreamError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            accessor: &'a str,
+        let fields = [("accessor", accessor.as_str())];
+        let request = Request::fields("auth/token/revoke-accessor", &fields).repeatable();
+        match self.ask(&request, urgency).await?.success() {
+            Err(error) if !error.says_dead() => Err(error),
+            _ => Ok(()),
         }
-        let body = Body {
-            accessor: accessor.as_str(),
-        };
-        let request = Request::write("auth/token/revoke-accessor", &body).repeatable();
-        let answered = self.ask(&request, urgency).await?.success();
-        answered.map(drop).or_else(|error| {
-            if error.says_dead() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
     }
 
     /// Revokes a lease. One that is gone already is no error.
@@ -45,14 +34,8 @@ impl Upstream {
         lease: &LeaseId,
         urgency: Urgency,
     ) -> Result<(), UpstreamError> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            lease_id: &'a str,
-        }
-        let body = Body {
-            lease_id: lease.as_str(),
-        };
-        let request = Request::write("sys/leases/revoke", &body).repeatable();
+        let fields = [("lease_id", lease.as_str())];
+        let request = Request::fields("sys/leases/revoke", &fields).repeatable();
         self.ask(&request, urgency).await?.success().map(drop)
     }
 

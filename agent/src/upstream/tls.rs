@@ -57,7 +57,7 @@ pub enum TlsError {
 
 /// The files of a client certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity<'a> {
+pub struct ClientCertificate<'a> {
     /// The certificate, and what lies between it and its CA.
     pub certificate: &'a Path,
     /// Its key.
@@ -79,9 +79,9 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
 /// As [`client_config`], and if the certificate and its key cannot be used.
 pub fn identified(
     ca_file: Option<&Path>,
-    identity: Identity<'_>,
+    identity: ClientCertificate<'_>,
 ) -> Result<ClientConfig, TlsError> {
-    let Identity { certificate, key } = identity;
+    let ClientCertificate { certificate, key } = identity;
     let read = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::Read { path, source }
@@ -199,7 +199,7 @@ mod tests {
             (&certificate, &broken),
             (&certificate, &key),
         ] {
-            let error = identified(None, Identity { certificate, key });
+            let error = identified(None, ClientCertificate { certificate, key });
             let error = format!("{:?}", error.err().unwrap());
             assert!(
                 !error.contains("c2Vj") && !error.contains("secret"),

@@ -1,17 +1,16 @@
 //! How it stands with Holdover's own token, for `status`, `ready` and the probes.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use shared::time::WallTime;
 
 use super::life::Life;
 
 /// Shared between the keeper, the probes and `status`.
 #[derive(Default)]
-pub struct OwnStatus(Mutex<State>);
+pub struct OwnStatus(Mutex<OwnState>);
 
 #[derive(Default)]
-struct State {
+struct OwnState {
     snapshot: OwnSnapshot,
     /// Whether the last probe was good: the first good one after failures wakes the keeper.
     good: bool,
@@ -37,56 +36,49 @@ pub struct OwnSnapshot {
 impl OwnStatus {
     /// How it stands now.
     pub fn snapshot(&self) -> OwnSnapshot {
-        self.with(|state| state.snapshot.clone())
+        self.0.lock().snapshot.clone()
     }
 
     /// Whether the primary refused it and has accepted none since.
     pub fn is_refused(&self) -> bool {
-        self.with(|state| state.snapshot.refused)
+        self.0.lock().snapshot.refused
     }
 
     pub(super) fn accepted(&self) {
-        self.with(|state| state.snapshot.refused = false);
+        self.0.lock().snapshot.refused = false;
     }
 
     pub(super) fn file(&self, error: Option<String>) {
-        self.with(|state| state.snapshot.file_error = error);
+        self.0.lock().snapshot.file_error = error;
     }
 
     pub(super) fn succeeded(&self, life: Option<&Life>) {
-        self.with(|state| {
-            state.snapshot.errors = 0;
-            state.snapshot.last_error = None;
-            state.snapshot.ends = life.map(Life::ends);
-            state.snapshot.ending = life.is_some_and(Life::is_worn);
-        });
+        let snapshot = &mut self.0.lock().snapshot;
+        snapshot.errors = 0;
+        snapshot.last_error = None;
+        snapshot.ends = life.map(Life::ends);
+        snapshot.ending = life.is_some_and(Life::is_worn);
     }
 
     pub(super) fn failed(&self, error: String, refused: bool) {
-        self.with(|state| {
-            state.snapshot.errors = state.snapshot.errors.saturating_add(1);
-            state.snapshot.last_error = Some(error);
-            state.snapshot.refused |= refused;
-        });
+        let snapshot = &mut self.0.lock().snapshot;
+        snapshot.errors = snapshot.errors.saturating_add(1);
+        snapshot.last_error = Some(error);
+        snapshot.refused |= refused;
     }
 
     /// What a probe saw; whether the keeper should look at once. It is woken by changes only, never by every probe.
     pub(in crate::upstream) fn note_probe(&self, good: bool, refused: bool) -> bool {
-        self.with(|state| {
-            let was_good = std::mem::replace(&mut state.good, good);
-            let was_refused = state.snapshot.refused;
-            state.snapshot.refused |= refused;
-            (good && !was_good) || (refused && !was_refused)
-        })
+        let state = &mut *self.0.lock();
+        let was_good = std::mem::replace(&mut state.good, good);
+        let was_refused = state.snapshot.refused;
+        state.snapshot.refused |= refused;
+        (good && !was_good) || (refused && !was_refused)
     }
 
     /// The primary refused it; whether that is new.
     pub(in crate::upstream) fn note_refused(&self) -> bool {
-        self.with(|state| !std::mem::replace(&mut state.snapshot.refused, true))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        !std::mem::replace(&mut self.0.lock().snapshot.refused, true)
     }
 }
 
