@@ -20,6 +20,8 @@ use crate::{
     table::{At, Table},
 };
 
+mod anchor;
+mod epoch;
 mod golden;
 mod power;
 mod tamper;
@@ -457,58 +459,6 @@ fn assert_authority(opened: &Opened, at: usize, seed: u64) {
 }
 
 #[test]
-fn a_replica_older_than_its_anchor_issues_nothing_until_the_primary_was_seen() {
-    let home = Home::made(1);
-    home.store(vec![granted(1)]);
-    let old = fs::read(&home.location.path).unwrap();
-    home.store(vec![revoked(1)]);
-    fs::write(&home.location.path, &old).unwrap();
-    let opened = home.open();
-    assert!(opened.report.rolled_back && opened.view.authority().rolled_back);
-    let AnchorState::Ahead { anchor, .. } = opened.report.anchor else {
-        panic!("{:?}", opened.report);
-    };
-    let written = || fs::read(home.location.anchor.as_ref().unwrap()).unwrap();
-    let evidence = written();
-    drop(opened);
-    let opened = home.open();
-    assert!(opened.report.rolled_back, "a restart does not forget it");
-    assert!(
-        opened.report.generation > anchor,
-        "no generation is used twice"
-    );
-    let sequencer = opened.start(|| now(1)).unwrap();
-    let phase = samples::outage();
-    wait(
-        &sequencer,
-        Lane::Revocation,
-        vec![phase],
-        Expects::default(),
-    )
-    .unwrap();
-    let issues = || Expects {
-        issues: true,
-        ..Expects::default()
-    };
-    let issued = wait(&sequencer, Lane::Grant, vec![granted(3)], issues());
-    assert_eq!(issued, Err(SubmitError::Conflict));
-    assert_eq!(written(), evidence, "the anchor stays as it was found");
-    let (done, answer) = mpsc::channel();
-    sequencer.clear_rollback(move |result| done.send(result).unwrap());
-    answer.recv().unwrap().unwrap();
-    assert_eq!(
-        wait(&sequencer, Lane::Grant, vec![granted(3)], issues()),
-        Ok(())
-    );
-    sequencer.stop();
-    let report = home.open().report;
-    assert!(
-        !report.rolled_back && report.anchor == AnchorState::Agrees,
-        "{report:?}"
-    );
-}
-
-#[test]
 fn after_one_failure_storage_refuses_every_call() {
     let home = Home::made(1);
     let mut storage = home.open().writer.storage;
@@ -540,125 +490,6 @@ fn after_one_failure_storage_refuses_every_call() {
     assert!(matches!(storage.entries(0, 1), Err(StoreError::Stopped)));
     assert!(matches!(storage.trim(1), Err(StoreError::Stopped)));
     assert!(matches!(storage.checkpoint(), Err(StoreError::Stopped)));
-}
-
-#[test]
-fn a_removed_anchor_is_a_doubt_and_a_first_one_is_none() {
-    let home = Home::made(1);
-    assert_eq!(home.open().report.anchor, AnchorState::First);
-    assert_eq!(home.open().report.anchor, AnchorState::Agrees);
-    fs::remove_file(home.location.anchor.as_ref().unwrap()).unwrap();
-    let report = home.open().report;
-    assert!(report.rolled_back && report.anchor == AnchorState::Missing);
-    let unanchored = Replica::open(
-        &home.location_without_anchor(),
-        std::slice::from_ref(&home.source),
-        settings(),
-        Arc::new(Seeded::new(1)),
-    );
-    assert_eq!(unanchored.unwrap().report.anchor, AnchorState::Unset);
-}
-
-#[test]
-fn an_operator_s_revocation_is_answered_once_the_anchor_holds_it() {
-    let home = Home::made(1);
-    let sequencer = home.start();
-    wait(
-        &sequencer,
-        Lane::Grant,
-        vec![granted(1)],
-        Expects::default(),
-    )
-    .unwrap();
-    let anchored = || {
-        let text = fs::read_to_string(home.location.anchor.as_ref().unwrap()).unwrap();
-        text.split(' ').nth(3).unwrap().parse::<u64>().unwrap()
-    };
-    let before = anchored();
-    let expired = Change::Revoked(samples::revocation(2, RevokeCause::Expired));
-    wait(
-        &sequencer,
-        Lane::Revocation,
-        vec![expired],
-        Expects::default(),
-    )
-    .unwrap();
-    assert_eq!(
-        anchored(),
-        before,
-        "what is past anyway need not be anchored"
-    );
-    let done = {
-        let (done, answer) = mpsc::channel();
-        let path = home.location.anchor.clone().unwrap();
-        sequencer.submit(
-            Lane::Revocation,
-            vec![revoked(1)],
-            Expects::default(),
-            move |_| {
-                done.send(fs::read_to_string(path).unwrap()).unwrap();
-            },
-        );
-        answer.recv().unwrap()
-    };
-    assert_eq!(
-        done,
-        fs::read_to_string(home.location.anchor.as_ref().unwrap()).unwrap()
-    );
-    assert!(anchored() > before);
-    sequencer.stop();
-}
-
-#[test]
-fn a_new_epoch_begins_by_itself_and_old_rows_stay_readable() {
-    let home = Home::made(1);
-    let mut opened = home.open();
-    opened.writer.limits.encryptions = 8;
-    let sequencer = opened.start(|| now(1)).unwrap();
-    for n in 0..10 {
-        let value = samples::value(&format!("secret/data/{n}"), 1, "{}");
-        wait(&sequencer, Lane::Mirror, vec![value], Expects::default()).unwrap();
-    }
-    assert!(sequencer.stats().epoch > 3, "{}", sequencer.stats().epoch);
-    let view = Arc::clone(sequencer.view());
-    sequencer.stop();
-    let opened = home.open();
-    for view in [&view, &opened.view] {
-        let secrets = view.secrets();
-        let epochs: std::collections::BTreeSet<_> = secrets
-            .records
-            .values()
-            .map(|held| held.body.sealed.epoch)
-            .collect();
-        assert!(epochs.len() > 2, "{epochs:?}");
-        assert!(
-            secrets
-                .records
-                .values()
-                .all(|held| held.body.open(view.keys()).is_ok())
-        );
-    }
-}
-
-#[test]
-fn an_epoch_ends_at_its_age() {
-    let home = Home::made(1);
-    let day = std::sync::atomic::AtomicU64::new(0);
-    let clock = move || now(day.fetch_add(1, std::sync::atomic::Ordering::Relaxed) * 24 * 3600);
-    let sequencer = home.open().start(clock).unwrap();
-    for n in 0..31 {
-        assert_eq!(sequencer.stats().epoch, 1, "day {n}");
-        wait(
-            &sequencer,
-            Lane::Grant,
-            vec![granted(n)],
-            Expects::default(),
-        )
-        .unwrap();
-    }
-    assert_eq!(sequencer.stats().epoch, 2);
-    sequencer.stop();
-    home.open();
 }
 
 proptest! {
