@@ -13,7 +13,7 @@ pub trait Entropy: Send + Sync {
 
 /// The operating system gives no randomness.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the operating system gives no randomness")]
+#[error("the operating system provides no randomness")]
 pub struct NoEntropy;
 
 /// The operating system's.

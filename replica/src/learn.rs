@@ -13,7 +13,7 @@ use shared::{
     grant::{Grant, Origin, Revocation, RevokeCause},
     name::{Namespace, TokenDigest},
     time::{Now, WallTime},
-    wire::{Errors, Incoming},
+    wire::{AuthBlock, Errors, Incoming},
     workload::PeerId,
 };
 
@@ -114,19 +114,10 @@ fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
     if let Ok(incoming) = serde_json::from_slice::<Incoming<'_>>(exchange.body)
         && incoming.wrap_info.as_ref().is_none_or(Value::is_null)
     {
-        changes.extend(
-            incoming
-                .auth
-                .as_ref()
-                .and_then(|auth| token::carried(view, exchange, auth)),
-        );
+        let auth = incoming.auth.as_ref();
+        changes.extend(auth.and_then(|auth| token::carried(view, exchange, auth)));
         changes.extend(lease::carried(view, exchange, &incoming));
-        changes.extend(
-            incoming
-                .auth
-                .as_ref()
-                .and_then(|auth| approle::proven(view, exchange, auth)),
-        );
+        changes.extend(auth.and_then(|auth| approle::proven(view, exchange, auth)));
         changes.extend(token::shown(view, exchange, &incoming));
     }
     if let Some(token) = exchange.token
@@ -135,6 +126,12 @@ fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
         changes.extend(proven(view, token, exchange.call, exchange.now));
     }
     changes
+}
+
+/// Whether something more is asked for than was proven: a second factor.
+fn wants_more(auth: &AuthBlock) -> bool {
+    let more = auth.mfa_requirement.as_ref();
+    more.is_some_and(|more| !more.is_null())
 }
 
 fn is_of(change: &Change, token: &TokenDigest) -> bool {

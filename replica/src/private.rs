@@ -26,11 +26,8 @@ pub enum PrivateError {
         source: io::Error,
     },
     /// It is a directory, a device or a pipe.
-    #[error("{} is not a regular file; put the file itself there", path.display())]
-    Kind {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} is not a regular file; put the file itself there", .0.display())]
+    Kind(PathBuf),
     /// Others may read or write it.
     #[error("{} has mode {mode:04o}, so that others may use it; run `chmod {wanted} {}`", path.display(), path.display())]
     Mode {
@@ -52,11 +49,8 @@ pub enum PrivateError {
         expected: u32,
     },
     /// It is a symbolic link.
-    #[error("{} is a symbolic link, which is not followed; give the path of the file itself", path.display())]
-    Symlink {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} is a symbolic link, which is not followed; give the path of the file itself", .0.display())]
+    Symlink(PathBuf),
 }
 
 impl PrivateError {
@@ -72,7 +66,7 @@ impl PrivateError {
 
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match rustix::io::Errno::from_io_error(&source) {
-            Some(rustix::io::Errno::LOOP) => Self::Symlink { path: path.into() },
+            Some(rustix::io::Errno::LOOP) => Self::Symlink(path.into()),
             _ => Self::Io {
                 path: path.into(),
                 action,
@@ -92,7 +86,7 @@ pub(crate) fn open(path: &Path) -> Result<File, PrivateError> {
         .map_err(PrivateError::io(path, "open"))?;
     let meta = file.metadata().map_err(PrivateError::io(path, "look at"))?;
     if !meta.is_file() {
-        return Err(PrivateError::Kind { path: path.into() });
+        return Err(PrivateError::Kind(path.into()));
     }
     closed(path, &meta, 0o077, "600")?;
     Ok(file)
@@ -233,12 +227,12 @@ mod tests {
         create(&path).unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(open(&link), Err(PrivateError::Symlink { .. })));
-        assert!(matches!(open(dir.path()), Err(PrivateError::Kind { .. })));
+        assert!(matches!(open(&link), Err(PrivateError::Symlink(_))));
+        assert!(matches!(open(dir.path()), Err(PrivateError::Kind(_))));
         let pipe = dir.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        assert!(matches!(open(&pipe), Err(PrivateError::Kind { .. })));
+        assert!(matches!(open(&pipe), Err(PrivateError::Kind(_))));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct SealError;
 #[derive(Debug, thiserror::Error)]
 pub enum SealingError {
     /// A record has no serialised form.
-    #[error("a record cannot be written down: {0}")]
+    #[error("a record cannot be serialized: {0}")]
     Encode(#[from] serde_json::Error),
     /// No nonce.
     #[error(transparent)]

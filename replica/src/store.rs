@@ -13,13 +13,10 @@ use rustix::fs::{FlockOperation, flock};
 use shared::{
     change::{PhaseRecord, QueuedRevocation},
     coverage::CoverageHour,
-    settings::Settings,
     time::Mark,
 };
 
 use crate::{
-    entropy::Entropy,
-    key::slot::Source,
     private::{self, PrivateError},
     view::View,
 };
@@ -91,36 +88,6 @@ pub struct OpenReport {
     pub ledger_cut: bool,
 }
 
-impl Replica {
-    /// Makes a replica at a place where there is none, with one key slot. Its directory is made with mode 0700 if
-    /// missing.
-    ///
-    /// # Errors
-    /// If one is there, or was there according to the anchor, or if it cannot be made.
-    pub fn create(
-        location: &Location,
-        source: &Source,
-        entropy: &dyn Entropy,
-    ) -> Result<(), CreateError> {
-        create::create(location, source, entropy)
-    }
-
-    /// Opens the replica, proves it, and reads it into a view. Needs no primary.
-    ///
-    /// Ends with a commit of its own: a replica that cannot be written does not open.
-    ///
-    /// # Errors
-    /// If it is missing, in use, damaged, changed by somebody else, or not of any of these keys.
-    pub fn open(
-        location: &Location,
-        sources: &[Source],
-        settings: Arc<Settings>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Opened, OpenError> {
-        open::open(location, sources, settings, entropy)
-    }
-}
-
 /// `None` if another process, or another part of this one, has the replica open.
 fn lock(path: &Path) -> Result<Option<File>, PrivateError> {
     let path = private::beside(path, ".lock");
@@ -128,10 +95,6 @@ fn lock(path: &Path) -> Result<Option<File>, PrivateError> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(PrivateError::Io {
-            path,
-            action: "lock",
-            source: error.into(),
-        }),
+        Err(error) => Err(PrivateError::io(&path, "lock")(error.into())),
     }
 }

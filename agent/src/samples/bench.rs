@@ -129,7 +129,7 @@ pub(crate) fn open(config: &Config, folder: &Path) -> Opened {
     for _ in 0..500 {
         let (settings, sources) = (Arc::clone(&settings), [source(folder)]);
         match Replica::open(&location(config), &sources, settings, Arc::new(OsEntropy)) {
-            Err(OpenError::Busy { .. }) => std::thread::park_timeout(Duration::from_millis(10)),
+            Err(OpenError::Busy(_)) => std::thread::park_timeout(Duration::from_millis(10)),
             opened => return opened.unwrap(),
         }
     }

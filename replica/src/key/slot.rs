@@ -35,11 +35,8 @@ pub enum SourceError {
     #[error(transparent)]
     Wrap(#[from] SealingError),
     /// A file does not hold 64 hex digits.
-    #[error("the key file {} does not hold exactly 64 hex digits; restore it from where it was kept", path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("the key file {} does not hold exactly 64 hex digits; restore it from where it was kept", .0.display())]
+    Form(PathBuf),
     /// The file is not fit to hold a key, or cannot be read.
     #[error("the key file is not usable: {0}")]
     File(#[from] PrivateError),
@@ -172,7 +169,7 @@ fn read_file(path: &Path) -> Result<SlotKey, SourceError> {
         .read_to_end(&mut text)
         .map_err(PrivateError::io(path, "read"))?;
     let digits = text.trim_ascii_end();
-    let key = decode(digits).ok_or_else(|| SourceError::Form { path: path.into() })?;
+    let key = decode(digits).ok_or_else(|| SourceError::Form(path.into()))?;
     Ok(key)
 }
 
@@ -252,7 +249,7 @@ mod tests {
         ] {
             std::fs::write(&path, bad).unwrap();
             let error = read_file(&path).err().unwrap();
-            assert!(matches!(&error, SourceError::Form { .. }), "{error}");
+            assert!(matches!(&error, SourceError::Form(_)), "{error}");
             assert!(error.to_string().contains("key"));
         }
         std::fs::write(&path, good.trim_end().to_uppercase()).unwrap();

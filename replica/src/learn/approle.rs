@@ -1,6 +1,5 @@
 //! AppRole logins in answers: a secret id that was proven again, one that is worth verifying, and one that failed.
 
-use serde_json::Value;
 use shared::{
     approle::{Attempt, Outcome, ProofDigest, RoleKey, SecretId},
     change::Change,
@@ -11,7 +10,7 @@ use shared::{
     wire::{AuthBlock, Errors, Incoming},
 };
 
-use super::{Exchange, PROOF_INTERVAL};
+use super::{Exchange, PROOF_INTERVAL, wants_more};
 use crate::{
     approle::{Ids, LoginMount},
     view::{Authority, View},
@@ -139,9 +138,5 @@ fn login<'a>(authority: &'a Authority, exchange: &Exchange<'_>) -> Option<(Login
 
 /// Whether it carries a service token, with nothing left to be proven.
 fn is_whole(auth: &AuthBlock) -> bool {
-    let wants_more = auth
-        .mfa_requirement
-        .as_ref()
-        .is_some_and(|more: &Value| !more.is_null());
-    !auth.client_token.is_empty() && !wants_more && auth.token_type == TokenKind::Service
+    !auth.client_token.is_empty() && !wants_more(auth) && auth.token_type == TokenKind::Service
 }

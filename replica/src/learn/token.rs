@@ -13,7 +13,7 @@ use shared::{
     workload::PeerId,
 };
 
-use super::{Exchange, ended, requested};
+use super::{Exchange, ended, requested, wants_more};
 use crate::view::View;
 
 /// Ends of a token that are this close are one: TTLs are whole seconds.
@@ -21,11 +21,7 @@ const SAME_END: Duration = Duration::from_secs(2);
 
 /// The token that an answer carries: minted, or renewed if it is known.
 pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
-    let wants_more = auth
-        .mfa_requirement
-        .as_ref()
-        .is_some_and(|more| !more.is_null());
-    if auth.client_token.is_empty() || wants_more || auth.lease_duration == 0 {
+    if auth.client_token.is_empty() || wants_more(auth) || auth.lease_duration == 0 {
         return None;
     }
     let digest = match exchange.token {

@@ -48,14 +48,7 @@ impl Aggregate {
     pub fn add(&self, note: Note, now: WallTime) {
         let mut counts = self.0.lock();
         let second = counts.second(now.as_secs());
-        let note = match &note {
-            Note::Read { .. } => counts.read(note, second),
-            Note::Denial { uid, outage, .. } => {
-                let (uid, outage) = (*uid, outage.clone());
-                counts.denial(note, uid, outage, second)
-            }
-        };
-        if let Some(note) = note {
+        if let Some(note) = counts.kept_as(note, second) {
             let count = counts.seconds.entry(second).or_default();
             let count = count.entry(note).or_default();
             *count = count.saturating_add(1);
@@ -99,46 +92,35 @@ impl Counts {
         }
     }
 
-    /// How a read is counted: with its path, or where there are too many different ones, without.
-    fn read(&self, note: Note, second: i64) -> Option<Note> {
-        let Some(counts) = self.seconds.get(&second) else {
-            return Some(note);
-        };
-        if counts.len() < MAX_READS || counts.contains_key(&note) {
-            return Some(note);
-        }
-        let Note::Read { outage, .. } = note else {
-            return Some(note);
-        };
-        Some(Note::Read {
-            accessor: None,
-            workload: None,
-            path: String::new(),
-            outage,
-        })
-    }
-
-    /// How a denial is counted: by itself, or against its uid's quota (`None`).
-    fn denial(
-        &mut self,
-        note: Note,
-        uid: Option<u32>,
-        outage: Option<OutageId>,
-        second: i64,
-    ) -> Option<Note> {
+    /// As what a note is counted: a read without its path where there are too many different ones, a denial by itself or
+    /// against its uid's quota (`None`).
+    fn kept_as(&mut self, note: Note, second: i64) -> Option<Note> {
         let counts = self.seconds.get(&second);
+        let different = counts.map_or(0, HashMap::len);
         if counts.is_some_and(|counts| counts.contains_key(&note)) {
             return Some(note);
         }
-        let room = counts.is_none_or(|counts| counts.len() < MAX_READS + MAX_DENIALS);
-        let quota = self.quota(uid, second.div_euclid(60));
-        if room && quota.made < DENIALS_PER_MINUTE {
-            quota.made += 1;
-            return Some(note);
+        match note {
+            Note::Read { outage, .. } if different >= MAX_READS => Some(Note::Read {
+                accessor: None,
+                workload: None,
+                path: String::new(),
+                outage,
+            }),
+            Note::Read { .. } => Some(note),
+            Note::Denial {
+                uid, ref outage, ..
+            } => {
+                let quota = self.quota(uid, second.div_euclid(60));
+                if different < MAX_READS + MAX_DENIALS && quota.made < DENIALS_PER_MINUTE {
+                    quota.made += 1;
+                    return Some(note);
+                }
+                quota.beyond = quota.beyond.saturating_add(1);
+                quota.outage.clone_from(outage);
+                None
+            }
         }
-        quota.beyond = quota.beyond.saturating_add(1);
-        quota.outage = outage;
-        None
     }
 
     fn quota(&mut self, uid: Option<u32>, minute: i64) -> &mut Quota {

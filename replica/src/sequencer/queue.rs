@@ -79,6 +79,7 @@ pub(super) struct Shared {
     wake: Condvar,
 }
 
+#[derive(Default)]
 struct Queue {
     lanes: [Waiting; 3],
     controls: VecDeque<Control>,
@@ -92,7 +93,9 @@ struct Waiting {
     weight: usize,
 }
 
+#[derive(Default)]
 enum State {
+    #[default]
     Running,
     /// Accepts nothing more, stores what waits.
     Stopping,
@@ -130,12 +133,7 @@ impl Shared {
             view,
             clock,
             thread: Mutex::new(None),
-            queue: Mutex::new(Queue {
-                lanes: Default::default(),
-                controls: VecDeque::new(),
-                state: State::Running,
-                stats: Stats::default(),
-            }),
+            queue: Mutex::default(),
             wake: Condvar::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
-    CreateError, FailStop, Location, StoreError, anchor::Anchor, header::Header, lock,
+    CreateError, FailStop, Location, Replica, StoreError, anchor::Anchor, header::Header, lock,
     schema::Database,
 };
 use crate::{
@@ -18,41 +18,45 @@ use crate::{
     private,
 };
 
-/// See [`super::Replica::create`].
-pub(super) fn create(
-    location: &Location,
-    source: &Source,
-    entropy: &dyn Entropy,
-) -> Result<(), CreateError> {
-    let path = &location.path;
-    if let Some(anchor) = &location.anchor
-        && Anchor::at(anchor).exists()
-    {
-        return Err(CreateError::Anchored {
-            path: anchor.clone(),
-        });
-    }
-    private::directory(private::parent(path))?;
-    let _lock = lock(path)?.ok_or_else(|| CreateError::Busy { path: path.clone() })?;
-    // Made under another name, so that a crash leaves no half of a replica.
-    let new = private::beside(path, ".new");
-    for leftover in ["", "-wal", "-journal"] {
-        let _ = fs::remove_file(private::beside(&new, leftover));
-    }
-    let id = ReplicaId::random(entropy)?;
-    let root = RootKey::random(entropy)?;
-    let slot = Slot::wrap(1, source, &root, id, entropy)?;
-    drop(private::create(&new)?);
-    let database = format(&new, id, &slot).map_err(|source| CreateError::Database {
-        path: path.clone(),
-        source,
-    })?;
-    first_commit(database, root, id, entropy)?;
-    match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(private::sync_parent(path)?),
-        Err(_) => {
-            let _ = fs::remove_file(&new);
-            Err(CreateError::Exists { path: path.clone() })
+impl Replica {
+    /// Makes a replica at a place where there is none, with one key slot. Its directory is made with mode 0700 if
+    /// missing.
+    ///
+    /// # Errors
+    /// If one is there, or was there according to the anchor, or if it cannot be made.
+    pub fn create(
+        location: &Location,
+        source: &Source,
+        entropy: &dyn Entropy,
+    ) -> Result<(), CreateError> {
+        let path = &location.path;
+        if let Some(anchor) = &location.anchor
+            && Anchor::at(anchor).exists()
+        {
+            return Err(CreateError::Anchored(anchor.clone()));
+        }
+        private::directory(private::parent(path))?;
+        let _lock = lock(path)?.ok_or_else(|| CreateError::Busy(path.clone()))?;
+        // Made under another name, so that a crash leaves no half of a replica.
+        let new = private::beside(path, ".new");
+        for leftover in ["", "-wal", "-journal"] {
+            let _ = fs::remove_file(private::beside(&new, leftover));
+        }
+        let id = ReplicaId::random(entropy)?;
+        let root = RootKey::random(entropy)?;
+        let slot = Slot::wrap(1, source, &root, id, entropy)?;
+        drop(private::create(&new)?);
+        let database = format(&new, id, &slot).map_err(|source| CreateError::Database {
+            path: path.clone(),
+            source,
+        })?;
+        first_commit(database, root, id, entropy)?;
+        match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(private::sync_parent(path)?),
+            Err(_) => {
+                let _ = fs::remove_file(&new);
+                Err(CreateError::Exists(path.clone()))
+            }
         }
     }
 }

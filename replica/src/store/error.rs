@@ -14,20 +14,14 @@ use crate::{
 pub enum CreateError {
     /// There is a state file: a replica was there, and may only be gone by mistake.
     #[error(
-        "{} says that a replica was here before; restore it, or remove that file to begin anew", path.display()
+        "{} says that a replica was here before; restore it, or remove that file to start over", .0.display()
     )]
-    Anchored {
-        /// The state file.
-        path: PathBuf,
-    },
+    Anchored(PathBuf),
     /// Another process uses it.
-    #[error("{} is in use by another process; stop that one first", path.display())]
-    Busy {
-        /// The replica.
-        path: PathBuf,
-    },
+    #[error("{} is in use by another process; stop that one first", .0.display())]
+    Busy(PathBuf),
     /// The file cannot be written.
-    #[error("cannot make the replica {}: {source}", path.display())]
+    #[error("cannot create the replica {}: {source}", path.display())]
     Database {
         /// The replica.
         path: PathBuf,
@@ -38,11 +32,8 @@ pub enum CreateError {
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// One is there already.
-    #[error("{} exists already, and is never overwritten", path.display())]
-    Exists {
-        /// The replica.
-        path: PathBuf,
-    },
+    #[error("{} already exists and is never overwritten", .0.display())]
+    Exists(PathBuf),
     /// The key is not to be had.
     #[error(transparent)]
     Key(#[from] SourceError),
@@ -68,11 +59,8 @@ pub enum OpenError {
         what: String,
     },
     /// Another process uses it.
-    #[error("the replica {} is in use by another process; stop that one first", path.display())]
-    Busy {
-        /// The replica.
-        path: PathBuf,
-    },
+    #[error("the replica {} is in use by another process; stop that one first", .0.display())]
+    Busy(PathBuf),
     /// The file is cut off or corrupt.
     #[error("the replica {} is damaged: {source}. {WAY_BACK}", path.display())]
     Damaged {
@@ -83,14 +71,11 @@ pub enum OpenError {
     },
     /// The header of the last commit does not open.
     #[error(
-        "the replica {} is damaged: the header of its last commit does not open. {WAY_BACK}", path.display()
+        "the replica {} is damaged: the header of its last commit does not open. {WAY_BACK}", .0.display()
     )]
-    Header {
-        /// The replica.
-        path: PathBuf,
-    },
+    Header(PathBuf),
     /// No configured key opens it.
-    #[error("no configured key opens the replica {}: {}. Put the key back that it was made with", path.display(), reasons.join("; "))]
+    #[error("no configured key opens the replica {}: {}. Put back the key that it was made with", path.display(), reasons.join("; "))]
     Key {
         /// The replica.
         path: PathBuf,
@@ -100,8 +85,8 @@ pub enum OpenError {
     /// There is none.
     #[error("there is no replica at {}{}", path.display(), if *anchored {
         ", but its state file says that there was one: restore it with `holdover replica restore`, or remove the \
-         state file to begin anew"
-    } else { "; make one with `holdover init`" })]
+         state file to start over"
+    } else { "; create one with `holdover init`" })]
     Missing {
         /// Where it should be.
         path: PathBuf,
@@ -117,11 +102,8 @@ pub enum OpenError {
         found: i64,
     },
     /// It is something else.
-    #[error("{} is not a replica of Holdover; give the right path, or move that file away", path.display())]
-    Other {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} is not a replica of Holdover; give the right path, or move that file away", .0.display())]
+    Other(PathBuf),
     /// A file or directory is not fit.
     #[error(transparent)]
     Private(#[from] PrivateError),

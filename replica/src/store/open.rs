@@ -5,13 +5,13 @@ use std::{fs::File, path::Path, sync::Arc};
 use shared::settings::Settings;
 
 use super::{
-    FailStop, Location, OpenError, OpenReport, Opened, StoreError,
+    FailStop, Location, OpenError, OpenReport, Opened, Replica, StoreError,
     anchor::{Anchor, AnchorState},
     header::Header,
     load::{self, LoadError, Loaded},
     lock,
     schema::{Database, Recognised},
-    writer::{Spool, Writer, deletions},
+    writer::{Spool, Writer},
 };
 use crate::{
     entropy::Entropy,
@@ -22,56 +22,63 @@ use crate::{
     },
     ledger::Head,
     private,
-    table::At,
+    table::{At, Op},
 };
 
-/// See [`super::Replica::open`].
-pub(super) fn open(
-    location: &Location,
-    sources: &[Source],
-    settings: Arc<Settings>,
-    entropy: Arc<dyn Entropy>,
-) -> Result<Opened, OpenError> {
-    let path = &location.path;
-    let lock = present(location)?;
-    let (mut database, keys, header) = proven(path, sources)?;
-    let loaded =
-        load::load(&database, &keys, &header, settings).map_err(|error| not_loaded(error, path))?;
-    let end = database.ledger_end().map_err(unreadable(path))?;
-    let anchor = location.anchor.as_deref().map(Anchor::at);
-    let state = match &anchor {
-        Some(anchor) => anchor.judge(&keys, header.generation, header.anchored)?,
-        None => AnchorState::Unset,
-    };
-    let report = OpenReport {
-        generation: header.generation,
-        rolled_back: header.rolled_back || state.doubts(),
-        anchor: state,
-        values_lost: u64::try_from(loaded.lost.len()).unwrap_or(u64::MAX),
-        values_changed: loaded.values != header.values,
-        ledger_cut: !ends_there(&header.ledger, end),
-    };
-    database.begin_writing().map_err(unreadable(path))?;
-    let writer = Writer {
-        storage: FailStop::new(Box::new(database)),
-        budget: Budget::resume(header.reserve),
-        limits: Limits::default(),
-        keys,
-        entropy,
-        header,
-        anchor,
-        anchored: 0,
-        spool: Spool {
-            max: location.ledger_max,
-            dropped: 0,
-        },
-        since_checkpoint: 0,
-        _lock: lock,
-    };
-    start(writer, loaded, report).map_err(|source| OpenError::Store {
-        path: path.clone(),
-        source,
-    })
+impl Replica {
+    /// Opens the replica, proves it, and reads it into a view. Needs no primary.
+    ///
+    /// Ends with a commit of its own: a replica that cannot be written does not open.
+    ///
+    /// # Errors
+    /// If it is missing, in use, damaged, changed by somebody else, or not of any of these keys.
+    pub fn open(
+        location: &Location,
+        sources: &[Source],
+        settings: Arc<Settings>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Opened, OpenError> {
+        let path = &location.path;
+        let lock = present(location)?;
+        let (mut database, keys, header) = proven(path, sources)?;
+        let loaded = load::load(&database, &keys, &header, settings)
+            .map_err(|error| not_loaded(error, path))?;
+        let end = database.ledger_end().map_err(unreadable(path))?;
+        let anchor = location.anchor.as_deref().map(Anchor::at);
+        let state = match &anchor {
+            Some(anchor) => anchor.judge(&keys, header.generation, header.anchored)?,
+            None => AnchorState::Unset,
+        };
+        let report = OpenReport {
+            generation: header.generation,
+            rolled_back: header.rolled_back || state.doubts(),
+            anchor: state,
+            values_lost: u64::try_from(loaded.lost.len()).unwrap_or(u64::MAX),
+            values_changed: loaded.values != header.values,
+            ledger_cut: !ends_there(&header.ledger, end),
+        };
+        database.begin_writing().map_err(unreadable(path))?;
+        let writer = Writer {
+            storage: FailStop::new(Box::new(database)),
+            budget: Budget::resume(header.reserve),
+            limits: Limits::default(),
+            keys,
+            entropy,
+            header,
+            anchor,
+            anchored: 0,
+            spool: Spool {
+                max: location.ledger_max,
+                dropped: 0,
+            },
+            since_checkpoint: 0,
+            _lock: lock,
+        };
+        start(writer, loaded, report).map_err(|source| OpenError::Store {
+            path: path.clone(),
+            source,
+        })
+    }
 }
 
 /// The file, its keys, and the header of its last commit.
@@ -83,7 +90,7 @@ fn proven(path: &Path, sources: &[Source]) -> Result<(Database, Keys, Header), O
             let path = path.into();
             return Err(OpenError::Newer { path, found });
         }
-        Recognised::Other => return Err(OpenError::Other { path: path.into() }),
+        Recognised::Other => return Err(OpenError::Other(path.into())),
     }
     let id = database.id().map_err(unreadable(path))?;
     let slots = database.slots().map_err(unreadable(path))?;
@@ -92,7 +99,7 @@ fn proven(path: &Path, sources: &[Source]) -> Result<(Database, Keys, Header), O
     let keys = Keys::derive(root, id, row.sealed.epoch);
     match Header::open(&keys, &row) {
         Some(header) => Ok((database, keys, header)),
-        None => Err(OpenError::Header { path: path.into() }),
+        None => Err(OpenError::Header(path.into())),
     }
 }
 
@@ -124,7 +131,8 @@ fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport) -> Result<O
         anchor.write(&writer.keys, writer.header.generation)?;
         writer.anchored = writer.header.generation;
     }
-    writer.commit(&deletions(&gone), &[])?;
+    let ops: Vec<Op> = gone.into_iter().map(Op::Delete).collect();
+    writer.commit(&ops, &[])?;
     writer.write_anchor()?;
     loaded.view.set_rolled_back(report.rolled_back);
     Ok(Opened {
@@ -151,7 +159,7 @@ fn present(location: &Location) -> Result<File, OpenError> {
         });
     }
     private::directory(private::parent(path))?;
-    let lock = lock(path)?.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
+    let lock = lock(path)?.ok_or_else(|| OpenError::Busy(path.clone()))?;
     drop(private::open(path)?);
     Ok(lock)
 }
@@ -177,7 +185,7 @@ fn unlock(
             .find_map(Result::ok)
         {
             Some(root) => return Ok(root),
-            None => reasons.push(format!("{source} is of another replica")),
+            None => reasons.push(format!("{source} belongs to another replica")),
         }
     }
     Err(OpenError::Key {
@@ -216,8 +224,8 @@ fn unreadable(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
     |source| {
         let path = path.into();
         match source.sqlite_error_code() {
-            Some(DatabaseBusy | DatabaseLocked) => OpenError::Busy { path },
-            Some(NotADatabase) => OpenError::Other { path },
+            Some(DatabaseBusy | DatabaseLocked) => OpenError::Busy(path),
+            Some(NotADatabase) => OpenError::Other(path),
             _ => OpenError::Damaged { path, source },
         }
     }

@@ -19,7 +19,7 @@ use crate::{
         epoch::{Budget, Limits},
     },
     ledger::{self, Chained, Head},
-    table::{Accounted, At, Op, Table},
+    table::{Accounted, Op, Table},
 };
 
 /// Encryptions that a commit needs for itself: its header.
@@ -229,9 +229,4 @@ pub(crate) fn tally(header: &mut Header, table: Table) -> Option<&mut Tally> {
         Accounted::Value => Some(&mut header.values),
         Accounted::Body | Accounted::Chain | Accounted::Loose => None,
     }
-}
-
-/// What a deletion of each of these rows is.
-pub(crate) fn deletions(rows: &[At]) -> Vec<Op> {
-    rows.iter().map(|at| Op::Delete(*at)).collect()
 }

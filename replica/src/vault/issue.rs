@@ -10,8 +10,8 @@ use shared::{
     change::{Change, Expects},
     failover::Outage,
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
-    ledger::EntryKind,
-    name::{Accessor, PolicyName},
+    ledger::{Entry, EntryKind},
+    name::{Accessor, PolicyName, TokenDigest},
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts, TokenKind},
     workload::{Peer, PeerId, Workload, WorkloadAuthority},
@@ -19,6 +19,7 @@ use shared::{
 use zeroize::Zeroizing;
 
 use super::{
+    Answer,
     caller::{Bearer, Rights},
     case::Case,
     entry,
@@ -213,18 +214,31 @@ impl Issue<'_> {
             warnings: self.warnings.clone(),
             ..Contents::nothing(case.age(self.proven_at))
         };
-        let expects = Expects {
-            epoch: Some(case.authority.epoch),
-            live: self.parent.iter().map(|parent| parent.digest).collect(),
-            issues: true,
-            ..Expects::default()
-        };
-        let changes = vec![
-            Change::Grant(Box::new(grant)),
-            Change::Ledger(Box::new(entry)),
-        ];
-        Ok(contents.granted(case)?.with(changes, expects))
+        let parent = self.parent.iter().map(|parent| parent.digest).collect();
+        let granted = contents.granted(case)?;
+        Ok(recorded(case, granted, grant, entry, parent))
     }
+}
+
+/// An answer that leaves once this grant and entry are durable, if then the same decides and these tokens live.
+pub(crate) fn recorded(
+    case: &Case<'_>,
+    answer: Answer,
+    grant: Grant,
+    entry: Entry,
+    live: Vec<TokenDigest>,
+) -> Answer {
+    let expects = Expects {
+        epoch: Some(case.authority.epoch),
+        live,
+        issues: true,
+        ..Expects::default()
+    };
+    let changes = vec![
+        Change::Grant(Box::new(grant)),
+        Change::Ledger(Box::new(entry)),
+    ];
+    answer.with(changes, expects)
 }
 
 /// As a grant keeps a policy TTL.

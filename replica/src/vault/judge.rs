@@ -11,7 +11,7 @@ use shared::{
     change::Change,
     failover::{Cause, Outage, Phase},
     identity::Identity,
-    name::{Accessor, OutageId, TokenDigest},
+    name::{Accessor, EntityId, OutageId, PolicyName, TokenDigest},
     quarantine::AclKey,
     settings::Mirror,
     time::{Deadline, Now, WallTime},
@@ -225,26 +225,21 @@ impl Inputs {
 
     /// Whether nothing differs of what decides, though it may have been verified again in between.
     pub fn are_as(&self, other: &Self) -> bool {
-        let rights = |facts: &TokenFacts| {
-            let entity = facts.entity_id.clone();
-            (
-                facts.policies.clone(),
-                facts.identity_policies.clone(),
-                entity,
-            )
-        };
-        let role = |known: &Arc<WorkloadAuthority>| {
-            (
-                known.role_name.clone(),
-                known.role.clone(),
-                rights(&known.standing),
-            )
-        };
         self.texts == other.texts
             && self.identity == other.identity
             && self.facts.as_ref().map(rights) == other.facts.as_ref().map(rights)
             && self.workload.as_ref().map(role) == other.workload.as_ref().map(role)
     }
+}
+
+fn rights(facts: &TokenFacts) -> (&[PolicyName], &[PolicyName], Option<&EntityId>) {
+    let entity = facts.entity_id.as_ref();
+    (&facts.policies, &facts.identity_policies, entity)
+}
+
+fn role(known: &Arc<WorkloadAuthority>) -> impl PartialEq + '_ {
+    let standing = rights(&known.standing);
+    (&known.role_name, &known.role, standing)
 }
 
 /// None if any of them is none.
@@ -263,10 +258,8 @@ fn named(case: &Case<'_>) -> Option<TokenDigest> {
         }
         Kind::TokenLookupAccessor | Kind::CapabilitiesAccessor => {
             let accessor = parameter::text(&data, "accessor").ok()??;
-            let live = case
-                .view
-                .grant_by_accessor(&Accessor::parse(accessor).ok()?)?;
-            Some(live.grant.digest)
+            let accessor = Accessor::parse(accessor).ok()?;
+            Some(case.view.grant_by_accessor(&accessor)?.grant.digest)
         }
         _ => None,
     }

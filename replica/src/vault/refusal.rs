@@ -77,7 +77,7 @@ pub(crate) enum Forbidden {
     #[error("permission denied: the workload's standing token has ended; log in again")]
     StandingEnded,
     /// Nobody is attested on this connection, or no workload entry matches.
-    #[error("permission denied: the calling process is no configured workload")]
+    #[error("permission denied: the calling process is not a configured workload")]
     Unattested,
 }
 

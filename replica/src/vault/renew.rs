@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use shared::{
     acl::Operation,
-    change::{Change, Expects},
     grant::{Grant, GrantBounds, Origin, ReplicaGrant},
     ledger::EntryKind,
     name::RoleName,
@@ -33,12 +32,14 @@ use super::{
 pub(crate) fn own(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = token::permitted(case, caller, &[Operation::Update])?;
     let renewed = Renewed {
+        case,
+        caller,
         bearer: &caller.bearer,
         rights: &caller.rights,
         token: token::presented(case),
         stuck: not_renewable(),
     };
-    renewed.renew(case, caller, parameter::increment(&data)?)
+    renewed.renew(parameter::increment(&data)?)
 }
 
 /// `auth/token/renew` and `renew-accessor`: of the token that the request names.
@@ -61,12 +62,14 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
     };
     let bearer = Bearer::Grant(live);
     let renewed = Renewed {
+        case,
+        caller,
         rights: &Rights::of(case, bearer.facts())?,
         bearer: &bearer,
         token: text,
         stuck,
     };
-    renewed.renew(case, caller, increment)
+    renewed.renew(increment)
 }
 
 fn not_renewable() -> Refusal {
@@ -75,6 +78,8 @@ fn not_renewable() -> Refusal {
 
 /// The token that is renewed, and its string as far as the client knows it.
 struct Renewed<'a> {
+    case: &'a Case<'a>,
+    caller: &'a Caller,
     bearer: &'a Bearer,
     rights: &'a Rights,
     token: &'a str,
@@ -83,7 +88,8 @@ struct Renewed<'a> {
 }
 
 impl Renewed<'_> {
-    fn renew(&self, case: &Case<'_>, caller: &Caller, increment: Option<Duration>) -> Answered {
+    fn renew(&self, increment: Option<Duration>) -> Answered {
+        let case = self.case;
         let facts = self.bearer.facts();
         if facts.kind == TokenKind::Batch {
             return Err(Refusal::Invalid("batch tokens cannot be renewed".into()));
@@ -98,13 +104,11 @@ impl Renewed<'_> {
             return Err(self.stuck.clone());
         }
         match replica {
-            Some((grant, replica)) if !exchanged => {
-                self.extend(case, caller, grant, replica, increment)
-            }
+            Some((grant, replica)) if !exchanged => self.extend(grant, replica, increment),
             _ => {
                 let deadline = self.bearer.deadline(case);
                 let remark = Some(lease::NOT_RENEWED);
-                self.answer(case, caller, deadline, remark, Vec::new())
+                self.answer(deadline, remark, Vec::new())
             }
         }
     }
@@ -112,12 +116,11 @@ impl Renewed<'_> {
     /// Gives a replica grant what the primary would, never past its own longest life or the outage's bound.
     fn extend(
         &self,
-        case: &Case<'_>,
-        caller: &Caller,
         grant: &Grant,
         replica: &ReplicaGrant,
         increment: Option<Duration>,
     ) -> Answered {
+        let case = self.case;
         let outage = issue::issuing(case)?;
         let now = case.now();
         let holder = grant.peer.as_ref();
@@ -155,33 +158,26 @@ impl Renewed<'_> {
         entry.policies.clone_from(&renewed.facts.policies);
         entry.ttl_seconds = Some(deadline.remaining(now).as_secs());
         entry.deadline = Some(deadline.wall);
-        let expects = Expects {
-            epoch: Some(case.authority.epoch),
-            live: vec![renewed.digest],
-            issues: true,
-            ..Expects::default()
-        };
-        let changes = vec![
-            Change::Grant(Box::new(renewed)),
-            Change::Ledger(Box::new(entry)),
-        ];
         let warnings = given.warning.into_iter().collect();
-        let answer = self.answer(case, caller, deadline, None, warnings)?;
-        Ok(answer.with(changes, expects))
+        let answer = self.answer(deadline, None, warnings)?;
+        let itself = vec![renewed.digest];
+        Ok(issue::recorded(case, answer, renewed, entry, itself))
     }
 
     /// The answer to a renewal: the token as it stands, and what it has left.
     fn answer(
         &self,
-        case: &Case<'_>,
-        caller: &Caller,
         deadline: Deadline,
         remark: Option<&'static str>,
         warnings: Vec<String>,
     ) -> Answered {
+        let case = self.case;
         let left = deadline.remaining(case.now());
         let token = Zeroizing::new(self.token.to_owned());
-        let age = caller.age(case).max(case.age(self.bearer.verified_at()));
+        let age = self
+            .caller
+            .age(case)
+            .max(case.age(self.bearer.verified_at()));
         let contents: Contents<'_> = Contents {
             auth: Some(token::auth(self.bearer, self.rights, token, left)),
             remark,

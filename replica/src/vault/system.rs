@@ -30,8 +30,20 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let (status, body) = match call.kind {
         Kind::Health => (active_code(call)?, wire::to_body(&health(case, cluster))?),
         Kind::Init => (200, wire::to_body(&Init { initialized: true })?),
-        Kind::Leader => (200, wire::to_body(&leader(case))?),
-        _ => (200, wire::to_body(&seal_status(case, cluster))?),
+        Kind::Leader => {
+            let leader = Leader {
+                ha_enabled: false,
+                holdover: holdover(case),
+            };
+            (200, wire::to_body(&leader)?)
+        }
+        _ => {
+            let status = SealStatus {
+                seen: cluster.seal_status.as_object(),
+                holdover: holdover(case),
+            };
+            (200, wire::to_body(&status)?)
+        }
     };
     let age = case.age(cluster.verified_at);
     Ok(match heads {
@@ -100,13 +112,6 @@ struct Leader {
     holdover: Holdover,
 }
 
-fn leader(case: &Case<'_>) -> Leader {
-    Leader {
-        ha_enabled: false,
-        holdover: holdover(case),
-    }
-}
-
 /// The primary's order of the fields of `sys/seal-status`.
 const SEAL_STATUS: [&str; 15] = [
     "type",
@@ -145,13 +150,6 @@ impl Serialize for SealStatus<'_> {
         }
         fields.serialize_entry("holdover", &self.holdover)?;
         fields.end()
-    }
-}
-
-fn seal_status<'a>(case: &Case<'_>, cluster: &'a Cluster) -> SealStatus<'a> {
-    SealStatus {
-        seen: cluster.seal_status.as_object(),
-        holdover: holdover(case),
     }
 }
 

@@ -262,7 +262,7 @@ async fn open(room: &Room, settings: Settings, clock: Ticking) -> Result<(Arc<Vi
     let opened = harness::eventually(Duration::from_secs(10), "the replica's lock", async || {
         let sources = [source.clone()];
         match Replica::open(&location, &sources, settings.clone(), Arc::new(OsEntropy)) {
-            Err(OpenError::Busy { path }) => Err(path.display().to_string()),
+            Err(OpenError::Busy(path)) => Err(path.display().to_string()),
             opened => Ok(opened),
         }
     });

@@ -156,7 +156,7 @@ async fn open(config: &Config, room: &Room) -> Result<(Local, Upstream)> {
     let opened = harness::eventually(BOUND, "the replica's lock", async || {
         let (source, settings) = (source.clone(), settings.clone());
         match Replica::open(&location, &[source], settings, entropy.clone()) {
-            Err(OpenError::Busy { path }) => Err(path.display().to_string()),
+            Err(OpenError::Busy(path)) => Err(path.display().to_string()),
             opened => Ok(opened),
         }
     })

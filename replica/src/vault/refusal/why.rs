@@ -46,10 +46,10 @@ pub(crate) enum Why {
     #[error("nothing can be issued: {0}")]
     Issuing(Issuing),
     /// The lease that is held has ended.
-    #[error("the lease that was held of this path has ended")]
+    #[error("the lease held for this path has ended")]
     LeaseEnded,
     /// The caller revoked the shared lease.
-    #[error("this client revoked the lease that is held of this path")]
+    #[error("this client revoked the lease held for this path")]
     LeaseGivenUp,
     /// No lease of the path is held.
     #[error("no lease of this path is held for this token")]
@@ -67,10 +67,10 @@ pub(crate) enum Why {
     #[error("the namespace of the request is not mirrored")]
     Namespace,
     /// The operating system gives no randomness.
-    #[error("the operating system gives no randomness")]
+    #[error("the operating system provides no randomness")]
     NoEntropy,
     /// There is no standing token of the workload.
-    #[error("no standing token of workload {0} is held")]
+    #[error("no standing token for workload {0} is held")]
     NoStandingToken(WorkloadName),
     /// The operation is not modelled.
     #[error("operation is not served by the replica")]
@@ -146,7 +146,7 @@ pub(crate) enum Credential {
     #[error("it is bound to addresses, and where this request comes from is not known")]
     Addresses,
     /// The entity that logged in last is gone, or the role id is another's by now.
-    #[error("whom it stands for has changed since it was last used at the primary")]
+    #[error("the identity behind it has changed since it was last used at the primary")]
     Identity,
     /// The last login that the primary accepted is too long ago.
     #[error("it was not used at the primary recently enough before the outage")]

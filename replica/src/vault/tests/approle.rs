@@ -392,7 +392,7 @@ fn an_entity_that_is_disabled_or_another_by_now_gets_nothing() {
     for identity in [gone, moved, elsewhere] {
         let said = of_entity(Some(identity));
         assert_eq!(said.status, 503);
-        assert!(said.error().contains("whom it stands for has changed"));
+        assert!(said.error().contains("the identity behind it has changed"));
     }
 }
 

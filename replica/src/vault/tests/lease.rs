@@ -113,7 +113,7 @@ fn a_shared_lease_is_served_with_what_remains_of_it() {
     assert!(
         ended
             .error()
-            .ends_with("the lease that was held of this path has ended")
+            .ends_with("the lease held for this path has ended")
     );
     assert_eq!(read(&world, "s.none", 160).status, 403);
 }
