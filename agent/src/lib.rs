@@ -17,6 +17,7 @@ pub mod recovery;
 pub mod run;
 pub mod serve;
 pub mod service;
+pub mod socket;
 pub mod status;
 pub mod upstream;
 

@@ -16,11 +16,11 @@ use tokio::task::{JoinError, JoinHandle};
 
 use self::assembly::Daemon;
 use crate::{
-    admin::{self, server::BindError as AdminBindError},
     clock::ClockError,
     config::Config,
-    serve::{self, listener},
+    serve,
     service::{self, Signal, Signals, harden},
+    socket::{self, BindError, BoundSocket},
     status::board::Board,
     upstream::tls::TlsError,
 };
@@ -31,15 +31,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Why the daemon cannot run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The admin socket cannot be bound.
+    /// A socket cannot be bound.
     #[error(transparent)]
-    Admin(#[from] AdminBindError),
+    Bind(#[from] BindError),
     /// The boot cannot be told from others.
     #[error(transparent)]
     Clock(#[from] ClockError),
-    /// The workload socket cannot be bound.
-    #[error(transparent)]
-    Listener(#[from] listener::BindError),
     /// There is no key to make a replica with.
     #[error("no [[replica.key]] is configured")]
     NoKey,
@@ -82,7 +79,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let opening = open::open(&config, Arc::new(OsEntropy))?;
     board.put("replica", opening.findings(&config.replica.path));
     let bound = open::workload_socket(&config.listener)?;
-    let admin = admin::server::bind(&config.admin.socket, config.admin.group)?;
+    let admin = socket::bind_admin(&config.admin.socket, config.admin.group)?;
     let daemon = Daemon::start(config, opening, board, admin)?;
     let mut serving = serve_in_background(&daemon, bound);
     service::notify_ready();
@@ -107,7 +104,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-fn serve_in_background(daemon: &Daemon, bound: listener::Bound) -> JoinHandle<io::Result<()>> {
+fn serve_in_background(daemon: &Daemon, bound: BoundSocket) -> JoinHandle<io::Result<()>> {
     let mut stopping = daemon.stop.subscribe();
     let shutdown = async move {
         let _ = stopping.wait_for(|stop| *stop).await;

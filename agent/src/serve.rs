@@ -6,7 +6,6 @@
 pub mod forward;
 pub mod learn_queue;
 pub mod limits;
-pub mod listener;
 pub mod login;
 pub mod peer;
 pub mod replica;
@@ -50,6 +49,7 @@ use crate::{
     coverage::Coverage,
     driver::Handle,
     parity::Parity,
+    socket::BoundSocket,
 };
 
 use ask::Ask;
@@ -60,7 +60,6 @@ use decide::{LoginFailed, Outcome};
 use forward::Forwarder;
 use learn_queue::LearnQueue;
 use limits::Limits;
-use listener::Bound;
 use login::Minter;
 use observer::Observer;
 use peer::Queue;
@@ -165,7 +164,7 @@ pub(crate) enum Again {
 /// # Errors
 /// If the listener cannot be used at all. A connection that fails is that connection's end alone.
 pub async fn run(
-    bound: Bound,
+    bound: BoundSocket,
     server: Arc<Server>,
     shutdown: impl Future<Output = ()>,
     drain: Duration,

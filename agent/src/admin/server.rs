@@ -1,14 +1,7 @@
 //! The sockets of the admin API: one for operators, bound with its final mode, and one of metrics on loopback.
 
 use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
+    convert::Infallible, io, net::SocketAddr, os::unix::net, pin::pin, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,10 +9,6 @@ use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::{
-    fs::{Mode, fchmod},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -47,40 +36,17 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// After a failed accept, before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The admin socket cannot be bound.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The kernel refuses.
-    #[error("cannot bind {}: {source}; its folder must exist and be writable", path.display())]
-    Bind {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody answers there.
-    #[error("{} is in use by another process; stop it, or set admin.socket to another path", .0.display())]
-    InUse(PathBuf),
-    /// Something else lies there.
-    #[error("{} is not a socket; remove it, or set admin.socket to another path", .0.display())]
-    NotSocket(PathBuf),
-}
-
-/// Binds the admin socket, of mode 0600, or 0660 where a group may use it. A dead socket in its place is removed.
+/// Answers on the admin socket until `stop` turns true.
 ///
 /// # Errors
-/// If something else is there, or the kernel refuses.
-pub fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, BindError> {
-    remove_dead(path)?;
-    bind_private(path, group).map_err(|source| BindError::Bind {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Answers on the admin socket until `stop` turns true.
-pub async fn serve(listener: UnixListener, deps: Deps, stop: watch::Receiver<bool>) {
-    run(Door::Admin(listener), deps, stop).await;
+/// If the runtime does not take the listener.
+pub async fn serve(
+    listener: net::UnixListener,
+    deps: Deps,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    run(Door::Admin(UnixListener::from_std(listener)?), deps, stop).await;
+    Ok(())
 }
 
 /// Answers `/metrics`, and nothing else, until `stop` turns true.
@@ -235,43 +201,4 @@ fn written(reply: AdminReply) -> hyper::Response<Full<Bytes>> {
     let content_type = HeaderValue::from_static(reply.content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
-}
-
-fn remove_dead(path: &Path) -> Result<(), BindError> {
-    let failed = |source| BindError::Bind {
-        path: path.to_owned(),
-        source,
-    };
-    let kind = match std::fs::symlink_metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    if !kind.is_socket() {
-        return Err(BindError::NotSocket(path.to_owned()));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(failed)
-        }
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// The kernel gives the socket's file the mode of the unbound socket: there is no moment at which others may connect.
-fn bind_private(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    if let Some(group) = group {
-        // Where it is our own already, the right to change it is not needed.
-        if path.symlink_metadata()?.gid() != group {
-            std::os::unix::fs::chown(path, None, Some(group))?;
-        }
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o660))?;
-    }
-    rustix::net::listen(&socket, 128)?;
-    UnixListener::from_std(socket.into())
 }

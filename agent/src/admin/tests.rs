@@ -16,10 +16,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    admin::{
-        client::{AdminClient, AdminClientError},
-        server::BindError,
-    },
+    admin::client::{AdminClient, AdminClientError},
     driver::{Driver, Edge},
     parity::Parity,
     ready::prove,
@@ -28,6 +25,7 @@ use crate::{
         bench::{self, Bench},
     },
     serve::{learn_queue::LearnQueue, stats::Stats},
+    socket::{BindError, bind_admin},
     status::{DaemonStatus, GrantList, MirrorList, MirrorStatus, Revoked},
 };
 
@@ -128,7 +126,7 @@ impl World {
             coverage: Arc::default(),
         };
         let stop = watch::Sender::new(false);
-        let listener = server::bind(&socket, None).unwrap();
+        let listener = bind_admin(&socket, None).unwrap();
         tokio::spawn(server::serve(listener, deps.clone(), stop.subscribe()));
         Self {
             folder,
@@ -495,20 +493,20 @@ async fn only_the_owner_may_use_the_socket() {
     let world = World::start();
     let mode = world.socket().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
-    let taken = server::bind(&world.socket(), None);
-    assert!(matches!(taken, Err(BindError::InUse(_))));
+    let taken = bind_admin(&world.socket(), None);
+    assert!(matches!(taken, Err(BindError::InUse { .. })));
     let path = world.folder.path().join("other.sock");
-    drop(server::bind(&path, Some(0)).unwrap());
+    drop(bind_admin(&path, Some(0)).unwrap());
     assert_eq!(
         path.metadata().unwrap().permissions().mode() & 0o7777,
         0o660
     );
-    server::bind(&path, None).expect("a dead socket is replaced");
+    bind_admin(&path, None).expect("a dead socket is replaced");
     let file = world.folder.path().join("file");
     std::fs::write(&file, "precious").unwrap();
     assert!(matches!(
-        server::bind(&file, None),
-        Err(BindError::NotSocket(_))
+        bind_admin(&file, None),
+        Err(BindError::Foreign { .. })
     ));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 }
@@ -522,7 +520,7 @@ async fn a_daemon_that_is_away_is_named_with_its_socket() {
         .await
         .unwrap_err();
     assert!(away.to_string().contains("admin.sock"), "{away}");
-    let listener = server::bind(&folder.path().join("admin.sock"), None).unwrap();
+    let listener = bind_admin(&folder.path().join("admin.sock"), None).unwrap();
     let silent = client
         .get::<DaemonStatus>("/v1/status", Duration::from_millis(50))
         .await;

@@ -1,11 +1,10 @@
 //! The daemon assembled: what runs, what of it is told of a changed configuration, and how it ends.
 
-use std::sync::Arc;
+use std::{os::unix::net::UnixListener, sync::Arc};
 
 use arc_swap::ArcSwap;
 use replica::{ledger::Aggregate, sequencer::Lane};
 use tokio::{
-    net::UnixListener,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -172,8 +171,9 @@ impl Daemon {
             self.tasks
                 .spawn(upkeep::watched(serving, "the metrics listener"));
         }
-        self.tasks
-            .spawn(admin::server::serve(admin, deps, stopping));
+        let serving = admin::server::serve(admin, deps, stopping);
+        let what = "the admin socket";
+        self.tasks.spawn(upkeep::watched(serving, what));
     }
 
     /// Stores what must be stored, and ends the writer: last, because everything before it still writes.

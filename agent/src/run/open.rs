@@ -16,7 +16,7 @@ use crate::{
     coverage::Coverage,
     local::Local,
     ready, reaper,
-    serve::listener::{self, Bound},
+    socket::{self, BoundSocket},
 };
 
 /// A replica that was opened, and what was found.
@@ -109,10 +109,10 @@ pub(crate) fn sources(config: &Config) -> Vec<Source> {
 }
 
 /// The workload socket: systemd's if it passed one in, else our own.
-pub(super) fn workload_socket(listener: &config::ListenerConfig) -> Result<Bound, RunError> {
+pub(super) fn workload_socket(listener: &config::ListenerConfig) -> Result<BoundSocket, RunError> {
     match passed_in().map_err(RunError::Activation)? {
-        Some(socket) => Ok(listener::adopt(socket)?),
-        None => Ok(listener::bind_at(&listener.socket, listener.mode)?),
+        Some(socket) => Ok(socket::adopt(socket)?),
+        None => Ok(socket::bind_workload(&listener.socket, listener.mode)?),
     }
 }
 

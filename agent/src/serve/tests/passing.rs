@@ -15,7 +15,7 @@ use std::{
 use shared::name::WorkloadName;
 
 use super::rig::{Client, Heard, Primary, Setup, request};
-use crate::{config::PeerMatch, serve::listener::adopt};
+use crate::{config::PeerMatch, socket::adopt};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: h\r\n\r\n";
 

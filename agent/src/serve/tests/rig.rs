@@ -24,7 +24,7 @@ use crate::{
         Parts, Server, SocketRules,
         forward::Forwarder,
         learn_queue::{LearnQueue, LearnRequest},
-        listener, run,
+        run,
         stats::Stats,
     },
     upstream::Addresses,
@@ -91,7 +91,7 @@ impl Setup {
             coverage: Arc::clone(&coverage),
             parity,
         });
-        let bound = listener::bind_at(&path, 0o666).unwrap();
+        let bound = crate::socket::bind_workload(&path, 0o666).unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
