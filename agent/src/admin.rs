@@ -215,7 +215,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminReply> {
 }
 
 fn not_allowed(method: &str) -> AdminReply {
-    let text = format!("this path takes {method} alone");
+    let text = format!("this path only takes {method}");
     AdminReply::error(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 

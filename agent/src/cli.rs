@@ -55,10 +55,10 @@ struct Cli {
 enum Command {
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
-    /// Checks the configuration, and what it needs at the primary.
+    /// Checks the configuration, and prints what it needs at the primary.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Says how much of what passed through the socket an outage would have served, and why not the rest.
+    /// Shows how many of the requests that passed through the socket an outage would have served, and why not the others.
     Coverage(coverage::CoverageArgs),
     /// Lists and revokes grants.
     #[command(subcommand)]
@@ -70,7 +70,7 @@ enum Command {
     Mirror(mirror::MirrorCommand),
     /// Runs the daemon.
     Run,
-    /// Says whether this host could do without the primary now, and for how long.
+    /// Shows whether this host could do without the primary now, and for how long.
     Status(status::StatusArgs),
 }
 
@@ -145,7 +145,7 @@ impl Cli {
 }
 
 /// The daemon that runs by this configuration. One that is up goes on with what it had when the file went bad, and has
-/// to be reached then as well: the file's mistakes are told, and only its admin socket is used.
+/// to be reached then as well: the file's mistakes are reported, and only its admin socket is used.
 fn daemon(config: &Path) -> Result<AdminClient, Failure> {
     let errors = match Config::load(config) {
         Ok(config) => return Ok(AdminClient::new(&config.admin.socket)),

@@ -10,10 +10,10 @@ pub mod suggest;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::{
     coverage::{Asked, Caller, Carried, CoverageHour, CoverageRow, Tally},
     time::WallTime,
@@ -162,8 +162,7 @@ impl Coverage {
     }
 
     fn lock(&self) -> MutexGuard<'_, HeldHours> {
-        // Plain counters: a panic elsewhere cannot leave them half-made.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

@@ -3,11 +3,9 @@
 //! Counters and histograms are kept where things happen; gauges are set from the status at each scrape, so that
 //! `/metrics` and `status` cannot disagree.
 
-use std::{
-    sync::{Mutex, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -118,10 +116,7 @@ impl Metrics {
         let unlearned = self.unlearned.inner();
         unlearned.store(self.tokens_unlearned(), Ordering::Relaxed);
         let mut page = String::new();
-        let registry = self
-            .registry
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock();
         // Writing to a String does not fail; a page without its end is refused by every reader.
         if text::encode(&mut page, &registry).is_err() {
             page.clear();
@@ -190,7 +185,7 @@ impl Gauges {
         registry.register("pool_handed_out", help, self.pool_handed_out.clone());
         let help = "1 if an address of the primary answered last time";
         registry.register("address_healthy", help, self.healthy.clone());
-        let help = "Bytes that are free where the replica lies; -1 if that cannot be told";
+        let help = "Bytes that are free where the replica lies; -1 if that is not known";
         registry.register("store_free_bytes", help, self.free.clone());
         let help = "What the ledger's entries take in the replica";
         registry.register("ledger_bytes", help, self.ledger.clone());

@@ -28,7 +28,7 @@ pub(super) struct SuggestArgs {
     /// How far back, as in 12h or 7d.
     #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = coverage::span)]
     since: Duration,
-    /// The policy alone, as it is written at the primary.
+    /// Only the policy, as it is written at the primary.
     #[arg(long, conflicts_with = "json")]
     policy: bool,
     /// As JSON.
@@ -110,7 +110,7 @@ fn suggested(args: &SuggestArgs, config: &Config) -> Result<(), Failure> {
     };
     page += &lines;
     if let Some(policy) = policy {
-        page += "\n# The policy, which holdover config suggest --policy prints alone:\n#\n";
+        page += "\n# The policy, which holdover config suggest --policy prints by itself:\n#\n";
         page += &text::commented(&policy);
     }
     out::page(&page)

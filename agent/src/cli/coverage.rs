@@ -42,12 +42,8 @@ pub(super) fn perform(args: &CoverageArgs, config: &Path) -> Result<Exit, Failur
         report.carried.clear();
         report.sum_up();
     }
-    if args.json {
-        out::json(&report)?;
-    } else {
-        let rows = if args.all { usize::MAX } else { SCREEN };
-        out::page(&screen(&report, rows))?;
-    }
+    let rows = if args.all { usize::MAX } else { SCREEN };
+    out::show(&report, args.json, |report| screen(report, rows))?;
     Ok(Exit::Done)
 }
 

@@ -14,13 +14,13 @@ const DURABLE: Duration = Duration::from_secs(60);
 
 #[derive(Subcommand)]
 pub(super) enum GrantsCommand {
-    /// Lists the grants that live.
+    /// Lists living grants.
     List {
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Revokes grants: at once, durably, and at the primary once it is there.
+    /// Revokes grants here at once and durably, and at the primary once it can be reached.
     #[command(group = ArgGroup::new("which").required(true))]
     Revoke {
         /// The grant of this accessor.
@@ -40,11 +40,7 @@ pub(super) fn perform(command: GrantsCommand, config: &Path) -> Result<Exit, Fai
     match command {
         GrantsCommand::List { json } => {
             let grants: GrantList = converse(client.get("/v1/grants", ANSWER))??;
-            if json {
-                out::json(&grants)?;
-            } else {
-                out::page(&shown(&grants.grants))?;
-            }
+            out::show(&grants, json, |all| shown(&all.grants))?;
         }
         GrantsCommand::Revoke {
             accessor,

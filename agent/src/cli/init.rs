@@ -31,13 +31,13 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct InitArgs {
-    /// An address of the primary, as in https://vault:8200; may be given again, in order of preference.
+    /// An address of the primary, as in https://vault:8200. Repeat it for more, in order of preference.
     #[arg(long, value_name = "URL", required = true)]
     address: Vec<String>,
-    /// The PEM file of the CA that signed the primary's certificate; needed for https.
+    /// The PEM file of the CA that signed the primary's certificate. Needed for https.
     #[arg(long, value_name = "PATH")]
     ca_file: Option<PathBuf>,
-    /// The key file to make: keep it on another disk than the replica's, or at least in another folder.
+    /// The key file to make. Keep it on a different disk from the replica, or at least in a different folder.
     #[arg(long, value_name = "PATH", default_value = "/etc/holdover/replica.key")]
     key: PathBuf,
     /// The replica to make.
@@ -57,10 +57,10 @@ pub(super) struct InitArgs {
     /// Where the admin socket will be.
     #[arg(long, value_name = "PATH", default_value = "/run/holdover/admin.sock")]
     admin_socket: PathBuf,
-    /// Log in to the primary with the token in this file, instead of by AppRole.
+    /// Log in to the primary with the token in this file instead of by AppRole.
     #[arg(long, value_name = "PATH")]
     token_file: Option<PathBuf>,
-    /// The user that will run the daemon, to whom everything made is given; the present one if it is left out.
+    /// The user that will run the daemon and will own everything that is made; the current user by default.
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
 }
@@ -69,10 +69,10 @@ pub(super) struct InitArgs {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InitError {
     /// The configuration would not be good.
-    #[error("nothing was made, for the configuration would be wrong:\n{0}")]
+    #[error("nothing was made, because the configuration would be wrong:\n{0}")]
     Config(#[source] ConfigErrors),
     /// Something is there already.
-    #[error("nothing was made: {} already there; init overwrites nothing: move it away, or give another path", list(.0))]
+    #[error("nothing was made: {} already there; init overwrites nothing: move it away, or choose another path", list(.0))]
     Exists(Vec<PathBuf>),
     /// The system refused.
     #[error("nothing was made: cannot {action} {}: {source}", path.display())]
@@ -88,7 +88,7 @@ pub(super) enum InitError {
     #[error("nothing was made: {0}")]
     Key(#[source] SourceError),
     /// There is no such user.
-    #[error("nothing was made: {0:?} is no user of this host; create it, or leave --owner out")]
+    #[error("nothing was made: {0:?} is not a user of this host; create it, or leave --owner out")]
     Owner(String),
     /// The replica could not be made.
     #[error("nothing was made: {0}")]

@@ -14,15 +14,15 @@ const PASS: Duration = Duration::from_secs(3600);
 
 #[derive(Subcommand)]
 pub(super) enum MirrorCommand {
-    /// Lists the mirrors with what they hold and how old it is.
+    /// Lists the mirrors, what they hold, and how old it is.
     List {
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Checks a mirror against the primary now, or all of them, and waits for the end.
+    /// Checks one mirror, or all of them, against the primary now, and waits until that is done.
     Sync {
-        /// The mirror's path as configured; all of them if it is left out.
+        /// The mirror's path as configured; all mirrors by default.
         path: Option<String>,
         /// As JSON.
         #[arg(long)]
@@ -40,11 +40,7 @@ pub(super) fn perform(command: &MirrorCommand, config: &Path) -> Result<Exit, Fa
             (done, *json)
         }
     };
-    if json {
-        out::json(&mirrors)?;
-    } else {
-        out::page(&shown(&mirrors.mirrors))?;
-    }
+    out::show(&mirrors, json, |all| shown(&all.mirrors))?;
     Ok(Exit::Done)
 }
 

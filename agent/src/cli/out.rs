@@ -28,6 +28,19 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     page(&(text + "\n"))
 }
 
+/// Prints a value, as JSON where that is asked for, or else as the page that `page` makes of it.
+pub(super) fn show<T: Serialize>(
+    value: &T,
+    as_json: bool,
+    page_of: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
+    if as_json {
+        json(value)
+    } else {
+        page(&page_of(value))
+    }
+}
+
 /// Prints what went wrong.
 pub(super) fn error(error: &impl Display) {
     // Where standard error is closed, the exit code has to do.

@@ -16,7 +16,7 @@ pub(super) struct StatusArgs {
     /// As JSON, on one line.
     #[arg(long)]
     json: bool,
-    /// Again every second, until interrupted.
+    /// Refresh every second, until interrupted.
     #[arg(long)]
     watch: bool,
 }
@@ -34,11 +34,7 @@ pub(super) fn perform(args: &StatusArgs, config: &Path) -> Result<Exit, Failure>
 
 async fn look(client: &AdminClient, args: &StatusArgs) -> Result<Exit, Failure> {
     let status: DaemonStatus = client.get("/v1/status", ANSWER).await?;
-    if args.json {
-        out::json(&status)?;
-    } else {
-        out::page(&screen(&status))?;
-    }
+    out::show(&status, args.json, screen)?;
     Ok(if status.ready {
         Exit::Done
     } else {
@@ -46,7 +42,7 @@ async fn look(client: &AdminClient, args: &StatusArgs) -> Result<Exit, Failure> 
     })
 }
 
-/// A daemon that is away is told of and waited for; interrupting ends it as the last look did.
+/// A daemon that is away is reported and waited for; interrupting ends it as the last look did.
 async fn watch(client: &AdminClient, args: &StatusArgs) -> Result<Exit, Failure> {
     loop {
         if out::is_terminal() && !args.json {

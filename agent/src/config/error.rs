@@ -34,7 +34,7 @@ pub enum Problem {
         remedy: &'static str,
     },
     /// The file may be changed by anyone.
-    #[error("may be written by every user (mode {mode:04o}); run: chmod o-w on it")]
+    #[error("can be written by every user (mode {mode:04o}); run chmod o-w on it")]
     Loose {
         /// Its mode.
         mode: u32,
@@ -78,7 +78,7 @@ pub enum Problem {
         remedy: &'static str,
     },
     /// No such key.
-    #[error("no such key; here are known: {}", known.join(", "))]
+    #[error("no such key; the keys here are {}", known.join(", "))]
     Unknown {
         /// The keys of this table.
         known: Vec<&'static str>,

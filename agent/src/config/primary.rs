@@ -56,10 +56,10 @@ fn addresses<'a>(section: &Section<'a>) -> Vec<(Address, Spot<'a>)> {
             spot.conflict(what, "leave one of the two out");
         }
         if value::is_loopback(&one.host) {
-            let clear = ", and is spoken to in clear text";
+            let clear = ", and traffic to it is in clear text";
             let clear = if one.tls { "" } else { clear };
             section.finding(format!(
-                "primary.addresses: {} is on this very host: it fails together with Holdover{clear}",
+                "primary.addresses: {} is on this host: it fails together with Holdover{clear}",
                 one.url
             ));
         }

@@ -20,13 +20,13 @@ pub(super) fn replica(section: &Section<'_>) -> ReplicaConfig {
     let keys: Vec<_> = section.finish(slots.iter().filter_map(key).collect());
     if anchor.is_none() {
         let text =
-            "replica.anchor is unset: an older copy of the replica put in its place goes unseen";
+            "replica.anchor is unset: an older copy of the replica in its place would go unnoticed";
         section.finding(text.to_owned());
     }
     for KeySource::File(key) in &keys {
         if key.parent() == path.parent() {
             section.finding(format!(
-                "replica.key: {} lies beside the replica: whoever copies the folder has both",
+                "replica.key: {} lies in the same folder as the replica: a copy of that folder has both",
                 key.display()
             ));
         }

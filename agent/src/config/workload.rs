@@ -130,7 +130,7 @@ fn name(text: &str) -> Result<WorkloadName, &'static str> {
 }
 
 fn role(text: &str) -> Result<RoleName, &'static str> {
-    const FORM: &str = "is not a token role; give its name alone, as in \"orders\"";
+    const FORM: &str = "is not a token role; give only its name, as in \"orders\"";
     if text.contains('/') || RequestPath::parse(text).is_err() {
         return Err(FORM);
     }

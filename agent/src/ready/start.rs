@@ -13,7 +13,7 @@ pub fn findings(report: &OpenReport, replica: &Path) -> Vec<String> {
     if report.values_lost > 0 {
         let lost = report.values_lost;
         findings.push(format!(
-            "{lost} mirrored values did not open and were dropped; the mirror brings them again"
+            "{lost} mirrored values did not open and were dropped; the mirror reads them again"
         ));
     }
     if report.values_changed {
@@ -30,7 +30,7 @@ pub fn findings(report: &OpenReport, replica: &Path) -> Vec<String> {
     }
     if let Some(kind) = network_filesystem(replica) {
         findings.push(format!(
-            "the replica lies on {kind}: it fails together with the network"
+            "the replica lies on {kind}: it fails when the network does"
         ));
     }
     findings
@@ -44,7 +44,7 @@ fn anchor(state: &AnchorState) -> Option<String> {
         )),
         AnchorState::Missing => Some("the replica's anchor is gone".to_owned()),
         AnchorState::Foreign => {
-            Some("the replica's anchor is another replica's, or was changed".to_owned())
+            Some("the replica's anchor belongs to another replica, or was changed".to_owned())
         }
     }
 }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_found_wrong_is_told() {
+    fn whatever_was_found_wrong_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replica.db");
         let usual = findings(&sound(), &path).len();
