@@ -9,21 +9,14 @@ const OTHER_METHODS: &str = r#"# Other methods and their keys: "approle" with ro
 # "jwt" and "kubernetes" with jwt_file and role; "token_file" with path. But for the last, mount says where it is mounted.
 "#;
 
-/// The configuration: every key that has to be there, and the others as comments with their defaults.
-pub(super) fn configuration(args: &InitArgs, config: &Path) -> String {
-    let addresses: Vec<_> = args.address.iter().map(|address| quoted(address)).collect();
-    let ca_file = match &args.ca_file {
-        Some(path) => format!("ca_file = {}", quoted_path(path)),
-        None => "# ca_file = \"/etc/holdover/ca.pem\"      # needed for https".to_owned(),
-    };
-    format!(
-        r#"# Holdover. Every key, its unit, default and bounds: docs/configuration.md.
+/// Every key that has to be there, and the others as comments with their defaults. `<NAME>` stands for what is filled in.
+const CONFIGURATION: &str = r#"# Holdover. Every key, its unit, default and bounds: docs/configuration.md.
 # Check changes with: holdover config check
 # A running daemon applies a changed file by itself, or rejects it as a whole and says so in its status.
 
 [primary]
-addresses = [{addresses}]                 # in order of preference
-{ca_file}
+addresses = [<ADDRESSES>]                 # in order of preference
+<CA_FILE>
 # namespace = ""
 # connect_timeout = "500ms"
 # read_deadline = "1s"                    # after this a mirrored read is answered from the replica
@@ -32,22 +25,22 @@ addresses = [{addresses}]                 # in order of preference
 # token_max_age = "1h"                    # a token that was verified longer ago is undecidable in an outage
 # approle_mounts = ["approle"]            # whose logins are answered in an outage; [] is none
 
-{auth}
+<AUTH>
 [replica]
-path = {replica}
+path = <REPLICA>
 # anchor = "/var/lib/holdover-anchor/generation"   # tells an older copy put in the replica's place
 # max_staleness = "24h"                   # values older than this are not served
 
 [[replica.key]]
 source = "file"
-path = {key}
+path = <KEY>
 
 [listener]
-socket = {socket}
+socket = <SOCKET>
 # mode = "0666"                           # who may connect; attestation says who gets anything
 
 [admin]
-socket = {admin_socket}
+socket = <ADMIN_SOCKET>
 # group = "adm"                           # who may use it besides its owner
 # metrics = "127.0.0.1:9847"
 
@@ -87,7 +80,7 @@ socket = {admin_socket}
 # Who is attested, one table for each workload. Keys inside of match must all hold.
 # [[workload]]
 # name = "orders"
-# match = {{ unit = "orders.service", user = "orders" }}   # also uid, gid, group
+# match = { unit = "orders.service", user = "orders" }   # also uid, gid, group
 # role = "orders"                         # the token role at the primary
 # entity_alias = "orders-host-17"         # the entity alias that its tokens are minted with
 # auto_token = true                       # requests without a token use the workload's own
@@ -97,14 +90,28 @@ socket = {admin_socket}
 # max_ttl = "2h"
 # on_recovery = "exchange"                # or "drain", "revoke"
 # on_failover = "resume"                  # or "reauthenticate"
-"#,
-        addresses = addresses.join(", "),
-        auth = auth(args, config),
-        replica = quoted_path(&args.replica),
-        key = quoted_path(&args.key),
-        socket = quoted_path(&args.socket),
-        admin_socket = quoted_path(&args.admin_socket),
-    )
+"#;
+
+/// The configuration as `init` was asked for it.
+pub(super) fn configuration(args: &InitArgs, config: &Path) -> String {
+    let addresses: Vec<_> = args.address.iter().map(|address| quoted(address)).collect();
+    let ca_file = match &args.ca_file {
+        Some(path) => format!("ca_file = {}", quoted_path(path)),
+        None => "# ca_file = \"/etc/holdover/ca.pem\"      # needed for https".to_owned(),
+    };
+    let filled_in = [
+        ("<ADDRESSES>", addresses.join(", ")),
+        ("<CA_FILE>", ca_file),
+        ("<AUTH>", auth(args, config)),
+        ("<REPLICA>", quoted_path(&args.replica)),
+        ("<KEY>", quoted_path(&args.key)),
+        ("<SOCKET>", quoted_path(&args.socket)),
+        ("<ADMIN_SOCKET>", quoted_path(&args.admin_socket)),
+    ];
+    let filled = filled_in.iter();
+    filled.fold(CONFIGURATION.to_owned(), |text, (name, value)| {
+        text.replace(name, value)
+    })
 }
 
 /// What is left to do.
