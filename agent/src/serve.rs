@@ -1,7 +1,18 @@
 //! The workload socket: connections in, answers out, by whichever side is in charge.
 //!
-//! A request is read once ([`ask`]), goes to the primary ([`follow`]) or to the replica ([`decide`]), and every answer
-//! says who wrote it. What the socket needs of the rest of the daemon is in [`Parts`].
+//! What the socket needs of the rest of the daemon is in [`Parts`]. A request's way, and the files on it:
+//!
+//! 1. [`listener`] binds the socket, [`run`] accepts, `connection` attests the peer ([`peer`]) and serves HTTP over
+//!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
+//! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
+//! 3. `Server::take`, here, has the side in charge answer, and the other one if that changes meanwhile.
+//! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, [`forward`] sends the
+//!    request (`connect` opens connections, `headers` and `body` say what passes), and `observer` learns from the
+//!    answer. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
+//! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
+//! 6. `respond` writes the answer; [`stats`] and `counting` count it.
+//!
+//! `impl Server` stands in `connection`, `decide`, `follow`, [`login`] and here, and nowhere else.
 
 pub mod forward;
 pub mod learn_queue;
@@ -17,13 +28,12 @@ mod body;
 mod connect;
 mod connection;
 mod counting;
-mod credential;
 mod decide;
 mod follow;
+mod forward_token;
 mod headers;
 mod line;
 mod observer;
-mod present;
 mod recently;
 mod replica_token;
 mod respond;
@@ -278,6 +288,8 @@ impl Server {
         connection: &Connection,
         request: Request<Incoming>,
     ) -> (Response<RelayBody>, &'static str) {
+        // Requests are counted before anything of them is read, because a flood must cost nothing; logins once it is
+        // known that it is one, and before it is tried, because a try may lock a role at the primary.
         let rules = self.rules.load_full();
         let uid = connection.facts.uid;
         let now = self.replica.now();
@@ -317,7 +329,10 @@ impl Server {
         request: Request<Incoming>,
     ) -> Result<Ask, Response<RelayBody>> {
         if request.method() == Method::CONNECT {
-            return Err(respond::error(StatusCode::BAD_REQUEST, "not a tunnel"));
+            return Err(respond::error(
+                StatusCode::BAD_REQUEST,
+                "CONNECT is not supported",
+            ));
         }
         let (parts, incoming) = request.into_parts();
         let target = parts.uri.path_and_query();

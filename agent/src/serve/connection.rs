@@ -39,7 +39,8 @@ pub(super) struct Connection {
 impl Server {
     /// Attests the peer and serves its requests, one after the other.
     ///
-    /// The work before the first await is done at accept: `SO_PASSCRED` is set before anything is read.
+    /// The work before the first await is done at accept: `SO_PASSCRED` is set before anything is read, because bytes
+    /// that are received without it carry no credentials, and would be nobody's.
     pub(super) fn connection(
         self: Arc<Self>,
         stream: UnixStream,

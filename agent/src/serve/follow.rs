@@ -11,12 +11,10 @@ use super::{
     ask::{Ask, Class},
     body::{BodyError, Buffers, RelayBody},
     counting::{self, Leased},
-    credential::Credential,
     decide::Outcome,
     forward::{ForwardError, Outgoing},
-    headers,
-    present::Presented,
-    respond,
+    forward_token::{ForwardToken, Route},
+    headers, respond,
 };
 use crate::{
     clock::Stopwatch,
@@ -85,30 +83,30 @@ impl Tried {
 impl Server {
     /// Has the primary answer, or the replica in its place where the class of the request allows.
     pub(crate) async fn follow(&self, ask: &mut Ask) -> Result<Response<RelayBody>, Again> {
-        let credential = match self.present(ask) {
-            Presented::Forward(credential) => credential,
-            Presented::Local => return self.decide(ask, Outcome::None).await,
-            Presented::Refused(answer) => return Ok(answer),
+        let token = match Route::of(ask, self.replica.as_ref()) {
+            Route::Forward(token) => token,
+            Route::Local => return self.decide(ask, Outcome::None).await,
+            Route::Refused(answer) => return Ok(answer),
         };
         match ask.class() {
             // A body that is too large to be kept cannot be answered for, nor sent twice.
-            _ if ask.whole_body().is_none() => self.stream(ask, credential).await,
-            Class::Read => self.read(ask, credential).await,
-            Class::Issue => self.issue(ask, credential).await,
-            Class::Once => self.once(ask, credential).await,
-            Class::Stream => self.stream(ask, credential).await,
+            _ if ask.whole_body().is_none() => self.stream(ask, token).await,
+            Class::Read => self.read(ask, token).await,
+            Class::Issue => self.issue(ask, token).await,
+            Class::Once => self.once(ask, token).await,
+            Class::Stream => self.stream(ask, token).await,
         }
     }
 
     /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
-    async fn read(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
+    async fn read(&self, ask: &Ask, token: ForwardToken) -> Result<Response<RelayBody>, Again> {
         let deadline = self.rules.load().read_deadline;
         let watch = Stopwatch::start();
-        let mut forwarding = self.forwarding(ask, &credential, ask.body_again());
+        let mut forwarding = self.forwarding(ask, &token, ask.body_again());
         match tokio::time::timeout(deadline, &mut forwarding).await {
             Err(_) => {
                 self.forward_failed();
-                self.late(ask, credential, forwarding).await
+                self.late(ask, token, forwarding).await
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a read falls back");
@@ -120,28 +118,28 @@ impl Server {
                 if self.cannot_serve(&reply, left).await {
                     return self.decide(ask, Outcome::None).await;
                 }
-                Ok(self.finish(ask, &credential, reply).await)
+                Ok(self.finish(ask, &token, reply).await)
             }
         }
     }
 
-    /// The primary is late. What the replica can answer is answered, and a denial that comes later still counts;
-    /// what it cannot is worth waiting for.
+    /// The primary is late. The replica is asked before the primary is given up, because only an answer that it has is a
+    /// reason not to wait. The forward goes on all the same, because a denial that comes later still counts.
     async fn late(
         &self,
         ask: &Ask,
-        credential: Credential,
+        token: ForwardToken,
         mut forwarding: Forwarding,
     ) -> Result<Response<RelayBody>, Again> {
         let answer = self.decide(ask, Outcome::None).await?;
         if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
-            self.watch_late(ask, &credential, forwarding);
+            self.watch_late(ask, &token, forwarding);
             return Ok(answer);
         }
         tokio::select! {
             reply = &mut forwarding => match reply {
                 Ok(reply) if !reply.says_unavailable() => {
-                    Ok(self.finish(ask, &credential, reply).await)
+                    Ok(self.finish(ask, &token, reply).await)
                 }
                 _ => Ok(answer),
             },
@@ -153,11 +151,11 @@ impl Server {
     }
 
     /// Waits for an answer that nobody waits for any more: a denial in it is applied to that token.
-    fn watch_late(&self, ask: &Ask, credential: &Credential, forwarding: Forwarding) {
+    fn watch_late(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) {
         let Ok(permit) = self.late.clone().try_acquire_owned() else {
             return; // Enough of them: the token is looked up in its turn.
         };
-        let Some(lesson) = self.observer.lesson(ask, credential) else {
+        let Some(lesson) = self.observer.lesson(ask, token) else {
             return;
         };
         tokio::spawn(async move {
@@ -172,12 +170,12 @@ impl Server {
     }
 
     /// A login or token creation: by whichever side is in charge, once that is decided.
-    async fn issue(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
+    async fn issue(&self, ask: &Ask, token: ForwardToken) -> Result<Response<RelayBody>, Again> {
         let issue_deadline = self.rules.load().issue_deadline;
         let mut known = Outcome::None;
         let mut waiting: Option<Stopwatch> = None;
         loop {
-            let trying = self.ask_to_issue(ask, &credential);
+            let trying = self.ask_to_issue(ask, &token);
             let tried = self.while_primary(trying).await;
             let said = match tried.unwrap_or_else(|| Tried::failed(Outcome::Unknown)) {
                 Tried::Answered(answer) => return Ok(answer),
@@ -197,28 +195,28 @@ impl Server {
         }
     }
 
-    async fn ask_to_issue(&self, ask: &Ask, credential: &Credential) -> Tried {
+    async fn ask_to_issue(&self, ask: &Ask, token: &ForwardToken) -> Tried {
         if let Ok(call) = &ask.call
             && call.kind == Kind::AttestedLogin
         {
             return self.attested_login(ask, call).await;
         }
         let patience = self.rules.load().read_deadline;
-        match self.forwarding(ask, credential, ask.body_again()).await {
+        match self.forwarding(ask, token, ask.body_again()).await {
             Err(error) if error.nothing_sent() => Tried::failed(Outcome::None),
             Err(_) => Tried::failed(Outcome::Unknown),
             Ok(reply) if self.cannot_serve(&reply, patience).await => Tried::Failed {
                 outcome: Outcome::Unknown,
                 said: Some(respond::of_primary(reply.parts, reply.body)),
             },
-            Ok(reply) => Tried::Answered(self.finish(ask, credential, reply).await),
+            Ok(reply) => Tried::Answered(self.finish(ask, token, reply).await),
         }
     }
 
     /// A call that is made at most once: by the replica if the primary saw nothing of it.
-    async fn once(&self, ask: &Ask, credential: Credential) -> Result<Response<RelayBody>, Again> {
-        match self.patiently(ask, &credential, ask.body_again()).await {
-            Ok(answer) => Ok(self.finish(ask, &credential, answer).await),
+    async fn once(&self, ask: &Ask, token: ForwardToken) -> Result<Response<RelayBody>, Again> {
+        match self.patiently(ask, &token, ask.body_again()).await {
+            Ok(answer) => Ok(self.finish(ask, &token, answer).await),
             // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
             Err(error) if error.nothing_sent() || ask.is_read() => {
                 self.decide(ask, Outcome::None).await
@@ -231,11 +229,11 @@ impl Server {
     async fn stream(
         &self,
         ask: &mut Ask,
-        credential: Credential,
+        token: ForwardToken,
     ) -> Result<Response<RelayBody>, Again> {
         let body = ask.body_to_send();
-        let failed = match self.patiently(ask, &credential, body).await {
-            Ok(answer) => return Ok(self.finish(ask, &credential, answer).await),
+        let failed = match self.patiently(ask, &token, body).await {
+            Ok(answer) => return Ok(self.finish(ask, &token, answer).await),
             Err(failed) => failed,
         };
         if !failed.nothing_sent() && !ask.is_idempotent() {
@@ -254,10 +252,10 @@ impl Server {
     async fn patiently(
         &self,
         ask: &Ask,
-        credential: &Credential,
+        token: &ForwardToken,
         body: RelayBody,
     ) -> Result<PrimaryAnswer, ForwardError> {
-        let forwarded = self.while_primary(self.forwarding(ask, credential, body));
+        let forwarded = self.while_primary(self.forwarding(ask, token, body));
         let timeout = Err(ForwardError::Unknown(Unavailable::Timeout));
         let answer = forwarded.await.unwrap_or(timeout);
         if answer
@@ -279,12 +277,12 @@ impl Server {
     }
 
     /// The request as it is sent, and the answer as far as it is buffered. Owns all that it needs.
-    fn forwarding(&self, ask: &Ask, credential: &Credential, body: RelayBody) -> Forwarding {
+    fn forwarding(&self, ask: &Ask, token: &ForwardToken, body: RelayBody) -> Forwarding {
         let forwarder = self.forwarder.load_full();
         let class = ask.class();
         let mut headers = headers::outgoing(&ask.headers);
-        credential.apply(&mut headers);
-        if class != Class::Stream || credential.is_hidden() {
+        token.apply(&mut headers);
+        if class != Class::Stream || token.is_hidden() {
             headers::ask_for_identity(&mut headers);
         }
         let outgoing = Outgoing {
@@ -293,7 +291,7 @@ impl Server {
             headers,
             idempotent: ask.is_idempotent(),
         };
-        let (is_hidden, buffers) = (credential.is_hidden(), self.buffers.clone());
+        let (is_hidden, buffers) = (token.is_hidden(), self.buffers.clone());
         Box::pin(async move {
             let answer = forwarder.send(&outgoing, body).await?;
             buffered(answer, may_lease(&outgoing), class, is_hidden, &buffers).await
@@ -319,13 +317,13 @@ impl Server {
     async fn finish(
         &self,
         ask: &Ask,
-        credential: &Credential,
+        token: &ForwardToken,
         reply: PrimaryAnswer,
     ) -> Response<RelayBody> {
         let PrimaryAnswer { parts, body } = reply;
         self.observer.answered(ask, parts.status);
         let Some(whole) = body.whole() else {
-            if credential.is_hidden() && ask.shows_its_token() {
+            if token.is_hidden() && ask.shows_its_token() {
                 return respond::error(
                     StatusCode::BAD_GATEWAY,
                     "the primary's answer is too large to be looked through",
@@ -334,16 +332,14 @@ impl Server {
             self.observer.passed_on(ask, parts.status);
             return respond::of_primary(parts, body);
         };
-        self.observer
-            .learn(ask, credential, parts.status, whole)
-            .await;
-        match credential.hide(whole) {
+        self.observer.learn(ask, token, parts.status, whole).await;
+        match token.hide(whole) {
             Some(shown) => respond::of_primary_rewritten(parts, shown),
             None => respond::of_primary(parts, body),
         }
     }
 
-    /// Tells the driver that the primary failed a request.
+    /// The driver is to know that the primary failed a request.
     fn forward_failed(&self) {
         self.driver.send(Event::ForwardFailed);
     }

@@ -15,8 +15,8 @@ use shared::{
 };
 
 use super::{
-    ask::Ask, credential::Credential, decide::lane, learn_queue::LearnQueue, recently::Recently,
-    replica::Replica,
+    ask::Ask, decide::lane, forward_token::ForwardToken, learn_queue::LearnQueue,
+    recently::Recently, replica::Replica,
 };
 use crate::{
     driver::{Event, Handle},
@@ -110,11 +110,11 @@ impl Observer {
     pub(crate) async fn learn(
         &self,
         ask: &Ask,
-        credential: &Credential,
+        token: &ForwardToken,
         status: StatusCode,
         body: &Bytes,
     ) {
-        if let Some(lesson) = self.lesson(ask, credential) {
+        if let Some(lesson) = self.lesson(ask, token) {
             if let Some(candidate) = self.replica.login(&lesson.exchange(status, body)) {
                 self.learning
                     .ask_about_login(candidate, self.replica.now().boot);
@@ -138,10 +138,10 @@ impl Observer {
     }
 
     /// What an answer to this request may teach, if it is an API call.
-    pub(crate) fn lesson(&self, ask: &Ask, credential: &Credential) -> Option<Lesson> {
-        let token = match credential {
-            Credential::Standing(_) | Credential::Withheld => None,
-            Credential::AsSent | Credential::Exchanged { .. } => {
+    pub(crate) fn lesson(&self, ask: &Ask, token: &ForwardToken) -> Option<Lesson> {
+        let token = match token {
+            ForwardToken::Standing(_) | ForwardToken::Withheld => None,
+            ForwardToken::AsSent | ForwardToken::Exchanged { .. } => {
                 ask.token.as_ref().map(|(_, digest)| *digest)
             }
         };

@@ -1,0 +1,224 @@
+//! The token that a request is forwarded with: its own, a standing one, or what stands behind a replica token; and what
+//! the client sees of it afterwards. Replica tokens themselves end here.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use shared::{
+    api::{Call, Kind},
+    change::CredentialName,
+    grant::{RevokeCause, Settled},
+    name::TokenDigest,
+    secret::SecretText,
+};
+
+use super::{
+    ask::{Ask, Class},
+    body::RelayBody,
+    headers,
+    replica::Replica,
+    replica_token, respond,
+};
+
+/// The token that a request is forwarded with.
+pub(crate) enum ForwardToken {
+    /// As the client sent it, or none.
+    AsSent,
+    /// None, whatever the client sent: what it sent is a replica token, and the call asks for none.
+    Withheld,
+    /// The workload's standing token, which the client never sees.
+    Standing(SecretText),
+    /// The primary token behind an exchanged replica token: the client sees its own string in its place.
+    Exchanged {
+        /// The primary's.
+        token: SecretText,
+        /// The client's.
+        shown: SecretText,
+    },
+}
+
+impl ForwardToken {
+    /// Puts the token in.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::AsSent => {}
+            Self::Withheld => headers::remove_token(headers),
+            Self::Standing(token) | Self::Exchanged { token, .. } => {
+                headers::set_token(headers, token);
+            }
+        }
+    }
+
+    /// Whether answers must be looked through before a client sees them.
+    pub(crate) fn is_hidden(&self) -> bool {
+        matches!(self, Self::Standing(_) | Self::Exchanged { .. })
+    }
+
+    /// The answer with what the client may see in the token's place; `None` where it does not occur.
+    pub(crate) fn hide(&self, body: &[u8]) -> Option<Bytes> {
+        match self {
+            Self::AsSent | Self::Withheld => None,
+            Self::Standing(token) => replica_token::replaced(body, token.expose(), ""),
+            Self::Exchanged { token, shown } => {
+                replica_token::replaced(body, token.expose(), shown.expose())
+            }
+        }
+    }
+}
+
+/// What to do with a request, by what it brings.
+pub(crate) enum Route {
+    /// Send it on.
+    Forward(ForwardToken),
+    /// It is the replica's to answer.
+    Local,
+    /// It goes nowhere.
+    Refused(Response<RelayBody>),
+}
+
+impl Route {
+    /// Looks for replica tokens wherever one may stand, then for a standing token.
+    ///
+    /// This comes before anything else that is decided of a request, because no replica token may leave the host,
+    /// whatever the request turns out to be.
+    pub(crate) fn of(ask: &Ask, replica: &dyn Replica) -> Self {
+        if replica_token::in_target(ask.target.as_str()) {
+            return misplaced("in the URL");
+        }
+        let in_header = headers::token_texts(&ask.headers)
+            .find_map(|text| replica_token::in_header(&text).map(str::to_owned))
+            .map(SecretText::new);
+        match (&ask.call, in_header) {
+            (Ok(call), Some(shown)) => with_replica_token(ask, call, shown, replica),
+            (Err(error), Some(_)) => Route::Refused(respond::call_error(*error, None)),
+            (Ok(call), None) => token_in_body(ask, call)
+                .or_else(|| ended_by_operator(ask, call, replica))
+                .unwrap_or_else(|| Self::Forward(standing(ask, replica))),
+            (Err(_), None) => Route::Forward(ForwardToken::AsSent),
+        }
+    }
+}
+
+/// A request with a replica token in a header.
+fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn Replica) -> Route {
+    if asks_for_none(call) {
+        return Route::Forward(ForwardToken::Withheld);
+    }
+    let counts = ask
+        .token
+        .as_ref()
+        .filter(|(sent, _)| sent.expose() == shown.expose());
+    let Some((_, digest)) = counts else {
+        return misplaced("in a header that is not looked at");
+    };
+    if let Some(elsewhere) = token_in_body(ask, call) {
+        return elsewhere;
+    }
+    let live = replica
+        .grant(digest)
+        .filter(|live| live.revoked.get().is_none() && !live.grant.deadline.passed(replica.now()));
+    let settled = live
+        .as_ref()
+        .and_then(|live| live.grant.replica())
+        .map(|issued| &issued.settled);
+    match settled {
+        None => Route::Local,
+        Some(Settled::Exchanged(_)) => exchanged(ask, call, digest, shown, replica),
+        Some(Settled::Draining | Settled::Not) => draining(ask, call),
+    }
+}
+
+/// What an operator revoked is refused here from that moment on, whatever the primary knows of it yet.
+fn ended_by_operator(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Route> {
+    let (_, digest) = ask.token.as_ref()?;
+    let live = replica.grant(digest)?;
+    let revoked = live.revoked.get()?;
+    let refused = revoked.cause == RevokeCause::Operator && !asks_for_none(call);
+    refused.then_some(Route::Local)
+}
+
+fn exchanged(
+    ask: &Ask,
+    call: &Call,
+    digest: &TokenDigest,
+    shown: SecretText,
+    replica: &dyn Replica,
+) -> Route {
+    let name = CredentialName::Exchanged(*digest);
+    match replica.credential(&name) {
+        None => draining(ask, call),
+        Some(_) if call.kind == Kind::TokenRenewSelf => Route::Refused(respond::error(
+            StatusCode::BAD_REQUEST,
+            "lease is not renewable",
+        )),
+        Some(_) if headers::asks_for_wrapping(&ask.headers) => Route::Refused(respond::error(
+            StatusCode::BAD_REQUEST,
+            "a token issued in an outage cannot ask for wrapping: log in again",
+        )),
+        Some(token) => Route::Forward(ForwardToken::Exchanged { token, shown }),
+    }
+}
+
+fn standing(ask: &Ask, replica: &dyn Replica) -> ForwardToken {
+    let held = ask
+        .standing
+        .as_ref()
+        .and_then(|workload| replica.credential(&CredentialName::Standing(workload.clone())));
+    match held {
+        Some(token) => ForwardToken::Standing(token),
+        None => ForwardToken::AsSent,
+    }
+}
+
+/// Logins and open paths ask for no token, and an old one must not keep anybody from a new one.
+fn asks_for_none(call: &Call) -> bool {
+    matches!(
+        call.kind,
+        Kind::AttestedLogin
+            | Kind::Health
+            | Kind::Init
+            | Kind::Leader
+            | Kind::Login
+            | Kind::SealStatus
+    )
+}
+
+/// Good for mirrored reads until it ends.
+fn draining(ask: &Ask, call: &Call) -> Route {
+    if call.kind == Kind::Data && ask.class() == Class::Read {
+        return Route::Local;
+    }
+    Route::Refused(respond::error(
+        StatusCode::FORBIDDEN,
+        "this token was issued in an outage that is over and serves mirrored reads alone: log in again",
+    ))
+}
+
+/// A replica token in the token field of a body: the replica answers where that is all that the call is about.
+fn token_in_body(ask: &Ask, call: &Call) -> Option<Route> {
+    let kind = ask.inner_kind(call);
+    let local = match kind {
+        Kind::Capabilities
+        | Kind::CapabilitiesSelf
+        | Kind::TokenLookup
+        | Kind::TokenLookupSelf
+        | Kind::TokenRenew
+        | Kind::TokenRenewSelf
+        | Kind::TokenRevoke
+        | Kind::TokenRevokeSelf => call.kind == kind,
+        Kind::TokenCreate | Kind::Wrapping => false,
+        _ => return None,
+    };
+    replica_token::in_body(&kind, ask.is_form(), ask.whole_body()?)?;
+    Some(if local {
+        Route::Local
+    } else {
+        misplaced("in this body")
+    })
+}
+
+fn misplaced(place: &str) -> Route {
+    Route::Refused(respond::error(
+        StatusCode::BAD_REQUEST,
+        &format!("a replica token has no place {place}"),
+    ))
+}
