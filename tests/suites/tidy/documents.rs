@@ -69,7 +69,8 @@ fn every_configuration_key_is_documented() {
     for source in readers {
         for key in keys_read(&source.tokens) {
             keys += 1;
-            if !reference.contains(&format!("`{key}`")) {
+            let forms = [format!("`{key}`"), format!("`{key} =")];
+            if !forms.iter().any(|form| reference.contains(form)) {
                 undocumented.push(format!("{}: {key}", source.path));
             }
         }
