@@ -315,7 +315,9 @@ impl<E: Edge> Driver<E> {
         }
     }
 
-    /// Publishes a state: in memory at once, then on disk, then to those who wait for the machine to decide.
+    /// Publishes a state: in memory at once, then on disk, then to those who wait for the machine to decide. In this order,
+    /// because whoever hears that the replica is in charge asks the view at once, which must know of the outage by then.
+    /// The fence is lifted after the view says that the outage is over, because a grant of it must not be issued behind it.
     fn enter(&mut self, phase: Phase) {
         let now = self.local.clock.now();
         let was = self.published.phase.clone();

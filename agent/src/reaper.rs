@@ -151,7 +151,7 @@ fn to_be_told(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Opt
     }
     let mut id = [0; 8];
     if let Err(error) = local.entropy.fill(&mut id) {
-        tracing::error!(%error, "the primary cannot be told of a revocation; its token ends by itself");
+        tracing::error!(%error, "a revocation cannot be queued for the primary; its token ends by itself");
         return None;
     }
     let target = RevocationTarget::Token(accessor.clone());

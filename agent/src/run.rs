@@ -46,8 +46,8 @@ pub enum RunError {
     /// The replica is not there and cannot be made.
     #[error(transparent)]
     Create(#[from] replica::store::CreateError),
-    /// The signals cannot be minded.
-    #[error("cannot mind signals: {0}")]
+    /// The kernel refuses a handler.
+    #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// The workload socket failed.
     #[error("the workload socket {} failed: {source}", path.display())]
@@ -57,7 +57,7 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
-    /// systemd passed in something that is no Unix socket.
+    /// systemd passed in something that is not a Unix socket.
     #[error("cannot take over the socket that systemd passed in: {0}")]
     Activation(io::Error),
     /// No thread can be had.

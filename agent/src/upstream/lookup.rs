@@ -82,7 +82,7 @@ fn parse(reply: &Reply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
         None => None,
         Some(text) => Some(
             WallTime::parse_rfc3339(text)
-                .ok_or_else(|| reply.unexpected("expire_time is no time"))?,
+                .ok_or_else(|| reply.unexpected("expire_time is not a time"))?,
         ),
     };
     Ok(LookedUp {

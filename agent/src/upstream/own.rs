@@ -316,6 +316,8 @@ impl Keeper {
             }
         };
         let life = Life::new(asked_at, new.ttl, new.renewable, self.upstream.jitter());
+        // Both in one commit, because leases are still held under the one before: forgotten between two commits, it could
+        // not be revoked once they have moved, and revoked too soon it would take them along.
         let mut changes = Vec::new();
         if good && let Some(previous) = self.held(CredentialName::Own) {
             changes.push(Change::Credential(CredentialName::OwnPrevious, previous));
