@@ -38,12 +38,12 @@ use tokio::{
 use self::{
     authority::{AuthorityMemory, AuthorityPass},
     context::MirrorContext,
-    cycle::{Cycle, Pace},
+    cycle::Pace,
     ground::Ground,
     kv::{KvMemory, KvPass},
     lease::{LeaseMemory, LeasePass},
     path::PathPass,
-    target::{Keys, Target},
+    target::Target,
     token::TokenFollower,
 };
 pub use self::{
@@ -247,22 +247,14 @@ impl Mirrors {
     }
 
     async fn keep_authority(self) {
-        let mut cycle = Cycle::new(self.authority_interval);
-        let mut pace = Pace::Usual;
-        loop {
-            self.context.rest(&mut cycle, pace).await;
-            pace = match self.verify_authority(Occasion::Cycle).await {
-                Ok(_) => {
-                    cycle.succeeded();
-                    Pace::Soon(authority::until_standing_due(&self.context))
-                }
-                Err(error) => {
-                    cycle.failed();
-                    tracing::warn!(%error, "authority could not be verified");
-                    Pace::Usual
-                }
-            };
-        }
+        let failure = "authority could not be verified";
+        let pass = || async {
+            self.verify_authority(Occasion::Cycle).await?;
+            Ok(Pace::Soon(authority::until_standing_due(&self.context)))
+        };
+        self.context
+            .keep(self.authority_interval, failure, pass)
+            .await;
     }
 
     async fn keep_mirror(self, nr: usize) {
@@ -273,27 +265,12 @@ impl Mirrors {
         while self.context.cluster().is_none() {
             tokio::time::sleep(UNSEEN_LOOK).await;
         }
-        let mut cycle = Cycle::new(mirror.interval);
-        let mut pace = Pace::Usual;
-        loop {
-            self.context.rest(&mut cycle, pace).await;
-            pace = match self.pass(nr, Occasion::Cycle).await {
-                Ok(next) => {
-                    cycle.succeeded();
-                    next
-                }
-                // Neither asked anything of the primary.
-                Err(PassError::Paused | PassError::Unsupported(_)) => {
-                    cycle.succeeded();
-                    Pace::Usual
-                }
-                Err(error) => {
-                    cycle.failed();
-                    tracing::warn!(%error, path = %mirror.path.configured(), "a mirror could not be brought up to date");
-                    Pace::Usual
-                }
-            };
-        }
+        let failure = format!(
+            "{} could not be brought up to date",
+            mirror.path.configured()
+        );
+        let pass = || self.pass(nr, Occasion::Cycle);
+        self.context.keep(mirror.interval, &failure, pass).await;
     }
 
     async fn pass(&self, nr: usize, occasion: Occasion) -> Result<Pace, PassError> {
@@ -317,22 +294,19 @@ impl Mirrors {
     ) -> Result<Pace, PassError> {
         let context = &self.context;
         let cluster = context.cluster().ok_or(PassError::Unseen)?;
-        let ground = |mount: &MountAccessor, literal: String, one: bool| Ground {
+        let ground = |mount: &MountAccessor| Ground {
             context,
             mirror,
             mount: mount.clone(),
-            literal,
-            one,
             occasion,
         };
         match target::resolve(&mirror.path, &cluster)? {
             Target::Kv(target) => {
-                let one = matches!(target.keys, Keys::One(_));
-                let ground = ground(&target.accessor, target.literal(), one);
+                let ground = ground(&target.accessor);
                 KvPass { ground, target }.run(&mut memory.kv).await
             }
             Target::Path(mount, path) => {
-                let ground = ground(&mount, path.as_str().to_owned(), true);
+                let ground = ground(&mount);
                 let place = ground.place(path);
                 pass_of_path(ground, place, &mut memory.lease).await
             }

@@ -1,6 +1,6 @@
 //! What every pass needs: the primary, the replica and the configuration, and where it leaves how it went.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use replica::sequencer::Lane;
@@ -67,6 +67,28 @@ impl MirrorContext {
     pub(super) async fn until_it_can_ask(&self) {
         while self.is_paused() || self.upstream.own_token().is_none() {
             tokio::time::sleep(cycle::PAUSED_LOOK).await;
+        }
+    }
+
+    /// Runs passes until the daemon stops, each when it is due. `failure` says what a failed one could not do.
+    pub(super) async fn keep<F>(&self, interval: Duration, failure: &str, pass: impl Fn() -> F)
+    where
+        F: Future<Output = Result<Pace, PassError>>,
+    {
+        let mut cycle = Cycle::new(interval);
+        let mut pace = Pace::Usual;
+        loop {
+            self.rest(&mut cycle, pace).await;
+            let passed = pass().await;
+            match &passed {
+                // The last two asked nothing of the primary.
+                Ok(_) | Err(PassError::Paused | PassError::Unsupported(_)) => cycle.succeeded(),
+                Err(error) => {
+                    cycle.failed();
+                    tracing::warn!(%error, "{failure}");
+                }
+            }
+            pace = passed.unwrap_or(Pace::Usual);
         }
     }
 

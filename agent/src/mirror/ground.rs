@@ -28,10 +28,6 @@ pub(super) struct Ground<'a> {
     pub(super) context: &'a Arc<MirrorContext>,
     pub(super) mirror: &'a Mirror,
     pub(super) mount: MountAccessor,
-    /// What the paths of its values begin with; the path itself, where there is one.
-    pub(super) literal: String,
-    /// Whether there is one.
-    pub(super) one: bool,
     pub(super) occasion: Occasion,
 }
 
@@ -70,6 +66,11 @@ impl Ground<'_> {
             self.context.commit(vec![Change::MirrorGone(path)]).await?;
         }
         Ok(remounted)
+    }
+
+    /// Whether a value of this path belongs to the mirror.
+    pub(super) fn is_wanted(&self, path: &str) -> bool {
+        self.mirror.path.covers(path) && !self.context.is_excluded(path)
     }
 
     /// Where a value of this mirror lives.
@@ -147,12 +148,9 @@ impl Ground<'_> {
         let secrets = self.context.local.view.secrets();
         let namespace = &self.context.settings.namespace;
         let mine = |place: &Place| {
-            let path = place.path.as_str();
-            let named = match self.one {
-                true => path == self.literal,
-                false => path.starts_with(&self.literal),
-            };
-            named && place.mount == self.mount && place.namespace == *namespace
+            self.mirror.path.covers(place.path.as_str())
+                && place.mount == self.mount
+                && place.namespace == *namespace
         };
         let keys = secrets.keys.iter().filter(|(place, _)| mine(place));
         let keys = keys.map(|(place, key)| {

@@ -35,12 +35,23 @@ pub(super) struct Quiet {
 /// Since when the cluster has stood still, for proofs that are each of their own time.
 #[derive(Default)]
 pub(super) struct Still {
+    quiet: Quiet,
     seen: Option<(Index, WallTime)>,
 }
 
 impl Still {
-    /// The index was `observed` at `at`: proofs from the returned moment on still hold.
-    pub(super) fn since(&mut self, observed: Option<Index>, at: WallTime) -> Option<WallTime> {
+    /// Asks where the index stands at `at`: proofs from the returned moment on still hold.
+    pub(super) async fn observe(
+        &mut self,
+        upstream: &Upstream,
+        urgency: Urgency,
+        at: WallTime,
+    ) -> Result<Option<WallTime>, UpstreamError> {
+        let observed = self.quiet.observe(upstream, urgency).await?;
+        Ok(self.since(observed, at))
+    }
+
+    fn since(&mut self, observed: Option<Index>, at: WallTime) -> Option<WallTime> {
         let Some(observed) = observed else {
             self.seen = None;
             return None;

@@ -347,17 +347,17 @@ impl LeasePass<'_> {
 
     /// A new lease is not asked for again and again: each is an account at some backend.
     fn held_off(&self, memory: &LeaseMemory, now: Now) -> Result<(), PassError> {
-        let Some(hold_off) = memory.hold_off.as_ref().filter(|hold_off| {
-            hold_off.place == self.place
-                && !hold_off.until.passed(now)
-                && self.occasion == Occasion::Cycle
-        }) else {
-            return Ok(());
-        };
-        Err(match &hold_off.unsupported {
-            Some(why) => PassError::Unsupported(why.clone()),
-            None => PassError::TooSoon,
-        })
+        match &memory.hold_off {
+            Some(hold_off)
+                if self.occasion == Occasion::Cycle
+                    && hold_off.place == self.place
+                    && !hold_off.until.passed(now) =>
+            {
+                let unsupported = hold_off.unsupported.clone();
+                Err(unsupported.map_or(PassError::TooSoon, PassError::Unsupported))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn hold_off(&self, pause: Duration, unsupported: Option<String>, now: Now) -> HoldOff {

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 
 use super::{Occasion, PassError, ground::Ground};
-use crate::upstream::{Request, UpstreamError};
+use crate::{
+    status::MirrorSource,
+    upstream::{Request, UpstreamError},
+};
 
 /// Passes by LIST until SCAN is tried again.
 const SCAN_AGAIN: u32 = 10;
@@ -13,6 +16,27 @@ const SCAN_AGAIN: u32 = 10;
 pub(super) struct NameList<Name = String> {
     #[serde(default = "Vec::new")]
     pub(super) keys: Vec<Name>,
+}
+
+/// What there is, of one kind or another.
+pub(super) struct Listing<Found> {
+    pub(super) found: Found,
+    /// Whether nothing was left out.
+    pub(super) complete: bool,
+    pub(super) source: MirrorSource,
+    /// Names that no request can be made for.
+    pub(super) unreadable: usize,
+}
+
+impl<Found: Default> Listing<Found> {
+    pub(super) fn new(source: MirrorSource, complete: bool) -> Self {
+        Self {
+            found: Found::default(),
+            complete,
+            source,
+            unreadable: 0,
+        }
+    }
 }
 
 /// What LIST found.

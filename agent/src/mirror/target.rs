@@ -70,12 +70,6 @@ impl KvTarget {
     pub(super) fn detailed(&self, folder: &str) -> String {
         format!("{}detailed-metadata/{folder}", self.mount)
     }
-
-    /// What the data paths of its keys begin with.
-    pub(super) fn literal(&self) -> String {
-        let (Keys::One(name) | Keys::Below { prefix: name, .. }) = &self.keys;
-        self.data(name)
-    }
 }
 
 /// What `path` is among the mounts of `cluster`.
@@ -234,7 +228,7 @@ mod tests {
         };
         assert_eq!(of("old/a").keys, Keys::One("a".into()));
         let below = of("old/shop/or*");
-        assert_eq!(below.literal(), "old/shop/or");
+        assert_eq!(below.data("shop/order"), "old/shop/order");
         assert_eq!(
             below.keys,
             Keys::Below {
@@ -242,7 +236,7 @@ mod tests {
                 prefix: "shop/or".into()
             }
         );
-        assert_eq!(of("old/*").literal(), "old/");
+        assert_eq!(of("old/*").data(""), "old/");
     }
 
     #[test]

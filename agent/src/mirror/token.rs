@@ -24,7 +24,7 @@ use super::{
     PassError,
     context::MirrorContext,
     cycle::{Cycle, Pace},
-    index::{Quiet, Still},
+    index::Still,
 };
 use crate::upstream::{UpstreamError, lookup::LookedUp, pace::Urgency};
 
@@ -37,13 +37,6 @@ pub(super) struct TokenFollower {
     /// Between two look-ups of a token that was used lately.
     interval: Duration,
     watch: Mutex<TokenWatch>,
-}
-
-/// Since when nothing was written anywhere.
-#[derive(Default)]
-struct Stillness {
-    quiet: Quiet,
-    still: Still,
 }
 
 /// Whether it is a token of the primary's that can be looked up by its accessor.
@@ -66,7 +59,7 @@ impl TokenFollower {
     /// Follows known tokens until the daemon stops.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut cycle = Cycle::new(watch::look_interval(self.interval));
-        let mut still = Stillness::default();
+        let mut still = Still::default();
         loop {
             self.context.rest(&mut cycle, Pace::Usual).await;
             match self.check_due(&mut still).await {
@@ -79,7 +72,7 @@ impl TokenFollower {
         }
     }
 
-    async fn check_due(self: &Arc<Self>, still: &mut Stillness) -> Result<(), PassError> {
+    async fn check_due(self: &Arc<Self>, still: &mut Still) -> Result<(), PassError> {
         let now = self.context.now();
         let grants = self.context.local.view.grants();
         let followed = grants.iter().filter(|live| is_followed(live));
@@ -106,15 +99,15 @@ impl TokenFollower {
     async fn prove_still(
         &self,
         due: Vec<TokenDigest>,
-        still: &mut Stillness,
+        still: &mut Still,
         now: Now,
     ) -> Result<Vec<TokenDigest>, PassError> {
         if due.is_empty() {
             return Ok(due);
         }
         let context = &self.context;
-        let observed = still.quiet.observe(&context.upstream, Urgency::Mirror);
-        let since = still.still.since(observed.await?, now.steady);
+        let since = still.observe(&context.upstream, Urgency::Mirror, now.steady);
+        let since = since.await?;
         let (mut ask, mut changes) = (Vec::new(), Vec::new());
         for digest in due {
             let Some(live) = context.local.view.grant(&digest) else {

@@ -66,9 +66,6 @@ impl AuthorityPass<'_> {
     pub(super) async fn approles(&self) -> Result<bool, PassError> {
         self.context.commit(self.of_no_use()).await?;
         let roles: Vec<_> = self.authority().approles.keys().cloned().collect();
-        if roles.is_empty() {
-            return Ok(true);
-        }
         let mut complete = true;
         for key in roles {
             match self.approle(&key).await {
@@ -97,7 +94,7 @@ impl AuthorityPass<'_> {
         };
         let mut changes = self.dying(key, |proof| proof.role_id != role.role_id);
         for proof in self.proofs(key) {
-            if proof.role_id == role.role_id && !proof.is_dead(self.now()) {
+            if proof.role_id == role.role_id && !proof.is_dead(self.context.now()) {
                 changes.push(self.look_at(&role, &proof).await?);
             }
         }
@@ -114,7 +111,7 @@ impl AuthorityPass<'_> {
         );
         let body = serde_json::json!({ "secret_id_accessor": proof.accessor.as_str() });
         let request = Request::write(path, &body).repeatable();
-        let asked_at = self.now().steady;
+        let asked_at = self.context.now().steady;
         let reply = self.ask(&request).await?;
         let shown = SecretIdShown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
         let Some(shown) = shown else {
@@ -194,7 +191,7 @@ impl AuthorityPass<'_> {
 
     /// What need not be kept: secret ids that no outage could go by, more than are kept at all, roles without any.
     fn of_no_use(&self) -> Vec<Change> {
-        let (authority, now) = (self.authority(), self.now());
+        let (authority, now) = (self.authority(), self.context.now());
         let settings = &self.context.settings;
         let max_age = settings.bounds.credential_max_age;
         let none = settings.approle_mounts().is_empty();
@@ -235,7 +232,9 @@ impl AuthorityPass<'_> {
     fn dying(&self, key: &RoleKey, dies: impl Fn(&SecretId) -> bool) -> Vec<Change> {
         let proofs = self.proofs(key).into_iter();
         let dying = proofs.filter(|proof| proof.dead.is_none() && dies(proof));
-        dying.map(|proof| died(&proof, self.now().steady)).collect()
+        dying
+            .map(|proof| died(&proof, self.context.now().steady))
+            .collect()
     }
 
     fn proofs(&self, key: &RoleKey) -> Vec<SecretId> {
@@ -249,10 +248,6 @@ impl AuthorityPass<'_> {
 
     fn authority(&self) -> Arc<Authority> {
         Arc::clone(&self.context.local.view.authority())
-    }
-
-    fn now(&self) -> Now {
-        self.context.now()
     }
 }
 

@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::AuthorityPass;
-use crate::upstream::{ForeignCluster, Reply, Request, UpstreamError};
+use crate::upstream::{ForeignCluster, Request, UpstreamError};
 
 #[derive(Deserialize)]
 struct Seal {
@@ -75,23 +75,16 @@ impl AuthorityPass<'_> {
         Ok(Some((tune.default_lease_ttl, tune.max_lease_ttl)))
     }
 
+    /// The mounts that `path` shows, by their paths below `below`.
     async fn mounts(
         &self,
         path: &str,
         below: &str,
     ) -> Result<BTreeMap<String, Mount>, UpstreamError> {
-        let request = Request::read(path);
-        let reply = self.ask(&request).await?;
-        parse_mounts(&reply.success()?, below)
-    }
-}
-
-fn parse_mounts(reply: &Reply, below: &str) -> Result<BTreeMap<String, Mount>, UpstreamError> {
-    let shown: BTreeMap<String, Value> = reply.data()?;
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    shown
-        .into_iter()
-        .map(|(at, shown)| {
+        let reply = self.ask(&Request::read(path)).await?.success()?;
+        let shown: BTreeMap<String, Value> = reply.data()?;
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let mounts = shown.into_iter().map(|(at, shown)| {
             let accessor = text(shown.get("accessor")).unwrap_or_default();
             let mount = Mount {
                 accessor: MountAccessor::parse(&accessor)
@@ -101,6 +94,7 @@ fn parse_mounts(reply: &Reply, below: &str) -> Result<BTreeMap<String, Mount>, U
                 shown,
             };
             Ok((format!("{below}{at}"), mount))
-        })
-        .collect()
+        });
+        mounts.collect()
+    }
 }

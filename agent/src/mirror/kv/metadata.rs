@@ -12,20 +12,17 @@ use shared::{
 
 use super::KvPass;
 use crate::{
-    mirror::{PassError, names::is_without_scan, target::Keys},
+    mirror::{
+        PassError,
+        names::{Listing, is_without_scan},
+        target::Keys,
+    },
     status::MirrorSource,
     upstream::{Reply, Request, UpstreamError},
 };
 
 /// What a mirror's keys are now.
-pub(super) struct KeyListing {
-    pub(super) keys: BTreeMap<RequestPath, KvKey>,
-    /// Whether nothing was left out.
-    pub(super) complete: bool,
-    pub(super) source: MirrorSource,
-    /// Names that no request can be made for.
-    pub(super) unreadable: usize,
-}
+pub(super) type KeyListing = Listing<BTreeMap<RequestPath, KvKey>>;
 
 #[derive(Deserialize)]
 struct KeyDetails<'a> {
@@ -54,7 +51,7 @@ impl KvPass<'_> {
         let target = &self.target;
         match &target.keys {
             Keys::One(key) => {
-                let mut listing = KeyListing::new(MirrorSource::Metadata);
+                let mut listing = KeyListing::new(MirrorSource::Metadata, true);
                 self.add_metadata(key, &mut listing).await?;
                 Ok(listing)
             }
@@ -76,7 +73,7 @@ impl KvPass<'_> {
         let data: Option<&RawValue> = reply.envelope()?.data;
         let details: KeyDetails<'_> = serde_json::from_str(data.map_or("{}", RawValue::get))
             .map_err(|_| reply.unexpected("key_info is not what it was"))?;
-        let mut listing = KeyListing::new(MirrorSource::Scan);
+        let mut listing = KeyListing::new(MirrorSource::Scan, true);
         for (name, metadata) in &details.key_info {
             self.add(&reply, &format!("{folder}{name}"), metadata, &mut listing)?;
         }
@@ -89,8 +86,7 @@ impl KvPass<'_> {
         let scanned = |folder: &str| target.detailed(folder);
         let listed = |folder: &str| target.metadata(folder);
         let walked = self.ground.walk(folder, prefix, scanned, listed).await?;
-        let mut listing = KeyListing::new(MirrorSource::List);
-        listing.complete = !walked.partial;
+        let mut listing = KeyListing::new(MirrorSource::List, !walked.partial);
         for name in walked.names {
             self.ground.go_on()?;
             self.add_metadata(&name, &mut listing).await?;
@@ -121,7 +117,7 @@ impl KvPass<'_> {
         listing: &mut KeyListing,
     ) -> Result<(), UpstreamError> {
         let data = self.target.data(key);
-        if !data.starts_with(&self.ground.literal) || self.ground.context.is_excluded(&data) {
+        if !self.ground.is_wanted(&data) {
             return Ok(());
         }
         let metadata: KeyMetadata = serde_json::from_str(text.get())
@@ -143,25 +139,16 @@ impl KvPass<'_> {
             versions: versions.collect(),
             metadata: text.get().to_owned(),
         };
-        listing.keys.insert(path, key);
+        listing.found.insert(path, key);
         Ok(())
     }
 }
 
 impl KeyListing {
-    fn new(source: MirrorSource) -> Self {
-        Self {
-            keys: BTreeMap::new(),
-            complete: true,
-            source,
-            unreadable: 0,
-        }
-    }
-
     /// A digest of all of it.
     pub(super) fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
-        for (path, key) in &self.keys {
+        for (path, key) in &self.found {
             digest.update(path.as_str());
             digest.update([0]);
             digest.update(&key.metadata);

@@ -13,7 +13,7 @@ use crate::{
     mirror::{
         PassError,
         held::{self, HeldKeys},
-        names::{NameList, is_without_scan},
+        names::{Listing, NameList, is_without_scan},
         plain::{self, PlainAnswer},
         read::{Reader, is_cut_off},
         target::Keys,
@@ -23,21 +23,7 @@ use crate::{
 };
 
 /// What there is.
-struct ValueNames {
-    paths: BTreeSet<RequestPath>,
-    source: MirrorSource,
-    /// Whether nothing was left out.
-    complete: bool,
-    /// Names that no request can be made for.
-    unreadable: usize,
-}
-
-/// What became of the values.
-#[derive(Default)]
-struct ValueTally {
-    denied: usize,
-    failed: usize,
-}
+type ValueNames = Listing<BTreeSet<RequestPath>>;
 
 /// What became of one value.
 enum ReadValue {
@@ -60,9 +46,10 @@ impl KvPass<'_> {
         let ground = &self.ground;
         let names = self.value_names(&mut memory.scan_refused).await?;
         let held = ground.held();
-        let (mut tally, mut present) = (ValueTally::default(), names.paths.clone());
+        let (mut denied, mut failed) = (0, 0);
+        let mut present = names.found.clone();
         let wanted: Vec<_> = names
-            .paths
+            .found
             .into_iter()
             .map(|path| ground.place(path))
             .collect();
@@ -71,8 +58,8 @@ impl KvPass<'_> {
             |reader, place| read_value(reader, place.clone()),
             |(place, read)| {
                 match read {
-                    ReadValue::Denied => tally.denied += 1,
-                    ReadValue::Failed => tally.failed += 1,
+                    ReadValue::Denied => denied += 1,
+                    ReadValue::Failed => failed += 1,
                     // It vanishes as one that is not listed does, because many at once may be a mistake.
                     ReadValue::Gone => {
                         present.remove(&place.path);
@@ -91,11 +78,11 @@ impl KvPass<'_> {
         ground.with_health(|health| {
             health.source = Some(names.source);
             health.unreadable = names.unreadable;
-            health.denied = tally.denied;
-            health.failed = tally.failed + rest.unasked;
+            health.denied = denied;
+            health.failed = failed + rest.unasked;
             health.withheld = rest.withheld;
         });
-        Ok((tally.failed == 0 && rest.is_empty()).then(String::new))
+        Ok((failed == 0 && rest.is_empty()).then(String::new))
     }
 
     async fn value_names(&self, refused: &mut u32) -> Result<ValueNames, PassError> {
@@ -131,25 +118,19 @@ impl KvPass<'_> {
         complete: bool,
         names: impl IntoIterator<Item = String>,
     ) -> ValueNames {
-        let ground = &self.ground;
-        let (mut paths, mut unreadable) = (BTreeSet::new(), 0);
+        let mut listing = ValueNames::new(source, complete);
         for path in names.into_iter().map(|name| self.target.data(&name)) {
-            if !path.starts_with(&ground.literal) || ground.context.is_excluded(&path) {
+            if !self.ground.is_wanted(&path) {
                 continue;
             }
             match RequestPath::parse(&path) {
                 Ok(path) => {
-                    paths.insert(path);
+                    listing.found.insert(path);
                 }
-                Err(_) => unreadable += 1,
+                Err(_) => listing.unreadable += 1,
             }
         }
-        ValueNames {
-            paths,
-            source,
-            complete,
-            unreadable,
-        }
+        listing
     }
 }
 

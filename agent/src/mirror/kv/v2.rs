@@ -52,7 +52,7 @@ impl KvPass<'_> {
     ) -> Result<Unfinished, PassError> {
         let ground = &self.ground;
         let held = ground.held();
-        let mut todo = compare::compare(listing.keys, &held, ground.mirror.versions, at);
+        let mut todo = compare::compare(listing.found, &held, ground.mirror.versions, at);
         let unlisted: BTreeSet<_> = todo.vanished.iter().map(|place| &place.path).collect();
         let shelf = &mut memory.shelf;
         shelf.retain(|path| !unlisted.contains(path));
