@@ -8,7 +8,6 @@ mod pool;
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
-use serde_json::json;
 use shared::{
     change::{Change, CredentialName},
     kv::Place,
@@ -234,8 +233,8 @@ impl LeasePass<'_> {
 
     /// What the primary answers about a lease at `sys/leases/`; none where it does not know it any longer.
     async fn ask_about(&self, lease: &Lease, what: &str) -> Result<Option<Reply>, UpstreamError> {
-        let body = json!({ "lease_id": lease.id.as_str() });
-        let request = Request::write(format!("sys/leases/{what}"), &body).repeatable();
+        let fields = [("lease_id", lease.id.as_str())];
+        let request = Request::fields(format!("sys/leases/{what}"), &fields).repeatable();
         let reply = self.ask(&request).await?;
         match reply.status() {
             400 => Ok(None),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use replica::{approle::role_id_digest, learn::Candidate, view::Authority};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use shared::{
     approle::{
         AppRole, MOST_OF_ONE_ROLE, MOST_SECRET_IDS, MountFacts, ProofDigest, RoleFacts, RoleKey,
@@ -109,12 +109,9 @@ impl AuthorityPass<'_> {
             "auth/{path}/role/{}/secret-id-accessor/lookup",
             role.key.name
         );
-        let body = serde_json::json!({ "secret_id_accessor": proof.accessor.as_str() });
-        let request = Request::write(path, &body).repeatable();
         let asked_at = self.context.now().steady;
-        let reply = self.ask(&request).await?;
-        let shown = SecretIdShown::of(reply)?.filter(|shown| shown.secret_id_num_uses == 0);
-        let Some(shown) = shown else {
+        let accessor = [("secret_id_accessor", proof.accessor.as_str())];
+        let Some(shown) = self.secret_id(path, &accessor).await? else {
             return Ok(died(proof, asked_at));
         };
         Ok(Change::SecretId(Box::new(SecretId {
@@ -125,6 +122,18 @@ impl AuthorityPass<'_> {
             verified_at: self.at,
             ..proof.clone()
         })))
+    }
+
+    /// What a look-up shows of a secret id; none where there is none. One whose uses are limited counts as none, because
+    /// they cannot be counted here.
+    async fn secret_id(
+        &self,
+        path: String,
+        named: &[(&str, &str)],
+    ) -> Result<Option<SecretIdShown>, UpstreamError> {
+        let request = Request::fields(path, named).repeatable();
+        let shown = SecretIdShown::of(self.ask(&request).await?)?;
+        Ok(shown.filter(|shown| shown.secret_id_num_uses == 0))
     }
 
     /// A role as it is now; none where there is no such role.
@@ -283,31 +292,18 @@ pub(in crate::mirror) async fn learn_login(
 
 impl AuthorityPass<'_> {
     async fn verify_login(&self, candidate: &Candidate) -> Result<(), PassError> {
-        #[derive(Serialize)]
-        struct SecretIdBody<'a> {
-            secret_id: &'a str,
-        }
         let (path, key) = (&candidate.mount_path, &candidate.role);
         let role = self.read_approle(path, &key.name, &key.mount).await?;
-        let Some(role) = role.filter(|role| role.role_id == candidate.role_id) else {
+        let proven =
+            |role: &AppRole| role.role_id == candidate.role_id && role.facts.bind_secret_id;
+        let Some(role) = role.filter(proven) else {
             return Ok(());
-        };
-        if !role.facts.bind_secret_id {
-            return Ok(());
-        }
-        let body = SecretIdBody {
-            secret_id: candidate.secret_id.expose().trim(),
         };
         let lookup = format!("auth/{path}/role/{}/secret-id/lookup", key.name);
-        let request = Request::write(lookup, &body).repeatable();
-        let reply = self.ask(&request).await?;
-        let Some(shown) = SecretIdShown::of(reply)? else {
+        let secret_id = [("secret_id", candidate.secret_id.expose().trim())];
+        let Some(shown) = self.secret_id(lookup, &secret_id).await? else {
             return Ok(());
         };
-        if shown.secret_id_num_uses != 0 {
-            // Its uses cannot be counted here: nothing of it is kept.
-            return Ok(());
-        }
         let mut changes = Vec::new();
         if let Some(entity) = &candidate.entity {
             changes.push(self.identity(entity).await?);

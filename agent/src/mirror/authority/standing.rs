@@ -120,8 +120,8 @@ impl StandingToken<'_> {
         accessor: &Accessor,
         issued_at: WallTime,
     ) -> Result<LookedUp, PassError> {
-        let body = serde_json::json!({ "accessor": accessor.as_str() });
-        let request = Request::write("auth/token/renew-accessor", &body).repeatable();
+        let fields = [("accessor", accessor.as_str())];
+        let request = Request::fields("auth/token/renew-accessor", &fields).repeatable();
         let reply = self.pass.ask(&request).await?;
         if let Err(error) = reply.success() {
             tracing::warn!(%error, workload = %self.workload.name, "a standing token could not be renewed; minting another");
