@@ -30,7 +30,7 @@ impl<'a> LoginMount<'a> {
         }
         let path = call.path.as_str();
         let (at, mount) = cluster.mount_of(path)?;
-        if mount.kind != "approle" || path.strip_prefix(at) != Some("login") {
+        if !mount.kind.is_approle() || path.strip_prefix(at) != Some("login") {
             return None;
         }
         let path = at.strip_prefix("auth/")?.trim_matches('/');

@@ -29,9 +29,6 @@ pub use token::grant_from_lookup;
 /// A proof of a token that is younger than this is not written down again.
 pub const PROOF_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Kinds of mounts that have no path which answers without a token.
-pub const CLOSED_MOUNTS: [&str; 4] = ["cubbyhole", "database", "generic", "kv"];
-
 /// A request that the primary answered, buffered whole.
 pub struct Exchange<'a> {
     /// What was asked.
@@ -70,7 +67,7 @@ pub fn learn(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
 /// That the primary accepted a token for what `call` is: its proof, unless there is a young one. For answers that
 /// stream through and are not looked into.
 pub fn proven(view: &View, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {
-    if !asks_for_a_token(call) {
+    if !call.kind.asks_for_a_token() {
         return None;
     }
     let live = view.grant(token)?;
@@ -81,20 +78,6 @@ pub fn proven(view: &View, token: &TokenDigest, call: &Call, now: Now) -> Option
         return None;
     }
     Some(Change::Proven(*token, now.steady))
-}
-
-/// Whether the primary looks at the token at all.
-fn asks_for_a_token(call: &Call) -> bool {
-    !matches!(
-        call.kind,
-        Kind::AttestedLogin
-            | Kind::Health
-            | Kind::Init
-            | Kind::Leader
-            | Kind::Login
-            | Kind::SealStatus
-            | Kind::Wrapping
-    )
 }
 
 fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
@@ -171,8 +154,8 @@ fn is_refused_by_form(view: &View, call: &Call) -> bool {
         Kind::Data => {
             let authority = view.authority();
             let cluster = authority.cluster.as_deref();
-            let mount = cluster.and_then(|cluster| cluster.mount_of(call.path.as_str()));
-            mount.is_some_and(|(_, mount)| CLOSED_MOUNTS.contains(&mount.kind.as_str()))
+            let mount = cluster.and_then(|cluster| cluster.mounted(call.path.as_str()));
+            mount.is_some_and(|mount| mount.kind.asks_for_a_token())
         }
         Kind::CapabilitiesSelf
         | Kind::LeaseLookup

@@ -117,12 +117,10 @@ fn decide(case: &Case<'_>) -> Answered {
     }
     match call.kind {
         Kind::AttestedLogin => return login::answer(case),
-        Kind::Health | Kind::Init | Kind::Leader | Kind::SealStatus => {
-            return system::answer(case);
-        }
         Kind::Login => return approle::answer(case),
         // What these do with a token, or without one, only the primary knows.
         Kind::Wrapping => return Err(Why::NotServed.into()),
+        _ if call.kind.is_server_status() => return system::answer(case),
         _ => {}
     }
     case.in_namespace()?;

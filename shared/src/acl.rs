@@ -59,6 +59,18 @@ pub enum Operation {
     Header,
 }
 
+impl Operation {
+    /// Whether it shows what is there: a read, a list or a scan.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::List | Self::Scan)
+    }
+
+    /// Whether it brings data.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Patch)
+    }
+}
+
 /// One request, as the primary's access control sees it. It cannot be printed: its data may be secret.
 #[derive(Clone, Copy)]
 pub struct AclRequest<'a> {

@@ -79,6 +79,60 @@ pub enum Kind {
     Wrapping,
 }
 
+impl Kind {
+    /// Logins, and what the server says of itself: the primary looks at no token, and an old one must not keep anybody
+    /// from a new one.
+    pub fn needs_no_token(&self) -> bool {
+        let login = matches!(self, Self::AttestedLogin | Self::Login);
+        login || self.is_server_status()
+    }
+
+    /// Whether the primary looks at the request's token as such. What `sys/wrapping` does with one, or without, only
+    /// the primary knows.
+    pub fn asks_for_a_token(&self) -> bool {
+        !self.needs_no_token() && *self != Self::Wrapping
+    }
+
+    /// Whether a success proves the token: the rest answers anybody, too. None where the mount decides.
+    pub fn proves_token(&self) -> Option<bool> {
+        match self {
+            Self::Data => None,
+            Self::InternalUi | Self::Mounts(None) => Some(false),
+            _ => Some(self.asks_for_a_token()),
+        }
+    }
+
+    /// Whether it is about the state of the server.
+    pub fn is_server_status(&self) -> bool {
+        matches!(
+            self,
+            Self::Health | Self::Init | Self::Leader | Self::SealStatus
+        )
+    }
+
+    /// Whether it asks what a token may do.
+    pub fn is_about_capabilities(&self) -> bool {
+        matches!(
+            self,
+            Self::Capabilities | Self::CapabilitiesAccessor | Self::CapabilitiesSelf
+        )
+    }
+
+    /// Whether it asks what a token is.
+    pub fn is_token_lookup(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenLookup | Self::TokenLookupAccessor | Self::TokenLookupSelf
+        )
+    }
+
+    /// Whether it changes nothing, whatever its method.
+    fn only_asks(&self) -> bool {
+        let asks = matches!(self, Self::InternalUi | Self::LeaseLookup | Self::Mounts(_));
+        asks || self.is_server_status() || self.is_about_capabilities() || self.is_token_lookup()
+    }
+}
+
 /// Why a request cannot be read. The status is the primary's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CallError {
@@ -141,13 +195,7 @@ impl Call {
     /// its request and response are buffered whole.
     pub fn is_fallbackable(&self, mirrored: bool) -> bool {
         match self.kind {
-            Kind::Data => {
-                mirrored
-                    && matches!(
-                        self.operation,
-                        Operation::Read | Operation::List | Operation::Scan
-                    )
-            }
+            Kind::Data => mirrored && self.operation.reads(),
             Kind::Wrapping => false,
             _ => true,
         }
@@ -155,25 +203,8 @@ impl Call {
 
     /// Whether sending it twice, or to the primary and to the replica, changes nothing.
     pub fn is_idempotent(&self) -> bool {
-        match self.kind {
-            Kind::Capabilities
-            | Kind::CapabilitiesAccessor
-            | Kind::CapabilitiesSelf
-            | Kind::Health
-            | Kind::Init
-            | Kind::InternalUi
-            | Kind::Leader
-            | Kind::LeaseLookup
-            | Kind::Mounts(_)
-            | Kind::SealStatus
-            | Kind::TokenLookup
-            | Kind::TokenLookupAccessor
-            | Kind::TokenLookupSelf => true,
-            _ => matches!(
-                self.operation,
-                Operation::Read | Operation::List | Operation::Scan | Operation::Header
-            ),
-        }
+        let reads = self.operation.reads() || self.operation == Operation::Header;
+        reads || self.kind.only_asks()
     }
 
     /// Whether it asks for a new token: such a call waits for the machine to decide.

@@ -14,6 +14,7 @@ use crate::{
     kv::{KvKey, MirrorState, Place, Record},
     lease::{Assignee, Lease},
     ledger::Entry,
+    mount::MountKind,
     name::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, PolicyName, TokenDigest,
         WorkloadName,
@@ -126,8 +127,8 @@ pub struct Cluster {
 pub struct Mount {
     /// Its name for good.
     pub accessor: MountAccessor,
-    /// `kv`, `database`, `token`, …
-    pub kind: String,
+    /// Its type.
+    pub kind: MountKind,
     /// For `kv`, `options.version`.
     pub version: Option<String>,
     /// The object that `sys/mounts` or `sys/auth` shows of it.
@@ -137,12 +138,12 @@ pub struct Mount {
 impl Mount {
     /// Whether it is a KV v1 mount, under its name of today or of old.
     pub fn is_kv1(&self) -> bool {
-        matches!(self.kind.as_str(), "kv" | "generic") && !self.is_kv2()
+        self.kind.is_kv() && !self.is_kv2()
     }
 
     /// Whether it is a KV v2 mount.
     pub fn is_kv2(&self) -> bool {
-        self.kind == "kv" && self.version.as_deref() == Some("2")
+        self.kind.as_str() == "kv" && self.version.as_deref() == Some("2")
     }
 }
 
@@ -169,6 +170,11 @@ impl Cluster {
             max,
             ..TtlLimits::BUILT_IN
         }
+    }
+
+    /// The mount that `path` falls under.
+    pub fn mounted(&self, path: &str) -> Option<&Mount> {
+        self.mount_of(path).map(|(_, mount)| mount)
     }
 
     /// The mount that `path` falls under, with its path.

@@ -33,7 +33,7 @@ pub fn of(path: &str, cluster: Option<&Cluster>) -> Result<Place, String> {
             None => ("kv2".to_owned(), mount.to_owned(), below),
         }
     } else {
-        (found.kind.clone(), mount.to_owned(), below)
+        (found.kind.as_str().to_owned(), mount.to_owned(), below)
     };
     let folder = MirrorPath::Prefix(format!("{base}folder/"));
     let place = Place {
@@ -66,7 +66,7 @@ mod tests {
     fn cluster() -> Cluster {
         let mount = |kind: &str, version: Option<&str>| Mount {
             accessor: MountAccessor::parse(&format!("{kind}_1")).unwrap(),
-            kind: kind.to_owned(),
+            kind: kind.into(),
             version: version.map(str::to_owned),
             shown: serde_json::Value::Null,
         };

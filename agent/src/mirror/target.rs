@@ -97,16 +97,17 @@ pub(super) fn resolve(path: &MirrorPath, cluster: &Cluster) -> Result<Target, Pa
     if mount.is_kv1() {
         return Ok(kv(at, mount, KvEngine::One, keys(path, at, below)?));
     }
-    match mount.kind.as_str() {
-        "identity" if exact && below.starts_with("oidc/") => one_path(literal, mount),
-        "system" | "identity" | "cubbyhole" | "token" => Err(unsupported(format!(
-            "paths of {at} are not mirrored by path"
-        ))),
-        kind if !exact => Err(unsupported(format!(
-            "{at} is of type {kind}: give one path instead of a prefix"
-        ))),
-        _ => one_path(literal, mount),
+    let (kind, oidc) = (&mount.kind, below.starts_with("oidc/"));
+    if kind.is_of_the_server() && !(kind.is_identity() && exact && oidc) {
+        let why = format!("paths of {at} are not mirrored by path");
+        return Err(unsupported(why));
     }
+    if !exact {
+        let kind = kind.as_str();
+        let why = format!("{at} is of type {kind}: give one path instead of a prefix");
+        return Err(unsupported(why));
+    }
+    one_path(literal, mount)
 }
 
 fn one_path(path: &str, mount: &Mount) -> Result<Target, PassError> {
@@ -152,7 +153,7 @@ mod tests {
     fn cluster() -> Cluster {
         let mount = |kind: &str, version: Option<&str>| Mount {
             accessor: MountAccessor::parse(&format!("{kind}_1")).unwrap(),
-            kind: kind.to_owned(),
+            kind: kind.into(),
             version: version.map(str::to_owned),
             shown: serde_json::Value::Null,
         };

@@ -171,7 +171,7 @@ impl LivePrimary {
     fn is_kv(&self, path: &str) -> bool {
         let authority = self.local.view.authority();
         let cluster = authority.cluster.as_ref();
-        let mount = cluster.and_then(|cluster| cluster.mount_of(path));
-        mount.is_some_and(|(_, mount)| mount.kind == "kv")
+        let mount = cluster.and_then(|cluster| cluster.mounted(path));
+        mount.is_some_and(|mount| mount.kind.is_kv())
     }
 }

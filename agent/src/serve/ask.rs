@@ -205,19 +205,8 @@ impl Ask {
     /// Whether the primary's 2xx proves that it accepted the token: some paths answer anybody.
     pub(crate) fn proves_token(&self, replica: &dyn Replica) -> bool {
         let Ok(call) = &self.call else { return false };
-        match &call.kind {
-            Kind::AttestedLogin
-            | Kind::Health
-            | Kind::Init
-            | Kind::InternalUi
-            | Kind::Leader
-            | Kind::Login
-            | Kind::Mounts(None)
-            | Kind::SealStatus
-            | Kind::Wrapping => false,
-            Kind::Data => replica.asks_for_a_token(call.path.as_str()),
-            _ => true,
-        }
+        let by_kind = call.kind.proves_token();
+        by_kind.unwrap_or_else(|| replica.asks_for_a_token(call.path.as_str()))
     }
 
     /// What the call is behind a namespace in its path, if it has one (`team/auth/token/lookup-self`). Which first
@@ -264,19 +253,9 @@ impl Ask {
     /// it would give the standing token itself away or end it.
     fn standing_workload(&self, settings: &Settings) -> Option<&WorkloadName> {
         let Ok(call) = &self.call else { return None };
-        let barred = matches!(
-            self.inner_kind(call),
-            Kind::AttestedLogin
-                | Kind::Health
-                | Kind::Init
-                | Kind::Leader
-                | Kind::Login
-                | Kind::SealStatus
-                | Kind::TokenCreate
-                | Kind::TokenRevokeSelf
-                | Kind::Wrapping
-        );
-        if barred
+        let kind = self.inner_kind(call);
+        if !kind.asks_for_a_token()
+            || matches!(kind, Kind::TokenCreate | Kind::TokenRevokeSelf)
             || headers::brings_proof(&self.headers)
             || headers::asks_for_wrapping(&self.headers)
         {
@@ -291,11 +270,7 @@ impl Ask {
 fn is_mirrored(call: &Call, settings: &Settings) -> bool {
     const OF_DATA: [&str; 3] = ["/detailed-metadata/", "/metadata/", "/subkeys/"];
     let path = call.path.as_str();
-    let reads = matches!(
-        call.operation,
-        Operation::Read | Operation::List | Operation::Scan
-    );
-    if call.kind != Kind::Data || !reads {
+    if call.kind != Kind::Data || !call.operation.reads() {
         return false;
     }
     let of_data = |word: &&str| {

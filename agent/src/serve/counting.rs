@@ -198,14 +198,10 @@ impl Answered {
         if !self.by_primary && self.status.is_success() {
             return Some(of(Verdict::Served)); // It was.
         }
-        let reads = matches!(
-            call.operation,
-            Operation::Read | Operation::List | Operation::Scan
-        );
         match call.kind {
             Kind::InternalUi | Kind::Wrapping => Some(of(Verdict::NotModelled)),
             Kind::Data if self.ask.mirrored || call.operation == Operation::Header => None,
-            Kind::Data if !reads => Some(of(Verdict::Write)),
+            Kind::Data if !call.operation.reads() => Some(of(Verdict::Write)),
             Kind::Data => Some(self.unmirrored(call, settings)),
             _ => None,
         }

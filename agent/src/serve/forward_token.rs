@@ -100,7 +100,7 @@ impl Route {
 
 /// A request with a replica token in a header.
 fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn Replica) -> Route {
-    if asks_for_none(call) {
+    if call.kind.needs_no_token() {
         return Route::Forward(ForwardToken::Withheld);
     }
     let counts = ask
@@ -132,7 +132,7 @@ fn ended_by_operator(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Ro
     let (_, digest) = ask.token.as_ref()?;
     let live = replica.grant(digest)?;
     let revoked = live.revoked.get()?;
-    let refused = revoked.cause == RevokeCause::Operator && !asks_for_none(call);
+    let refused = revoked.cause == RevokeCause::Operator && !call.kind.needs_no_token();
     refused.then_some(Route::Local)
 }
 
@@ -167,19 +167,6 @@ fn standing(ask: &Ask, replica: &dyn Replica) -> ForwardToken {
         Some(token) => ForwardToken::Standing(token),
         None => ForwardToken::AsSent,
     }
-}
-
-/// Logins and open paths ask for no token, and an old one must not keep anybody from a new one.
-fn asks_for_none(call: &Call) -> bool {
-    matches!(
-        call.kind,
-        Kind::AttestedLogin
-            | Kind::Health
-            | Kind::Init
-            | Kind::Leader
-            | Kind::Login
-            | Kind::SealStatus
-    )
 }
 
 /// Good for mirrored reads until it ends.

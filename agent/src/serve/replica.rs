@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use replica::{
-    learn::{self, CLOSED_MOUNTS, Candidate, Exchange},
+    learn::{self, Candidate, Exchange},
     ledger::Aggregate,
     sequencer::{Lane, SubmitError},
     vault::{
@@ -15,6 +15,7 @@ use replica::{
 use shared::{
     api::{Call, Kind},
     change::{Change, CredentialName, Expects},
+    mount::MountKind,
     name::{OutageId, TokenDigest},
     secret::SecretText,
     settings::Settings,
@@ -22,23 +23,6 @@ use shared::{
 };
 
 use crate::local::{Local, Pending};
-
-/// Kinds of mounts whose answers carry leases. Others stream.
-const LEASING_MOUNTS: [&str; 13] = [
-    "ad",
-    "alicloud",
-    "aws",
-    "azure",
-    "consul",
-    "database",
-    "gcp",
-    "kubernetes",
-    "ldap",
-    "nomad",
-    "pki",
-    "rabbitmq",
-    "ssh",
-];
 
 /// The replica as the socket sees it. Nothing here waits but [`Replica::commit`].
 pub trait Replica: Send + Sync {
@@ -106,14 +90,14 @@ impl Attached {
         Self { local, notes }
     }
 
-    /// Whether the mount under `path` is one of these kinds.
-    fn is_mounted(&self, path: &str, kinds: &[&str]) -> bool {
+    /// Whether the mount under `path` is of such a kind.
+    fn is_mounted(&self, path: &str, such: impl FnOnce(&MountKind) -> bool) -> bool {
         let authority = self.local.view.authority();
         let mount = authority
             .cluster
             .as_ref()
-            .and_then(|cluster| cluster.mount_of(path));
-        mount.is_some_and(|(_, mount)| kinds.contains(&mount.kind.as_str()))
+            .and_then(|cluster| cluster.mounted(path));
+        mount.is_some_and(|mount| such(&mount.kind))
     }
 }
 
@@ -132,11 +116,11 @@ impl Replica for Attached {
     }
 
     fn asks_for_a_token(&self, path: &str) -> bool {
-        self.is_mounted(path, &CLOSED_MOUNTS)
+        self.is_mounted(path, MountKind::asks_for_a_token)
     }
 
     fn leases(&self, path: &str) -> bool {
-        self.is_mounted(path, &LEASING_MOUNTS)
+        self.is_mounted(path, MountKind::leases)
     }
 
     fn digest(&self, token: &str) -> TokenDigest {

@@ -64,7 +64,7 @@ pub(super) fn carried(
 fn place(view: &View, exchange: &Exchange<'_>) -> Option<Place> {
     let authority = view.authority();
     let path = &exchange.call.path;
-    let (_, mount) = authority.cluster.as_deref()?.mount_of(path.as_str())?;
+    let mount = authority.cluster.as_deref()?.mounted(path.as_str())?;
     Some(Place {
         namespace: authority.settings.namespace.clone(),
         mount: mount.accessor.clone(),

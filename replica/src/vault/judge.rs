@@ -291,8 +291,7 @@ fn mirror<'a>(case: &Case<'a>) -> Option<&'a Mirror> {
     if call.kind != Kind::Data {
         return None;
     }
-    let (_, mount) = case.authority.cluster.as_ref()?.mount_of(path)?;
-    if mount.kind != "kv" {
+    if !case.authority.cluster.as_ref()?.mounted(path)?.kind.is_kv() {
         return None;
     }
     let of_data = path.replacen("/metadata/", "/data/", 1);

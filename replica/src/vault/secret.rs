@@ -6,7 +6,6 @@
 use shared::{
     acl::Operation,
     name::{Accessor, WorkloadName},
-    open,
 };
 
 use super::{
@@ -50,7 +49,8 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
 pub(crate) fn is_open(case: &Case<'_>) -> bool {
     let path = case.query.call.path.as_str();
     case.mount().is_ok_and(|(at, mount)| {
-        open::is_open(&mount.kind, path.get(at.len()..).unwrap_or_default())
+        let below = path.get(at.len()..).unwrap_or_default();
+        mount.kind.answers_anybody(below)
     })
 }
 

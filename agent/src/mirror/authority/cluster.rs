@@ -89,7 +89,11 @@ impl AuthorityPass<'_> {
             let mount = Mount {
                 accessor: MountAccessor::parse(&accessor)
                     .map_err(|_| reply.unexpected("a mount without an accessor"))?,
-                kind: text(shown.get("type")).unwrap_or_default(),
+                kind: shown
+                    .get("type")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .into(),
                 version: text(shown.pointer("/options/version")),
                 shown,
             };

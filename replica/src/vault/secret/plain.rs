@@ -4,6 +4,7 @@
 use serde_json::value::RawValue;
 use shared::{
     acl::Allowed,
+    change::Mount,
     kv::{Form, VersionState},
 };
 use zeroize::Zeroizing;
@@ -24,8 +25,8 @@ use crate::{
 pub(super) fn answer(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Answered {
     let case = &site.case;
     let cluster = case.cluster()?;
-    let mount = cluster.mount_of(site.place.path.as_str());
-    if !mount.is_some_and(|(_, mount)| mount.is_kv1()) {
+    let mount = cluster.mounted(site.place.path.as_str());
+    if !mount.is_some_and(Mount::is_kv1) {
         return kept(site);
     }
     let warnings = fields::KV1.warnings(data, allowed)?;

@@ -55,9 +55,9 @@ pub(super) enum Shows {
 pub(super) fn target<'a>(case: &Case<'a>, caller: &Caller) -> Answered<Target<'a>> {
     let call = case.query.call;
     match call.operation {
-        Operation::Read | Operation::List | Operation::Scan => {}
         Operation::Header => return Err(Why::NotServed.into()),
-        _ => return Err(Why::Write.into()),
+        operation if !operation.reads() => return Err(Why::Write.into()),
+        _ => {}
     }
     if parameter::asks_for_help(call) {
         return Err(Why::NotServed.into());

@@ -1,6 +1,43 @@
-//! Paths that the primary answers without a token: it looks at none that comes along, good or bad, and asks no policy.
+//! What is mounted, by type: what its answers carry, what it asks of a caller, and which of its paths answer anybody.
 
-/// By the kind of the mount, the paths below it. A `+` stands for one segment, a trailing `*` for anything. From the
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+/// The type of a mount, as `sys/mounts` and `sys/auth` show it: `kv`, `database`, `token`, …
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MountKind(String);
+
+/// The KV backend; `generic` is its name of old.
+const KV: [&str; 2] = ["generic", "kv"];
+
+/// Backends besides KV that have no path which answers without a token.
+const CLOSED: [&str; 2] = ["cubbyhole", "database"];
+
+/// Backends whose answers carry leases.
+const LEASING: [&str; 13] = [
+    "ad",
+    "alicloud",
+    "aws",
+    "azure",
+    "consul",
+    "database",
+    "gcp",
+    "kubernetes",
+    "ldap",
+    "nomad",
+    "pki",
+    "rabbitmq",
+    "ssh",
+];
+
+/// Parts of the server itself, below which no path is mirrored for its own sake.
+const OF_THE_SERVER: [&str; 4] = ["cubbyhole", "identity", "system", "token"];
+
+/// Paths that the primary answers without a token: it looks at none that comes along, good or bad, and asks no policy.
+///
+/// By the type of the mount, the paths below it. A `+` stands for one segment, a trailing `*` for anything. From the
 /// backends of OpenBao 2.7.2, confirmed against a live one; ACME, OCSP and token endpoints, which are never mirrored,
 /// are left out: there the replica asks for a token, which is no more than the primary gives.
 const OPEN: [(&str, &[&str]); 3] = [
@@ -34,12 +71,55 @@ const OPEN: [(&str, &[&str]); 3] = [
     ("ssh", &["issuer/+/public_key", "public_key"]),
 ];
 
-/// Whether a mount of this kind answers `path`, which is below it, without a token.
-pub fn is_open(kind: &str, path: &str) -> bool {
-    OPEN.iter()
-        .filter(|(of, _)| *of == kind)
-        .flat_map(|(_, patterns)| *patterns)
-        .any(|pattern| matches(pattern, path))
+impl MountKind {
+    /// The type's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it logs in by role id and secret id.
+    pub fn is_approle(&self) -> bool {
+        self.0 == "approle"
+    }
+
+    /// Whether it keeps values under keys, in whichever version.
+    pub fn is_kv(&self) -> bool {
+        KV.contains(&self.as_str())
+    }
+
+    /// Whether it names who callers are.
+    pub fn is_identity(&self) -> bool {
+        self.0 == "identity"
+    }
+
+    /// Whether it is a part of the server that is not mirrored by path.
+    pub fn is_of_the_server(&self) -> bool {
+        OF_THE_SERVER.contains(&self.as_str())
+    }
+
+    /// Whether its answers carry leases. Others stream.
+    pub fn leases(&self) -> bool {
+        LEASING.contains(&self.as_str())
+    }
+
+    /// Whether none of its paths answers without a token that the primary accepts.
+    pub fn asks_for_a_token(&self) -> bool {
+        self.is_kv() || CLOSED.contains(&self.as_str())
+    }
+
+    /// Whether it answers `path`, which is below it, to anybody.
+    pub fn answers_anybody(&self, path: &str) -> bool {
+        OPEN.iter()
+            .filter(|(of, _)| *of == self.0)
+            .flat_map(|(_, patterns)| *patterns)
+            .any(|pattern| matches(pattern, path))
+    }
+}
+
+impl From<&str> for MountKind {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -93,7 +173,7 @@ mod tests {
             ("ssh", "public_key"),
             ("ssh", "issuer/default/public_key"),
         ] {
-            assert!(is_open(kind, path), "{kind} {path}");
+            assert!(MountKind::from(kind).answers_anybody(path), "{kind} {path}");
         }
         for (kind, path) in [
             ("identity", "oidc/.well-known"),
@@ -120,7 +200,10 @@ mod tests {
             ("ssh", "public_key/"),
             ("", "ca"),
         ] {
-            assert!(!is_open(kind, path), "{kind} {path}");
+            assert!(
+                !MountKind::from(kind).answers_anybody(path),
+                "{kind} {path}"
+            );
         }
     }
 }
