@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
-use shared::time::{BootId, BootTime, ClockState, Mark, Now, Timekeeper, WallTime};
+use shared::{
+    hex,
+    time::{BootId, BootTime, ClockState, Mark, Now, Timekeeper, WallTime},
+};
 
 /// The daemon's clock. Shared by every task.
 pub struct Clock {
@@ -110,10 +113,9 @@ fn boot_precise() -> Duration {
 fn boot_id() -> Result<BootId, ClockError> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
-    let id = u128::from_str_radix(&digits, 16).map_err(|_| ClockError::Form)?;
-    #[allow(clippy::big_endian_bytes)]
-    // A UUID is written big-endian; it never meets another order.
-    Ok(BootId(id.to_be_bytes()))
+    let mut id = [0; 16];
+    hex::read(digits.as_bytes(), &mut id).ok_or(ClockError::Form)?;
+    Ok(BootId(id))
 }
 
 #[cfg(test)]

@@ -365,11 +365,7 @@ impl<E: Edge> Driver<E> {
     }
 
     fn jitter(&self) -> f64 {
-        let mut byte = [0u8; 1];
-        // Without randomness hosts probe in step: a nuisance, not a danger.
-        let _ = self.local.entropy.fill(&mut byte);
-        let [byte] = byte;
-        f64::from(byte) / 256.0
+        entropy::jitter(self.local.entropy.as_ref())
     }
 }
 

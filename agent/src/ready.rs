@@ -12,13 +12,11 @@ use shared::{
     acl::Undecidable,
     failover::Phase,
     name::WorkloadName,
+    span::Span,
     time::{ClockState, Deadline, Now, WallTime},
 };
 
-use crate::{
-    config::value::Span,
-    status::{MirrorStatus, PoolStatus, WholeSeconds},
-};
+use crate::status::{MirrorStatus, PoolStatus, WholeSeconds};
 
 /// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
 pub const ROOM: u64 = 64 << 20;

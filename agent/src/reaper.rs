@@ -8,6 +8,7 @@ pub mod lease;
 use std::time::Duration;
 
 use replica::{
+    entropy::unique_u64,
     sequencer::Lane,
     view::{DeadAncestor, View},
 };
@@ -149,15 +150,13 @@ fn to_be_told(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Opt
     if cause != RevokeCause::Parent {
         return None;
     }
-    let mut id = [0; 8];
-    if let Err(error) = local.entropy.fill(&mut id) {
+    let id = unique_u64(local.entropy.as_ref()).inspect_err(|error| {
         tracing::error!(%error, "a revocation cannot be queued for the primary; its token ends by itself");
-        return None;
-    }
+    });
     let target = RevocationTarget::Token(accessor.clone());
     Some(Change::Queue(Box::new(QueuedRevocation {
         peer: grant.peer.clone(),
-        ..QueuedRevocation::own(u64::from_le_bytes(id), target, now.steady)
+        ..QueuedRevocation::own(id.ok()?, target, now.steady)
     })))
 }
 

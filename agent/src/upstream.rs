@@ -4,7 +4,6 @@
 //! a request. What it learns goes to the replica as `Change`s; it decides nothing about clients.
 
 pub mod address;
-pub(crate) mod backoff;
 pub mod client;
 pub mod error;
 pub mod login;
@@ -22,7 +21,7 @@ pub mod workload;
 
 use std::{sync::Arc, time::Duration};
 
-use replica::entropy::Entropy;
+use replica::entropy::jitter;
 use shared::{
     change::CredentialName,
     secret::{SecretBytes, SecretText},
@@ -72,7 +71,7 @@ impl Upstream {
         let pinned = cluster.map(|cluster| cluster.id.clone());
         let addresses = Addresses::new(&primary.addresses);
         let client = Client::new(primary, addresses, pinned)?;
-        let host_jitter = unit(local.entropy.as_ref());
+        let host_jitter = jitter(local.entropy.as_ref());
         Ok(Self(Arc::new(UpstreamParts {
             client,
             local,
@@ -180,7 +179,7 @@ impl Upstream {
 
     /// A random number in 0..1, another each time.
     pub(crate) fn jitter(&self) -> f64 {
-        unit(self.0.local.entropy.as_ref())
+        jitter(self.0.local.entropy.as_ref())
     }
 
     /// A random number in 0..1, the same until the daemon stops: for what is judged again and again.
@@ -201,13 +200,4 @@ impl Upstream {
 fn into_text(bytes: &SecretBytes) -> Option<SecretText> {
     let text = std::str::from_utf8(bytes.expose()).ok()?;
     Some(SecretText::filled(|filled| filled.push_str(text)))
-}
-
-/// A random number in 0..1. Without randomness there is no spreading of hosts, and nothing else fails.
-fn unit(entropy: &dyn Entropy) -> f64 {
-    let mut bytes = [0; 4];
-    match entropy.fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
-        Err(_) => 0.5,
-    }
 }

@@ -1,5 +1,6 @@
 //! The one source of nonces, keys, tokens and ids.
 
+use shared::hex;
 use zeroize::Zeroizing;
 
 /// Where randomness comes from. Decisions take it as an argument, so that tests can repeat them.
@@ -61,9 +62,29 @@ pub fn uuid(entropy: &dyn Entropy) -> Result<String, NoEntropy> {
         if matches!(at, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        text.extend(hex::digits(*byte).map(char::from));
     }
     Ok(text)
+}
+
+/// A random number: an id that no other has.
+///
+/// # Errors
+/// As [`Entropy::fill`].
+pub fn unique_u64(entropy: &dyn Entropy) -> Result<u64, NoEntropy> {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A random number in 0..1 that spreads hosts over time; its middle where there is no randomness: then hosts act in
+/// step, which is a nuisance, not a danger.
+pub fn jitter(entropy: &dyn Entropy) -> f64 {
+    let mut bytes = [0; 4];
+    match entropy.fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+        Err(NoEntropy) => 0.5,
+    }
 }
 
 #[cfg(test)]

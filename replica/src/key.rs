@@ -210,7 +210,7 @@ impl ReplicaId {
 
 impl std::fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        std::fmt::Display::fmt(&shared::hex::Hex(&self.0), f)
     }
 }
 

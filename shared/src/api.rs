@@ -11,6 +11,7 @@ use alloc::{
 use crate::{
     acl::Operation,
     name::{PathError, RequestPath},
+    percent,
 };
 
 /// An API request without its body and headers.
@@ -175,7 +176,7 @@ impl Call {
         if raw.to_ascii_lowercase().contains("%2f") {
             return Err(PathError::Slashes.into());
         }
-        let path = RequestPath::parse(&decode(raw, false).ok_or(PathError::Characters)?)?;
+        let path = RequestPath::parse(&percent::decode(raw).ok_or(PathError::Characters)?)?;
         let mut query = parse_query(query)?;
         let operation = operation(method, path.as_str(), &mut query)?;
         let path = match operation {
@@ -348,35 +349,12 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, CallError> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((
-                decode(key, true).ok_or(CallError::Query)?,
-                decode(value, true).ok_or(CallError::Query)?,
-            ))
+            // A plus is a space there.
+            let decoded =
+                |part: &str| percent::decode(&part.replace('+', " ")).ok_or(CallError::Query);
+            Ok((decoded(key)?, decoded(value)?))
         })
         .collect()
-}
-
-/// Percent-decodes; in a query `+` is a space. `None` for what is no UTF-8 or a broken escape.
-fn decode(text: &str, plus: bool) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'%' => {
-                let high = hex(bytes.next()?)?;
-                out.push(high << 4 | hex(bytes.next()?)?);
-            }
-            b'+' if plus => out.push(b' '),
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

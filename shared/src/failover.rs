@@ -4,7 +4,6 @@
 //! one moment at which it wants to be woken. Waking it early is harmless, and so is an action's end that comes
 //! late: actions carry ids, and only the one that is awaited counts.
 
-pub mod backoff;
 pub mod state;
 
 use alloc::{string::String, vec::Vec};
@@ -13,7 +12,7 @@ use core::time::Duration;
 pub use state::{Cause, Outage, Phase};
 
 use crate::{
-    failover::backoff::Backoff,
+    backoff::Backoff,
     name::OutageId,
     time::{BootTime, Deadline, Now, WallTime},
 };
@@ -208,13 +207,13 @@ impl Machine {
                 outage,
                 good: 0,
                 next,
-                backoff: Backoff::default(),
+                backoff: Backoff::PROBES,
             },
             Some(Phase::Exhausted(outage)) => State::Exhausted {
                 outage,
                 good: 0,
                 next,
-                backoff: Backoff::default(),
+                backoff: Backoff::PROBES,
             },
         };
         Self {
@@ -346,7 +345,7 @@ impl Machine {
     }
 
     fn exhausted(&mut self, outage: Outage, now: Now, actions: &mut Vec<Action>) {
-        let (next, backoff) = (now.boot.plus(Knobs::GOOD_INTERVAL), Backoff::default());
+        let (next, backoff) = (now.boot.plus(Knobs::GOOD_INTERVAL), Backoff::PROBES);
         self.state = State::Exhausted {
             outage,
             good: 0,
@@ -439,7 +438,7 @@ impl Machine {
             } => {
                 *good += u32::from(audited);
                 *next = now.boot.plus(Knobs::GOOD_INTERVAL);
-                *backoff = Backoff::default();
+                *backoff = Backoff::PROBES;
                 if *good >= successes && !outage.latched {
                     let outage = outage.clone();
                     self.recover(from, outage, now, actions);
@@ -524,8 +523,8 @@ impl Machine {
     }
 
     fn resume(&mut self, outage: Outage, now: Now, actions: &mut Vec<Action>) {
-        let mut backoff = Backoff::default();
-        let next = now.boot.plus(backoff.next(0.5));
+        let mut backoff = Backoff::PROBES;
+        let next = now.boot.plus(backoff.next(Backoff::EVEN));
         self.state = State::Holdover {
             outage,
             good: 0,

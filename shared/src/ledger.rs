@@ -197,12 +197,8 @@ mod digest {
     ) -> Result<Option<TokenDigest>, D::Error> {
         let text = String::deserialize(from)?;
         let mut bytes = [0u8; 32];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = text
-                .get(at * 2..at * 2 + 2)
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .ok_or_else(|| D::Error::custom("not a digest"))?;
-        }
+        crate::hex::read(text.as_bytes(), &mut bytes)
+            .ok_or_else(|| D::Error::custom("not a digest"))?;
         Ok(Some(TokenDigest(bytes)))
     }
 }

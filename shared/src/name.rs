@@ -304,7 +304,7 @@ pub struct TokenDigest(pub [u8; 32]);
 
 impl fmt::Display for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&crate::hex::Hex(&self.0), f)
     }
 }
 

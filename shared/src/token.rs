@@ -18,7 +18,6 @@ pub mod create;
 pub mod look_up;
 pub mod policies;
 pub mod role;
-pub mod span;
 pub mod ttl;
 
 /// The prefix of tokens minted by the replica.

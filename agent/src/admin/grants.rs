@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use replica::{
-    entropy::NoEntropy,
+    entropy::{NoEntropy, unique_u64},
     sequencer::{Lane, SubmitError},
     view::LiveGrant,
 };
@@ -164,7 +164,7 @@ async fn revoke_visible(
     for batch in found.chunks(BATCH) {
         let mut changes = Vec::new();
         for live in batch {
-            let queue_id = random_id(local)?;
+            let queue_id = unique_u64(local.entropy.as_ref())?;
             changes.extend(changes_for(&live.grant, operator, queue_id, now));
         }
         local
@@ -191,12 +191,6 @@ fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) ->
         )))
     }));
     changes
-}
-
-fn random_id(local: &Local) -> Result<u64, NoEntropy> {
-    let mut bytes = [0u8; 8];
-    local.entropy.fill(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn shown(grant: &Grant, now: Now) -> GrantStatus {

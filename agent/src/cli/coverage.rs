@@ -5,7 +5,6 @@ use std::{fmt::Write, path::Path, time::Duration};
 use crate::{
     admin::client::AdminClient,
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
-    config::value,
     status::coverage::{CallerReport, CoverageReport, RowReport},
 };
 
@@ -30,7 +29,7 @@ pub(super) struct CoverageArgs {
 
 /// Reads a span as the configuration writes it.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
-    value::duration(text).map_err(str::to_owned)
+    shared::span::parse(text).map_err(str::to_owned)
 }
 
 pub(super) fn perform(args: &CoverageArgs, config: &Path) -> Result<Exit, Failure> {

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use clap::{ArgGroup, Subcommand};
+use shared::span::Rounded;
 
 use crate::{
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
@@ -81,7 +82,7 @@ fn row(grant: &GrantStatus) -> [String; 6] {
         origin,
         grant.workload.clone().unwrap_or_else(dash),
         grant.unit.clone().or(uid).unwrap_or_else(dash),
-        out::span(Duration::from_secs(grant.ttl_seconds)),
+        Rounded(Duration::from_secs(grant.ttl_seconds)).to_string(),
         grant.policies.join(","),
     ]
 }

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use clap::Subcommand;
+use shared::span::Rounded;
 
 use crate::{
     cli::{ANSWER, Exit, Failure, converse, daemon, out},
@@ -57,7 +58,7 @@ pub(super) fn shown(mirrors: &[MirrorStatus]) -> String {
 }
 
 fn row(mirror: &MirrorStatus) -> [String; 5] {
-    let span = |span: WholeSeconds| out::span(span.0);
+    let span = |span: WholeSeconds| Rounded(span.0).to_string();
     [
         mirror.path.clone(),
         mirror.count.to_string(),

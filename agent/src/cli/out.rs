@@ -3,7 +3,6 @@
 use std::{
     fmt::{Display, Write as _},
     io::{ErrorKind, Write as _},
-    time::Duration,
 };
 
 use serde::Serialize;
@@ -79,40 +78,9 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
-/// A span for people: its two largest units.
-pub(super) fn span(span: Duration) -> String {
-    let secs = span.as_secs();
-    let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    let first = units
-        .iter()
-        .position(|(unit, _)| secs >= *unit)
-        .unwrap_or(3);
-    let mut rest = secs;
-    let mut parts = Vec::new();
-    for (unit, name) in units.iter().skip(first).take(2) {
-        let count = rest / unit;
-        rest %= unit;
-        if count > 0 || parts.is_empty() {
-            parts.push(format!("{count}{name}"));
-        }
-    }
-    parts.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_are_shown_in_their_two_largest_units() {
-        let shown = |secs| span(Duration::from_secs(secs));
-        assert_eq!(shown(0), "0s");
-        assert_eq!(shown(59), "59s");
-        assert_eq!(shown(61), "1m 1s");
-        assert_eq!(shown(3600), "1h");
-        assert_eq!(shown(43_170), "11h 59m");
-        assert_eq!(shown(90_061), "1d 1h");
-    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
+use shared::span::Rounded;
+
 use crate::{
     admin::client::AdminClient,
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
@@ -83,7 +85,7 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
     for reason in &status.reasons {
         writeln!(text, "          - {reason}")?;
     }
-    let left = out::span(Duration::from_secs(status.autonomy_seconds));
+    let left = Rounded(Duration::from_secs(status.autonomy_seconds));
     let bound = &status.autonomy_bound_by;
     writeln!(text, "autonomy  {left}, bound by {bound}")?;
     let grants = &status.grants;

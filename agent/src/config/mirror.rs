@@ -5,11 +5,12 @@ use std::{ops::RangeInclusive, time::Duration};
 use shared::{
     name::RequestPath,
     settings::{Mirror, MirrorPath},
+    span::Span,
 };
 
 use crate::config::{
     section::{Section, Spot},
-    value::{Span, ZERO, days, ms, secs},
+    value::{ZERO, days, ms, secs},
 };
 
 /// How old a value may get. Zero means that none is served.

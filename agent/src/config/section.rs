@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use shared::span::{self, Span};
 use toml::{
     Spanned,
     de::{DeString, DeTable, DeValue},
@@ -17,7 +18,7 @@ use toml::{
 
 use crate::config::{
     error::{ConfigError, Problem},
-    value::{self, Size, Span},
+    value::{self, Size},
 };
 
 /// The text of a file, and what was found in it.
@@ -359,7 +360,7 @@ impl<'a> Section<'a> {
         default: Duration,
         bounds: RangeInclusive<Duration>,
     ) -> Duration {
-        let read = |spot: &Spot<'_>, value: &DeValue<'_>| spot.text(value, value::duration);
+        let read = |spot: &Spot<'_>, value: &DeValue<'_>| spot.text(value, span::parse);
         let show = |span: &Duration| Span(*span).to_string();
         self.within(key, read, bounds, show).unwrap_or(default)
     }

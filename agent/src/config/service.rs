@@ -2,12 +2,15 @@
 
 use std::{path::Path, time::Duration};
 
-use shared::settings::Bounds;
+use shared::{
+    settings::Bounds,
+    span::{self, Span},
+};
 
 use crate::config::{
     AdminConfig, Config, KeySource, LedgerConfig, LimitsConfig, ListenerConfig, ReplicaConfig,
     section::{Section, keys},
-    value::{self, Span, ZERO, days, hours, mins},
+    value::{self, ZERO, days, hours, mins},
 };
 
 pub(super) fn replica(section: &Section<'_>) -> ReplicaConfig {
@@ -102,7 +105,7 @@ pub(super) fn parity(section: &Section<'_>) -> f64 {
 /// refused.
 pub(super) fn drill(section: &Section<'_>) {
     let feature = "an outage on purpose";
-    let is_default = |text: &str| value::duration(text).map(|max| max == mins(15));
+    let is_default = |text: &str| span::parse(text).map(|max| max == mins(15));
     match section.finish(section.text("max", is_default)) {
         Some(true) => section.finding(format!(
             "drill.max has no effect: {feature} is not built yet"

@@ -1,4 +1,4 @@
-//! Texts of the configuration file turned into spans, sizes, modes, addresses and accounts.
+//! Texts of the configuration file turned into sizes, modes, addresses and accounts.
 
 use std::{
     fmt,
@@ -8,16 +8,9 @@ use std::{
     time::Duration,
 };
 
-use crate::config::Address;
+use shared::span::{measured, written};
 
-/// Units of spans by their milliseconds, largest first.
-const SPANS: [(u64, &str); 5] = [
-    (86_400_000, "d"),
-    (3_600_000, "h"),
-    (60_000, "m"),
-    (1000, "s"),
-    (1, "ms"),
-];
+use crate::config::Address;
 
 /// Units of sizes by their bytes, largest first.
 const SIZES: [(u64, &str); 4] = [
@@ -54,40 +47,11 @@ pub(super) const fn days(count: u64) -> Duration {
     hours(24 * count)
 }
 
-/// A span: a whole number and `ms`, `s`, `m`, `h` or `d`. `0` needs no unit and means zero, never forever.
-pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
-    if text == "0" {
-        return Ok(ZERO);
-    }
-    measured(text, &SPANS)
-        .ok_or("is not a span of time; write a whole number and ms, s, m, h or d, as in \"30s\"")?
-        .map(Duration::from_millis)
-        .ok_or("is longer than can be counted")
-}
-
 /// A size: a whole number and `B`, `KiB`, `MiB` or `GiB`.
 pub(super) fn size(text: &str) -> Result<u64, &'static str> {
     measured(text, &SIZES)
         .ok_or("is not a size; write a whole number and B, KiB, MiB or GiB, as in \"1MiB\"")?
         .ok_or("is larger than can be counted")
-}
-
-/// A number with one of `units`, in the smallest of them: none within where it cannot be counted.
-fn measured(text: &str, units: &[(u64, &str)]) -> Option<Option<u64>> {
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
-    let (factor, _) = units.iter().find(|(_, name)| *name == unit)?;
-    Some(number.parse::<u64>().ok()?.checked_mul(*factor))
-}
-
-/// A number in the largest of `units` that divides it.
-fn written(f: &mut fmt::Formatter<'_>, number: u64, units: &[(u64, &str)]) -> fmt::Result {
-    let mut fitting = units
-        .iter()
-        .filter(|(unit, _)| number >= *unit && number.is_multiple_of(*unit));
-    match fitting.next() {
-        Some((unit, name)) => write!(f, "{}{name}", number / unit),
-        None => f.write_str("0s"),
-    }
 }
 
 /// A file mode in octal text, without bits beyond `rwxrwxrwx`.
@@ -209,16 +173,6 @@ pub(crate) fn is_unit(text: &str, kinds: &[&str]) -> bool {
     stem.is_some_and(|stem| !stem.is_empty() && !stem.contains(['/', '*', ' ']))
 }
 
-/// A span as this file would be written with: the largest unit that divides it.
-pub(crate) struct Span(pub(crate) Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        written(f, millis, &SPANS)
-    }
-}
-
 /// A size as this file would be written with.
 pub(super) struct Size(pub(super) u64);
 
@@ -240,16 +194,6 @@ mod tests {
 
     #[test]
     fn every_unit_counts() {
-        for (text, millis) in [
-            ("500ms", 500),
-            ("1s", 1000),
-            ("5m", 300_000),
-            ("12h", 43_200_000),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert_eq!(size("1MiB"), Ok(1_048_576));
         assert_eq!(size("512B"), Ok(512));
         assert_eq!(mode("0666"), Ok(0o666));
@@ -258,12 +202,6 @@ mod tests {
 
     #[test]
     fn what_could_be_read_two_ways_is_refused() {
-        for text in [
-            "", "5", "s", "1.5s", "-1s", "1 s", "1S", "1M", "1w", "forever", "1h30m",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-        assert!(duration("99999999999999999d").is_err());
         for text in ["1MB", "1M", "1", "1mib", "-1B"] {
             assert!(size(text).is_err(), "{text}");
         }
@@ -321,19 +259,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spans_are_read_as_they_are_written(millis in 0u64..=1_000_000_000_000) {
-            let span = Duration::from_millis(millis);
-            prop_assert_eq!(duration(&Span(span).to_string()), Ok(span));
-        }
-
-        #[test]
         fn sizes_are_read_as_they_are_written(bytes in 0u64..=1 << 50) {
             prop_assert_eq!(size(&Size(bytes).to_string()), Ok(bytes));
         }
 
         #[test]
         fn no_text_makes_a_parser_panic(text in ".{0,40}") {
-            let _ = (duration(&text), size(&text), mode(&text), address(&text), socket(&text));
+            let _ = (size(&text), mode(&text), address(&text), socket(&text));
         }
     }
 }

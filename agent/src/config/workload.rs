@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use shared::{
     name::{RequestPath, RoleName, WorkloadName},
+    span::Span,
     workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
 };
 
 use crate::config::{
     PeerMatch,
     section::{Section, keys},
-    value::{self, Span, days, hours, mins, secs},
+    value::{self, days, hours, mins, secs},
 };
 
 /// The life of a grant: finite, and long enough to be used.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::upstream::backoff::Backoff;
+use shared::backoff::Backoff;
 
 /// How often a paused task looks whether the outage is over. It asks nothing of anyone.
 pub(super) const PAUSED_LOOK: Duration = Duration::from_millis(500);
@@ -43,14 +43,14 @@ impl Cycle {
     pub(super) fn new(interval: Duration) -> Self {
         Self {
             interval,
-            backoff: Backoff::default(),
+            backoff: Backoff::ATTEMPTS,
             state: LastPass::Fresh,
         }
     }
 
     pub(super) fn succeeded(&mut self) {
         self.state = LastPass::Steady;
-        self.backoff = Backoff::default();
+        self.backoff = Backoff::ATTEMPTS;
     }
 
     pub(super) fn failed(&mut self) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use replica::learn::Candidate;
-use shared::{name::TokenDigest, secret::SecretText};
+use shared::{backoff::Backoff, name::TokenDigest, secret::SecretText};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     authority::approle,
     token::{CONCURRENCY, TokenFollower},
 };
-use crate::upstream::{UpstreamError, backoff::Backoff};
+use crate::upstream::UpstreamError;
 
 /// A token whose look-up failed until the pauses grew past this waits until it is used again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ pub(super) async fn learn(follower: Arc<TokenFollower>, mut seen: mpsc::Receiver
 /// Looks one token up, again after a while where the primary did not say anything.
 async fn learn_token(follower: &TokenFollower, seen: &SeenToken) -> Result<(), PassError> {
     let context = &follower.context;
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::ATTEMPTS;
     loop {
         context.until_it_can_ask().await;
         let now = context.now();

@@ -4,7 +4,7 @@
 use std::{cell::OnceCell, collections::BTreeSet, time::Duration};
 
 use replica::{
-    entropy::NoEntropy,
+    entropy::{NoEntropy, unique_u64},
     sequencer::Lane,
     view::{Authority, LiveGrant, View},
 };
@@ -94,8 +94,7 @@ fn taken_back(
     who: &Assignee,
     now: Now,
 ) -> Result<[Change; 3], NoEntropy> {
-    let mut id = [0; 8];
-    local.entropy.fill(&mut id)?;
+    let id = unique_u64(local.entropy.as_ref())?;
     let (peer, token) = match who {
         Assignee::Token(token) => (None, Some(*token)),
         Assignee::Workload(peer) => (Some(peer.clone()), None),
@@ -106,7 +105,7 @@ fn taken_back(
         Change::LeaseGone(lease.id.clone()),
         Change::Queue(Box::new(QueuedRevocation {
             peer,
-            ..QueuedRevocation::own(u64::from_le_bytes(id), target, now.steady)
+            ..QueuedRevocation::own(id, target, now.steady)
         })),
         Change::Ledger(Box::new(entry)),
     ])

@@ -3,7 +3,7 @@
 use std::{io, os::unix::net::UnixListener, path::Path, sync::Arc};
 
 use replica::{
-    entropy::Entropy,
+    entropy::{Entropy, unique_u64},
     key::slot::Source,
     store::{Location, OpenError, OpenReport, Replica},
 };
@@ -84,11 +84,7 @@ fn make(location: &Location, sources: &[Source], entropy: &dyn Entropy) -> Resul
 
 /// Where sampling starts. Without randomness it starts where it always does, and is a sample all the same.
 pub(super) fn seed(local: &Local) -> u64 {
-    let mut seed = [0; 8];
-    match local.entropy.fill(&mut seed) {
-        Ok(()) => u64::from_le_bytes(seed),
-        Err(_) => 0,
-    }
+    unique_u64(local.entropy.as_ref()).unwrap_or(0)
 }
 
 /// Where a replica of this configuration is.

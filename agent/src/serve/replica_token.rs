@@ -12,6 +12,7 @@ use serde::{
 };
 use shared::{
     api::Kind,
+    percent,
     token::{REPLICA_PREFIX, REPLICA_RANDOM, is_replica_token},
 };
 use zeroize::Zeroizing;
@@ -21,7 +22,8 @@ const LENGTH: usize = REPLICA_PREFIX.len() + REPLICA_RANDOM;
 
 /// Whether a request target has a replica token in it, escaped or not.
 pub(crate) fn in_target(target: &str) -> bool {
-    in_text(target.as_bytes()) || (target.contains('%') && in_text(&unescape(target.as_bytes())))
+    in_text(target.as_bytes())
+        || (target.contains('%') && in_text(&percent::decode_leniently(target.as_bytes())))
 }
 
 /// The replica token in a header value: all of it, or what follows a scheme.
@@ -104,17 +106,12 @@ fn first_visible(body: &[u8]) -> Option<u8> {
 fn form_field(body: &[u8], field: &str) -> Option<Zeroizing<String>> {
     body.split(|byte| *byte == b'&').find_map(|pair| {
         let mut parts = pair.splitn(2, |byte| *byte == b'=');
-        let name = unescape(parts.next()?);
-        let value = Zeroizing::new(unescape(parts.next()?));
+        let name = percent::decode_leniently(parts.next()?);
+        let value = Zeroizing::new(percent::decode_leniently(parts.next()?));
         let value = std::str::from_utf8(&value).ok()?;
         (name == field.as_bytes() && is_replica_token(value))
             .then(|| Zeroizing::new(value.to_owned()))
     })
-}
-
-/// Percent-decodes; what is not an escape stays.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    percent_encoding::percent_decode(text).collect()
 }
 
 /// Finds a replica token under one key of an object, wherever that key is repeated.

@@ -12,6 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use replica::sequencer::Lane;
 use shared::{
+    backoff::Backoff,
     change::{Change, Credential, CredentialName, Expects},
     name::Accessor,
     secret::SecretText,
@@ -22,7 +23,6 @@ use self::life::{Life, Step};
 pub use self::status::{OwnSnapshot, OwnStatus};
 use super::{
     Request, Upstream, UpstreamError,
-    backoff::Backoff,
     login::{self, LoggedIn, LoginError},
     lookup::LookedUp,
     pace::Urgency,
@@ -119,7 +119,7 @@ impl Keeper {
             outdated: false,
             upstream,
             life: None,
-            backoff: Backoff::default(),
+            backoff: Backoff::ATTEMPTS,
             refusals: 0,
             refused_at: WallTime::EPOCH,
             file,
@@ -140,7 +140,7 @@ impl Keeper {
         }
         match self.act().await {
             Ok(wait) => {
-                self.backoff = Backoff::default();
+                self.backoff = Backoff::ATTEMPTS;
                 self.upstream.own().succeeded(self.life.as_ref());
                 wait.min(LONGEST_WAIT)
             }

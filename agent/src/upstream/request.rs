@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::Method;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use shared::percent;
 use zeroize::Zeroizing;
 
 /// How long an ordinary request may take, to the last byte.
@@ -13,14 +13,6 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a request may take whose answer grows with the number of keys.
 pub const BULK_PATIENCE: Duration = Duration::from_secs(60);
-
-/// All but the unreserved characters (RFC 3986) and the slashes between segments.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 
 /// A request without its token.
 pub struct Request {
@@ -113,7 +105,7 @@ impl Request {
 
     /// The target below an address: `/v1/…`.
     pub(super) fn target(&self) -> String {
-        let path = utf8_percent_encode(&self.path, ENCODED);
+        let path = percent::encode_path(&self.path);
         match &self.query {
             Some(query) => format!("/v1/{path}?{query}"),
             None => format!("/v1/{path}"),

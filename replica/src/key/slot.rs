@@ -9,6 +9,7 @@ use std::{
 };
 
 use aes_gcm::{Aes256Gcm, KeyInit as _};
+use shared::hex;
 use zeroize::Zeroizing;
 
 use super::{ReplicaId, RootKey, hkdf};
@@ -89,18 +90,10 @@ impl std::fmt::Display for Source {
 /// # Errors
 /// If it exists, cannot be made, or there is no randomness.
 pub fn create_file(path: &Path, entropy: &dyn Entropy) -> Result<(), SourceError> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut key = Zeroizing::new([0u8; 32]);
     entropy.fill(key.as_mut())?;
     let mut text = Zeroizing::new(Vec::with_capacity(65));
-    for byte in key.iter() {
-        let digits = [byte >> 4, byte & 15];
-        text.extend(
-            digits
-                .iter()
-                .filter_map(|digit| DIGITS.get(usize::from(*digit))),
-        );
-    }
+    text.extend(key.iter().flat_map(|byte| hex::digits(*byte)));
     text.push(b'\n');
     let mut file = private::create(path)?;
     file.write_all(&text)
@@ -169,22 +162,11 @@ fn read_file(path: &Path) -> Result<SlotKey, SourceError> {
         .read_to_end(&mut text)
         .map_err(PrivateError::io(path, "read"))?;
     let digits = text.trim_ascii_end();
-    let key = decode(digits).ok_or_else(|| SourceError::Form(path.into()))?;
-    Ok(key)
-}
-
-fn decode(digits: &[u8]) -> Option<SlotKey> {
     let mut key = SlotKey(Zeroizing::new([0; 32]));
-    if digits.len() != 64 {
-        return None;
+    match hex::read(digits, key.0.as_mut_slice()) {
+        Some(()) => Ok(key),
+        None => Err(SourceError::Form(path.into())),
     }
-    for (byte, pair) in key.0.iter_mut().zip(digits.chunks_exact(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(value).ok()?;
-        }
-    }
-    Some(key)
 }
 
 #[cfg(test)]

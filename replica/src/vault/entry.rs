@@ -1,4 +1,4 @@
-//! What the ledger says of a decision, and unique ids.
+//! What the ledger says of a decision.
 
 use shared::{
     change::{Change, QueuedRevocation, RevocationTarget},
@@ -7,6 +7,7 @@ use shared::{
 };
 
 use super::{caller::Bearer, case::Case, refusal::Answered};
+use crate::entropy::unique_u64;
 
 /// An entry about `bearer` and whoever presents it.
 pub(crate) fn of(case: &Case<'_>, kind: EntryKind, bearer: &Bearer) -> Entry {
@@ -38,13 +39,6 @@ pub(crate) fn queued(
     Ok(Change::Queue(Box::new(QueuedRevocation {
         requested_by: bearer.digest().filter(|_| on_behalf),
         peer: peer(case, bearer),
-        ..QueuedRevocation::own(unique(case)?, target, case.now().steady)
+        ..QueuedRevocation::own(unique_u64(case.entropy)?, target, case.now().steady)
     })))
-}
-
-/// An id that no other has.
-fn unique(case: &Case<'_>) -> Answered<u64> {
-    let mut bytes = [0; 8];
-    case.entropy.fill(&mut bytes)?;
-    Ok(bytes.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))
 }

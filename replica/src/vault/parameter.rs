@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use shared::{api::Call, token::span};
+use shared::{api::Call, span::go};
 
 use self::integer::NoInteger;
 use super::refusal::{Answered, Refusal, Why};
@@ -127,7 +127,7 @@ fn unconvertible(name: &str, wanted: &str) -> Refusal {
 
 /// Whole seconds of a span, in the primary's words where there are none.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let given = span::parse(text).map_err(|error| error.to_string())?;
+    let given = go::parse(text).map_err(|error| error.to_string())?;
     let whole = given.span.as_secs();
     if given.negative && whole > 0 {
         return Err(format!("cannot provide negative value '-{whole}'"));

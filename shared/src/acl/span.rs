@@ -1,22 +1,15 @@
 //! Durations and moments as the primary reads them, which is as Go reads them.
 
-use crate::time::WallTime;
+use crate::{span::go, time::WallTime};
 
 use super::error::Reason;
 
 /// Nanoseconds of a duration: whole seconds, whole days (`7d`), or Go's notation (`1h30m`); empty is zero.
 pub(super) fn duration(text: &str) -> Result<i64, Reason> {
-    if text.is_empty() {
-        return Ok(0);
-    }
-    if let Some(seconds) = decimal(text) {
-        return seconds_to_nanos(seconds);
-    }
-    if let Some(days) = text.strip_suffix('d') {
-        let days = decimal(days).ok_or(Reason::BadDuration)?;
-        return seconds_to_nanos(days.checked_mul(86_400).ok_or(Reason::BadDuration)?);
-    }
-    go_duration(text).ok_or(Reason::BadDuration)
+    let given = go::parse(text).map_err(|_| Reason::BadDuration)?;
+    let nanos = i128::try_from(given.span.as_nanos()).map_err(|_| Reason::BadDuration)?;
+    let signed = if given.negative { -nanos } else { nanos };
+    i64::try_from(signed).map_err(|_| Reason::BadDuration)
 }
 
 /// Nanoseconds of so many seconds.
@@ -40,68 +33,6 @@ pub(super) fn whole_seconds_to_nanos(seconds: f64) -> Result<i64, Reason> {
 /// A decimal integer with an optional sign.
 pub(super) fn decimal(text: &str) -> Option<i64> {
     text.parse().ok()
-}
-
-fn go_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
-        Some(rest) => (text.starts_with('-'), rest),
-        None => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0_i128;
-    while !rest.is_empty() {
-        let (nanos, after) = go_duration_part(rest)?;
-        total = total.checked_add(nanos)?;
-        if total > 1 << 63 {
-            return None;
-        }
-        rest = after;
-    }
-    i64::try_from(if negative { -total } else { total }).ok()
-}
-
-/// One number with its unit, in nanoseconds, and what follows.
-fn go_duration_part(text: &str) -> Option<(i128, &str)> {
-    let (whole, rest) = split_digits(text);
-    let (fraction, rest) = match rest.strip_prefix('.') {
-        Some(rest) => split_digits(rest),
-        None => ("", rest),
-    };
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let end = rest
-        .find(|c: char| c == '.' || c.is_ascii_digit())
-        .unwrap_or(rest.len());
-    let (unit, rest) = rest.split_at_checked(end)?;
-    let nanos: i128 = match unit {
-        "ns" => 1,
-        "us" | "µs" | "μs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        _ => return None,
-    };
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse::<i64>().ok()?.into()
-    };
-    // Digits past the eighteenth are below a nanosecond of an hour.
-    let fraction = fraction.get(..fraction.len().min(18)).unwrap_or("");
-    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let part: i128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
-    Some((whole * nanos + part * nanos / scale, rest))
 }
 
 fn split_digits(text: &str) -> (&str, &str) {

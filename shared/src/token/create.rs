@@ -15,11 +15,11 @@ use core::time::Duration;
 use super::{
     policies::{self, PolicyError, Wanted},
     role::TokenRole,
-    span::{self, SpanError},
     ttl::{TtlLimits, TtlWanted, ttl},
 };
 use crate::{
     name::{PolicyName, RoleName},
+    span::go::{self, SpanError},
     time::WallTime,
 };
 
@@ -243,7 +243,7 @@ fn kind(asked: &Asked, role: Option<&TokenRole>) -> Result<Option<Unmodelled>, C
     match kind {
         "" | "service" => Ok(None),
         "batch" => {
-            let not_zero = |name: &str, text: &str| match span::parse(text) {
+            let not_zero = |name: &str, text: &str| match go::parse(text) {
                 Ok(given) => Ok(!given.span.is_zero()),
                 Err(_) => refused(&format!("'{name}' value could not be parsed")),
             };
@@ -292,7 +292,7 @@ struct Spans {
 impl Spans {
     fn read(asked: &Asked, sudo: bool) -> Result<Self, CreateError> {
         let positive = |name: &str, text: &str| {
-            let given = span::parse(text)?;
+            let given = go::parse(text)?;
             match given.negative {
                 true => refused(&format!("{name} must be positive")),
                 false => Ok(given.span),

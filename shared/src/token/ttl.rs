@@ -3,7 +3,7 @@
 use alloc::{format, string::String};
 use core::time::Duration;
 
-use super::span::human;
+use crate::span::go::human;
 use crate::time::WallTime;
 
 /// The limits that the TTL of a token or lease is calculated from. Zero means "not set", as at the primary.

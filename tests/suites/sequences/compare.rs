@@ -1,7 +1,7 @@
 //! Whether two answers are the same, after what must differ is taken out. What that is, is all here.
 
 use serde_json::{Map, Value};
-use shared::token::span;
+use shared::span::go;
 
 use crate::tokens::End;
 
@@ -171,7 +171,7 @@ fn warnings(primary: &Value, replica: &Value, slack: f64) -> Result<(), String> 
 /// The spans that a warning quotes.
 fn quoted(text: &str) -> Vec<f64> {
     let parts = text.split('"').skip(1).step_by(2);
-    let spans = parts.filter_map(|part| span::parse(part).ok());
+    let spans = parts.filter_map(|part| go::parse(part).ok());
     spans.map(|given| given.span.as_secs_f64()).collect()
 }
 

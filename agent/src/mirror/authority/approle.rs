@@ -19,6 +19,7 @@ use shared::{
         AppRole, MOST_OF_ONE_ROLE, MOST_SECRET_IDS, MountFacts, ProofDigest, RoleFacts, RoleKey,
         SecretId,
     },
+    backoff::Backoff,
     change::Change,
     grant::Settled,
     name::{MountAccessor, RoleName},
@@ -29,7 +30,7 @@ use self::shown::{Enforcements, SecretIdShown};
 use super::AuthorityPass;
 use crate::{
     mirror::{PassError, context::MirrorContext, names::NameList},
-    upstream::{Request, UpstreamError, backoff::Backoff, pace::Urgency},
+    upstream::{Request, UpstreamError, pace::Urgency},
 };
 
 /// A secret id that waited longer than this to be verified is dropped: its next login asks again.
@@ -273,7 +274,7 @@ pub(in crate::mirror) async fn learn_login(
     context: &MirrorContext,
     candidate: Candidate,
 ) -> Result<(), PassError> {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::ATTEMPTS;
     for nr in 1.. {
         let waited = context.now().steady.since(candidate.login_at);
         if context.is_paused() || waited > WAITS_AT_MOST {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::{
+    hex::Hex,
     kv::{KvKey, KvVersion},
     name::RequestPath,
 };
@@ -154,15 +155,6 @@ impl KeyListing {
             digest.update(&key.metadata);
             digest.update([0]);
         }
-        hex(&digest.finalize())
+        Hex(&digest.finalize()).to_string()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        use std::fmt::Write;
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shared::{kv::KvKey, name::RequestPath, time::WallTime};
-
-/// The first pause after a failure; each further one is twice as long.
-const FIRST: Duration = Duration::from_secs(30);
+use shared::{backoff::Backoff, kv::KvKey, name::RequestPath, time::WallTime};
 
 /// The longest pause, and the only one after a refusal.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Half a minute after the first failure, and twice as long after each further one.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(30), 200, LONGEST);
 
 /// What was put aside.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(super) struct Shelf(BTreeMap<RequestPath, Shelved>);
 struct Shelved {
     /// A key that changed meanwhile is read at once.
     metadata: String,
-    tries: u32,
+    pauses: Backoff,
     until: WallTime,
     why: ShelvedFor,
 }
@@ -41,17 +41,15 @@ impl Shelf {
     /// Puts a key aside.
     pub(super) fn put(&mut self, listed: &KvKey, why: ShelvedFor, now: WallTime) {
         let path = &listed.place.path;
-        let tries = self
-            .0
-            .get(path)
-            .map_or(0, |one| one.tries.saturating_add(1));
+        let mut pauses = self.0.get(path).map_or(PAUSES, |one| one.pauses);
+        let after_failure = pauses.next(Backoff::EVEN);
         let pause = match why {
             ShelvedFor::Denied => LONGEST,
-            ShelvedFor::Failed => (FIRST * 2u32.saturating_pow(tries.min(16))).min(LONGEST),
+            ShelvedFor::Failed => after_failure,
         };
         let shelved = Shelved {
             metadata: listed.metadata.clone(),
-            tries,
+            pauses,
             until: now.plus(pause),
             why,
         };

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use replica::{entropy::NoEntropy, sequencer::Lane, sequencer::SubmitError};
+use replica::{
+    entropy::{NoEntropy, unique_u64},
+    sequencer::{Lane, SubmitError},
+};
 use shared::{
     change::{Change, Expects, Pooled, QueuedRevocation, RevocationTarget},
     lease::{Lease, LeaseCare, LeaseHolder},
@@ -222,9 +225,7 @@ impl LeasePass<'_> {
 
     /// An id that no other has.
     fn unique(&self) -> Result<u64, NoEntropy> {
-        let mut bytes = [0; 8];
-        self.context.local.entropy.fill(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        unique_u64(self.context.local.entropy.as_ref())
     }
 }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 /// A span as it was given; what is done with a negative one depends on the field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Given {
+pub struct GoSpan {
     /// Whether it was below zero.
     pub negative: bool,
     /// How long, without the sign.
@@ -38,7 +38,7 @@ const MAX_NANOS: u64 = i64::MAX.unsigned_abs();
 ///
 /// # Errors
 /// [`SpanError`].
-pub fn parse(text: &str) -> Result<Given, SpanError> {
+pub fn parse(text: &str) -> Result<GoSpan, SpanError> {
     if text.is_empty() {
         return Ok(zero());
     }
@@ -57,28 +57,28 @@ pub fn parse(text: &str) -> Result<Given, SpanError> {
     go(text)
 }
 
-fn zero() -> Given {
-    Given {
+fn zero() -> GoSpan {
+    GoSpan {
         negative: false,
         span: Duration::ZERO,
     }
 }
 
-fn scaled(count: i64, nanos: u64) -> Result<Given, SpanError> {
+fn scaled(count: i64, nanos: u64) -> Result<GoSpan, SpanError> {
     let total = count.unsigned_abs().checked_mul(nanos);
     let total = total.filter(|total| *total <= MAX_NANOS).ok_or_else(|| {
         SpanError(
             "multiplication of durations resulted in overflow, one operand may be too large".into(),
         )
     })?;
-    Ok(Given {
+    Ok(GoSpan {
         negative: count < 0,
         span: Duration::from_nanos(total),
     })
 }
 
 /// Go's `time.ParseDuration`.
-fn go(text: &str) -> Result<Given, SpanError> {
+fn go(text: &str) -> Result<GoSpan, SpanError> {
     let invalid = || SpanError(format!("time: invalid duration {text:?}"));
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -88,7 +88,10 @@ fn go(text: &str) -> Result<Given, SpanError> {
         return Err(invalid());
     }
     let mut total: u64 = 0;
-    while !rest.is_empty() && rest != "0" {
+    if rest == "0" {
+        return Ok(zero());
+    }
+    while !rest.is_empty() {
         let (whole, after) = split(rest, |c| !c.is_ascii_digit());
         let (fraction, after) = match after.strip_prefix('.') {
             Some(after) => split(after, |c| !c.is_ascii_digit()),
@@ -110,11 +113,15 @@ fn go(text: &str) -> Result<Given, SpanError> {
         let part = part(whole, fraction, *nanos).ok_or_else(invalid)?;
         total = total
             .checked_add(part)
-            .filter(|total| *total <= MAX_NANOS)
+            .filter(|total| *total <= MAX_NANOS + 1)
             .ok_or_else(invalid)?;
         rest = after;
     }
-    Ok(Given {
+    // The least of Go's durations has no counterpart above zero.
+    if !negative && total > MAX_NANOS {
+        return Err(invalid());
+    }
+    Ok(GoSpan {
         negative: negative && total > 0,
         span: Duration::from_nanos(total),
     })
@@ -221,6 +228,7 @@ mod tests {
         for (text, wanted) in [
             ("abc", "time: invalid duration \"abc\""),
             (" 5s", "time: invalid duration \" 5s\""),
+            ("1s0", "time: missing unit in duration \"1s0\""),
             ("1.5", "time: missing unit in duration \"1.5\""),
             ("1d12h", "time: unknown unit \"d\" in duration \"1d12h\""),
             ("abd", "strconv.ParseInt: parsing \"ab\": invalid syntax"),
