@@ -33,7 +33,7 @@ pub(crate) use sealer::Sealer;
 pub struct Keys(Arc<Ring>);
 
 /// The id of a replica: random, in clear in its file, the salt of its keys.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicaId(pub [u8; 16]);
 
 /// The root key, on its way between a slot and [`Keys`]. Boxed, so that moving it leaves no copy.
@@ -211,12 +211,6 @@ impl ReplicaId {
 impl std::fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(&shared::hex::Hex(&self.0), f)
-    }
-}
-
-impl std::fmt::Debug for ReplicaId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
     }
 }
 

@@ -6,7 +6,7 @@ mod aggregate;
 mod chain;
 
 pub use aggregate::{Aggregate, DENIALS_PER_MINUTE};
-pub use chain::{ChainError, Chained, Head, Verifier, verify};
+pub use chain::{ChainError, Chained, Head, verify};
 pub(crate) use chain::{LedgerRow, link, open, size};
 
 /// Something to be aggregated rather than written at once.

@@ -40,9 +40,7 @@ pub struct Candidate {
 /// the same text, which [`candidate`] asks about.
 pub(super) fn proven(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
     let authority = view.authority();
-    let (target, ids) = login(&authority, exchange)?;
-    let (_, pair) = ids.digests(&target, view.keys());
-    let known = authority.secret_ids.get(&pair)?;
+    let known = known(view, &authority, exchange)?;
     let entity = EntityId::parse(&auth.entity_id).ok();
     let young = exchange.now.steady.since(known.login_at) < PROOF_INTERVAL;
     let same = known.entity == entity && known.identity_policies == auth.identity_policies;
@@ -60,9 +58,7 @@ pub(super) fn proven(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> 
 /// That the primary refused a pair which it had accepted before: it is dead, before the next look at its accessor.
 pub(super) fn refused(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
     let authority = view.authority();
-    let (target, ids) = login(&authority, exchange)?;
-    let (_, pair) = ids.digests(&target, view.keys());
-    let known = authority.secret_ids.get(&pair)?;
+    let known = known(view, &authority, exchange)?;
     let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
     if known.dead.is_some() || errors.errors != ["invalid role or secret ID"] {
         return None;
@@ -123,6 +119,17 @@ pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
         pair,
         outcome,
     })
+}
+
+/// What is known of the secret id that a login brings.
+fn known<'a>(
+    view: &View,
+    authority: &'a Authority,
+    exchange: &Exchange<'_>,
+) -> Option<&'a SecretId> {
+    let (target, ids) = login(authority, exchange)?;
+    let (_, pair) = ids.digests(&target, view.keys());
+    Some(authority.secret_ids.get(&pair)?)
 }
 
 /// Where a login in the mirrored namespace goes to, and what it brings.

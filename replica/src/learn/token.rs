@@ -10,7 +10,6 @@ use shared::{
     time::{Deadline, Now},
     token::{TokenFacts, TokenKind, create, look_up::ShownToken},
     wire::{AuthBlock, Incoming},
-    workload::PeerId,
 };
 
 use super::{Exchange, ended, requested, wants_more};
@@ -78,16 +77,17 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
             now.steady,
         )
     };
-    let seen = Seen {
+    let grant = Grant {
         digest,
-        parent: exchange.token.copied(),
-        accessor: &auth.accessor,
+        accessor: accessor(&auth.accessor, &digest)?,
         facts,
-        uses: auth.num_uses,
+        parent: exchange.token.copied(),
         origin: Origin::Learned,
+        peer: exchange.peer.cloned(),
+        deadline: Deadline::after(Duration::from_secs(auth.lease_duration), now),
+        verified_at: now.steady,
     };
-    let deadline = Deadline::after(Duration::from_secs(auth.lease_duration), now);
-    seen.grant(exchange.peer.cloned(), deadline, now)
+    learned(grant, auth.num_uses)
 }
 
 /// Logins name it after their mount, creations after what was asked for.
@@ -135,19 +135,18 @@ pub fn grant_from_lookup(
     if ttl.is_zero() || shown.reaches_elsewhere() {
         return None;
     }
-    let deadline = Deadline::after(ttl, now);
-    let peer = known.and_then(|grant| grant.peer.clone());
     let uses = u64::from(shown.num_uses != 0);
-    let accessor = shown.accessor.clone();
-    let seen = Seen {
+    let grant = Grant {
         digest: *token,
-        parent: known.and_then(|grant| grant.parent),
-        accessor: &accessor,
+        accessor: accessor(&shown.accessor, token)?,
         facts: shown.facts(),
-        uses,
+        parent: known.and_then(|grant| grant.parent),
         origin: Origin::Primary,
+        peer: known.and_then(|grant| grant.peer.clone()),
+        deadline: Deadline::after(ttl, now),
+        verified_at: now.steady,
     };
-    seen.grant(peer, deadline, now)
+    learned(grant, uses)
 }
 
 /// What a token's own look-up shows of it: renewed elsewhere, or seen for the first time. Nothing where that is known.
@@ -174,48 +173,27 @@ pub(super) fn shown(
     (!known).then_some(Change::Grant(shown))
 }
 
-/// A token as an answer shows it.
-struct Seen<'a> {
-    digest: TokenDigest,
-    /// The token that it hangs on unless it is an orphan, where that is known.
-    parent: Option<TokenDigest>,
-    accessor: &'a str,
-    facts: TokenFacts,
-    uses: u64,
-    origin: Origin,
-}
-
-impl Seen<'_> {
-    /// Its grant, unless it is of a kind that is never learned.
-    fn grant(self, peer: Option<PeerId>, deadline: Deadline, now: Now) -> Option<Change> {
-        let wraps = self
-            .facts
-            .policies
-            .iter()
-            .any(|policy| policy.as_str() == "response-wrapping");
-        let tied_batch = self.facts.kind == TokenKind::Batch && !self.facts.orphan;
-        if self.facts.is_root() || wraps || tied_batch {
-            return None;
-        }
-        let limited = self.uses != 0;
-        let parent = self.parent.filter(|_| !self.facts.orphan);
-        Some(Change::Grant(Box::new(Grant {
-            digest: self.digest,
-            accessor: accessor(self.accessor, &self.digest)?,
-            facts: match limited {
-                true => TokenFacts::new(self.facts.kind),
-                false => self.facts,
-            },
-            parent,
-            origin: match limited {
-                true => Origin::LimitedUse,
-                false => self.origin,
-            },
-            peer,
-            deadline,
-            verified_at: now.steady,
-        })))
+/// A token as an answer shows it, unless it is of a kind that is never learned. It hangs on its parent unless it is an
+/// orphan; where its uses are limited, nothing but its kind is kept.
+fn learned(grant: Grant, uses: u64) -> Option<Change> {
+    let (facts, kind) = (&grant.facts, grant.facts.kind);
+    let mut policies = facts.policies.iter();
+    let wraps = policies.any(|policy| policy.as_str() == "response-wrapping");
+    let tied_batch = kind == TokenKind::Batch && !facts.orphan;
+    if facts.is_root() || wraps || tied_batch {
+        return None;
     }
+    let parent = grant.parent.filter(|_| !facts.orphan);
+    let grant = match uses {
+        0 => Grant { parent, ..grant },
+        _ => Grant {
+            parent,
+            facts: TokenFacts::new(kind),
+            origin: Origin::LimitedUse,
+            ..grant
+        },
+    };
+    Some(Change::Grant(Box::new(grant)))
 }
 
 /// A batch token has no accessor: it is kept under one that none of the primary's can be.

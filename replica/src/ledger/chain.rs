@@ -87,13 +87,6 @@ pub enum ChainError {
     },
 }
 
-/// Follows the chain, entry by entry.
-pub struct Verifier<'k> {
-    keys: &'k Keys,
-    next: u64,
-    last: [u8; 32],
-}
-
 /// Proves that `entries` are the whole chain that `head` speaks of.
 ///
 /// # Errors
@@ -103,56 +96,27 @@ pub fn verify<'e>(
     head: &Head,
     entries: impl IntoIterator<Item = &'e Chained>,
 ) -> Result<(), ChainError> {
-    let mut verifier = Verifier::new(keys, head);
+    let (mut next, mut last) = (head.first, head.before);
     for entry in entries {
-        verifier.push(entry)?;
-    }
-    verifier.finish(head)
-}
-
-impl<'k> Verifier<'k> {
-    /// Starts at the oldest entry that `head` keeps.
-    pub fn new(keys: &'k Keys, head: &Head) -> Self {
-        Self {
-            keys,
-            next: head.first,
-            last: head.before,
-        }
-    }
-
-    /// The next entry.
-    ///
-    /// # Errors
-    /// If it is another one, or was changed.
-    pub fn push(&mut self, entry: &Chained) -> Result<(), ChainError> {
-        let (expected, found) = (self.next, entry.seq);
+        let (expected, found) = (next, entry.seq);
         if expected != found {
             return Err(ChainError::Gap { expected, found });
         }
         let broken = ChainError::Mac { seq: found };
         let written = written(&entry.entry).map_err(|_| broken)?;
-        let mac = mac(self.keys, found, &entry.prev, written.as_slice());
-        if !key::same(&entry.prev, &self.last) || !key::same(&entry.mac, &mac) {
+        let mac = mac(keys, found, &entry.prev, written.as_slice());
+        if !key::same(&entry.prev, &last) || !key::same(&entry.mac, &mac) {
             return Err(broken);
         }
-        self.next = found + 1;
-        self.last = mac;
-        Ok(())
+        (next, last) = (found + 1, mac);
     }
-
-    /// There are no more.
-    ///
-    /// # Errors
-    /// If there should be.
-    pub fn finish(self, head: &Head) -> Result<(), ChainError> {
-        if self.next != head.next || !key::same(&self.last, &head.last) {
-            return Err(ChainError::End {
-                expected: head.next.saturating_sub(1),
-                found: self.next.saturating_sub(1),
-            });
-        }
-        Ok(())
+    if next != head.next || !key::same(&last, &head.last) {
+        return Err(ChainError::End {
+            expected: head.next.saturating_sub(1),
+            found: next.saturating_sub(1),
+        });
     }
+    Ok(())
 }
 
 /// An entry as it lies in the file.

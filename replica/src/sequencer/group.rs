@@ -146,7 +146,11 @@ impl Worker {
             Ok(())
         });
         // After a failure the rest is answered like those before it.
-        accepted.extend(group.map(Accepted::unstaged));
+        accepted.extend(group.map(|submission| Accepted {
+            done: submission.done,
+            expects: Expects::default(),
+            grants: Vec::new(),
+        }));
         staged?;
         let (ops, entries) = (stage.take_ops(), stage.take_entries());
         if !ops.is_empty() || !entries.is_empty() {
@@ -203,7 +207,7 @@ impl Worker {
     /// Whether an entry that must not be dropped has room.
     fn has_room(&self, kind: EntryKind) -> bool {
         let dropped = matches!(kind, EntryKind::Denial | EntryKind::Read);
-        let bytes = self.writer.ledger().bytes;
+        let bytes = self.writer.header.ledger.bytes;
         dropped || self.writer.spool.takes(kind, bytes)
     }
 
@@ -264,7 +268,7 @@ impl Worker {
         let (result, done) = match control {
             Control::ReadLedger { from, limit, done } => {
                 let read = self.writer.entries(from, limit);
-                let ledger = self.writer.ledger().clone();
+                let ledger = self.writer.header.ledger.clone();
                 done(
                     read.map(|entries| (entries, ledger))
                         .map_err(|error| failed(&error)),
@@ -293,26 +297,15 @@ impl Worker {
     fn report(&self) {
         let writer = &self.writer;
         self.shared.set_stats(Stats {
-            generation: writer.generation(),
+            generation: writer.header.generation,
             commits: self.commits,
             epoch: writer.budget.epoch(),
-            ledger: writer.ledger().clone(),
+            ledger: writer.header.ledger.clone(),
             ledger_max: writer.spool.max,
             ledger_issuing: writer.spool.issuing(),
             ledger_dropped: writer.spool.dropped,
             ..Stats::default()
         });
-    }
-}
-
-impl Accepted {
-    /// One that was not looked at, for a failure came before.
-    fn unstaged(submission: Submission) -> Self {
-        Self {
-            done: submission.done,
-            expects: Expects::default(),
-            grants: Vec::new(),
-        }
     }
 }
 

@@ -58,8 +58,8 @@ impl Anchor {
         self.0.symlink_metadata().is_ok()
     }
 
-    /// Judges a replica of this generation. `anchored`: it knows of a state file.
-    pub(crate) fn judge(
+    /// Compares it with a replica of this generation. `anchored`: it knows of a state file.
+    pub(crate) fn compare(
         &self,
         keys: &Keys,
         generation: u64,
@@ -79,13 +79,10 @@ impl Anchor {
         let Some(anchor) = parse(keys, &text) else {
             return Ok(AnchorState::Foreign);
         };
-        Ok(if anchor <= generation {
-            AnchorState::Agrees
-        } else {
-            AnchorState::Ahead {
-                anchor,
-                replica: generation,
-            }
+        let replica = generation;
+        Ok(match anchor <= replica {
+            true => AnchorState::Agrees,
+            false => AnchorState::Ahead { anchor, replica },
         })
     }
 
@@ -119,23 +116,26 @@ mod tests {
         let path = dir.path().join("anchor").join("generation");
         let anchor = Anchor::at(&path);
         let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
-        let judge = |generation, anchored| anchor.judge(&keys, generation, anchored).unwrap();
-        assert_eq!(judge(1, false), AnchorState::First);
-        assert_eq!(judge(1, true), AnchorState::Missing);
+        let compared = |generation, anchored| anchor.compare(&keys, generation, anchored).unwrap();
+        assert_eq!(compared(1, false), AnchorState::First);
+        assert_eq!(compared(1, true), AnchorState::Missing);
         anchor.write(&keys, 7).unwrap();
-        assert_eq!(judge(7, true), AnchorState::Agrees);
-        assert_eq!(judge(9, false), AnchorState::Agrees);
+        assert_eq!(compared(7, true), AnchorState::Agrees);
+        assert_eq!(compared(9, false), AnchorState::Agrees);
         let ahead = AnchorState::Ahead {
             anchor: 7,
             replica: 6,
         };
-        assert_eq!(judge(6, true), ahead);
+        assert_eq!(compared(6, true), ahead);
         let other = Keys::ephemeral(&Seeded::new(2)).unwrap();
-        assert_eq!(anchor.judge(&other, 9, true).unwrap(), AnchorState::Foreign);
+        assert_eq!(
+            anchor.compare(&other, 9, true).unwrap(),
+            AnchorState::Foreign
+        );
         let lowered = std::fs::read_to_string(&path)
             .unwrap()
             .replace(" 7 ", " 5 ");
         std::fs::write(&path, lowered).unwrap();
-        assert_eq!(judge(6, true), AnchorState::Foreign);
+        assert_eq!(compared(6, true), AnchorState::Foreign);
     }
 }

@@ -1,6 +1,6 @@
 //! Making a replica: under another name, and renamed when it is whole.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -46,7 +46,11 @@ impl Replica {
         let root = RootKey::random(entropy)?;
         let slot = Slot::wrap(1, source, &root, id, entropy)?;
         drop(private::create(&new)?);
-        let database = format(&new, id, &slot).map_err(|source| CreateError::Database {
+        let formatted = Database::open(&new).and_then(|mut database| {
+            database.format(id, &slot)?;
+            Ok(database)
+        });
+        let database = formatted.map_err(|source| CreateError::Database {
             path: path.clone(),
             source,
         })?;
@@ -59,13 +63,6 @@ impl Replica {
             }
         }
     }
-}
-
-/// An empty file becomes a replica, but for its first commit.
-fn format(path: &Path, id: ReplicaId, slot: &Slot) -> Result<Database, rusqlite::Error> {
-    let mut database = Database::open(path)?;
-    database.format(id, slot)?;
-    Ok(database)
 }
 
 fn first_commit(

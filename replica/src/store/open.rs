@@ -46,7 +46,7 @@ impl Replica {
         let end = database.ledger_end().map_err(unreadable(path))?;
         let anchor = location.anchor.as_deref().map(Anchor::at);
         let state = match &anchor {
-            Some(anchor) => anchor.judge(&keys, header.generation, header.anchored)?,
+            Some(anchor) => anchor.compare(&keys, header.generation, header.anchored)?,
             None => AnchorState::Unset,
         };
         let report = OpenReport {

@@ -18,7 +18,7 @@ use crate::{
         Keys, Sealer,
         epoch::{Budget, Limits},
     },
-    ledger::{self, Chained, Head},
+    ledger::{self, Chained},
     table::{Accounted, Op, Table},
 };
 
@@ -138,16 +138,6 @@ impl Writer {
         }
         entries.truncate(limit);
         Ok(entries)
-    }
-
-    /// The ends of the ledger.
-    pub(crate) fn ledger(&self) -> &Head {
-        &self.header.ledger
-    }
-
-    /// The generation of the last commit.
-    pub(crate) fn generation(&self) -> u64 {
-        self.header.generation
     }
 
     /// Puts the last commit's generation into the state file, if one is configured.

@@ -27,15 +27,9 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let entry = issuing_entry(case, peer)?;
     let outage = issue::issuing(case)?;
     let proof = proven(case, target)?;
-    let role = case.authority.approles.get(&proof.role);
-    let bounds = &case.settings().bounds;
-    let permitted = approle::judge(
-        role.map(AsRef::as_ref),
-        proof,
-        bounds,
-        outage.started_at,
-        case.now(),
-    )?;
+    let role = case.authority.approles.get(&proof.role).map(AsRef::as_ref);
+    let (bounds, since) = (&case.settings().bounds, outage.started_at);
+    let permitted = approle::judge(role, proof, bounds, since, case.now())?;
     entity_stands(case, &target, proof)?;
     let issue = Issue {
         entry,

@@ -326,11 +326,7 @@ impl Rights {
 
     /// Every policy, the token's and its identity's, sorted, each once.
     pub(crate) fn all_policies(&self, facts: &TokenFacts) -> Vec<PolicyName> {
-        let mut all = facts.policies.clone();
-        all.extend(self.identity_policies.iter().cloned());
-        all.sort();
-        all.dedup();
-        all
+        acl::merged(&facts.policies, &self.identity_policies)
     }
 }
 

@@ -17,21 +17,15 @@ pub(crate) struct EndpointFields {
 }
 
 /// KV v1 knows none: not even `after` and `limit` in lists.
-pub(crate) const KV1: EndpointFields = EndpointFields {
-    read: &[],
-    unread: &[],
-};
+pub(crate) const KV1: EndpointFields = EndpointFields::new(&[], &[]);
 
 /// `data/` of KV v2.
-pub(crate) const DATA: EndpointFields = EndpointFields {
-    read: &["version"],
-    unread: &["data", "options"],
-};
+pub(crate) const DATA: EndpointFields = EndpointFields::new(&["version"], &["data", "options"]);
 
 /// `metadata/` of KV v2, read, listed and scanned.
-pub(crate) const METADATA: EndpointFields = EndpointFields {
-    read: &["after", "limit"],
-    unread: &[
+pub(crate) const METADATA: EndpointFields = EndpointFields::new(
+    &["after", "limit"],
+    &[
         "cas_required",
         "custom_metadata",
         "delete_version_after",
@@ -39,21 +33,19 @@ pub(crate) const METADATA: EndpointFields = EndpointFields {
         "metadata_cas",
         "metadata_cas_required",
     ],
-};
+);
 
 /// `detailed-metadata/` of KV v2.
-pub(crate) const DETAILED: EndpointFields = EndpointFields {
-    read: &["after", "limit"],
-    unread: &[],
-};
+pub(crate) const DETAILED: EndpointFields = EndpointFields::new(&["after", "limit"], &[]);
 
 /// `subkeys/` of KV v2.
-pub(crate) const SUBKEYS: EndpointFields = EndpointFields {
-    read: &["depth", "version"],
-    unread: &[],
-};
+pub(crate) const SUBKEYS: EndpointFields = EndpointFields::new(&["depth", "version"], &[]);
 
 impl EndpointFields {
+    const fn new(read: &'static [&'static str], unread: &'static [&'static str]) -> Self {
+        Self { read, unread }
+    }
+
     /// What the primary warns of in an answer to a request with these parameters.
     ///
     /// # Errors

@@ -120,9 +120,8 @@ fn show(case: &Case<'_>, caller: &Caller, held: &HeldLease) -> Answered {
         return Err(Why::LeaseEnded.into());
     }
     let mirror = case.settings().mirror(lease.place.path.as_str());
-    let bound = mirror.map_or(case.settings().bounds.max_staleness, |mirror| {
-        mirror.max_staleness
-    });
+    let otherwise = case.settings().bounds.max_staleness;
+    let bound = mirror.map_or(otherwise, |mirror| mirror.max_staleness);
     let age = case.fresh(lease.verified_at, bound)?;
     let body = held.body.open(case.view.keys())?;
     let data: &RawValue = serde_json::from_slice(body.expose())?;
@@ -162,10 +161,8 @@ fn left(case: &Case<'_>, caller: &Caller, lease: &Lease) -> Duration {
 
 /// `sys/leases/lookup`.
 pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Answered {
-    let held = living(case, caller, Named::of(case, caller, "")?.held)?;
-    let lease = &held
-        .ok_or_else(|| Refusal::Invalid("invalid lease".into()))?
-        .lease;
+    let held = Named::of(case, caller, "")?.living(case, caller, "invalid lease")?;
+    let lease = &held.lease;
     let renewed = lease.renewed_at > lease.issued_at;
     let shown = ShownLease {
         expire_time: lease.deadline.wall.to_string(),
@@ -194,10 +191,8 @@ struct ShownLease<'a> {
 pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Answered {
     let named = Named::of(case, caller, "sys/leases/renew/")?;
     parameter::increment(&named.data)?;
-    let held = living(case, caller, named.held)?;
-    let lease = &held
-        .ok_or_else(|| Refusal::Invalid("lease not found".into()))?
-        .lease;
+    let held = named.living(case, caller, "lease not found")?;
+    let lease = &held.lease;
     if !lease.renewable {
         return Err(Refusal::Invalid("lease is not renewable".into()));
     }
@@ -213,18 +208,6 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Answered {
 /// What the warning of a renewal says where nothing was renewed.
 pub(crate) const NOT_RENEWED: &str =
     "only the primary can renew this: what is shown is what remains";
-
-/// A lease that has not ended for this caller: neither for all, nor because it gave a shared one up.
-fn living(
-    case: &Case<'_>,
-    caller: &Caller,
-    held: Option<Arc<HeldLease>>,
-) -> Answered<Option<Arc<HeldLease>>> {
-    let who = assignee(case, caller)?;
-    Ok(held.filter(|held| {
-        !held.lease.detached.contains(&who) && !held.lease.deadline.passed(case.now())
-    }))
-}
 
 /// `sys/leases/revoke`. One that is only one's is refused from here on, and the primary is told. A shared one goes on
 /// for the others, and is not given to this caller again.
@@ -292,6 +275,15 @@ impl Named {
             true => Ok(Self { data, held }),
             false => Err(Why::LeaseUnknown.into()),
         }
+    }
+
+    /// The lease, unless it has ended for this caller: for all, or because it gave a shared one up. Else 400 with `dead`.
+    fn living(self, case: &Case<'_>, caller: &Caller, dead: &str) -> Answered<Arc<HeldLease>> {
+        let who = assignee(case, caller)?;
+        let held = self.held.filter(|held| {
+            !held.lease.detached.contains(&who) && !held.lease.deadline.passed(case.now())
+        });
+        held.ok_or_else(|| Refusal::Invalid(dead.into()))
     }
 }
 

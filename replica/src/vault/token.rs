@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use shared::{
     acl::Operation,
-    name::PolicyName,
+    name::{EntityId, PolicyName},
     token::{TokenFacts, TokenKind},
     wire::AuthBlock,
 };
@@ -23,6 +23,10 @@ use super::{
 /// `auth/token/lookup-self`.
 pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Answered {
     permitted(case, caller, &[Operation::Read, Operation::Update])?;
+    show_own(case, caller)
+}
+
+fn show_own(case: &Case<'_>, caller: &Caller) -> Answered {
     let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
     Contents::data(shown, caller.age(case)).granted(case)
 }
@@ -31,8 +35,7 @@ pub(crate) fn lookup_self(case: &Case<'_>, caller: &Caller) -> Answered {
 pub(crate) fn lookup(case: &Case<'_>, caller: &Caller) -> Answered {
     let data = permitted(case, caller, &[Operation::Read, Operation::Update])?;
     let Some(token) = parameter::text(&data, "token")? else {
-        let shown = ShownToken::of(case, &caller.bearer, &caller.rights, presented(case));
-        return Contents::data(shown, caller.age(case)).granted(case);
+        return show_own(case, caller);
     };
     let named = Bearer::named(case, token);
     let live = named.map_err(|absence| absence.or(Refusal::BadToken))?;
@@ -96,6 +99,7 @@ impl<'a> ShownToken<'a> {
     fn of(case: &Case<'_>, bearer: &'a Bearer, rights: &'a Rights, id: &'a str) -> Self {
         let facts = bearer.facts();
         let deadline = bearer.deadline(case);
+        let expire_time = facts.expire_time.clone();
         Self {
             accessor: shown_accessor(bearer),
             bound_cidrs: &facts.bound_cidrs,
@@ -103,10 +107,7 @@ impl<'a> ShownToken<'a> {
             creation_ttl: facts.creation_ttl,
             display_name: &facts.display_name,
             entity_id: entity(facts),
-            expire_time: facts
-                .expire_time
-                .clone()
-                .unwrap_or_else(|| deadline.wall.to_string()),
+            expire_time: expire_time.unwrap_or_else(|| deadline.wall.to_string()),
             explicit_max_ttl: facts.explicit_max_ttl,
             id,
             identity_policies: &rights.identity_policies,
@@ -136,10 +137,7 @@ fn shown_accessor(bearer: &Bearer) -> &str {
 }
 
 fn entity(facts: &TokenFacts) -> &str {
-    facts
-        .entity_id
-        .as_ref()
-        .map_or("", |entity| entity.as_str())
+    facts.entity_id.as_ref().map_or("", EntityId::as_str)
 }
 
 /// The token as the client knows it: the standing one is known to none.

@@ -103,11 +103,7 @@ pub(crate) fn key_of(
 
 impl CompiledAcl {
     fn is_good(&self, identity: Option<&Arc<Identity>>, now: WallTime) -> bool {
-        let same_identity = match (self.identity.as_ref(), identity) {
-            (None, None) => true,
-            (Some(then), Some(now)) => Arc::ptr_eq(then, now) || then == now,
-            _ => false,
-        };
+        let same_identity = self.identity.as_ref() == identity;
         // An error does not say how long it holds: the policy that causes it may end.
         let holds = |acl: &Acl| acl.valid_until().is_none_or(|until| now < until);
         same_identity && now >= self.at && self.acl.as_ref().is_ok_and(holds)
@@ -149,7 +145,7 @@ fn parse(name: &PolicyName, text: &PolicyText, at: WallTime) -> Option<Policy> {
 }
 
 /// In the primary's order: all by name, whoever they come from.
-fn merged(token: &[PolicyName], identity: &[PolicyName]) -> Vec<PolicyName> {
+pub(crate) fn merged(token: &[PolicyName], identity: &[PolicyName]) -> Vec<PolicyName> {
     let mut names = [token, identity].concat();
     names.sort();
     names.dedup();

@@ -128,19 +128,15 @@ fn uses(data: &Params) -> Answered<i64> {
 /// A list of names; one string is one name, with whatever commas are in it.
 fn policies(data: &Params) -> Answered<Vec<String>> {
     const NAME: &str = "policies";
-    let one = |at: usize, value: &Value| {
+    let one = |(at, value): (usize, &Value)| {
         scalar(value).ok_or_else(|| unconvertible(NAME, &format!("[{at}]"), "string", value))
     };
     match data.get(NAME) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
         Some(Value::Object(object)) if object.is_empty() => Ok(Vec::new()),
-        Some(Value::Array(all)) => all
-            .iter()
-            .enumerate()
-            .map(|(at, value)| one(at, value))
-            .collect(),
-        Some(value) => Ok(vec![one(0, value)?]),
+        Some(Value::Array(all)) => all.iter().enumerate().map(one).collect(),
+        Some(value) => Ok(vec![one((0, value))?]),
     }
 }
 

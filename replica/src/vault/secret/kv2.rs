@@ -82,10 +82,10 @@ pub(super) fn metadata(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Ans
 }
 
 /// A path of no endpoint: 404 with a hint, whatever there is.
-pub(super) fn hint(case: &Case<'_>, hint: &str) -> Answered {
+pub(super) fn hint(case: &Case<'_>, hint: String) -> Answered {
     let age = case.age(case.cluster()?.verified_at);
     let nothing: Contents<'_> = Contents {
-        warnings: vec![hint.to_owned()],
+        warnings: vec![hint],
         ..Contents::nothing(age)
     };
     nothing.gone(case)

@@ -1,7 +1,7 @@
 //! Lists and scans of keys, from the order that the keys already have: no list looks at more of a folder than it
 //! returns.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{collections::BTreeMap, iter, ops::Bound};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -34,7 +34,7 @@ pub(super) fn answer(
     shows: Shows,
 ) -> Answered {
     let case = &site.case;
-    let page = Page::of(data, allowed, shows)?;
+    let (after, limit) = page(data, allowed, shows)?;
     let warnings = match shows {
         Shows::Metadata => fields::DETAILED,
         Shows::Names => fields::METADATA,
@@ -46,9 +46,7 @@ pub(super) fn answer(
     let scans = case.query.call.operation == Operation::Scan;
     let found: Vec<&str> = match scans {
         true => listing::scan_order(&names_below(&secrets, &site.place)),
-        false => Children::of(&secrets, &site.place, page.after)
-            .take(page.limit)
-            .collect(),
+        false => children(&secrets, &site.place, after).take(limit).collect(),
     };
     let nothing = found.is_empty();
     let keys = match allowed.filter() {
@@ -68,33 +66,19 @@ pub(super) fn answer(
     Contents::data(ShownFolder { key_info, keys }, age).granted_with(case, warnings)
 }
 
-/// Which part of a list is asked for; scans have no parts.
-struct Page<'a> {
-    after: &'a str,
-    limit: usize,
-}
-
-impl<'a> Page<'a> {
-    fn of(data: &'a Params, allowed: &Allowed, shows: Shows) -> Answered<Self> {
-        let all = Self {
-            after: "",
-            limit: usize::MAX,
-        };
-        if shows == Shows::Unversioned {
-            return Ok(all);
-        }
-        let after = parameter::after(data)?;
-        let limit = match allowed.limit() {
-            Some(0) => None,
-            Some(limit) => Some(limit),
-            None => parameter::limit(data)?,
-        };
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-        Ok(Self {
-            after,
-            limit: limit.unwrap_or(all.limit),
-        })
+/// Which part of a list is asked for: after which name, and how many at most. Scans have no parts.
+fn page<'a>(data: &'a Params, allowed: &Allowed, shows: Shows) -> Answered<(&'a str, usize)> {
+    if shows == Shows::Unversioned {
+        return Ok(("", usize::MAX));
     }
+    let after = parameter::after(data)?;
+    let limit = match allowed.limit() {
+        Some(0) => None,
+        Some(limit) => Some(limit),
+        None => parameter::limit(data)?,
+    };
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    Ok((after, limit.unwrap_or(usize::MAX)))
 }
 
 #[derive(Serialize)]
@@ -159,46 +143,30 @@ fn shown<'k>(
 }
 
 /// The names in a folder, in order; a folder in it is one name, ends in `/`, and is stepped over as a whole.
-struct Children<'a> {
+fn children<'a>(
     secrets: &'a Secrets,
     folder: &'a Place,
-    after: &'a str,
-    from: Bound<Place>,
-}
-
-impl<'a> Children<'a> {
-    fn of(secrets: &'a Secrets, folder: &'a Place, after: &'a str) -> Self {
-        // What cannot be a path cannot be sought: then everything before it is stepped over.
-        let from = below(folder, after).unwrap_or_else(|| folder.clone());
-        Self {
-            secrets,
-            folder,
-            after,
-            from: Bound::Included(from),
-        }
-    }
-}
-
-impl<'a> Iterator for Children<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
+    mut after: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    // What cannot be a path cannot be sought: then everything before it is stepped over.
+    let first = below(folder, after).unwrap_or_else(|| folder.clone());
+    let mut from = Bound::Included(first);
+    iter::from_fn(move || {
         loop {
-            let range = (self.from.clone(), Bound::Unbounded);
-            let (place, _) = self.secrets.keys.range(range).next()?;
-            let rest = rest_of(place, self.folder)?;
-            let child = listing::shown_as(rest);
+            let range = (from.clone(), Bound::Unbounded);
+            let (place, _) = secrets.keys.range(range).next()?;
+            let child = listing::shown_as(rest_of(place, folder)?);
             let next = child.strip_suffix('/').and_then(|name| {
                 // What follows `a/` and all that is below it comes at or after `a0`.
-                below(self.folder, &format!("{name}0"))
+                below(folder, &format!("{name}0"))
             });
-            self.from = next.map_or_else(|| Bound::Excluded(place.clone()), Bound::Included);
-            if child > self.after {
-                self.after = child;
+            from = next.map_or_else(|| Bound::Excluded(place.clone()), Bound::Included);
+            if child > after {
+                after = child;
                 return Some(child);
             }
         }
-    }
+    })
 }
 
 fn below(folder: &Place, name: &str) -> Option<Place> {

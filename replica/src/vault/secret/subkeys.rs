@@ -48,6 +48,15 @@ impl<'de> Deserialize<'de> for Names {
 
 struct Reader;
 
+/// Values of which nothing is kept.
+macro_rules! leaves {
+    ($($visit:ident($of:ty)),*) => {
+        $(fn $visit<E>(self, _: $of) -> Result<Names, E> {
+            Ok(Names::Leaf)
+        })*
+    };
+}
+
 impl<'de> Visitor<'de> for Reader {
     type Value = Names;
 
@@ -68,25 +77,13 @@ impl<'de> Visitor<'de> for Reader {
         Ok(Names::Leaf)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Names, E> {
-        Ok(Names::Leaf)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Names, E> {
-        Ok(Names::Leaf)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Names, E> {
-        Ok(Names::Leaf)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Names, E> {
-        Ok(Names::Leaf)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Names, E> {
-        Ok(Names::Leaf)
-    }
+    leaves!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_f64(f64),
+        visit_str(&str)
+    );
 
     fn visit_unit<E>(self) -> Result<Names, E> {
         Ok(Names::Leaf)

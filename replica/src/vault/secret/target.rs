@@ -10,13 +10,6 @@ use crate::vault::{
     refusal::{Answered, Why},
 };
 
-/// What the primary says of a path that belongs to none of the endpoints, by operation.
-const NO_READ: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to \
-     use. If using the OpenBao CLI, use 'bao kv get' for this operation.";
-const NO_LIST: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to \
-     use. If using the OpenBao CLI, use 'bao kv list' for this operation.";
-const NO_SCAN: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to \
-     use. If using the OpenBao CLI, use 'bao kv scan' for this operation.";
 const NO_READ_OF_ROOT: &str =
     "Non-listing operations on the root of a K/V v2 mount are not supported.";
 
@@ -37,7 +30,7 @@ pub(super) enum Target<'a> {
     /// A KV v2 value.
     Value(Site<'a>),
     /// A path that a KV v2 mount has no use for: it answers with a hint.
-    Versioned(&'static str),
+    Versioned(String),
 }
 
 /// What is shown of a folder.
@@ -108,10 +101,10 @@ fn versioned<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Answered<Target<'a
     if !below || !known.contains(&endpoint) {
         let _ = site(case, mount, &format!("{at}data/{rest}"), !reads)?;
         return Ok(Target::Versioned(match (operation, rest) {
-            (Operation::Read, "data" | "metadata") => NO_READ_OF_ROOT,
-            (Operation::Read, _) => NO_READ,
-            (Operation::List, _) => NO_LIST,
-            _ => NO_SCAN,
+            (Operation::Read, "data" | "metadata") => NO_READ_OF_ROOT.into(),
+            (Operation::Read, _) => no_endpoint("get"),
+            (Operation::List, _) => no_endpoint("list"),
+            _ => no_endpoint("scan"),
         }));
     }
     let site = site(case, mount, &format!("{at}data/{key}"), !reads)?;
@@ -125,4 +118,12 @@ fn versioned<'a>(case: &Case<'a>, at: &str, mount: &Mount) -> Answered<Target<'a
         }
         _ => Target::Nothing,
     })
+}
+
+/// What the primary says of a path that belongs to none of the endpoints.
+fn no_endpoint(command: &str) -> String {
+    format!(
+        "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use. If \
+         using the OpenBao CLI, use 'bao kv {command}' for this operation."
+    )
 }
