@@ -14,7 +14,7 @@ use std::{
 use replica::{entropy, sequencer::Lane};
 use shared::{
     change::{Change, Expects, PhaseRecord},
-    failover::{Action, ActionId, Context, Event as MachineEvent, Knobs, Machine, Outage, Phase},
+    failover::{Action, Context, Event as MachineEvent, Knobs, Machine, Outage, Phase},
     failover::{Probe, Recovery},
     ledger::{Entry, EntryKind},
     name::OutageId,
@@ -34,23 +34,16 @@ use crate::{
 /// What the edges send to the driver.
 #[derive(Debug)]
 pub enum Event {
-    /// A forward failed in a way that outages fail in: probe at once.
-    ForwardFailed,
-    /// A forward got an answer that is a decision of the primary; `audited` if it was authenticated and 2xx.
-    ForwardSucceeded {
-        /// Whether it proves that audited requests work.
-        audited: bool,
-    },
-    /// An operator ordered the cutover.
-    OperatorStart(String),
-    /// An operator lifted it.
-    OperatorStop,
+    /// What the machine itself goes by.
+    Machine(MachineEvent),
     /// The configuration changed.
     Reconfigured(Knobs),
-    /// A probe ended.
-    Probed(ActionId, Probe),
-    /// A recovery ended.
-    Recovered(ActionId, Recovery),
+}
+
+impl From<MachineEvent> for Event {
+    fn from(event: MachineEvent) -> Self {
+        Self::Machine(event)
+    }
 }
 
 /// Which side answers.
@@ -113,9 +106,11 @@ struct Unread {
 impl Unread {
     fn flag(&self, event: &Event) -> Option<&AtomicBool> {
         match event {
-            Event::ForwardFailed => Some(&self.failed),
-            Event::ForwardSucceeded { audited: false } => Some(&self.succeeded),
-            Event::ForwardSucceeded { audited: true } => Some(&self.audited),
+            Event::Machine(MachineEvent::ForwardFailed) => Some(&self.failed),
+            Event::Machine(MachineEvent::ForwardSucceeded { audited: false }) => {
+                Some(&self.succeeded)
+            }
+            Event::Machine(MachineEvent::ForwardSucceeded { audited: true }) => Some(&self.audited),
             _ => None,
         }
     }
@@ -132,7 +127,8 @@ impl Handle {
     }
 
     /// Sends `event` to the driver, which may be gone while the daemon stops.
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, event: impl Into<Event>) {
+        let event = event.into();
         if self
             .unread
             .flag(&event)
@@ -254,17 +250,7 @@ impl<E: Edge> Driver<E> {
         }
         let event = match event {
             None => MachineEvent::Wake,
-            Some(Event::ForwardFailed) => MachineEvent::ForwardFailed,
-            Some(Event::ForwardSucceeded { audited }) => MachineEvent::ForwardSucceeded { audited },
-            Some(Event::OperatorStart(reason)) => MachineEvent::OperatorStart(reason),
-            Some(Event::OperatorStop) => MachineEvent::OperatorStop,
-            Some(Event::Probed(id, probe)) => MachineEvent::Probed(id, probe),
-            Some(Event::Recovered(id, recovery)) => {
-                if let Recovery::Failed(why) = &recovery {
-                    tracing::warn!(%why, "settling with the primary failed; the outage goes on");
-                }
-                MachineEvent::Recovered(id, recovery)
-            }
+            Some(Event::Machine(event)) => event,
             Some(Event::Reconfigured(knobs)) => {
                 self.machine.reconfigure(knobs, self.local.clock.now());
                 let phase = self.machine.phase();
@@ -274,6 +260,9 @@ impl<E: Edge> Driver<E> {
                 MachineEvent::Wake
             }
         };
+        if let MachineEvent::Recovered(_, Recovery::Failed(why)) = &event {
+            tracing::warn!(%why, "settling with the primary failed; the outage goes on");
+        }
         let Ok(fresh_id) = self.fresh_outage_id() else {
             tracing::error!("no randomness: the failover machine stands still");
             return;
@@ -296,13 +285,13 @@ impl<E: Edge> Driver<E> {
             Action::Probe { id, audited, .. } => {
                 let (probe, own) = (self.edge.probe(audited), self.own.clone());
                 tokio::spawn(async move {
-                    let _ = own.send(Event::Probed(id, probe.await));
+                    let _ = own.send(MachineEvent::Probed(id, probe.await).into());
                 });
             }
             Action::Recover { id, outage } => {
                 let (recovery, own) = (self.edge.recover(outage), self.own.clone());
                 let task = tokio::spawn(async move {
-                    let _ = own.send(Event::Recovered(id, recovery.await));
+                    let _ = own.send(MachineEvent::Recovered(id, recovery.await).into());
                 });
                 self.recovery = Some(task.abort_handle());
             }

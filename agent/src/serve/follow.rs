@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Response, StatusCode, response::Parts};
 use hyper::body::{Body as _, Incoming};
-use shared::api::Kind;
+use shared::{api::Kind, failover::Event};
 
 use super::{
     Again, Server,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::Stopwatch,
-    driver::{Event, Side},
+    driver::Side,
     local::Pending,
     upstream::{Unavailable, error::is_unavailable_status},
 };

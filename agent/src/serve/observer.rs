@@ -9,6 +9,7 @@ use replica::{learn::Exchange, sequencer::Lane};
 use shared::{
     api::Call,
     change::{Change, Expects},
+    failover::Event,
     grant::Origin,
     name::TokenDigest,
     time::Now,
@@ -18,10 +19,7 @@ use super::{
     ask::Ask, decide::lane, forward_token::ForwardToken, learn_queue::LearnQueue,
     recently::Recently, replica::Replica,
 };
-use crate::{
-    driver::{Event, Handle},
-    parity::Parity,
-};
+use crate::{driver::Handle, parity::Parity};
 
 /// How long an answer is held back for what it teaches to be durable; the commit goes on without it.
 const BRIEFLY: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ::replica::sequencer::{Lane, SubmitError};
-use shared::{change::Change, grant::Origin, name::TokenDigest};
+use shared::{change::Change, failover::Event as MachineEvent, grant::Origin, name::TokenDigest};
 
 use super::{
     eventually,
@@ -66,7 +66,10 @@ async fn a_mirrored_read_survives_every_way_in_which_the_primary_can_fail() {
         assert_eq!(read(&rig).await, by_replica(), "{way}");
         assert!(watch.elapsed() < Duration::from_secs(1), "{way}");
         let told = rig.told.try_recv();
-        assert!(matches!(told, Ok(Event::ForwardFailed)), "{way}: {told:?}");
+        assert!(
+            matches!(told, Ok(Event::Machine(MachineEvent::ForwardFailed))),
+            "{way}: {told:?}"
+        );
     }
 }
 

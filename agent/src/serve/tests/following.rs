@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::grant::Origin;
+use shared::{failover::Event as MachineEvent, grant::Origin};
 
 use super::{
     eventually,
@@ -144,7 +144,10 @@ async fn decisions_are_passed_on_and_never_a_reason_to_fall_back() {
         assert_eq!(heard.source(), "primary", "{status}");
         assert!(status.starts_with(&heard.status().to_string()));
         let event = rig.told.try_recv().unwrap();
-        assert!(matches!(event, Event::ForwardSucceeded { audited: false }));
+        assert!(matches!(
+            event,
+            Event::Machine(MachineEvent::ForwardSucceeded { audited: false })
+        ));
     }
 }
 
