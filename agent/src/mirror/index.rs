@@ -1,7 +1,7 @@
 //! Raft's applied index: one unauthenticated request that tells that nothing was written anywhere in the cluster.
 //!
 //! Only the active node's own index counts: a standby's may lag behind what the others know. What moves without a
-//! write (ends of tokens, leases, policies and versions, all known beforehand) is judged by those who rely on it.
+//! write (ends of tokens, leases, policies and versions, all known beforehand) is for those to see who rely on it.
 
 use std::time::Duration;
 
@@ -125,9 +125,9 @@ impl Quiet {
 
 impl Leader {
     fn index(self) -> Option<Index> {
-        let settled =
+        let caught_up =
             self.raft_applied_index > 0 && self.raft_applied_index == self.raft_committed_index;
-        (self.ha_enabled && self.is_self && settled).then_some(Index {
+        (self.ha_enabled && self.is_self && caught_up).then_some(Index {
             applied: self.raft_applied_index,
             leader: self.leader_cluster_address,
             active_since: self.active_time,
@@ -153,7 +153,7 @@ mod tests {
     const START: WallTime = WallTime::from_secs(1000);
 
     #[test]
-    fn only_the_active_node_s_settled_index_counts() {
+    fn only_the_index_of_an_active_node_that_caught_up_counts() {
         assert!(leader(7).index().is_some());
         assert!(leader(0).index().is_none());
         let standby = Leader {

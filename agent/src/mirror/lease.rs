@@ -18,7 +18,7 @@ use shared::{
 };
 
 use super::{
-    Occasion, PassError, context::MirrorContext, cycle::Pace, index::Quiet, path::Answered,
+    Occasion, PassError, context::MirrorContext, cycle::Pace, index::Quiet, path::PathAnswer,
     read::data_of,
 };
 use crate::{
@@ -44,14 +44,14 @@ pub(super) struct LeaseMemory {
     /// No new lease is asked for before this, and why.
     hold_off: Option<HoldOff>,
     /// An answer that came without a lease: it is kept in another way.
-    unleased: Option<Answered>,
+    unleased: Option<PathAnswer>,
     /// How many leases the path's pool got lately.
     window: pool::Window,
 }
 
 impl LeaseMemory {
     /// The answer of the last pass, if that had no lease.
-    pub(super) fn take_unleased(&mut self) -> Option<Answered> {
+    pub(super) fn take_unleased(&mut self) -> Option<PathAnswer> {
         self.unleased.take()
     }
 
@@ -304,7 +304,7 @@ impl LeasePass<'_> {
         let id = envelope.and_then(|envelope| LeaseId::parse(&envelope.lease_id).ok());
         let Some(id) = id else {
             let at = now.steady;
-            memory.unleased = Some(Answered { reply, at });
+            memory.unleased = Some(PathAnswer { reply, at });
             memory.hold_off = None;
             return Err(PassError::Unleased);
         };

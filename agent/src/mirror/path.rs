@@ -23,19 +23,19 @@ pub(super) struct PathPass<'a> {
 }
 
 /// An answer, and the moment before it was asked for.
-pub(super) struct Answered {
+pub(super) struct PathAnswer {
     pub(super) reply: Reply,
     pub(super) at: WallTime,
 }
 
 impl PathPass<'_> {
     /// `first` is an answer that somebody got already.
-    pub(super) async fn run(&self, first: Option<Answered>) -> Result<Pace, PassError> {
+    pub(super) async fn run(&self, first: Option<PathAnswer>) -> Result<Pace, PassError> {
         self.ground.go_on()?;
         self.ground
             .with_health(|health| health.source = Some(MirrorSource::Read));
         self.ground.leave_old_mount().await?;
-        let Answered { reply, at } = match first {
+        let PathAnswer { reply, at } = match first {
             Some(answered) => answered,
             None => self.ask().await?,
         };
@@ -54,12 +54,12 @@ impl PathPass<'_> {
         }
     }
 
-    async fn ask(&self) -> Result<Answered, PassError> {
+    async fn ask(&self) -> Result<PathAnswer, PassError> {
         let at = self.ground.context.now().steady;
         // It may have become one that creates a lease.
         let request = Request::read(self.place.path.as_str()).creating();
         let reply = self.ground.reader().ask(&request).await?;
-        Ok(Answered { reply, at })
+        Ok(PathAnswer { reply, at })
     }
 
     /// Where Holdover's own token is good it may not read the path, and so nobody may from here.

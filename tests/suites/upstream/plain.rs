@@ -178,6 +178,28 @@ async fn without_scan_folders_are_listed_and_nothing_is_purged() -> Result<()> {
 }
 
 #[tokio::test]
+async fn one_value_of_kv1_goes_when_it_is_deleted() -> Result<()> {
+    let primary = Primary::start(Transport::Plain).await?;
+    let root = primary.root();
+    let mount = json!({ "type": "kv", "options": { "version": "1" } });
+    root.write("sys/mounts/kv1", &mount).await?;
+    let path = "kv1/shop/a";
+    root.write(path, &json!({ "a": 1 })).await?;
+    let host = Plan::new(&primary)?
+        .mirror(path, &[])
+        .start(&primary)
+        .await?;
+    host.pass_of(path).await?;
+    assert!(held(&host, path).is_some());
+    root.delete(path).await?.ok()?;
+    host.until("the purge", |host| match held(host, path) {
+        None => Ok(()),
+        Some(_) => Err("still there".to_owned()),
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_vanishes_from_kv1_at_once_waits_for_an_operator() -> Result<()> {
     let primary = Primary::start(Transport::Plain).await?;
     let root = primary.root();
