@@ -1,13 +1,13 @@
 //! What Prometheus sees: names and labels as the documentation fixes them.
 //!
-//! Counters and histograms are kept where things happen; gauges are set from the status at each scrape, so that
+//! Counters and histograms are kept where things happen; gauges are made from the status at each scrape, so that
 //! `/metrics` and `status` cannot disagree.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
@@ -15,7 +15,7 @@ use prometheus_client::{
 use crate::{
     parity::counts::Counts,
     serve::{learn_queue::LearnQueue, stats::Stats},
-    status::DaemonStatus,
+    status::{DaemonStatus, MirrorStatus, PoolStatus},
 };
 
 /// The content type of [`Metrics::render`].
@@ -37,46 +37,6 @@ pub struct Metrics {
     lateness: Histogram,
     learning: LearnQueue,
     unlearned: Counter,
-    gauges: Gauges,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct PathLabel {
-    path: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct OriginLabel {
-    origin: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct AddressLabel {
-    address: String,
-}
-
-#[derive(Default)]
-struct Gauges {
-    state: Family<StateLabel, Gauge>,
-    ready: Gauge,
-    autonomy: Gauge,
-    mirror_age: Family<PathLabel, Gauge>,
-    mirror_values: Family<PathLabel, Gauge>,
-    mirror_errors: Family<PathLabel, Gauge>,
-    grants: Family<OriginLabel, Gauge>,
-    pool_size: Family<PathLabel, Gauge>,
-    pool_ready: Family<PathLabel, Gauge>,
-    pool_handed_out: Family<PathLabel, Gauge>,
-    healthy: Family<AddressLabel, Gauge>,
-    free: Gauge,
-    ledger: Gauge,
-    ledger_max: Gauge,
-    quarantined: Gauge,
 }
 
 impl Metrics {
@@ -87,13 +47,11 @@ impl Metrics {
             lateness: Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0]),
             learning,
             unlearned: Counter::default(),
-            gauges: Gauges::default(),
         };
         let mut registry = Registry::with_prefix("holdover");
         register_socket(socket, &mut registry);
         parity.register(&mut registry);
         metrics.register_counters(&mut registry);
-        metrics.gauges.register(&mut registry);
         Self {
             registry: Mutex::new(registry),
             ..metrics
@@ -112,13 +70,14 @@ impl Metrics {
 
     /// The text that Prometheus reads, with gauges from `status`.
     pub fn render(&self, status: &DaemonStatus) -> String {
-        self.gauges.set(status);
         let unlearned = self.unlearned.inner();
         unlearned.store(self.tokens_unlearned(), Ordering::Relaxed);
         let mut page = String::new();
-        let registry = self.registry.lock();
+        let written = text::encode_registry(&mut page, &self.registry.lock())
+            .and_then(|()| text::encode_registry(&mut page, &gauges(status)))
+            .and_then(|()| text::encode_eof(&mut page));
         // Writing to a String does not fail; a page without its end is refused by every reader.
-        if text::encode(&mut page, &registry).is_err() {
+        if written.is_err() {
             page.clear();
         }
         page
@@ -156,109 +115,102 @@ fn register_socket(socket: &Stats, registry: &mut Registry) {
     );
 }
 
-impl Gauges {
-    fn register(&self, registry: &mut Registry) {
-        let state = self.state.clone();
-        registry.register(
-            "state",
-            "1 for the machine's state, 0 for the others",
-            state,
-        );
-        let help = "1 if the replica could take over now";
-        registry.register("ready", help, self.ready.clone());
-        let help = "How long Holdover could carry on if the primary died now";
-        registry.register("autonomy_seconds", help, self.autonomy.clone());
-        let help =
-            "Age of a mirror's least recently verified value; absent until its first complete pass";
-        registry.register("mirror_age_seconds", help, self.mirror_age.clone());
-        let help = "Keys or leases that a mirror holds";
-        registry.register("mirror_values", help, self.mirror_values.clone());
-        let help = "Failed cycles of a mirror in a row";
-        registry.register("mirror_errors", help, self.mirror_errors.clone());
-        let help = "Grants that live, by who minted them";
-        registry.register("grants", help, self.grants.clone());
-        let help = "Leases that a pool is to keep ready";
-        registry.register("pool_size", help, self.pool_size.clone());
-        let help = "Leases of a pool that nobody has";
-        registry.register("pool_ready", help, self.pool_ready.clone());
-        let help = "Leases of a pool that workloads took in an outage and that live";
-        registry.register("pool_handed_out", help, self.pool_handed_out.clone());
-        let help = "1 if an address of the primary answered last time";
-        registry.register("address_healthy", help, self.healthy.clone());
-        let help = "Bytes that are free where the replica lies; -1 if that is not known";
-        registry.register("store_free_bytes", help, self.free.clone());
-        let help = "What the ledger's entries take in the replica";
-        registry.register("ledger_bytes", help, self.ledger.clone());
-        let help = "The most that they may take: issuing ends before";
-        registry.register("ledger_max_bytes", help, self.ledger_max.clone());
-        let help = "Policy sets that only the primary decides for, because the replica would have granted more";
-        registry.register("quarantined", help, self.quarantined.clone());
-    }
-
-    fn set(&self, status: &DaemonStatus) {
-        for state in STATES {
-            let is = i64::from(state == status.state);
-            self.state.get_or_create(&StateLabel { state }).set(is);
-        }
-        self.ready.set(i64::from(status.ready));
-        self.autonomy.set(signed(status.autonomy_seconds));
-        for family in [&self.mirror_age, &self.mirror_values, &self.mirror_errors] {
-            family.clear();
-        }
-        for mirror in &status.mirrors {
-            let label = PathLabel {
-                path: mirror.path.clone(),
-            };
-            if let Some(age) = mirror.age {
-                self.mirror_age
-                    .get_or_create(&label)
-                    .set(signed(age.into()));
-            }
-            let count = signed(mirror.count);
-            self.mirror_values.get_or_create(&label).set(count);
-            let errors = signed(mirror.errors);
-            self.mirror_errors.get_or_create(&label).set(errors);
-        }
-        self.set_pools(status);
-        let grants = &status.grants;
-        for (origin, count) in [("primary", grants.primary), ("replica", grants.replica)] {
-            let label = OriginLabel { origin };
-            self.grants.get_or_create(&label).set(signed(count));
-        }
-        let store = &status.store;
-        self.free.set(store.free_bytes.map_or(-1, signed));
-        self.ledger.set(signed(store.ledger_bytes));
-        self.ledger_max.set(signed(store.ledger_max_bytes));
-        let quarantined = u64::try_from(status.parity.quarantined.len()).unwrap_or(u64::MAX);
-        self.quarantined.set(signed(quarantined));
-        self.healthy.clear();
-        for one in &status.addresses {
-            let address = one.address.clone();
-            let healthy = i64::from(one.healthy);
-            self.healthy
-                .get_or_create(&AddressLabel { address })
-                .set(healthy);
-        }
-    }
+/// What the status says now. A mirror or an address that went leaves nothing behind.
+fn gauges(status: &DaemonStatus) -> Registry {
+    let mut page = Registry::with_prefix("holdover");
+    let states = STATES.map(|state| (state, i64::from(state == status.state)));
+    let help = "1 for the machine's state, 0 for the others";
+    family(&mut page, "state", help, "state", states);
+    let help = "1 if the replica could take over now";
+    gauge(&mut page, "ready", help, status.ready.into());
+    let help = "How long Holdover could carry on if the primary died now";
+    let autonomy = signed(status.autonomy_seconds);
+    gauge(&mut page, "autonomy_seconds", help, autonomy);
+    mirrors(&mut page, &status.mirrors);
+    let grants = &status.grants;
+    let grants = [("primary", grants.primary), ("replica", grants.replica)];
+    let grants = grants.map(|(origin, count)| (origin, signed(count)));
+    let help = "Grants that live, by who minted them";
+    family(&mut page, "grants", help, "origin", grants);
+    pools(&mut page, &status.pools);
+    let healthy = status.addresses.iter();
+    let healthy = healthy.map(|one| (one.address.as_str(), i64::from(one.healthy)));
+    let help = "1 if an address of the primary answered last time";
+    family(&mut page, "address_healthy", help, "address", healthy);
+    let store = &status.store;
+    let help = "Bytes that are free where the replica lies; -1 if that is not known";
+    let free = store.free_bytes.map_or(-1, signed);
+    gauge(&mut page, "store_free_bytes", help, free);
+    let help = "What the ledger's entries take in the replica";
+    gauge(&mut page, "ledger_bytes", help, signed(store.ledger_bytes));
+    let help = "The most that they may take: issuing ends before";
+    let most = signed(store.ledger_max_bytes);
+    gauge(&mut page, "ledger_max_bytes", help, most);
+    let help = "Policy sets that only the primary decides for, because the replica would have granted more";
+    let quarantined = i64::try_from(status.parity.quarantined.len());
+    gauge(
+        &mut page,
+        "quarantined",
+        help,
+        quarantined.unwrap_or(i64::MAX),
+    );
+    page
 }
 
-impl Gauges {
-    fn set_pools(&self, status: &DaemonStatus) {
-        for family in [&self.pool_size, &self.pool_ready, &self.pool_handed_out] {
-            family.clear();
-        }
-        for pool in &status.pools {
-            let path = pool.path.clone();
-            let label = PathLabel { path };
-            for (family, count) in [
-                (&self.pool_size, pool.size),
-                (&self.pool_ready, pool.ready),
-                (&self.pool_handed_out, pool.handed_out),
-            ] {
-                family.get_or_create(&label).set(signed(count));
-            }
-        }
+fn mirrors(page: &mut Registry, all: &[MirrorStatus]) {
+    let each = |value: fn(&MirrorStatus) -> Option<u64>| {
+        let shown = all
+            .iter()
+            .map(move |one| Some((one.path.as_str(), signed(value(one)?))));
+        shown.flatten()
+    };
+    let ages = each(|one| one.age.map(u64::from));
+    let help =
+        "Age of a mirror's least recently verified value; absent until its first complete pass";
+    family(page, "mirror_age_seconds", help, "path", ages);
+    let counts = each(|one| Some(one.count));
+    let help = "Keys or leases that a mirror holds";
+    family(page, "mirror_values", help, "path", counts);
+    let errors = each(|one| Some(one.errors));
+    let help = "Failed passes of a mirror in a row";
+    family(page, "mirror_errors", help, "path", errors);
+}
+
+fn pools(page: &mut Registry, all: &[PoolStatus]) {
+    let each = |value: fn(&PoolStatus) -> u64| {
+        let shown = all.iter();
+        shown.map(move |one| (one.path.as_str(), signed(value(one))))
+    };
+    let sizes = each(|one| one.size);
+    let help = "Leases that a pool is to keep ready";
+    family(page, "pool_size", help, "path", sizes);
+    let ready = each(|one| one.ready);
+    let help = "Leases of a pool that nobody has";
+    family(page, "pool_ready", help, "path", ready);
+    let taken = each(|one| one.handed_out);
+    let help = "Leases of a pool that workloads took in an outage and that live";
+    family(page, "pool_handed_out", help, "path", taken);
+}
+
+fn gauge(page: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value);
+    page.register(name, help, gauge);
+}
+
+/// One gauge for each value of `label`.
+fn family<'a>(
+    page: &mut Registry,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl IntoIterator<Item = (&'a str, i64)>,
+) {
+    let family = Family::<[(&str, String); 1], Gauge>::default();
+    for (of, value) in values {
+        family.get_or_create(&[(label, of.to_owned())]).set(value);
     }
+    page.register(name, help, family);
 }
 
 fn signed(count: u64) -> i64 {
@@ -268,7 +220,7 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{AddressStatus, GrantCounts, MirrorStatus, PoolStatus};
+    use crate::status::{AddressStatus, GrantCounts};
 
     fn status() -> DaemonStatus {
         DaemonStatus {

@@ -188,11 +188,11 @@ pub fn judge(facts: &ReadyFacts) -> Readiness {
     judge_clock(facts, &mut reasons, &mut findings);
     for mirror in &facts.mirrors {
         let path = &mirror.path;
-        let told = |text: &String| format!("mirror {path}: {text}");
+        let named = |text: &String| format!("mirror {path}: {text}");
         reasons.extend(mirror.reason());
-        reasons.extend(mirror.reasons.iter().map(told));
+        reasons.extend(mirror.reasons.iter().map(named));
         findings.extend(mirror.finding());
-        findings.extend(mirror.findings.iter().map(told));
+        findings.extend(mirror.findings.iter().map(named));
         if let Some(pool) = &mirror.pool {
             judge_pool(pool, facts, &mut reasons, &mut findings);
         }
@@ -262,7 +262,7 @@ fn judge_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut V
     let more = primary.undecidable.len().saturating_sub(UNDECIDED_SHOWN);
     if more > 0 {
         findings.push(format!(
-            "{more} more rules of policies cannot be decided by: 503 in an outage"
+            "{more} more policy rules cannot be evaluated: 503 in an outage"
         ));
     }
     match primary.credential {
@@ -291,7 +291,7 @@ fn judge_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec
     if let Some(room) = store.room.filter(|room| *room < ROOM) {
         let (room, least) = (room >> 20, ROOM >> 20);
         reasons.push(format!(
-            "the store has {room} MiB left where it lies, and needs {least}"
+            "the store has {room} MiB of free space and needs {least}"
         ));
     }
     let Some(ledger) = store.ledger else { return };

@@ -28,7 +28,7 @@ pub struct AdminClient {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminClientError {
     /// The connection broke.
-    #[error("the daemon at {} broke off: {source}", socket.display())]
+    #[error("the daemon at {} closed the connection: {source}", socket.display())]
     Broken {
         /// The socket.
         socket: PathBuf,
@@ -60,7 +60,7 @@ pub enum AdminClientError {
         within: Duration,
     },
     /// Nobody answers there.
-    #[error("cannot reach the daemon at {}: {source}; is holdover run running, and may you use its socket?", socket.display())]
+    #[error("cannot reach the daemon at {}: {source}; check that holdover run is running and that you may use its socket", socket.display())]
     Unreachable {
         /// The socket.
         socket: PathBuf,

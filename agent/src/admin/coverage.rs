@@ -31,7 +31,8 @@ pub(super) fn answer(deps: &Deps, request: &AdminRequest) -> AdminReply {
 }
 
 fn since(query: &str) -> Result<Option<Duration>, &'static str> {
-    const FORM: &str = "since is a number of seconds, as in ?since=604800; nothing else is taken";
+    const FORM: &str =
+        "since is a number of seconds, as in ?since=604800; nothing else is accepted";
     let mut since = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let seconds = pair.strip_prefix("since=").ok_or(FORM)?;

@@ -108,7 +108,7 @@ fn disagreements(report: &parity::ParityReport) -> Option<String> {
 /// As `ready` tells of it.
 fn told(one: &Quarantine) -> String {
     format!(
-        "tokens of policies {} get 503 in an outage, for the replica would have granted {} {} ({}), which the primary answered with {}",
+        "tokens of policies {} get 503 in an outage, because the replica would have granted {} {} ({}), which the primary answered with {}",
         parity::compare::shown(&one.set),
         one.operation,
         one.path,

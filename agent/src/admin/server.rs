@@ -178,7 +178,7 @@ async fn read(
     let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => {
-            let text = format!("the body is larger than {BODY} bytes, or broke off");
+            let text = format!("the body is larger than {BODY} bytes, or ended early");
             return Err(AdminReply::error(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
         Err(_) => {

@@ -97,7 +97,7 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
     for role in &status.approle {
         let stands = match &role.problem {
             Some(problem) => format!("no login is answered in an outage: {problem}"),
-            None => format!("{} secret ids stand", role.secret_ids),
+            None => format!("{} secret ids can be used", role.secret_ids),
         };
         writeln!(text, "approle   {}: {stands}", role.role)?;
     }

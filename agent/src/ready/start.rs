@@ -30,7 +30,7 @@ pub fn findings(report: &OpenReport, replica: &Path) -> Vec<String> {
     }
     if let Some(kind) = network_filesystem(replica) {
         findings.push(format!(
-            "the replica lies on {kind}: it fails when the network does"
+            "the replica is on {kind}: it fails when the network does"
         ));
     }
     findings

@@ -166,7 +166,7 @@ fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
     facts.primary.undecidable = vec![undecided(None); UNDECIDED_SHOWN + 3];
     let findings = judge(&facts).findings;
     assert_eq!(findings.len(), UNDECIDED_SHOWN + 1);
-    assert!(findings.last().unwrap().starts_with("3 more rules"));
+    assert!(findings.last().unwrap().starts_with("3 more policy rules"));
 }
 
 #[test]
