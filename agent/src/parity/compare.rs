@@ -164,10 +164,6 @@ impl Comparer {
 
     /// Judges again what is due, and asks the primary for what is in doubt.
     async fn look(&mut self) {
-        if self.disputes.len() == 0 {
-            self.show_pending();
-            return;
-        }
         let now = self.local.clock.now();
         if self.in_outage() {
             let times = self.disputes.clear();

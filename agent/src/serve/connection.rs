@@ -13,7 +13,7 @@ use super::{
     Server,
     limits::{Counted, Exceeded},
     line::RequestLine,
-    peer::{self, PeerFacts, Queue},
+    peer::{self, PeerFacts, Process, Queue},
     respond,
     stream::AttributedStream,
 };
@@ -36,6 +36,8 @@ pub(super) struct Connection {
     _counted: Counted,
 }
 
+type Admitted = (PeerFacts, Option<Process>, Counted);
+
 impl Server {
     /// Attests the peer and serves its requests, one after the other.
     ///
@@ -56,15 +58,15 @@ impl Server {
         let stopping = stopping.clone();
         async move {
             match admitted {
-                Ok((mut connection, process)) => {
+                Ok((facts, process, counted)) => {
+                    let facts = Arc::new(facts);
                     let rules = self.rules.clone();
-                    let same_entries = Arc::new(move |one: &PeerFacts, other: &PeerFacts| {
-                        let matches = &rules.load().matches;
-                        one.peer(matches).workloads == other.peer(matches).workloads
-                    });
-                    let facts = connection.facts.clone();
-                    let stream = AttributedStream::new(stream, facts, process, same_entries);
-                    connection.line = stream.request_line();
+                    let stream = AttributedStream::new(stream, facts.clone(), process, rules);
+                    let connection = Connection {
+                        facts,
+                        line: stream.request_line(),
+                        _counted: counted,
+                    };
                     self.serve_connection(stream, Arc::new(connection), stopping)
                         .await;
                 }
@@ -74,23 +76,12 @@ impl Server {
         }
     }
 
-    fn admit(
-        &self,
-        stream: &UnixStream,
-        queue: Queue,
-    ) -> Result<(Connection, Option<peer::Process>), Option<Exceeded>> {
+    fn admit(&self, stream: &UnixStream, queue: Queue) -> Result<Admitted, Option<Exceeded>> {
         rustix::net::sockopt::set_socket_passcred(stream, true).map_err(|_| None)?;
         let (facts, process) = peer::attest(stream.as_fd(), queue).map_err(|_| None)?;
-        let limits = &self.rules.load().limits;
-        let counted = self
-            .limits
-            .connect(facts.uid, limits, self.replica.now().boot)?;
-        let connection = Connection {
-            facts: Arc::new(facts),
-            line: RequestLine::default(),
-            _counted: counted,
-        };
-        Ok((connection, process))
+        let (rules, now) = (self.rules.load(), self.replica.now().boot);
+        let counted = self.limits.connect(facts.uid, &rules.limits, now)?;
+        Ok((facts, process, counted))
     }
 
     async fn serve_connection(

@@ -21,8 +21,8 @@ use crate::coverage::{CountedRequest, Coverage, path};
 /// Requests that wait to be judged; what finds no room is counted without a look into the replica.
 const WAITING: usize = 256;
 
-/// Judgements of reads that are used again within the same second.
-const JUDGED: usize = 4096;
+/// What was foreseen of reads and is used again within the same second.
+const KNOWN: usize = 4096;
 
 /// Policies of a token that are kept.
 const POLICIES: usize = 16;
@@ -71,8 +71,8 @@ impl Counter {
     /// Starts the counting task.
     pub(crate) fn start(replica: Arc<dyn Replica>, coverage: Arc<Coverage>) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
-        let judge = Foreseer::new(replica.clone());
-        tokio::spawn(count(queue, judge, coverage.clone()));
+        let foreseer = Foreseer::new(replica.clone());
+        tokio::spawn(count(queue, foreseer, coverage.clone()));
         Self {
             items,
             replica,
@@ -105,12 +105,12 @@ impl Counter {
     }
 }
 
-async fn count(mut queue: mpsc::Receiver<Item>, mut judge: Foreseer, coverage: Arc<Coverage>) {
+async fn count(mut queue: mpsc::Receiver<Item>, mut foreseer: Foreseer, coverage: Arc<Coverage>) {
     while let Some(item) = queue.recv().await {
         match item {
-            Item::Answered(passed) => {
-                let foreseen = judge.judged(&passed);
-                passed.count(foreseen, judge.replica.as_ref(), &coverage);
+            Item::Answered(answered) => {
+                let foreseen = foreseer.foreseen(&answered);
+                answered.count(foreseen, foreseer.replica.as_ref(), &coverage);
             }
             Item::Mark(reached) => {
                 let _ = reached.send(());
@@ -122,7 +122,7 @@ async fn count(mut queue: mpsc::Receiver<Item>, mut judge: Foreseer, coverage: A
 /// Judges by rule what needs no look, the rest as the replica would answer it; reads once a second each.
 struct Foreseer {
     replica: Arc<dyn Replica>,
-    judged: HashMap<Same, Foreseen>,
+    known: HashMap<Same, Foreseen>,
     since: BootTime,
 }
 
@@ -143,36 +143,33 @@ impl Foreseer {
         let since = replica.now().boot;
         Self {
             replica,
-            judged: HashMap::new(),
+            known: HashMap::new(),
             since,
         }
     }
 
-    fn judged(&mut self, passed: &Answered) -> Foreseen {
-        let settings = self.replica.settings();
-        if let Some(foreseen) = passed.by_rule(&settings) {
-            return foreseen;
-        }
-        let Ok(call) = &passed.ask.call else {
-            return of(Verdict::NotModelled);
+    fn foreseen(&mut self, answered: &Answered) -> Foreseen {
+        let call = match answered.by_rule(&self.replica.settings()) {
+            Ok(call) => call,
+            Err(foreseen) => return foreseen,
         };
         if matches!(call.kind, Kind::TokenRevokeSelf | Kind::LeaseRevoke) {
-            // By now its own effect would be judged.
-            return passed.without_a_look(self.replica.as_ref());
+            // By now its own effect would be foreseen.
+            return answered.without_a_look(self.replica.as_ref());
         }
         let now = self.replica.now();
-        let Some(same) = passed.same(call) else {
-            return self.look(passed, call, now);
+        let Some(same) = answered.same(call) else {
+            return self.look(answered, call, now);
         };
-        if now.boot.since(self.since).as_secs() > 0 || self.judged.len() >= JUDGED {
-            self.judged.clear();
+        if now.boot.since(self.since).as_secs() > 0 || self.known.len() >= KNOWN {
+            self.known.clear();
             self.since = now.boot;
         }
-        if let Some(known) = self.judged.get(&same) {
+        if let Some(known) = self.known.get(&same) {
             return known.clone();
         }
-        let foreseen = self.look(passed, call, now);
-        self.judged.insert(same, foreseen.clone());
+        let foreseen = self.look(answered, call, now);
+        self.known.insert(same, foreseen.clone());
         foreseen
     }
 
@@ -183,27 +180,26 @@ impl Foreseer {
 }
 
 impl Answered {
-    /// What can be told without judging it.
-    fn by_rule(&self, settings: &Settings) -> Option<Foreseen> {
-        let Ok(call) = &self.ask.call else {
-            return Some(of(Verdict::NotModelled));
-        };
+    /// What is told by rule; the call, if that takes a look.
+    fn by_rule(&self, settings: &Settings) -> Result<&Call, Foreseen> {
+        let call = self.ask.call.as_ref();
+        let call = call.map_err(|_| of(Verdict::NotModelled))?;
         if self.is_refused() && self.status != StatusCode::NOT_FOUND {
-            return Some(of(Verdict::Denied));
+            return Err(of(Verdict::Denied));
         }
         if let Some(header) = headers::unmodelled(&self.ask.headers) {
             let reason = format!("header {header} asks for what the replica does not model");
-            return Some(because(Verdict::NotModelled, reason));
+            return Err(because(Verdict::NotModelled, reason));
         }
         if !self.by_primary && self.status.is_success() {
-            return Some(of(Verdict::Served)); // It was.
+            return Err(of(Verdict::Served)); // It was.
         }
         match call.kind {
-            Kind::InternalUi | Kind::Wrapping => Some(of(Verdict::NotModelled)),
-            Kind::Data if self.ask.mirrored || call.operation == Operation::Header => None,
-            Kind::Data if !call.operation.reads() => Some(of(Verdict::Write)),
-            Kind::Data => Some(self.unmirrored(call, settings)),
-            _ => None,
+            Kind::InternalUi | Kind::Wrapping => Err(of(Verdict::NotModelled)),
+            Kind::Data if self.ask.mirrored || call.operation == Operation::Header => Ok(call),
+            Kind::Data if !call.operation.reads() => Err(of(Verdict::Write)),
+            Kind::Data => Err(self.unmirrored(call, settings)),
+            _ => Ok(call),
         }
     }
 
@@ -222,17 +218,12 @@ impl Answered {
 
     /// The verdict where there is no time for a look.
     fn without_a_look(&self, replica: &dyn Replica) -> Foreseen {
-        self.by_rule(&replica.settings()).unwrap_or_else(|| {
-            let unknown = match &self.ask.token {
-                Some((_, digest)) => replica.grant(digest).is_none(),
-                None => false,
-            };
-            of(if unknown {
-                Verdict::UnknownToken
-            } else {
-                Verdict::Served
-            })
-        })
+        let is_known = |digest| replica.grant(digest).is_some();
+        match (self.by_rule(&replica.settings()), &self.ask.token) {
+            (Err(foreseen), _) => foreseen,
+            (Ok(_), Some((_, digest))) if !is_known(digest) => of(Verdict::UnknownToken),
+            (Ok(_), _) => of(Verdict::Served),
+        }
     }
 
     /// Whether the primary refused it.

@@ -1,7 +1,7 @@
 //! `auth/holdover/login` while the primary is authoritative: a token minted there for the attested peer.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header::CONTENT_TYPE};
+use http::{Response, StatusCode};
 use replica::{learn::Exchange, sequencer::Lane};
 use serde_json::{Map, Value};
 use shared::{
@@ -182,9 +182,11 @@ fn unsupported() -> Response<RelayBody> {
 fn minted_answer(minted: &MintedLogin) -> Response<RelayBody> {
     let body = zeroize::Zeroizing::new(minted.body.expose().clone());
     let mut answer = Response::new(RelayBody::secret(body));
-    *answer.headers_mut() = headers::of_replica(None, None, &Content::default());
-    let json = http::HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(CONTENT_TYPE, json);
+    let json = Content {
+        kind: Some("application/json".into()),
+        ..Content::default()
+    };
+    *answer.headers_mut() = headers::of_replica(None, None, &json);
     headers::from_primary(answer.headers_mut());
     answer
 }

@@ -36,14 +36,8 @@ pub struct RequestLabels {
     pub code: u32,
 }
 
-/// Labels of a duration.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub struct DurationLabels {
-    /// `primary` or `replica`: who wrote the answer.
-    pub source: &'static str,
-    /// What was asked.
-    pub operation: &'static str,
-}
+/// `source` and `operation`, as in [`RequestLabels`].
+type DurationLabels = [(&'static str, &'static str); 2];
 
 impl Default for Stats {
     fn default() -> Self {
@@ -72,7 +66,7 @@ impl Stats {
             })
             .inc();
         self.durations
-            .get_or_create(&DurationLabels { source, operation })
+            .get_or_create(&[("source", source), ("operation", operation)])
             .observe(took.as_secs_f64());
     }
 }

@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use arc_swap::ArcSwap;
 use nix::{
     errno::Errno,
     sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg},
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    SocketRules,
     line::RequestLine,
     peer::{PeerFacts, Process},
 };
@@ -34,15 +36,12 @@ pub struct AttributedStream {
     line: RequestLine,
 }
 
-/// Whether two processes match the same workload entries, as the configuration stands.
-pub type SameEntries = Arc<dyn Fn(&PeerFacts, &PeerFacts) -> bool + Send + Sync>;
-
 /// The processes whose bytes a connection takes.
 struct Writers {
     facts: Arc<PeerFacts>,
     first: Option<Process>,
     other: Option<Process>,
-    same_entries: SameEntries,
+    rules: Arc<ArcSwap<SocketRules>>,
 }
 
 /// Why bytes are not taken.
@@ -65,7 +64,7 @@ impl AttributedStream {
         inner: UnixStream,
         facts: Arc<PeerFacts>,
         process: Option<Process>,
-        same_entries: SameEntries,
+        rules: Arc<ArcSwap<SocketRules>>,
     ) -> Self {
         Self {
             inner,
@@ -73,7 +72,7 @@ impl AttributedStream {
                 facts,
                 first: process,
                 other: None,
-                same_entries,
+                rules,
             },
             line: RequestLine::default(),
             // Room for credentials alone: descriptors that a client sends do not fit, and are refused.
@@ -109,8 +108,9 @@ impl Writers {
         let facts = process
             .facts(&credentials)
             .map_err(|_| Unattributed::Gone)?;
-        let same = facts.unit == self.facts.unit && (self.same_entries)(&facts, &self.facts);
-        if !same {
+        let matches = &self.rules.load().matches;
+        let entries = |facts: &PeerFacts| facts.peer(matches).workloads;
+        if facts.unit != self.facts.unit || entries(&facts) != entries(&self.facts) {
             return Err(Unattributed::AnotherIdentity);
         }
         self.other = Some(process);
