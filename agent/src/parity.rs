@@ -210,10 +210,6 @@ impl Parity {
     fn took(&self, size: usize) {
         self.0.bytes.fetch_sub(size, Ordering::Relaxed);
     }
-
-    fn note(&self, mismatch: Mismatch) {
-        *self.0.last.lock() = Some(mismatch);
-    }
 }
 
 impl Offer {

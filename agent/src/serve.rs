@@ -169,6 +169,9 @@ pub(crate) enum Again {
     GiveUp,
 }
 
+/// What came of a request at the side that was asked.
+pub(crate) type Handled = Result<Response<RelayBody>, Again>;
+
 /// Serves `bound` until `shutdown` resolves; then waits at most `drain` for requests that are being answered.
 ///
 /// # Errors
@@ -258,7 +261,7 @@ impl Server {
 
     /// Waits until every request that was answered is counted for coverage.
     pub async fn counted(&self) {
-        self.counter.settled().await;
+        self.counter.caught_up().await;
     }
 
     /// Connections at this moment.

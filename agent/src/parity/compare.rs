@@ -207,7 +207,7 @@ impl Comparer {
 
     fn report(&mut self, one: &Dispute, kind: Disagreement, fields: &[&'static str], now: Now) {
         let call = &one.offer.call;
-        self.parity.note(Mismatch {
+        *self.parity.0.last.lock() = Some(Mismatch {
             at: now.steady,
             kind,
             operation: verb(call.operation),

@@ -206,7 +206,10 @@ impl Ask {
     pub(crate) fn proves_token(&self, replica: &dyn Replica) -> bool {
         let Ok(call) = &self.call else { return false };
         let by_kind = call.kind.proves_token();
-        by_kind.unwrap_or_else(|| replica.asks_for_a_token(call.path.as_str()))
+        by_kind.unwrap_or_else(|| {
+            let mount = replica.mount_kind(call.path.as_str());
+            mount.is_some_and(|kind| kind.asks_for_a_token())
+        })
     }
 
     /// What the call is behind a namespace in its path, if it has one (`team/auth/token/lookup-self`). Which first
@@ -240,7 +243,8 @@ impl Ask {
             call.operation,
             Operation::Create | Operation::Read | Operation::Update
         );
-        call.kind == Kind::Data && brings && replica.leases(call.path.as_str())
+        let kind = || replica.mount_kind(call.path.as_str());
+        call.kind == Kind::Data && brings && kind().is_some_and(|kind| kind.leases())
     }
 
     fn is_mirrored(&self, settings: &Settings) -> bool {

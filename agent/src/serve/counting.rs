@@ -97,7 +97,7 @@ impl Counter {
     }
 
     /// Waits until everything that was answered before is counted.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn caught_up(&self) {
         let (mark, reached) = oneshot::channel();
         if self.items.send(Item::Mark(mark)).await.is_ok() {
             let _ = reached.await;

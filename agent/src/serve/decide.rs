@@ -15,7 +15,7 @@ use shared::{
     time::Now,
 };
 
-use super::{Again, Server, ask::Ask, body::RelayBody, respond};
+use super::{Again, Handled, Server, ask::Ask, body::RelayBody, respond};
 use crate::{clock::Stopwatch, driver::Side};
 
 /// How often a decision is taken anew because what it relied on had changed.
@@ -29,11 +29,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Again`] if the primary took over while issuing was paused: then it is the primary's to answer.
-    pub(crate) async fn decide(
-        &self,
-        ask: &Ask,
-        known: Outcome,
-    ) -> Result<Response<RelayBody>, Again> {
+    pub(crate) async fn decide(&self, ask: &Ask, known: Outcome) -> Handled {
         let outage = self.replica.outage();
         let call = match &ask.call {
             Ok(call) => call,
@@ -117,13 +113,10 @@ pub(crate) enum Outcome {
 
 /// Revocations go first, and bind before they are on disk.
 pub(crate) fn lane(changes: &[Change]) -> Lane {
-    let revokes = changes
-        .iter()
-        .any(|change| matches!(change, Change::Revoked(_)));
-    if revokes {
-        Lane::Revocation
-    } else {
-        Lane::Grant
+    let mut changes = changes.iter();
+    match changes.any(|change| matches!(change, Change::Revoked(_))) {
+        true => Lane::Revocation,
+        false => Lane::Grant,
     }
 }
 

@@ -7,7 +7,7 @@ use hyper::body::{Body as _, Incoming};
 use shared::{api::Kind, failover::Event};
 
 use super::{
-    Again, Server,
+    Handled, Server,
     ask::{Ask, Class},
     body::{BodyError, Buffers, RelayBody},
     counting::{self, Leased},
@@ -82,7 +82,7 @@ impl Tried {
 
 impl Server {
     /// Has the primary answer, or the replica in its place where the class of the request allows.
-    pub(crate) async fn follow(&self, ask: &mut Ask) -> Result<Response<RelayBody>, Again> {
+    pub(crate) async fn follow(&self, ask: &mut Ask) -> Handled {
         let token = match Route::of(ask, self.replica.as_ref()) {
             Route::Forward(token) => token,
             Route::Local => return self.decide(ask, Outcome::None).await,
@@ -99,7 +99,7 @@ impl Server {
     }
 
     /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
-    async fn read(&self, ask: &Ask, token: ForwardToken) -> Result<Response<RelayBody>, Again> {
+    async fn read(&self, ask: &Ask, token: ForwardToken) -> Handled {
         let deadline = self.rules.load().read_deadline;
         let watch = Stopwatch::start();
         let mut forwarding = self.forwarding(ask, &token, ask.body_again());
@@ -125,12 +125,7 @@ impl Server {
 
     /// The primary is late. The replica is asked before the primary is given up, because only an answer that it has is a
     /// reason not to wait. The forward goes on all the same, because a denial that comes later still counts.
-    async fn late(
-        &self,
-        ask: &Ask,
-        token: ForwardToken,
-        mut forwarding: Forwarding,
-    ) -> Result<Response<RelayBody>, Again> {
+    async fn late(&self, ask: &Ask, token: ForwardToken, mut forwarding: Forwarding) -> Handled {
         let answer = self.decide(ask, Outcome::None).await?;
         if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
             self.watch_late(ask, &token, forwarding);
@@ -170,7 +165,7 @@ impl Server {
     }
 
     /// A login or token creation: by whichever side is in charge, once that is decided.
-    async fn issue(&self, ask: &Ask, token: ForwardToken) -> Result<Response<RelayBody>, Again> {
+    async fn issue(&self, ask: &Ask, token: ForwardToken) -> Handled {
         let issue_deadline = self.rules.load().issue_deadline;
         let mut known = Outcome::None;
         let mut waiting: Option<Stopwatch> = None;
@@ -214,7 +209,7 @@ impl Server {
     }
 
     /// A call that is made at most once: by the replica if the primary saw nothing of it.
-    async fn once(&self, ask: &Ask, token: ForwardToken) -> Result<Response<RelayBody>, Again> {
+    async fn once(&self, ask: &Ask, token: ForwardToken) -> Handled {
         match self.patiently(ask, &token, ask.body_again()).await {
             Ok(answer) => Ok(self.finish(ask, &token, answer).await),
             // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
@@ -226,11 +221,7 @@ impl Server {
     }
 
     /// Everything else, both ways as it comes.
-    async fn stream(
-        &self,
-        ask: &mut Ask,
-        token: ForwardToken,
-    ) -> Result<Response<RelayBody>, Again> {
+    async fn stream(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
         let body = ask.body_to_send();
         let failed = match self.patiently(ask, &token, body).await {
             Ok(answer) => return Ok(self.finish(ask, &token, answer).await),

@@ -64,6 +64,9 @@ pub(crate) enum ForwardError {
     Unknown(Unavailable),
 }
 
+/// An answer, its body still to be read.
+pub(crate) type Forwarded = Result<Response<Incoming>, ForwardError>;
+
 impl ForwardError {
     /// Whether the primary cannot have seen the request.
     pub(crate) fn nothing_sent(&self) -> bool {
@@ -94,11 +97,7 @@ impl Forwarder {
     }
 
     /// Sends `outgoing` to the first address that takes it. The answer's body is still to be read.
-    pub(crate) async fn send(
-        &self,
-        outgoing: &Outgoing,
-        body: RelayBody,
-    ) -> Result<Response<Incoming>, ForwardError> {
+    pub(crate) async fn send(&self, outgoing: &Outgoing, body: RelayBody) -> Forwarded {
         match body {
             RelayBody::Whole(bytes) => self.send_whole(outgoing, &bytes).await,
             streamed @ RelayBody::Streamed(_) => {
@@ -111,11 +110,7 @@ impl Forwarder {
     }
 
     /// Tries the addresses in order while nothing was sent: an address that may have seen the request has it.
-    async fn send_whole(
-        &self,
-        outgoing: &Outgoing,
-        body: &Bytes,
-    ) -> Result<Response<Incoming>, ForwardError> {
+    async fn send_whole(&self, outgoing: &Outgoing, body: &Bytes) -> Forwarded {
         let mut failed = no_address();
         for to in self.in_order() {
             match self.follow(to, outgoing, body).await {
@@ -127,12 +122,7 @@ impl Forwarder {
     }
 
     /// Follows redirects among the addresses.
-    async fn follow(
-        &self,
-        first: &Monitored,
-        outgoing: &Outgoing,
-        body: &Bytes,
-    ) -> Result<Response<Incoming>, ForwardError> {
+    async fn follow(&self, first: &Monitored, outgoing: &Outgoing, body: &Bytes) -> Forwarded {
         let mut to = first;
         for _ in 0..REDIRECTS {
             let answer = self.once_or_again(to, outgoing, body).await?;
@@ -147,12 +137,7 @@ impl Forwarder {
     /// A pooled connection may have died unnoticed, because the primary or what lies between closes idle ones: then
     /// the failure says nothing of the primary. So what may be repeated is sent once more, on a fresh connection; what
     /// may not is left unknown, because it may have arrived all the same.
-    async fn once_or_again(
-        &self,
-        to: &Monitored,
-        outgoing: &Outgoing,
-        body: &Bytes,
-    ) -> Result<Response<Incoming>, ForwardError> {
+    async fn once_or_again(&self, to: &Monitored, outgoing: &Outgoing, body: &Bytes) -> Forwarded {
         let request = || outgoing.request(&to.address, RelayBody::Whole(body.clone()));
         match self.attempt(&self.pooled, to, request()?).await {
             Err(ForwardError::Unknown(_)) if outgoing.idempotent => {
@@ -167,7 +152,7 @@ impl Forwarder {
         client: &Client<Connector, RelayBody>,
         to: &Monitored,
         request: Request<RelayBody>,
-    ) -> Result<Response<Incoming>, ForwardError> {
+    ) -> Forwarded {
         let watch = Stopwatch::start();
         match client.request(request).await {
             Ok(answer) => {
@@ -230,7 +215,7 @@ impl Outgoing {
 
 /// A redirect within the primary is the client's to follow through us; one that leads anywhere else would make it
 /// carry its token there.
-fn not_redirected(answer: Response<Incoming>) -> Result<Response<Incoming>, ForwardError> {
+fn not_redirected(answer: Response<Incoming>) -> Forwarded {
     let leads_away =
         is_redirect(&answer) && location(&answer).is_none_or(|uri| uri.authority().is_some());
     if leads_away {

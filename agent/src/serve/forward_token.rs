@@ -146,27 +146,21 @@ fn exchanged(
     let name = CredentialName::Exchanged(*digest);
     match replica.credential(&name) {
         None => draining(ask, call),
-        Some(_) if call.kind == Kind::TokenRenewSelf => Route::Refused(respond::error(
-            StatusCode::BAD_REQUEST,
-            "lease is not renewable",
-        )),
-        Some(_) if headers::asks_for_wrapping(&ask.headers) => Route::Refused(respond::error(
+        Some(_) if call.kind == Kind::TokenRenewSelf => {
+            refused(StatusCode::BAD_REQUEST, "lease is not renewable")
+        }
+        Some(_) if headers::asks_for_wrapping(&ask.headers) => refused(
             StatusCode::BAD_REQUEST,
             "a token issued in an outage cannot ask for wrapping: log in again",
-        )),
+        ),
         Some(token) => Route::Forward(ForwardToken::Exchanged { token, shown }),
     }
 }
 
 fn standing(ask: &Ask, replica: &dyn Replica) -> ForwardToken {
-    let held = ask
-        .standing
-        .as_ref()
-        .and_then(|workload| replica.credential(&CredentialName::Standing(workload.clone())));
-    match held {
-        Some(token) => ForwardToken::Standing(token),
-        None => ForwardToken::AsSent,
-    }
+    let name = ask.standing.clone().map(CredentialName::Standing);
+    let held = name.and_then(|name| replica.credential(&name));
+    held.map_or(ForwardToken::AsSent, ForwardToken::Standing)
 }
 
 /// Good for mirrored reads until it ends.
@@ -174,10 +168,10 @@ fn draining(ask: &Ask, call: &Call) -> Route {
     if call.kind == Kind::Data && ask.class() == Class::Read {
         return Route::Local;
     }
-    Route::Refused(respond::error(
+    refused(
         StatusCode::FORBIDDEN,
         "this token was issued in an outage that is over and serves mirrored reads alone: log in again",
-    ))
+    )
 }
 
 /// A replica token in the token field of a body: the replica answers where that is all that the call is about.
@@ -204,8 +198,10 @@ fn token_in_body(ask: &Ask, call: &Call) -> Option<Route> {
 }
 
 fn misplaced(place: &str) -> Route {
-    Route::Refused(respond::error(
-        StatusCode::BAD_REQUEST,
-        &format!("a replica token has no place {place}"),
-    ))
+    let text = format!("a replica token has no place {place}");
+    refused(StatusCode::BAD_REQUEST, &text)
+}
+
+fn refused(status: StatusCode, text: &str) -> Route {
+    Route::Refused(respond::error(status, text))
 }

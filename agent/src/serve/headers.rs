@@ -136,14 +136,8 @@ pub(crate) fn brings_proof(headers: &HeaderMap) -> bool {
 
 /// Every text of a token header, whether or not the primary would look at it.
 pub(crate) fn token_texts(headers: &HeaderMap) -> impl Iterator<Item = String> {
-    let names = [VAULT_TOKEN, AUTHORIZATION];
-    names.into_iter().flat_map(|name| {
-        headers
-            .get_all(name)
-            .iter()
-            .map(text)
-            .collect::<Vec<String>>()
-    })
+    let names = [VAULT_TOKEN, AUTHORIZATION].into_iter();
+    names.flat_map(|name| headers.get_all(name)).map(text)
 }
 
 /// Puts `token` in the place of whatever was sent as one.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use shared::time::BootTime;
 
-use crate::config;
+use crate::config::LimitsConfig;
 
 /// Users that are remembered without a connection; what they may ask has long refilled when they are forgotten.
 const REMEMBERED: usize = 1024;
@@ -64,7 +64,7 @@ impl Limits {
     pub fn connect(
         &self,
         uid: u32,
-        limits: &config::LimitsConfig,
+        limits: &LimitsConfig,
         now: BootTime,
     ) -> Result<Counted, Exceeded> {
         let mut counters = self.0.lock();
@@ -87,12 +87,7 @@ impl Limits {
     ///
     /// # Errors
     /// If this user sends too many.
-    pub fn request(
-        &self,
-        uid: u32,
-        limits: &config::LimitsConfig,
-        now: BootTime,
-    ) -> Result<(), Exceeded> {
+    pub fn request(&self, uid: u32, limits: &LimitsConfig, now: BootTime) -> Result<(), Exceeded> {
         let mut counters = self.0.lock();
         let bucket = &mut counters.user(uid, now).requests;
         bucket.refill(limits.requests_per_second_per_uid, SECOND, now);
@@ -103,12 +98,7 @@ impl Limits {
     ///
     /// # Errors
     /// If it could not.
-    pub fn login(
-        &self,
-        uid: u32,
-        limits: &config::LimitsConfig,
-        now: BootTime,
-    ) -> Result<(), Exceeded> {
+    pub fn login(&self, uid: u32, limits: &LimitsConfig, now: BootTime) -> Result<(), Exceeded> {
         let mut counters = self.0.lock();
         let bucket = counters.login_failures(uid, limits, now);
         let is_affordable = bucket.left >= 1.0;
@@ -116,7 +106,7 @@ impl Limits {
     }
 
     /// A login of this user was refused.
-    pub fn login_failed(&self, uid: u32, limits: &config::LimitsConfig, now: BootTime) {
+    pub fn login_failed(&self, uid: u32, limits: &LimitsConfig, now: BootTime) {
         // Several may fail at once: what is owed beyond the limit is forgiven.
         let _ = self.0.lock().login_failures(uid, limits, now).spend();
     }
@@ -135,12 +125,7 @@ impl Counters {
         self.users.entry(uid).or_default()
     }
 
-    fn login_failures(
-        &mut self,
-        uid: u32,
-        limits: &config::LimitsConfig,
-        now: BootTime,
-    ) -> &mut Bucket {
+    fn login_failures(&mut self, uid: u32, limits: &LimitsConfig, now: BootTime) -> &mut Bucket {
         let bucket = &mut self.user(uid, now).login_failures;
         bucket.refill(limits.login_failures_per_minute_per_uid, MINUTE, now);
         bucket
@@ -207,8 +192,8 @@ mod tests {
         BootTime::from_millis(millis)
     }
 
-    fn limits() -> config::LimitsConfig {
-        config::LimitsConfig {
+    fn limits() -> LimitsConfig {
+        LimitsConfig {
             connections: 3,
             connections_per_uid: 2,
             requests_per_second_per_uid: 5,
@@ -245,7 +230,7 @@ mod tests {
     #[test]
     fn zero_means_none() {
         let counters = Limits::default();
-        let none = config::LimitsConfig {
+        let none = LimitsConfig {
             requests_per_second_per_uid: 0,
             connections_per_uid: 0,
             login_failures_per_minute_per_uid: 0,

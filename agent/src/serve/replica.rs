@@ -35,11 +35,8 @@ pub trait Replica: Send + Sync {
     /// Whether the replica answers everything, and in which outage.
     fn outage(&self) -> Option<OutageId>;
 
-    /// Whether the mount under `path` answers nothing without a token that it accepts.
-    fn asks_for_a_token(&self, path: &str) -> bool;
-
-    /// Whether the mount under `path` is of a kind whose answers carry leases.
-    fn leases(&self, path: &str) -> bool;
+    /// What is mounted at `path`.
+    fn mount_kind(&self, path: &str) -> Option<MountKind>;
 
     /// What stands for a token.
     fn digest(&self, token: &str) -> TokenDigest;
@@ -89,16 +86,6 @@ impl Attached {
     pub fn new(local: Local, notes: Arc<Aggregate>) -> Self {
         Self { local, notes }
     }
-
-    /// Whether the mount under `path` is of such a kind.
-    fn is_mounted(&self, path: &str, such: impl FnOnce(&MountKind) -> bool) -> bool {
-        let authority = self.local.view.authority();
-        let mount = authority
-            .cluster
-            .as_ref()
-            .and_then(|cluster| cluster.mounted(path));
-        mount.is_some_and(|mount| such(&mount.kind))
-    }
 }
 
 impl Replica for Attached {
@@ -115,12 +102,10 @@ impl Replica for Attached {
         authority.phase.outage().map(|outage| outage.id.clone())
     }
 
-    fn asks_for_a_token(&self, path: &str) -> bool {
-        self.is_mounted(path, MountKind::asks_for_a_token)
-    }
-
-    fn leases(&self, path: &str) -> bool {
-        self.is_mounted(path, MountKind::leases)
+    fn mount_kind(&self, path: &str) -> Option<MountKind> {
+        let authority = self.local.view.authority();
+        let mount = authority.cluster.as_ref()?.mounted(path)?;
+        Some(mount.kind.clone())
     }
 
     fn digest(&self, token: &str) -> TokenDigest {

@@ -1,7 +1,7 @@
 //! Answers: Holdover's own, and the primary's on their way to the client.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, response::Parts};
+use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, response::Parts};
 use shared::{
     api::CallError,
     kv::Content,
@@ -39,10 +39,8 @@ pub(crate) fn call_error(error: CallError, outage: Option<&OutageId>) -> Respons
 /// 429: over a limit.
 pub(crate) fn exceeded(limit: Exceeded) -> Response<RelayBody> {
     let mut answer = error(StatusCode::TOO_MANY_REQUESTS, &limit.to_string());
-    let after = http::HeaderValue::from_static("1");
-    answer
-        .headers_mut()
-        .insert(http::header::RETRY_AFTER, after);
+    let headers = answer.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
 

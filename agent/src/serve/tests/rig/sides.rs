@@ -20,6 +20,7 @@ use shared::{
     coverage::Verdict,
     failover::Phase,
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
+    mount::MountKind,
     name::{OutageId, TokenDigest, WorkloadName},
     secret::{SecretBytes, SecretText},
     settings::Settings,
@@ -175,12 +176,10 @@ impl Replica for FakeReplica {
         self.outage.lock().unwrap().clone()
     }
 
-    fn asks_for_a_token(&self, path: &str) -> bool {
-        path.starts_with("secret/")
-    }
-
-    fn leases(&self, path: &str) -> bool {
-        path.starts_with("database/")
+    fn mount_kind(&self, path: &str) -> Option<MountKind> {
+        let (mount, _) = path.split_once('/')?;
+        let kind = if mount == "secret" { "kv" } else { mount };
+        Some(kind.into())
     }
 
     fn digest(&self, token: &str) -> TokenDigest {
