@@ -52,7 +52,7 @@ enum SettleError {
 /// Settles `outage`. Ends with issuance paused where it succeeded: the driver lifts that with the new epoch.
 pub async fn settle<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> Recovery {
     tracing::info!(outage = %outage.id, "settling with the primary");
-    match take_steps(local, primary, outage).await {
+    match run_steps(local, primary, outage).await {
         Ok(()) => Recovery::Done,
         // Not an outage: the trusted cluster took the credential away. There is nothing to be settled with it.
         Err(SettleError::Prove(ProveError::OwnCredentialRefused)) => {
@@ -66,7 +66,7 @@ pub async fn settle<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> 
     }
 }
 
-async fn take_steps<P: Primary>(
+async fn run_steps<P: Primary>(
     local: &Local,
     primary: &P,
     outage: &Outage,

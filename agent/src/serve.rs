@@ -5,7 +5,7 @@
 //! 1. `crate::socket` binds the socket, [`run`] accepts, `connection` attests the peer ([`peer`]) and serves HTTP over
 //!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
 //! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
-//! 3. `Server::take`, here, has the side in charge answer, and the other one if that changes meanwhile.
+//! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, [`forward`] sends the
 //!    request (`connect` opens connections, `headers` and `body` say what passes), and `observer` learns from the
 //!    answer. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
@@ -311,7 +311,7 @@ impl Server {
         if is_login && let Err(limit) = self.limits.login(uid, &rules.limits, now.boot) {
             return (respond::exceeded(limit), operation);
         }
-        let answer = self.take(&mut ask).await;
+        let answer = self.by_side_in_charge(&mut ask).await;
         let refused = matches!(
             answer.status(),
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
@@ -365,7 +365,7 @@ impl Server {
     }
 
     /// Has the side in charge answer, and the other one if that changes meanwhile.
-    async fn take(&self, ask: &mut Ask) -> Response<RelayBody> {
+    async fn by_side_in_charge(&self, ask: &mut Ask) -> Response<RelayBody> {
         for _ in 0..RETAKES {
             let taken = if self.replica.outage().is_some() {
                 self.decide(ask, Outcome::None).await

@@ -79,11 +79,18 @@ pub(crate) fn members<'t>(tokens: &'t [Token], of: &str) -> Vec<&'t str> {
         };
         if about.is_some_and(|token| token.is(of)) {
             let body = &tokens[opens + 1..end_of_group(tokens, opens) - 1];
-            found.extend(functions(body).into_iter().map(|function| function.name));
+            found.extend(named_functions(body));
             found.extend(parts(body).filter(|_| defines));
         }
     }
     found
+}
+
+/// Functions with a body or without one, as a trait asks for them.
+fn named_functions(tokens: &[Token]) -> impl Iterator<Item = &str> {
+    let pairs = tokens.windows(2);
+    let named = pairs.filter(|pair| pair[0].is("fn") && pair[1].is_word());
+    named.map(|pair| pair[1].text.as_str())
 }
 
 /// Names of fields or variants: the first of each that is no attribute and no visibility.

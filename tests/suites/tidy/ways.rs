@@ -77,20 +77,22 @@ fn has_member(file: &Production, of: &str, member: &str) -> bool {
 fn a_name_that_is_not_there_is_found_out() {
     let text = "
         pub struct Pass { at: u8 } enum Step { First(u8), Last }
-        impl Pass { fn begin() {} } impl Trait for Pass { fn end() {} } fn run() {}";
+        impl Pass { fn begin() {} } impl Trait for Pass { fn end() {} } fn run() {}
+        trait Trait { fn end(); }";
     let file = Production {
         of: "agent",
         path: "agent/src/mirror/pass.rs".to_owned(),
         tokens: lexer::tokens(text),
     };
-    let text = "`Pass` `run` `run()` `mirror` `pass` `mirror/pass.rs` `agent/src/mirror/pass.rs` `Pass::begin` `Pass::end`
-        `Pass::at` `Step::Last` `pass::run` `agent/src/` and `Fail` `Pass::run` `mirror/kv.rs` `Step::begin` `kv::run`";
+    let text = "`Pass` `run` `run()` `mirror` `pass` `mirror/pass.rs` `agent/src/mirror/pass.rs` `Pass::begin` `Pass::end` `Trait::end`
+        `Pass::at` `Step::Last` `pass::run` `agent/src/` and `Fail` `Pass::run` `mirror/kv.rs` `Step::begin` `kv::run` `Trait::run`";
     let expected = [
         "Fail",
         "Pass::run",
         "mirror/kv.rs",
         "Step::begin",
         "kv::run",
+        "Trait::run",
     ];
     assert_eq!(absent(&in_backticks(text), &[file]), expected);
 }
