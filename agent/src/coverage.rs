@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::{
-    coverage::{Asked, Caller, Carried, CoverageHour, CoverageRow, Tally},
+    coverage::{Caller, Carried, CoverageHour, CoverageKey, CoverageRow, Tally},
     time::WallTime,
 };
 
@@ -55,7 +55,7 @@ struct HeldHours {
 
 #[derive(Default)]
 struct Hour {
-    rows: HashMap<Asked, Tally>,
+    rows: HashMap<CoverageKey, Tally>,
     carried: BTreeMap<Caller, Carried>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Unstored {
 /// One request as it is counted.
 pub(crate) struct CountedRequest {
     /// Who asked for what, and what an outage would have made of it.
-    pub(crate) asked: Asked,
+    pub(crate) asked: CoverageKey,
     /// Whether the primary refused it.
     pub(crate) refused: bool,
     /// Whether its answer came with a lease.
@@ -131,7 +131,7 @@ impl Coverage {
     /// What was asked for since `since`, most asked first.
     pub fn snapshot(&self, since: WallTime) -> CoverageSnapshot {
         let held = self.lock();
-        let mut rows: BTreeMap<&Asked, Tally> = BTreeMap::new();
+        let mut rows: BTreeMap<&CoverageKey, Tally> = BTreeMap::new();
         let mut carried: BTreeMap<&Caller, &Carried> = BTreeMap::new();
         for (_, hour) in held.hours.range(hour_of(since)..) {
             let recent = hour.rows.iter().filter(|(_, tally)| tally.last >= since);
@@ -204,7 +204,7 @@ impl Hour {
     fn count(&mut self, one: CountedRequest, now: WallTime) {
         let mut asked = one.asked;
         if self.rows.len() >= ROWS && !self.rows.contains_key(&asked) {
-            asked = Asked {
+            asked = CoverageKey {
                 caller: Caller::Others,
                 operation: "other".into(),
                 path: OVERFLOW.to_owned(),
@@ -239,11 +239,11 @@ fn hour_of(now: WallTime) -> WallTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::coverage::Verdict;
+    use shared::coverage::Foretold;
 
-    fn counted(path: &str, verdict: Verdict) -> CountedRequest {
+    fn counted(path: &str, verdict: Foretold) -> CountedRequest {
         CountedRequest {
-            asked: Asked {
+            asked: CoverageKey {
                 caller: Caller::Peer {
                     uid: 1000,
                     unit: None,
@@ -267,7 +267,7 @@ mod tests {
     fn rows_are_bounded_and_nothing_goes_uncounted() {
         let coverage = Coverage::default();
         for number in 0..ROWS + 10 {
-            let one = counted(&format!("secret/data/{number}"), Verdict::NotMirrored);
+            let one = counted(&format!("secret/data/{number}"), Foretold::NotMirrored);
             coverage.count(one, at(1, 5));
         }
         let rows = coverage.snapshot(at(1, 5)).rows;
@@ -283,7 +283,7 @@ mod tests {
     fn the_same_of_several_hours_is_one_row_and_an_hour_outside_is_left_out() {
         let coverage = Coverage::default();
         for hour in [1, 2, 3] {
-            coverage.count(counted("a", Verdict::Served), at(hour, 10));
+            coverage.count(counted("a", Foretold::Served), at(hour, 10));
         }
         let all = coverage.snapshot(at(0, 0));
         assert_eq!((all.rows.len(), all.rows[0].tally.requests), (1, 3));
@@ -295,14 +295,14 @@ mod tests {
     #[test]
     fn an_hour_goes_after_a_month_and_the_oldest_go_where_there_are_too_many_rows() {
         let coverage = Coverage::default();
-        coverage.count(counted("old", Verdict::Served), at(0, 0));
-        coverage.count(counted("new", Verdict::Served), at(31 * 24 + 1, 0));
+        coverage.count(counted("old", Foretold::Served), at(0, 0));
+        coverage.count(counted("new", Foretold::Served), at(31 * 24 + 1, 0));
         let rows = coverage.snapshot(at(0, 0)).rows;
         assert_eq!(rows.len(), 1, "{rows:?}");
         let crowded = Coverage::default();
         for hour in 0..10_i64 {
             for number in 0..ROWS {
-                let one = counted(&number.to_string(), Verdict::Served);
+                let one = counted(&number.to_string(), Foretold::Served);
                 crowded.count(one, at(hour, 0));
             }
         }
@@ -314,14 +314,14 @@ mod tests {
     #[test]
     fn what_was_stored_is_resumed_as_it_was() {
         let coverage = Coverage::default();
-        let mut one = counted("a", Verdict::UnknownToken);
+        let mut one = counted("a", Foretold::UnknownToken);
         one.carried = Some(Carried {
             caller: one.asked.caller.clone(),
             role: Some("app".to_owned()),
             policies: vec!["default".to_owned()],
         });
         coverage.count(one, at(4, 1));
-        coverage.count(counted("b", Verdict::Served), at(5, 1));
+        coverage.count(counted("b", Foretold::Served), at(5, 1));
         let stored: Vec<_> = [4, 5]
             .into_iter()
             .filter_map(|hour| coverage.lock().hour(at(hour, 0)))

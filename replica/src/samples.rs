@@ -12,7 +12,7 @@ use shared::{
         Change, Cluster, Credential, CredentialName, Mount, PhaseRecord, PolicySet, PolicyText,
         QueuedRevocation, RevocationTarget,
     },
-    coverage::{Asked, Caller, Carried, CoverageHour, CoverageRow, Tally, Verdict},
+    coverage::{Caller, Carried, CoverageHour, CoverageKey, CoverageRow, Foretold, Tally},
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, Revocation, RevokeCause},
     identity::{Entity, Identity},
@@ -255,7 +255,7 @@ pub(crate) fn coverage(start: WallTime) -> CoverageHour {
         unit: Some("billing.service".into()),
     };
     let row = |caller: &Caller, verdict, reason: &str| CoverageRow {
-        asked: Asked {
+        asked: CoverageKey {
             caller: caller.clone(),
             operation: "read".into(),
             path: "secret/data/shop/db".into(),
@@ -272,10 +272,10 @@ pub(crate) fn coverage(start: WallTime) -> CoverageHour {
     CoverageHour {
         start,
         rows: vec![
-            row(&peer, Verdict::UnknownToken, "the token is not known"),
+            row(&peer, Foretold::UnknownToken, "the token is not known"),
             row(
                 &Caller::Workload(WorkloadName::parse("orders").unwrap()),
-                Verdict::Served,
+                Foretold::Served,
                 "",
             ),
         ],

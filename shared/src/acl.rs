@@ -36,7 +36,7 @@ pub use policy::Policy;
 
 use compile::{Compiled, Scope};
 use filter::FilterTemplate;
-use parameters::Origin;
+use parameters::RuleOrigin;
 
 /// What a request does, as the primary classes it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -280,8 +280,8 @@ impl Acl {
         match request.operation {
             Operation::Read | Operation::Update | Operation::Create | Operation::Patch => {
                 let origin = match request.operation {
-                    Operation::Read => Origin::Query,
-                    _ => Origin::Body,
+                    Operation::Read => RuleOrigin::Query,
+                    _ => RuleOrigin::Body,
                 };
                 let permitted = permissions.permits_data(request.data, origin);
                 return Ok(permitted.then_some((allowed, Some(rule))));

@@ -25,14 +25,14 @@ pub struct CoverageHour {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CoverageRow {
     /// What.
-    pub asked: Asked,
+    pub asked: CoverageKey,
     /// How often.
     pub tally: Tally,
 }
 
 /// What is counted together.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Asked {
+pub struct CoverageKey {
     /// Who asked.
     pub caller: Caller,
     /// For what kind of thing: `read`, `list`, `login`, …
@@ -40,7 +40,7 @@ pub struct Asked {
     /// For what, with what differs from request to request replaced by `*`; without its query.
     pub path: String,
     /// What an outage would have made of it.
-    pub verdict: Verdict,
+    pub verdict: Foretold,
 }
 
 /// Counters of one row.
@@ -89,7 +89,7 @@ pub struct Carried {
 /// What an outage would have made of a request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Foretold {
     /// Refused, and so it was by the primary.
     Denied,
     /// 503: the workload's `failover` table does not enable issuing.
@@ -112,7 +112,7 @@ pub enum Verdict {
     Write,
 }
 
-impl Verdict {
+impl Foretold {
     /// Every verdict.
     pub const ALL: [Self; 10] = [
         Self::Denied,
@@ -189,12 +189,12 @@ mod tests {
 
     #[test]
     fn a_verdict_is_stored_under_the_name_that_the_api_shows() {
-        for verdict in Verdict::ALL {
+        for verdict in Foretold::ALL {
             let stored = serde_json::to_value(verdict).unwrap();
             assert_eq!(stored, serde_json::json!(verdict.name()));
-            assert_eq!(Verdict::named(verdict.name()), Some(verdict));
+            assert_eq!(Foretold::named(verdict.name()), Some(verdict));
         }
-        assert_eq!(Verdict::named("lost"), None);
+        assert_eq!(Foretold::named("lost"), None);
     }
 
     #[test]

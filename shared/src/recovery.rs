@@ -24,12 +24,12 @@ pub struct Judgement {
     /// Its accessor.
     pub accessor: Accessor,
     /// What becomes of it.
-    pub verdict: Verdict,
+    pub verdict: Fate,
 }
 
 /// What becomes of a replica grant.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Verdict {
+pub enum Fate {
     /// It stays good for mirrored reads until its deadline, with these policies.
     Drain {
         /// What fresh authority leaves it.
@@ -79,7 +79,7 @@ pub fn judge<'a>(
             };
             let verdict = match (workload, proven) {
                 (Some(workload), Some(proven)) => verdict(grant, replica, workload, proven, now),
-                _ => Verdict::Revoke(RevokeCause::Recovery),
+                _ => Fate::Revoke(RevokeCause::Recovery),
             };
             Ok(Judgement {
                 digest: grant.digest,
@@ -165,8 +165,8 @@ fn verdict(
     workload: &Workload,
     proven: Proven,
     now: Now,
-) -> Verdict {
-    let revoke = Verdict::Revoke(RevokeCause::Recovery);
+) -> Fate {
+    let revoke = Fate::Revoke(RevokeCause::Recovery);
     // The entity behind the grant decides what its templates and identity policies mean: another one now
     // means that the grant was for somebody else.
     if proven.entity != grant.facts.entity_id {
@@ -179,11 +179,11 @@ fn verdict(
     let remaining = replica_remaining(grant, replica, now);
     match workload.failover.on_recovery {
         OnRecovery::Revoke => revoke,
-        OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => Verdict::Exchange {
+        OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => Fate::Exchange {
             policies,
             remaining,
         },
-        OnRecovery::Exchange | OnRecovery::Drain => Verdict::Drain {
+        OnRecovery::Exchange | OnRecovery::Drain => Fate::Drain {
             policies,
             identity_policies: proven.identity_policies,
         },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use shared::{
     change::Cluster,
-    coverage::{Asked, Caller, CoverageRow, Verdict},
+    coverage::{Caller, CoverageKey, CoverageRow, Foretold},
     time::WallTime,
 };
 
@@ -63,7 +63,7 @@ fn report(
 
 fn told(row: &CoverageRow, cluster: Option<&Cluster>) -> RowReport {
     let CoverageRow { asked, tally } = row;
-    let placed = (asked.verdict == Verdict::NotMirrored && asked.caller != Caller::Others)
+    let placed = (asked.verdict == Foretold::NotMirrored && asked.caller != Caller::Others)
         .then(|| place::of(&asked.path, cluster));
     let (place, unmirrorable) = match placed {
         Some(Ok(place)) => (Some(place), None),
@@ -85,7 +85,7 @@ fn told(row: &CoverageRow, cluster: Option<&Cluster>) -> RowReport {
     }
 }
 
-fn reason(asked: &Asked, exact: &str, unmirrorable: Option<&str>) -> String {
+fn reason(asked: &CoverageKey, exact: &str, unmirrorable: Option<&str>) -> String {
     match (exact, unmirrorable) {
         (_, Some(why)) => format!("no mirror can cover the path: {why}"),
         ("", None) => asked.verdict.words().to_owned(),
@@ -98,9 +98,9 @@ mod tests {
     use super::*;
     use shared::coverage::Tally;
 
-    fn row(caller: Caller, path: &str, verdict: Verdict, requests: u64) -> CoverageRow {
+    fn row(caller: Caller, path: &str, verdict: Foretold, requests: u64) -> CoverageRow {
         CoverageRow {
-            asked: Asked {
+            asked: CoverageKey {
                 caller,
                 operation: "read".into(),
                 path: path.to_owned(),
@@ -127,9 +127,9 @@ mod tests {
     fn a_report_sums_up_and_never_rounds_up_to_everything() {
         let snapshot = CoverageSnapshot {
             rows: vec![
-                row(peer(), "secret/data/a", Verdict::Served, 9998),
-                row(peer(), "secret/data/b", Verdict::Denied, 1),
-                row(Caller::Others, "…", Verdict::Write, 1),
+                row(peer(), "secret/data/a", Foretold::Served, 9998),
+                row(peer(), "secret/data/b", Foretold::Denied, 1),
+                row(Caller::Others, "…", Foretold::Write, 1),
             ],
             carried: Vec::new(),
             oldest: Some(WallTime::EPOCH),
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_no_mirror_covers_says_whether_one_could() {
-        let rows = vec![row(peer(), "secret/data/a", Verdict::NotMirrored, 1)];
+        let rows = vec![row(peer(), "secret/data/a", Foretold::NotMirrored, 1)];
         let snapshot = CoverageSnapshot {
             rows,
             ..CoverageSnapshot::default()

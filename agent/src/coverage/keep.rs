@@ -90,14 +90,14 @@ impl Coverage {
 mod tests {
     use super::*;
     use crate::coverage::CountedRequest;
-    use shared::coverage::{Asked, Caller, Verdict};
+    use shared::coverage::{Caller, CoverageKey, Foretold};
 
     fn count(coverage: &Coverage, path: &str, secs: i64) {
-        let asked = Asked {
+        let asked = CoverageKey {
             caller: Caller::Others,
             operation: "read".into(),
             path: path.to_owned(),
-            verdict: Verdict::Served,
+            verdict: Foretold::Served,
         };
         let one = CountedRequest {
             asked,

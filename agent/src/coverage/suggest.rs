@@ -15,7 +15,7 @@ use std::{
 
 use serde::Serialize;
 use shared::{
-    coverage::Verdict,
+    coverage::Foretold,
     name::{RoleName, WorkloadName},
     settings::{Mirror, MirrorPath, Settings},
     workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
@@ -106,7 +106,7 @@ pub fn suggest(report: &CoverageReport, config: &Config) -> Suggestion {
     for row in &report.rows {
         let cured = row.operation == "login"
             && (is_suggested(&row.caller, &workloads) || is_matched(&row.caller, config));
-        if !row.is_served() && row.verdict != Verdict::NotMirrored.name() && !cured {
+        if !row.is_served() && row.verdict != Foretold::NotMirrored.name() && !cured {
             left.add(row, &row.reason);
         }
     }
@@ -119,7 +119,7 @@ pub fn suggest(report: &CoverageReport, config: &Config) -> Suggestion {
 
 fn wants(report: &CoverageReport, settings: &Settings, left: &mut Leftovers) -> Wants {
     let mut wants = Wants::new();
-    let missing = Verdict::NotMirrored.name();
+    let missing = Foretold::NotMirrored.name();
     for row in report.rows.iter().filter(|row| row.verdict == missing) {
         let Some(place) = &row.place else {
             left.add(row, &row.reason);

@@ -10,7 +10,7 @@ use shared::{
     grant::{Grant, Origin, ReplicaGrant, Settled},
     ledger::{Entry, EntryKind},
     name::{PolicyName, WorkloadName},
-    recovery::{Fresh, Judgement, Proven, Unverified, Verdict, judge},
+    recovery::{Fate, Fresh, Judgement, Proven, Unverified, judge},
     time::{Deadline, Now, WallTime},
 };
 
@@ -60,17 +60,17 @@ impl<P: Primary> GrantSettling<'_, P> {
         judge(living, &authority.settings, fresh, login, since, now)
     }
 
-    async fn carry_out(&self, grant: &Grant, verdict: Verdict) -> Result<(), SettleError> {
+    async fn carry_out(&self, grant: &Grant, verdict: Fate) -> Result<(), SettleError> {
         match verdict {
-            Verdict::Revoke(cause) => {
+            Fate::Revoke(cause) => {
                 reaper::revoke(self.local, vec![(grant.clone(), cause)]).await;
                 Ok(())
             }
-            Verdict::Drain {
+            Fate::Drain {
                 policies,
                 identity_policies,
             } => self.drain(grant, policies, identity_policies).await,
-            Verdict::Exchange {
+            Fate::Exchange {
                 policies,
                 remaining,
             } => self.exchange(grant, policies, remaining).await,

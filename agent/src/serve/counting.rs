@@ -7,7 +7,7 @@ use replica::vault::foresee::Foreseen;
 use shared::{
     acl::Operation,
     api::{Call, Kind},
-    coverage::{Asked, Caller, Carried, Verdict},
+    coverage::{Caller, Carried, CoverageKey, Foretold},
     name::{Namespace, TokenDigest, WorkloadName},
     settings::Settings,
     time::{BootTime, Now},
@@ -183,21 +183,21 @@ impl Answered {
     /// What is told by rule; the call, if that takes a look.
     fn by_rule(&self, settings: &Settings) -> Result<&Call, Foreseen> {
         let call = self.ask.call.as_ref();
-        let call = call.map_err(|_| of(Verdict::NotModelled))?;
+        let call = call.map_err(|_| of(Foretold::NotModelled))?;
         if self.is_refused() && self.status != StatusCode::NOT_FOUND {
-            return Err(of(Verdict::Denied));
+            return Err(of(Foretold::Denied));
         }
         if let Some(header) = headers::unmodelled(&self.ask.headers) {
             let reason = format!("header {header} asks for what the replica does not model");
-            return Err(because(Verdict::NotModelled, reason));
+            return Err(because(Foretold::NotModelled, reason));
         }
         if !self.by_primary && self.status.is_success() {
-            return Err(of(Verdict::Served)); // It was.
+            return Err(of(Foretold::Served)); // It was.
         }
         match call.kind {
-            Kind::InternalUi | Kind::Wrapping => Err(of(Verdict::NotModelled)),
+            Kind::InternalUi | Kind::Wrapping => Err(of(Foretold::NotModelled)),
             Kind::Data if self.ask.mirrored || call.operation == Operation::Header => Ok(call),
-            Kind::Data if !call.operation.reads() => Err(of(Verdict::Write)),
+            Kind::Data if !call.operation.reads() => Err(of(Foretold::Write)),
             Kind::Data => Err(self.unmirrored(call, settings)),
             _ => Ok(call),
         }
@@ -208,12 +208,12 @@ impl Answered {
         let path = call.path.as_str();
         if Namespace::parse(self.ask.namespace().unwrap_or_default()) != settings.namespace {
             let reason = "the namespace of the request is not mirrored";
-            return because(Verdict::NotModelled, reason.to_owned());
+            return because(Foretold::NotModelled, reason.to_owned());
         }
         if SYSTEM.iter().any(|mount| path.starts_with(mount)) {
-            return of(Verdict::NotModelled);
+            return of(Foretold::NotModelled);
         }
-        of(Verdict::NotMirrored)
+        of(Foretold::NotMirrored)
     }
 
     /// The verdict where there is no time for a look.
@@ -221,8 +221,8 @@ impl Answered {
         let is_known = |digest| replica.grant(digest).is_some();
         match (self.by_rule(&replica.settings()), &self.ask.token) {
             (Err(foreseen), _) => foreseen,
-            (Ok(_), Some((_, digest))) if !is_known(digest) => of(Verdict::UnknownToken),
-            (Ok(_), _) => of(Verdict::Served),
+            (Ok(_), Some((_, digest))) if !is_known(digest) => of(Foretold::UnknownToken),
+            (Ok(_), _) => of(Foretold::Served),
         }
     }
 
@@ -254,7 +254,7 @@ impl Answered {
             _ => None,
         };
         let counted = CountedRequest {
-            asked: Asked {
+            asked: CoverageKey {
                 caller,
                 operation: stats::operation(call).into(),
                 path: call.map_or_else(|| "-".to_owned(), path::template),
@@ -269,11 +269,11 @@ impl Answered {
     }
 }
 
-fn of(verdict: Verdict) -> Foreseen {
+fn of(verdict: Foretold) -> Foreseen {
     because(verdict, String::new())
 }
 
-fn because(verdict: Verdict, reason: String) -> Foreseen {
+fn because(verdict: Foretold, reason: String) -> Foreseen {
     Foreseen { verdict, reason }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use shared::coverage::{Caller, Carried, Verdict};
+use shared::coverage::{Caller, Carried, Foretold};
 
 /// `GET /v1/coverage?since=SECONDS`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -145,7 +145,7 @@ fn percent(served: u64, requests: u64) -> Option<f64> {
 impl RowReport {
     /// Whether it would have been answered.
     pub fn is_served(&self) -> bool {
-        Verdict::named(&self.verdict).is_some_and(Verdict::is_answered)
+        Foretold::named(&self.verdict).is_some_and(Foretold::is_answered)
     }
 }
 

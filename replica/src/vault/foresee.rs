@@ -1,7 +1,7 @@
 //! What an outage would make of a request: the same decision as [`super::answer`], with the primary supposed dead from
 //! this moment on, and without effect.
 
-use shared::coverage::Verdict;
+use shared::coverage::Foretold;
 
 use super::{Query, case::Case, decide, judge::suppose, refusal::Refusal};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Foreseen {
     /// What kind of answer.
-    pub verdict: Verdict,
+    pub verdict: Foretold,
     /// Why not, without values; empty where it would be served.
     pub reason: String,
 }
@@ -38,7 +38,7 @@ impl Foreseen {
     /// It would be answered as the primary would.
     fn served() -> Self {
         Self {
-            verdict: Verdict::Served,
+            verdict: Foretold::Served,
             reason: String::new(),
         }
     }
@@ -46,12 +46,12 @@ impl Foreseen {
     fn of(refusal: &Refusal) -> Self {
         let (verdict, reason) = match refusal {
             Refusal::Undecidable(why) => (why.class().verdict, why.to_string()),
-            Refusal::Forbidden(forbidden) => (Verdict::Refused, forbidden.to_string()),
+            Refusal::Forbidden(forbidden) => (Foretold::Refused, forbidden.to_string()),
             Refusal::Unauthenticated | Refusal::BadToken => {
-                (Verdict::Refused, "no token, or a dead one".into())
+                (Foretold::Refused, "no token, or a dead one".into())
             }
             denied if denied.status() == 403 => {
-                (Verdict::Refused, "the mirrored policies deny it".into())
+                (Foretold::Refused, "the mirrored policies deny it".into())
             }
             // The primary's own words about the request itself: 400, 404, 405.
             _ => return Self::served(),

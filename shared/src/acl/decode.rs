@@ -32,14 +32,14 @@ pub(super) type DatumLists = BTreeMap<String, Vec<Datum>>;
 
 /// What a block holds under one name: labelled blocks, and plain values, in the order written.
 pub(super) struct Attribute<'d, 'a> {
-    labelled: Vec<Entry<'d, 'a>>,
+    labelled: Vec<Labelled<'d, 'a>>,
     values: Vec<&'d Node<'a>>,
     line: u32,
 }
 
 /// An item seen from behind some of its keys.
 #[derive(Clone, Copy)]
-struct Entry<'d, 'a> {
+struct Labelled<'d, 'a> {
     keys: &'d [Key<'a>],
     value: &'d Node<'a>,
 }
@@ -63,7 +63,7 @@ pub(super) fn attribute<'d, 'a>(
         if labels.is_empty() {
             found.values.push(&item.value);
         } else {
-            found.labelled.push(Entry {
+            found.labelled.push(Labelled {
                 keys: labels,
                 value: &item.value,
             });
@@ -196,8 +196,8 @@ fn texts_into(texts: &mut Vec<String>, node: &Node<'_>) -> Result<(), Reason> {
     Ok(())
 }
 
-fn entries<'d, 'a>(items: &'d [Item<'a>]) -> impl Iterator<Item = Entry<'d, 'a>> + Clone {
-    items.iter().map(|item| Entry {
+fn entries<'d, 'a>(items: &'d [Item<'a>]) -> impl Iterator<Item = Labelled<'d, 'a>> + Clone {
+    items.iter().map(|item| Labelled {
         keys: &item.keys,
         value: &item.value,
     })
@@ -276,7 +276,7 @@ fn list(nodes: &[Node<'_>], mut list: Vec<Datum>) -> Result<Vec<Datum>, Reason> 
 
 fn lists_into<'d, 'a: 'd>(
     lists: &mut DatumLists,
-    entries: impl Iterator<Item = Entry<'d, 'a>>,
+    entries: impl Iterator<Item = Labelled<'d, 'a>>,
 ) -> Result<(), Reason> {
     for entry in entries {
         let [key] = entry.keys else {
@@ -295,7 +295,7 @@ fn lists_into<'d, 'a: 'd>(
 }
 
 fn map<'d, 'a: 'd>(
-    entries: impl Iterator<Item = Entry<'d, 'a>> + Clone,
+    entries: impl Iterator<Item = Labelled<'d, 'a>> + Clone,
 ) -> Result<BTreeMap<String, Datum>, Reason> {
     let mut map = BTreeMap::new();
     let labelled = labelled_keys(entries.clone())?;
@@ -313,7 +313,7 @@ fn map<'d, 'a: 'd>(
 
 /// The keys that have labels somewhere, in lower case: the primary reads all items of such a key together.
 fn labelled_keys<'d, 'a: 'd>(
-    entries: impl Iterator<Item = Entry<'d, 'a>>,
+    entries: impl Iterator<Item = Labelled<'d, 'a>>,
 ) -> Result<BTreeSet<String>, Reason> {
     let mut keys = BTreeSet::new();
     for entry in entries {

@@ -13,7 +13,7 @@ use super::{
 
 /// Reads a whole text.
 pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
-    let mut parser = Parser {
+    let mut parser = HclParser {
         cursor: Cursor::new(text),
         peeked: None,
     };
@@ -24,30 +24,30 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
 }
 
 #[derive(Clone, Copy)]
-enum Token<'a> {
+enum HclToken<'a> {
     End,
     Word(&'a str),
     Scalar(Scalar<'a>),
     Mark(char),
 }
 
-struct Parser<'a> {
+struct HclParser<'a> {
     cursor: Cursor<'a>,
-    peeked: Option<Token<'a>>,
+    peeked: Option<HclToken<'a>>,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> HclParser<'a> {
     /// Items up to the end of the text, or at a depth up to the closing brace, which is left.
     fn items(&mut self, depth: usize) -> Result<Vec<Item<'a>>, PolicyError> {
         let mut items = Vec::new();
         loop {
-            if depth > 0 && matches!(self.peek()?, Token::Mark('}')) {
+            if depth > 0 && matches!(self.peek()?, HclToken::Mark('}')) {
                 break;
             }
             // A key, `=` and then the end of the text is no item, and no error either.
             let Some(item) = self.item(depth)? else { break };
             items.push(item);
-            if matches!(self.peek()?, Token::Mark(',')) {
+            if matches!(self.peek()?, HclToken::Mark(',')) {
                 self.next()?;
             }
         }
@@ -66,25 +66,25 @@ impl<'a> Parser<'a> {
                 return Err(self.cursor.error(Reason::TooDeep));
             }
             match token {
-                Token::Word(word) => keys.push(Key::Bare(word)),
-                Token::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
-                Token::End if keys.is_empty() => return Ok(None),
-                Token::Mark('=') if keys.len() == 1 => break,
-                Token::Mark('{') if !keys.is_empty() => {
+                HclToken::Word(word) => keys.push(Key::Bare(word)),
+                HclToken::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
+                HclToken::End if keys.is_empty() => return Ok(None),
+                HclToken::Mark('=') if keys.len() == 1 => break,
+                HclToken::Mark('{') if !keys.is_empty() => {
                     let value = self.object(depth)?;
                     return Ok(Some(Item { keys, value, line }));
                 }
-                Token::Mark('=') if keys.len() > 1 => return Err(self.expected("a block")),
+                HclToken::Mark('=') if keys.len() > 1 => return Err(self.expected("a block")),
                 _ if keys.is_empty() => return Err(self.expected("a key")),
                 _ => return Err(self.expected("'{' or '=' after a key")),
             }
         }
         let value = match self.next()? {
-            Token::End => return Ok(None),
-            Token::Scalar(scalar) => Node::Scalar(scalar),
-            Token::Mark('{') => self.object(depth)?,
-            Token::Mark('[') => self.list(depth)?,
-            Token::Word(_) | Token::Mark(_) => return Err(self.expected("a value")),
+            HclToken::End => return Ok(None),
+            HclToken::Scalar(scalar) => Node::Scalar(scalar),
+            HclToken::Mark('{') => self.object(depth)?,
+            HclToken::Mark('[') => self.list(depth)?,
+            HclToken::Word(_) | HclToken::Mark(_) => return Err(self.expected("a value")),
         };
         Ok(Some(Item { keys, value, line }))
     }
@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
         let depth = self.deeper(depth)?;
         let items = self.items(depth)?;
         match self.next()? {
-            Token::Mark('}') => Ok(Node::Object(items)),
+            HclToken::Mark('}') => Ok(Node::Object(items)),
             _ => Err(self.expected("'}'")),
         }
     }
@@ -106,21 +106,21 @@ impl<'a> Parser<'a> {
         let mut comma_due = false;
         loop {
             let token = self.next()?;
-            if comma_due && !matches!(token, Token::Mark(',' | ']')) {
+            if comma_due && !matches!(token, HclToken::Mark(',' | ']')) {
                 return Err(self.expected("',' or ']'"));
             }
             match token {
-                Token::Scalar(scalar) => {
+                HclToken::Scalar(scalar) => {
                     nodes.push(Node::Scalar(scalar));
                     comma_due = true;
                 }
-                Token::Mark('{') => {
+                HclToken::Mark('{') => {
                     nodes.push(self.object(depth)?);
                     comma_due = true;
                 }
-                Token::Mark('[') => nodes.push(self.list(depth)?),
-                Token::Mark(',') => comma_due = false,
-                Token::Mark(']') => return Ok(Node::List(nodes)),
+                HclToken::Mark('[') => nodes.push(self.list(depth)?),
+                HclToken::Mark(',') => comma_due = false,
+                HclToken::Mark(']') => return Ok(Node::List(nodes)),
                 _ => return Err(self.expected("a value or ']'")),
             }
         }
@@ -137,13 +137,13 @@ impl<'a> Parser<'a> {
         self.cursor.error(Reason::Expected { expected })
     }
 
-    fn peek(&mut self) -> Result<Token<'a>, PolicyError> {
+    fn peek(&mut self) -> Result<HclToken<'a>, PolicyError> {
         let token = self.next()?;
         self.peeked = Some(token);
         Ok(token)
     }
 
-    fn next(&mut self) -> Result<Token<'a>, PolicyError> {
+    fn next(&mut self) -> Result<HclToken<'a>, PolicyError> {
         match self.peeked.take() {
             Some(token) => Ok(token),
             None => scan(&mut self.cursor),
@@ -151,35 +151,35 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
+fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<HclToken<'a>, PolicyError> {
     skip(cursor)?;
     let start = cursor.at();
     let Some(first) = cursor.bump() else {
-        return Ok(Token::End);
+        return Ok(HclToken::End);
     };
     match first {
         c if is_letter(c) => {
             cursor.take_while(|c| is_word(c) || matches!(c, '-' | '.'));
             Ok(match cursor.since(start) {
-                "true" => Token::Scalar(Scalar::Bool(true)),
-                "false" => Token::Scalar(Scalar::Bool(false)),
-                word => Token::Word(word),
+                "true" => HclToken::Scalar(Scalar::Bool(true)),
+                "false" => HclToken::Scalar(Scalar::Bool(false)),
+                word => HclToken::Word(word),
             })
         }
         c if c.is_ascii_digit() => number(cursor, start, c),
         '-' => match cursor.take_if(|c| c.is_ascii_digit()) {
             Some(digit) => number(cursor, start, digit),
-            None => Ok(Token::Mark('-')),
+            None => Ok(HclToken::Mark('-')),
         },
         '.' if cursor.peek().is_some_and(|c| c.is_ascii_digit()) => {
             cursor.digits();
             // An `e` is taken in, its digits are not.
             cursor.take_if(|c| matches!(c, 'e' | 'E'));
-            Ok(Token::Scalar(Scalar::Float(cursor.since(start))))
+            Ok(HclToken::Scalar(Scalar::Float(cursor.since(start))))
         }
         '"' => quoted(cursor),
         '<' => heredoc(cursor, start),
-        '[' | ']' | '{' | '}' | ',' | '=' | '.' | '+' => Ok(Token::Mark(first)),
+        '[' | ']' | '{' | '}' | ',' | '=' | '.' | '+' => Ok(HclToken::Mark(first)),
         _ => Err(cursor.error(Reason::IllegalCharacter)),
     }
 }
@@ -220,33 +220,33 @@ fn number<'a>(
     cursor: &mut Cursor<'a>,
     start: usize,
     first: char,
-) -> Result<Token<'a>, PolicyError> {
+) -> Result<HclToken<'a>, PolicyError> {
     if first == '0' && cursor.take_if(|c| matches!(c, 'x' | 'X')).is_some() {
         let digits = cursor.at();
         cursor.take_while(|c| c.is_ascii_hexdigit());
         if cursor.since(digits).is_empty() {
             return Err(cursor.error(Reason::BadNumber));
         }
-        return Ok(Token::Scalar(Scalar::Integer(cursor.since(start))));
+        return Ok(HclToken::Scalar(Scalar::Integer(cursor.since(start))));
     }
     let after_first = cursor.at();
     cursor.digits();
     let digits = cursor.since(after_first);
     let kind = cursor.float_tail();
     match kind {
-        NumberKind::Float => Ok(Token::Scalar(Scalar::Float(cursor.since(start)))),
+        NumberKind::Float => Ok(HclToken::Scalar(Scalar::Float(cursor.since(start)))),
         // Octal; the first digit after the zero is not looked at here, only where the number is used.
         NumberKind::Integer
             if first == '0' && digits.get(1..).is_some_and(|d| d.contains(['8', '9'])) =>
         {
             Err(cursor.error(Reason::BadNumber))
         }
-        NumberKind::Integer => Ok(Token::Scalar(Scalar::Integer(cursor.since(start)))),
+        NumberKind::Integer => Ok(HclToken::Scalar(Scalar::Integer(cursor.since(start)))),
     }
 }
 
 /// The opening quote is behind. Between `${` and its `}` quotes and newlines are ordinary.
-fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
+fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<HclToken<'a>, PolicyError> {
     let start = cursor.at();
     let mut braces = 0_u32;
     loop {
@@ -255,7 +255,7 @@ fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
             None => return Err(cursor.error(Reason::Unterminated)),
             Some('\n') if braces == 0 => return Err(cursor.error(Reason::Unterminated)),
             Some('"') if braces == 0 => {
-                return Ok(Token::Scalar(Scalar::Quoted(Quoted {
+                return Ok(HclToken::Scalar(Scalar::Quoted(Quoted {
                     raw,
                     notation: Notation::Hcl,
                 })));
@@ -274,7 +274,7 @@ fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
 }
 
 /// The first `<` is behind.
-fn heredoc<'a>(cursor: &mut Cursor<'a>, start: usize) -> Result<Token<'a>, PolicyError> {
+fn heredoc<'a>(cursor: &mut Cursor<'a>, start: usize) -> Result<HclToken<'a>, PolicyError> {
     if cursor.bump() != Some('<') {
         return Err(cursor.error(Reason::IllegalCharacter));
     }
@@ -299,7 +299,7 @@ fn heredoc<'a>(cursor: &mut Cursor<'a>, start: usize) -> Result<Token<'a>, Polic
         }
         // The `-` of the anchor counts for the length, so an unindented end of `<<-EOF` is none.
         if line.len() >= anchor.len() && closes(line, marker) {
-            return Ok(Token::Scalar(Scalar::Heredoc(cursor.since(start))));
+            return Ok(HclToken::Scalar(Scalar::Heredoc(cursor.since(start))));
         }
     }
 }

@@ -13,13 +13,13 @@ use super::{
 
 /// Reads a text up to the end of its outermost object; what follows is not looked at.
 pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
-    let mut parser = Parser {
+    let mut parser = JsonParser {
         cursor: Cursor::new(text),
-        last: Token::End,
+        last: JsonToken::End,
     };
     parser.next()?;
     let parsed = match parser.last {
-        Token::Mark('{') => parser.object(0),
+        JsonToken::Mark('{') => parser.object(0),
         _ => Err(parser.expected("an object").into()),
     };
     match parsed {
@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
 }
 
 #[derive(Clone, Copy)]
-enum Token<'a> {
+enum JsonToken<'a> {
     End,
     Scalar(Scalar<'a>),
     Mark(char),
@@ -52,18 +52,18 @@ impl From<PolicyError> for Failure {
     }
 }
 
-struct Parser<'a> {
+struct JsonParser<'a> {
     cursor: Cursor<'a>,
-    last: Token<'a>,
+    last: JsonToken<'a>,
 }
 
-impl<'a> Parser<'a> {
-    fn next(&mut self) -> Result<Token<'a>, PolicyError> {
+impl<'a> JsonParser<'a> {
+    fn next(&mut self) -> Result<JsonToken<'a>, PolicyError> {
         self.last = scan(&mut self.cursor)?;
         Ok(self.last)
     }
 
-    fn token(&mut self) -> Result<Token<'a>, Failure> {
+    fn token(&mut self) -> Result<JsonToken<'a>, Failure> {
         self.next().map_err(Failure::Fatal)
     }
 
@@ -78,12 +78,12 @@ impl<'a> Parser<'a> {
             match self.item(depth) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => return Ok(items),
-                Err(Failure::Syntax(_)) if matches!(self.last, Token::Mark('}')) => {
+                Err(Failure::Syntax(_)) if matches!(self.last, JsonToken::Mark('}')) => {
                     return Ok(items);
                 }
                 Err(failure) => return Err(failure),
             }
-            if !matches!(self.token()?, Token::Mark(',')) {
+            if !matches!(self.token()?, JsonToken::Mark(',')) {
                 return Ok(items);
             }
         }
@@ -102,18 +102,18 @@ impl<'a> Parser<'a> {
                 return Err(Failure::Fatal(self.cursor.error(Reason::TooDeep)));
             }
             match token {
-                Token::End => return Ok(None),
-                Token::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
-                Token::Mark(':') if !keys.is_empty() => break,
+                JsonToken::End => return Ok(None),
+                JsonToken::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
+                JsonToken::Mark(':') if !keys.is_empty() => break,
                 _ => return Err(self.expected("a key").into()),
             }
         }
         let value = match self.token()? {
-            Token::End => return Ok(None),
-            Token::Scalar(scalar) => Node::Scalar(scalar),
-            Token::Mark('{') => Node::Object(self.object(depth + 1)?),
-            Token::Mark('[') => self.list(depth + 1)?,
-            Token::Mark(_) => return Err(self.expected("a value").into()),
+            JsonToken::End => return Ok(None),
+            JsonToken::Scalar(scalar) => Node::Scalar(scalar),
+            JsonToken::Mark('{') => Node::Object(self.object(depth + 1)?),
+            JsonToken::Mark('[') => self.list(depth + 1)?,
+            JsonToken::Mark(_) => return Err(self.expected("a value").into()),
         };
         Ok(Some(Item { keys, value, line }))
     }
@@ -124,10 +124,10 @@ impl<'a> Parser<'a> {
         let mut nodes = vec![];
         loop {
             match self.token()? {
-                Token::Mark(',' | '[') | Token::Scalar(Scalar::Bool(_)) => {}
-                Token::Mark('{') => nodes.push(Node::Object(self.object(depth)?)),
-                Token::Mark(']') => return Ok(Node::List(nodes)),
-                Token::Scalar(scalar) if !matches!(scalar, Scalar::Null) => {
+                JsonToken::Mark(',' | '[') | JsonToken::Scalar(Scalar::Bool(_)) => {}
+                JsonToken::Mark('{') => nodes.push(Node::Object(self.object(depth)?)),
+                JsonToken::Mark(']') => return Ok(Node::List(nodes)),
+                JsonToken::Scalar(scalar) if !matches!(scalar, Scalar::Null) => {
                     nodes.push(Node::Scalar(scalar));
                 }
                 _ => return Err(self.expected("a value or ']'").into()),
@@ -211,20 +211,20 @@ fn only_blocks(items: &[Item<'_>]) -> bool {
             .all(|item| matches!(item.value, Node::Object(_)))
 }
 
-fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
+fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<JsonToken<'a>, PolicyError> {
     cursor.skip_whitespace();
     let start = cursor.at();
     let Some(first) = cursor.bump() else {
         cursor.pass_nul();
-        return Ok(Token::End);
+        return Ok(JsonToken::End);
     };
     match first {
         c if is_letter(c) => {
             cursor.take_while(|c| is_word(c) || c == '-');
             match cursor.since(start) {
-                "true" => Ok(Token::Scalar(Scalar::Bool(true))),
-                "false" => Ok(Token::Scalar(Scalar::Bool(false))),
-                "null" => Ok(Token::Scalar(Scalar::Null)),
+                "true" => Ok(JsonToken::Scalar(Scalar::Bool(true))),
+                "false" => Ok(JsonToken::Scalar(Scalar::Bool(false))),
+                "null" => Ok(JsonToken::Scalar(Scalar::Null)),
                 _ => Err(cursor.error(Reason::IllegalCharacter)),
             }
         }
@@ -236,10 +236,10 @@ fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
         '.' if cursor.peek().is_some_and(|c| c.is_ascii_digit()) => {
             cursor.digits();
             cursor.take_if(|c| matches!(c, 'e' | 'E'));
-            Ok(Token::Scalar(Scalar::Float(cursor.since(start))))
+            Ok(JsonToken::Scalar(Scalar::Float(cursor.since(start))))
         }
         '"' => quoted(cursor),
-        '[' | ']' | '{' | '}' | ',' | ':' | '.' => Ok(Token::Mark(first)),
+        '[' | ']' | '{' | '}' | ',' | ':' | '.' => Ok(JsonToken::Mark(first)),
         _ => Err(cursor.error(Reason::IllegalCharacter)),
     }
 }
@@ -248,29 +248,29 @@ fn number<'a>(
     cursor: &mut Cursor<'a>,
     start: usize,
     first: char,
-) -> Result<Token<'a>, PolicyError> {
+) -> Result<JsonToken<'a>, PolicyError> {
     let after_first = cursor.at();
     cursor.digits();
     let more = !cursor.since(after_first).is_empty();
     match cursor.float_tail() {
-        NumberKind::Float => Ok(Token::Scalar(Scalar::Float(cursor.since(start)))),
+        NumberKind::Float => Ok(JsonToken::Scalar(Scalar::Float(cursor.since(start)))),
         // A zero that ends the text counts as one with more digits.
         NumberKind::Integer if first == '0' && (more || cursor.peek().is_none()) => {
             Err(cursor.error(Reason::BadNumber))
         }
-        NumberKind::Integer => Ok(Token::Scalar(Scalar::Integer(cursor.since(start)))),
+        NumberKind::Integer => Ok(JsonToken::Scalar(Scalar::Integer(cursor.since(start)))),
     }
 }
 
 /// The opening quote is behind.
-fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
+fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<JsonToken<'a>, PolicyError> {
     let start = cursor.at();
     loop {
         let raw = cursor.since(start);
         match cursor.bump() {
             None | Some('\n') => return Err(cursor.error(Reason::Unterminated)),
             Some('"') => {
-                return Ok(Token::Scalar(Scalar::Quoted(Quoted {
+                return Ok(JsonToken::Scalar(Scalar::Quoted(Quoted {
                     raw,
                     notation: Notation::Json,
                 })));

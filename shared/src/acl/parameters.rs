@@ -15,7 +15,7 @@ pub(super) struct ParameterLists(BTreeMap<String, Vec<Datum>>);
 
 /// Where a request's data comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Origin {
+pub(super) enum RuleOrigin {
     /// A JSON body.
     Body,
     /// The query.
@@ -52,7 +52,7 @@ impl ParameterLists {
     }
 
     /// Whether these, as denied parameters, stand against `data`.
-    pub(super) fn deny(&self, data: &Map<String, Value>, origin: Origin) -> bool {
+    pub(super) fn deny(&self, data: &Map<String, Value>, origin: RuleOrigin) -> bool {
         if self.0.contains_key("*") {
             return true;
         }
@@ -63,7 +63,7 @@ impl ParameterLists {
     }
 
     /// Whether these, as allowed parameters, let all of `data` pass.
-    pub(super) fn allow(&self, data: &Map<String, Value>, origin: Origin) -> bool {
+    pub(super) fn allow(&self, data: &Map<String, Value>, origin: RuleOrigin) -> bool {
         let any_name = self.0.contains_key("*");
         if self.0.is_empty() || (any_name && self.0.len() == 1) {
             return true;
@@ -91,12 +91,12 @@ pub(super) fn required_keys(names: &[String]) -> Vec<String> {
     names.iter().map(|name| lowered(name)).collect()
 }
 
-fn matches(listed: &[Datum], value: &Value, origin: Origin) -> bool {
+fn matches(listed: &[Datum], value: &Value, origin: RuleOrigin) -> bool {
     if listed.is_empty() {
         return true;
     }
     // What a query repeats is of another type at the primary than any list of a policy, and equals none.
-    let repeated = origin == Origin::Query && value.is_array();
+    let repeated = origin == RuleOrigin::Query && value.is_array();
     !repeated && listed.iter().any(|item| matches_one(item, value))
 }
 
@@ -183,14 +183,14 @@ mod tests {
             lists(&[("a", &["1", "2"]), ("any", &[]), ("b", &["3"])])
         );
         ours.merge(&lists(&[("b", &[])]));
-        assert!(ours.allow(&data(json!({"b": 9})), Origin::Body));
+        assert!(ours.allow(&data(json!({"b": 9})), RuleOrigin::Body));
     }
 
     #[test]
     fn names_are_compared_in_lower_case_and_numbers_never_match() {
         let listed = lists(&[("a", &["ex"])]);
-        assert!(listed.allow(&data(json!({"A": "ex"})), Origin::Body));
-        assert!(!listed.allow(&data(json!({"A": "ex", "b": 1})), Origin::Body));
+        assert!(listed.allow(&data(json!({"A": "ex"})), RuleOrigin::Body));
+        assert!(!listed.allow(&data(json!({"A": "ex", "b": 1})), RuleOrigin::Body));
         let mut numbers = DatumLists::new();
         numbers.insert(
             "n".to_owned(),
@@ -198,16 +198,16 @@ mod tests {
         );
         let numbers = ParameterLists::new(numbers).unwrap();
         assert!(
-            !numbers.allow(&data(json!({"n": 5})), Origin::Body)
-                && !numbers.deny(&data(json!({"n": 1.5})), Origin::Body)
+            !numbers.allow(&data(json!({"n": 5})), RuleOrigin::Body)
+                && !numbers.deny(&data(json!({"n": 1.5})), RuleOrigin::Body)
         );
     }
 
     #[test]
     fn a_list_of_denied_values_does_not_see_into_repeated_parameters() {
         let denied = lists(&[("a", &["x*"])]);
-        assert!(denied.deny(&data(json!({"a": "xx"})), Origin::Body));
-        assert!(!denied.deny(&data(json!({"a": ["xx", "y"]})), Origin::Body));
+        assert!(denied.deny(&data(json!({"a": "xx"})), RuleOrigin::Body));
+        assert!(!denied.deny(&data(json!({"a": ["xx", "y"]})), RuleOrigin::Body));
     }
 
     #[test]
@@ -217,8 +217,8 @@ mod tests {
         lists.insert("a".to_owned(), [Datum::List(pair.to_vec())].into());
         let lists = ParameterLists::new(lists).unwrap();
         let data = data(json!({"a": ["x", "y"]}));
-        assert!(lists.deny(&data, Origin::Body) && lists.allow(&data, Origin::Body));
-        assert!(!lists.deny(&data, Origin::Query) && !lists.allow(&data, Origin::Query));
+        assert!(lists.deny(&data, RuleOrigin::Body) && lists.allow(&data, RuleOrigin::Body));
+        assert!(!lists.deny(&data, RuleOrigin::Query) && !lists.allow(&data, RuleOrigin::Query));
     }
 
     #[test]

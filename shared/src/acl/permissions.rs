@@ -9,7 +9,7 @@ use super::{
     Operation, Undecidable,
     capability::{Capabilities, Capability},
     filter::FilterTemplate,
-    parameters::{Origin, ParameterLists},
+    parameters::{ParameterLists, RuleOrigin},
 };
 
 /// What a rule grants and asks for.
@@ -102,7 +102,7 @@ impl Permissions {
 
     /// Whether body keys or query parameters pass. Names in `data` count as they are written where they are
     /// required, and in lower case elsewhere.
-    pub(super) fn permits_data(&self, data: &Map<String, Value>, origin: Origin) -> bool {
+    pub(super) fn permits_data(&self, data: &Map<String, Value>, origin: RuleOrigin) -> bool {
         let listed = || !self.denied.deny(data, origin) && self.allowed.allow(data, origin);
         self.required.iter().all(|name| data.contains_key(name)) && (data.is_empty() || listed())
     }

@@ -131,7 +131,7 @@ fn authority(policies: &[&str]) -> WorkloadAuthority {
     }
 }
 
-fn settle(grant: &Grant, on_recovery: OnRecovery, fresh: Fresh<'_>) -> Result<Verdict, Unverified> {
+fn settle(grant: &Grant, on_recovery: OnRecovery, fresh: Fresh<'_>) -> Result<Fate, Unverified> {
     let judged = judge(
         [grant],
         &settings(on_recovery),
@@ -151,7 +151,7 @@ fn a_grant_is_exchanged_for_what_fresh_policy_leaves_it() {
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
     );
-    let expected = Verdict::Exchange {
+    let expected = Fate::Exchange {
         policies: names(&["default", "orders"]),
         remaining: Duration::from_secs(40),
     };
@@ -166,7 +166,7 @@ fn a_grant_that_is_about_to_end_drains() {
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
     );
-    let expected = Verdict::Drain {
+    let expected = Fate::Drain {
         policies: names(&["orders"]),
         identity_policies: vec![],
     };
@@ -175,7 +175,7 @@ fn a_grant_that_is_about_to_end_drains() {
 
 #[test]
 fn a_role_that_is_gone_or_grants_nothing_of_it_revokes() {
-    let revoke = Ok(Verdict::Revoke(RevokeCause::Recovery));
+    let revoke = Ok(Fate::Revoke(RevokeCause::Recovery));
     assert_eq!(
         settle(&grant(&["orders"], 40), OnRecovery::Exchange, Fresh::Gone),
         revoke
@@ -200,7 +200,7 @@ fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
     );
-    assert_eq!(verdict, Ok(Verdict::Revoke(RevokeCause::Recovery)));
+    assert_eq!(verdict, Ok(Fate::Revoke(RevokeCause::Recovery)));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn settled_and_expired_grants_are_left_alone() {
 }
 
 /// What becomes of a grant that an AppRole login was given, where the login would get this today.
-fn settle_login(granted: &Grant, fresh: Option<Proven>) -> Verdict {
+fn settle_login(granted: &Grant, fresh: Option<Proven>) -> Fate {
     let mut grant = granted.clone();
     if let Origin::Replica(replica) = &mut grant.origin {
         replica.approle = Some(alloc::boxed::Box::new(Basis {
@@ -275,9 +275,9 @@ fn proven(policies: &[&str], entity: Option<&str>) -> Option<Proven> {
 
 #[test]
 fn a_grant_of_an_approle_login_goes_by_that_login_alone() {
-    let revoke = Verdict::Revoke(RevokeCause::Recovery);
+    let revoke = Fate::Revoke(RevokeCause::Recovery);
     let granted = grant(&["default", "ci", "old"], 40);
-    let narrowed = Verdict::Exchange {
+    let narrowed = Fate::Exchange {
         policies: names(&["default", "ci"]),
         remaining: Duration::from_secs(40),
     };
@@ -306,12 +306,12 @@ proptest! {
         let judged = judge([&grant], &settings(how), |_| Fresh::Proven(&fresh), |_| None, now().steady, now()).unwrap();
         for judgement in judged {
             let policies = match judgement.verdict {
-                Verdict::Drain { policies, .. } => policies,
-                Verdict::Exchange { policies, remaining } => {
+                Fate::Drain { policies, .. } => policies,
+                Fate::Exchange { policies, remaining } => {
                     prop_assert!(remaining <= Duration::from_secs(left));
                     policies
                 }
-                Verdict::Revoke(_) => vec![],
+                Fate::Revoke(_) => vec![],
             };
             for policy in policies {
                 prop_assert!(grant.facts.policies.contains(&policy) && fresh.policies().contains(&policy));

@@ -13,7 +13,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::{
-    policies::{self, PolicyError, Wanted},
+    policies::{self, PolicyChoiceError, Wanted},
     role::TokenRole,
     ttl::{TtlLimits, TtlWanted, ttl},
 };
@@ -25,7 +25,7 @@ use crate::{
 
 /// The fields of a request that creates a token, by their names on the wire. Absent ones have the primary's defaults.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Asked {
+pub struct TokenRequest {
     /// `policies`.
     pub policies: Vec<String>,
     /// `no_default_policy`.
@@ -133,8 +133,8 @@ pub enum Unmodelled {
     Period,
 }
 
-impl From<PolicyError> for CreateError {
-    fn from(error: PolicyError) -> Self {
+impl From<PolicyChoiceError> for CreateError {
+    fn from(error: PolicyChoiceError) -> Self {
         Self::Refused(error.to_string())
     }
 }
@@ -154,7 +154,7 @@ fn refused<T>(text: &str) -> Result<T, CreateError> {
 /// # Errors
 /// [`CreateError`].
 pub fn create(
-    asked: &Asked,
+    asked: &TokenRequest,
     creator: Creator<'_>,
     through: Through<'_>,
     mount: TtlLimits,
@@ -223,7 +223,7 @@ impl<'a> Through<'a> {
         }
     }
 
-    fn is_orphan(self, asked: &Asked) -> bool {
+    fn is_orphan(self, asked: &TokenRequest) -> bool {
         match self {
             Self::Create => asked.no_parent,
             Self::Orphan => true,
@@ -233,7 +233,7 @@ impl<'a> Through<'a> {
 }
 
 /// A role's type goes before the request's, unless it is a default.
-fn kind(asked: &Asked, role: Option<&TokenRole>) -> Result<Option<Unmodelled>, CreateError> {
+fn kind(asked: &TokenRequest, role: Option<&TokenRole>) -> Result<Option<Unmodelled>, CreateError> {
     let of_role = role.map_or("", |role| role.token_type.as_str());
     let kind = match (of_role, asked.kind.as_str()) {
         ("service" | "batch", _) => of_role,
@@ -266,7 +266,10 @@ fn kind(asked: &Asked, role: Option<&TokenRole>) -> Result<Option<Unmodelled>, C
     }
 }
 
-fn alias(asked: &Asked, role: Option<&TokenRole>) -> Result<Option<Unmodelled>, CreateError> {
+fn alias(
+    asked: &TokenRequest,
+    role: Option<&TokenRole>,
+) -> Result<Option<Unmodelled>, CreateError> {
     if asked.entity_alias.is_empty() {
         return Ok(None);
     }
@@ -290,7 +293,7 @@ struct Spans {
 }
 
 impl Spans {
-    fn read(asked: &Asked, sudo: bool) -> Result<Self, CreateError> {
+    fn read(asked: &TokenRequest, sudo: bool) -> Result<Self, CreateError> {
         let positive = |name: &str, text: &str| {
             let given = go::parse(text)?;
             match given.negative {
@@ -316,7 +319,7 @@ impl Spans {
 
     fn made(
         &self,
-        asked: &Asked,
+        asked: &TokenRequest,
         through: Through<'_>,
         policies: Vec<String>,
         mount: TtlLimits,

@@ -28,7 +28,7 @@ pub struct Wanted<'a> {
 
 /// Why a token cannot have what was asked for, in the primary's words.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum PolicyError {
+pub enum PolicyChoiceError {
     /// Without sudo, none that its parent does not have.
     #[error("child policies must be subset of parent")]
     BeyondParent,
@@ -59,13 +59,13 @@ pub enum PolicyError {
 /// The policies of a token made now: sorted, each once.
 ///
 /// # Errors
-/// [`PolicyError`].
+/// [`PolicyChoiceError`].
 pub fn resolve(
     role: Option<&TokenRole>,
     wanted: Wanted<'_>,
     parent: &[PolicyName],
     sudo: bool,
-) -> Result<Vec<String>, PolicyError> {
+) -> Result<Vec<String>, PolicyChoiceError> {
     let parent: Vec<String> = parent.iter().map(ToString::to_string).collect();
     let role = role.filter(|role| role.has_lists());
     let (policies, add_default) = match role {
@@ -75,7 +75,7 @@ pub fn resolve(
         None => {
             let asked = sanitized(wanted.policies, false);
             if !asked.iter().all(|policy| parent.contains(policy)) {
-                return Err(PolicyError::BeyondParent);
+                return Err(PolicyChoiceError::BeyondParent);
             }
             let has_default = parent.iter().any(|policy| policy == DEFAULT);
             (asked, has_default && !wanted.no_default)
@@ -86,11 +86,11 @@ pub fn resolve(
         policies.retain(|policy| policy != DEFAULT);
     }
     if policies.iter().any(|policy| policy == WRAPPING) {
-        return Err(PolicyError::Unassignable(WRAPPING));
+        return Err(PolicyChoiceError::Unassignable(WRAPPING));
     }
     let holds_root = |policies: &[String]| policies.iter().any(|policy| policy == ROOT);
     if holds_root(&policies) && !holds_root(&parent) {
-        return Err(PolicyError::Root);
+        return Err(PolicyChoiceError::Root);
     }
     Ok(policies)
 }
@@ -122,7 +122,7 @@ fn by_role(
     role: &TokenRole,
     wanted: Wanted<'_>,
     parent: &[String],
-) -> Result<Vec<String>, PolicyError> {
+) -> Result<Vec<String>, PolicyChoiceError> {
     let add_default = role.adds_default(wanted.no_default);
     let mut policies = match wanted.policies {
         [] => Vec::new(),
@@ -146,7 +146,7 @@ fn by_role(
                 allowed.contains(policy) || any_glob(&role.allowed_policies_glob, policy)
             };
             if !policies.iter().all(within) {
-                return Err(PolicyError::BeyondRole {
+                return Err(PolicyChoiceError::BeyondRole {
                     policies,
                     allowed,
                     globs: sanitized(&role.allowed_policies_glob, false),
@@ -155,7 +155,7 @@ fn by_role(
         }
     }
     match policies.iter().find(|policy| role.bars(policy)) {
-        Some(barred) => Err(PolicyError::Disallowed(barred.clone())),
+        Some(barred) => Err(PolicyChoiceError::Disallowed(barred.clone())),
         None => Ok(policies),
     }
 }
@@ -264,7 +264,11 @@ mod tests {
     }
 
     /// Without a role, of a parent with `a`, `b` and `default`.
-    fn plain(asked: &[&str], no_default: bool, sudo: bool) -> Result<Vec<String>, PolicyError> {
+    fn plain(
+        asked: &[&str],
+        no_default: bool,
+        sudo: bool,
+    ) -> Result<Vec<String>, PolicyChoiceError> {
         let wanted = Wanted {
             policies: &texts(asked),
             no_default,
@@ -289,7 +293,10 @@ mod tests {
             );
         }
         for asked in [&["c"][..], &["root"], &["a,b"], &["response-wrapping"]] {
-            assert_eq!(plain(asked, false, false), Err(PolicyError::BeyondParent));
+            assert_eq!(
+                plain(asked, false, false),
+                Err(PolicyChoiceError::BeyondParent)
+            );
         }
     }
 
@@ -297,7 +304,10 @@ mod tests {
     fn sudo_lets_a_caller_name_any_policy_but_root_and_the_internal_one() {
         assert_eq!(plain(&["c"], false, true), Ok(texts(&["c", "default"])));
         assert_eq!(plain(&["c"], true, true), Ok(texts(&["c"])));
-        assert_eq!(plain(&["c", "root"], false, true), Err(PolicyError::Root));
+        assert_eq!(
+            plain(&["c", "root"], false, true),
+            Err(PolicyChoiceError::Root)
+        );
         let error = plain(&["response-wrapping"], false, true).unwrap_err();
         assert_eq!(
             error.to_string(),

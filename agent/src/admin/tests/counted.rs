@@ -1,6 +1,6 @@
 //! What was counted, over the socket.
 
-use shared::coverage::{Asked, Caller, Verdict};
+use shared::coverage::{Caller, CoverageKey, Foretold};
 
 use super::*;
 use crate::{
@@ -14,11 +14,11 @@ async fn coverage_is_told_for_as_long_as_is_asked_for() {
     let now = world.now().steady;
     for (path, ago) in [("secret/data/new", 10), ("secret/data/old", 3600 * 30)] {
         let counted = CountedRequest {
-            asked: Asked {
+            asked: CoverageKey {
                 caller: Caller::Others,
                 operation: "read".into(),
                 path: path.to_owned(),
-                verdict: Verdict::Served,
+                verdict: Foretold::Served,
             },
             refused: false,
             leased: false,

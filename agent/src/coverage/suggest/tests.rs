@@ -24,7 +24,7 @@ fn peer(uid: u32, unit: Option<&str>) -> CallerName {
     }
 }
 
-fn row(caller: CallerName, operation: &str, path: &str, verdict: Verdict) -> RowReport {
+fn row(caller: CallerName, operation: &str, path: &str, verdict: Foretold) -> RowReport {
     RowReport {
         caller,
         operation: operation.to_owned(),
@@ -50,7 +50,7 @@ fn missing(key: &str) -> RowReport {
             orders(),
             "read",
             &format!("secret/data/{key}"),
-            Verdict::NotMirrored,
+            Foretold::NotMirrored,
         )
     }
 }
@@ -149,7 +149,7 @@ fn a_leased_path_is_suggested_by_itself_with_its_pool_in_a_comment() {
             orders(),
             "read",
             &format!("database/creds/{name}"),
-            Verdict::NotMirrored,
+            Foretold::NotMirrored,
         )
     };
     let suggestion = suggest(&report(vec![leased("a"), leased("b")]), &config(""));
@@ -161,14 +161,19 @@ fn a_leased_path_is_suggested_by_itself_with_its_pool_in_a_comment() {
 #[test]
 fn what_no_line_cures_is_a_comment_with_its_reason() {
     let rows = vec![
-        row(orders(), "write", "secret/data/a", Verdict::Write),
-        row(orders(), "login", "auth/ldap/login/*", Verdict::NotModelled),
-        row(orders(), "read", "secret/data/b", Verdict::Served),
+        row(orders(), "write", "secret/data/a", Foretold::Write),
+        row(
+            orders(),
+            "login",
+            "auth/ldap/login/*",
+            Foretold::NotModelled,
+        ),
+        row(orders(), "read", "secret/data/b", Foretold::Served),
         row(
             orders(),
             "read",
             "secret/data/new\nline = 1",
-            Verdict::Stale,
+            Foretold::Stale,
         ),
     ];
     let suggestion = suggest(&report(rows), &config(""));
@@ -185,14 +190,14 @@ fn a_peer_that_logs_in_and_that_no_entry_matches_gets_one_with_its_role() {
             peer(uid, unit),
             "login",
             "auth/holdover/login",
-            Verdict::Refused,
+            Foretold::Refused,
         )
     };
     let mut counted = report(vec![
         login(1000, Some("billing.service")),
         login(1001, Some("session-4.scope")),
         login(1002, None),
-        row(peer(1003, None), "read", "secret/data/a", Verdict::Served),
+        row(peer(1003, None), "read", "secret/data/a", Foretold::Served),
         login(0, None),
     ]);
     let carries = |uid, unit| CarriedReport {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::{
-    coverage::{Caller, CoverageRow, Verdict},
+    coverage::{Caller, CoverageRow, Foretold},
     grant::Origin,
     time::WallTime,
 };
@@ -49,14 +49,14 @@ async fn each_request_is_judged_by_what_an_outage_would_make_of_it() {
     rig.replica
         .knows("s.known", Origin::Primary, Duration::ZERO);
     for (target, token, verdict, refused) in [
-        ("secret/data/shop/a", "s.known", Verdict::Served, 0),
-        ("secret/data/shop/b", "s.other", Verdict::UnknownToken, 0),
-        ("secret/data/team/a", "s.known", Verdict::NotMirrored, 0),
-        ("secret/data/denied", "s.known", Verdict::Denied, 1),
-        ("secret/data/absent", "s.known", Verdict::NotMirrored, 1),
-        ("sys/mounts", "s.known", Verdict::NotModelled, 0),
-        ("sys/wrapping/lookup", "s.known", Verdict::NotModelled, 0),
-        ("sys/health", "s.known", Verdict::Served, 0),
+        ("secret/data/shop/a", "s.known", Foretold::Served, 0),
+        ("secret/data/shop/b", "s.other", Foretold::UnknownToken, 0),
+        ("secret/data/team/a", "s.known", Foretold::NotMirrored, 0),
+        ("secret/data/denied", "s.known", Foretold::Denied, 1),
+        ("secret/data/absent", "s.known", Foretold::NotMirrored, 1),
+        ("sys/mounts", "s.known", Foretold::NotModelled, 0),
+        ("sys/wrapping/lookup", "s.known", Foretold::NotModelled, 0),
+        ("sys/health", "s.known", Foretold::Served, 0),
     ] {
         let header = format!("X-Vault-Token: {token}");
         let text = request("GET", &format!("/v1/{target}?version=1"), &[&header]);
@@ -74,7 +74,7 @@ async fn each_request_is_judged_by_what_an_outage_would_make_of_it() {
     );
     rig.ask(&write).await;
     let written = row(&rig, "secret/data/written").await;
-    assert_eq!(written.asked.verdict, Verdict::Write);
+    assert_eq!(written.asked.verdict, Foretold::Write);
 }
 
 #[tokio::test]
@@ -87,9 +87,9 @@ async fn what_the_replica_answered_was_served_and_what_it_did_not_says_why() {
         _ => says(503, "{}"),
     });
     for (target, verdict) in [
-        ("secret/data/team/held", Verdict::Served),
-        ("secret/data/team/lost", Verdict::NotMirrored),
-        ("secret/data/shop/lost", Verdict::UnknownToken),
+        ("secret/data/team/held", Foretold::Served),
+        ("secret/data/team/lost", Foretold::NotMirrored),
+        ("secret/data/shop/lost", Foretold::UnknownToken),
     ] {
         rig.ask(&request(
             "GET",

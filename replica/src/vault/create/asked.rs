@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use shared::token::create::Asked;
+use shared::token::create::TokenRequest;
 
 use super::super::{
     fields,
@@ -31,7 +31,7 @@ const KNOWN: [&str; 14] = [
 
 /// What was asked, and what the primary says of parameters that it did not look at.
 pub(super) struct AskedFields {
-    pub(super) asked: Asked,
+    pub(super) asked: TokenRequest,
     pub(super) warnings: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ impl AskedFields {
     pub(super) fn read(data: &Params, role: bool) -> Answered<Self> {
         let text = |name| text(data, name);
         let flag = |name| flag(data, name, false);
-        let asked = Asked {
+        let asked = TokenRequest {
             policies: policies(data)?,
             no_default_policy: flag("no_default_policy")?,
             no_parent: flag("no_parent")?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::{
     acl,
-    coverage::Verdict::{
+    coverage::Foretold::{
         self, IssueDisabled, NotMirrored, NotModelled, Stale, UnknownToken, Write,
     },
     name::WorkloadName,
@@ -218,7 +218,7 @@ pub(crate) struct Class {
     /// What kind of cause it is, in one of few words: for labels.
     pub(crate) word: &'static str,
     /// What coverage calls it.
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: Foretold,
     /// Under which word the ledger counts it.
     pub(crate) reason: &'static str,
 }
@@ -233,7 +233,7 @@ const VALUE: &str = "value";
 
 impl Class {
     /// What the replica is not there for.
-    const fn by_design(word: &'static str, verdict: Verdict) -> Self {
+    const fn by_design(word: &'static str, verdict: Foretold) -> Self {
         Self {
             by_design: true,
             ..Self::failing(word, verdict)
@@ -241,7 +241,7 @@ impl Class {
     }
 
     /// What the replica is there for, and cannot do.
-    const fn failing(word: &'static str, verdict: Verdict) -> Self {
+    const fn failing(word: &'static str, verdict: Foretold) -> Self {
         Self {
             by_design: false,
             word,
@@ -258,7 +258,7 @@ impl Class {
 impl Why {
     /// Its row.
     pub(crate) fn class(&self) -> Class {
-        use Verdict::Undecidable;
+        use Foretold::Undecidable;
         match self {
             Self::AuthMethod => Class::by_design(REQUEST, NotModelled),
             Self::AuthorityTooOld(_) => Class::failing(ISSUING, Stale),
@@ -303,7 +303,7 @@ impl Credential {
     fn class(self) -> Class {
         match self {
             Self::Addresses | Self::SecondFactor => Class::by_design(REQUEST, NotModelled),
-            Self::Identity => Class::failing(REQUEST, Verdict::Undecidable),
+            Self::Identity => Class::failing(REQUEST, Foretold::Undecidable),
             Self::Old => Class::failing(REQUEST, Stale),
             Self::Unknown => Class::by_design(REQUEST, NotModelled).counted_as("credential"),
             Self::Unseen => Class::by_design(REQUEST, Stale),
@@ -314,7 +314,7 @@ impl Credential {
 impl Issuing {
     fn class(self) -> Class {
         match self {
-            Self::Ambiguous => Class::by_design(ISSUING, Verdict::Undecidable),
+            Self::Ambiguous => Class::by_design(ISSUING, Foretold::Undecidable),
             Self::Disabled | Self::NoWorkload => Class::by_design(ISSUING, IssueDisabled),
             Self::Blocked(_)
             | Self::NoPolicies
@@ -324,7 +324,7 @@ impl Issuing {
             | Self::Role
             | Self::RolledBack
             | Self::SeveralWorkloads
-            | Self::Unmodelled(_) => Class::failing(ISSUING, Verdict::Undecidable),
+            | Self::Unmodelled(_) => Class::failing(ISSUING, Foretold::Undecidable),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::{coverage::Verdict, failover::Phase};
+use shared::{coverage::Foretold, failover::Phase};
 
 use super::world::{World, authority_as, outage, peer, phase};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     vault::{foresee::Foreseen, tests::world::Opened},
 };
 
-fn verdict(foreseen: Foreseen) -> Verdict {
+fn verdict(foreseen: Foreseen) -> Foretold {
     foreseen.verdict
 }
 
@@ -29,16 +29,16 @@ fn a_read_is_foreseen_by_token_policy_mirror_and_age() {
         let target = format!("/v1/secret/data/{path}");
         verdict(world.ask("GET", &target).token(token).foreseen())
     };
-    assert_eq!(read("s.app", "app/db"), Verdict::Served);
-    assert_eq!(read("s.none", "app/db"), Verdict::Refused);
-    assert_eq!(read("s.unknown", "app/db"), Verdict::UnknownToken);
-    assert_eq!(read("s.app", "app/nothing"), Verdict::Served, "a 404");
+    assert_eq!(read("s.app", "app/db"), Foretold::Served);
+    assert_eq!(read("s.none", "app/db"), Foretold::Refused);
+    assert_eq!(read("s.unknown", "app/db"), Foretold::UnknownToken);
+    assert_eq!(read("s.app", "app/nothing"), Foretold::Served, "a 404");
     let mut strict = following();
     strict.settings.mirrors[0].max_staleness = Duration::from_secs(30);
     let strict = strict.open();
     let old = strict.ask("GET", "/v1/secret/data/app/db").token("s.app");
     let foreseen = old.foreseen();
-    assert_eq!(foreseen.verdict, Verdict::Stale);
+    assert_eq!(foreseen.verdict, Foretold::Stale);
     assert!(foreseen.reason.contains("too stale"), "{}", foreseen.reason);
 }
 
@@ -50,18 +50,18 @@ fn a_login_is_foreseen_though_the_primary_is_in_charge() {
             .peer(peer("orders"))
             .foreseen()
     };
-    assert_eq!(verdict(log_in(&following().open())), Verdict::Served);
+    assert_eq!(verdict(log_in(&following().open())), Foretold::Served);
     let mut disabled = following();
     disabled.settings.workloads[0].failover.issue = false;
-    assert_eq!(verdict(log_in(&disabled.open())), Verdict::IssueDisabled);
+    assert_eq!(verdict(log_in(&disabled.open())), Foretold::IssueDisabled);
     let proven = |ago| {
         let old = T0.minus(ago);
         let known = authority_as("orders", old, |known| known.verified_at = old);
         verdict(log_in(&following().and(known).open()))
     };
     let bounds = following().settings.bounds;
-    assert_eq!(proven(bounds.authority_max_age), Verdict::Stale);
-    assert_eq!(proven(bounds.max_outage), Verdict::Undecidable);
+    assert_eq!(proven(bounds.authority_max_age), Foretold::Stale);
+    assert_eq!(proven(bounds.max_outage), Foretold::Undecidable);
 }
 
 #[test]
@@ -74,6 +74,6 @@ fn an_outage_that_is_there_is_judged_as_it_is() {
         .body(json!({"role": "orders"}))
         .peer(peer("orders"))
         .foreseen();
-    assert_eq!(foreseen.verdict, Verdict::Undecidable);
+    assert_eq!(foreseen.verdict, Foretold::Undecidable);
     assert!(foreseen.reason.contains("outlived its bounds"));
 }

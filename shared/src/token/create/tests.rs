@@ -21,7 +21,7 @@ fn role() -> TokenRole {
     }
 }
 
-fn ask(asked: &Asked, role: Option<&TokenRole>, sudo: bool) -> Result<Made, CreateError> {
+fn ask(asked: &TokenRequest, role: Option<&TokenRole>, sudo: bool) -> Result<Made, CreateError> {
     let name = RoleName::parse("r").unwrap();
     let through = role.map_or(Through::Create, |role| Through::Role(&name, role));
     let policies = names(&["a", "b", "default"]);
@@ -32,14 +32,14 @@ fn ask(asked: &Asked, role: Option<&TokenRole>, sudo: bool) -> Result<Made, Crea
     create(asked, creator, through, TtlLimits::BUILT_IN, NOW)
 }
 
-fn text(asked: Asked, role: Option<&TokenRole>, sudo: bool) -> String {
+fn text(asked: TokenRequest, role: Option<&TokenRole>, sudo: bool) -> String {
     ask(&asked, role, sudo).unwrap_err().to_string()
 }
 
 /// In the order of the primary's checks: each request is wrong in its own way and in every later one.
 #[test]
 fn refusals_come_in_the_primarys_order_and_words() {
-    let all_wrong = Asked {
+    let all_wrong = TokenRequest {
         kind: "foo".into(),
         num_uses: -1,
         entity_alias: "x".into(),
@@ -49,9 +49,9 @@ fn refusals_come_in_the_primarys_order_and_words() {
         explicit_max_ttl: "abc".into(),
         period: "-5".into(),
         ttl: "-5".into(),
-        ..Asked::default()
+        ..TokenRequest::default()
     };
-    type Fix = fn(&mut Asked);
+    type Fix = fn(&mut TokenRequest);
     let fixes: [(&str, Fix); 9] = [
         ("invalid 'token_type' value", |a| a.kind.clear()),
         ("number of uses cannot be negative", |a| a.num_uses = 0),
@@ -95,8 +95,8 @@ fn refusals_come_in_the_primarys_order_and_words() {
 
 #[test]
 fn what_is_not_modelled_is_said_only_where_the_primary_would_not_refuse() {
-    let asked = |change: fn(&mut Asked)| {
-        let mut asked = Asked::default();
+    let asked = |change: fn(&mut TokenRequest)| {
+        let mut asked = TokenRequest::default();
         change(&mut asked);
         asked
     };
@@ -107,7 +107,7 @@ fn what_is_not_modelled_is_said_only_where_the_primary_would_not_refuse() {
         (asked(|a| a.period = "5s".into()), Unmodelled::Period),
     ] {
         assert_eq!(ask(&asked, None, true), Err(wanted.into()));
-        let refused = Asked {
+        let refused = TokenRequest {
             ttl: "x".into(),
             ..asked
         };
@@ -120,9 +120,9 @@ fn what_is_not_modelled_is_said_only_where_the_primary_would_not_refuse() {
         allowed_entity_aliases: vec!["x*".into()],
         ..role()
     };
-    let alias = |name: &str| Asked {
+    let alias = |name: &str| TokenRequest {
         entity_alias: name.into(),
-        ..Asked::default()
+        ..TokenRequest::default()
     };
     assert_eq!(
         ask(&alias("X1"), Some(&aliased), false),
@@ -150,19 +150,19 @@ fn what_is_not_modelled_is_said_only_where_the_primary_would_not_refuse() {
             ..role()
         },
     ] {
-        let made = ask(&Asked::default(), Some(&role), false);
+        let made = ask(&TokenRequest::default(), Some(&role), false);
         assert!(matches!(made, Err(CreateError::Unmodelled(_))), "{role:?}");
     }
 }
 
 #[test]
 fn zeros_and_defaults_are_no_wishes() {
-    let sent_by_the_cli = Asked {
+    let sent_by_the_cli = TokenRequest {
         ttl: "0s".into(),
         explicit_max_ttl: "0s".into(),
         period: "0s".into(),
         kind: "service".into(),
-        ..Asked::default()
+        ..TokenRequest::default()
     };
     let made = ask(&sent_by_the_cli, None, false).unwrap();
     assert_eq!(made.ttl, TtlLimits::BUILT_IN.default);
@@ -182,10 +182,10 @@ fn a_role_gives_path_orphanhood_and_the_lesser_explicit_max() {
         token_explicit_max_ttl: 30,
         ..role()
     };
-    let asked = Asked {
+    let asked = TokenRequest {
         explicit_max_ttl: "10s".into(),
         display_name: "a b/c-".into(),
-        ..Asked::default()
+        ..TokenRequest::default()
     };
     let made = ask(&asked, Some(&strict), false).unwrap();
     assert!(made.orphan && !made.renewable);
@@ -215,10 +215,10 @@ proptest! {
         ttl in 0u64..5_000_000, explicit in 0u64..5_000_000, role_max in 0u64..5_000_000, through_role: bool,
     ) {
         let limited = TokenRole { token_explicit_max_ttl: role_max, ..role() };
-        let asked = Asked {
+        let asked = TokenRequest {
             ttl: ttl.to_string(),
             explicit_max_ttl: explicit.to_string(),
-            ..Asked::default()
+            ..TokenRequest::default()
         };
         let made = ask(&asked, through_role.then_some(&limited), false).unwrap();
         let secs = made.ttl.as_secs();

@@ -17,7 +17,7 @@ use shared::{
     api::Call,
     approle::Outcome,
     change::{Change, CredentialName, Expects},
-    coverage::Verdict,
+    coverage::Foretold,
     failover::Phase,
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
     mount::MountKind,
@@ -216,9 +216,9 @@ impl Replica for FakeReplica {
     fn foresee(&self, query: &Query<'_>) -> Foreseen {
         let verdict = match query.presented {
             Presented::Token(token) if self.grant(&self.digest(token)).is_none() => {
-                Verdict::UnknownToken
+                Foretold::UnknownToken
             }
-            _ => Verdict::Served,
+            _ => Foretold::Served,
         };
         Foreseen {
             verdict,
