@@ -1,11 +1,15 @@
 //! Claims about the machine, each driven by hand or by a simulated world of probes.
 
 use alloc::{string::String, vec, vec::Vec};
+use core::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::time::BootId;
+use crate::{
+    name::OutageId,
+    time::{BootId, WallTime},
+};
 
 const KNOBS: Knobs = Knobs {
     failures: 3,

@@ -1,0 +1,196 @@
+//! How the machine crosses into an outage, through recovery, and back.
+
+use alloc::{string::String, vec::Vec};
+
+use super::{
+    Bound, Machine, State,
+    event::{Action, ActionId, Context, Knobs, Recovery},
+    state::{Cause, Outage, Phase},
+};
+use crate::{
+    backoff::Backoff,
+    time::{Deadline, Now},
+};
+
+impl Machine {
+    pub(super) fn exhaust_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some(outage) = self.bounded().filter(|outage| outage.bound.passed(now)) else {
+            return;
+        };
+        let outage = Outage {
+            latched: false,
+            ..outage.clone()
+        };
+        let recovering = matches!(self.state, State::Recovering { .. });
+        self.exhausted(outage, now, actions);
+        actions.push(Action::Exhaust);
+        if recovering {
+            actions.push(Action::StopRecovery);
+        }
+    }
+
+    /// The outage whose bound has not been acted on.
+    pub(super) fn bounded(&self) -> Option<&Outage> {
+        match &self.state {
+            State::Holdover { outage, .. }
+            | State::Recovering {
+                from: Bound::Within,
+                outage,
+                ..
+            } => Some(outage),
+            _ => None,
+        }
+    }
+
+    fn exhausted(&mut self, outage: Outage, now: Now, actions: &mut Vec<Action>) {
+        let (next, backoff) = (now.boot.plus(Knobs::GOOD_INTERVAL), Backoff::PROBES);
+        self.state = State::Exhausted {
+            outage,
+            good: 0,
+            next,
+            backoff,
+        };
+        actions.push(Action::Enter(self.phase()));
+    }
+
+    pub(super) fn cut_over_if_due(
+        &mut self,
+        cause: Cause,
+        context: &Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let State::Suspect { failed, .. } = &self.state
+            && *failed >= self.knobs.failures
+        {
+            self.cut_over(cause, false, context, actions);
+        }
+    }
+
+    fn cut_over(
+        &mut self,
+        cause: Cause,
+        latched: bool,
+        context: &Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let now = context.now;
+        // Authority verified by a clock that has since stepped back was not verified in the future.
+        let from = context.authority.unwrap_or(now.steady).min(now.steady);
+        let bound = Deadline::at(from.plus(self.knobs.max_outage), now);
+        let outage = Outage {
+            id: context.fresh_id.clone(),
+            started_at: now.steady,
+            cause,
+            bound,
+            latched,
+        };
+        self.resume(outage, now, actions);
+    }
+
+    fn resume(&mut self, outage: Outage, now: Now, actions: &mut Vec<Action>) {
+        let mut backoff = Backoff::PROBES;
+        let next = now.boot.plus(backoff.next(Backoff::EVEN));
+        self.state = State::Holdover {
+            outage,
+            good: 0,
+            next,
+            backoff,
+        };
+        actions.push(Action::Enter(self.phase()));
+    }
+
+    pub(super) fn follow(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.state = State::Following {
+            next: now.boot.plus(self.knobs.probe_interval),
+        };
+        actions.push(Action::Enter(Phase::Following));
+    }
+
+    pub(super) fn recover(
+        &mut self,
+        from: Bound,
+        outage: Outage,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let id = self.fresh_action();
+        self.state = State::Recovering {
+            from,
+            outage: outage.clone(),
+            id,
+            until: now.boot.plus(Knobs::RECOVERY_TIMEOUT),
+            failed: 0,
+            next: now.boot.plus(Knobs::GOOD_INTERVAL),
+        };
+        actions.push(Action::Enter(self.phase()));
+        actions.push(Action::Recover { id, outage });
+    }
+
+    pub(super) fn recovered(
+        &mut self,
+        id: ActionId,
+        end: Recovery,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let State::Recovering { id: awaited, .. } = &self.state else {
+            return;
+        };
+        if *awaited != id {
+            return;
+        }
+        match end {
+            Recovery::Done => self.follow(now, actions),
+            Recovery::Failed(_) => self.fall_back(now, actions),
+        }
+    }
+
+    /// From Recovering to where it came from: the same outage.
+    pub(super) fn fall_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let State::Recovering { from, outage, .. } = &self.state else {
+            return;
+        };
+        let (from, outage) = (*from, outage.clone());
+        match from {
+            Bound::Within => self.resume(outage, now, actions),
+            Bound::Exhausted => self.exhausted(outage, now, actions),
+        }
+        actions.push(Action::StopRecovery);
+    }
+
+    pub(super) fn operator_start(
+        &mut self,
+        reason: String,
+        context: &Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        match &mut self.state {
+            State::Following { .. } | State::Suspect { .. } => {
+                self.cut_over(Cause::Operator(reason), true, context, actions);
+            }
+            State::Holdover { outage, .. } => {
+                outage.latched = true;
+                actions.push(Action::Enter(self.phase()));
+            }
+            State::Recovering { outage, .. } => {
+                let outage = Outage {
+                    latched: true,
+                    ..outage.clone()
+                };
+                actions.push(Action::StopRecovery);
+                self.resume(outage, context.now, actions);
+            }
+            State::Exhausted { .. } => {}
+        }
+    }
+
+    pub(super) fn operator_stop(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let State::Holdover { outage, next, .. } = &mut self.state
+            && outage.latched
+        {
+            outage.latched = false;
+            *next = now.boot;
+            actions.push(Action::Enter(self.phase()));
+        }
+    }
+}

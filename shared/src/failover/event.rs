@@ -1,0 +1,134 @@
+//! What goes into the machine and what comes out of it.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use super::state::{Cause, Outage, Phase};
+use crate::{
+    name::OutageId,
+    time::{BootTime, Now, WallTime},
+};
+
+/// What the machine goes by, from the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Knobs {
+    /// Failed probes in a row that make an outage; at least 1.
+    pub failures: u32,
+    /// Good probes in a row that begin the recovery; at least 1.
+    pub successes: u32,
+    /// Between probes while following.
+    pub probe_interval: Duration,
+    /// For one probe; one that has not ended by then has failed.
+    pub probe_timeout: Duration,
+    /// How long an outage may last, from the last complete verification of authority.
+    pub max_outage: Duration,
+}
+
+impl Knobs {
+    /// Between probes in Suspect.
+    pub const SUSPECT_INTERVAL: Duration = Duration::from_millis(200);
+    /// Between probes after a good one in an outage, and while recovering.
+    pub const GOOD_INTERVAL: Duration = Duration::from_secs(1);
+    /// An audited success this old no longer stands for the authenticated half of a probe.
+    pub const AUDITED_FOR: Duration = Duration::from_secs(30);
+    /// While following, the authenticated half is sent at most this often.
+    pub const AUDITED_INTERVAL: Duration = Duration::from_secs(60);
+    /// A recovery that takes longer has failed.
+    pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
+    /// What a probe's task gets beyond [`Knobs::probe_timeout`] to say how it ended.
+    pub const GRACE: Duration = Duration::from_millis(250);
+
+    /// The longest that an outage can go unnoticed by a caller that waits, from its request on.
+    pub fn worst_detection(&self, read_deadline: Duration) -> Duration {
+        let round = self.probe_timeout.max(Self::SUSPECT_INTERVAL);
+        read_deadline + round * (self.failures + 1)
+    }
+}
+
+/// Names one action, so that its end can be told from another's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ActionId(pub(super) u64);
+
+/// What the edges tell the machine.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A forward failed as outages fail: reason to probe at once, no more.
+    ForwardFailed,
+    /// A forward was answered. Postpones the next probe while following; counts for nothing else.
+    ForwardSucceeded {
+        /// Whether it was authenticated and succeeded, so that audited requests are known to work.
+        audited: bool,
+    },
+    /// An operator ordered the cutover.
+    OperatorStart(String),
+    /// An operator lifted it.
+    OperatorStop,
+    /// A probe ended.
+    Probed(ActionId, Probe),
+    /// A recovery ended.
+    Recovered(ActionId, Recovery),
+    /// Time has passed.
+    Wake,
+}
+
+/// How a probe ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// Failed as outages fail.
+    Failed(Cause),
+    /// Answered; `audited` if the authenticated half was asked for and went through, or was refused as a
+    /// decision: both prove that the primary serves.
+    Good {
+        /// Whether the authenticated half was part of it.
+        audited: bool,
+    },
+}
+
+/// How a recovery ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Recovery {
+    /// Settled: the primary takes over.
+    Done,
+    /// It could not be finished; the outage goes on.
+    Failed(String),
+}
+
+/// What the machine wants done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// The state changed: publish it, then store it. The first action of its batch where there is one.
+    Enter(Phase),
+    /// Refuse and revoke every replica grant: the outage outlived its bound.
+    Exhaust,
+    /// Probe the primary, and tell the end before `deadline`.
+    Probe {
+        /// Names the end.
+        id: ActionId,
+        /// Whether the authenticated half is needed.
+        audited: bool,
+        /// After this its end is ignored.
+        deadline: BootTime,
+    },
+    /// Settle with the primary.
+    Recover {
+        /// Names the end.
+        id: ActionId,
+        /// What is settled.
+        outage: Outage,
+    },
+    /// A recovery under way is of no use any more: stop it.
+    StopRecovery,
+}
+
+/// What a transition needs besides the event.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The present.
+    pub now: Now,
+    /// When every workload's authority was last verified completely; none if never.
+    pub authority: Option<WallTime>,
+    /// A fresh id, used if an outage begins.
+    pub fresh_id: &'a OutageId,
+    /// In 0..1: spreads probes of many hosts.
+    pub jitter: f64,
+}

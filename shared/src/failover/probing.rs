@@ -1,0 +1,162 @@
+//! When the machine probes, and what the end of a probe changes.
+
+use alloc::{string::String, vec::Vec};
+
+use super::{
+    Bound, Machine, Pending, State,
+    event::{Action, Context, Knobs, Probe},
+    state::{Cause, Phase},
+};
+use crate::{
+    backoff::Backoff,
+    time::{BootTime, Now},
+};
+
+impl Machine {
+    pub(super) fn probe_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let next = match &self.state {
+            State::Following { next }
+            | State::Suspect { next, .. }
+            | State::Holdover { next, .. }
+            | State::Recovering { next, .. }
+            | State::Exhausted { next, .. } => *next,
+        };
+        if self.pending.is_some() || now.boot < next {
+            return;
+        }
+        let audited = self.needs_audit(now);
+        if audited {
+            self.last_asked = Some(now.boot);
+        }
+        let id = self.fresh_action();
+        let deadline = now.boot.plus(self.knobs.probe_timeout + Knobs::GRACE);
+        self.pending = Some(Pending { id, deadline });
+        actions.push(Action::Probe {
+            id,
+            audited,
+            deadline,
+        });
+    }
+
+    /// Always outside Following; there only where no audited success stands for it, and once a minute.
+    fn needs_audit(&self, now: Now) -> bool {
+        let older = |at: Option<BootTime>, than| at.is_none_or(|at| now.boot.since(at) >= than);
+        !matches!(self.state, State::Following { .. })
+            || (older(self.last_audited, Knobs::AUDITED_FOR)
+                && older(self.last_asked, Knobs::AUDITED_INTERVAL))
+    }
+
+    pub(super) fn forward_failed(&mut self, now: Now) {
+        if let State::Following { next } = &mut self.state {
+            *next = (*next).min(now.boot);
+        }
+    }
+
+    pub(super) fn forward_succeeded(&mut self, audited: bool, now: Now) {
+        if audited {
+            self.last_audited = Some(now.boot);
+        }
+        if let State::Following { next } = &mut self.state
+            && *next > now.boot
+        {
+            *next = now.boot.plus(self.knobs.probe_interval);
+        }
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        probe: Probe,
+        context: &Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        match probe {
+            Probe::Good { audited } => self.probe_good(audited, context.now, actions),
+            Probe::Failed(cause) => self.probe_failed(cause, context, actions),
+        }
+    }
+
+    fn probe_good(&mut self, audited: bool, now: Now, actions: &mut Vec<Action>) {
+        if audited {
+            self.last_audited = Some(now.boot);
+        }
+        let successes = self.knobs.successes;
+        let from = match self.state {
+            State::Exhausted { .. } => Bound::Exhausted,
+            _ => Bound::Within,
+        };
+        match &mut self.state {
+            State::Following { next } => *next = now.boot.plus(self.knobs.probe_interval),
+            State::Suspect { .. } => self.follow(now, actions),
+            State::Holdover {
+                outage,
+                good,
+                next,
+                backoff,
+            }
+            | State::Exhausted {
+                outage,
+                good,
+                next,
+                backoff,
+            } => {
+                *good += u32::from(audited);
+                *next = now.boot.plus(Knobs::GOOD_INTERVAL);
+                *backoff = Backoff::PROBES;
+                if *good >= successes && !outage.latched {
+                    let outage = outage.clone();
+                    self.recover(from, outage, now, actions);
+                }
+            }
+            State::Recovering { failed, next, .. } => {
+                *failed = 0;
+                *next = now.boot.plus(Knobs::GOOD_INTERVAL);
+            }
+        }
+    }
+
+    fn probe_failed(&mut self, cause: Cause, context: &Context<'_>, actions: &mut Vec<Action>) {
+        let now = context.now;
+        let soon = now.boot.plus(Knobs::SUSPECT_INTERVAL);
+        match &mut self.state {
+            State::Following { .. } => {
+                self.state = State::Suspect {
+                    failed: 1,
+                    next: soon,
+                };
+                actions.push(Action::Enter(Phase::Suspect));
+                self.cut_over_if_due(cause, context, actions);
+            }
+            State::Suspect { failed, next } => {
+                *failed += 1;
+                *next = soon;
+                self.cut_over_if_due(cause, context, actions);
+            }
+            State::Holdover {
+                good,
+                next,
+                backoff,
+                ..
+            }
+            | State::Exhausted {
+                good,
+                next,
+                backoff,
+                ..
+            } => {
+                *good = 0;
+                *next = now.boot.plus(backoff.next(context.jitter));
+            }
+            State::Recovering { failed, next, .. } => {
+                *failed += 1;
+                *next = soon;
+                if *failed >= self.knobs.failures {
+                    self.fall_back(now, actions);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn lost_probe() -> Cause {
+    Cause::Unreachable(String::from("no answer in time"))
+}
