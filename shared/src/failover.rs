@@ -24,26 +24,25 @@ use crate::{
 pub struct Machine {
     knobs: Knobs,
     state: State,
+    /// When the next probe is due.
+    next: BootTime,
     pending: Option<Pending>,
     last_audited: Option<BootTime>,
     last_asked: Option<BootTime>,
     next_id: u64,
 }
 
-/// Timers and counts of each state; what others see of it is its [`Phase`].
+/// Counts of each state; what others see of it is its [`Phase`].
 #[derive(Clone, Debug)]
 enum State {
-    Following {
-        next: BootTime,
-    },
+    Following,
     Suspect {
         failed: u32,
-        next: BootTime,
     },
-    Holdover {
+    Outage {
+        side: Bound,
         outage: Outage,
         good: u32,
-        next: BootTime,
         backoff: Backoff,
     },
     Recovering {
@@ -52,23 +51,17 @@ enum State {
         id: ActionId,
         until: BootTime,
         failed: u32,
-        next: BootTime,
-    },
-    Exhausted {
-        outage: Outage,
-        good: u32,
-        next: BootTime,
-        backoff: Backoff,
     },
 }
 
-/// Which state a recovery falls back to.
+/// On which side of its bound an outage is. A recovery that fails goes back to the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Bound {
     Within,
     Exhausted,
 }
 
+/// The probe under way.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     id: ActionId,
@@ -78,25 +71,21 @@ struct Pending {
 impl Machine {
     /// Starts, at `now`: in the outage that was stored, with its original bounds, else in Suspect.
     pub fn start(knobs: Knobs, stored: Option<Phase>, now: Now) -> Self {
-        let next = now.boot;
+        let out = |side, outage| State::Outage {
+            side,
+            outage,
+            good: 0,
+            backoff: Backoff::PROBES,
+        };
         let state = match stored {
-            None | Some(Phase::Following | Phase::Suspect) => State::Suspect { failed: 0, next },
-            Some(Phase::Holdover(outage) | Phase::Recovering(outage)) => State::Holdover {
-                outage,
-                good: 0,
-                next,
-                backoff: Backoff::PROBES,
-            },
-            Some(Phase::Exhausted(outage)) => State::Exhausted {
-                outage,
-                good: 0,
-                next,
-                backoff: Backoff::PROBES,
-            },
+            None | Some(Phase::Following | Phase::Suspect) => State::Suspect { failed: 0 },
+            Some(Phase::Holdover(outage) | Phase::Recovering(outage)) => out(Bound::Within, outage),
+            Some(Phase::Exhausted(outage)) => out(Bound::Exhausted, outage),
         };
         Self {
             knobs,
             state,
+            next: now.boot,
             pending: None,
             last_audited: None,
             last_asked: None,
@@ -107,30 +96,24 @@ impl Machine {
     /// The state as others see it.
     pub fn phase(&self) -> Phase {
         match &self.state {
-            State::Following { .. } => Phase::Following,
+            State::Following => Phase::Following,
             State::Suspect { .. } => Phase::Suspect,
-            State::Holdover { outage, .. } => Phase::Holdover(outage.clone()),
+            State::Outage { side, outage, .. } => match side {
+                Bound::Within => Phase::Holdover(outage.clone()),
+                Bound::Exhausted => Phase::Exhausted(outage.clone()),
+            },
             State::Recovering { outage, .. } => Phase::Recovering(outage.clone()),
-            State::Exhausted { outage, .. } => Phase::Exhausted(outage.clone()),
         }
     }
 
     /// When the machine wants to be woken, on the boot clock. The outage bound may lie on the wall clock:
     /// [`Event::Wake`] after a clock step finds it.
     pub fn deadline(&self, now: Now) -> BootTime {
-        let own = match &self.state {
-            State::Following { next }
-            | State::Suspect { next, .. }
-            | State::Holdover { next, .. }
-            | State::Exhausted { next, .. } => *next,
-            State::Recovering { next, until, .. } => (*next).min(*until),
-        };
         // With a probe under way the next one waits for its end.
-        let own = match (&self.pending, &self.state) {
-            (None, _) => own,
-            (Some(pending), State::Recovering { until, .. }) => pending.deadline.min(*until),
-            (Some(pending), _) => pending.deadline,
-        };
+        let mut own = self.pending.map_or(self.next, |pending| pending.deadline);
+        if let State::Recovering { until, .. } = &self.state {
+            own = own.min(*until);
+        }
         match self.bounded() {
             Some(outage) => own.min(now.boot.plus(outage.bound.remaining(now))),
             None => own,
@@ -141,14 +124,20 @@ impl Machine {
     pub fn reconfigure(&mut self, knobs: Knobs, now: Now) {
         let cut = self.knobs.max_outage.saturating_sub(knobs.max_outage);
         self.knobs = knobs;
-        if let State::Holdover { outage, .. } | State::Recovering { outage, .. } = &mut self.state {
+        if let State::Outage {
+            side: Bound::Within,
+            outage,
+            ..
+        }
+        | State::Recovering { outage, .. } = &mut self.state
+        {
             outage.bound = outage
                 .bound
                 .earliest(Deadline::at(outage.bound.wall.minus(cut), now));
         }
     }
 
-    /// Takes one event and says what is to be done.
+    /// What is to be done about one event, and about the time that has passed.
     pub fn handle(&mut self, event: Event, context: &Context<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -170,6 +159,9 @@ impl Machine {
     }
 
     /// Whatever time alone brings about.
+    ///
+    /// In this order, because a lost probe may cut over or end a recovery, an outage begun by it may be past its bound
+    /// already, and a probe is sent for the state that comes of it all.
     fn catch_up(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
         if let Some(pending) = self.pending

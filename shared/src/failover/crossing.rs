@@ -5,11 +5,11 @@ use alloc::{string::String, vec::Vec};
 use super::{
     Bound, Machine, State,
     event::{Action, ActionId, Context, Knobs, Recovery},
-    state::{Cause, Outage, Phase},
+    state::{Cause, Outage},
 };
 use crate::{
     backoff::Backoff,
-    time::{Deadline, Now},
+    time::{BootTime, Deadline, Now},
 };
 
 impl Machine {
@@ -22,7 +22,8 @@ impl Machine {
             ..outage.clone()
         };
         let recovering = matches!(self.state, State::Recovering { .. });
-        self.exhausted(outage, now, actions);
+        self.stay_out(Bound::Exhausted, outage, now, actions);
+        // Behind the state, because a grant that was still issued after it would stay.
         actions.push(Action::Exhaust);
         if recovering {
             actions.push(Action::StopRecovery);
@@ -32,7 +33,11 @@ impl Machine {
     /// The outage whose bound has not been acted on.
     pub(super) fn bounded(&self) -> Option<&Outage> {
         match &self.state {
-            State::Holdover { outage, .. }
+            State::Outage {
+                side: Bound::Within,
+                outage,
+                ..
+            }
             | State::Recovering {
                 from: Bound::Within,
                 outage,
@@ -42,24 +47,13 @@ impl Machine {
         }
     }
 
-    fn exhausted(&mut self, outage: Outage, now: Now, actions: &mut Vec<Action>) {
-        let (next, backoff) = (now.boot.plus(Knobs::GOOD_INTERVAL), Backoff::PROBES);
-        self.state = State::Exhausted {
-            outage,
-            good: 0,
-            next,
-            backoff,
-        };
-        actions.push(Action::Enter(self.phase()));
-    }
-
     pub(super) fn cut_over_if_due(
         &mut self,
         cause: Cause,
         context: &Context<'_>,
         actions: &mut Vec<Action>,
     ) {
-        if let State::Suspect { failed, .. } = &self.state
+        if let State::Suspect { failed } = &self.state
             && *failed >= self.knobs.failures
         {
             self.cut_over(cause, false, context, actions);
@@ -84,26 +78,28 @@ impl Machine {
             bound,
             latched,
         };
-        self.resume(outage, now, actions);
+        self.stay_out(Bound::Within, outage, now, actions);
     }
 
-    fn resume(&mut self, outage: Outage, now: Now, actions: &mut Vec<Action>) {
+    /// Into an outage that begins, goes on or is exhausted.
+    fn stay_out(&mut self, side: Bound, outage: Outage, now: Now, actions: &mut Vec<Action>) {
         let mut backoff = Backoff::PROBES;
-        let next = now.boot.plus(backoff.next(Backoff::EVEN));
-        self.state = State::Holdover {
+        let pause = match side {
+            Bound::Within => backoff.next(Backoff::EVEN),
+            Bound::Exhausted => Knobs::GOOD_INTERVAL,
+        };
+        let state = State::Outage {
+            side,
             outage,
             good: 0,
-            next,
             backoff,
         };
-        actions.push(Action::Enter(self.phase()));
+        self.enter(state, now.boot.plus(pause), actions);
     }
 
     pub(super) fn follow(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.state = State::Following {
-            next: now.boot.plus(self.knobs.probe_interval),
-        };
-        actions.push(Action::Enter(Phase::Following));
+        let next = now.boot.plus(self.knobs.probe_interval);
+        self.enter(State::Following, next, actions);
     }
 
     pub(super) fn recover(
@@ -114,16 +110,20 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         let id = self.fresh_action();
-        self.state = State::Recovering {
+        let state = State::Recovering {
             from,
             outage: outage.clone(),
             id,
             until: now.boot.plus(Knobs::RECOVERY_TIMEOUT),
             failed: 0,
-            next: now.boot.plus(Knobs::GOOD_INTERVAL),
         };
-        actions.push(Action::Enter(self.phase()));
+        self.enter(state, now.boot.plus(Knobs::GOOD_INTERVAL), actions);
         actions.push(Action::Recover { id, outage });
+    }
+
+    fn enter(&mut self, state: State, next: BootTime, actions: &mut Vec<Action>) {
+        (self.state, self.next) = (state, next);
+        actions.push(Action::Enter(self.phase()));
     }
 
     pub(super) fn recovered(
@@ -151,10 +151,7 @@ impl Machine {
             return;
         };
         let (from, outage) = (*from, outage.clone());
-        match from {
-            Bound::Within => self.resume(outage, now, actions),
-            Bound::Exhausted => self.exhausted(outage, now, actions),
-        }
+        self.stay_out(from, outage, now, actions);
         actions.push(Action::StopRecovery);
     }
 
@@ -165,10 +162,14 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         match &mut self.state {
-            State::Following { .. } | State::Suspect { .. } => {
+            State::Following | State::Suspect { .. } => {
                 self.cut_over(Cause::Operator(reason), true, context, actions);
             }
-            State::Holdover { outage, .. } => {
+            State::Outage {
+                side: Bound::Within,
+                outage,
+                ..
+            } => {
                 outage.latched = true;
                 actions.push(Action::Enter(self.phase()));
             }
@@ -178,18 +179,25 @@ impl Machine {
                     ..outage.clone()
                 };
                 actions.push(Action::StopRecovery);
-                self.resume(outage, context.now, actions);
+                self.stay_out(Bound::Within, outage, context.now, actions);
             }
-            State::Exhausted { .. } => {}
+            State::Outage {
+                side: Bound::Exhausted,
+                ..
+            } => {}
         }
     }
 
     pub(super) fn operator_stop(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let State::Holdover { outage, next, .. } = &mut self.state
+        if let State::Outage {
+            side: Bound::Within,
+            outage,
+            ..
+        } = &mut self.state
             && outage.latched
         {
             outage.latched = false;
-            *next = now.boot;
+            self.next = now.boot;
             actions.push(Action::Enter(self.phase()));
         }
     }

@@ -49,7 +49,7 @@ impl Knobs {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ActionId(pub(super) u64);
 
-/// What the edges tell the machine.
+/// What the edges send to the machine.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// A forward failed as outages fail: reason to probe at once, no more.
@@ -96,11 +96,12 @@ pub enum Recovery {
 /// What the machine wants done.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
-    /// The state changed: publish it, then store it. The first action of its batch where there is one.
+    /// The state changed: publish it, then store it. Before what acts on it: [`Action::Exhaust`] and
+    /// [`Action::Recover`].
     Enter(Phase),
     /// Refuse and revoke every replica grant: the outage outlived its bound.
     Exhaust,
-    /// Probe the primary, and tell the end before `deadline`.
+    /// Probe the primary, and send the end before `deadline`.
     Probe {
         /// Names the end.
         id: ActionId,

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use super::{
-    Bound, Machine, Pending, State,
+    Machine, Pending, State,
     event::{Action, Context, Knobs, Probe},
     state::{Cause, Phase},
 };
@@ -14,14 +14,7 @@ use crate::{
 
 impl Machine {
     pub(super) fn probe_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let next = match &self.state {
-            State::Following { next }
-            | State::Suspect { next, .. }
-            | State::Holdover { next, .. }
-            | State::Recovering { next, .. }
-            | State::Exhausted { next, .. } => *next,
-        };
-        if self.pending.is_some() || now.boot < next {
+        if self.pending.is_some() || now.boot < self.next {
             return;
         }
         let audited = self.needs_audit(now);
@@ -41,14 +34,14 @@ impl Machine {
     /// Always outside Following; there only where no audited success stands for it, and once a minute.
     fn needs_audit(&self, now: Now) -> bool {
         let older = |at: Option<BootTime>, than| at.is_none_or(|at| now.boot.since(at) >= than);
-        !matches!(self.state, State::Following { .. })
+        !matches!(self.state, State::Following)
             || (older(self.last_audited, Knobs::AUDITED_FOR)
                 && older(self.last_asked, Knobs::AUDITED_INTERVAL))
     }
 
     pub(super) fn forward_failed(&mut self, now: Now) {
-        if let State::Following { next } = &mut self.state {
-            *next = (*next).min(now.boot);
+        if matches!(self.state, State::Following) {
+            self.next = self.next.min(now.boot);
         }
     }
 
@@ -56,10 +49,9 @@ impl Machine {
         if audited {
             self.last_audited = Some(now.boot);
         }
-        if let State::Following { next } = &mut self.state
-            && *next > now.boot
-        {
-            *next = now.boot.plus(self.knobs.probe_interval);
+        // A probe that is due goes out all the same, because a forward that failed may have asked for it.
+        if matches!(self.state, State::Following) && self.next > now.boot {
+            self.next = now.boot.plus(self.knobs.probe_interval);
         }
     }
 
@@ -79,76 +71,46 @@ impl Machine {
         if audited {
             self.last_audited = Some(now.boot);
         }
-        let successes = self.knobs.successes;
-        let from = match self.state {
-            State::Exhausted { .. } => Bound::Exhausted,
-            _ => Bound::Within,
-        };
+        self.next = now.boot.plus(Knobs::GOOD_INTERVAL);
         match &mut self.state {
-            State::Following { next } => *next = now.boot.plus(self.knobs.probe_interval),
+            State::Following => self.next = now.boot.plus(self.knobs.probe_interval),
             State::Suspect { .. } => self.follow(now, actions),
-            State::Holdover {
+            State::Outage {
+                side,
                 outage,
                 good,
-                next,
-                backoff,
-            }
-            | State::Exhausted {
-                outage,
-                good,
-                next,
                 backoff,
             } => {
                 *good += u32::from(audited);
-                *next = now.boot.plus(Knobs::GOOD_INTERVAL);
                 *backoff = Backoff::PROBES;
-                if *good >= successes && !outage.latched {
-                    let outage = outage.clone();
+                if *good >= self.knobs.successes && !outage.latched {
+                    let (from, outage) = (*side, outage.clone());
                     self.recover(from, outage, now, actions);
                 }
             }
-            State::Recovering { failed, next, .. } => {
-                *failed = 0;
-                *next = now.boot.plus(Knobs::GOOD_INTERVAL);
-            }
+            State::Recovering { failed, .. } => *failed = 0,
         }
     }
 
     fn probe_failed(&mut self, cause: Cause, context: &Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
-        let soon = now.boot.plus(Knobs::SUSPECT_INTERVAL);
+        self.next = now.boot.plus(Knobs::SUSPECT_INTERVAL);
         match &mut self.state {
-            State::Following { .. } => {
-                self.state = State::Suspect {
-                    failed: 1,
-                    next: soon,
-                };
+            State::Following => {
+                self.state = State::Suspect { failed: 1 };
                 actions.push(Action::Enter(Phase::Suspect));
                 self.cut_over_if_due(cause, context, actions);
             }
-            State::Suspect { failed, next } => {
+            State::Suspect { failed } => {
                 *failed += 1;
-                *next = soon;
                 self.cut_over_if_due(cause, context, actions);
             }
-            State::Holdover {
-                good,
-                next,
-                backoff,
-                ..
-            }
-            | State::Exhausted {
-                good,
-                next,
-                backoff,
-                ..
-            } => {
+            State::Outage { good, backoff, .. } => {
                 *good = 0;
-                *next = now.boot.plus(backoff.next(context.jitter));
+                self.next = now.boot.plus(backoff.next(context.jitter));
             }
-            State::Recovering { failed, next, .. } => {
+            State::Recovering { failed, .. } => {
                 *failed += 1;
-                *next = soon;
                 if *failed >= self.knobs.failures {
                     self.fall_back(now, actions);
                 }
