@@ -65,7 +65,9 @@ pub struct Offer {
     pub status: u16,
     /// The primary's body, where it was read whole.
     pub answer: Option<Bytes>,
-    /// When it was there.
+    /// When the request came.
+    pub asked_at: Now,
+    /// When the answer was there.
     pub answered_at: Now,
 }
 

@@ -1,9 +1,10 @@
 //! Parity: whether two answers to the same request agree in what must agree.
 //!
 //! Pure. Of an answer only [`Facts`] are kept: its status, and what of its body must agree, as keyed digests where it
-//! may be secret. What is told of a disagreement are names of fields, never values.
+//! may be secret. What is reported of a disagreement are names of fields,
+//! never values.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 use shared::{api::Call, api::Kind, time::WallTime};
@@ -14,8 +15,8 @@ use crate::{
     vault::judge::{Judgement, Standing},
 };
 
-/// Ends of tokens agree within this: TTLs are whole seconds, and the two answers are not of one moment.
-const WITHIN_SECS: i64 = 5;
+/// Ends of tokens agree within this beside the time that an answer took: TTLs are whole seconds.
+const WITHIN_SECS: u64 = 5;
 
 /// Fields of a look-up that no two look-ups share, or that have a comparison of their own.
 const OWN_FIELDS: [&str; 9] = [
@@ -41,8 +42,8 @@ pub struct Facts {
 enum Fact {
     /// At most the primary's, in seconds.
     AtMost(u64),
-    /// Seconds since the epoch, within a few.
-    Ends(i64),
+    /// Seconds since the epoch: at the earliest, at the latest.
+    Ends(i64, i64),
     /// Rights: one more is more granted.
     Rights(BTreeSet<String>),
     /// A keyed digest.
@@ -139,11 +140,12 @@ fn of_statuses(primary: u16, judged: u16) -> Disagreement {
 fn differs(primary: Option<&Fact>, judged: Option<&Fact>) -> Option<Disagreement> {
     match (primary, judged) {
         (Some(Fact::AtMost(most)), Some(Fact::AtMost(is))) => {
-            let more = *is > most.saturating_add(WITHIN_SECS.unsigned_abs());
+            let more = *is > most.saturating_add(WITHIN_SECS);
             more.then_some(Disagreement::GrantsMore)
         }
-        (Some(Fact::Ends(there)), Some(Fact::Ends(here))) => {
-            (there.abs_diff(*here) > WITHIN_SECS.unsigned_abs()).then_some(Disagreement::Differs)
+        (Some(Fact::Ends(first, last)), Some(Fact::Ends(from, to))) => {
+            let apart = from.saturating_sub(*last).max(first.saturating_sub(*to));
+            (apart > WITHIN_SECS.cast_signed()).then_some(Disagreement::Differs)
         }
         (Some(Fact::Rights(there)), Some(Fact::Rights(here))) if there != here => {
             Some(match here.is_subset(there) {
@@ -157,9 +159,16 @@ fn differs(primary: Option<&Fact>, judged: Option<&Fact>) -> Option<Disagreement
 }
 
 impl Facts {
-    /// What must agree of an answer of `status` with `body` to `call`, given `at`. Without a body (it streamed, or is
-    /// not to be looked into) the status alone.
-    pub fn of(call: &Call, status: u16, body: Option<&[u8]>, at: WallTime, keys: &Keys) -> Self {
+    /// What must agree of an answer of `status` with `body` to `call`, given somewhen in `given`: a busy primary's
+    /// answer may be seconds old when it is there. Without a body (it streamed, or is not to be looked into) the status
+    /// alone.
+    pub fn of(
+        call: &Call,
+        status: u16,
+        body: Option<&[u8]>,
+        given: RangeInclusive<WallTime>,
+        keys: &Keys,
+    ) -> Self {
         let envelope = body
             .filter(|_| matches!(status, 200..=299 | 404))
             .and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
@@ -168,7 +177,11 @@ impl Facts {
             fields: Vec::new(),
         };
         if let Some(envelope) = envelope {
-            let reading = Reading { envelope, at, keys };
+            let reading = Reading {
+                envelope,
+                given,
+                keys,
+            };
             reading.facts(call, &mut facts.fields);
         }
         facts
@@ -184,7 +197,7 @@ impl Facts {
         keys: &Keys,
     ) -> Self {
         let body = (!primary.fields.is_empty()).then_some(&judgement.response.body[..]);
-        Self::of(call, judgement.response.status, body, at, keys)
+        Self::of(call, judgement.response.status, body, at..=at, keys)
     }
 
     /// Whether the replica would still say the same: then what it goes by was not replaced in between.
@@ -212,7 +225,7 @@ impl Facts {
 /// An answer being read.
 struct Reading<'a> {
     envelope: Map<String, Value>,
-    at: WallTime,
+    given: RangeInclusive<WallTime>,
     keys: &'a Keys,
 }
 
@@ -258,7 +271,11 @@ impl Reading<'_> {
         let identity = names(data.get("identity_policies"));
         fields.push(("identity_policies", Fact::Rights(identity)));
         if let Some(ttl) = data.get("ttl").and_then(Value::as_i64) {
-            fields.push(("ttl", Fact::Ends(self.at.as_secs().saturating_add(ttl))));
+            let end = |at: &WallTime| at.as_secs().saturating_add(ttl);
+            fields.push((
+                "ttl",
+                Fact::Ends(end(self.given.start()), end(self.given.end())),
+            ));
         }
         fields.push(("shown", self.same(Some(&Value::Object(shown)))));
     }

@@ -123,8 +123,9 @@ impl Comparer {
         }
         let now = self.local.clock.now();
         let answer = offer.answer.take();
-        let (answered, keys) = (offer.answered_at.steady, self.local.view.keys());
-        let primary = Facts::of(&offer.call, offer.status, answer.as_deref(), answered, keys);
+        let given = offer.asked_at.steady..=offer.answered_at.steady;
+        let keys = self.local.view.keys();
+        let primary = Facts::of(&offer.call, offer.status, answer.as_deref(), given, keys);
         drop(answer);
         let compared = self.compare(&offer, &primary, now);
         match compared.outcome {

@@ -29,6 +29,7 @@ fn offer(answered_at: Now) -> Offer {
         peer: samples::peer(&[]),
         status: 200,
         answer: None,
+        asked_at: answered_at,
         answered_at,
     }
 }
@@ -60,7 +61,13 @@ fn verified(millis: u64, text: &str) -> Judged {
 
 fn status(status: u16) -> Facts {
     let keys = Keys::ephemeral(&OsEntropy).unwrap();
-    Facts::of(&call("GET", "/v1/kv/a"), status, None, at(0).steady, &keys)
+    Facts::of(
+        &call("GET", "/v1/kv/a"),
+        status,
+        None,
+        at(0).steady..=at(0).steady,
+        &keys,
+    )
 }
 
 fn more() -> Outcome {

@@ -146,6 +146,7 @@ impl Ask {
             peer: self.peer.clone(),
             status,
             answer,
+            asked_at: self.asked_at,
             answered_at,
         }
     }

@@ -1,5 +1,7 @@
 //! Claims about what agrees.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
@@ -9,7 +11,7 @@ fn facts(method: &str, target: &str, status: u16, body: &Value) -> Facts {
     let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
     let call = Call::parse(method, target).unwrap();
     let body = body.to_string();
-    Facts::of(&call, status, Some(body.as_bytes()), T0, &keys)
+    Facts::of(&call, status, Some(body.as_bytes()), T0..=T0, &keys)
 }
 
 /// What comparing the primary's answer with the replica's comes to.
@@ -137,6 +139,27 @@ fn what_is_issued_has_the_same_policies_and_at_most_the_primarys_life() {
     assert_eq!(of(auth(&["a"], 900), auth(&["a"], 3600)), longer);
     let more = disagree(Disagreement::GrantsMore, &["policies"]);
     assert_eq!(of(auth(&["a"], 900), auth(&["a", "b"], 900)), more);
+}
+
+#[test]
+fn an_answer_that_was_long_on_its_way_agrees_with_the_end_that_it_meant() {
+    let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
+    let call = Call::parse("GET", "/v1/auth/token/lookup-self").unwrap();
+    let shown = |ttl: u64, given| {
+        let body = json!({"data": {"ttl": ttl}}).to_string();
+        Facts::of(&call, 200, Some(body.as_bytes()), given, &keys)
+    };
+    let later = |secs| T0.plus(Duration::from_secs(secs));
+    let slow = |ttl| shown(ttl, T0..=later(20));
+    let judged = shown(880, later(20)..=later(20));
+    let of = |there: &Facts| compare(there, &judged, Standing::Decided);
+    for ttl in [875, 880, 900, 905] {
+        assert_eq!(of(&slow(ttl)), Outcome::Agree, "{ttl}");
+    }
+    let late = disagree(Disagreement::Differs, &["ttl"]);
+    for ttl in [874, 906] {
+        assert_eq!(of(&slow(ttl)), late, "{ttl}");
+    }
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl World {
             peer: samples::peer(&[]),
             status,
             answer: None,
+            asked_at: self.bench.now(),
             answered_at: self.bench.now(),
         });
     }
