@@ -251,20 +251,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        time::{BootId, BootTime},
-        token::TokenKind,
+        samples,
         workload::{OnFailover, OnRecovery},
     };
 
     fn at(secs: i64) -> Now {
-        let wall = WallTime::from_secs(1_000_000 + secs);
-        let boot = BootTime::from_millis(u64::try_from(secs).unwrap() * 1000 + 77_000);
-        Now {
-            wall,
-            steady: wall,
-            boot,
-            boot_id: BootId([5; 16]),
-        }
+        samples::now(1_000_000 + secs)
     }
 
     fn policy(ttl: u64, max_ttl: u64) -> FailoverPolicy {
@@ -289,26 +281,9 @@ mod tests {
     fn issue(policy: &FailoverPolicy) -> Grant {
         let bounds = bounds(policy);
         let max_deadline = bounds.max_deadline(at(0));
-        let replica = ReplicaGrant {
-            outage: OutageId::parse("o").unwrap(),
-            issued_at: at(0).steady,
-            ttl_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
-            asked_ms: u64::try_from(policy.ttl.as_millis()).unwrap(),
-            max_deadline,
-            workload_end: max_deadline,
-            spared: false,
-            settled: Settled::Not,
-            approle: None,
-        };
         Grant {
-            parent: None,
-            digest: TokenDigest([1; 32]),
-            accessor: Accessor::parse("a").unwrap(),
-            facts: TokenFacts::new(TokenKind::Service),
-            origin: Origin::Replica(replica),
-            peer: None,
             deadline: bounds.deadline(max_deadline, None, at(0)),
-            verified_at: at(0).steady,
+            ..samples::issued(policy.ttl, max_deadline, at(0))
         }
     }
 

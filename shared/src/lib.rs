@@ -25,6 +25,8 @@ pub mod name;
 pub mod percent;
 pub mod quarantine;
 pub mod recovery;
+#[cfg(test)]
+mod samples;
 pub mod secret;
 pub mod settings;
 pub mod span;

@@ -5,7 +5,10 @@ use alloc::{borrow::ToOwned, string::ToString, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::time::{BootId, BootTime};
+use crate::{
+    samples::{self, names},
+    time::BootTime,
+};
 
 const CUTOVER: i64 = 2_000_000;
 
@@ -15,12 +18,7 @@ fn at(secs: i64) -> WallTime {
 
 /// A minute into the outage.
 fn now() -> Now {
-    Now {
-        wall: at(60),
-        steady: at(60),
-        boot: BootTime::from_millis(5_000_000),
-        boot_id: BootId([1; 16]),
-    }
+    samples::now(CUTOVER + 60)
 }
 
 fn bounds() -> Bounds {
@@ -36,11 +34,6 @@ fn bounds() -> Bounds {
 
 fn digest(byte: u8) -> ProofDigest {
     ProofDigest([byte; 32])
-}
-
-fn names(names: &[&str]) -> Vec<PolicyName> {
-    let parsed = names.iter().map(|name| PolicyName::parse(name).unwrap());
-    parsed.collect()
 }
 
 fn key() -> RoleKey {

@@ -6,10 +6,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    name::OutageId,
-    time::{BootId, WallTime},
-};
+use crate::{name::OutageId, samples, time::WallTime};
 
 const KNOBS: Knobs = Knobs {
     failures: 3,
@@ -29,12 +26,7 @@ struct Bench {
 
 impl Bench {
     fn new(stored: Option<Phase>) -> Self {
-        let now = Now {
-            wall: WallTime::from_secs(1_000_000),
-            steady: WallTime::from_secs(1_000_000),
-            boot: BootTime::from_millis(10_000),
-            boot_id: BootId([7; 16]),
-        };
+        let now = samples::now(1_000_000);
         let authority = Some(now.steady);
         Self {
             machine: Machine::start(KNOBS, stored, now),

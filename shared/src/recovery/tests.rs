@@ -7,27 +7,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     grant::Origin,
-    name::{OutageId, RoleName, WorkloadName},
-    time::{BootId, BootTime, Deadline},
+    name::{RoleName, WorkloadName},
+    samples::{self, names},
+    time::Deadline,
     token::{TokenFacts, TokenKind, role::TokenRole},
     workload::{FailoverPolicy, OnFailover, PeerId, Workload},
 };
 
 fn now() -> Now {
-    let wall = WallTime::from_secs(1_000_000);
-    Now {
-        wall,
-        steady: wall,
-        boot: BootTime::from_millis(50_000),
-        boot_id: BootId([3; 16]),
-    }
-}
-
-fn names(names: &[&str]) -> Vec<PolicyName> {
-    names
-        .iter()
-        .map(|name| PolicyName::parse(name).unwrap())
-        .collect()
+    samples::now(1_000_000)
 }
 
 fn facts(policies: &[&str]) -> TokenFacts {
@@ -42,31 +30,16 @@ fn facts(policies: &[&str]) -> TokenFacts {
 }
 
 fn grant(policies: &[&str], left: u64) -> Grant {
-    let deadline = Deadline::after(Duration::from_secs(left), now());
-    let replica = ReplicaGrant {
-        outage: OutageId::parse("o1").unwrap(),
-        issued_at: now().steady,
-        ttl_ms: 60_000,
-        asked_ms: 60_000,
-        max_deadline: Deadline::after(Duration::from_secs(7200), now()),
-        workload_end: Deadline::after(Duration::from_secs(7200), now()),
-        spared: false,
-        settled: Settled::Not,
-        approle: None,
-    };
+    let max = Deadline::after(Duration::from_secs(7200), now());
     Grant {
-        parent: None,
-        digest: TokenDigest([9; 32]),
-        accessor: Accessor::parse("ho1").unwrap(),
         facts: facts(policies),
-        origin: Origin::Replica(replica),
         peer: Some(PeerId {
             workload: name(),
             uid: 7,
             unit: None,
         }),
-        deadline,
-        verified_at: now().steady,
+        deadline: Deadline::after(Duration::from_secs(left), now()),
+        ..samples::issued(Duration::from_secs(60), max, now())
     }
 }
 

@@ -247,13 +247,7 @@ mod tests {
     use proptest::{collection::vec as many, prelude::*, sample::select};
 
     use super::*;
-
-    fn names(names: &[&str]) -> Vec<PolicyName> {
-        names
-            .iter()
-            .map(|name| PolicyName::parse(name).unwrap())
-            .collect()
-    }
+    use crate::samples::names;
 
     fn texts(texts: &[&str]) -> Vec<String> {
         texts.iter().map(ToString::to_string).collect()

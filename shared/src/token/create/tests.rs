@@ -5,13 +5,9 @@ use alloc::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::samples::names;
 
 const NOW: WallTime = WallTime::from_secs(1_000_000);
-
-fn names(names: &[&str]) -> Vec<PolicyName> {
-    let parsed = names.iter().map(|name| PolicyName::parse(name).unwrap());
-    parsed.collect()
-}
 
 fn role() -> TokenRole {
     TokenRole {
