@@ -8,7 +8,7 @@ use core::{borrow::Borrow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name taken, in bytes. OpenBao has no limit of its own short of its storage's.
+/// The longest name accepted, in bytes. OpenBao has no limit of its own short of its storage's.
 pub const MAX_NAME: usize = 1024;
 
 /// Why a text is not a name.
@@ -25,31 +25,24 @@ pub enum NameError {
     TooLong,
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+/// A private text that is parsed once: what its serde form, its uses as a text and its display share.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $error:ty) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
-            /// Takes `text` as it is.
-            ///
-            /// # Errors
-            /// If it is empty, longer than [`MAX_NAME`] bytes, or contains control characters.
-            pub fn parse(text: &str) -> Result<Self, NameError> {
-                parse(text).map(Self)
-            }
-
-            /// The text.
+            /// As it is shown and sent.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
                 Self::parse(&text)
             }
         }
@@ -75,6 +68,23 @@ macro_rules! name {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+/// A [`text!`] that is kept as it is written.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        text!($(#[$doc])* $name, NameError);
+
+        impl $name {
+            /// Keeps `text` as it is.
+            ///
+            /// # Errors
+            /// If it is empty, longer than [`MAX_NAME`] bytes, or contains control characters.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                parse(text).map(Self)
             }
         }
     };
@@ -113,10 +123,11 @@ name!(
     WorkloadName
 );
 
-/// The name of an ACL policy: trimmed and in lower case, as the primary keeps it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PolicyName(String);
+text!(
+    /// The name of an ACL policy: trimmed and in lower case, as the primary keeps it.
+    PolicyName,
+    NameError
+);
 
 impl PolicyName {
     /// Trims `text` and turns it into lower case.
@@ -127,45 +138,9 @@ impl PolicyName {
         parse(text.trim()).map(|name| Self(name.to_lowercase()))
     }
 
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Whether this is `root`, which allows everything and is never issued here.
     pub fn is_root(&self) -> bool {
         self.0 == "root"
-    }
-}
-
-impl TryFrom<String> for PolicyName {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<PolicyName> for String {
-    fn from(name: PolicyName) -> Self {
-        name.0
-    }
-}
-
-impl Borrow<str> for PolicyName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }
 
@@ -175,7 +150,7 @@ impl fmt::Debug for PolicyName {
 pub struct Namespace(String);
 
 impl Namespace {
-    /// Takes the value of `X-Vault-Namespace` or of the configuration; `root` and slashes are the root.
+    /// Reads the value of `X-Vault-Namespace` or of the configuration; `root` and slashes are the root.
     pub fn parse(text: &str) -> Self {
         let text = text.trim_matches('/');
         Self(if text == "root" {
@@ -185,18 +160,19 @@ impl Namespace {
         })
     }
 
-    /// The text; empty for the root namespace.
+    /// Empty for the root namespace.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The path that an API request names, without `/v1/`, percent-decoded, in its one canonical spelling.
-///
-/// No empty, `.` or `..` segments, no control characters; a list's path ends in `/`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RequestPath(String);
+text!(
+    /// The path that an API request names, without `/v1/`, percent-decoded, in its one canonical spelling.
+    ///
+    /// No empty, `.` or `..` segments, no control characters; a list's path ends in `/`.
+    RequestPath,
+    PathError
+);
 
 /// Why a path has no canonical spelling. Bodies and texts are the primary's where it has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -216,10 +192,10 @@ pub enum PathError {
 }
 
 impl RequestPath {
-    /// The longest path taken, in bytes.
+    /// The longest path accepted, in bytes.
     pub const MAX: usize = 16 * 1024;
 
-    /// Takes a decoded path.
+    /// Accepts a decoded path.
     ///
     /// # Errors
     /// If it is not in canonical form.
@@ -243,11 +219,6 @@ impl RequestPath {
         Ok(Self(text.to_owned()))
     }
 
-    /// The text, without `/v1/`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The same path as that of a list or scan: with a slash at its end.
     #[must_use]
     pub fn as_folder(&self) -> Self {
@@ -259,32 +230,7 @@ impl RequestPath {
     }
 }
 
-impl TryFrom<String> for RequestPath {
-    type Error = PathError;
-    fn try_from(text: String) -> Result<Self, PathError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<RequestPath> for String {
-    fn from(path: RequestPath) -> Self {
-        path.0
-    }
-}
-
-impl fmt::Display for RequestPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RequestPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-/// Whether the primary takes a character in a path: Go's `unicode.IsPrint`, which knows no space but the plain one. The
+/// Whether the primary accepts a character in a path: Go's `unicode.IsPrint`, which knows no space but the plain one. The
 /// character that stands for broken text is refused too.
 fn is_printable(c: char) -> bool {
     if c.is_ascii() {
