@@ -78,7 +78,7 @@ pub struct AclRequest<'a> {
     pub namespace: &'a str,
     /// The decoded path below the namespace, without `/v1/`. List and scan paths end in `/`.
     pub path: &'a str,
-    /// What it does.
+    /// Decides which capability it needs.
     pub operation: Operation,
     /// Keys of the JSON body, or query parameters (a string, or a list of strings where repeated) for
     /// methods without a body. Without `list`, `scan` and `help`.
@@ -89,7 +89,7 @@ pub struct AclRequest<'a> {
     pub help: bool,
 }
 
-/// The verdict on one request.
+/// What is decided on one request.
 #[must_use]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision {

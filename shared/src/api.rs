@@ -23,7 +23,7 @@ pub struct Call {
     pub path: RequestPath,
     /// Query parameters, decoded, in order, without the `list` or `scan` that makes a GET one.
     pub query: Vec<(String, String)>,
-    /// What it is.
+    /// Decides who answers it.
     pub kind: Kind,
 }
 

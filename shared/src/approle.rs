@@ -44,7 +44,7 @@ pub struct ProofDigest(pub [u8; 32]);
 /// A role as the primary last showed it, verified as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AppRole {
-    /// Which.
+    /// Its mount and name.
     pub key: RoleKey,
     /// What stands for its `role_id`, which an operator can change.
     pub role_id: ProofDigest,
@@ -54,7 +54,7 @@ pub struct AppRole {
     pub mount: MountFacts,
     /// Whether a second factor is asked of who logs in there.
     pub mfa: bool,
-    /// When.
+    /// When all of it was last read.
     pub verified_at: WallTime,
 }
 
@@ -128,7 +128,7 @@ pub struct SecretId {
     pub role: RoleKey,
     /// What stands for the `role_id` that it was proven with.
     pub role_id: ProofDigest,
-    /// Its accessor.
+    /// The primary is asked by it whether the secret id stands.
     pub accessor: Accessor,
     /// Its metadata, which its tokens carry.
     pub metadata: BTreeMap<String, String>,
@@ -153,9 +153,9 @@ pub struct SecretId {
 /// What stands behind a grant that an AppRole login was given.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Basis {
-    /// The role.
+    /// The one that was logged in to.
     pub role: RoleKey,
-    /// The secret id.
+    /// The one that was presented.
     pub secret_id: ProofDigest,
 }
 

@@ -46,7 +46,7 @@ pub enum Change {
     Credential(CredentialName, Credential),
     /// The same, no longer needed.
     CredentialGone(CredentialName),
-    /// A grant was issued, learned, renewed or settled.
+    /// A grant was issued, learned or renewed, or recovery settled it.
     Grant(Box<Grant>),
     /// A grant or revocation is long past and settled: its record may go.
     GrantForgotten(TokenDigest),
@@ -66,7 +66,7 @@ pub enum Change {
     LeaseTaken(LeaseId, Assignee),
     /// An entry of the ledger.
     Ledger(Box<Entry>),
-    /// The mark of time.
+    /// What later readings of the clocks are held against.
     Mark(Mark),
     /// A mirror went through a complete pass.
     Mirror(Box<MirrorState>),
@@ -83,15 +83,15 @@ pub enum Change {
     Quarantine(Box<Quarantine>),
     /// Its policies changed, and a comparison since has agreed.
     QuarantineLifted(AclKey),
-    /// A revocation to be told to the primary.
+    /// A revocation to be reported to the primary.
     Queue(Box<QueuedRevocation>),
     /// The primary knows it.
     QueueDone(u64),
     /// A value and its body (`data` as the primary sent it); without a body, what is stored stays.
     Record(Box<Record>, Option<SecretBytes>),
-    /// A value is gone.
+    /// A value, or one version of it, is gone from the primary.
     RecordGone(Place, Option<u64>),
-    /// A grant ended.
+    /// A grant's authority was ended by an act.
     Revoked(Revocation),
     /// A secret id was proven, seen to stand, or died. One that died stays dead unless it was accepted since.
     SecretId(Box<SecretId>),
@@ -122,12 +122,12 @@ pub struct Cluster {
     pub verified_at: WallTime,
 }
 
-/// A mount.
+/// What is mounted at one path, as the primary last listed it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Mount {
-    /// Its name for good.
+    /// Names it for good: what is mounted anew at its path has another.
     pub accessor: MountAccessor,
-    /// Its type.
+    /// Decides what its answers carry.
     pub kind: MountKind,
     /// For `kv`, `options.version`.
     pub version: Option<String>,
@@ -192,7 +192,7 @@ impl Cluster {
 pub struct PolicySet {
     /// By name.
     pub policies: BTreeMap<PolicyName, PolicyText>,
-    /// When.
+    /// When all of them were last read.
     pub verified_at: WallTime,
 }
 
@@ -213,19 +213,19 @@ pub struct PolicyText {
 
 /// A token that Holdover itself presents. Kept sealed, appears in no response.
 pub struct Credential {
-    /// The token.
+    /// As the primary issued it.
     pub token: SecretText,
-    /// Its accessor.
+    /// Revokes it where the token itself is not at hand.
     pub accessor: Accessor,
     /// When it ends unless renewed.
     pub expires: WallTime,
     /// Whether it may be renewed.
     pub renewable: bool,
-    /// When it was issued.
+    /// On the steady wall clock; renewals do not move it.
     pub issued_at: WallTime,
 }
 
-/// Which token.
+/// What a token that Holdover presents is for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialName {
@@ -239,18 +239,18 @@ pub enum CredentialName {
     Standing(WorkloadName),
 }
 
-/// A revocation that the primary has to be told of.
+/// A revocation that has yet to be reported to the primary.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct QueuedRevocation {
     /// Given by who queues it; unique.
     pub id: u64,
-    /// What to revoke.
+    /// A lease or a token of the primary's.
     pub target: RevocationTarget,
     /// Who asked: fresh policy must still allow it, unless it is about itself.
     pub requested_by: Option<TokenDigest>,
     /// The peer that asked.
     pub peer: Option<PeerId>,
-    /// When.
+    /// When it was queued.
     pub at: WallTime,
 }
 
@@ -271,16 +271,16 @@ impl QueuedRevocation {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationTarget {
-    /// A lease.
+    /// By its id.
     Lease(LeaseId),
-    /// A token, by accessor.
+    /// By its accessor.
     Token(Accessor),
 }
 
 /// The machine's state as it is stored, so that a start in an outage resumes it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PhaseRecord {
-    /// The state.
+    /// With the outage, while there is one.
     pub phase: Phase,
     /// Raised whenever who decides changes: a change expecting another epoch is refused.
     pub epoch: u64,

@@ -24,16 +24,16 @@ pub struct CoverageHour {
 /// How often the same was asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CoverageRow {
-    /// What.
+    /// The same for all that is counted in it.
     pub asked: CoverageKey,
-    /// How often.
+    /// Within the hour of the row.
     pub tally: Tally,
 }
 
 /// What is counted together.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct CoverageKey {
-    /// Who asked.
+    /// The peer, as far as the configuration tells peers apart.
     pub caller: Caller,
     /// For what kind of thing: `read`, `list`, `login`, …
     pub operation: Cow<'static, str>,
@@ -52,7 +52,7 @@ pub struct Tally {
     pub refused: u64,
     /// Whether an answer came with a lease.
     pub leased: bool,
-    /// The last request.
+    /// When the last of them came.
     pub last: WallTime,
     /// Why the verdict, in words, as of the last request; empty where the verdict says it all.
     pub reason: String,
@@ -66,7 +66,7 @@ pub enum Caller {
     Others,
     /// A peer that no workload entry matches.
     Peer {
-        /// Its user id.
+        /// As the kernel named it at accept.
         uid: u32,
         /// Its systemd unit, if it runs in one.
         unit: Option<String>,
@@ -78,7 +78,7 @@ pub enum Caller {
 /// What the tokens of a caller that no entry matches carry. Names alone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Carried {
-    /// Who.
+    /// The one that presented the tokens.
     pub caller: Caller,
     /// The token role that its last known token came from.
     pub role: Option<String>,

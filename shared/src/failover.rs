@@ -19,7 +19,7 @@ use crate::{
     time::{BootTime, Deadline, Now},
 };
 
-/// The machine.
+/// The failover machine: one state, at most one probe under way, and the knobs that it goes by.
 #[derive(Clone, Debug)]
 pub struct Machine {
     knobs: Knobs,

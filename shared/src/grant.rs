@@ -35,7 +35,7 @@ pub struct Grant {
     pub verified_at: WallTime,
 }
 
-/// Who minted a token.
+/// Who minted a token, which decides who can end it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -119,9 +119,9 @@ pub enum RevokeCause {
 /// A revoked grant, kept so that its token is known to be dead.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Revocation {
-    /// The token.
+    /// What is kept of its token.
     pub digest: TokenDigest,
-    /// Its accessor.
+    /// Look-ups by accessor find it dead, too.
     pub accessor: Accessor,
     /// Why.
     pub cause: RevokeCause,

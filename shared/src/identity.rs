@@ -24,7 +24,7 @@ pub struct Identity {
     pub groups: Vec<Group>,
 }
 
-/// An entity.
+/// Whom the primary takes the holder of a token for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Entity {

@@ -13,9 +13,9 @@ use crate::{
 /// Where a value lives. The mount's accessor is part of it: a remounted path is a new place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Place {
-    /// The namespace.
+    /// The root namespace is empty.
     pub namespace: Namespace,
-    /// The mount.
+    /// Of the mount that answers for the path.
     pub mount: MountAccessor,
     /// The path of the read, for KV v2 with `data/` in it.
     pub path: RequestPath,
@@ -159,7 +159,7 @@ impl Record {
         }
     }
 
-    /// Its age.
+    /// How long ago it was verified, by itself or by a pass of its mirror.
     pub fn age(&self, mirror: Option<&MirrorState>, now: WallTime) -> Duration {
         now.since(self.verified(mirror))
     }

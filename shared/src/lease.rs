@@ -30,7 +30,7 @@ pub struct Lease {
     pub renewable: bool,
     /// Seconds that the primary gave at issue.
     pub granted: u64,
-    /// When it was issued.
+    /// When the primary issued it; renewals do not move it.
     pub issued_at: WallTime,
     /// When it was last renewed or issued.
     pub renewed_at: WallTime,
@@ -46,7 +46,7 @@ pub struct Lease {
 pub enum LeaseHolder {
     /// Holdover's own, taken out of its pool for this one alone.
     Assigned(Assignee),
-    /// Holdover's own, in the pool of its path: nobody was told of it.
+    /// Holdover's own, in the pool of its path: nobody has seen it yet.
     Pooled,
     /// Holdover's own, shared by the workloads that may read its path.
     Shared,

@@ -19,11 +19,11 @@ use crate::{
 /// What becomes of one replica grant.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Judgement {
-    /// The grant.
+    /// Of the grant's token.
     pub digest: TokenDigest,
-    /// Its accessor.
+    /// Of the grant's token.
     pub accessor: Accessor,
-    /// What becomes of it.
+    /// By today's authority.
     pub verdict: Fate,
 }
 

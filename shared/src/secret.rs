@@ -16,7 +16,7 @@ pub type SecretText = Secret<String>;
 pub type SecretBytes = Secret<Vec<u8>>;
 
 impl<T: Zeroize> Secret<T> {
-    /// Takes `value` in. The caller must hold no other copy.
+    /// Wraps `value`. The caller must hold no other copy.
     pub fn new(value: T) -> Self {
         Self(Zeroizing::new(value))
     }

@@ -1,6 +1,6 @@
-//! Wall time and boot time as types that cannot be mixed, and the judgement of deadlines by both.
+//! Wall time and boot time as types that cannot be mixed, and deadlines that hold by both.
 //!
-//! Two clocks judge every deadline and the stricter wins. [`Timekeeper`] turns the two raw readings into
+//! A deadline has passed as soon as either clock says so. [`Timekeeper`] turns the two raw readings into
 //! a [`Now`] that never runs backwards and never adopts a forward jump that nothing has confirmed.
 
 use core::{fmt, time::Duration};
@@ -132,11 +132,11 @@ impl fmt::Debug for BootId {
 /// The present, as every decision sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Now {
-    /// What refusals at use judge by: the larger of the wall clock and [`Now::steady`].
+    /// What refusals at use go by: the larger of the wall clock and [`Now::steady`].
     pub wall: WallTime,
     /// The last confirmed wall time plus boot time since: what destruction and new deadlines go by.
     pub steady: WallTime,
-    /// The boot clock.
+    /// Time since the boot, which no one can set.
     pub boot: BootTime,
     /// Which boot [`Now::boot`] belongs to.
     pub boot_id: BootId,
@@ -214,7 +214,7 @@ impl Deadline {
     }
 }
 
-/// The persisted pair of readings that later readings are judged against.
+/// The persisted pair of readings that later readings are held against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mark {
     /// The steady wall time at the mark.
@@ -236,7 +236,7 @@ pub enum ClockState {
     SteppedForward(Duration),
 }
 
-/// Judges raw readings against the mark. Holds no clock: readings are arguments.
+/// Turns raw readings into [`Now`], held against the mark. Holds no clock: readings are arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Timekeeper {
     mark: Mark,

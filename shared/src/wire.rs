@@ -41,7 +41,7 @@ pub struct Envelope<'a, D, A> {
     pub renewable: bool,
     /// Seconds left of the lease.
     pub lease_duration: u64,
-    /// What was asked for.
+    /// The body of the answer proper; null where it has none.
     pub data: Option<D>,
     /// Always null here: nothing is wrapped by the replica.
     #[serde(serialize_with = "null")]
@@ -104,7 +104,7 @@ pub struct Incoming<'a> {
     /// Not null where the answer was wrapped: then nothing is learned.
     #[serde(default)]
     pub wrap_info: Option<serde_json::Value>,
-    /// A token.
+    /// There where the answer brought a new or renewed token.
     #[serde(default)]
     pub auth: Option<AuthBlock>,
 }
@@ -112,7 +112,7 @@ pub struct Incoming<'a> {
 /// `{"errors": […]}`.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct Errors {
-    /// The texts.
+    /// One for each cause; empty where the primary says no more than its status.
     #[serde(default)]
     pub errors: Vec<String>,
 }

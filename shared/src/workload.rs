@@ -25,7 +25,7 @@ pub struct PeerId {
 /// What attestation says of a connection's peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// The user id.
+    /// As the kernel named it at accept.
     pub uid: u32,
     /// The systemd unit, if it runs in one.
     pub unit: Option<String>,
@@ -114,7 +114,7 @@ pub enum OnFailover {
 /// Verified as a whole; `verified_at` says when. Issuing in an outage goes by its age.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkloadAuthority {
-    /// The workload.
+    /// Its entry in the configuration.
     pub workload: WorkloadName,
     /// The token role's name, so that a changed configuration does not use another role's authority.
     pub role_name: RoleName,

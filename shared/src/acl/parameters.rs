@@ -37,7 +37,7 @@ impl ParameterLists {
         Ok(Self(lower))
     }
 
-    /// Takes in another policy's lists: values are joined, and any value on either side stays any value.
+    /// Merges another policy's lists: values are joined, and any value on either side stays any value.
     pub(super) fn merge(&mut self, other: &Self) {
         for (name, values) in &other.0 {
             let ours = self.0.entry(name.clone());

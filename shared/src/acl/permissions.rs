@@ -35,7 +35,7 @@ pub(super) struct Permissions {
 pub(super) struct PageDenied;
 
 impl Permissions {
-    /// Takes in a later rule for the same path. The first rule's control group stays.
+    /// Merges a later rule for the same path. The first rule's control group stays.
     pub(super) fn merge(&mut self, later: &Self) {
         self.capabilities = self.capabilities.union(later.capabilities);
         if self.capabilities.denies() {

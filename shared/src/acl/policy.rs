@@ -128,7 +128,7 @@ impl Policy {
         self.rules.len()
     }
 
-    /// What only the primary can decide by this policy, as requests would be told: one for each rule that asks for
+    /// What only the primary can decide by this policy, as requests would report it: one for each rule that asks for
     /// approval, filters lists by a template that is not modelled, or is not modelled itself.
     pub fn undecided(&self) -> impl Iterator<Item = Undecidable> {
         self.rules.iter().filter_map(|rule| match &rule.effect {

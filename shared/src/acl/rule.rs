@@ -123,7 +123,7 @@ pub(super) fn members<'d, 'a>(
     Ok(items)
 }
 
-/// The attributes of a block, decoded and not yet judged.
+/// The attributes of a block, decoded and not yet checked.
 struct Block<'d, 'a> {
     shorthand: String,
     capabilities: Attribute<'d, 'a>,

@@ -84,7 +84,7 @@ impl Template {
         }
     }
 
-    /// Fills in every expression. Characters are judged value by value, in order, as the primary does.
+    /// Fills in every expression. Characters are checked value by value, in order, as the primary does.
     pub(super) fn fill(&self, identity: &Identity, allowed: Templating, now: WallTime) -> Filled {
         let mut path = String::new();
         let mut timed = false;

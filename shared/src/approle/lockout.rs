@@ -24,7 +24,7 @@ pub struct Attempt {
     pub role_id: ProofDigest,
     /// What stands for `role_id` and `secret_id` together.
     pub pair: ProofDigest,
-    /// What came of it.
+    /// Whether it counts against the two.
     pub outcome: Outcome,
 }
 

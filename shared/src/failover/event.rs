@@ -63,15 +63,15 @@ pub enum Event {
     OperatorStart(String),
     /// An operator lifted it.
     OperatorStop,
-    /// A probe ended.
+    /// The end of a probe, which counts only while it is awaited.
     Probed(ActionId, Probe),
-    /// A recovery ended.
+    /// The end of a recovery, which counts only while it is awaited.
     Recovered(ActionId, Recovery),
     /// Time has passed.
     Wake,
 }
 
-/// How a probe ended.
+/// What a probe showed of the primary.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Probe {
     /// Failed as outages fail.
@@ -114,7 +114,7 @@ pub enum Action {
     Recover {
         /// Names the end.
         id: ActionId,
-        /// What is settled.
+        /// The one whose grants are settled.
         outage: Outage,
     },
     /// A recovery under way is of no use any more: stop it.
@@ -124,7 +124,7 @@ pub enum Action {
 /// What a transition needs besides the event.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The present.
+    /// One reading of the clocks for the whole transition.
     pub now: Now,
     /// When every workload's authority was last verified completely; none if never.
     pub authority: Option<WallTime>,

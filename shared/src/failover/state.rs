@@ -64,7 +64,7 @@ impl Phase {
 /// One outage.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Outage {
-    /// Its id.
+    /// As headers, ledger and `status` show it.
     pub id: OutageId,
     /// The cutover: when the replica became authoritative.
     pub started_at: WallTime,

@@ -40,7 +40,7 @@ impl TtlLimits {
     }
 }
 
-/// What was asked for.
+/// How long a token is to live, before any bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TtlWanted {
     /// The increment of a renewal.
