@@ -177,7 +177,7 @@ impl Parity {
 
     fn picks(&self, call: &Call) -> bool {
         let kinds = self.0.watched.load();
-        self.0.sample.takes() || (!kinds.is_empty() && kinds.contains(&watched(call)))
+        self.0.sample.draw() || (!kinds.is_empty() && kinds.contains(&watched(call)))
     }
 
     /// Hands an answer over. Never waits: what finds no room is counted.
@@ -185,7 +185,7 @@ impl Parity {
         let size = offer.size();
         let held = self.0.bytes.fetch_add(size, Ordering::Relaxed);
         if held.saturating_add(size) > WAITING_BYTES || self.0.offers.try_send(offer).is_err() {
-            self.took(size);
+            self.release(size);
             self.0.counts.drop(Dropped::NoRoom, 1);
         }
     }
@@ -209,7 +209,7 @@ impl Parity {
         &self.0.counts
     }
 
-    fn took(&self, size: usize) {
+    fn release(&self, size: usize) {
         self.0.bytes.fetch_sub(size, Ordering::Relaxed);
     }
 }
@@ -296,7 +296,7 @@ impl Sample {
     }
 
     /// splitmix64: every request has a number of its own.
-    fn takes(&self) -> bool {
+    fn draw(&self) -> bool {
         let step = 0x9e37_79b9_7f4a_7c15_u64;
         let mut z = self
             .state

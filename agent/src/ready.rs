@@ -1,6 +1,6 @@
 //! Would it work now: whether the replica could take over, why not, and for how long it would last.
 //!
-//! Pure: [`judge`] goes by [`ReadyFacts`] alone. A *reason* makes `ready` false; a *finding* is something that an operator
+//! Pure: [`assess`] goes by [`ReadyFacts`] alone. A *reason* makes `ready` false; a *finding* is something that an operator
 //! should know. Autonomy is the smallest of the bounds that exist, if the primary died at this moment.
 
 pub mod prove;
@@ -127,7 +127,7 @@ pub struct LedgerFacts {
     pub issuing: u64,
 }
 
-/// The judgement.
+/// What the facts come to.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Readiness {
     /// Why the replica could not take over; empty exactly when it could.
@@ -180,12 +180,12 @@ impl fmt::Display for AutonomyBound {
 }
 
 /// Judges `facts`.
-pub fn judge(facts: &ReadyFacts) -> Readiness {
+pub fn assess(facts: &ReadyFacts) -> Readiness {
     let mut reasons = Vec::new();
     let mut findings = facts.findings.clone();
-    judge_primary(facts, &mut reasons, &mut findings);
-    judge_store(&facts.store, &mut reasons, &mut findings);
-    judge_clock(facts, &mut reasons, &mut findings);
+    assess_primary(facts, &mut reasons, &mut findings);
+    assess_store(&facts.store, &mut reasons, &mut findings);
+    assess_clock(facts, &mut reasons, &mut findings);
     for mirror in &facts.mirrors {
         let path = &mirror.path;
         let named = |text: &String| format!("mirror {path}: {text}");
@@ -194,7 +194,7 @@ pub fn judge(facts: &ReadyFacts) -> Readiness {
         findings.extend(mirror.finding());
         findings.extend(mirror.findings.iter().map(named));
         if let Some(pool) = &mirror.pool {
-            judge_pool(pool, facts, &mut reasons, &mut findings);
+            assess_pool(pool, facts, &mut reasons, &mut findings);
         }
     }
     for workload in &facts.workloads {
@@ -218,7 +218,7 @@ pub fn judge(facts: &ReadyFacts) -> Readiness {
 }
 
 /// In an outage a pool only shrinks; before one, an empty pool would leave every workload without credentials.
-fn judge_pool(
+fn assess_pool(
     pool: &PoolStatus,
     facts: &ReadyFacts,
     reasons: &mut Vec<String>,
@@ -245,7 +245,7 @@ fn judge_pool(
     }
 }
 
-fn judge_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+fn assess_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
     let primary = &facts.primary;
     if !primary.cluster {
         reasons.push("the primary was never seen: nothing is mirrored yet".to_owned());
@@ -276,7 +276,7 @@ fn judge_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut V
     }
 }
 
-fn judge_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+fn assess_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
     if let Some(failure) = &store.failure {
         reasons.push(format!("the store takes no changes: {failure}"));
     }
@@ -305,7 +305,7 @@ fn judge_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec
     }
 }
 
-fn judge_clock(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+fn assess_clock(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
     if facts.rebooted_behind {
         let text = "the machine booted with its clock behind what it was before: nothing is issued until the primary is seen";
         reasons.push(text.to_owned());

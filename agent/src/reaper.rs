@@ -131,19 +131,19 @@ fn revocations(local: &Local, ended: &[(Grant, RevokeCause)]) -> Vec<Change> {
         let mut entry = Entry::new(EntryKind::Revocation, outcome, now.steady).about(grant);
         entry.outage = entry.outage.or_else(|| current.clone());
         entry.deadline = Some(grant.deadline.wall);
-        let told = to_be_told(local, grant, *cause, now);
+        let queued = to_report(local, grant, *cause, now);
         [
             Change::Revoked(Revocation::of(grant, *cause, now.steady)),
             Change::Ledger(Box::new(entry)),
         ]
         .into_iter()
-        .chain(told)
+        .chain(queued)
     });
     changes.collect()
 }
 
 /// An exchanged grant is an orphan at the primary: there it does not die with what it hung on here.
-fn to_be_told(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Option<Change> {
+fn to_report(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Option<Change> {
     let Settled::Exchanged(accessor) = &grant.replica()?.settled else {
         return None;
     };

@@ -48,7 +48,11 @@ fn report(
     since: WallTime,
     cluster: Option<&Cluster>,
 ) -> CoverageReport {
-    let rows: Vec<RowReport> = snapshot.rows.iter().map(|row| told(row, cluster)).collect();
+    let rows: Vec<RowReport> = snapshot
+        .rows
+        .iter()
+        .map(|row| row_report(row, cluster))
+        .collect();
     let mut report = CoverageReport {
         since: WallTime::from_secs(since.as_secs()).to_string(),
         counted_since: snapshot.oldest.map(|oldest| oldest.to_string()),
@@ -61,7 +65,7 @@ fn report(
     report
 }
 
-fn told(row: &CoverageRow, cluster: Option<&Cluster>) -> RowReport {
+fn row_report(row: &CoverageRow, cluster: Option<&Cluster>) -> RowReport {
     let CoverageRow { asked, tally } = row;
     let placed = (asked.verdict == Foretold::NotMirrored && asked.caller != Caller::Others)
         .then(|| place::of(&asked.path, cluster));

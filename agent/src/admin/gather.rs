@@ -1,4 +1,4 @@
-//! The status: facts gathered from every part of the daemon at one moment, judged, and written out.
+//! The status: facts gathered from every part of the daemon at one moment, assessed, and written out.
 
 use shared::{
     acl::Policy, change::CredentialName, failover::Outage, lease::LeaseHolder, name::PolicyName,
@@ -21,7 +21,7 @@ use crate::{
 /// The status at this moment.
 pub fn status(deps: &Deps) -> DaemonStatus {
     let facts = facts(deps);
-    let readiness = ready::judge(&facts);
+    let readiness = ready::assess(&facts);
     let snapshot = deps.driver.snapshot();
     DaemonStatus {
         state: facts.phase.name().to_owned(),
@@ -85,7 +85,7 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
         quarantines: authority
             .quarantines
             .values()
-            .map(|one| told(one))
+            .map(|one| shown(one))
             .collect(),
         findings,
     }
@@ -106,7 +106,7 @@ fn disagreements(report: &parity::ParityReport) -> Option<String> {
 }
 
 /// As `ready` tells of it.
-fn told(one: &Quarantine) -> String {
+fn shown(one: &Quarantine) -> String {
     format!(
         "tokens of policies {} get 503 in an outage, because the replica would have granted {} {} ({}), which the primary answered with {}",
         parity::compare::shown(&one.set),

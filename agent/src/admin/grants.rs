@@ -92,7 +92,7 @@ impl Selector {
         }
     }
 
-    fn takes(&self, grant: &Grant) -> bool {
+    fn selects(&self, grant: &Grant) -> bool {
         let peer = grant.peer.as_ref();
         match self {
             Self::Accessor(accessor) => grant.accessor == *accessor,
@@ -159,7 +159,7 @@ async fn revoke_visible(
 ) -> Result<Vec<String>, RevokeError> {
     let now = local.clock.now();
     let found: Vec<_> = living(local, now)
-        .filter(|live| selector.takes(&live.grant))
+        .filter(|live| selector.selects(&live.grant))
         .collect();
     for batch in found.chunks(BATCH) {
         let mut changes = Vec::new();

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ConfigErrors};
 
 /// An editor writes a file in several steps: what follows within this belongs to the same change.
-const SETTLE: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Why a changed configuration is not applied. The one in force stays.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ impl WatchedFiles {
         if self.changes.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
-        while tokio::time::timeout(SETTLE, self.changes.recv())
+        while tokio::time::timeout(QUIET, self.changes.recv())
             .await
             .is_ok_and(|more| more.is_some())
         {}
@@ -205,7 +205,7 @@ mod tests {
         let mut watched = WatchedFiles::new(std::slice::from_ref(&file)).unwrap();
         fs::write(folder.path().join("other"), "b").unwrap();
         fs::read(&file).unwrap();
-        let seen = tokio::time::timeout(SETTLE * 2, watched.changed()).await;
+        let seen = tokio::time::timeout(QUIET * 2, watched.changed()).await;
         assert!(seen.is_err());
     }
 }

@@ -85,7 +85,7 @@ pub async fn run(
     loop {
         tokio::select! {
             offer = offers.recv() => match offer {
-                Some(offer) => comparer.take(offer).await,
+                Some(offer) => comparer.accept(offer).await,
                 None => return,
             },
             Some(asked) = comparer.asking.join_next() => comparer.asked(asked.ok()),
@@ -115,8 +115,8 @@ struct Compared {
 }
 
 impl Comparer {
-    async fn take(&mut self, mut offer: Offer) {
-        self.parity.took(offer.size());
+    async fn accept(&mut self, mut offer: Offer) {
+        self.parity.release(offer.size());
         if self.in_outage() {
             self.counts().drop(Dropped::Unsettled, 1);
             return;

@@ -131,7 +131,7 @@ fn what_finds_no_room_is_counted_and_takes_none() {
     }
     assert_eq!(parity.report().dropped, 1);
     let taken = offers.try_recv().unwrap();
-    parity.took(taken.size());
+    parity.release(taken.size());
     parity.offer(large());
     assert_eq!(parity.report().dropped, 1);
     for _ in 0..WAITING {

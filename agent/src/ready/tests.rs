@@ -92,13 +92,13 @@ fn undecided(rule: Option<Undecidable>) -> Undecided {
 }
 
 fn bound(facts: &ReadyFacts) -> (u64, String) {
-    let autonomy = judge(facts).autonomy;
+    let autonomy = assess(facts).autonomy;
     (autonomy.left.as_secs(), autonomy.bound_by.to_string())
 }
 
 #[test]
 fn a_healthy_host_is_ready_for_its_longest_outage() {
-    let readiness = judge(&healthy());
+    let readiness = assess(&healthy());
     assert_eq!(readiness.reasons, Vec::<String>::new());
     assert_eq!(readiness.findings, Vec::<String>::new());
     // What was verified 30 s ago leaves an outage 30 s less.
@@ -151,7 +151,7 @@ fn every_fault_alone_is_one_reason() {
     for (fault, text) in faults {
         let mut facts = healthy();
         fault(&mut facts);
-        let readiness = judge(&facts);
+        let readiness = assess(&facts);
         assert!(!readiness.is_ready());
         assert!(
             matches!(readiness.reasons.as_slice(), [one] if one.contains(text)),
@@ -164,7 +164,7 @@ fn every_fault_alone_is_one_reason() {
 fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
     let mut facts = healthy();
     facts.primary.undecidable = vec![undecided(None); UNDECIDED_SHOWN + 3];
-    let findings = judge(&facts).findings;
+    let findings = assess(&facts).findings;
     assert_eq!(findings.len(), UNDECIDED_SHOWN + 1);
     assert!(findings.last().unwrap().starts_with("3 more policy rules"));
 }
@@ -204,7 +204,7 @@ fn what_only_needs_knowing_is_a_finding() {
     for (oddity, text) in oddities {
         let mut facts = healthy();
         oddity(&mut facts);
-        let readiness = judge(&facts);
+        let readiness = assess(&facts);
         assert!(readiness.is_ready(), "{readiness:?}");
         assert!(
             matches!(readiness.findings.as_slice(), [one] if one.contains(text)),
@@ -217,7 +217,7 @@ fn what_only_needs_knowing_is_a_finding() {
         ..mirror("kv/a", Some(1), HOUR)
     }];
     assert!(
-        judge(&failing)
+        assess(&failing)
             .findings
             .iter()
             .any(|text| text.contains("kv/a: 3 failed passes"))
@@ -249,31 +249,31 @@ fn an_empty_pool_is_a_reason_before_an_outage_and_a_short_one_is_told_after_a_wh
         (0, Some(1), 1, 0),
         (0, Some(600), 1, 0),
     ] {
-        let told = judge(&pooled(ready, short_for));
+        let shown = assess(&pooled(ready, short_for));
         assert_eq!(
-            (told.reasons.len(), told.findings.len()),
+            (shown.reasons.len(), shown.findings.len()),
             (reasons, findings),
-            "{ready} {short_for:?}: {told:?}"
+            "{ready} {short_for:?}: {shown:?}"
         );
     }
     for (ready, findings) in [(4, 0), (1, 0), (0, 1)] {
         let mut facts = pooled(ready, Some(600));
         facts.phase = Phase::Holdover(outage(HOUR, 60));
-        let told = judge(&facts);
+        let shown = assess(&facts);
         assert_eq!(
-            (told.reasons.len(), told.findings.len()),
+            (shown.reasons.len(), shown.findings.len()),
             (0, findings),
-            "{told:?}"
+            "{shown:?}"
         );
     }
 }
 
 #[test]
 fn what_a_mirror_or_a_verification_says_of_itself_is_told_once() {
-    let told = || vec!["403: permission denied".to_owned()];
+    let shown = || vec!["403: permission denied".to_owned()];
     let mut facts = healthy();
     facts.workloads = vec![WorkloadFacts {
-        failures: told(),
+        failures: shown(),
         ..workload("x", true, None)
     }];
     facts.mirrors = vec![MirrorStatus {
@@ -283,7 +283,7 @@ fn what_a_mirror_or_a_verification_says_of_itself_is_told_once() {
     }];
     let Readiness {
         reasons, findings, ..
-    } = judge(&facts);
+    } = assess(&facts);
     assert!(
         matches!(reasons.as_slice(), [mirror, workload]
             if mirror == "mirror kv/a: 5 keys vanished" && workload.ends_with("403: permission denied")),
@@ -292,12 +292,12 @@ fn what_a_mirror_or_a_verification_says_of_itself_is_told_once() {
     assert_eq!(findings, ["mirror kv/a: SCAN is refused"]);
     facts.mirrors.clear();
     facts.workloads = vec![WorkloadFacts {
-        failures: told(),
+        failures: shown(),
         ..workload("x", true, Some(1))
     }];
     let Readiness {
         reasons, findings, ..
-    } = judge(&facts);
+    } = assess(&facts);
     assert!(reasons.is_empty());
     assert_eq!(findings, ["workload x: 403: permission denied"]);
 }
@@ -324,13 +324,13 @@ fn in_an_outage_its_own_bound_counts_and_authority_is_as_old_as_at_the_cutover()
     let mut facts = healthy();
     facts.phase = Phase::Holdover(outage(500, HOUR));
     facts.workloads = vec![workload("orders", true, Some(HOUR + 900))];
-    assert!(judge(&facts).is_ready());
+    assert!(assess(&facts).is_ready());
     assert_eq!(bound(&facts), (500, "max_outage".to_owned()));
     facts.workloads = vec![workload("orders", true, Some(HOUR + 901))];
     assert_eq!(bound(&facts), (0, "authority orders".to_owned()));
     facts.phase = Phase::Exhausted(outage(0, HOUR));
     facts.workloads.clear();
-    assert!(!judge(&facts).is_ready());
+    assert!(!assess(&facts).is_ready());
     assert_eq!(bound(&facts), (0, "max_outage".to_owned()));
 }
 
@@ -389,7 +389,7 @@ fn facts() -> impl Strategy<Value = ReadyFacts> {
 proptest! {
     #[test]
     fn autonomy_is_no_more_than_any_bound(facts in facts()) {
-        let left = judge(&facts).autonomy.left;
+        let left = assess(&facts).autonomy.left;
         prop_assert!(left <= facts.max_outage.max(secs(HOUR)));
         for mirror in &facts.mirrors {
             prop_assert!(left <= mirror.max_staleness.0);
@@ -401,7 +401,7 @@ proptest! {
 
     #[test]
     fn a_host_that_serves_or_issues_nothing_of_something_is_not_ready(facts in facts()) {
-        let readiness = judge(&facts);
+        let readiness = assess(&facts);
         let lacking = matches!(readiness.autonomy.bound_by, AutonomyBound::Staleness(_) | AutonomyBound::Authority(_));
         if readiness.autonomy.left.is_zero() && lacking {
             prop_assert!(!readiness.is_ready());
@@ -416,6 +416,6 @@ proptest! {
         later.now.boot = facts.now.boot.plus(secs(passed));
         let verified = facts.workloads.iter().any(|workload| workload.verified_at.is_some());
         prop_assume!(verified || facts.phase.is_outage());
-        prop_assert!(judge(&later).autonomy.left <= judge(&facts).autonomy.left);
+        prop_assert!(assess(&later).autonomy.left <= assess(&facts).autonomy.left);
     }
 }

@@ -67,7 +67,7 @@ fn changes(local: &Local, forced: impl Fn(&Assignee) -> bool) -> Result<Vec<Chan
                 let over = lease.deadline.passed_for_good(now) && !remembered;
                 if local.view.revocation(token).is_some() {
                     // A primary that is told of the token drops it then.
-                    let entry = told(&authority, lease, None, Some(*token), now);
+                    let entry = report_entry(&authority, lease, None, Some(*token), now);
                     changes.push(Change::LeaseGone(lease.id.clone()));
                     changes.push(Change::Ledger(Box::new(entry)));
                 } else if over {
@@ -99,7 +99,7 @@ fn taken_back(
         Assignee::Token(token) => (None, Some(*token)),
         Assignee::Workload(peer) => (Some(peer.clone()), None),
     };
-    let entry = told(authority, lease, peer.as_ref(), token, now);
+    let entry = report_entry(authority, lease, peer.as_ref(), token, now);
     let target = RevocationTarget::Lease(lease.id.clone());
     Ok([
         Change::LeaseGone(lease.id.clone()),
@@ -112,7 +112,7 @@ fn taken_back(
 }
 
 /// What the ledger says of a lease that went with its holder, and of when the backend drops it by itself.
-fn told(
+fn report_entry(
     authority: &Authority,
     lease: &Lease,
     peer: Option<&PeerId>,

@@ -26,7 +26,7 @@ impl Edge for LiveEdge {
         let primary = Arc::clone(&self.0);
         Box::pin(async move {
             let outcome = primary.upstream.probe(audited).await;
-            take_up(&primary.local, outcome)
+            register(&primary.local, outcome)
         })
     }
 
@@ -43,8 +43,8 @@ impl Edge for LiveEdge {
     }
 }
 
-/// Takes up what a probe found, and says it as the machine knows it. A refusal is a decision: the primary serves.
-fn take_up(local: &Local, outcome: ProbeOutcome) -> Probe {
+/// Registers what a probe found, and says it as the machine knows it. A refusal is a decision: the primary serves.
+fn register(local: &Local, outcome: ProbeOutcome) -> Probe {
     match outcome {
         ProbeOutcome::Good {
             authenticated,

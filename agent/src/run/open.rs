@@ -1,4 +1,4 @@
-//! Opening: the replica and its clock, the sockets, and what must be settled before anybody is served.
+//! Opening: the replica and its clock, the sockets, and what must be decided before anybody is served.
 
 use std::{io, os::unix::net::UnixListener, path::Path, sync::Arc};
 
@@ -67,7 +67,7 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening
         clock,
         entropy,
     };
-    settle_start(&local, mark, config);
+    decide_start(&local, mark, config);
     Ok(Opening {
         report,
         local,
@@ -123,9 +123,9 @@ impl Opening {
     }
 }
 
-/// What a start has to settle before anybody is served: grants that a clock behind the mark makes doubtful, and
+/// What a start has to decide before anybody is served: grants that a clock behind the mark makes doubtful, and
 /// whether issuing must wait.
-fn settle_start(local: &Local, mark: Option<Mark>, config: &Config) {
+fn decide_start(local: &Local, mark: Option<Mark>, config: &Config) {
     let rebooted = mark.is_some_and(|mark| mark.boot_id != local.clock.now().boot_id);
     let behind = local.clock.rebooted_behind();
     if behind {

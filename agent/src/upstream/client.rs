@@ -52,7 +52,7 @@ struct Files {
     identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// An answer as it came from one address, before it is judged.
+/// An answer as it came from one address, before it is read.
 pub(super) struct Raw {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
@@ -174,12 +174,12 @@ impl Client {
                 continue;
             }
             match self.exchange(at, request, token).await {
-                Ok(raw) => match judge(raw, request) {
+                Ok(raw) => match reply_of(raw, request) {
                     Err(UpstreamError::Unavailable(unavailable)) => {
                         at.failed();
                         failure = Some(unavailable.into());
                     }
-                    judged => return judged,
+                    reply => return reply,
                 },
                 Err(NoAnswer {
                     unavailable,
@@ -362,7 +362,7 @@ fn build(
         .map_err(TlsError::Client)
 }
 
-fn judge(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
+fn reply_of(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
     let status = raw.status;
     match status {
         200..=299 => {}

@@ -171,7 +171,7 @@ impl Keeper {
     }
 
     async fn act(&mut self) -> Result<Duration, KeepError> {
-        self.take_up_file().await?;
+        self.adopt_file().await?;
         if self.upstream.own_token().is_none() {
             self.log_in(false).await?;
         }
@@ -215,7 +215,7 @@ impl Keeper {
 
     /// Takes up the token in the file if it is another than the one in use, once the primary knows it. With a token
     /// in hand, a file that is not there, or holds one that is refused, is no reason to stop.
-    async fn take_up_file(&mut self) -> Result<(), KeepError> {
+    async fn adopt_file(&mut self) -> Result<(), KeepError> {
         let Some(file) = &self.file else {
             return Ok(());
         };

@@ -208,7 +208,7 @@ impl Worker {
     fn has_room(&self, kind: EntryKind) -> bool {
         let dropped = matches!(kind, EntryKind::Denial | EntryKind::Read);
         let bytes = self.writer.header.ledger.bytes;
-        dropped || self.writer.spool.takes(kind, bytes)
+        dropped || self.writer.spool.admits(kind, bytes)
     }
 
     /// Takes back grants that were committed while their parent was revoked or the fence came down, before anybody holds

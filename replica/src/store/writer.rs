@@ -53,7 +53,7 @@ pub(crate) struct Spool {
 impl Spool {
     /// Whether an entry of this kind is still taken at `bytes`: aggregated reads and denials up to a half, what issues
     /// up to three quarters. The rest is for revocations and what an operator must see, which are always taken.
-    pub(crate) fn takes(&self, kind: EntryKind, bytes: u64) -> bool {
+    pub(crate) fn admits(&self, kind: EntryKind, bytes: u64) -> bool {
         match kind {
             EntryKind::Denial | EntryKind::Read => bytes < self.max / 2,
             EntryKind::Grant | EntryKind::Lease | EntryKind::Renewal => bytes < self.issuing(),
@@ -187,7 +187,7 @@ impl Writer {
     }
 
     fn append(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        if !self.spool.takes(entry.kind, self.header.ledger.bytes) {
+        if !self.spool.admits(entry.kind, self.header.ledger.bytes) {
             self.spool.dropped = self.spool.dropped.saturating_add(1);
             return Ok(());
         }

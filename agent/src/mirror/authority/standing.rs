@@ -18,13 +18,10 @@ use crate::{
     upstream::{
         Request, UpstreamError,
         lookup::LookedUp,
-        own::life::{Life, Step},
+        own::life::{ENDLESS, Life, Step},
         workload::Minted,
     },
 };
-
-/// What a token without an end is taken to live.
-const ENDLESS: Duration = Duration::from_secs(3650 * 86_400);
 
 /// A standing token that needs anything before this has passed is asked about even where nothing was written.
 const SOON: Duration = Duration::from_secs(60);

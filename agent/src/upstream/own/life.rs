@@ -13,7 +13,7 @@ use crate::upstream::lookup::LookedUp;
 const RENEW_AT_PERCENT: u32 = 66;
 
 /// What a token without an end is taken to live; it is asked about again long before.
-const ENDLESS: Duration = Duration::from_secs(3650 * 86_400);
+pub(crate) const ENDLESS: Duration = Duration::from_secs(3650 * 86_400);
 
 /// What is known of a token's life.
 #[derive(Clone, Copy, PartialEq, Debug)]
