@@ -1,6 +1,9 @@
 //! Characters of a policy text, and what its two notations scan alike: words, numbers and escapes.
 
-use super::error::{PolicyError, Reason};
+use super::{
+    document::Scalar,
+    error::{PolicyError, Reason},
+};
 
 /// A place in a text. NUL ends a text, as it does for the primary's scanners.
 pub(super) struct Cursor<'a> {
@@ -9,11 +12,13 @@ pub(super) struct Cursor<'a> {
     line: u32,
 }
 
-/// What a number turned out to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum NumberKind {
-    Integer,
-    Float,
+/// A token of either notation. JSON has no words.
+#[derive(Clone, Copy)]
+pub(super) enum Token<'a> {
+    End,
+    Word(&'a str),
+    Scalar(Scalar<'a>),
+    Mark(char),
 }
 
 impl<'a> Cursor<'a> {
@@ -81,24 +86,51 @@ impl<'a> Cursor<'a> {
         reason.at(self.line)
     }
 
-    /// The rest of a number after its integer part, if it is a fraction or has an exponent.
-    pub(super) fn float_tail(&mut self) -> NumberKind {
-        match self.peek() {
-            Some('e' | 'E') => {
-                self.bump();
-                self.exponent();
-                NumberKind::Float
-            }
-            Some('.') => {
-                self.bump();
-                self.digits();
-                if self.take_if(|c| matches!(c, 'e' | 'E')).is_some() {
-                    self.exponent();
-                }
-                NumberKind::Float
-            }
-            _ => NumberKind::Integer,
+    /// The error of a text that goes on with something else than `expected`.
+    pub(super) fn expected(&self, expected: &'static str) -> PolicyError {
+        self.error(Reason::Expected { expected })
+    }
+
+    /// A number from `start` on, whose first digit is behind. `is_bad` says of an integer, by the digits after the
+    /// first, whether the notation refuses it.
+    pub(super) fn number(
+        &mut self,
+        start: usize,
+        is_bad: impl Fn(&Self, &str) -> bool,
+    ) -> Result<Token<'a>, PolicyError> {
+        let after_first = self.at;
+        self.digits();
+        let digits = self.since(after_first);
+        if self.float_tail() {
+            Ok(Token::Scalar(Scalar::Float(self.since(start))))
+        } else if is_bad(self, digits) {
+            Err(self.error(Reason::BadNumber))
+        } else {
+            Ok(Token::Scalar(Scalar::Integer(self.since(start))))
         }
+    }
+
+    /// A number that begins with a point, which is behind. An `e` belongs to it, the digits of an exponent do not.
+    pub(super) fn fraction(&mut self, start: usize) -> Token<'a> {
+        self.digits();
+        self.take_if(|c| matches!(c, 'e' | 'E'));
+        Token::Scalar(Scalar::Float(self.since(start)))
+    }
+
+    /// Reads on behind the integer part of a number: whether a fraction or an exponent was there.
+    fn float_tail(&mut self) -> bool {
+        let next = self.take_if(|c| matches!(c, 'e' | 'E' | '.'));
+        let exponent = match next {
+            Some('.') => {
+                self.digits();
+                self.take_if(|c| matches!(c, 'e' | 'E')).is_some()
+            }
+            other => other.is_some(),
+        };
+        if exponent {
+            self.exponent();
+        }
+        next.is_some()
     }
 
     /// The digits of an exponent. One character that is no digit belongs to the number too: the primary's
@@ -113,7 +145,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(super) fn digits(&mut self) {
+    fn digits(&mut self) {
         self.take_while(|c| c.is_ascii_digit());
     }
 

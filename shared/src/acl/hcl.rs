@@ -6,7 +6,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{
-    cursor::{Cursor, NumberKind, is_letter, is_word},
+    cursor::{Cursor, Token, is_letter, is_word},
     document::{Item, Key, MAX_DEPTH, MAX_KEYS, Node, Notation, Quoted, Scalar},
     error::{PolicyError, Reason},
 };
@@ -23,17 +23,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
     parser.items(0)
 }
 
-#[derive(Clone, Copy)]
-enum HclToken<'a> {
-    End,
-    Word(&'a str),
-    Scalar(Scalar<'a>),
-    Mark(char),
-}
-
 struct HclParser<'a> {
     cursor: Cursor<'a>,
-    peeked: Option<HclToken<'a>>,
+    peeked: Option<Token<'a>>,
 }
 
 impl<'a> HclParser<'a> {
@@ -41,13 +33,13 @@ impl<'a> HclParser<'a> {
     fn items(&mut self, depth: usize) -> Result<Vec<Item<'a>>, PolicyError> {
         let mut items = Vec::new();
         loop {
-            if depth > 0 && matches!(self.peek()?, HclToken::Mark('}')) {
+            if depth > 0 && matches!(self.peek()?, Token::Mark('}')) {
                 break;
             }
             // A key, `=` and then the end of the text is no item, and no error either.
             let Some(item) = self.item(depth)? else { break };
             items.push(item);
-            if matches!(self.peek()?, HclToken::Mark(',')) {
+            if matches!(self.peek()?, Token::Mark(',')) {
                 self.next()?;
             }
         }
@@ -66,25 +58,25 @@ impl<'a> HclParser<'a> {
                 return Err(self.cursor.error(Reason::TooDeep));
             }
             match token {
-                HclToken::Word(word) => keys.push(Key::Bare(word)),
-                HclToken::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
-                HclToken::End if keys.is_empty() => return Ok(None),
-                HclToken::Mark('=') if keys.len() == 1 => break,
-                HclToken::Mark('{') if !keys.is_empty() => {
+                Token::Word(word) => keys.push(Key::Bare(word)),
+                Token::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
+                Token::End if keys.is_empty() => return Ok(None),
+                Token::Mark('=') if keys.len() == 1 => break,
+                Token::Mark('{') if !keys.is_empty() => {
                     let value = self.object(depth)?;
                     return Ok(Some(Item { keys, value, line }));
                 }
-                HclToken::Mark('=') if keys.len() > 1 => return Err(self.expected("a block")),
-                _ if keys.is_empty() => return Err(self.expected("a key")),
-                _ => return Err(self.expected("'{' or '=' after a key")),
+                Token::Mark('=') if keys.len() > 1 => return Err(self.cursor.expected("a block")),
+                _ if keys.is_empty() => return Err(self.cursor.expected("a key")),
+                _ => return Err(self.cursor.expected("'{' or '=' after a key")),
             }
         }
         let value = match self.next()? {
-            HclToken::End => return Ok(None),
-            HclToken::Scalar(scalar) => Node::Scalar(scalar),
-            HclToken::Mark('{') => self.object(depth)?,
-            HclToken::Mark('[') => self.list(depth)?,
-            HclToken::Word(_) | HclToken::Mark(_) => return Err(self.expected("a value")),
+            Token::End => return Ok(None),
+            Token::Scalar(scalar) => Node::Scalar(scalar),
+            Token::Mark('{') => self.object(depth)?,
+            Token::Mark('[') => self.list(depth)?,
+            Token::Word(_) | Token::Mark(_) => return Err(self.cursor.expected("a value")),
         };
         Ok(Some(Item { keys, value, line }))
     }
@@ -94,8 +86,8 @@ impl<'a> HclParser<'a> {
         let depth = self.deeper(depth)?;
         let items = self.items(depth)?;
         match self.next()? {
-            HclToken::Mark('}') => Ok(Node::Object(items)),
-            _ => Err(self.expected("'}'")),
+            Token::Mark('}') => Ok(Node::Object(items)),
+            _ => Err(self.cursor.expected("'}'")),
         }
     }
 
@@ -106,22 +98,22 @@ impl<'a> HclParser<'a> {
         let mut comma_due = false;
         loop {
             let token = self.next()?;
-            if comma_due && !matches!(token, HclToken::Mark(',' | ']')) {
-                return Err(self.expected("',' or ']'"));
+            if comma_due && !matches!(token, Token::Mark(',' | ']')) {
+                return Err(self.cursor.expected("',' or ']'"));
             }
             match token {
-                HclToken::Scalar(scalar) => {
+                Token::Scalar(scalar) => {
                     nodes.push(Node::Scalar(scalar));
                     comma_due = true;
                 }
-                HclToken::Mark('{') => {
+                Token::Mark('{') => {
                     nodes.push(self.object(depth)?);
                     comma_due = true;
                 }
-                HclToken::Mark('[') => nodes.push(self.list(depth)?),
-                HclToken::Mark(',') => comma_due = false,
-                HclToken::Mark(']') => return Ok(Node::List(nodes)),
-                _ => return Err(self.expected("a value or ']'")),
+                Token::Mark('[') => nodes.push(self.list(depth)?),
+                Token::Mark(',') => comma_due = false,
+                Token::Mark(']') => return Ok(Node::List(nodes)),
+                _ => return Err(self.cursor.expected("a value or ']'")),
             }
         }
     }
@@ -133,17 +125,13 @@ impl<'a> HclParser<'a> {
         Ok(depth + 1)
     }
 
-    fn expected(&self, expected: &'static str) -> PolicyError {
-        self.cursor.error(Reason::Expected { expected })
-    }
-
-    fn peek(&mut self) -> Result<HclToken<'a>, PolicyError> {
+    fn peek(&mut self) -> Result<Token<'a>, PolicyError> {
         let token = self.next()?;
         self.peeked = Some(token);
         Ok(token)
     }
 
-    fn next(&mut self) -> Result<HclToken<'a>, PolicyError> {
+    fn next(&mut self) -> Result<Token<'a>, PolicyError> {
         match self.peeked.take() {
             Some(token) => Ok(token),
             None => scan(&mut self.cursor),
@@ -151,35 +139,30 @@ impl<'a> HclParser<'a> {
     }
 }
 
-fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<HclToken<'a>, PolicyError> {
+fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
     skip(cursor)?;
     let start = cursor.at();
     let Some(first) = cursor.bump() else {
-        return Ok(HclToken::End);
+        return Ok(Token::End);
     };
     match first {
         c if is_letter(c) => {
             cursor.take_while(|c| is_word(c) || matches!(c, '-' | '.'));
             Ok(match cursor.since(start) {
-                "true" => HclToken::Scalar(Scalar::Bool(true)),
-                "false" => HclToken::Scalar(Scalar::Bool(false)),
-                word => HclToken::Word(word),
+                "true" => Token::Scalar(Scalar::Bool(true)),
+                "false" => Token::Scalar(Scalar::Bool(false)),
+                word => Token::Word(word),
             })
         }
         c if c.is_ascii_digit() => number(cursor, start, c),
         '-' => match cursor.take_if(|c| c.is_ascii_digit()) {
             Some(digit) => number(cursor, start, digit),
-            None => Ok(HclToken::Mark('-')),
+            None => Ok(Token::Mark('-')),
         },
-        '.' if cursor.peek().is_some_and(|c| c.is_ascii_digit()) => {
-            cursor.digits();
-            // An `e` is taken in, its digits are not.
-            cursor.take_if(|c| matches!(c, 'e' | 'E'));
-            Ok(HclToken::Scalar(Scalar::Float(cursor.since(start))))
-        }
+        '.' if cursor.peek().is_some_and(|c| c.is_ascii_digit()) => Ok(cursor.fraction(start)),
         '"' => quoted(cursor),
         '<' => heredoc(cursor, start),
-        '[' | ']' | '{' | '}' | ',' | '=' | '.' | '+' => Ok(HclToken::Mark(first)),
+        '[' | ']' | '{' | '}' | ',' | '=' | '.' | '+' => Ok(Token::Mark(first)),
         _ => Err(cursor.error(Reason::IllegalCharacter)),
     }
 }
@@ -220,33 +203,23 @@ fn number<'a>(
     cursor: &mut Cursor<'a>,
     start: usize,
     first: char,
-) -> Result<HclToken<'a>, PolicyError> {
+) -> Result<Token<'a>, PolicyError> {
     if first == '0' && cursor.take_if(|c| matches!(c, 'x' | 'X')).is_some() {
         let digits = cursor.at();
         cursor.take_while(|c| c.is_ascii_hexdigit());
         if cursor.since(digits).is_empty() {
             return Err(cursor.error(Reason::BadNumber));
         }
-        return Ok(HclToken::Scalar(Scalar::Integer(cursor.since(start))));
+        return Ok(Token::Scalar(Scalar::Integer(cursor.since(start))));
     }
-    let after_first = cursor.at();
-    cursor.digits();
-    let digits = cursor.since(after_first);
-    let kind = cursor.float_tail();
-    match kind {
-        NumberKind::Float => Ok(HclToken::Scalar(Scalar::Float(cursor.since(start)))),
-        // Octal; the first digit after the zero is not looked at here, only where the number is used.
-        NumberKind::Integer
-            if first == '0' && digits.get(1..).is_some_and(|d| d.contains(['8', '9'])) =>
-        {
-            Err(cursor.error(Reason::BadNumber))
-        }
-        NumberKind::Integer => Ok(HclToken::Scalar(Scalar::Integer(cursor.since(start)))),
-    }
+    // Octal; the first digit after the zero is not looked at here, only where the number is used.
+    cursor.number(start, |_, digits| {
+        first == '0' && digits.get(1..).is_some_and(|d| d.contains(['8', '9']))
+    })
 }
 
 /// The opening quote is behind. Between `${` and its `}` quotes and newlines are ordinary.
-fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<HclToken<'a>, PolicyError> {
+fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
     let start = cursor.at();
     let mut braces = 0_u32;
     loop {
@@ -255,7 +228,7 @@ fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<HclToken<'a>, PolicyError> {
             None => return Err(cursor.error(Reason::Unterminated)),
             Some('\n') if braces == 0 => return Err(cursor.error(Reason::Unterminated)),
             Some('"') if braces == 0 => {
-                return Ok(HclToken::Scalar(Scalar::Quoted(Quoted {
+                return Ok(Token::Scalar(Scalar::Quoted(Quoted {
                     raw,
                     notation: Notation::Hcl,
                 })));
@@ -274,7 +247,7 @@ fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<HclToken<'a>, PolicyError> {
 }
 
 /// The first `<` is behind.
-fn heredoc<'a>(cursor: &mut Cursor<'a>, start: usize) -> Result<HclToken<'a>, PolicyError> {
+fn heredoc<'a>(cursor: &mut Cursor<'a>, start: usize) -> Result<Token<'a>, PolicyError> {
     if cursor.bump() != Some('<') {
         return Err(cursor.error(Reason::IllegalCharacter));
     }
@@ -299,7 +272,7 @@ fn heredoc<'a>(cursor: &mut Cursor<'a>, start: usize) -> Result<HclToken<'a>, Po
         }
         // The `-` of the anchor counts for the length, so an unindented end of `<<-EOF` is none.
         if line.len() >= anchor.len() && closes(line, marker) {
-            return Ok(HclToken::Scalar(Scalar::Heredoc(cursor.since(start))));
+            return Ok(Token::Scalar(Scalar::Heredoc(cursor.since(start))));
         }
     }
 }

@@ -6,7 +6,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{
-    cursor::{Cursor, NumberKind, is_letter, is_word},
+    cursor::{Cursor, Token, is_letter, is_word},
     document::{Item, Key, MAX_DEPTH, MAX_KEYS, Node, Notation, Quoted, Scalar},
     error::{PolicyError, Reason},
 };
@@ -15,12 +15,12 @@ use super::{
 pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
     let mut parser = JsonParser {
         cursor: Cursor::new(text),
-        last: JsonToken::End,
+        last: Token::End,
     };
     parser.next()?;
     let parsed = match parser.last {
-        JsonToken::Mark('{') => parser.object(0),
-        _ => Err(parser.expected("an object").into()),
+        Token::Mark('{') => parser.object(0),
+        _ => Err(parser.cursor.expected("an object").into()),
     };
     match parsed {
         Ok(items) => {
@@ -29,13 +29,6 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item<'_>>, PolicyError> {
         }
         Err(Failure::Syntax(error) | Failure::Fatal(error)) => Err(error),
     }
-}
-
-#[derive(Clone, Copy)]
-enum JsonToken<'a> {
-    End,
-    Scalar(Scalar<'a>),
-    Mark(char),
 }
 
 /// Why parsing stopped.
@@ -54,16 +47,16 @@ impl From<PolicyError> for Failure {
 
 struct JsonParser<'a> {
     cursor: Cursor<'a>,
-    last: JsonToken<'a>,
+    last: Token<'a>,
 }
 
 impl<'a> JsonParser<'a> {
-    fn next(&mut self) -> Result<JsonToken<'a>, PolicyError> {
+    fn next(&mut self) -> Result<Token<'a>, PolicyError> {
         self.last = scan(&mut self.cursor)?;
         Ok(self.last)
     }
 
-    fn token(&mut self) -> Result<JsonToken<'a>, Failure> {
+    fn token(&mut self) -> Result<Token<'a>, Failure> {
         self.next().map_err(Failure::Fatal)
     }
 
@@ -78,12 +71,12 @@ impl<'a> JsonParser<'a> {
             match self.item(depth) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => return Ok(items),
-                Err(Failure::Syntax(_)) if matches!(self.last, JsonToken::Mark('}')) => {
+                Err(Failure::Syntax(_)) if matches!(self.last, Token::Mark('}')) => {
                     return Ok(items);
                 }
                 Err(failure) => return Err(failure),
             }
-            if !matches!(self.token()?, JsonToken::Mark(',')) {
+            if !matches!(self.token()?, Token::Mark(',')) {
                 return Ok(items);
             }
         }
@@ -102,18 +95,18 @@ impl<'a> JsonParser<'a> {
                 return Err(Failure::Fatal(self.cursor.error(Reason::TooDeep)));
             }
             match token {
-                JsonToken::End => return Ok(None),
-                JsonToken::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
-                JsonToken::Mark(':') if !keys.is_empty() => break,
-                _ => return Err(self.expected("a key").into()),
+                Token::End => return Ok(None),
+                Token::Scalar(Scalar::Quoted(quoted)) => keys.push(Key::Quoted(quoted)),
+                Token::Mark(':') if !keys.is_empty() => break,
+                _ => return Err(self.cursor.expected("a key").into()),
             }
         }
         let value = match self.token()? {
-            JsonToken::End => return Ok(None),
-            JsonToken::Scalar(scalar) => Node::Scalar(scalar),
-            JsonToken::Mark('{') => Node::Object(self.object(depth + 1)?),
-            JsonToken::Mark('[') => self.list(depth + 1)?,
-            JsonToken::Mark(_) => return Err(self.expected("a value").into()),
+            Token::End => return Ok(None),
+            Token::Scalar(scalar) => Node::Scalar(scalar),
+            Token::Mark('{') => Node::Object(self.object(depth + 1)?),
+            Token::Mark('[') => self.list(depth + 1)?,
+            Token::Word(_) | Token::Mark(_) => return Err(self.cursor.expected("a value").into()),
         };
         Ok(Some(Item { keys, value, line }))
     }
@@ -124,19 +117,15 @@ impl<'a> JsonParser<'a> {
         let mut nodes = vec![];
         loop {
             match self.token()? {
-                JsonToken::Mark(',' | '[') | JsonToken::Scalar(Scalar::Bool(_)) => {}
-                JsonToken::Mark('{') => nodes.push(Node::Object(self.object(depth)?)),
-                JsonToken::Mark(']') => return Ok(Node::List(nodes)),
-                JsonToken::Scalar(scalar) if !matches!(scalar, Scalar::Null) => {
+                Token::Mark(',' | '[') | Token::Scalar(Scalar::Bool(_)) => {}
+                Token::Mark('{') => nodes.push(Node::Object(self.object(depth)?)),
+                Token::Mark(']') => return Ok(Node::List(nodes)),
+                Token::Scalar(scalar) if !matches!(scalar, Scalar::Null) => {
                     nodes.push(Node::Scalar(scalar));
                 }
-                _ => return Err(self.expected("a value or ']'").into()),
+                _ => return Err(self.cursor.expected("a value or ']'").into()),
             }
         }
-    }
-
-    fn expected(&self, expected: &'static str) -> PolicyError {
-        self.cursor.error(Reason::Expected { expected })
     }
 }
 
@@ -211,20 +200,20 @@ fn only_blocks(items: &[Item<'_>]) -> bool {
             .all(|item| matches!(item.value, Node::Object(_)))
 }
 
-fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<JsonToken<'a>, PolicyError> {
+fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
     cursor.skip_whitespace();
     let start = cursor.at();
     let Some(first) = cursor.bump() else {
         cursor.pass_nul();
-        return Ok(JsonToken::End);
+        return Ok(Token::End);
     };
     match first {
         c if is_letter(c) => {
             cursor.take_while(|c| is_word(c) || c == '-');
             match cursor.since(start) {
-                "true" => Ok(JsonToken::Scalar(Scalar::Bool(true))),
-                "false" => Ok(JsonToken::Scalar(Scalar::Bool(false))),
-                "null" => Ok(JsonToken::Scalar(Scalar::Null)),
+                "true" => Ok(Token::Scalar(Scalar::Bool(true))),
+                "false" => Ok(Token::Scalar(Scalar::Bool(false))),
+                "null" => Ok(Token::Scalar(Scalar::Null)),
                 _ => Err(cursor.error(Reason::IllegalCharacter)),
             }
         }
@@ -233,13 +222,9 @@ fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<JsonToken<'a>, PolicyError> {
             Some(digit) => number(cursor, start, digit),
             None => Err(cursor.error(Reason::IllegalCharacter)),
         },
-        '.' if cursor.peek().is_some_and(|c| c.is_ascii_digit()) => {
-            cursor.digits();
-            cursor.take_if(|c| matches!(c, 'e' | 'E'));
-            Ok(JsonToken::Scalar(Scalar::Float(cursor.since(start))))
-        }
+        '.' if cursor.peek().is_some_and(|c| c.is_ascii_digit()) => Ok(cursor.fraction(start)),
         '"' => quoted(cursor),
-        '[' | ']' | '{' | '}' | ',' | ':' | '.' => Ok(JsonToken::Mark(first)),
+        '[' | ']' | '{' | '}' | ',' | ':' | '.' => Ok(Token::Mark(first)),
         _ => Err(cursor.error(Reason::IllegalCharacter)),
     }
 }
@@ -248,29 +233,22 @@ fn number<'a>(
     cursor: &mut Cursor<'a>,
     start: usize,
     first: char,
-) -> Result<JsonToken<'a>, PolicyError> {
-    let after_first = cursor.at();
-    cursor.digits();
-    let more = !cursor.since(after_first).is_empty();
-    match cursor.float_tail() {
-        NumberKind::Float => Ok(JsonToken::Scalar(Scalar::Float(cursor.since(start)))),
-        // A zero that ends the text counts as one with more digits.
-        NumberKind::Integer if first == '0' && (more || cursor.peek().is_none()) => {
-            Err(cursor.error(Reason::BadNumber))
-        }
-        NumberKind::Integer => Ok(JsonToken::Scalar(Scalar::Integer(cursor.since(start)))),
-    }
+) -> Result<Token<'a>, PolicyError> {
+    // A zero that ends the text counts as one with more digits.
+    cursor.number(start, |cursor, digits| {
+        first == '0' && (!digits.is_empty() || cursor.peek().is_none())
+    })
 }
 
 /// The opening quote is behind.
-fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<JsonToken<'a>, PolicyError> {
+fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, PolicyError> {
     let start = cursor.at();
     loop {
         let raw = cursor.since(start);
         match cursor.bump() {
             None | Some('\n') => return Err(cursor.error(Reason::Unterminated)),
             Some('"') => {
-                return Ok(JsonToken::Scalar(Scalar::Quoted(Quoted {
+                return Ok(Token::Scalar(Scalar::Quoted(Quoted {
                     raw,
                     notation: Notation::Json,
                 })));
