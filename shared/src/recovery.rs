@@ -24,7 +24,7 @@ pub struct Judgement {
     /// Of the grant's token.
     pub accessor: Accessor,
     /// By today's authority.
-    pub verdict: Fate,
+    pub fate: Fate,
 }
 
 /// What becomes of a replica grant.
@@ -77,14 +77,14 @@ pub fn judge<'a>(
                 (Some(_), Some(basis)) => login(basis),
                 (Some(workload), None) => by_authority(grant, workload, &authority, since)?,
             };
-            let verdict = match (workload, proven) {
-                (Some(workload), Some(proven)) => verdict(grant, replica, workload, proven, now),
+            let fate = match (workload, proven) {
+                (Some(workload), Some(proven)) => fate(grant, replica, workload, proven, now),
                 _ => Fate::Revoke(RevokeCause::Recovery),
             };
             Ok(Judgement {
                 digest: grant.digest,
                 accessor: grant.accessor.clone(),
-                verdict,
+                fate,
             })
         })
         .collect()
@@ -159,7 +159,7 @@ fn by_authority<'a>(
     }))
 }
 
-fn verdict(
+fn fate(
     grant: &Grant,
     replica: &ReplicaGrant,
     workload: &Workload,

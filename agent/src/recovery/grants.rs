@@ -39,7 +39,7 @@ impl<P: Primary> GrantSettling<'_, P> {
                 continue;
             };
             if live.revoked.get().is_none() {
-                self.carry_out(&live.grant, judgement.verdict).await?;
+                self.carry_out(&live.grant, judgement.fate).await?;
             }
         }
         Ok(())
@@ -60,8 +60,8 @@ impl<P: Primary> GrantSettling<'_, P> {
         judge(living, &authority.settings, fresh, login, since, now)
     }
 
-    async fn carry_out(&self, grant: &Grant, verdict: Fate) -> Result<(), SettleError> {
-        match verdict {
+    async fn carry_out(&self, grant: &Grant, fate: Fate) -> Result<(), SettleError> {
+        match fate {
             Fate::Revoke(cause) => {
                 reaper::revoke(self.local, vec![(grant.clone(), cause)]).await;
                 Ok(())

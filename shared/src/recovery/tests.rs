@@ -113,13 +113,13 @@ fn settle(grant: &Grant, on_recovery: OnRecovery, fresh: Fresh<'_>) -> Result<Fa
         now().steady,
         now(),
     )?;
-    Ok(judged.into_iter().next().unwrap().verdict)
+    Ok(judged.into_iter().next().unwrap().fate)
 }
 
 #[test]
 fn a_grant_is_exchanged_for_what_fresh_policy_leaves_it() {
     let fresh = authority(&["default", "orders"]);
-    let verdict = settle(
+    let fate = settle(
         &grant(&["default", "old", "orders"], 40),
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
@@ -128,13 +128,13 @@ fn a_grant_is_exchanged_for_what_fresh_policy_leaves_it() {
         policies: names(&["default", "orders"]),
         remaining: Duration::from_secs(40),
     };
-    assert_eq!(verdict, Ok(expected));
+    assert_eq!(fate, Ok(expected));
 }
 
 #[test]
 fn a_grant_that_is_about_to_end_drains() {
     let fresh = authority(&["orders"]);
-    let verdict = settle(
+    let fate = settle(
         &grant(&["orders"], 2),
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
@@ -143,7 +143,7 @@ fn a_grant_that_is_about_to_end_drains() {
         policies: names(&["orders"]),
         identity_policies: vec![],
     };
-    assert_eq!(verdict, Ok(expected));
+    assert_eq!(fate, Ok(expected));
 }
 
 #[test]
@@ -168,24 +168,24 @@ fn a_role_that_is_gone_or_grants_nothing_of_it_revokes() {
 fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
     let mut fresh = authority(&["orders"]);
     fresh.standing.entity_id = Some(crate::name::EntityId::parse("e2").unwrap());
-    let verdict = settle(
+    let fate = settle(
         &grant(&["orders"], 40),
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
     );
-    assert_eq!(verdict, Ok(Fate::Revoke(RevokeCause::Recovery)));
+    assert_eq!(fate, Ok(Fate::Revoke(RevokeCause::Recovery)));
 }
 
 #[test]
 fn nothing_is_judged_by_authority_from_before() {
     let mut fresh = authority(&["orders"]);
     fresh.verified_at = now().steady.minus(Duration::from_secs(1));
-    let verdict = settle(
+    let fate = settle(
         &grant(&["orders"], 40),
         OnRecovery::Exchange,
         Fresh::Proven(&fresh),
     );
-    assert!(verdict.is_err());
+    assert!(fate.is_err());
     assert!(
         settle(
             &grant(&["orders"], 40),
@@ -235,7 +235,7 @@ fn settle_login(granted: &Grant, fresh: Option<Proven>) -> Fate {
         now().steady,
         now(),
     );
-    judged.unwrap().into_iter().next().unwrap().verdict
+    judged.unwrap().into_iter().next().unwrap().fate
 }
 
 fn proven(policies: &[&str], entity: Option<&str>) -> Option<Proven> {
@@ -278,7 +278,7 @@ proptest! {
         let (grant, fresh) = (grant(&granted, left), authority(&proven));
         let judged = judge([&grant], &settings(how), |_| Fresh::Proven(&fresh), |_| None, now().steady, now()).unwrap();
         for judgement in judged {
-            let policies = match judgement.verdict {
+            let policies = match judgement.fate {
                 Fate::Drain { policies, .. } => policies,
                 Fate::Exchange { policies, remaining } => {
                     prop_assert!(remaining <= Duration::from_secs(left));
