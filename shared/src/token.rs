@@ -54,7 +54,6 @@ pub struct TokenFacts {
     #[serde(default)]
     pub identity_policies: Vec<PolicyName>,
     /// The entity that it belongs to.
-    #[serde(default)]
     pub entity_id: Option<EntityId>,
     /// As shown.
     pub display_name: String,
@@ -69,16 +68,12 @@ pub struct TokenFacts {
     /// Seconds; 0 is none.
     pub explicit_max_ttl: u64,
     /// RFC 3339, as shown; absent from tokens that never had one.
-    #[serde(default)]
     pub issue_time: Option<String>,
     /// RFC 3339, as shown.
-    #[serde(default)]
     pub last_renewal: Option<String>,
     /// Unix seconds, as shown.
-    #[serde(default)]
     pub last_renewal_time: Option<i64>,
     /// RFC 3339, as shown; absent until a look-up showed it, and after a renewal until the next one does.
-    #[serde(default)]
     pub expire_time: Option<String>,
     /// Whether it has no parent.
     pub orphan: bool,
@@ -88,7 +83,6 @@ pub struct TokenFacts {
     /// Whether it may be renewed.
     pub renewable: bool,
     /// The role that it was created with, where the primary shows one.
-    #[serde(default)]
     pub role: Option<String>,
     /// Addresses that it may come from, in CIDR notation; empty is any.
     #[serde(default)]

@@ -80,7 +80,6 @@ pub struct AuthBlock {
     /// Whether it has no parent.
     pub orphan: bool,
     /// Always null here; present where the primary asks for a second factor.
-    #[serde(default)]
     pub mfa_requirement: Option<serde_json::Value>,
     /// 0 is unlimited.
     pub num_uses: u64,
@@ -99,13 +98,11 @@ pub struct Incoming<'a> {
     #[serde(default)]
     pub lease_duration: u64,
     /// The bytes of `data`, as sent.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub data: Option<&'a RawValue>,
     /// Not null where the answer was wrapped: then nothing is learned.
-    #[serde(default)]
     pub wrap_info: Option<serde_json::Value>,
     /// There where the answer brought a new or renewed token.
-    #[serde(default)]
     pub auth: Option<AuthBlock>,
 }
 

@@ -15,16 +15,13 @@ pub struct ShownToken {
     #[serde(default)]
     pub accessor: String,
     /// RFC 3339; null for tokens that do not end.
-    #[serde(default)]
     pub expire_time: Option<String>,
     /// Uses left; 0 is unlimited, and less than nothing is the last one.
     #[serde(default)]
     pub num_uses: i64,
     #[serde(default)]
     ttl: u64,
-    #[serde(default)]
     external_namespace_policies: Option<BTreeMap<String, serde_json::Value>>,
-    #[serde(default)]
     bound_cidrs: Option<Vec<String>>,
     creation_time: i64,
     creation_ttl: u64,
@@ -34,15 +31,10 @@ pub struct ShownToken {
     entity_id: String,
     #[serde(default)]
     explicit_max_ttl: u64,
-    #[serde(default)]
     identity_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
     issue_time: Option<String>,
-    #[serde(default)]
     last_renewal: Option<String>,
-    #[serde(default)]
     last_renewal_time: Option<i64>,
-    #[serde(default)]
     meta: Option<BTreeMap<String, String>>,
     #[serde(default)]
     orphan: bool,
@@ -53,7 +45,6 @@ pub struct ShownToken {
     policies: Vec<PolicyName>,
     #[serde(default)]
     renewable: bool,
-    #[serde(default)]
     role: Option<String>,
     #[serde(rename = "type")]
     kind: TokenKind,

@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn role() -> TokenRole {
-        serde_json::from_str("{}").unwrap()
+        TokenRole::default()
     }
 
     /// Without a role, of a parent with `a`, `b` and `default`.

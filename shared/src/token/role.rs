@@ -7,88 +7,59 @@ use serde::{Deserialize, Serialize};
 use crate::name::PolicyName;
 
 /// A token role (`auth/token/roles/:name`) as the primary keeps it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TokenRole {
     /// Policies that a token of this role may have; empty means that the other lists decide.
-    #[serde(default)]
     pub allowed_policies: Vec<PolicyName>,
     /// The same, as globs.
-    #[serde(default)]
     pub allowed_policies_glob: Vec<String>,
     /// Policies that it may never have.
-    #[serde(default)]
     pub disallowed_policies: Vec<PolicyName>,
     /// The same, as globs.
-    #[serde(default)]
     pub disallowed_policies_glob: Vec<String>,
     /// Whether its tokens have no parent.
-    #[serde(default)]
     pub orphan: bool,
     /// What stands behind the role in the token's path.
-    #[serde(default)]
     pub path_suffix: String,
     /// Whether its tokens may be renewed.
-    #[serde(default)]
     pub renewable: bool,
     /// `service`, `batch`, `default-service` or `default-batch`.
-    #[serde(default)]
     pub token_type: String,
     /// Seconds; 0 is none.
-    #[serde(default)]
     pub token_period: u64,
     /// Seconds; 0 is none.
-    #[serde(default)]
     pub token_explicit_max_ttl: u64,
     /// Whether `default` is left out.
-    #[serde(default)]
     pub token_no_default_policy: bool,
     /// Uses of its tokens; 0 is unlimited.
-    #[serde(default)]
     pub token_num_uses: u64,
     /// Addresses that its tokens may come from.
-    #[serde(default)]
     pub token_bound_cidrs: Vec<String>,
     /// Entity aliases that may be asked for.
-    #[serde(default)]
     pub allowed_entity_aliases: Vec<String>,
 }
 
 /// `data` of a role as `auth/token/roles/:name` shows it, in which lists may be null and old names stand beside new ones.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct ShownRole {
-    #[serde(default)]
     allowed_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
     allowed_policies_glob: Option<Vec<String>>,
-    #[serde(default)]
     disallowed_policies: Option<Vec<PolicyName>>,
-    #[serde(default)]
     disallowed_policies_glob: Option<Vec<String>>,
-    #[serde(default)]
     orphan: bool,
-    #[serde(default)]
     path_suffix: String,
-    #[serde(default)]
     renewable: bool,
-    #[serde(default)]
     token_type: String,
-    #[serde(default)]
     token_period: u64,
-    #[serde(default)]
     period: u64,
-    #[serde(default)]
     token_explicit_max_ttl: u64,
-    #[serde(default)]
     explicit_max_ttl: u64,
-    #[serde(default)]
     token_no_default_policy: bool,
-    #[serde(default)]
     token_num_uses: u64,
-    #[serde(default)]
     token_bound_cidrs: Option<Vec<String>>,
-    #[serde(default)]
     bound_cidrs: Option<Vec<String>>,
-    #[serde(default)]
     allowed_entity_aliases: Option<Vec<String>>,
 }
 

@@ -13,7 +13,7 @@ fn role() -> TokenRole {
     TokenRole {
         renewable: true,
         token_type: "default-service".into(),
-        ..serde_json::from_str("{}").unwrap()
+        ..TokenRole::default()
     }
 }
 
