@@ -3,8 +3,9 @@
 //! The chain (`seq`, `prev`, `mac`) is added where the entry is committed. Field names are fixed.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt::Display;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     grant::Grant,
@@ -141,6 +142,14 @@ impl Entry {
     }
 }
 
+/// As its text; a field without one is left out.
+fn shown<S: Serializer>(value: &Option<impl Display>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
+}
+
 mod rfc3339 {
     use super::WallTime;
     use alloc::string::String;
@@ -158,17 +167,9 @@ mod rfc3339 {
 
 mod rfc3339_option {
     use super::WallTime;
-    use serde::{Deserializer, Serializer};
+    use serde::Deserializer;
 
-    pub(super) fn serialize<S: Serializer>(
-        time: &Option<WallTime>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => to.collect_str(time),
-            None => to.serialize_none(),
-        }
-    }
+    pub(super) use super::shown as serialize;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
@@ -180,17 +181,9 @@ mod rfc3339_option {
 mod digest {
     use super::TokenDigest;
     use alloc::string::String;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{Deserialize, Deserializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
-        digest: &Option<TokenDigest>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        match digest {
-            Some(digest) => to.collect_str(digest),
-            None => to.serialize_none(),
-        }
-    }
+    pub(super) use super::shown as serialize;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
