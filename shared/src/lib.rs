@@ -23,6 +23,7 @@ pub mod listing;
 pub mod mount;
 pub mod name;
 pub mod percent;
+pub mod provenance;
 pub mod quarantine;
 pub mod recovery;
 #[cfg(test)]

@@ -1,0 +1,14 @@
+//! What an answer of the primary is worth: which cluster and which node it comes from, whether it is current, and what may
+//! be learned from it.
+//!
+//! An answer is passed on, whatever it is. Everything that learns, proves, purges or compares asks here.
+
+mod evidence;
+mod index;
+mod node;
+mod trust;
+
+pub use evidence::{Comparable, Evidence, Refused, TokenUsed};
+pub use index::{Index, IndexForm};
+pub use node::{Currency, Health, Node, NodeRole};
+pub use trust::{Arrival, Asked, ClusterShown, ForeignCluster, Line, Origin, Trust};
