@@ -10,5 +10,5 @@ mod trust;
 
 pub use evidence::{Comparable, Evidence, Refused, TokenUsed};
 pub use index::{Index, IndexForm};
-pub use node::{Currency, Health, Node, NodeRole};
-pub use trust::{Arrival, Asked, ClusterShown, ForeignCluster, Line, Origin, Trust};
+pub use node::{Currency, Health, NodeRole, NodeSeen};
+pub use trust::{Arrival, Asked, ClusterShown, ForeignCluster, Line, Provenance, Trust};

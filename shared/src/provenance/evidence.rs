@@ -5,7 +5,7 @@ use alloc::string::String;
 use crate::{
     acl::Operation,
     api::Call,
-    provenance::{ClusterShown, Origin},
+    provenance::{ClusterShown, Provenance},
     time::WallTime,
     wire::Errors,
 };
@@ -27,7 +27,7 @@ pub struct Evidence<'a> {
     /// What was asked.
     pub call: &'a Call,
     /// Where the answer comes from.
-    pub origin: Origin,
+    pub provenance: Provenance,
     /// Whose token went with the request.
     pub token: TokenUsed,
     /// Whether request and answer are of the mirrored namespace.
@@ -56,10 +56,10 @@ impl Comparable {
 impl<'a> Evidence<'a> {
     /// An answer without a body that could be looked into, to a request of which nothing but `call` is known. What else is
     /// known is said by its fields, and by [`Evidence::whole`].
-    pub fn new(call: &'a Call, origin: Origin, status: u16) -> Self {
+    pub fn new(call: &'a Call, provenance: Provenance, status: u16) -> Self {
         Self {
             call,
-            origin,
+            provenance,
             token: TokenUsed::None,
             mirrored_namespace: false,
             asks_for_token: false,
@@ -84,7 +84,7 @@ impl<'a> Evidence<'a> {
             && self.token == TokenUsed::Callers
             && self.asks_for_token
             && self.is_success();
-        self.origin.as_of.filter(|_| proves)
+        self.provenance.as_of.filter(|_| proves)
     }
 
     /// Whether the caller's token was accepted by the trusted cluster, current or not: it is worth being looked up.
@@ -119,7 +119,7 @@ impl<'a> Evidence<'a> {
 
     /// The body of a success that shows something as it stood at the moment that comes with it.
     pub fn shows(&self) -> Option<(&'a [u8], WallTime)> {
-        self.brought().zip(self.origin.as_of)
+        self.brought().zip(self.provenance.as_of)
     }
 
     /// The texts of a login that was refused, where the trusted cluster refused it.
@@ -145,14 +145,14 @@ impl<'a> Evidence<'a> {
             400 => !self.is_malformed(),
             _ => true,
         };
-        let counts = self.is_ours() && whole && about_access && self.origin.as_of.is_some();
+        let counts = self.is_ours() && whole && about_access && self.provenance.as_of.is_some();
         counts.then_some(Comparable {
             status: self.status,
         })
     }
 
     fn is_ours(&self) -> bool {
-        self.origin.cluster == ClusterShown::Pinned && self.mirrored_namespace
+        self.provenance.cluster == ClusterShown::Pinned && self.mirrored_namespace
     }
 
     fn is_success(&self) -> bool {
@@ -194,22 +194,22 @@ mod tests {
     }
 
     const NOW: WallTime = WallTime::from_secs(1000);
-    const CURRENT: Origin = Origin {
+    const CURRENT: Provenance = Provenance {
         cluster: ClusterShown::Pinned,
         as_of: Some(NOW),
     };
-    const BEHIND: Origin = Origin {
+    const BEHIND: Provenance = Provenance {
         cluster: ClusterShown::Pinned,
         as_of: None,
     };
 
-    fn evidence(call: &Call, origin: Origin, status: u16) -> Evidence<'_> {
+    fn evidence(call: &Call, provenance: Provenance, status: u16) -> Evidence<'_> {
         Evidence {
             token: TokenUsed::Callers,
             mirrored_namespace: true,
             asks_for_token: true,
             request: Some(b""),
-            ..Evidence::new(call, origin, status)
+            ..Evidence::new(call, provenance, status)
         }
     }
 
@@ -267,11 +267,11 @@ mod tests {
     #[test]
     fn parity_compares_access_decisions_and_nothing_else() {
         let call = call("POST", "/v1/auth/token/create");
-        let compared = |origin, status, body| {
+        let compared = |provenance, status, body| {
             let request = Some(body);
             let it = Evidence {
                 request,
-                ..evidence(&call, origin, status)
+                ..evidence(&call, provenance, status)
             };
             it.whole(b"{}").comparable().map(Comparable::status)
         };
@@ -304,8 +304,8 @@ mod tests {
                 (true, _) => ClusterShown::Foreign,
                 (false, _) => ClusterShown::Unshown,
             };
-            let origin = Origin { cluster, as_of: Some(NOW) };
-            let it = Evidence { mirrored_namespace: !elsewhere, ..evidence(&call, origin, status) };
+            let provenance = Provenance { cluster, as_of: Some(NOW) };
+            let it = Evidence { mirrored_namespace: !elsewhere, ..evidence(&call, provenance, status) };
             let it = it.whole(&body);
             prop_assert!(it.proves_token().is_none() && !it.doubts_token() && !it.accepts_token());
             prop_assert!(it.brought().is_none() && it.shows().is_none() && !it.carried_out());

@@ -14,7 +14,7 @@ const STANDBYS_READ_SINCE: (u64, u64) = (2, 5);
 
 /// A node that can serve.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Node {
+pub struct NodeSeen {
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
     /// What it is there.
@@ -40,7 +40,7 @@ pub enum NodeRole {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Health {
     /// It can serve.
-    Serves(Node),
+    Serves(NodeSeen),
     /// A quota, or something on the way, asks for fewer requests; nothing is known of the node.
     SlowDown,
     /// It cannot.
@@ -90,7 +90,7 @@ impl NodeRole {
     }
 }
 
-impl Node {
+impl NodeSeen {
     /// What its answers are worth, where it `honours` an index that it has not reached.
     pub fn currency(&self, honours: bool) -> Currency {
         match self.role {
@@ -128,8 +128,8 @@ impl Health {
 }
 
 impl HealthBody {
-    fn node(self, role: NodeRole) -> Option<Node> {
-        Some(Node {
+    fn node(self, role: NodeRole) -> Option<NodeSeen> {
+        Some(NodeSeen {
             cluster: ClusterId::parse(&self.cluster_id).ok()?,
             role,
             forwards_all: match self.enterprise {

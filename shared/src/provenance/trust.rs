@@ -6,7 +6,7 @@
 
 use crate::{
     name::ClusterId,
-    provenance::{Currency, Index, IndexForm, Node, NodeRole},
+    provenance::{Currency, Index, IndexForm, NodeRole, NodeSeen},
     time::WallTime,
 };
 
@@ -40,7 +40,7 @@ pub struct ForeignCluster {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
     /// The node, as it showed itself before anything else went over the connection.
-    pub node: Node,
+    pub node: NodeSeen,
     /// Whether it was seen to refuse an index that it has not reached.
     pub honours: bool,
     /// Whether one connection to this address may lead to several nodes.
@@ -71,7 +71,7 @@ pub struct Asked {
 
 /// Where an answer comes from: all that decides whether something may be learned from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Origin {
+pub struct Provenance {
     /// Whose answer it is.
     pub cluster: ClusterShown,
     /// The moment up to which it is shown to be current; none where nothing shows it.
@@ -89,7 +89,7 @@ pub enum ClusterShown {
     Foreign,
 }
 
-impl Origin {
+impl Provenance {
     /// An answer of which nothing is known.
     pub const UNSHOWN: Self = Self {
         cluster: ClusterShown::Unshown,
@@ -99,7 +99,7 @@ impl Origin {
 
 impl Line {
     /// A fresh connection whose node showed itself at `at`.
-    pub fn new(node: Node, honours: bool, shared: bool, at: WallTime) -> Self {
+    pub fn new(node: NodeSeen, honours: bool, shared: bool, at: WallTime) -> Self {
         let always = node.currency(honours) == Currency::Always && !shared;
         Self {
             node,
@@ -186,7 +186,7 @@ impl Trust {
 
     /// Where an answer comes from. A current answer to an own check moves the mark; any answer that reaches the mark shows
     /// that its connection's node had come so far.
-    pub fn weigh(&mut self, line: &mut Line, arrival: Arrival<'_>) -> Origin {
+    pub fn weigh(&mut self, line: &mut Line, arrival: Arrival<'_>) -> Provenance {
         let cluster = match (arrival.index, &self.pinned) {
             (Some(index), Some(pinned)) if index.cluster() != pinned => ClusterShown::Foreign,
             (Some(_), Some(_)) => ClusterShown::Pinned,
@@ -194,7 +194,7 @@ impl Trust {
             _ => ClusterShown::Pinned,
         };
         if cluster != ClusterShown::Pinned {
-            return Origin {
+            return Provenance {
                 cluster,
                 as_of: None,
             };
@@ -203,7 +203,7 @@ impl Trust {
             Some(asked) => self.asked(line, arrival.index, asked),
             None => self.unasked(line, arrival.index),
         };
-        Origin { cluster, as_of }
+        Provenance { cluster, as_of }
     }
 
     /// An own check: the active node's answer, where the node at the other end sees to that.
@@ -273,7 +273,7 @@ mod tests {
         ClusterId::parse(id).unwrap()
     }
 
-    fn node(status: u16) -> Node {
+    fn node(status: u16) -> NodeSeen {
         let body = br#"{"initialized":true,"sealed":false,"cluster_id":"c","version":"2.7.2"}"#;
         match Health::read(status, body) {
             Health::Serves(node) => node,
@@ -298,14 +298,14 @@ mod tests {
     }
 
     /// An own check at `at` that was answered with `applied`.
-    fn check(trust: &mut Trust, line: &mut Line, secs: i64, applied: u64) -> Origin {
+    fn check(trust: &mut Trust, line: &mut Line, secs: i64, applied: u64) -> Provenance {
         let asked = Some(trust.asking(at(secs)));
         let index = index(applied);
         let index = Some(&index);
         trust.weigh(line, Arrival { index, asked })
     }
 
-    fn client(trust: &mut Trust, line: &mut Line, applied: Option<u64>) -> Origin {
+    fn client(trust: &mut Trust, line: &mut Line, applied: Option<u64>) -> Provenance {
         let index = applied.map(index);
         let (index, asked) = (index.as_ref(), None);
         trust.weigh(line, Arrival { index, asked })
@@ -349,8 +349,8 @@ mod tests {
         check(&mut trust, &mut line, 2, 9);
         let index = index(8);
         let (index, asked) = (Some(&index), Some(first));
-        let origin = trust.weigh(&mut line, Arrival { index, asked });
-        assert_eq!(origin.as_of, Some(at(1)));
+        let provenance = trust.weigh(&mut line, Arrival { index, asked });
+        assert_eq!(provenance.as_of, Some(at(1)));
         assert_eq!(trust.mark(), Some(&self::index(9)));
     }
 
@@ -371,10 +371,10 @@ mod tests {
     #[test]
     fn behind_a_balancer_of_requests_only_an_index_says_whose_answer_it_is() {
         let (mut trust, mut line) = (trusting(), Line::new(node(200), true, true, at(0)));
-        assert_eq!(client(&mut trust, &mut line, None), Origin::UNSHOWN);
+        assert_eq!(client(&mut trust, &mut line, None), Provenance::UNSHOWN);
         assert_eq!(check(&mut trust, &mut line, 5, 7).as_of, Some(at(5)));
         assert_eq!(client(&mut trust, &mut line, Some(7)).as_of, Some(at(5)));
-        assert_eq!(client(&mut trust, &mut line, None), Origin::UNSHOWN);
+        assert_eq!(client(&mut trust, &mut line, None), Provenance::UNSHOWN);
     }
 
     #[test]
@@ -382,9 +382,9 @@ mod tests {
         let (mut trust, mut line) = (trusting(), active());
         let other = Index::raft(cluster("d"), 99);
         let (index, asked) = (Some(&other), Some(trust.asking(at(1))));
-        let origin = trust.weigh(&mut line, Arrival { index, asked });
+        let provenance = trust.weigh(&mut line, Arrival { index, asked });
         assert_eq!(
-            (origin.cluster, origin.as_of),
+            (provenance.cluster, provenance.as_of),
             (ClusterShown::Foreign, None)
         );
         assert_eq!(trust.mark(), None);
@@ -441,8 +441,8 @@ mod tests {
                     Step::Write => written += 1,
                     Step::Catch(node) => applied[node] = written,
                     Step::Check(node) => {
-                        let origin = check(&mut trust, &mut lines[node], now, written);
-                        prop_assert_eq!(origin.as_of, Some(at(now)));
+                        let provenance = check(&mut trust, &mut lines[node], now, written);
+                        prop_assert_eq!(provenance.as_of, Some(at(now)));
                     }
                     Step::Client(node, error) => {
                         let had = if node == 0 { written } else { applied[node] };
@@ -451,7 +451,7 @@ mod tests {
                     }
                 }
                 history.push(written);
-                if let Some((Origin { as_of: Some(moment), .. }, had)) = said {
+                if let Some((Provenance { as_of: Some(moment), .. }, had)) = said {
                     let then = usize::try_from(moment.as_secs() - 1000).unwrap();
                     prop_assert!(had >= history[then.saturating_sub(1)], "{had} at {then}");
                 }
