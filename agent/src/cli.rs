@@ -148,13 +148,13 @@ impl Cli {
 /// to be reached then as well: the file's mistakes are reported, and only its admin socket is used.
 fn daemon(config: &Path) -> Result<AdminClient, Failure> {
     let errors = match Config::load(config) {
-        Ok(config) => return Ok(AdminClient::new(&config.admin.socket)),
+        Ok(config) => return Ok(AdminClient::new(&config.admin.socket)?),
         Err(errors) => errors,
     };
     match configuration::admin_socket(config) {
         Some(socket) if UnixStream::connect(&socket).is_ok() => {
             out::error(&errors);
-            Ok(AdminClient::new(&socket))
+            Ok(AdminClient::new(&socket)?)
         }
         _ => Err(errors.into()),
     }

@@ -1,20 +1,18 @@
 //! The command line's way to the admin API of a running daemon.
 
 use std::{
-    io,
+    error::Error,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header::HOST};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use reqwest::{Body, Client, RequestBuilder, redirect, retry};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
 
-use crate::status::Errors;
+use crate::{status::Errors, upstream::tls};
 
 /// The largest answer taken, in bytes: a listing of a million grants.
 const ANSWER: usize = 1 << 30;
@@ -22,18 +20,19 @@ const ANSWER: usize = 1 << 30;
 /// The daemon of one admin socket.
 pub struct AdminClient {
     socket: PathBuf,
+    http: Client,
 }
 
 /// Why there is no answer, or a bad one.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminClientError {
     /// The connection broke.
-    #[error("the daemon at {} closed the connection: {source}", socket.display())]
+    #[error("the daemon at {} closed the connection: {}", socket.display(), innermost(source))]
     Broken {
         /// The socket.
         socket: PathBuf,
         /// How.
-        source: hyper::Error,
+        source: reqwest::Error,
     },
     /// The answer is not what this version understands.
     #[error("the daemon at {} answered what this version does not understand: {what}", socket.display())]
@@ -60,21 +59,41 @@ pub enum AdminClientError {
         within: Duration,
     },
     /// Nobody answers there.
-    #[error("cannot reach the daemon at {}: {source}; check that holdover run is running and that you may use its socket", socket.display())]
+    #[error("cannot reach the daemon at {}: {}; check that holdover run is running and that you may use its socket", socket.display(), innermost(source))]
     Unreachable {
         /// The socket.
         socket: PathBuf,
         /// Why.
-        source: io::Error,
+        source: reqwest::Error,
     },
+    /// There is no client to ask with.
+    #[error("the HTTP client does not start: {0}")]
+    Unstarted(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl AdminClient {
     /// Of the daemon behind `socket`; nothing is opened yet.
-    pub fn new(socket: &Path) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If the HTTP client does not start.
+    pub fn new(socket: &Path) -> Result<Self, AdminClientError> {
+        // The socket needs no TLS, but without this reqwest would look for a provider that it does not have.
+        let tls =
+            tls::client_config(None).map_err(|why| AdminClientError::Unstarted(why.into()))?;
+        let http = Client::builder()
+            .unix_socket(socket)
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            // Each question has its own connection, because the daemon may be another one by the next.
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|why| AdminClientError::Unstarted(why.into()))?;
+        Ok(Self {
             socket: socket.to_owned(),
-        }
+            http,
+        })
     }
 
     /// Reads.
@@ -86,7 +105,7 @@ impl AdminClient {
         path: &str,
         within: Duration,
     ) -> Result<T, AdminClientError> {
-        self.call(Method::GET, path, Bytes::new(), within).await
+        self.call(self.http.get(url(path)), within).await
     }
 
     /// Does something.
@@ -99,19 +118,16 @@ impl AdminClient {
         body: &impl Serialize,
         within: Duration,
     ) -> Result<T, AdminClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| self.malformed(&error))?;
-        self.call(Method::POST, path, body.into(), within).await
+        self.call(self.http.post(url(path)).json(body), within)
+            .await
     }
 
     async fn call<T: DeserializeOwned>(
         &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
+        request: RequestBuilder,
         within: Duration,
     ) -> Result<T, AdminClientError> {
-        let exchange = self.exchange(method, path, body);
-        let (status, body) = match tokio::time::timeout(within, exchange).await {
+        let (status, body) = match tokio::time::timeout(within, self.exchange(request)).await {
             Ok(answer) => answer?,
             Err(_) => {
                 let socket = self.socket.clone();
@@ -132,42 +148,24 @@ impl AdminClient {
 
     async fn exchange(
         &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
+        request: RequestBuilder,
     ) -> Result<(StatusCode, Bytes), AdminClientError> {
-        let broken = |source| AdminClientError::Broken {
-            socket: self.socket.clone(),
-            source,
-        };
-        let stream = UnixStream::connect(&self.socket).await;
-        let stream = stream.map_err(|source| AdminClientError::Unreachable {
-            socket: self.socket.clone(),
-            source,
-        })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|error| self.malformed(&error))?;
-        let host = HeaderValue::from_static("localhost");
-        request.headers_mut().insert(HOST, host);
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(broken)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER).collect().await;
-            let body = body.map_err(|error| self.malformed(&error))?;
-            Ok((status, body.to_bytes()))
-        };
-        let driven = async {
-            // It ends with the answer; what it ends with is the answer's to say.
-            let _ = connection.await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            answer = answer => answer,
-            () = driven => Err(self.malformed(&"nothing")),
+        let answer = request.send().await.map_err(|source| self.lost(source))?;
+        let status = answer.status();
+        let body = Limited::new(Body::from(answer), ANSWER).collect().await;
+        let body = body.map_err(|error| self.malformed(&innermost(&*error)))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Why nothing was answered.
+    fn lost(&self, source: reqwest::Error) -> AdminClientError {
+        let socket = self.socket.clone();
+        if source.is_builder() {
+            return self.malformed(&innermost(&source));
+        }
+        match source.is_connect() {
+            true => AdminClientError::Unreachable { socket, source },
+            false => AdminClientError::Broken { socket, source },
         }
     }
 
@@ -177,4 +175,17 @@ impl AdminClient {
             what: what.to_string(),
         }
     }
+}
+
+fn url(path: &str) -> String {
+    format!("http://localhost{path}")
+}
+
+/// What is at the bottom of an error: what is above it says where in our client it was, which is nobody's business.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }

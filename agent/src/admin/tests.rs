@@ -29,6 +29,7 @@ use crate::{
     status::{DaemonStatus, GrantList, MirrorList, MirrorStatus, Revoked},
 };
 
+mod asking;
 mod counted;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -131,7 +132,7 @@ impl World {
         Self {
             folder,
             deps,
-            client: AdminClient::new(&socket),
+            client: AdminClient::new(&socket).unwrap(),
             stop,
         }
     }
@@ -509,21 +510,4 @@ async fn only_the_owner_may_use_the_socket() {
         Err(BindError::Foreign { .. })
     ));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
-}
-
-#[tokio::test]
-async fn a_daemon_that_is_away_is_named_with_its_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let client = AdminClient::new(&folder.path().join("admin.sock"));
-    let away = client
-        .get::<DaemonStatus>("/v1/status", PATIENCE)
-        .await
-        .unwrap_err();
-    assert!(away.to_string().contains("admin.sock"), "{away}");
-    let listener = bind_admin(&folder.path().join("admin.sock"), None).unwrap();
-    let silent = client
-        .get::<DaemonStatus>("/v1/status", Duration::from_millis(50))
-        .await;
-    assert!(matches!(silent, Err(AdminClientError::Timeout { .. })));
-    drop(listener);
 }
