@@ -25,9 +25,6 @@ const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
-/// The largest answer that is read: detailed metadata of about 150,000 keys.
-const LARGEST_BODY: usize = 64 << 20;
-
 /// How often a 307 is followed for one request.
 const HOPS: usize = 2;
 
@@ -59,6 +56,8 @@ pub(super) struct Raw {
     pub(super) location: Option<String>,
     pub(super) content: Content,
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// The bound in bytes, where the body is longer: then nothing of it is there.
+    pub(super) overlong: Option<usize>,
 }
 
 /// Why one address gave no answer.
@@ -244,15 +243,25 @@ impl Client {
                 cache: text(response.headers().get(header::CACHE_CONTROL)),
             },
             body: Zeroizing::new(Vec::new()),
+            overlong: None,
         };
         let expected = response.content_length().unwrap_or(0);
-        let expected = usize::try_from(expected).unwrap_or(0).min(LARGEST_BODY);
-        raw.body.reserve_exact(expected);
-        while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))? {
-            if raw.body.len() + chunk.len() > LARGEST_BODY {
-                return Err(lost(raw.status, "the answer is larger than what is read"));
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        let mut overlong = expected > request.largest();
+        if !overlong {
+            raw.body.reserve_exact(expected);
+        }
+        while !overlong
+            && let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))?
+        {
+            overlong = raw.body.len() + chunk.len() > request.largest();
+            if !overlong {
+                raw.body.extend_from_slice(&chunk);
             }
-            raw.body.extend_from_slice(&chunk);
+        }
+        if overlong {
+            raw.body.clear();
+            raw.overlong = Some(request.largest());
         }
         Ok(raw)
     }
@@ -365,6 +374,7 @@ fn build(
 fn reply_of(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
     let status = raw.status;
     match status {
+        200..=428 | 430..=499 if raw.overlong.is_some() => return Err(reply::overlong(request)),
         200..=299 => {}
         429 => {
             return Err(UpstreamError::SlowDown {
@@ -386,9 +396,13 @@ fn reply_of(raw: Raw, request: &Request) -> Result<Reply, UpstreamError> {
 
 /// What a status of that class tells, in the primary's own words.
 pub(super) fn unavailable_of(raw: &Raw) -> Unavailable {
+    let detail = match raw.overlong {
+        Some(bound) => format!("its body is longer than {bound} bytes"),
+        None => reply::errors_of(&raw.body).join("; "),
+    };
     Unavailable::Status {
         status: raw.status,
-        detail: reply::errors_of(&raw.body).join("; "),
+        detail,
     }
 }
 

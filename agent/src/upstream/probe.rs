@@ -213,7 +213,7 @@ fn health(raw: &Raw) -> Result<Health, Unavailable> {
             cluster,
             server_time,
         }),
-        (429, None) => Ok(Health::SlowDown(raw.retry_after)),
+        (429, None) if raw.overlong.is_none() => Ok(Health::SlowDown(raw.retry_after)),
         _ => Err(unavailable_of(raw)),
     }
 }
@@ -230,6 +230,7 @@ mod tests {
             location: None,
             content: shared::kv::Content::default(),
             body: Zeroizing::new(body.as_bytes().to_vec()),
+            overlong: None,
         }
     }
 

@@ -7,7 +7,7 @@ use shared::{
 };
 use zeroize::Zeroizing;
 
-use super::error::UpstreamError;
+use super::{error::UpstreamError, request::Request};
 
 /// What the primary decided, in its own words. Only an answer of the primary can be made into one: what Holdover itself
 /// finds wrong has error types of its own.
@@ -151,6 +151,14 @@ impl Reply {
             error.line(),
             error.column()
         ))
+    }
+}
+
+/// What is said of an answer whose body is longer than the request's bound.
+pub(super) fn overlong(request: &Request) -> UpstreamError {
+    UpstreamError::Malformed {
+        path: request.path().to_owned(),
+        what: format!("its body is longer than {} bytes", request.largest()),
     }
 }
 

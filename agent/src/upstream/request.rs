@@ -14,6 +14,19 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a request may take whose answer grows with the number of keys.
 pub const BULK_PATIENCE: Duration = Duration::from_secs(60);
 
+/// The largest body that a request of the cluster's own state is answered with, in bytes: its health, its leader, its seal.
+const LARGEST_STATE: usize = 64 << 10;
+
+/// The largest answer to a write, in bytes: a look-up, a login, a token, a lease.
+const LARGEST_RESULT: usize = 1 << 20;
+
+/// The largest answer to a read of one thing, in bytes: what the primary takes in one request, if nothing else is set there
+/// (`max_request_size`).
+const LARGEST_READ: usize = 32 << 20;
+
+/// The largest listing that is read, in bytes: detailed metadata of about 150,000 keys.
+const LARGEST_LISTING: usize = 64 << 20;
+
 /// A request without its token.
 pub struct Request {
     pub(super) method: Method,
@@ -23,6 +36,8 @@ pub struct Request {
     pub(super) patience: Duration,
     pub(super) repeatable: bool,
     pub(super) namespaced: bool,
+    /// Bytes.
+    largest: usize,
 }
 
 impl Request {
@@ -33,12 +48,12 @@ impl Request {
 
     /// LIST: names right below a folder.
     pub fn list(folder: impl Into<String>) -> Self {
-        Self::new(extension(b"LIST"), as_folder(folder.into()), true).patient()
+        Self::listing(b"LIST", folder.into())
     }
 
     /// SCAN: names anywhere below a folder. OpenBao alone has it.
     pub fn scan(folder: impl Into<String>) -> Self {
-        Self::new(extension(b"SCAN"), as_folder(folder.into()), true).patient()
+        Self::listing(b"SCAN", folder.into())
     }
 
     /// POST of `body`. It is sent a second time only where the first surely did not arrive.
@@ -46,7 +61,7 @@ impl Request {
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self {
             body: Some(wiped(Zeroizing::new(body))),
-            ..Self::new(Method::POST, path.into(), false)
+            ..Self::new(Method::POST, path.into(), false).at_most(LARGEST_RESULT)
         }
     }
 
@@ -61,7 +76,7 @@ impl Request {
     pub fn of_cluster(self) -> Self {
         Self {
             namespaced: false,
-            ..self
+            ..self.at_most(LARGEST_STATE)
         }
     }
 
@@ -98,6 +113,17 @@ impl Request {
         Self { patience, ..self }
     }
 
+    /// Answered with a body of no more than so many bytes.
+    #[must_use]
+    pub fn at_most(self, largest: usize) -> Self {
+        Self { largest, ..self }
+    }
+
+    /// The most bytes that its answer's body may have: what is longer is not read.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
     /// The decoded path, for messages.
     pub fn path(&self) -> &str {
         &self.path
@@ -112,8 +138,10 @@ impl Request {
         }
     }
 
-    fn patient(self) -> Self {
-        self.within(BULK_PATIENCE)
+    fn listing(verb: &[u8], folder: String) -> Self {
+        Self::new(extension(verb), as_folder(folder), true)
+            .within(BULK_PATIENCE)
+            .at_most(LARGEST_LISTING)
     }
 
     fn new(method: Method, path: String, repeatable: bool) -> Self {
@@ -125,6 +153,7 @@ impl Request {
             patience: PATIENCE,
             repeatable,
             namespaced: true,
+            largest: LARGEST_READ,
         }
     }
 }
@@ -178,6 +207,16 @@ mod tests {
             "/v1/secret/metadata/a/"
         );
         assert_eq!(Request::scan("a").method.as_str(), "SCAN");
+    }
+
+    #[test]
+    fn every_kind_of_request_bounds_its_answer() {
+        let largest = |request: Request| request.largest();
+        assert_eq!(largest(Request::read("sys/health").of_cluster()), 65_536);
+        assert_eq!(largest(Request::fields("auth/token/lookup", &[])), 1 << 20);
+        assert_eq!(largest(Request::read("secret/data/a").version(3)), 32 << 20);
+        assert_eq!(largest(Request::list("secret/metadata")), 64 << 20);
+        assert_eq!(largest(Request::scan("a").at_most(10)), 10);
     }
 
     /// Printable, of one to four bytes each.
