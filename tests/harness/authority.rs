@@ -7,6 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use crate::failure::Result;
 
 /// A root certificate and one server certificate for loopback under it, all PEM.
+#[derive(Clone)]
 pub struct Authority {
     /// What clients trust.
     pub ca: String,

@@ -330,15 +330,9 @@ fn server_config(
     Ok(text)
 }
 
-fn client_trusting(ca: &str) -> Result<reqwest::Client> {
-    let mut roots = rustls::RootCertStore::empty();
-    let pem = rustls::pki_types::pem::PemObject::from_pem_slice(ca.as_bytes());
-    roots.add(pem.map_err(|e| Failure::new(format!("CA: {e:?}")))?)?;
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+/// A client that trusts only this CA, PEM, and follows no redirect.
+pub(crate) fn client_trusting(ca: &str) -> Result<reqwest::Client> {
+    let config = crate::tls::client(ca)?;
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(config)
         .no_proxy()

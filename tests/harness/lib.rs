@@ -20,6 +20,7 @@ pub mod process;
 pub mod provision;
 pub mod random;
 pub mod tap;
+pub mod tls;
 pub mod world;
 
 mod eventually;

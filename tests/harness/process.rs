@@ -35,6 +35,8 @@ pub struct Launch {
     pub env: BTreeMap<OsString, OsString>,
     /// User and group to run as; needs root.
     pub user: Option<(u32, u32)>,
+    /// The folder that it starts in.
+    pub folder: PathBuf,
     /// Where stdout and stderr go, appended.
     pub log: PathBuf,
 }
@@ -48,6 +50,7 @@ impl Launch {
             args: Vec::new(),
             env: BTreeMap::new(),
             user: None,
+            folder: "/".into(),
             log: log.to_owned(),
         }
     }
@@ -146,7 +149,10 @@ impl Launch {
         if let (Some((uid, gid)), None) = (user, setpriv()) {
             command.uid(uid).gid(gid);
         }
-        command.args(&self.args).env_clear().current_dir("/");
+        command
+            .args(&self.args)
+            .env_clear()
+            .current_dir(&self.folder);
         command.env(
             "PATH",
             std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),

@@ -64,13 +64,17 @@ impl World {
     /// Mounts KV v2 at `secret/`, plants `count` secrets for each of the two teams and the shared ones, and writes the
     /// policies and token roles `orders` and `billing`.
     pub async fn seed(primary: &Primary, count: usize) -> Result<World> {
-        let root = primary.root();
+        World::seed_by(&primary.root(), count).await
+    }
+
+    /// The same by a client with the root token: of a cluster's active node, as what is written is read at once.
+    pub async fn seed_by(root: &Api, count: usize) -> Result<World> {
         root.write(
             "sys/mounts/secret",
             &json!({ "type": "kv", "options": { "version": "2" } }),
         )
         .await?;
-        wait_for_kv(&root).await?;
+        wait_for_kv(root).await?;
         let mut names: Vec<String> = vec![
             "shared".into(),
             "orders/public".into(),
@@ -80,12 +84,12 @@ impl World {
             names.extend((0..count).map(|nr| format!("{team}/item-{nr:04}")));
         }
         let mut canaries = Canaries::default();
-        let secrets = plant(&root, &names, &mut canaries).await?;
-        policy(&root, "orders", ORDERS_POLICY).await?;
-        policy(&root, "billing", BILLING_POLICY).await?;
+        let secrets = plant(root, &names, &mut canaries).await?;
+        policy(root, "orders", ORDERS_POLICY).await?;
+        policy(root, "billing", BILLING_POLICY).await?;
         for name in ["orders", "billing"] {
             token_role(
-                &root,
+                root,
                 &TokenRole {
                     name,
                     policies: &[name],
@@ -139,8 +143,16 @@ pub async fn holdover_login(
     policy_text: &str,
     daemon: &Daemon,
 ) -> Result<(PathBuf, PathBuf)> {
-    let root = primary.root();
-    policy(&root, "holdover", policy_text).await?;
+    holdover_login_by(&primary.root(), policy_text, daemon).await
+}
+
+/// [`holdover_login`] by a client with the root token: of a cluster's active node, as what is written is read at once.
+pub async fn holdover_login_by(
+    root: &Api,
+    policy_text: &str,
+    daemon: &Daemon,
+) -> Result<(PathBuf, PathBuf)> {
+    policy(root, "holdover", policy_text).await?;
     if root.get("sys/mounts/auth/approle").await?.status != 200 {
         root.write("sys/auth/approle", &json!({ "type": "approle" }))
             .await?;

@@ -1,6 +1,6 @@
 //! A small JSON client of the primary, for setting up the world and for looking at what reached it.
 
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
 use crate::failure::{Context, Failure, Result};
@@ -11,7 +11,7 @@ pub struct Api {
     http: reqwest::Client,
     address: String,
     token: String,
-    namespace: String,
+    headers: HeaderMap,
 }
 
 /// What the primary answered.
@@ -19,11 +19,18 @@ pub struct Api {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
     /// The JSON body; null if there was none.
     pub body: Value,
 }
 
 impl Answer {
+    /// A header's value; none if it is absent or not text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
     /// The body, if the status was a success.
     pub fn ok(self) -> Result<Value> {
         match self.status {
@@ -48,22 +55,37 @@ impl Answer {
 }
 
 impl Api {
-    pub(super) fn new(http: reqwest::Client, address: &str, token: &str) -> Api {
+    pub(crate) fn new(http: reqwest::Client, address: &str, token: &str) -> Api {
         let (address, token) = (address.to_owned(), token.to_owned());
         Api {
             http,
             address,
             token,
-            namespace: String::new(),
+            headers: HeaderMap::new(),
         }
     }
 
     /// The same client in this namespace.
     pub fn in_namespace(&self, namespace: &str) -> Api {
-        Api {
-            namespace: namespace.to_owned(),
+        let headers = HeaderMap::new();
+        let client = Api {
+            headers,
             ..self.clone()
+        };
+        match namespace {
+            "" => client,
+            _ => client.with("x-vault-namespace", namespace),
         }
+    }
+
+    /// The same client, which sends this header with each request.
+    ///
+    /// # Panics
+    /// If name or value cannot stand in a header.
+    pub fn with(mut self, name: &'static str, value: &str) -> Api {
+        let value = HeaderValue::from_str(value).expect("a header's value");
+        self.headers.insert(HeaderName::from_static(name), value);
+        self
     }
 
     /// The same client with this token.
@@ -113,19 +135,21 @@ impl Api {
         if !self.token.is_empty() {
             request = request.header("X-Vault-Token", &self.token);
         }
-        if !self.namespace.is_empty() {
-            request = request.header("X-Vault-Namespace", &self.namespace);
-        }
+        request = request.headers(self.headers.clone());
         if let Some(body) = body {
             request = request.json(body);
         }
         let response = request.send().await?;
-        let status = response.status().as_u16();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.bytes().await?;
         let body = match bytes.is_empty() {
             true => Value::Null,
             false => serde_json::from_slice(&bytes).context(format!("body of {url}"))?,
         };
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
     }
 }
