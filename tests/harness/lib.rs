@@ -12,6 +12,7 @@ pub mod clock;
 pub mod daemon;
 pub mod failure;
 pub mod host;
+pub mod link;
 pub mod load;
 pub mod place;
 pub mod port;
