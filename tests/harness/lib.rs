@@ -9,6 +9,7 @@ pub mod bao;
 pub mod canary;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod daemon;
 pub mod failure;
 pub mod host;
@@ -25,6 +26,8 @@ pub mod tls;
 pub mod world;
 
 mod eventually;
+mod together;
 
 pub use eventually::eventually;
 pub use failure::{Context, Failure, Result};
+pub use together::together;
