@@ -5,6 +5,7 @@
 //! parts are fetched once per checkout ([`provision`]). Set `HOLDOVER_KEEP` to keep the folders of a run.
 
 pub mod authority;
+pub mod balancer;
 pub mod bao;
 pub mod canary;
 pub mod client;
@@ -26,6 +27,7 @@ pub mod tls;
 pub mod world;
 
 mod eventually;
+mod front;
 mod together;
 
 pub use eventually::eventually;
