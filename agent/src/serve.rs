@@ -33,6 +33,7 @@ mod follow;
 mod forward_token;
 mod headers;
 mod line;
+mod nesting;
 mod observer;
 mod recently;
 mod replica_token;
@@ -63,7 +64,7 @@ use crate::{
 };
 
 use ask::Ask;
-use body::{Buffers, RelayBody};
+use body::{Arriving, Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
 use decide::{LoginFailed, Outcome};
@@ -349,7 +350,8 @@ impl Server {
             Some(_) => usize::try_from(rules.limits.request_size).unwrap_or(usize::MAX),
             None => WHOLE_REQUEST,
         };
-        let body = tokio::time::timeout(BODY_WITHIN, RelayBody::read_ahead(incoming, limit))
+        let reading = RelayBody::read_ahead(Arriving::request(incoming), limit);
+        let body = tokio::time::timeout(BODY_WITHIN, reading)
             .await
             .map_err(|_| respond::error(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))?
             .map_err(|error| respond::error(StatusCode::BAD_REQUEST, &error.to_string()))?;

@@ -1,13 +1,14 @@
-//! Bodies: whole in memory where an answer may have to be replaced, streamed where not.
+//! Bodies: whole in memory where an answer may have to be replaced, streamed where not; and what marks their end.
 
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header::TRANSFER_ENCODING, response::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::{
@@ -15,6 +16,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use zeroize::Zeroizing;
+
+use super::nesting::Nesting;
 
 /// A streamed body may pause for this long before it counts as dead.
 const PAUSE: Duration = Duration::from_secs(120);
@@ -24,16 +27,31 @@ const BUFFERS: usize = 64 * 1024;
 
 /// A body on its way to the primary or to a client.
 pub(crate) enum RelayBody {
-    /// All of it.
+    /// All of it, as its framing says.
     Whole(Bytes),
-    /// As it comes.
+    /// As it comes; also what is here to its end, if its framing does not say that this is the end.
     Streamed(Streamed),
+}
+
+/// A body on its way in, which ends with an error where it may have been cut.
+pub(crate) struct Arriving {
+    incoming: Incoming,
+    end: End,
+}
+
+/// What marks the end of a body.
+enum End {
+    /// Its length or its last chunk: of these hyper sees that they are missing.
+    Framing,
+    /// The end of the connection, which comes as well where a sender dies in the middle, or a balancer loses its server.
+    /// It counts as the end only of a whole document.
+    Connection(Nesting),
 }
 
 /// A body of which a part was read already.
 pub(crate) struct Streamed {
     first: Bytes,
-    rest: Incoming,
+    rest: Arriving,
     pausing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -46,6 +64,44 @@ pub(crate) enum BodyError {
     /// Nothing of it came for [`PAUSE`].
     #[error("the body stalled")]
     Stalled,
+    /// Its connection ended, which does not say that it is whole.
+    #[error("the body has no marked end, and may have been cut")]
+    Unmarked,
+}
+
+impl Arriving {
+    /// The body of a request: without a length and without chunks it would have none.
+    pub(crate) fn request(incoming: Incoming) -> Self {
+        let end = End::Framing;
+        Self { incoming, end }
+    }
+
+    /// The body of an answer, which may end with its connection.
+    pub(crate) fn answer(parts: &Parts, incoming: Incoming) -> Self {
+        let is_framed = incoming.size_hint().exact().is_some() || is_chunked(&parts.headers);
+        let end = match is_framed {
+            true => End::Framing,
+            false => End::Connection(Nesting::Before),
+        };
+        Self { incoming, end }
+    }
+
+    /// What was read of it, once it has ended.
+    fn ended(self, read: Bytes) -> RelayBody {
+        match self.end {
+            End::Framing => RelayBody::Whole(read),
+            End::Connection(_) => RelayBody::with_first(read, self),
+        }
+    }
+}
+
+/// Whether chunks are the outermost encoding: what is not read as such ends with its connection.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let encodings = headers.get_all(TRANSFER_ENCODING).into_iter().next_back();
+    let outermost = encodings
+        .and_then(|encodings| encodings.to_str().ok())
+        .and_then(|encodings| encodings.rsplit(',').next());
+    outermost.is_some_and(|encoding| encoding.trim().eq_ignore_ascii_case("chunked"))
 }
 
 impl RelayBody {
@@ -58,12 +114,12 @@ impl RelayBody {
     }
 
     /// One of which nothing was read.
-    pub(crate) fn streamed(rest: Incoming) -> Self {
+    pub(crate) fn streamed(rest: Arriving) -> Self {
         Self::with_first(Bytes::new(), rest)
     }
 
     /// One of which the first part is waited for.
-    pub(crate) async fn begun(mut incoming: Incoming) -> Result<Self, BodyError> {
+    pub(crate) async fn begun(mut incoming: Arriving) -> Result<Self, BodyError> {
         let first = match incoming.frame().await {
             Some(frame) => frame?.into_data().unwrap_or_default(),
             None => Bytes::new(),
@@ -79,7 +135,7 @@ impl RelayBody {
         }
     }
 
-    fn with_first(first: Bytes, rest: Incoming) -> Self {
+    fn with_first(first: Bytes, rest: Arriving) -> Self {
         Self::Streamed(Streamed {
             first,
             rest,
@@ -89,7 +145,7 @@ impl RelayBody {
 
     /// Reads at most `limit` bytes ahead: whole if that is all, else streamed with what was read at its head.
     pub(crate) async fn read_ahead(
-        mut incoming: Incoming,
+        mut incoming: Arriving,
         limit: usize,
     ) -> Result<Self, BodyError> {
         if incoming.size_hint().lower() > limit as u64 {
@@ -103,10 +159,10 @@ impl RelayBody {
                 return Ok(Self::with_first(read.freeze(), incoming));
             }
         }
-        Ok(Self::Whole(read.freeze()))
+        Ok(incoming.ended(read.freeze()))
     }
 
-    /// The bytes, if all of them are here.
+    /// The bytes, if all of them are here and their framing says so.
     pub(crate) fn whole(&self) -> Option<&Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes),
@@ -128,7 +184,7 @@ impl Buffers {
     /// Reads `incoming` whole if it is at most `limit` bytes long and there is room for it.
     pub(crate) async fn read(
         &self,
-        incoming: Incoming,
+        incoming: Arriving,
         limit: usize,
     ) -> Result<RelayBody, BodyError> {
         let expected = incoming
@@ -173,6 +229,36 @@ impl AsRef<[u8]> for Kept {
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx)).transpose()?;
+        let End::Connection(nesting) = &mut this.end else {
+            return Poll::Ready(frame.map(Ok));
+        };
+        match &frame {
+            Some(frame) => {
+                let came = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                *nesting = nesting.behind(came);
+            }
+            None if *nesting == Nesting::Closed => {}
+            None => return Poll::Ready(Some(Err(BodyError::Unmarked))),
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
 impl HttpBody for RelayBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -215,7 +301,7 @@ impl Streamed {
         match Pin::new(&mut self.rest).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.pausing = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+                Poll::Ready(frame)
             }
             Poll::Pending => {
                 let pausing = self.pausing.get_or_insert_with(|| Box::pin(sleep(PAUSE)));

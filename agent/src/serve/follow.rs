@@ -9,7 +9,7 @@ use shared::{api::Kind, failover::Event};
 use super::{
     Handled, Server,
     ask::{Ask, Class},
-    body::{BodyError, Buffers, RelayBody},
+    body::{Arriving, BodyError, Buffers, RelayBody},
     counting::{self, Leased},
     decide::Outcome,
     forward::{ForwardError, Outgoing},
@@ -345,6 +345,7 @@ async fn buffered(
     buffers: &Buffers,
 ) -> Result<PrimaryAnswer, ForwardError> {
     let (mut parts, incoming) = answer.into_parts();
+    let incoming = Arriving::answer(&parts, incoming);
     let is_short = incoming
         .size_hint()
         .exact()

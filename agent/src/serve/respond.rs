@@ -1,7 +1,7 @@
 //! Answers: Holdover's own, and the primary's on their way to the client.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, response::Parts};
+use http::{HeaderValue, Response, StatusCode, Version, header::RETRY_AFTER, response::Parts};
 use shared::{
     api::CallError,
     kv::Content,
@@ -57,8 +57,10 @@ pub(crate) fn of_replica(answer: wire::Response) -> Response<RelayBody> {
     with(status, headers, body)
 }
 
-/// An answer of the primary, as it is.
+/// An answer of the primary, as it is. Its version is this hop's, because one of HTTP/1.0 would end with its connection
+/// here as well, and a client could not see that it was cut.
 pub(crate) fn of_primary(mut parts: Parts, body: RelayBody) -> Response<RelayBody> {
+    parts.version = Version::HTTP_11;
     headers::from_primary(&mut parts.headers);
     Response::from_parts(parts, body)
 }

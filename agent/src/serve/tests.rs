@@ -2,6 +2,7 @@
 
 mod callers;
 mod covering;
+mod cutting;
 mod falling_back;
 mod following;
 mod issuing;

@@ -23,6 +23,8 @@ pub(crate) enum Act {
     SayAfter(Duration, Vec<u8>),
     /// Sends these bytes, and then ends the connection.
     Break(Vec<u8>),
+    /// The same, but it resets the connection.
+    Reset(Vec<u8>),
     /// Says nothing, and keeps the connection.
     Hang,
 }
@@ -136,6 +138,11 @@ async fn serve(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Vec<Receiv
             }
             Act::Break(bytes) => {
                 let _ = stream.write_all(&bytes).await;
+                return;
+            }
+            Act::Reset(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.set_zero_linger();
                 return;
             }
             Act::Hang => {
