@@ -45,7 +45,7 @@ mod tests;
 use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use shared::{api::Kind, name::WorkloadName};
 use tokio::{
@@ -277,7 +277,11 @@ impl Server {
         request: Request<Incoming>,
     ) -> Response<RelayBody> {
         let watch = Stopwatch::start();
-        let (answer, operation) = self.answer(connection, request).await;
+        let knows_chunks = request.version() > Version::HTTP_10;
+        let (mut answer, operation) = self.answer(connection, request).await;
+        if !knows_chunks {
+            answer = respond::measured(answer).await;
+        }
         self.stats.count(
             respond::source(&answer),
             operation,

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Version, header::RETRY_AFTER, response::Parts};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body as _;
 use shared::{
     api::CallError,
     kv::Content,
@@ -10,6 +12,9 @@ use shared::{
 };
 
 use super::{body::RelayBody, headers, limits::Exceeded};
+
+/// The largest answer without a length that a client of HTTP/1.0 gets, in bytes.
+const MEASURED: usize = 1024 * 1024;
 
 /// An error of Holdover's own, in the primary's shape.
 pub(crate) fn error(status: StatusCode, text: &str) -> Response<RelayBody> {
@@ -69,6 +74,24 @@ pub(crate) fn of_primary(mut parts: Parts, body: RelayBody) -> Response<RelayBod
 pub(crate) fn of_primary_rewritten(mut parts: Parts, body: Bytes) -> Response<RelayBody> {
     headers::forget_length(&mut parts.headers);
     of_primary(parts, RelayBody::Whole(body))
+}
+
+/// An answer with its length known. HTTP/1.0 has no chunks: without a length its clients would take what was cut for whole.
+pub(crate) async fn measured(answer: Response<RelayBody>) -> Response<RelayBody> {
+    if answer.body().size_hint().exact().is_some() {
+        return answer;
+    }
+    let (parts, body) = answer.into_parts();
+    match Limited::new(body, MEASURED).collect().await {
+        Ok(read) => Response::from_parts(parts, RelayBody::Whole(read.to_bytes())),
+        Err(why) => {
+            let status = parts.status;
+            let text = format!(
+                "the primary answered {status}, but not in a way that HTTP/1.0 can pass on whole: {why}; use HTTP/1.1"
+            );
+            error(StatusCode::BAD_GATEWAY, &text)
+        }
+    }
 }
 
 /// Who wrote an answer.

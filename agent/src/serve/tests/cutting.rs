@@ -189,3 +189,41 @@ async fn a_large_answer_that_breaks_off_ends_cut() {
         }
     }
 }
+
+/// HTTP/1.0 has no chunks: a client that speaks it sees by the length alone that an answer was cut.
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_whole_answers_alone() {
+    let [.., (_, stream)] = classes();
+    let old = stream.replace("HTTP/1.1", "HTTP/1.0");
+    for (framing, head, rest) in framings(BODY) {
+        for missing in [0, 1, BODY.len()] {
+            let said = [&head, &rest[..rest.len() - missing]].concat().into_bytes();
+            let primary = Primary::start(move |_| Act::Break(said.clone())).await;
+            let heard = ask(&rig(&primary), &old).await;
+            let shown = format!("{framing}, without {missing}: {heard:?}");
+            let heard = heard.map(|heard| (heard.status(), heard.text().to_owned()));
+            match (missing, heard) {
+                (0, heard) => assert_eq!(heard, Some((200, BODY.to_owned())), "{shown}"),
+                (_, Some((status, said))) => {
+                    assert_eq!(status, 502, "{shown}");
+                    assert!(said.contains("HTTP/1.1"), "{shown}");
+                }
+                // The length showed it.
+                (_, None) => assert_eq!(framing, "length", "{shown}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_without_a_length_is_not_for_a_client_of_http_1_0() {
+    let large = "x".repeat(2 * 1024 * 1024);
+    let [(_, head, rest), (_, chunked, chunks), ..] = framings(&large);
+    let [.., (_, stream)] = classes();
+    let old = stream.replace("HTTP/1.1", "HTTP/1.0");
+    for (said, status) in [([head, rest], 200), ([chunked, chunks], 502)] {
+        let said = said.concat().into_bytes();
+        let primary = Primary::start(move |_| Act::Say(said.clone())).await;
+        assert_eq!(ask(&rig(&primary), &old).await.unwrap().status(), status);
+    }
+}
