@@ -148,6 +148,29 @@ pub struct MirrorState {
     pub fingerprint: String,
 }
 
+/// That what is kept may be superseded at the primary, so that only an own read may answer for it again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Of what.
+    pub of: Doubted,
+    /// When it arose, on the steady wall clock: what was asked for then or earlier does not end it.
+    pub since: WallTime,
+    /// Whether a key that is kept may be gone, so that lists are in doubt too.
+    pub vanished: bool,
+}
+
+/// What is in doubt.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubted {
+    /// In the mirror of this configured path, whether anything is at places where nothing is kept.
+    Absence(String),
+    /// What is at one place.
+    Key(Place),
+    /// All of the mirror of this configured path.
+    Mirror(String),
+}
+
 impl Record {
     /// When it was last verified, a complete pass of its mirror included.
     pub fn verified(&self, mirror: Option<&MirrorState>) -> WallTime {

@@ -12,6 +12,7 @@ pub mod approle;
 pub mod backoff;
 pub mod change;
 pub mod coverage;
+pub mod doubt;
 pub mod failover;
 pub mod grant;
 pub mod hex;

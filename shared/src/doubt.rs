@@ -1,0 +1,11 @@
+//! Which mirrored values may be superseded: by a write that went to the primary, or by what one of its answers shows.
+//! Pure.
+//!
+//! Not to know is to doubt: a spelling, a body or an endpoint that is not understood touches rather more than less.
+
+mod touched;
+
+pub use touched::{Touched, WriteEffect, WriteLine, touched};
+
+#[cfg(test)]
+mod tests;

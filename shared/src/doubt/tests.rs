@@ -1,0 +1,3 @@
+//! Claims about what a write touches, and about what an answer says of a key.
+
+mod touched;
