@@ -3,8 +3,10 @@
 //!
 //! Not to know is to doubt: a spelling, a body or an endpoint that is not understood touches rather more than less.
 
+mod told;
 mod touched;
 
+pub use told::{Told, kept, metadata, names, value};
 pub use touched::{Touched, WriteEffect, WriteLine, touched};
 
 #[cfg(test)]
