@@ -21,12 +21,12 @@ use crate::{
     config::Config,
     coverage::Coverage,
     driver,
+    link::Addresses,
     local::Local,
     metrics::{self, Metrics},
     parity::Parity,
     ready::prove::Checks,
     status::{self, Errors, MirrorStatus, RevokeGrants, SyncMirrors, board::Board},
-    upstream::Addresses,
 };
 
 /// Where the admin API gets its answers. Cheap to clone.

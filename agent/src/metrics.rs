@@ -15,7 +15,7 @@ use prometheus_client::{
 use crate::{
     parity::counts::Counts,
     serve::{learn_queue::LearnQueue, stats::Stats},
-    status::{DaemonStatus, MirrorStatus, PoolStatus},
+    status::{AddressStatus, DaemonStatus, MirrorStatus, PoolStatus},
 };
 
 /// The content type of [`Metrics::render`].
@@ -133,10 +133,7 @@ fn gauges(status: &DaemonStatus) -> Registry {
     let help = "Grants that live, by who minted them";
     family(&mut page, "grants", help, "origin", grants);
     pools(&mut page, &status.pools);
-    let healthy = status.addresses.iter();
-    let healthy = healthy.map(|one| (one.address.as_str(), i64::from(one.healthy)));
-    let help = "1 if an address of the primary answered last time";
-    family(&mut page, "address_healthy", help, "address", healthy);
+    addresses(&mut page, &status.addresses);
     let store = &status.store;
     let help = "Bytes that are free where the replica lies; -1 if that is not known";
     let free = store.free_bytes.map_or(-1, signed);
@@ -155,6 +152,41 @@ fn gauges(status: &DaemonStatus) -> Registry {
         quarantined.unwrap_or(i64::MAX),
     );
     page
+}
+
+fn addresses(page: &mut Registry, all: &[AddressStatus]) {
+    type Shown = fn(&AddressStatus) -> i64;
+    let shown: [(&str, &str, Shown); 5] = [
+        (
+            "address_healthy",
+            "1 if an address of the primary answered last time",
+            |one| one.healthy.into(),
+        ),
+        (
+            "address_active",
+            "1 if the active node answered there last",
+            |one| (one.role.as_deref() == Some("active")).into(),
+        ),
+        (
+            "address_behind",
+            "1 if what answers there cannot be shown to be current",
+            |one| one.behind.into(),
+        ),
+        (
+            "address_in_use",
+            "1 if requests are sent there first",
+            |one| one.in_use.into(),
+        ),
+        (
+            "address_latency_milliseconds",
+            "How long the last probe of an address took; -1 before the first",
+            |one| one.latency_ms.map_or(-1, signed),
+        ),
+    ];
+    for (name, help, value) in shown {
+        let each = all.iter().map(|one| (one.address.as_str(), value(one)));
+        family(page, name, help, "address", each);
+    }
 }
 
 fn mirrors(page: &mut Registry, all: &[MirrorStatus]) {
@@ -220,7 +252,7 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{AddressStatus, GrantCounts};
+    use crate::status::GrantCounts;
 
     fn status() -> DaemonStatus {
         DaemonStatus {
@@ -231,6 +263,12 @@ mod tests {
                 address: "https://a:8200".to_owned(),
                 healthy: false,
                 latency_ms: None,
+                cluster: None,
+                role: Some("active".to_owned()),
+                behind: true,
+                in_use: true,
+                per_request: false,
+                last_failure: None,
             }],
             mirrors: vec![
                 MirrorStatus {

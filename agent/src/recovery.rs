@@ -21,10 +21,11 @@ use self::{
     primary::{Primary, ProveError},
 };
 use crate::{
+    link::Unavailable,
     local::Local,
     mirror::PassError,
     offboarding,
-    upstream::{Unavailable, UpstreamError, workload::MintError},
+    upstream::{UpstreamError, workload::MintError},
 };
 
 /// Values are brought up to date for this long before failing back; the mirror does the rest while following.

@@ -18,11 +18,11 @@ use self::assembly::Daemon;
 use crate::{
     clock::ClockError,
     config::Config,
+    link::tls::TlsError,
     serve,
     service::{self, Signal, Signals, harden},
     socket::{self, BindError, BoundSocket},
     status::board::Board,
-    upstream::tls::TlsError,
 };
 
 /// Requests that are being answered when the daemon is told to stop get this long.

@@ -6,15 +6,13 @@
 //!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
 //! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
-//! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, [`forward`] sends the
-//!    request (`connect` opens connections, `headers` and `body` say what passes), and `observer` learns from the
-//!    answer. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
+//! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
+//!    request (`headers` says what passes), and `observer` learns from the answer. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
 //! `impl Server` stands in `connection`, `decide`, `follow`, [`login`] and here, and nowhere else.
 
-pub mod forward;
 pub mod learn_queue;
 pub mod limits;
 pub mod login;
@@ -24,8 +22,6 @@ pub mod stats;
 pub mod stream;
 
 mod ask;
-mod body;
-mod connect;
 mod connection;
 mod counting;
 mod decide;
@@ -33,7 +29,6 @@ mod follow;
 mod forward_token;
 mod headers;
 mod line;
-mod nesting;
 mod observer;
 mod recently;
 mod replica_token;
@@ -59,6 +54,7 @@ use crate::{
     config::{self, PeerMatch},
     coverage::Coverage,
     driver::Handle,
+    link::{Link, body},
     parity::Parity,
     socket::BoundSocket,
 };
@@ -68,7 +64,6 @@ use body::{Arriving, Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
 use decide::{LoginFailed, Outcome};
-use forward::Forwarder;
 use learn_queue::LearnQueue;
 use limits::Limits;
 use login::Minter;
@@ -102,7 +97,7 @@ pub struct Parts {
     /// The driver.
     pub driver: Handle,
     /// The way to the primary.
-    pub forwarder: Forwarder,
+    pub link: Link,
     /// Who mints tokens for attested logins.
     pub minter: Arc<dyn Minter>,
     /// Where tokens go that are to be looked up.
@@ -149,7 +144,7 @@ impl SocketRules {
 pub struct Server {
     replica: Arc<dyn Replica>,
     driver: Handle,
-    forwarder: ArcSwap<Forwarder>,
+    link: Link,
     minter: Arc<dyn Minter>,
     observer: Observer,
     rules: Arc<ArcSwap<SocketRules>>,
@@ -243,7 +238,7 @@ impl Server {
             replica,
             driver,
             parity,
-            forwarder: ArcSwap::from_pointee(parts.forwarder),
+            link: parts.link,
             minter: parts.minter,
             rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
             limits: Limits::default(),
@@ -254,10 +249,9 @@ impl Server {
     }
 
     /// Applies a changed configuration to requests from now on; connections stay.
-    pub fn apply(&self, rules: SocketRules, forwarder: Forwarder) {
+    pub fn apply(&self, rules: SocketRules) {
         self.parity.set_share(rules.parity_sample);
         self.rules.store(Arc::new(rules));
-        self.forwarder.store(Arc::new(forwarder));
     }
 
     /// Waits until every request that was answered is counted for coverage.

@@ -70,10 +70,32 @@ pub struct OutageStatus {
 pub struct AddressStatus {
     /// As configured.
     pub address: String,
-    /// Whether its last probe or request was answered.
+    /// Whether its last probe or connection was answered by a node of the trusted cluster that can serve.
     pub healthy: bool,
     /// How long its last probe took; null before the first.
     pub latency_ms: Option<u64>,
+    /// The id of the cluster that answered last; null before the first answer.
+    pub cluster: Option<String>,
+    /// `active`, `standby` or `performance standby`, as last seen; behind a balancer that of one connection.
+    pub role: Option<String>,
+    /// Whether it answers without being able to show that it is current: nothing is learned from it then.
+    pub behind: bool,
+    /// Whether requests are sent there first.
+    pub in_use: bool,
+    /// Whether requests over one connection reach different nodes, so that a credential cannot be kept from one that was not
+    /// proved.
+    pub per_request: bool,
+    /// Its last failure; null if there was none.
+    pub last_failure: Option<AddressFailureStatus>,
+}
+
+/// When and why an address failed last.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddressFailureStatus {
+    /// RFC 3339, in UTC.
+    pub at: String,
+    /// What was found.
+    pub error: String,
 }
 
 /// How one mirror stands: what the mirror knows, readiness goes by, and people are shown. Fields that are skipped here

@@ -3,12 +3,9 @@
 //! [`Upstream`] is the one handle: it knows the addresses, holds the pace, and opens Holdover's token for the length of
 //! a request. What it learns goes to the replica as `Change`s; it decides nothing about clients.
 
-pub mod address;
-pub mod client;
 pub mod error;
 pub mod login;
 pub mod lookup;
-pub mod names;
 pub mod own;
 pub mod pace;
 pub mod policy;
@@ -16,7 +13,7 @@ pub mod probe;
 pub mod reply;
 pub mod request;
 mod revoke;
-pub mod tls;
+mod send;
 pub mod workload;
 
 use std::{sync::Arc, time::Duration};
@@ -28,19 +25,21 @@ use shared::{
 };
 use tokio::sync::Notify;
 
-pub use address::Addresses;
-pub use error::{ForeignCluster, Unavailable, UpstreamError};
+pub use error::UpstreamError;
 pub use probe::ProbeOutcome;
 pub use reply::{Decision, Reply};
 pub use request::Request;
 
 use self::{
-    client::Client,
     own::OwnStatus,
     pace::{Pacer, Urgency},
-    tls::TlsError,
+    send::Sender,
 };
-use crate::{config::Config, local::Local};
+use crate::{
+    config::Config,
+    link::{Addresses, Link, tls::TlsError},
+    local::Local,
+};
 
 /// How often a request that was answered 429 is sent again, each time after its turn came anew.
 const TRIES_WHEN_SLOWED: u32 = 4;
@@ -50,7 +49,7 @@ const TRIES_WHEN_SLOWED: u32 = 4;
 pub struct Upstream(Arc<UpstreamParts>);
 
 struct UpstreamParts {
-    client: Client,
+    sender: Sender,
     local: Local,
     pacer: Pacer,
     auth: crate::config::AuthConfig,
@@ -61,7 +60,7 @@ struct UpstreamParts {
 }
 
 impl Upstream {
-    /// The primary of `config`. Nothing is sent yet.
+    /// The primary of `config`, trusting the cluster that the replica knows. Nothing is sent yet.
     ///
     /// # Errors
     /// If the CA file cannot be used.
@@ -69,11 +68,10 @@ impl Upstream {
         let primary = &config.primary;
         let cluster = local.view.authority().cluster.clone();
         let pinned = cluster.map(|cluster| cluster.id.clone());
-        let addresses = Addresses::new(&primary.addresses);
-        let client = Client::new(primary, addresses, pinned)?;
+        let link = Link::new(primary, pinned, Arc::clone(&local.clock))?;
         let host_jitter = jitter(local.entropy.as_ref());
         Ok(Self(Arc::new(UpstreamParts {
-            client,
+            sender: Sender::new(link, &primary.namespace),
             local,
             pacer: Pacer::new(primary.requests_per_second),
             auth: primary.auth.clone(),
@@ -84,14 +82,14 @@ impl Upstream {
         })))
     }
 
-    /// The addresses and their health.
-    pub fn addresses(&self) -> &Addresses {
-        self.0.client.addresses()
+    /// The way to the primary.
+    pub fn link(&self) -> &Link {
+        self.0.sender.link()
     }
 
-    /// The requests themselves: which cluster is trusted, and what needs no token of Holdover's.
-    pub fn client(&self) -> &Client {
-        &self.0.client
+    /// The book of addresses.
+    pub fn addresses(&self) -> &Addresses {
+        self.link().addresses()
     }
 
     /// How it stands with Holdover's own token.
@@ -142,7 +140,7 @@ impl Upstream {
         request: &Request,
         token: Option<&SecretText>,
     ) -> Result<Reply, UpstreamError> {
-        let answered = self.0.client.send(request, token).await;
+        let answered = self.0.sender.send(request, token).await;
         if let Err(UpstreamError::SlowDown { after }) = &answered {
             self.0.pacer.slow_down(*after);
         }

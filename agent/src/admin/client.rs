@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Limited};
 use reqwest::{Body, Client, RequestBuilder, redirect, retry};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{status::Errors, upstream::tls};
+use crate::{link::tls, status::Errors};
 
 /// The largest answer taken, in bytes: a listing of a million grants.
 const ANSWER: usize = 1 << 30;

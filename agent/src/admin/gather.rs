@@ -1,5 +1,7 @@
 //! The status: facts gathered from every part of the daemon at one moment, assessed, and written out.
 
+use std::time::Duration;
+
 use shared::{
     acl::Policy, change::CredentialName, failover::Outage, lease::LeaseHolder, name::PolicyName,
     quarantine::Quarantine, settings::Settings, time::Now,
@@ -7,14 +9,15 @@ use shared::{
 
 use crate::{
     admin::{Deps, approle, grants},
+    link::address::AddressSnapshot,
     parity,
     ready::{
         self, LeaseFacts, LedgerFacts, PrimaryFacts, ReadyFacts, StoreFacts, Undecided,
         WorkloadFacts,
     },
     status::{
-        AddressStatus, DaemonStatus, GrantCounts, MismatchCounts, MismatchStatus, OutageStatus,
-        ParityStatus, QuarantineStatus, StoreStatus,
+        AddressFailureStatus, AddressStatus, DaemonStatus, GrantCounts, MismatchCounts,
+        MismatchStatus, OutageStatus, ParityStatus, QuarantineStatus, StoreStatus,
     },
 };
 
@@ -68,6 +71,8 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
     });
     let mut findings = deps.config.borrow().findings.clone();
     findings.extend(deps.board.all());
+    let addresses = deps.addresses.snapshots();
+    findings.extend(addresses.iter().filter_map(AddressSnapshot::finding));
     findings.extend(disagreements(&deps.parity.report()));
     ReadyFacts {
         now: local.clock.now(),
@@ -236,14 +241,28 @@ fn leases(deps: &Deps, settings: &Settings) -> Vec<LeaseFacts> {
 }
 
 fn addresses(deps: &Deps) -> Vec<AddressStatus> {
-    let all = deps.addresses.all().iter().map(|one| AddressStatus {
-        address: one.address.url.clone(),
-        healthy: one.is_healthy(),
-        latency_ms: one
-            .latency()
-            .map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
-    });
-    all.collect()
+    let first = deps.addresses.to_try().next();
+    let first = first.map(|one| one.address.url.clone());
+    let all = deps.addresses.snapshots().into_iter();
+    all.map(|one| address(one, first.as_deref())).collect()
+}
+
+fn address(one: AddressSnapshot, first: Option<&str>) -> AddressStatus {
+    let millis = |latency: Duration| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+    AddressStatus {
+        in_use: first == Some(one.url.as_str()),
+        address: one.url,
+        healthy: one.healthy,
+        latency_ms: one.latency.map(millis),
+        cluster: one.cluster.map(|cluster| cluster.to_string()),
+        role: one.role.map(|role| role.as_str().to_owned()),
+        behind: one.behind,
+        per_request: one.per_request,
+        last_failure: one.last_failure.map(|failure| AddressFailureStatus {
+            at: failure.at.to_string(),
+            error: failure.why,
+        }),
+    }
 }
 
 fn counts(deps: &Deps, now: Now) -> GrantCounts {

@@ -18,6 +18,7 @@ use super::*;
 use crate::{
     admin::client::{AdminClient, AdminClientError},
     driver::{Driver, Edge},
+    link::Link,
     parity::Parity,
     ready::prove,
     samples::{
@@ -110,10 +111,12 @@ impl World {
         ));
         let socket = config.admin.socket.clone();
         let (parity, _offers) = Parity::new(0.0, 1);
+        let clock = Arc::clone(&local.clock);
+        let link = Link::new(&config.primary, None, clock).unwrap();
         let deps = Deps {
             local,
             driver,
-            addresses: Addresses::new(&config.primary.addresses),
+            addresses: link.addresses().clone(),
             mirrors: Arc::new(FakeMirrors),
             config: watch::Sender::new(config).subscribe(),
             checks: checked,

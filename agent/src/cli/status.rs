@@ -154,13 +154,25 @@ fn write_addresses(text: &mut String, status: &DaemonStatus) -> std::fmt::Result
         let latency = one
             .latency_ms
             .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        [one.address.clone(), health.to_owned(), latency]
+        let role = one.role.as_deref().unwrap_or("-");
+        let state = match (one.behind, one.in_use) {
+            (true, _) => "behind",
+            (false, true) => "in use",
+            (false, false) => "",
+        };
+        [
+            one.address.clone(),
+            health.to_owned(),
+            latency,
+            role.to_owned(),
+            state.to_owned(),
+        ]
     });
     let rows: Vec<_> = rows.collect();
     write!(
         text,
         "\n{}",
-        out::table(["ADDRESS", "HEALTHY", "LATENCY"], &rows)
+        out::table(["ADDRESS", "HEALTHY", "LATENCY", "ROLE", "STATE"], &rows)
     )
 }
 

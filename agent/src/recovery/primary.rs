@@ -6,14 +6,16 @@ use arc_swap::ArcSwap;
 use shared::{
     change::{Credential, QueuedRevocation},
     name::WorkloadName,
+    provenance::ForeignCluster,
     settings::MirrorPath,
 };
 
 use crate::{
+    link::Unavailable,
     local::Local,
     mirror::{AuthorityVerdict, Mirrors, Occasion, PassError},
     upstream::{
-        ForeignCluster, ProbeOutcome, Unavailable, Upstream, UpstreamError,
+        ProbeOutcome, Upstream, UpstreamError,
         workload::{Exact, MintError},
     },
 };

@@ -29,10 +29,7 @@ use crate::{
     ready::{prove, prove::Checks},
     reaper,
     recovery::{primary::LivePrimary, revocations},
-    serve::{
-        Parts, Server, SocketRules, forward::Forwarder, learn_queue::LearnQueue, replica::Attached,
-        stats::Stats,
-    },
+    serve::{Parts, Server, SocketRules, learn_queue::LearnQueue, replica::Attached, stats::Stats},
     service,
     status::board::Board,
     upstream::Upstream,
@@ -84,7 +81,7 @@ impl Daemon {
         let server = Server::new(Parts {
             replica: Arc::new(Attached::new(local.clone(), Arc::clone(&notes))),
             driver: driver.clone(),
-            forwarder: Forwarder::new(&config.primary, upstream.addresses().clone())?,
+            link: upstream.link().clone(),
             minter: Arc::new(upstream.clone()),
             learning,
             rules: SocketRules::new(&config),
@@ -120,6 +117,10 @@ impl Daemon {
     /// What is asked of the primary, and reported to it, whoever is in charge.
     fn keep_primary(&mut self, primary: Arc<LivePrimary>) {
         let (local, upstream) = (self.local.clone(), self.upstream.clone());
+        let failover = self.config.borrow().failover;
+        let (every, within) = (failover.probe_interval, failover.probe_timeout);
+        self.tasks
+            .spawn(upstream.link().clone().keep_watch(every, within));
         self.tasks.spawn(upstream.clone().keep_own_token());
         self.tasks
             .spawn(offboarding::watch(local.clone(), upstream));

@@ -9,10 +9,11 @@ use shared::{
 
 use crate::{
     driver::Edge,
+    link::Unavailable,
     local::{Local, Pending},
     reaper,
     recovery::{self, primary::LivePrimary},
-    upstream::{ProbeOutcome, Unavailable},
+    upstream::ProbeOutcome,
 };
 
 /// The primary's clock confirms ours if they agree within this.

@@ -12,10 +12,11 @@ use super::assembly::Daemon;
 use crate::{
     config::{self, Config, apply::Followers},
     driver::Event,
+    link::Link,
     local::Local,
     mirror::{Mirrors, SeenCredential, SeenToken},
     reaper,
-    serve::{Server, SocketRules, forward::Forwarder, learn_queue::LearnRequest},
+    serve::{SocketRules, learn_queue::LearnRequest},
     status::board::Board,
     upstream::Upstream,
 };
@@ -38,9 +39,8 @@ impl Daemon {
         });
         let (config, board) = (Arc::clone(&self.config), Arc::clone(&self.board));
         self.tasks.spawn(watch_configuration(config, board));
-        let (config, upstream) = (Arc::clone(&self.config), self.upstream.clone());
-        let server = Arc::clone(&self.server);
-        self.tasks.spawn(watch_ca(config, upstream, server));
+        let (config, link) = (Arc::clone(&self.config), self.upstream.link().clone());
+        self.tasks.spawn(watch_ca(config, link));
     }
 
     /// The replica goes first, because whoever comes after decides by the settings that it holds.
@@ -59,13 +59,9 @@ impl Daemon {
             }
         });
         let (driver, server) = (self.driver.clone(), Arc::clone(&self.server));
-        let upstream = self.upstream.clone();
         followers.add(move |config| {
             driver.send(Event::Reconfigured(config.knobs()));
-            match Forwarder::new(&config.primary, upstream.addresses().clone()) {
-                Ok(forwarder) => server.apply(SocketRules::new(&config), forwarder),
-                Err(error) => tracing::error!(%error, "forwards go on as before"),
-            }
+            server.apply(SocketRules::new(&config));
             std::future::ready(())
         });
         let mut mirror = RunningMirror {
@@ -160,25 +156,10 @@ pub(super) fn reload(config: &watch::Sender<Arc<Config>>, board: &Board) {
 }
 
 /// Watches the CA file: connections made after a change go by the new one.
-async fn watch_ca(
-    config: Arc<watch::Sender<Arc<Config>>>,
-    upstream: Upstream,
-    server: Arc<Server>,
-) {
+async fn watch_ca(config: Arc<watch::Sender<Arc<Config>>>, link: Link) {
     let Some(file) = config.borrow().primary.ca_file.clone() else {
         return;
     };
     // What keeps files from being watched is reported by the watcher of the configuration.
-    let _ = config::apply::watch_file(file, || {
-        let current = Arc::clone(&config.borrow());
-        match Forwarder::new(&current.primary, upstream.addresses().clone()) {
-            Ok(forwarder) => {
-                server.apply(SocketRules::new(&current), forwarder);
-                upstream.client().reload_files();
-                tracing::info!("the changed CA file is in force");
-            }
-            Err(error) => tracing::error!(%error, "the changed CA file is not used"),
-        }
-    })
-    .await;
+    let _ = config::apply::watch_file(file, || link.reload_files()).await;
 }

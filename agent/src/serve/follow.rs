@@ -3,24 +3,27 @@
 use std::time::Duration;
 
 use http::{Method, Response, StatusCode, response::Parts};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use shared::{api::Kind, failover::Event};
 
 use super::{
     Handled, Server,
     ask::{Ask, Class},
-    body::{Arriving, BodyError, Buffers, RelayBody},
     counting::{self, Leased},
     decide::Outcome,
-    forward::{ForwardError, Outgoing},
     forward_token::{ForwardToken, Route},
     headers, respond,
 };
 use crate::{
     clock::Stopwatch,
     driver::Side,
+    link::{
+        Link, Unavailable,
+        body::{Arriving, BodyError, Buffers, RelayBody},
+        error::is_unavailable_status,
+        forward::{ForwardError, Outgoing},
+    },
     local::Pending,
-    upstream::{Unavailable, error::is_unavailable_status},
 };
 
 /// The largest answer that is buffered whole. What is larger streams.
@@ -269,7 +272,7 @@ impl Server {
 
     /// The request as it is sent, and the answer as far as it is buffered. Owns all that it needs.
     fn forwarding(&self, ask: &Ask, token: &ForwardToken, body: RelayBody) -> Forwarding {
-        let forwarder = self.forwarder.load_full();
+        let link: Link = self.link.clone();
         let class = ask.class();
         let mut headers = headers::outgoing(&ask.headers);
         token.apply(&mut headers);
@@ -284,7 +287,7 @@ impl Server {
         };
         let (is_hidden, buffers) = (token.is_hidden(), self.buffers.clone());
         Box::pin(async move {
-            let answer = forwarder.send(&outgoing, body).await?;
+            let answer = link.forward(&outgoing, body).await?;
             buffered(answer, may_lease(&outgoing), class, is_hidden, &buffers).await
         })
     }
@@ -338,19 +341,38 @@ impl Server {
 
 /// An answer as far as it is kept whole.
 async fn buffered(
-    answer: Response<Incoming>,
+    answer: Response<RelayBody>,
     may_lease: bool,
     class: Class,
     is_hidden: bool,
     buffers: &Buffers,
 ) -> Result<PrimaryAnswer, ForwardError> {
-    let (mut parts, incoming) = answer.into_parts();
-    let incoming = Arriving::answer(&parts, incoming);
+    let (mut parts, body) = answer.into_parts();
+    let read = match body.into_unread() {
+        Ok(incoming) => read_by_class(&parts, incoming, may_lease, class, is_hidden, buffers).await,
+        Err(read) => Ok(read),
+    };
+    let broken = |error: BodyError| Unavailable::Connect(error.to_string());
+    let body = read.map_err(|error| ForwardError::Unknown(broken(error)))?;
+    if may_lease && counting::comes_with_a_lease(body.head()) {
+        parts.extensions.insert(Leased);
+    }
+    Ok(PrimaryAnswer { parts, body })
+}
+
+async fn read_by_class(
+    parts: &Parts,
+    incoming: Arriving,
+    may_lease: bool,
+    class: Class,
+    is_hidden: bool,
+    buffers: &Buffers,
+) -> Result<RelayBody, BodyError> {
     let is_short = incoming
         .size_hint()
         .exact()
         .is_some_and(|size| size <= SHORT_ANSWER);
-    let read = match class {
+    match class {
         // Behind a namespace in the path a call may be one that shows its token.
         Class::Stream if is_hidden => RelayBody::read_ahead(incoming, WHOLE_ANSWER).await,
         Class::Stream if parts.status == StatusCode::OK && may_lease && is_short => {
@@ -360,13 +382,7 @@ async fn buffered(
         Class::Stream => RelayBody::read_ahead(incoming, WHOLE_REFUSAL).await,
         Class::Read => buffers.read(incoming, WHOLE_ANSWER).await,
         Class::Issue | Class::Once => RelayBody::read_ahead(incoming, WHOLE_ANSWER).await,
-    };
-    let broken = |error: BodyError| Unavailable::Connect(error.to_string());
-    let body = read.map_err(|error| ForwardError::Unknown(broken(error)))?;
-    if may_lease && counting::comes_with_a_lease(body.head()) {
-        parts.extensions.insert(Leased);
     }
-    Ok(PrimaryAnswer { parts, body })
 }
 
 /// Whether an answer may come with a lease that coverage is to know of: reads of secrets, not what the system streams.

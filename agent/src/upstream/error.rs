@@ -1,58 +1,9 @@
 //! Unavailability against decisions, told apart by type.
 
-use std::{error::Error, io};
+use shared::provenance::ForeignCluster;
 
-use shared::name::ClusterId;
-
-use super::{names::NotResolved, reply::Decision};
-
-/// The primary cannot serve: never a decision about who may do what.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unavailable {
-    /// Refused, reset, closed in mid-answer.
-    #[error("connection failed: {0}")]
-    Connect(String),
-    /// The name does not resolve.
-    #[error("name does not resolve: {0}")]
-    Dns(String),
-    /// 500 while the authenticated probe fails too, or 502, 503, 504.
-    #[error("the primary answered {status}")]
-    Status {
-        /// The HTTP status.
-        status: u16,
-        /// Whether it said that it is sealed or draining, in its own words.
-        detail: String,
-    },
-    /// No answer in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// The handshake failed, or the certificate is not of our CA.
-    #[error("TLS failed: {0}")]
-    Tls(String),
-}
-
-impl Unavailable {
-    pub(super) fn no_address() -> Self {
-        Self::Connect("no address is configured".to_owned())
-    }
-}
-
-/// Another cluster answered than the one that the replica trusts.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("cluster {found} answers, but the replica trusts {pinned}")]
-pub struct ForeignCluster {
-    pinned: ClusterId,
-    found: ClusterId,
-}
-
-impl ForeignCluster {
-    pub(crate) fn new(pinned: &ClusterId, found: &ClusterId) -> Self {
-        Self {
-            pinned: pinned.clone(),
-            found: found.clone(),
-        }
-    }
-}
+use super::reply::Decision;
+use crate::link::Unavailable;
 
 /// Why a request of Holdover's own brought nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -77,6 +28,9 @@ pub enum UpstreamError {
     /// There is no token of Holdover's own yet.
     #[error("not logged in at the primary yet")]
     NoCredential,
+    /// It answers, and nothing shows that what it says is current: nothing is learned from it.
+    #[error("no node of the primary answers that can be shown to be current")]
+    NotCurrent,
     /// 429: reachable, asks for less.
     #[error("the primary asks for fewer requests")]
     SlowDown {
@@ -124,49 +78,9 @@ impl UpstreamError {
     }
 }
 
-/// Whether a status alone means that it is unavailable. 500 is so only when the authenticated probe fails too.
-pub fn is_unavailable_status(status: u16) -> bool {
-    matches!(status, 502..=504)
-}
-
 /// Whether a status says what the primary decided, so that it is never a reason to fall back.
 pub fn is_decision_status(status: u16) -> bool {
     matches!(status, 400..=428 | 430..=499)
-}
-
-/// Which kind a failure of Holdover's own client is.
-pub fn classify(error: &reqwest::Error) -> Unavailable {
-    match error.is_timeout() {
-        true => Unavailable::Timeout,
-        false => Unavailable::of(error),
-    }
-}
-
-impl Unavailable {
-    /// Which kind a failure to send is: by type where the layers below give one.
-    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
-        let mut innermost = error;
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(names) = error.downcast_ref::<NotResolved>() {
-                return Self::Dns(names.to_string());
-            }
-            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                return Self::Tls(tls.to_string());
-            }
-            let io = error.downcast_ref::<io::Error>();
-            if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
-                return Self::Timeout;
-            }
-            innermost = error;
-            // What an `io::Error` wraps, as rustls does, is not its source, but whose source it shows.
-            next = match io.and_then(io::Error::get_ref) {
-                Some(wrapped) => Some(wrapped),
-                None => error.source(),
-            };
-        }
-        Self::Connect(innermost.to_string())
-    }
 }
 
 #[cfg(test)]
@@ -179,7 +93,9 @@ mod tests {
 
     #[test]
     fn only_gateway_statuses_are_outages_by_themselves_and_429_is_no_decision() {
-        let outages: Vec<u16> = (100..600).filter(|s| is_unavailable_status(*s)).collect();
+        let outages: Vec<u16> = (100..600)
+            .filter(|s| crate::link::error::is_unavailable_status(*s))
+            .collect();
         assert_eq!(outages, [502, 503, 504]);
         for status in [400, 401, 403, 404, 405, 412] {
             assert!(is_decision_status(status), "{status}");

@@ -101,8 +101,8 @@ impl Upstream {
             ],
             // What proves it is the certificate of the connection.
             AuthMethod::Cert { name, .. } => {
-                self.client().reload_files();
-                if let Some(reason) = self.client().unidentified() {
+                self.link().reload_files();
+                if let Some(reason) = self.link().unidentified() {
                     return Err(LoginError::Certificate(reason));
                 }
                 name.iter().map(|name| field("name", name)).collect()

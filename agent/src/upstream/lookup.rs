@@ -41,7 +41,7 @@ impl Upstream {
         urgency: Option<Urgency>,
     ) -> Result<LookedUp, UpstreamError> {
         let fields = [("accessor", accessor.as_str())];
-        let request = Request::fields("auth/token/lookup-accessor", &fields).repeatable();
+        let request = Request::fields("auth/token/lookup-accessor", &fields).asking();
         let asked_at = self.local().clock.now().steady;
         let reply = match urgency {
             Some(urgency) => self.ask(&request, urgency).await?,
@@ -56,7 +56,7 @@ impl Upstream {
     /// As [`Upstream::lookup_accessor`].
     pub async fn lookup_token(&self, token: &SecretText) -> Result<LookedUp, UpstreamError> {
         let request = Request::fields("auth/token/lookup", &[("token", token.expose())]);
-        let request = request.repeatable();
+        let request = request.asking();
         let asked_at = self.local().clock.now().steady;
         let reply = self.ask(&request, Urgency::Mirror).await?.success()?;
         parse(&reply, asked_at)

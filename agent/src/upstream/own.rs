@@ -26,9 +26,8 @@ use super::{
     login::{self, LoggedIn, LoginError},
     lookup::LookedUp,
     pace::Urgency,
-    tls::Stamp,
 };
-use crate::config::AuthMethod;
+use crate::{config::AuthMethod, link::tls::Stamp};
 
 /// However long there is nothing to do, it looks again after this long: clocks change.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -1,13 +1,11 @@
 //! What the primary answered, read once and wiped when dropped.
 
 use serde::{Deserialize, de::DeserializeOwned};
-use shared::{
-    kv::Content,
-    wire::{Errors, Incoming},
-};
+use shared::{kv::Content, provenance::Provenance, wire::Incoming};
 use zeroize::Zeroizing;
 
 use super::{error::UpstreamError, request::Request};
+use crate::link::error::errors_of;
 
 /// What the primary decided, in its own words. Only an answer of the primary can be made into one: what Holdover itself
 /// finds wrong has error types of its own.
@@ -51,6 +49,7 @@ pub struct Reply {
     path: String,
     content: Content,
     body: Zeroizing<Vec<u8>>,
+    provenance: Provenance,
 }
 
 impl Reply {
@@ -60,7 +59,18 @@ impl Reply {
             path,
             content: Content::default(),
             body,
+            provenance: Provenance::UNSHOWN,
         }
+    }
+
+    /// The same, from there.
+    pub(super) fn from(self, provenance: Provenance) -> Self {
+        Self { provenance, ..self }
+    }
+
+    /// Where it comes from.
+    pub fn provenance(&self) -> Provenance {
+        self.provenance
     }
 
     /// The same with these headers.
@@ -129,6 +139,16 @@ impl Reply {
             .map_err(|error| self.malformed(&error))
     }
 
+    /// Whether it was refused: who asked, or what was asked.
+    pub(super) fn refuses(&self) -> bool {
+        self.status == 403
+    }
+
+    /// Whether it is a success.
+    pub(super) fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
     /// Whether the token that asked was refused, rather than what it asked for: the access control's own refusal has
     /// another form.
     pub(super) fn refuses_token(&self) -> bool {
@@ -160,15 +180,6 @@ pub(super) fn overlong(request: &Request) -> UpstreamError {
         path: request.path().to_owned(),
         what: format!("its body is longer than {} bytes", request.largest()),
     }
-}
-
-/// The `errors` of an answer, bounded, for messages.
-pub(super) fn errors_of(body: &[u8]) -> Vec<String> {
-    const MOST: usize = 8;
-    const LONGEST: usize = 512;
-    let errors = serde_json::from_slice::<Errors>(body).map_or_else(|_| Vec::new(), |e| e.errors);
-    let shorten = |text: String| text.trim().chars().take(LONGEST).collect();
-    errors.into_iter().take(MOST).map(shorten).collect()
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub struct Request {
     pub(super) body: Option<Bytes>,
     pub(super) patience: Duration,
     pub(super) repeatable: bool,
+    /// Whether it changes nothing, so that only a current answer to it is worth anything.
+    pub(super) only_asks: bool,
     pub(super) namespaced: bool,
     /// Bytes.
     largest: usize,
@@ -85,6 +87,7 @@ impl Request {
     pub fn creating(self) -> Self {
         Self {
             repeatable: false,
+            only_asks: false,
             ..self
         }
     }
@@ -95,6 +98,15 @@ impl Request {
         Self {
             repeatable: true,
             ..self
+        }
+    }
+
+    /// A write in form that changes nothing: a look-up.
+    #[must_use]
+    pub fn asking(self) -> Self {
+        Self {
+            only_asks: true,
+            ..self.repeatable()
         }
     }
 
@@ -152,6 +164,7 @@ impl Request {
             body: None,
             patience: PATIENCE,
             repeatable,
+            only_asks: repeatable,
             namespaced: true,
             largest: LARGEST_READ,
         }

@@ -89,6 +89,13 @@ pub enum ClusterShown {
     Foreign,
 }
 
+impl Asked {
+    /// When the check was sent.
+    pub fn at(self) -> WallTime {
+        self.at
+    }
+}
+
 impl Provenance {
     /// An answer of which nothing is known.
     pub const UNSHOWN: Self = Self {

@@ -132,7 +132,7 @@ impl AuthorityPass<'_> {
         path: String,
         named: &[(&str, &str)],
     ) -> Result<Option<SecretIdShown>, UpstreamError> {
-        let request = Request::fields(path, named).repeatable();
+        let request = Request::fields(path, named).asking();
         let shown = SecretIdShown::of(self.ask(&request).await?)?;
         Ok(shown.filter(|shown| shown.secret_id_num_uses == 0))
     }

@@ -7,10 +7,11 @@ use serde_json::Value;
 use shared::{
     change::{Change, Cluster, Mount},
     name::{ClusterId, MountAccessor},
+    provenance::ForeignCluster,
 };
 
 use super::AuthorityPass;
-use crate::upstream::{ForeignCluster, Request, UpstreamError};
+use crate::upstream::{Request, UpstreamError};
 
 #[derive(Deserialize)]
 struct Seal {
@@ -40,8 +41,8 @@ impl AuthorityPass<'_> {
         let seal: Seal = reply.bare()?;
         let id = seal.cluster_id.filter(|_| !seal.sealed);
         let id = id.ok_or_else(|| reply.unexpected("sealed, or names no cluster"))?;
-        if let Some(pinned) = upstream.client().pinned().filter(|pinned| *pinned != id) {
-            return Err(ForeignCluster::new(&pinned, &id).into());
+        if let Some(pinned) = upstream.link().pinned().filter(|pinned| *pinned != id) {
+            return Err(ForeignCluster { pinned, found: id }.into());
         }
         let health = Request::read("sys/health").of_cluster();
         let health: ClusterHealth = upstream.send(&health, None).await?.success()?.bare()?;

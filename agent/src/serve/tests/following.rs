@@ -13,7 +13,7 @@ use super::{
         request,
     },
 };
-use crate::{driver::Event, serve::learn_queue::LearnRequest, upstream::address::ClusterIdentity};
+use crate::{driver::Event, serve::learn_queue::LearnRequest};
 
 #[tokio::test]
 async fn targets_reach_the_primary_byte_for_byte() {
@@ -299,7 +299,8 @@ async fn the_next_address_is_tried_where_nothing_was_sent() {
 async fn nothing_is_sent_to_where_another_cluster_answers() {
     let primary = Primary::saying("{}").await;
     let rig = Setup::with(&primary).start();
-    rig.addresses.all()[0].identified(ClusterIdentity::Foreign);
+    rig.link
+        .trust(shared::name::ClusterId::parse("another").unwrap());
     let get = |target: &str| request("GET", target, &["X-Vault-Token: s.mine"]);
     let heard = rig.ask(&get("/v1/secret/data/shop/a")).await;
     assert_eq!(heard.outcome(), (200, "replica"));

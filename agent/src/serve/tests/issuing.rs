@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     clock::Stopwatch,
-    upstream::{Decision, Unavailable, UpstreamError, workload::MintError},
+    link::Unavailable,
+    upstream::{Decision, UpstreamError, workload::MintError},
 };
 
 const MINTED: &str = "{\"auth\":{\"client_token\":\"s.minted\"}}";

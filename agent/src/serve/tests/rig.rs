@@ -18,16 +18,15 @@ use crate::{
     config::{self, Address, PeerMatch},
     coverage::Coverage,
     driver::{Event, Handle, Snapshot},
+    link::Link,
     parity::{Offer, Parity},
     samples,
     serve::{
         Parts, Server, SocketRules,
-        forward::Forwarder,
         learn_queue::{LearnQueue, LearnRequest},
         run,
         stats::Stats,
     },
-    upstream::Addresses,
 };
 
 pub(crate) use client::{Client, Heard, request};
@@ -41,7 +40,7 @@ pub(crate) struct Rig {
     pub(crate) coverage: Arc<Coverage>,
     pub(crate) server: Arc<Server>,
     pub(crate) path: PathBuf,
-    pub(crate) addresses: Addresses,
+    pub(crate) link: Link,
     pub(crate) told: mpsc::UnboundedReceiver<Event>,
     pub(crate) unlearned: mpsc::Receiver<LearnRequest>,
     pub(crate) offered: mpsc::Receiver<Offer>,
@@ -78,12 +77,14 @@ impl Setup {
         let minter = Arc::new(FakeMinter::default());
         let (learning, unlearned) = LearnQueue::new();
         let (parity, offered) = Parity::new(self.rules.parity_sample, 1);
-        let addresses = Addresses::new(&self.addresses);
+        let clock = Arc::new(Clock::start(None).unwrap());
+        let configured = samples::primary_config(&self.addresses);
+        let link = Link::new(&configured, Some(primary::cluster()), clock).unwrap();
         let coverage = Arc::new(Coverage::default());
         let server = Server::new(Parts {
             replica: replica.clone(),
             driver: Handle::new(events, machine.subscribe()),
-            forwarder: forwarder(&self.addresses, addresses.clone()),
+            link: link.clone(),
             minter: minter.clone(),
             learning,
             rules: self.rules,
@@ -103,7 +104,7 @@ impl Setup {
             coverage,
             server,
             path,
-            addresses,
+            link,
             told,
             unlearned,
             offered,
@@ -150,10 +151,6 @@ fn snapshot(phase: Phase) -> Snapshot {
         since: WallTime::EPOCH,
         last_outage: None,
     }
-}
-
-fn forwarder(configured: &[Address], addresses: Addresses) -> Forwarder {
-    Forwarder::new(&samples::primary_config(configured), addresses).unwrap()
 }
 
 /// Generous rules that know the test's own process as `orders`.

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Resolves through the system and remembers. Cheap to clone; clones share what they remember.
 #[derive(Clone, Default)]
@@ -39,16 +38,6 @@ impl Names {
                 })
             }
         }
-    }
-}
-
-impl Resolve for Names {
-    fn resolve(&self, name: Name) -> Resolving {
-        let names = self.clone();
-        Box::pin(async move {
-            let found = Names::resolve(&names, name.as_str()).await?;
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
     }
 }
 

@@ -1,16 +1,24 @@
 //! What TLS connections to the primary trust: the certificates of `ca_file`, and nothing else.
 //!
-//! The provider is ring's, handed over explicitly. Forwards use the same configuration, so that both sides of the
-//! daemon agree on who the primary is.
+//! The provider is ring's, handed over explicitly. Forwards and Holdover's own connections trust the same, so that both
+//! sides of the daemon agree on who the primary is; Holdover's own show its certificate besides, where it has one.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore, client::WantsClientCert};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::{
+    connect::{self, Https},
+    names::Names,
+};
+use crate::config::{self, AuthMethod};
 
 /// Why the CA file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +58,127 @@ pub enum TlsError {
     /// The provider has no protocol version in common with rustls.
     #[error("no TLS protocol version: {0}")]
     Versions(rustls::Error),
-    /// The HTTP client does not start.
-    #[error("the HTTP client does not start: {0}")]
-    Client(reqwest::Error),
+}
+
+/// The files that connections are made with, as they were last good.
+pub(crate) struct TlsFiles {
+    ca: Option<PathBuf>,
+    /// The client certificate and its key: Holdover's own, which no forward of a client shows.
+    identity: Option<(PathBuf, PathBuf)>,
+    connect_timeout: Duration,
+    stamps: Mutex<Vec<Stamp>>,
+    made: ArcSwap<Connectors>,
+    /// Why no certificate is shown though one is configured.
+    unidentified: Mutex<Option<String>>,
+}
+
+/// What was made of the files.
+struct Connectors {
+    forwards: Https,
+    own: Https,
+}
+
+impl TlsFiles {
+    /// Reads the files. A certificate that cannot be used may come: what the replica can serve does not wait for it.
+    ///
+    /// # Errors
+    /// If the CA file cannot be used.
+    pub(crate) fn open(primary: &config::PrimaryConfig, names: &Names) -> Result<Self, TlsError> {
+        let identity = match &primary.auth.method {
+            AuthMethod::Cert {
+                cert_file,
+                key_file,
+                ..
+            } => Some((cert_file.clone(), key_file.clone())),
+            _ => None,
+        };
+        let ca = primary.ca_file.clone();
+        let connect_timeout = primary.connect_timeout;
+        let forwards = client_config(ca.as_deref())?;
+        let (own, unidentified) = match own_config(ca.as_deref(), identity.as_ref()) {
+            Ok(own) => (own, None),
+            Err(error) => (forwards.clone(), Some(error.to_string())),
+        };
+        let made = Connectors::of(forwards, own, names, connect_timeout);
+        let files = Self {
+            ca,
+            identity,
+            connect_timeout,
+            stamps: Mutex::default(),
+            made: ArcSwap::from_pointee(made),
+            unidentified: Mutex::new(unidentified),
+        };
+        *files.stamps.lock() = files.stamps_now();
+        Ok(files)
+    }
+
+    /// What opens connections now, Holdover's `own` or those of forwards.
+    pub(crate) fn https(&self, own: bool) -> Https {
+        let made = self.made.load();
+        match own {
+            true => made.own.clone(),
+            false => made.forwards.clone(),
+        }
+    }
+
+    /// Takes the files up again if they changed. Bad ones are reported and the old ones stay in use; so does a pair of which
+    /// one half is new and the other not yet. Whether there is something new.
+    pub(crate) fn reload(&self, names: &Names) -> bool {
+        let seen = self.stamps_now();
+        if std::mem::replace(&mut *self.stamps.lock(), seen.clone()) == seen {
+            return false;
+        }
+        let read = client_config(self.ca.as_deref()).and_then(|forwards| {
+            let own = own_config(self.ca.as_deref(), self.identity.as_ref())?;
+            Ok(Connectors::of(forwards, own, names, self.connect_timeout))
+        });
+        let mut unidentified = self.unidentified.lock();
+        match read {
+            Ok(made) => {
+                tracing::info!("the changed files of connections to the primary are in use");
+                self.made.store(Arc::new(made));
+                *unidentified = None;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "a file of connections to the primary changed and cannot be used");
+                if unidentified.is_some() {
+                    *unidentified = Some(error.to_string());
+                }
+                false
+            }
+        }
+    }
+
+    /// Why no certificate is shown, though one is configured.
+    pub(crate) fn unidentified(&self) -> Option<String> {
+        self.unidentified.lock().clone()
+    }
+
+    fn stamps_now(&self) -> Vec<Stamp> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        let files = self.ca.iter().chain(identity);
+        files.map(|path| Stamp::of(path)).collect()
+    }
+}
+
+impl Connectors {
+    fn of(forwards: ClientConfig, own: ClientConfig, names: &Names, timeout: Duration) -> Self {
+        Self {
+            forwards: connect::https(forwards, names, timeout),
+            own: connect::https(own, names, timeout),
+        }
+    }
+}
+
+fn own_config(
+    ca: Option<&Path>,
+    identity: Option<&(PathBuf, PathBuf)>,
+) -> Result<ClientConfig, TlsError> {
+    match identity {
+        Some((certificate, key)) => identified(ca, ClientCertificate { certificate, key }),
+        None => client_config(ca),
+    }
 }
 
 /// The files of a client certificate.

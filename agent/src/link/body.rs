@@ -17,7 +17,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::nesting::Nesting;
+use super::{lent::LentBody, nesting::Nesting};
 
 /// A streamed body may pause for this long before it counts as dead.
 const PAUSE: Duration = Duration::from_secs(120);
@@ -31,6 +31,8 @@ pub(crate) enum RelayBody {
     Whole(Bytes),
     /// As it comes; also what is here to its end, if its framing does not say that this is the end.
     Streamed(Streamed),
+    /// A streamed one that may come back.
+    Lent(LentBody),
 }
 
 /// A body on its way in, which ends with an error where it may have been cut.
@@ -132,6 +134,18 @@ impl RelayBody {
         match self {
             Self::Whole(bytes) => bytes,
             Self::Streamed(streamed) => &streamed.first,
+            Self::Lent(_) => &[],
+        }
+    }
+
+    /// The rest of it, where nothing was read yet.
+    ///
+    /// # Errors
+    /// Itself, if something was.
+    pub(crate) fn into_unread(self) -> Result<Arriving, Self> {
+        match self {
+            Self::Streamed(streamed) if streamed.first.is_empty() => Ok(streamed.rest),
+            other => Err(other),
         }
     }
 
@@ -166,7 +180,7 @@ impl RelayBody {
     pub(crate) fn whole(&self) -> Option<&Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes),
-            Self::Streamed(_) => None,
+            Self::Streamed(_) | Self::Lent(_) => None,
         }
     }
 }
@@ -267,6 +281,7 @@ impl HttpBody for RelayBody {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(take(bytes).map(Ok)),
             Self::Streamed(streamed) => streamed.poll(cx),
+            Self::Lent(lent) => lent.poll(cx),
         }
     }
 
@@ -274,6 +289,7 @@ impl HttpBody for RelayBody {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Streamed(streamed) => streamed.first.is_empty() && streamed.rest.is_end_stream(),
+            Self::Lent(lent) => lent.is_ended(),
         }
     }
 
@@ -289,6 +305,7 @@ impl HttpBody for RelayBody {
                 hint.set_lower(hint.lower().saturating_add(ahead));
                 hint
             }
+            Self::Lent(lent) => lent.size(),
         }
     }
 }

@@ -1,0 +1,164 @@
+//! The one way to the primary, for clients' requests and for Holdover's own.
+//!
+//! A connection comes into use only after it has shown the trusted cluster: `connect` opens it and asks `sys/health` over
+//! it ([`show`]) before anything with a credential goes there. What it showed comes with every answer, as a
+//! [`Provenance`]. [`forward`] sends clients' requests on, byte for byte; [`own`] sends Holdover's, which are asked as
+//! current; [`address`] is the book of addresses, each of which `monitor` looks after by itself.
+
+pub mod address;
+pub mod body;
+pub mod error;
+pub mod forward;
+pub mod names;
+pub mod own;
+pub mod tls;
+
+mod connect;
+mod lent;
+pub(crate) mod monitor;
+mod nesting;
+mod show;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, Response};
+use parking_lot::Mutex;
+use shared::{
+    name::ClusterId,
+    provenance::{Arrival, Asked, Index, Line, Provenance, Trust},
+    time::WallTime,
+};
+
+pub use address::{Addresses, Monitored};
+pub use error::Unavailable;
+
+use self::{names::Names, tls::TlsFiles};
+use crate::{clock::Clock, config};
+
+/// Says how far the node that answered had applied its cluster's history; in requests, how far it must have.
+pub(crate) const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
+
+/// Says what a node does that has not come so far.
+pub(crate) const INCONSISTENT: HeaderName = HeaderName::from_static("x-vault-inconsistent");
+
+/// Has the active node answer.
+pub(crate) const FORWARD_ACTIVE: &str = "forward-active-node";
+
+/// The way to the primary. Cheap to clone.
+#[derive(Clone)]
+pub struct Link(Arc<LinkParts>);
+
+struct LinkParts {
+    addresses: Addresses,
+    base: Arc<LinkBase>,
+}
+
+/// What every connection stands on.
+pub(crate) struct LinkBase {
+    trust: Mutex<Trust>,
+    clock: Arc<Clock>,
+    files: TlsFiles,
+    names: Names,
+    connect_timeout: Duration,
+}
+
+/// A connection's memory, kept with every answer that comes over it.
+#[derive(Clone)]
+pub(crate) struct LineShown(Arc<LineParts>);
+
+struct LineParts {
+    line: Mutex<Line>,
+    opened_at: WallTime,
+}
+
+impl LineShown {
+    pub(crate) fn new(line: Line, opened_at: WallTime) -> Self {
+        let line = Mutex::new(line);
+        Self(Arc::new(LineParts { line, opened_at }))
+    }
+
+    pub(crate) fn line(&self) -> Line {
+        self.0.line.lock().clone()
+    }
+
+    fn is_older_than(&self, age: Duration, now: WallTime) -> bool {
+        now.since(self.0.opened_at) >= age
+    }
+}
+
+impl LinkBase {
+    fn now(&self) -> WallTime {
+        self.clock.now().steady
+    }
+
+    /// Where an answer comes from.
+    fn weigh<B>(&self, answer: &Response<B>, asked: Option<Asked>) -> Provenance {
+        let Some(shown) = answer.extensions().get::<LineShown>() else {
+            return Provenance::UNSHOWN;
+        };
+        let index = answer.headers().get(INDEX);
+        let index = index.and_then(|value| Index::parse(value.to_str().ok()?));
+        let arrival = Arrival {
+            index: index.as_ref(),
+            asked,
+        };
+        self.trust.lock().weigh(&mut shown.0.line.lock(), arrival)
+    }
+}
+
+impl Link {
+    /// The way to the addresses of `primary`, trusting `pinned` if a cluster was ever seen. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// If the CA file cannot be used.
+    pub fn new(
+        primary: &config::PrimaryConfig,
+        pinned: Option<ClusterId>,
+        clock: Arc<Clock>,
+    ) -> Result<Self, tls::TlsError> {
+        let names = Names::default();
+        let base = Arc::new(LinkBase {
+            trust: Mutex::new(Trust::new(pinned)),
+            clock,
+            files: TlsFiles::open(primary, &names)?,
+            names,
+            connect_timeout: primary.connect_timeout,
+        });
+        let addresses = Addresses::new(&primary.addresses, &base);
+        Ok(Self(Arc::new(LinkParts { addresses, base })))
+    }
+
+    /// The book of addresses.
+    pub fn addresses(&self) -> &Addresses {
+        &self.0.addresses
+    }
+
+    /// The cluster that is trusted, once one was seen.
+    pub fn pinned(&self) -> Option<ClusterId> {
+        self.0.base.trust.lock().pinned().cloned()
+    }
+
+    /// An operator trusts `cluster` from now on (`holdover primary trust`). Connections are made anew.
+    pub fn trust(&self, cluster: ClusterId) {
+        self.0.base.trust.lock().change(cluster);
+        for one in self.addresses().all() {
+            one.close();
+        }
+    }
+
+    /// Takes the files of connections up again if they changed: the CA, and the certificate with its key. Bad ones are
+    /// reported and the old ones stay in use; so does a pair of which one half is new and the other not yet.
+    pub fn reload_files(&self) {
+        let base = &self.0.base;
+        if base.files.reload(&base.names) {
+            for one in self.addresses().all() {
+                one.close();
+            }
+        }
+    }
+
+    /// Why no certificate is shown, though one is configured.
+    pub fn unidentified(&self) -> Option<String> {
+        self.0.base.files.unidentified()
+    }
+}

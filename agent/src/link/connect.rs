@@ -1,0 +1,367 @@
+//! Connections to the primary: private CA only, one bound for both handshakes, and nothing is sent over one before it has
+//! shown the trusted cluster. Failures keep their kind.
+
+use std::{
+    error::Error as StdError,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderValue, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
+    rt::TokioIo,
+};
+use rustls::ClientConfig;
+use shared::provenance::{Line, NodeRole};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::{
+    LineShown, LinkBase,
+    address::AddressEntry,
+    error::Unshown,
+    names::{Names, NotResolved},
+    show,
+};
+use crate::{clock::Stopwatch, config::Address, link::error::Unavailable, local::Pending};
+
+/// An idle TCP connection is probed this often, so that a dead path is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+type Boxed = Box<dyn StdError + Send + Sync>;
+type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// What opens TCP and TLS.
+pub(crate) type Https = HttpsConnector<HttpConnector<Resolver>>;
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Clients' requests.
+    Forward,
+    /// The same, to the active node alone.
+    ForwardToActive,
+    /// Holdover's own: to the active node if there is a way, and with Holdover's certificate.
+    Own,
+}
+
+/// Opens connections to one address.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    base: Arc<LinkBase>,
+    entry: Arc<AddressEntry>,
+    /// What the `Host` header says.
+    host: Option<HeaderValue>,
+    purpose: Purpose,
+}
+
+/// A connector that trusts what `tls` does, and nobody else.
+pub(crate) fn https(tls: ClientConfig, names: &Names, connect_timeout: Duration) -> Https {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver(names.clone()));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_connect_timeout(Some(connect_timeout));
+    HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp)
+}
+
+/// The authority of an address, as in a URL.
+pub(crate) fn authority(address: &Address) -> String {
+    match address.host.contains(':') {
+        true => format!("[{}]:{}", address.host, address.port),
+        false => format!("{}:{}", address.host, address.port),
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(
+        address: &Address,
+        base: &Arc<LinkBase>,
+        entry: &Arc<AddressEntry>,
+        purpose: Purpose,
+    ) -> Self {
+        Self {
+            base: Arc::clone(base),
+            entry: Arc::clone(entry),
+            host: HeaderValue::from_str(&authority(address)).ok(),
+            purpose,
+        }
+    }
+
+    /// A connection for this purpose: for some the first that leads to the active node, if any does.
+    async fn open(self, uri: Uri) -> Result<ShownStream, Unshown> {
+        let tries = match self.purpose {
+            Purpose::Forward => 1,
+            Purpose::ForwardToActive | Purpose::Own => self.entry.tries_for_active(),
+        };
+        let mut other = None;
+        for _ in 0..tries {
+            let opened = self.open_one(&uri).await?;
+            let role = opened.shown.line().node.role;
+            if role == NodeRole::Active || self.purpose == Purpose::Forward {
+                return Ok(opened);
+            }
+            other = Some(opened);
+        }
+        other
+            .filter(|_| self.purpose == Purpose::Own)
+            .ok_or(Unshown::NotActive)
+    }
+
+    async fn open_one(&self, uri: &Uri) -> Result<ShownStream, Unshown> {
+        let opened = self.connect_and_show(uri).await;
+        if let Err(why) = &opened {
+            self.entry.not_shown(why, self.base.now());
+        }
+        opened
+    }
+
+    async fn connect_and_show(&self, uri: &Uri) -> Result<ShownStream, Unshown> {
+        let within = self.base.connect_timeout;
+        let mut https = self.base.files.https(self.purpose == Purpose::Own);
+        let connecting = tokio::time::timeout(within, https.call(uri.clone()));
+        let io = match connecting.await {
+            Ok(Ok(io)) => io,
+            Ok(Err(error)) => return Err(Unavailable::of(error.as_ref()).into()),
+            Err(_) => return Err(Unavailable::Timeout.into()),
+        };
+        let (thorough, watch) = (self.entry.is_new(), Stopwatch::start());
+        let opened_at = self.base.now();
+        let host = self.host.as_ref().ok_or_else(no_host)?;
+        let showing = show::show(&self.base, host, thorough, io);
+        let showing = tokio::time::timeout(within, showing).await;
+        let (io, shown) = showing.unwrap_or(Err(Unavailable::Timeout.into()))?;
+        let elapsed = watch.elapsed();
+        let shared = self
+            .entry
+            .shown(&shown.node, shown.several, elapsed, opened_at);
+        let line = Line::new(shown.node, shown.honours, shared, opened_at);
+        Ok(ShownStream {
+            io,
+            shown: LineShown::new(line, opened_at),
+        })
+    }
+}
+
+fn no_host() -> Unshown {
+    Unavailable::Connect("its host name cannot be sent as a header".to_owned()).into()
+}
+
+impl Service<Uri> for Connector {
+    type Response = ShownStream;
+    type Error = Boxed;
+    type Future = Pending<'static, Result<Self::Response, Boxed>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Boxed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.open(uri).await.map_err(Boxed::from) })
+    }
+}
+
+/// A connection that has shown the trusted cluster.
+pub(crate) struct ShownStream {
+    io: Io,
+    shown: LineShown,
+}
+
+impl Connection for ShownStream {
+    fn connected(&self) -> Connected {
+        self.io.connected().extra(self.shown.clone())
+    }
+}
+
+impl Read for ShownStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for ShownStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+/// Resolves names by the one resolver.
+#[derive(Clone)]
+pub(crate) struct Resolver(Names);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = NotResolved;
+    type Future = Pending<'static, Result<Self::Response, NotResolved>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), NotResolved>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let names = self.0.clone();
+        Box::pin(async move { Ok(names.resolve(name.as_str()).await?.into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        path::Path,
+        sync::Arc,
+    };
+
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use rustls_pki_types::PrivateKeyDer;
+
+    use super::*;
+    use crate::{config, samples};
+
+    /// A CA's certificate in PEM, and a server's configuration under it.
+    fn authority() -> (String, ServerConfig) {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = ca.self_signed(&ca_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])
+            .unwrap()
+            .signed_by(&key, &Issuer::from_params(&ca, &ca_key))
+            .unwrap();
+        let body = STANDARD.encode(root.der());
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+        (pem, config)
+    }
+
+    /// Serves one TLS connection, which shows an active node; the client may go before its end.
+    fn serve_tls(config: ServerConfig) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            let server = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(server, socket);
+            let body = r#"{"initialized":true,"sealed":false,"cluster_id":"c"}"#;
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                let _ = stream
+                    .write_all(answer.as_bytes())
+                    .and_then(|()| stream.flush());
+            }
+        });
+        port
+    }
+
+    async fn open(ca_file: Option<&Path>, url: &str) -> Result<(), Unavailable> {
+        let uri: Uri = url.parse().unwrap();
+        let address = Address {
+            url: url.to_owned(),
+            tls: uri.scheme_str() == Some("https"),
+            host: uri.host().unwrap().to_owned(),
+            port: uri.port_u16().unwrap(),
+        };
+        let primary = config::PrimaryConfig {
+            ca_file: ca_file.map(Path::to_owned),
+            connect_timeout: Duration::from_millis(400),
+            ..samples::primary_config(std::slice::from_ref(&address))
+        };
+        let clock = Arc::new(crate::clock::Clock::start(None).unwrap());
+        let link = crate::link::Link::new(&primary, None, clock).unwrap();
+        let at = &link.addresses().all()[0];
+        let looked = link.look(at, Duration::from_millis(400)).await;
+        looked.map(drop).map_err(Unshown::into_unavailable)
+    }
+
+    #[tokio::test]
+    async fn only_the_configured_ca_is_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let (pem, config) = authority();
+        std::fs::write(&path, pem).unwrap();
+        let url = |port| format!("https://127.0.0.1:{port}/");
+        assert_eq!(open(Some(&path), &url(serve_tls(config))).await, Ok(()));
+        let (_, strangers) = authority();
+        let refused = open(Some(&path), &url(serve_tls(strangers))).await;
+        assert!(matches!(refused, Err(Unavailable::Tls(_))), "{refused:?}");
+        let (_, config) = authority();
+        let refused = open(None, &url(serve_tls(config))).await;
+        assert!(matches!(refused, Err(Unavailable::Tls(_))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn each_failure_keeps_its_kind() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silent = open(None, &format!("https://127.0.0.1:{port}/")).await;
+        assert_eq!(
+            silent,
+            Err(Unavailable::Timeout),
+            "the handshake has no answer"
+        );
+        drop(listener);
+        let refused = open(None, &format!("http://127.0.0.1:{port}/")).await;
+        assert!(
+            matches!(refused, Err(Unavailable::Connect(_))),
+            "{refused:?}"
+        );
+        // `.invalid` never resolves (RFC 6761).
+        let unknown = open(None, "http://primary.invalid:8200/").await;
+        assert!(
+            matches!(unknown, Err(Unavailable::Dns(_) | Unavailable::Timeout)),
+            "{unknown:?}"
+        );
+    }
+}
