@@ -16,7 +16,7 @@ use shared::{
     failover::{Cause, Outage, Phase},
     grant::{Grant, Origin, Revocation, RevokeCause},
     identity::{Entity, Identity},
-    kv::{Form, KvKey, MirrorState, Place, Record, VersionState},
+    kv::{Doubt, Doubted, Form, KvKey, MirrorState, Place, Record, VersionState},
     lease::{Lease, LeaseHolder},
     name::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, OutageId, PolicyName,
@@ -102,6 +102,15 @@ pub(crate) fn record(path: &str, version: Option<u64>, verified_at: WallTime) ->
         covered: true,
         form: Form::default(),
     }
+}
+
+/// That what is kept of a key may be superseded.
+pub(crate) fn doubted(path: &str, since: WallTime) -> Change {
+    Change::Doubted(Doubt {
+        of: Doubted::Key(place(path)),
+        since,
+        vanished: false,
+    })
 }
 
 /// These policies in quarantine, for a read.
@@ -361,6 +370,7 @@ pub(crate) fn everything() -> Vec<Change> {
         Change::AppRole(Box::new(approle())),
         Change::SecretId(Box::new(secret_id())),
         Change::Coverage(Box::new(coverage(T0))),
+        doubted("secret/data/shop/db", T0),
     ]
 }
 

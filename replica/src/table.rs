@@ -5,7 +5,7 @@ use shared::{
     approle::{ProofDigest, RoleKey},
     change::CredentialName,
     identity::Identity,
-    kv::Place,
+    kv::{Doubted, Place},
     name::{Accessor, EntityId, LeaseId, TokenDigest, WorkloadName},
     quarantine::AclKey,
     time::WallTime,
@@ -68,6 +68,8 @@ pub(crate) enum Table {
     Quarantine = 22,
     /// What passed through the socket within an hour.
     Coverage = 23,
+    /// What may be superseded at the primary.
+    Doubt = 24,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -87,12 +89,13 @@ pub(crate) enum Accounted {
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 22] = [
+    pub(crate) const ROWS: [Self; 23] = [
         Self::Authority,
         Self::Cluster,
         Self::Coverage,
         Self::Credential,
         Self::CredentialBody,
+        Self::Doubt,
         Self::Grant,
         Self::Identity,
         Self::Key,
@@ -143,6 +146,7 @@ impl Table {
             Self::SecretId => ("secret id", Accounted::Authority),
             Self::Quarantine => ("quarantine", Accounted::Authority),
             Self::Coverage => ("coverage", Accounted::Loose),
+            Self::Doubt => ("doubt", Accounted::Value),
         }
     }
 
@@ -250,6 +254,15 @@ impl At {
             CredentialName::Standing(workload) => (b"standing", workload.as_str().as_bytes()),
         };
         Self::of(keys, Table::Credential, &[kind, of])
+    }
+
+    pub(crate) fn doubt(keys: &Keys, of: &Doubted) -> Self {
+        let (kind, [namespace, mount, path]): (&[u8], _) = match of {
+            Doubted::Absence(mirror) => (b"absence", [&[][..], &[], mirror.as_bytes()]),
+            Doubted::Key(place) => (b"key", parts(place)),
+            Doubted::Mirror(mirror) => (b"mirror", [&[][..], &[], mirror.as_bytes()]),
+        };
+        Self::of(keys, Table::Doubt, &[kind, namespace, mount, path])
     }
 
     pub(crate) fn grant(keys: &Keys, digest: &TokenDigest) -> Self {

@@ -20,7 +20,7 @@ use shared::{
     failover::Phase,
     grant::{Grant, Revocation, RevokeCause},
     identity::Identity,
-    kv::{KvKey, Place, Record},
+    kv::{Kept, KvKey, Place, Record},
     lease::Lease,
     name::{Accessor, LeaseId, PolicyName, TokenDigest},
     quarantine::AclKey,
@@ -37,15 +37,19 @@ use crate::{
 };
 
 pub(crate) mod acl;
+mod doubts;
 mod known;
 mod lockout;
 
+pub(crate) use doubts::DoubtStep;
+pub use doubts::{Doubts, KeyDoubt};
 pub use known::Known;
 
 /// The whole view. Shared by every serving thread.
 pub struct View {
     authority: ArcSwap<Authority>,
     secrets: ArcSwap<Secrets>,
+    doubts: ArcSwap<Doubts>,
     grants: papaya::HashMap<TokenDigest, Arc<LiveGrant>>,
     accessors: papaya::HashMap<Accessor, TokenDigest>,
     credentials: papaya::HashMap<CredentialName, Arc<HeldCredential>>,
@@ -189,6 +193,7 @@ impl View {
                 known: Arc::default(),
             }),
             secrets: ArcSwap::default(),
+            doubts: ArcSwap::default(),
             grants: papaya::HashMap::new(),
             accessors: papaya::HashMap::new(),
             credentials: papaya::HashMap::new(),
@@ -207,6 +212,12 @@ impl View {
     /// The values, now.
     pub fn secrets(&self) -> Arc<Secrets> {
         self.secrets.load_full()
+    }
+
+    /// What may be superseded, now. Load it before the values that it is about: a doubt ends after what answers it is
+    /// published.
+    pub fn doubts(&self) -> Arc<Doubts> {
+        self.doubts.load_full()
     }
 
     /// The grant behind a token, revoked or not.
@@ -331,6 +342,15 @@ impl View {
         self.secrets.store(Arc::new(secrets));
     }
 
+    /// Changes what is in doubt. Readers and the writer may do so at the same time.
+    pub(crate) fn change_doubts(&self, change: impl Fn(&mut Doubts)) {
+        self.doubts.rcu(|current| {
+            let mut next = Doubts::clone(current);
+            change(&mut next);
+            next
+        });
+    }
+
     /// Publishes a credential, or that there is none. The writer's alone.
     pub(crate) fn set_credential(&self, name: CredentialName, held: Option<Arc<HeldCredential>>) {
         let credentials = self.credentials.pin();
@@ -417,6 +437,18 @@ impl Secrets {
         let of = (record.place.clone(), record.version);
         self.records
             .insert(of, Arc::new(HeldRecord { record, body }));
+    }
+
+    /// What is kept of one key.
+    pub fn kept(&self, place: &Place) -> Kept {
+        let range = (place.clone(), None)..=(place.clone(), Some(u64::MAX));
+        let records = self.records.range(range).map(|(_, held)| &held.record);
+        let records = records.map(|record| (record.version, record.verified_at, record.covered));
+        Kept {
+            place: place.clone(),
+            key: self.keys.get(place).map(|key| KvKey::clone(key)),
+            records: records.collect(),
+        }
     }
 
     /// The leases of a place. A lease's id begins with the path of its read.

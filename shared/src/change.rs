@@ -11,7 +11,7 @@ use crate::{
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
-    kv::{KvKey, MirrorState, Place, Record},
+    kv::{Doubt, Doubted, Kept, KvKey, MirrorState, Place, Record},
     lease::{Assignee, Lease},
     ledger::Entry,
     mount::MountKind,
@@ -46,6 +46,10 @@ pub enum Change {
     Credential(CredentialName, Credential),
     /// The same, no longer needed.
     CredentialGone(CredentialName),
+    /// What is kept may be superseded: it is not given until it was read anew, or seen by a pass, since.
+    Doubted(Doubt),
+    /// What was asked for from that moment on says all that there is of it. A doubt that arose then or later stays.
+    DoubtAnswered(Doubted, WallTime),
     /// A grant was issued, learned or renewed, or recovery settled it.
     Grant(Box<Grant>),
     /// A grant or revocation is long past and settled: its record may go.
@@ -68,9 +72,9 @@ pub enum Change {
     Ledger(Box<Entry>),
     /// What later readings of the clocks are held against.
     Mark(Mark),
-    /// A mirror went through a complete pass.
+    /// A mirror went through a complete pass, which answers what was doubted before it began and what it could read.
     Mirror(Box<MirrorState>),
-    /// A mirror left the configuration, or its mount is another: its records go with it.
+    /// A mirror left the configuration, or its mount is another: its records go with it, and what was doubted of them.
     MirrorGone(String),
     /// The machine's state.
     Phase(PhaseRecord),
@@ -289,12 +293,17 @@ pub struct PhaseRecord {
 /// What must still hold when a change is committed; else nothing of it is applied.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Expects {
+    /// When the asking for values began. Alone among these it refuses nothing: of a key that was read anew by what was
+    /// asked for later, nothing is applied, and the rest is.
+    pub asked_at: Option<WallTime>,
     /// The fence epoch that the decision was taken under.
     pub epoch: Option<u64>,
     /// Grants that must still live: the caller's, the parent.
     pub live: Vec<TokenDigest>,
     /// Issuance: refused while the fence is down.
     pub issues: bool,
+    /// What was kept of a key when it was asked for: nothing else must have been read of it since.
+    pub kept: Option<Box<Kept>>,
     /// A lease that must still be in its pool.
     pub pooled: Option<Pooled>,
 }

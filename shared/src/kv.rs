@@ -159,6 +159,17 @@ pub struct Doubt {
     pub vanished: bool,
 }
 
+/// What is kept of one key, values apart: another as soon as anything of it was read anew.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// Where its data lives.
+    pub place: Place,
+    /// The key, if one is kept.
+    pub key: Option<KvKey>,
+    /// Of each version that is kept: when it was verified, and whether a pass counts for it.
+    pub records: Vec<(Option<u64>, WallTime, bool)>,
+}
+
 /// What is in doubt.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

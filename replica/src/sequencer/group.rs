@@ -185,6 +185,11 @@ impl Worker {
         if !submission.expects.live.iter().all(lives) {
             return Err(SubmitError::Conflict);
         }
+        if let Some(kept) = &submission.expects.kept
+            && !stage.is_kept(kept)
+        {
+            return Err(SubmitError::Conflict);
+        }
         if let Some(pooled) = &submission.expects.pooled
             && !stage.is_pooled(pooled, now)
         {
@@ -320,6 +325,7 @@ fn stage_one(
         && (submission.expects.epoch.is_some() || !submission.expects.live.is_empty());
     let mut grants = Vec::new();
     let mut result = Ok(());
+    stage.asked_at(submission.expects.asked_at);
     for change in submission.changes {
         if let Change::Grant(grant) = &change
             && conditional

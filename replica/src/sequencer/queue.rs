@@ -396,12 +396,13 @@ pub(super) fn stands(view: &View, grant: &Grant, now: Now) -> bool {
     !ended(grant.deadline) && view.dead_ancestor(grant, ended).is_none()
 }
 
-/// Makes revocations and states bind in memory.
+/// Makes revocations, states and doubts bind in memory.
 fn bind(view: &View, changes: &[Change]) {
     for change in changes {
         match change {
             Change::Revoked(revocation) => view.strike(revocation),
             Change::Phase(record) => view.set_phase(record),
+            Change::Doubted(doubt) => view.change_doubts(|doubts| doubts.add(doubt)),
             _ => {}
         }
     }

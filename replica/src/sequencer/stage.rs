@@ -7,11 +7,12 @@ use std::{collections::HashMap, mem, sync::Arc};
 use shared::{
     change::{Change, CredentialName, PhaseRecord, Pooled, QueuedRevocation},
     grant::Revocation,
+    kv::{Doubted, Kept},
     lease::{Assignee, LeaseHolder},
     ledger::Entry,
     name::TokenDigest,
     settings::Settings,
-    time::Now,
+    time::{Now, WallTime},
 };
 
 use crate::{
@@ -19,10 +20,11 @@ use crate::{
     key::{Keys, Sealer, epoch::Budget},
     seal::SealingError,
     table::Op,
-    view::{HeldCredential, Known, LiveGrant, Secrets, View},
+    view::{DoubtStep, HeldCredential, Known, LiveGrant, Secrets, View},
 };
 
 mod add;
+mod doubt;
 mod value;
 
 use add::Adder;
@@ -46,6 +48,9 @@ pub(super) struct Stage<'v> {
     revoked: HashMap<TokenDigest, Revocation>,
     credentials: Vec<(CredentialName, Option<Arc<HeldCredential>>)>,
     queue: Vec<(u64, Option<Arc<QueuedRevocation>>)>,
+    doubts: Vec<DoubtStep>,
+    /// When the submission that is being added was asked for.
+    asked_at: Option<WallTime>,
     ops: Vec<Op>,
     entries: Vec<Entry>,
 }
@@ -62,9 +67,16 @@ impl<'v> Stage<'v> {
             revoked: HashMap::new(),
             credentials: Vec::new(),
             queue: Vec::new(),
+            doubts: Vec::new(),
+            asked_at: None,
             ops: Vec::new(),
             entries: Vec::new(),
         }
+    }
+
+    /// What is added from here on was asked for from that moment on.
+    pub(super) fn asked_at(&mut self, at: Option<WallTime>) {
+        self.asked_at = at;
     }
 
     /// Adds one change.
@@ -74,6 +86,9 @@ impl<'v> Stage<'v> {
         when: When,
         sealer: Sealer<'_>,
     ) -> Result<(), SealingError> {
+        if self.is_overtaken(&change) {
+            return Ok(());
+        }
         Adder::new(self, sealer).add(change, when)
     }
 
@@ -115,9 +130,34 @@ impl<'v> Stage<'v> {
         held.lease.holder == LeaseHolder::Pooled && !pooled.to.as_ref().is_some_and(has_another)
     }
 
+    /// Whether a change is of a key that was read anew after this was asked for.
+    fn is_overtaken(&self, change: &Change) -> bool {
+        let place = match change {
+            Change::Key(key) => &key.place,
+            Change::KeyGone(place) | Change::RecordGone(place, _) => place,
+            Change::Record(record, _) => &record.place,
+            _ => return false,
+        };
+        let Some(asked_at) = self.asked_at else {
+            return false;
+        };
+        let staged = self.doubts.iter().any(|step| match step {
+            DoubtStep::Answer(Doubted::Key(of), at) => of == place && *at > asked_at,
+            _ => false,
+        });
+        staged || self.view.doubts().was_read_after(place, asked_at)
+    }
+
+    /// Whether what is kept of a key is still this.
+    pub(super) fn is_kept(&self, kept: &Kept) -> bool {
+        let published = self.view.secrets();
+        let secrets = self.secrets.as_ref().unwrap_or(&published);
+        secrets.kept(&kept.place) == *kept
+    }
+
     /// Makes it the view.
     ///
-    /// Grants come after values and who decides, because whoever presents a new token must find what it was issued from.
+    /// Doubts end after the values that answer them, because whoever sees none must find the new value. Grants come after values and who decides, because whoever presents a new token must find what it was issued from.
     /// Revocations come last, because each is kept on the record of its grant: one that came before that would be kept
     /// beside it for good.
     pub(super) fn publish(self) {
@@ -127,6 +167,15 @@ impl<'v> Stage<'v> {
         }
         if let Some(known) = self.known {
             view.set_known(known);
+        }
+        if !self.doubts.is_empty() {
+            let authority = view.authority();
+            let steps = &self.doubts;
+            view.change_doubts(|doubts| {
+                for step in steps {
+                    doubts.take_step(step, &authority);
+                }
+            });
         }
         if let Some(phase) = self.phase {
             view.set_phase(&phase);

@@ -34,6 +34,7 @@ use crate::{
     table::At,
 };
 
+mod doubts;
 mod failing;
 mod lanes;
 mod relied;

@@ -7,6 +7,7 @@ use shared::{
     change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
     coverage::CoverageHour,
     grant::{Grant, Revocation},
+    kv::{Doubt, Doubted},
     name::PolicyName,
     settings::Settings,
     time::{Mark, WallTime},
@@ -20,7 +21,7 @@ use crate::{
     key::Keys,
     seal::{SealError, Sealed},
     table::{Accounted, At, CredentialRow, IdentityRow, Table, WithBody},
-    view::{HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
+    view::{Doubts, HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
 };
 
 /// What was read.
@@ -83,6 +84,7 @@ struct Loader<'k> {
     loaded: Loaded,
     known: Known,
     secrets: Secrets,
+    doubts: Doubts,
     policies: BTreeMap<PolicyName, PolicyText>,
     policies_seen: Option<WallTime>,
     revocations: Vec<Revocation>,
@@ -105,6 +107,7 @@ impl<'k> Loader<'k> {
             },
             known: Known::default(),
             secrets: Secrets::default(),
+            doubts: Doubts::default(),
             policies: BTreeMap::new(),
             policies_seen: None,
             revocations: Vec::new(),
@@ -141,6 +144,11 @@ impl<'k> Loader<'k> {
                 let held = Arc::new(HeldCredential::new(&of, body));
                 self.loaded.view.set_credential(of.name, Some(held));
             }
+            // Nothing that was asked for before the start comes in after it: every read is later.
+            Table::Doubt => self.doubts.add(&Doubt {
+                since: WallTime::EPOCH,
+                ..self.open(&at, sealed)?
+            }),
             Table::Grant => {
                 let grant: Grant = self.open(&at, sealed)?;
                 let live = Arc::new(LiveGrant::new(grant));
@@ -202,7 +210,24 @@ impl<'k> Loader<'k> {
         Ok((row.of, SealedBody { at, sealed }))
     }
 
-    fn finish(self, header: &Header) -> Loaded {
+    /// A doubt that does not open may be of anything.
+    fn doubt_what_was_lost(&mut self) {
+        let mut lost = self.loaded.lost.iter();
+        if !lost.any(|at| at.table == Table::Doubt) {
+            return;
+        }
+        let authority = self.loaded.view.authority();
+        for mirror in &authority.settings.mirrors {
+            self.doubts.add(&Doubt {
+                of: Doubted::Mirror(mirror.path.configured()),
+                since: WallTime::EPOCH,
+                vanished: false,
+            });
+        }
+    }
+
+    fn finish(mut self, header: &Header) -> Loaded {
+        self.doubt_what_was_lost();
         let (mut loaded, mut known) = (self.loaded, self.known);
         loaded.queue.sort_by_key(|queued| queued.id);
         loaded.coverage.sort_by_key(|hour| hour.start);
@@ -220,6 +245,8 @@ impl<'k> Loader<'k> {
         }
         loaded.view.set_known(known);
         loaded.view.set_secrets(self.secrets);
+        let doubts = self.doubts;
+        loaded.view.change_doubts(|known| *known = doubts.clone());
         if let Some(record) = &loaded.phase {
             loaded.view.set_phase(record);
         }

@@ -159,6 +159,7 @@ fn everything_that_was_stored_is_there_after_a_restart() {
     assert_eq!(opened.phase.map(|record| record.epoch), Some(3));
     assert_eq!(opened.queue.len(), 1);
     assert_eq!(opened.coverage, vec![samples::coverage(T0)]);
+    assert_eq!(after.doubts().all().count(), 1);
     let standing = CredentialName::Standing(WorkloadName::parse("orders").unwrap());
     assert!(after.credential(&standing).is_some());
     assert!(!opened.report.rolled_back && !opened.report.values_changed);

@@ -105,6 +105,7 @@ fn take<'s>(
             lease: lease.id.clone(),
             to: Some(who.clone()),
         }),
+        ..Expects::default()
     };
     let changes = vec![
         Change::LeaseTaken(lease.id.clone(), who),

@@ -63,6 +63,8 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::CoverageGone(start) => self.delete(At::coverage(keys, start)),
             Change::Credential(name, credential) => self.credential(name, &credential)?,
             Change::CredentialGone(name) => self.credential_gone(name),
+            Change::Doubted(doubt) => self.doubted(doubt)?,
+            Change::DoubtAnswered(of, asked_at) => self.doubt_answered(of, asked_at),
             Change::Grant(grant) => self.grant(*grant)?,
             Change::GrantForgotten(digest) => self.grant_forgotten(digest),
             Change::Identity(id, identity) => self.identity(id, *identity)?,
@@ -74,9 +76,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::LeaseTaken(id, to) => self.lease_taken(&id, to)?,
             Change::Ledger(entry) => self.stage.entries.push(*entry),
             Change::Mark(mark) => self.put_only(Table::Mark, &mark)?,
-            Change::Mirror(state) => {
-                self.know(At::mirror(keys, &state.path), *state, Known::put_mirror)?;
-            }
+            Change::Mirror(state) => self.mirror(*state)?,
             Change::MirrorGone(path) => self.mirror_gone(&path),
             Change::Phase(record) => self.phase(record, when)?,
             Change::Policies(set) => self.policies(*set)?,
@@ -97,7 +97,12 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     /// Puts a row, and what it is of in its place among what is known.
-    fn know<T: Serialize>(&mut self, at: At, of: T, put: impl FnOnce(&mut Known, T)) -> Added {
+    pub(super) fn know<T: Serialize>(
+        &mut self,
+        at: At,
+        of: T,
+        put: impl FnOnce(&mut Known, T),
+    ) -> Added {
         self.put(at, &of)?;
         put(self.stage.known(), of);
         Ok(())

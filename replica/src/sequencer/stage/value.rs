@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use shared::{
-    kv::{KvKey, Place, Record},
+    kv::{KvKey, MirrorState, Place, Record},
     lease::{Assignee, Lease, LeaseHolder},
     name::LeaseId,
     secret::SecretBytes,
@@ -12,7 +12,7 @@ use shared::{
 };
 
 use super::add::{Added, Adder};
-use crate::table::At;
+use crate::{table::At, view::Known};
 
 impl Adder<'_, '_> {
     pub(super) fn key(&mut self, key: KvKey) -> Added {
@@ -108,6 +108,12 @@ impl Adder<'_, '_> {
         self.stage.secrets().leases.remove(id);
     }
 
+    /// The mirror went through a complete pass: what was doubted before it, and could be read in it, is so no longer.
+    pub(super) fn mirror(&mut self, state: MirrorState) -> Added {
+        self.pass_ended(&state);
+        self.know(At::mirror(self.keys, &state.path), state, Known::put_mirror)
+    }
+
     /// Its values go with it, but for what another configured mirror of the same mount still covers.
     pub(super) fn mirror_gone(&mut self, path: &str) {
         self.delete(At::mirror(self.keys, path));
@@ -122,6 +128,7 @@ impl Adder<'_, '_> {
                     .iter()
                     .any(|other| other.path != covered && other.path.covers(place.path.as_str()))
         };
+        self.doubts_gone(path, goes);
         let secrets = self.stage.secrets();
         let keys = select(&secrets.keys, goes);
         let records = select(&secrets.records, |(place, _)| goes(place));

@@ -95,6 +95,32 @@ fn a_policy_put_back_and_a_mark_put_back_are_noticed() {
     }
 }
 
+/// Which key it was of is not known any more.
+#[test]
+fn a_doubt_that_does_not_open_is_one_of_everything_mirrored() {
+    let home = Home::made(1);
+    home.store(everything());
+    home.sql("UPDATE row SET payload = zeroblob(length(payload)) WHERE tab = 24");
+    let path = shared::settings::MirrorPath::parse("secret/data/shop/*");
+    let mut settings = shared::settings::Settings::clone(&settings());
+    settings.mirrors = vec![shared::settings::Mirror {
+        path: path.clone(),
+        interval: std::time::Duration::from_secs(30),
+        max_staleness: std::time::Duration::from_secs(600),
+        versions: 1,
+        pool: 0,
+    }];
+    let sources = [home.source.clone()];
+    let opened = Replica::open(
+        &home.location,
+        &sources,
+        Arc::new(settings),
+        Arc::new(Seeded::new(9)),
+    );
+    let opened = opened.unwrap_or_else(|error| panic!("{error}"));
+    assert!(opened.view.doubts().is_mirror_doubted(&path));
+}
+
 #[test]
 fn a_replayed_value_is_not_vouched_for_by_its_mirror() {
     let home = Home::made(1);
