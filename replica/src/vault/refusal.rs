@@ -243,6 +243,7 @@ mod tests {
             Why::Credential(Credential::SecondFactor),
             Why::Credential(Credential::Unknown),
             Why::Credential(Credential::Unseen),
+            Why::Doubted,
             Why::Form,
             Why::Header("X".into()),
             Why::Issuing(Issuing::Ambiguous),

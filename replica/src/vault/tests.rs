@@ -5,6 +5,7 @@ mod approle;
 mod asked;
 mod caller;
 mod create;
+mod doubted;
 mod foresee;
 mod judged;
 mod lease;

@@ -36,6 +36,11 @@ pub(crate) enum Why {
     /// Of a login's credential.
     #[error("this login cannot be decided: {0}")]
     Credential(Credential),
+    /// The key was written, or may have been, after it was last read.
+    #[error(
+        "what is mirrored here may be superseded: it was changed, or may have been, after it was last read"
+    )]
+    Doubted,
     /// A form.
     #[error("the request's body is a form, not JSON")]
     Form,
@@ -265,6 +270,7 @@ impl Why {
             Self::BoundAddresses => Class::by_design(REQUEST, NotModelled),
             Self::Contradiction => Class::failing(POLICY, Undecidable),
             Self::Credential(credential) => credential.class(),
+            Self::Doubted => Class::failing(VALUE, Stale).counted_as("doubted"),
             Self::ForeignPeer => Class::by_design(REQUEST, Undecidable),
             Self::Form => Class::by_design(REQUEST, NotModelled),
             Self::Header(_) => Class::by_design(REQUEST, NotModelled),

@@ -43,6 +43,7 @@ pub(super) fn answer(
     .warnings(data, allowed)?;
     let age = site.seen_whole()?;
     let secrets = case.view.secrets();
+    site.listable(&secrets, shows == Shows::Metadata)?;
     let scans = case.query.call.operation == Operation::Scan;
     let found: Vec<&str> = match scans {
         true => listing::scan_order(&names_below(&secrets, &site.place)),

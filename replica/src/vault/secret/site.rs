@@ -1,6 +1,6 @@
 //! A place that a mirror covers, and how old what is known there is.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     change::Mount,
@@ -14,7 +14,7 @@ use crate::{
         case::Case,
         refusal::{Answered, Refusal, Why},
     },
-    view::{HeldRecord, Secrets},
+    view::{Doubts, HeldRecord, Secrets},
 };
 
 /// A place that a mirror covers.
@@ -27,6 +27,8 @@ pub(super) struct Site<'a> {
     pub(super) mirror: &'a Mirror,
     /// How far it has come, with this mount.
     pub(super) state: Option<&'a MirrorState>,
+    /// What was in doubt before anything that is kept was looked at.
+    doubts: Arc<Doubts>,
 }
 
 /// The mirror of a value, or one that a folder lies in as a whole.
@@ -56,6 +58,7 @@ pub(super) fn site<'a>(
         state: state
             .map(AsRef::as_ref)
             .filter(|state| state.mount == mount.accessor),
+        doubts: case.view.doubts(),
     })
 }
 
@@ -68,7 +71,11 @@ impl<'a> Site<'a> {
             path,
             ..self.place.clone()
         };
-        Some(Self { place, ..*self })
+        Some(Self {
+            place,
+            doubts: Arc::clone(&self.doubts),
+            ..*self
+        })
     }
 
     /// How old the knowledge of what is *not* there is: that of the last complete pass.
@@ -78,7 +85,22 @@ impl<'a> Site<'a> {
 
     /// Nothing is there, as far as a complete pass showed.
     pub(super) fn absent(&self) -> Refusal {
+        if self.doubts.is_absence_doubted(&self.mirror.path) {
+            return Why::Doubted.into();
+        }
         self.seen_whole().err().unwrap_or(Refusal::Absent)
+    }
+
+    /// Refuses a folder of which not every name is sure; with `metadata`, of which anything that is shown is not.
+    pub(super) fn listable(&self, secrets: &Secrets, metadata: bool) -> Answered<()> {
+        let absences = self.doubts.is_absence_doubted(&self.mirror.path);
+        let mut below = self.doubts.below(&self.place);
+        let unsure =
+            below.any(|(key, doubt)| metadata || doubt.vanished || !secrets.keys.contains_key(key));
+        match absences || unsure {
+            true => Err(Why::Doubted.into()),
+            false => Ok(()),
+        }
     }
 
     /// The answer without versions that is kept.
@@ -89,6 +111,10 @@ impl<'a> Site<'a> {
 
     /// How old what is known of a key is, if it may still be shown: by its record where there is one.
     pub(super) fn age(&self, held: Option<&HeldRecord>) -> Answered<Duration> {
+        let mirror = self.doubts.is_mirror_doubted(&self.mirror.path);
+        if mirror || self.doubts.of(&self.place).is_some() {
+            return Err(Why::Doubted.into());
+        }
         let verified = match (held, self.state) {
             (Some(held), state) => held.record.verified(state),
             (None, Some(state)) => state.verified_at,
