@@ -20,6 +20,7 @@ use shared::{
 use crate::view::View;
 
 mod approle;
+pub mod key;
 mod lease;
 mod token;
 
