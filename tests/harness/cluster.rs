@@ -12,6 +12,8 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use self::node::Shared;
@@ -64,6 +66,7 @@ impl Cluster {
     /// The same with certificates of this authority, as for another cluster at the address of a first one.
     pub async fn raft_under(authority: &Authority, count: usize) -> Result<Cluster> {
         let cluster = Cluster::prepare(authority, count, Storage::Raft).await?;
+        start(&cluster.nodes).await?;
         let first = cluster.initialise().await?;
         // By default a new node must be well for ten seconds before it may vote.
         let eager = json!({ "server_stabilization_time": "100ms" });
@@ -82,8 +85,12 @@ impl Cluster {
     pub async fn postgres(count: usize) -> Result<Cluster> {
         let storage = Storage::Postgres(Postgres::start().await?);
         let cluster = Cluster::prepare(&Authority::make()?, count, storage).await?;
+        // The first makes the tables; two at once would fall over each other.
+        let (first, rest) = cluster.nodes.split_at(1);
+        start(first).await?;
         cluster.initialise().await?;
-        together(cluster.nodes.iter().skip(1).map(Node::unseal)).await?;
+        start(rest).await?;
+        together(rest.iter().map(Node::unseal)).await?;
         Ok(cluster)
     }
 
@@ -147,6 +154,16 @@ impl Cluster {
         let leader = self.wait_for_leader(PATIENCE).await?;
         let status = leader.direct("").get("sys/seal-status").await?;
         status.text("/cluster_id")
+    }
+
+    /// An `X-Vault-Index` that no node will ever reach, in the form that this cluster's own have.
+    pub async fn beyond_any(&self) -> Result<String> {
+        let value = match self.storage {
+            Storage::Raft => "9223372036854775807",
+            Storage::Postgres(_) => "FFFFFFFF/FFFFFFFF",
+        };
+        let index = json!({ "cluster": self.id().await?, "value": value });
+        Ok(STANDARD.encode(index.to_string()))
     }
 
     /// The node that is active now, if one is.
@@ -242,6 +259,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until every node that runs reads `path` for itself: a standby answers 400 for a new KV mount until it has
+    /// seen that the active node has set the mount up.
+    pub async fn wait_for_read(&self, path: &str) -> Result<()> {
+        let reads = self.nodes.iter().map(async |node| {
+            let what = format!("{} to read {path}", node.name());
+            crate::eventually(PATIENCE, &what, async || {
+                match node.root().get(path).await {
+                    Ok(answer) if answer.status == 200 => Ok(()),
+                    Ok(answer) => Err(answer.body.to_string()),
+                    Err(failure) => Err(failure.to_string()),
+                }
+            })
+            .await
+        });
+        together(reads).await.map(drop)
+    }
+
     async fn prepare(authority: &Authority, count: usize, storage: Storage) -> Result<Cluster> {
         Parts::get()?;
         let room = Room::make()?;
@@ -258,10 +292,8 @@ impl Cluster {
             let file = |name: &str| format!("{}/{name}", node.name());
             room.file(&file("server.pem"), &authority.certificate, 0o644, None)?;
             room.file(&file("server.key"), &authority.key, 0o600, None)?;
-            node.launch()?;
             nodes.push(node);
         }
-        together(nodes.iter().map(Node::wait_up)).await?;
         Ok(Cluster {
             nodes,
             storage,
@@ -344,6 +376,11 @@ impl Cluster {
             .map(async |node| Ok(node.health().await.map(|answer| answer.status)));
         together(asked).await.unwrap_or_default()
     }
+}
+
+async fn start(nodes: &[Node]) -> Result<()> {
+    nodes.iter().try_for_each(Node::launch)?;
+    together(nodes.iter().map(Node::wait_up)).await.map(drop)
 }
 
 fn applied(leader: &Value) -> Option<u64> {

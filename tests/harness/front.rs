@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -58,6 +58,8 @@ impl Front {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (session, acceptor, mut end) = (open(), acceptor.clone(), end.clone());
+                // Only what comes from now on ends it.
+                end.mark_unchanged();
                 // A client may go at any time.
                 tokio::spawn(async move {
                     tokio::select! {
@@ -120,7 +122,7 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// The way to `address`, whose certificate hangs from `authority`; opened when first used.
+    /// The way to `address`, whose certificate is of `authority`; opened when first used.
     pub(crate) fn new(address: &str, authority: &Authority) -> Result<Backend> {
         Ok(Backend {
             address: address.to_owned(),
@@ -173,16 +175,20 @@ pub(crate) fn pass_on(answer: Response<Incoming>) -> Response<Body> {
     answer
 }
 
-/// An answer of our own, JSON.
-pub(crate) fn say(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(body.into()).map_err(|never| match never {});
-    let mut answer = Response::new(body.boxed());
+/// The same answer with a body that is whole; its length is set anew.
+pub(crate) fn whole(answer: Response<Bytes>) -> Response<Body> {
+    let mut answer = answer.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
+    if !answer.body().is_end_stream() {
+        answer.headers_mut().remove(CONTENT_LENGTH);
+    }
+    answer
+}
+
+/// An answer of our own, text.
+pub(crate) fn say(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut answer = Response::new(text.into());
     *answer.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    answer
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, json);
-    answer
+    whole(answer)
 }
 
 /// The address without a scheme, as a connection is opened to it.

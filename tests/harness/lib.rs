@@ -22,6 +22,8 @@ pub mod postgres;
 pub mod process;
 pub mod provision;
 pub mod random;
+pub mod recorder;
+pub mod standin;
 pub mod tap;
 pub mod tls;
 pub mod world;

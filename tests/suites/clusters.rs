@@ -4,5 +4,11 @@
 mod balancers;
 #[path = "clusters/calm.rs"]
 mod calm;
+#[path = "clusters/recorder.rs"]
+mod recorder;
+#[path = "clusters/stage.rs"]
+mod stage;
+#[path = "clusters/standins.rs"]
+mod standins;
 #[path = "clusters/ways.rs"]
 mod ways;

@@ -89,6 +89,8 @@ impl Drop for Streams {
 async fn accept(listener: TcpListener, routes: Arc<Routes>, end: watch::Receiver<()>) {
     while let Ok((mut client, from)) = listener.accept().await {
         let (routes, mut end) = (routes.clone(), end.clone());
+        // Only what comes from now on ends it.
+        end.mark_unchanged();
         tokio::spawn(async move {
             let pass = async {
                 let mut server = routes.connect(from.ip()).await?;

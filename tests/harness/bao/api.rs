@@ -98,27 +98,27 @@ impl Api {
 
     /// Reads `path`, which comes without `/v1/`.
     pub async fn get(&self, path: &str) -> Result<Answer> {
-        self.send(Method::GET, path, None).await
+        self.request(Method::GET, path, None).await
     }
 
     /// Writes with POST.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(Method::POST, path, Some(body)).await
+        self.request(Method::POST, path, Some(body)).await
     }
 
     /// Writes with PUT.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(Method::PUT, path, Some(body)).await
+        self.request(Method::PUT, path, Some(body)).await
     }
 
     /// Lists.
     pub async fn list(&self, path: &str) -> Result<Answer> {
-        self.send(Method::from_bytes(b"LIST")?, path, None).await
+        self.request(Method::from_bytes(b"LIST")?, path, None).await
     }
 
     /// Deletes.
     pub async fn delete(&self, path: &str) -> Result<Answer> {
-        self.send(Method::DELETE, path, None).await
+        self.request(Method::DELETE, path, None).await
     }
 
     /// Writes with POST and fails unless the primary took it.
@@ -129,7 +129,13 @@ impl Api {
             .context(format!("writing {path}"))
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    /// Sends with any method.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
         let url = format!("{}/v1/{path}", self.address);
         let mut request = self.http.request(method, &url);
         if !self.token.is_empty() {
