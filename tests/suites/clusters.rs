@@ -4,6 +4,14 @@
 mod balancers;
 #[path = "clusters/calm.rs"]
 mod calm;
+#[path = "clusters/current.rs"]
+mod current;
+#[path = "clusters/cut.rs"]
+mod cut;
+#[path = "clusters/database.rs"]
+mod database;
+#[path = "clusters/index.rs"]
+mod index;
 #[path = "clusters/recorder.rs"]
 mod recorder;
 #[path = "clusters/stage.rs"]
