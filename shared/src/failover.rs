@@ -29,6 +29,8 @@ pub struct Machine {
     pending: Option<Pending>,
     last_audited: Option<BootTime>,
     last_asked: Option<BootTime>,
+    /// A forward failed since the last whole probe that was good.
+    doubted: bool,
     next_id: u64,
 }
 
@@ -66,6 +68,8 @@ enum Bound {
 struct Pending {
     id: ActionId,
     deadline: BootTime,
+    /// Whether its authenticated half was asked for.
+    audited: bool,
 }
 
 impl Machine {
@@ -89,6 +93,7 @@ impl Machine {
             pending: None,
             last_audited: None,
             last_asked: None,
+            doubted: false,
             next_id: 1,
         }
     }
@@ -147,9 +152,8 @@ impl Machine {
             Event::OperatorStart(reason) => self.operator_start(reason, context, &mut actions),
             Event::OperatorStop => self.operator_stop(context.now, &mut actions),
             Event::Probed(id, probe) => {
-                if self.pending.is_some_and(|pending| pending.id == id) {
-                    self.pending = None;
-                    self.probed(probe, context, &mut actions);
+                if let Some(pending) = self.pending.take_if(|pending| pending.id == id) {
+                    self.probed(probe, pending.audited, context, &mut actions);
                 }
             }
             Event::Recovered(id, end) => self.recovered(id, end, context.now, &mut actions),
@@ -164,11 +168,10 @@ impl Machine {
     /// already, and a probe is sent for the state that comes of it all.
     fn catch_up(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
-        if let Some(pending) = self.pending
-            && now.boot >= pending.deadline
-        {
-            self.pending = None;
-            self.probed(Probe::Failed(probing::lost_probe()), context, actions);
+        let lost = self.pending.take_if(|pending| now.boot >= pending.deadline);
+        if let Some(lost) = lost {
+            let failed = Probe::Failed(probing::lost_probe());
+            self.probed(failed, lost.audited, context, actions);
         }
         if let State::Recovering { id, until, .. } = &self.state
             && now.boot >= *until

@@ -33,15 +33,17 @@ impl Knobs {
     pub const AUDITED_FOR: Duration = Duration::from_secs(30);
     /// While following, the authenticated half is sent at most this often.
     pub const AUDITED_INTERVAL: Duration = Duration::from_secs(60);
+    /// In doubt it is sent at most this often.
+    pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
     /// A recovery that takes longer has failed.
     pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
-    /// What a probe's task gets beyond [`Knobs::probe_timeout`] to say how it ended.
+    /// What a probe's task gets beyond both halves' [`Knobs::probe_timeout`] to say how it ended.
     pub const GRACE: Duration = Duration::from_millis(250);
 
     /// The longest that an outage can go unnoticed by a caller that waits, from its request on.
     pub fn worst_detection(&self, read_deadline: Duration) -> Duration {
-        let round = self.probe_timeout.max(Self::SUSPECT_INTERVAL);
-        read_deadline + round * (self.failures + 1)
+        let round = (self.probe_timeout * 2).max(Self::DOUBT_INTERVAL);
+        read_deadline + round * self.failures + self.probe_timeout
     }
 }
 

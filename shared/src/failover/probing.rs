@@ -22,8 +22,12 @@ impl Machine {
             self.last_asked = Some(now.boot);
         }
         let id = self.fresh_action();
-        let deadline = now.boot.plus(self.knobs.probe_timeout + Knobs::GRACE);
-        self.pending = Some(Pending { id, deadline });
+        let deadline = now.boot.plus(self.knobs.probe_timeout * 2 + Knobs::GRACE);
+        self.pending = Some(Pending {
+            id,
+            deadline,
+            audited,
+        });
         actions.push(Action::Probe {
             id,
             audited,
@@ -31,16 +35,24 @@ impl Machine {
         });
     }
 
-    /// Always outside Following; there only where no audited success stands for it, and once a minute.
+    /// In doubt at most once a second; else only where no audited success stands for it, and once a minute.
     fn needs_audit(&self, now: Now) -> bool {
         let older = |at: Option<BootTime>, than| at.is_none_or(|at| now.boot.since(at) >= than);
-        !matches!(self.state, State::Following)
-            || (older(self.last_audited, Knobs::AUDITED_FOR)
-                && older(self.last_asked, Knobs::AUDITED_INTERVAL))
+        if self.is_in_doubt() {
+            return older(self.last_asked, Knobs::DOUBT_INTERVAL);
+        }
+        older(self.last_audited, Knobs::AUDITED_FOR)
+            && older(self.last_asked, Knobs::AUDITED_INTERVAL)
+    }
+
+    /// Whether a server that says that it is well has to show it: one without a leader says so too.
+    fn is_in_doubt(&self) -> bool {
+        self.doubted || !matches!(self.state, State::Following)
     }
 
     pub(super) fn forward_failed(&mut self, now: Now) {
         if matches!(self.state, State::Following) {
+            self.doubted = true;
             self.next = self.next.min(now.boot);
         }
     }
@@ -58,10 +70,15 @@ impl Machine {
     pub(super) fn probed(
         &mut self,
         probe: Probe,
+        whole: bool,
         context: &Context<'_>,
         actions: &mut Vec<Action>,
     ) {
         match probe {
+            Probe::Good { .. } if !whole && self.is_in_doubt() => {
+                // Half of it counts for nothing.
+                self.next = context.now.boot.plus(Knobs::SUSPECT_INTERVAL);
+            }
             Probe::Good { audited } => self.probe_good(audited, context.now, actions),
             Probe::Failed(cause) => self.probe_failed(cause, context, actions),
         }
@@ -71,6 +88,7 @@ impl Machine {
         if audited {
             self.last_audited = Some(now.boot);
         }
+        self.doubted = false;
         self.next = now.boot.plus(Knobs::GOOD_INTERVAL);
         match &mut self.state {
             State::Following => self.next = now.boot.plus(self.knobs.probe_interval),

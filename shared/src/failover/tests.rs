@@ -74,10 +74,17 @@ impl Bench {
         self.handle(Event::Wake)
     }
 
-    /// Goes on to the next probe and ends it with `end`.
+    /// Goes on to the next probe and ends it with `end`: to the next whole one, if that is what is to be good.
     fn probe(&mut self, end: Probe) -> Vec<Action> {
-        let id = self.next_probe();
-        self.handle(Event::Probed(id, end))
+        loop {
+            let id = self.next_probe();
+            let whole = self.machine.pending.is_some_and(|pending| pending.audited);
+            if whole || end != good() {
+                return self.handle(Event::Probed(id, end));
+            }
+            let half = Probe::Good { audited: false };
+            assert_eq!(entered(&self.handle(Event::Probed(id, half))), [""; 0]);
+        }
     }
 
     fn next_probe(&mut self) -> ActionId {
@@ -155,6 +162,25 @@ fn a_dead_primary_is_noticed_within_the_stated_time() {
         "took {:?}",
         bench.now.boot.since(start)
     );
+}
+
+#[test]
+fn in_doubt_half_a_probe_counts_for_nothing_and_the_other_half_is_asked_once_a_second() {
+    // A cluster without a leader says that it is well, and carries nothing out.
+    let mut bench = Bench::following();
+    let _ = bench.handle(Event::ForwardFailed);
+    let mut asked = Vec::new();
+    while !bench.machine.phase().is_outage() {
+        let id = bench.next_probe();
+        let whole = bench.machine.pending.is_some_and(|pending| pending.audited);
+        asked.extend(whole.then_some(bench.now.boot));
+        let half = Probe::Good { audited: false };
+        let _ = bench.handle(Event::Probed(id, if whole { bad() } else { half }));
+    }
+    assert_eq!(asked.len(), 3);
+    for pair in asked.windows(2) {
+        assert!(pair[1].since(pair[0]) >= Knobs::DOUBT_INTERVAL);
+    }
 }
 
 #[test]
