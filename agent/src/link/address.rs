@@ -43,7 +43,7 @@ const SEVERAL_FOR: Duration = Duration::from_secs(600);
 /// Connections that are tried for the active node behind one address.
 const TRIES_FOR_ACTIVE: u32 = 6;
 
-type LineClient = Client<Connector, RelayBody>;
+pub(crate) type LineClient = Client<Connector, RelayBody>;
 
 /// The addresses. Shared by forwards, probes and Holdover's own requests.
 #[derive(Clone)]
@@ -67,6 +67,8 @@ pub(crate) struct Lines {
     pub(crate) active: LineClient,
     /// Holdover's own requests.
     pub(crate) own: LineClient,
+    /// Looks at the address; keeps one, from the first question of a look to the second.
+    pub(crate) watch: LineClient,
 }
 
 /// What is known of one address.
@@ -209,6 +211,7 @@ impl Lines {
             fresh: client(Purpose::Forward, 0),
             active: client(Purpose::ForwardToActive, IDLE_OTHERS),
             own: client(Purpose::Own, IDLE_OTHERS),
+            watch: client(Purpose::Forward, 1),
         }
     }
 }

@@ -129,7 +129,8 @@ impl Link {
         }
     }
 
-    /// The answer, or that of the active node where this node leaves the request to it and did nothing.
+    /// The answer, or that of the active node where this node leaves the request to it and did nothing. Where there is none,
+    /// it is as if nothing had been sent.
     async fn or_of_active(
         &self,
         outgoing: &Outgoing,
@@ -155,13 +156,9 @@ impl Link {
         };
         let said = said.map_err(|error| ForwardError::Unknown(Unavailable::of(&error)))?;
         let answer = Response::from_parts(parts, said);
-        let repeatable = by_standby && outgoing.idempotent;
-        if !repeatable
-            && !answer
-                .body()
-                .whole()
-                .is_some_and(|said| was_not_applied(said))
-        {
+        let left = answer.body().whole().filter(|said| was_not_applied(said));
+        let left = left.map(|said| error::unavailable_of(answer.status().as_u16(), said));
+        if left.is_none() && !(by_standby && outgoing.idempotent) {
             return Ok(answer);
         }
         for to in self.addresses().leading_to_active() {
@@ -172,7 +169,10 @@ impl Link {
                 answered => return answered.and_then(not_redirected),
             }
         }
-        Ok(answer)
+        match left {
+            Some(unavailable) => Err(ForwardError::Unsent(unavailable)),
+            None => Ok(answer),
+        }
     }
 
     async fn attempt(
@@ -253,7 +253,7 @@ pub(super) fn url(address: &Address, target: PathAndQuery) -> Result<Uri, http::
 }
 
 /// Whether a node says that it left a request to the active one, and did nothing.
-pub(super) fn was_not_applied(said: &[u8]) -> bool {
+pub(crate) fn was_not_applied(said: &[u8]) -> bool {
     let errors = error::errors_of(said);
     errors
         .iter()

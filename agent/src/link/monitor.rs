@@ -2,26 +2,21 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, uri::PathAndQuery};
-use hyper::body::Incoming;
-use shared::provenance::{Currency, Health, NodeSeen};
+use http::{HeaderValue, Request, uri::PathAndQuery};
+use hyper_util::client::legacy::connect::capture_connection;
+use shared::provenance::{Currency, Health, Line, NodeRole, NodeSeen};
 
 use super::{
     LineShown, Link, Monitored,
+    address::{LineClient, Lines},
     body::RelayBody,
     error::{Unavailable, Unshown},
     forward::url,
     show,
 };
 
-/// What a look at an address found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Looked {
-    /// The node at the other end of a fresh connection.
-    pub(crate) node: NodeSeen,
-    /// Whether what is asked as current there is.
-    pub(crate) current: bool,
-}
+/// What a look at an address found: the node at the other end of a fresh connection.
+pub(crate) type Looked = Result<NodeSeen, Unshown>;
 
 impl Link {
     /// Looks at every address again and again, each by itself, until the daemon stops.
@@ -31,9 +26,11 @@ impl Link {
             let link = self.clone();
             watching.spawn(async move {
                 while let Some(at) = link.addresses().all().get(nr) {
-                    let looked = link.look(at, within).await;
-                    if let Err(why) = looked {
-                        tracing::debug!(address = %at.address.url, %why, "an address does not serve");
+                    match link.look(at, within).await {
+                        Ok(_) => link.see_whether_current(at, within).await,
+                        Err(why) => {
+                            tracing::debug!(address = %at.address.url, %why, "an address does not serve");
+                        }
                     }
                     tokio::time::sleep(every).await;
                 }
@@ -42,76 +39,91 @@ impl Link {
         while watching.join_next().await.is_some() {}
     }
 
-    /// Opens a connection to `at`, which shows itself, and sees whether a standby there reaches its active node. Opening
-    /// and asking have `within` each.
-    pub(crate) async fn look(&self, at: &Monitored, within: Duration) -> Result<Looked, Unshown> {
-        let asking = self.health_at(at, true);
-        // What opens a connection bounds itself.
-        let looked = tokio::time::timeout(within + self.0.base.connect_timeout * 2, asking).await;
+    /// Opens a connection to `at`, which shows itself, and asks for its health once more; all of it has `within`.
+    pub(crate) async fn look(&self, at: &Monitored, within: Duration) -> Looked {
+        let asking = self.health_at(at, |lines| &lines.watch, false);
+        let looked = tokio::time::timeout(within, asking).await;
         let looked = looked.unwrap_or(Err(Unavailable::Timeout.into()));
         match &looked {
-            Ok(looked) => at.showed_current(looked.current),
+            Ok(answer) => {
+                let again = answer.health.as_ref().map(|node| node.role);
+                if again != Some(answer.line.node.role) {
+                    at.led_elsewhere(answer.line.node.role);
+                }
+            }
             Err(why @ (Unshown::Foreign(_) | Unshown::Unavailable(_))) => at.failed_probe(why),
             Err(Unshown::SlowDown | Unshown::NotActive) => {}
         }
-        looked
+        looked.map(|answer| answer.line.node)
     }
 
-    /// Asks for the health at `at` over a fresh connection, or over one of Holdover's own: as current where a standby
-    /// answers, which then says what the active node is.
-    pub(crate) async fn health_at(&self, at: &Monitored, fresh: bool) -> Result<Looked, Unshown> {
-        let mut request = Request::new(RelayBody::EMPTY);
-        *request.method_mut() = Method::GET;
+    /// Sees whether what is asked as current at `at` comes from the active node. A standby that is cut from its peers
+    /// answers everything else.
+    async fn see_whether_current(&self, at: &Monitored, within: Duration) {
+        let asking = self.health_at(at, |lines| &lines.watch, true);
+        let answered = tokio::time::timeout(within, asking).await;
+        let current = matches!(&answered, Ok(Ok(answer)) if answer.is_current());
+        at.showed_current(current);
+    }
+
+    /// Asks for the health at `at` over a connection of these lines: as it is, or as current, which has a standby say
+    /// what its active node is.
+    pub(crate) async fn health_at(
+        &self,
+        at: &Monitored,
+        client: impl Fn(&Lines) -> &LineClient,
+        as_current: bool,
+    ) -> Result<HealthAnswer, Unshown> {
         let target = PathAndQuery::from_static(show::HEALTH);
         let uri = url(&at.address, target);
+        let mut request = Request::new(RelayBody::EMPTY);
         *request.uri_mut() = uri.map_err(|error| Unavailable::Connect(error.to_string()))?;
         let headers = request.headers_mut();
         headers.insert("x-vault-request", HeaderValue::from_static("true"));
-        show::ask_as_current(&self.0.base, headers);
+        if as_current {
+            show::ask_as_current(&self.0.base, headers);
+        }
+        let captured = as_current.then(|| capture_connection(&mut request));
         let sent = {
             let lines = at.lines();
-            match fresh {
-                true => lines.fresh.request(request),
-                false => lines.own.request(request),
-            }
+            client(&lines).request(request)
         };
         let answer = sent.await.map_err(|error| Unshown::of(&error))?;
-        let shown = answer.extensions().get::<LineShown>().cloned();
-        let Some(line) = shown.map(|shown| shown.line()) else {
-            return Err(Unavailable::Connect("the connection was not shown".to_owned()).into());
-        };
-        let current = self
-            .is_current(at, line.currency(), &line.node, answer)
-            .await?;
-        Ok(Looked {
-            node: line.node,
-            current,
-        })
-    }
-
-    async fn is_current(
-        &self,
-        at: &Monitored,
-        currency: Currency,
-        node: &NodeSeen,
-        answer: Response<Incoming>,
-    ) -> Result<bool, Unshown> {
-        let (status, serves) = (answer.status().as_u16(), answer.into_body());
-        let health = Health::read(status, &show::read_health(serves).await?);
-        if let Health::Serves(seen) = &health {
-            self.0.base.trust.lock().recognise(&seen.cluster)?;
+        // The next look is at a fresh connection.
+        if let Some(captured) = captured
+            && let Some(connected) = &*captured.connection_metadata()
+        {
+            connected.poison();
         }
-        let answered_by_active = matches!(&health, Health::Serves(seen) if seen.role == shared::provenance::NodeRole::Active);
-        Ok(match currency {
+        let shown = answer.extensions().get::<LineShown>().cloned();
+        let line = shown.map(|shown| shown.line()).ok_or(Unshown::SlowDown)?;
+        let status = answer.status().as_u16();
+        let health = match Health::read(status, &show::read_health(answer.into_body()).await?) {
+            Health::Serves(node) => Some(node),
+            Health::SlowDown | Health::CannotServe => None,
+        };
+        if let Some(node) = &health {
+            self.0.base.trust.lock().recognise(&node.cluster)?;
+        }
+        Ok(HealthAnswer { line, health })
+    }
+}
+
+/// An answer to a request for the health, and the connection that it came over.
+pub(crate) struct HealthAnswer {
+    line: Line,
+    /// The node that answered; none if it cannot serve.
+    health: Option<NodeSeen>,
+}
+
+impl HealthAnswer {
+    /// Whether an answer that was asked for as current is.
+    fn is_current(&self) -> bool {
+        let by_active = |node: &NodeSeen| node.role == NodeRole::Active;
+        match self.line.currency() {
+            Currency::Always => self.health.is_some(),
+            Currency::WhenAsked => self.health.as_ref().is_some_and(by_active),
             Currency::Never => false,
-            Currency::WhenAsked => answered_by_active,
-            Currency::Always => {
-                let same = matches!(&health, Health::Serves(seen) if seen.role == node.role);
-                if !same {
-                    at.led_elsewhere(node.role);
-                }
-                same
-            }
-        })
+        }
     }
 }

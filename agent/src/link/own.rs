@@ -216,7 +216,7 @@ impl Link {
     /// trusted cluster's where that was shown before it, when the connection was made, and is shown again right after it.
     async fn bracketed(&self, at: &Monitored, line: &LineShown, asked: Asked) -> Provenance {
         let current = line.line().currency() != Currency::Never;
-        match self.health_at(at, false).await {
+        match self.health_at(at, |lines| &lines.own, false).await {
             Ok(_) => Provenance {
                 cluster: ClusterShown::Pinned,
                 as_of: current.then_some(asked.at()),

@@ -2,7 +2,7 @@
 //!
 //! Not paced and not retried: a probe that waits for anything but the primary says nothing of the primary.
 
-use shared::provenance::{ForeignCluster, NodeRole};
+use shared::provenance::{ForeignCluster, NodeRole, NodeSeen};
 
 use super::{Reply, Request, Upstream, UpstreamError};
 use crate::link::{
@@ -41,7 +41,7 @@ enum Serving {
 
 impl Upstream {
     /// Looks at every address at once and, if `authenticated`, has the active node carry out an authenticated operation.
-    /// Each half has `probe_timeout` for each address, after the connection is made.
+    /// Each half has `probe_timeout`.
     pub async fn probe(&self, authenticated: bool) -> ProbeOutcome {
         self.link().reload_files();
         let outcome = match self.look_at_all().await {
@@ -84,24 +84,19 @@ impl Upstream {
         let Some(token) = self.own_token() else {
             return Ok(Serving::Unproven);
         };
-        let addresses = u32::try_from(self.link().addresses().all().len()).unwrap_or(1);
-        let request = Request::read("auth/token/lookup-self");
-        let request = request.within(self.0.probe_timeout * addresses.max(1));
+        let request = Request::read("auth/token/lookup-self").within(self.0.probe_timeout);
         serving(self.0.sender.send(&request, Some(&token)).await)
     }
 }
 
 /// One address that serves is enough; else the most telling of what was found, by preference of address.
-fn sum_up(
-    looks: impl Iterator<Item = Result<Looked, Unshown>>,
-) -> Result<Option<i64>, ProbeOutcome> {
-    let (mut seen, mut slowed, mut failed): (Option<Looked>, bool, Option<Unshown>) =
-        (None, false, None);
+fn sum_up(looks: impl Iterator<Item = Looked>) -> Result<Option<i64>, ProbeOutcome> {
+    let (mut seen, mut slowed, mut failed) = (None::<NodeSeen>, false, None);
     for looked in looks {
         match looked {
-            Ok(looked) if looked.node.role == NodeRole::Active => seen = Some(looked),
-            Ok(looked) => {
-                seen.get_or_insert(looked);
+            Ok(node) if node.role == NodeRole::Active => seen = Some(node),
+            Ok(node) => {
+                seen.get_or_insert(node);
             }
             // It can be reached, and whose cluster it is stays as it was seen last.
             Err(Unshown::SlowDown | Unshown::NotActive) => slowed = true,
@@ -112,7 +107,7 @@ fn sum_up(
         }
     }
     match (seen, failed) {
-        (Some(seen), _) => Ok(seen.node.server_time),
+        (Some(seen), _) => Ok(seen.server_time),
         (None, _) if slowed => Ok(None),
         (None, Some(Unshown::Foreign(foreign))) => Err(ProbeOutcome::Foreign(foreign)),
         (None, Some(other)) => Err(ProbeOutcome::Failed(other.into_unavailable())),
@@ -142,24 +137,21 @@ mod tests {
     use super::*;
     use shared::{name::ClusterId, provenance::Health};
 
-    fn seen(status: u16, time: i64) -> Result<Looked, Unshown> {
+    fn seen(status: u16, time: i64) -> Looked {
         let body = format!(
             r#"{{"initialized":true,"sealed":false,"cluster_id":"c","server_time_utc":{time}}}"#
         );
         match Health::read(status, body.as_bytes()) {
-            Health::Serves(node) => Ok(Looked {
-                node,
-                current: true,
-            }),
+            Health::Serves(node) => Ok(node),
             other => panic!("{other:?}"),
         }
     }
 
-    fn down() -> Result<Looked, Unshown> {
+    fn down() -> Looked {
         Err(Unavailable::Timeout.into())
     }
 
-    fn foreign() -> Result<Looked, Unshown> {
+    fn foreign() -> Looked {
         let [pinned, found] = ["a", "b"].map(|id| ClusterId::parse(id).unwrap());
         Err(ForeignCluster { pinned, found }.into())
     }

@@ -10,6 +10,7 @@ use super::{Reply, Request, UpstreamError, error::is_decision_status, reply, req
 use crate::link::{
     Link, Unavailable,
     error::{errors_of, is_unavailable_status, unavailable_of},
+    forward::was_not_applied,
     own::{OwnAnswer, OwnCall, OwnFailure},
 };
 
@@ -111,7 +112,8 @@ fn reply_of(answer: OwnAnswer, request: &Request) -> Result<Reply, UpstreamError
                 after: seconds(answer.headers.get(header::RETRY_AFTER)),
             });
         }
-        _ if is_unavailable_status(status) => {
+        // A node that leaves it to an active one, of which there is none now.
+        _ if is_unavailable_status(status) || (status >= 500 && was_not_applied(&answer.body)) => {
             return Err(unavailable_of(status, &answer.body).into());
         }
         _ if is_decision_status(status) => {}

@@ -1,0 +1,12 @@
+//! Real estates: clusters of several nodes, behind every kind of balancer, whose leader moves and whose nodes are cut off.
+
+#[path = "estates/addresses.rs"]
+mod addresses;
+#[path = "estates/cut_standby.rs"]
+mod cut_standby;
+#[path = "estates/leaders.rs"]
+mod leaders;
+#[path = "estates/rig.rs"]
+mod rig;
+
+const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
