@@ -113,6 +113,13 @@ pub struct KvKey {
     pub metadata: String,
 }
 
+impl KvKey {
+    /// Whether nothing is known of a key of version 2 but that it is there.
+    pub fn is_unknown(&self) -> bool {
+        self.metadata.is_empty() && self.versions.is_empty()
+    }
+}
+
 /// What the metadata says of one version.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KvVersion {

@@ -76,7 +76,7 @@ pub(super) fn metadata(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Ans
     let folder = site.without_slash();
     let place = &folder.as_ref().unwrap_or(site).place;
     let key = secrets.keys.get(place).ok_or_else(|| site.absent())?;
-    let age = site.seen_whole()?;
+    let age = site.key_age(&secrets, key)?;
     let shown: &RawValue = serde_json::from_str(&key.metadata)?;
     Contents::data(shown, age).granted_with(&site.case, warnings)
 }
@@ -115,7 +115,9 @@ fn show(site: &Site<'_>, wanted: Option<u64>) -> Answered<(ShownVersion, Duratio
         return kept(site, held.ok_or_else(|| site.absent())?);
     };
     let version = wanted.unwrap_or(key.current);
-    let known = key.versions.get(&version).ok_or_else(|| site.absent())?;
+    let Some(known) = key.versions.get(&version) else {
+        return Err(site.key_age(&secrets, key).err().unwrap_or(Refusal::Absent));
+    };
     let held = site.record(&secrets, Some(version));
     if known.is_gone(site.case.now().wall) {
         let age = site.age(held)?;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     change::Mount,
-    kv::{MirrorState, Place},
+    kv::{KvKey, MirrorState, Place},
     name::RequestPath,
     settings::{Mirror, MirrorPath},
 };
@@ -81,6 +81,19 @@ impl<'a> Site<'a> {
     /// How old the knowledge of what is *not* there is: that of the last complete pass.
     pub(super) fn seen_whole(&self) -> Answered<Duration> {
         self.age(None)
+    }
+
+    /// How old what is known of a key beside its values is: where passes do not cover its newest record, that was not
+    /// verified with it.
+    pub(super) fn key_age(&self, secrets: &Secrets, key: &KvKey) -> Answered<Duration> {
+        if key.is_unknown() {
+            return Err(Refusal::incomplete(self.mirror));
+        }
+        let newest = self.record(secrets, None);
+        match newest.filter(|held| !held.record.covered) {
+            Some(held) => self.age(Some(held)),
+            None => self.seen_whole(),
+        }
     }
 
     /// Nothing is there, as far as a complete pass showed.

@@ -1,11 +1,11 @@
 //! KV v2 values, metadata and lists.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use shared::{
     change::Change,
-    kv::VersionState,
+    kv::{KvKey, VersionState},
     name::{MountAccessor, WorkloadName},
 };
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ledger::Note,
-    samples::{T0, now},
+    samples::{self, T0, now},
 };
 
 fn world() -> World {
@@ -186,6 +186,30 @@ fn staleness_counts_from_the_last_proof_of_each_value() {
     assert!(stale.error().contains("too stale"));
     assert_eq!(at("uncovered", 600).status, 200);
     assert_eq!(at("uncovered", 601).status, 503);
+    // The key itself was not verified with it: neither what it is nor which versions it has.
+    for target in ["metadata/app/uncovered", "data/app/uncovered?version=9"] {
+        let target = format!("/v1/secret/{target}");
+        let at = |secs| world.ask("GET", &target).token("s.app").at(secs).said();
+        assert_ne!(at(600).status, 503, "{target}");
+        assert_eq!(at(601).status, 503, "{target}");
+    }
+}
+
+#[test]
+fn a_key_of_which_nothing_is_known_but_that_it_is_there_is_not_absent() {
+    let unknown = Change::Key(Box::new(KvKey {
+        place: samples::place("secret/data/app/new"),
+        current: 0,
+        versions: BTreeMap::new(),
+        metadata: String::new(),
+    }));
+    let world = world().secret("app/a", 1).and(unknown).open();
+    for target in ["data/app/new", "data/app/new?version=1", "metadata/app/new"] {
+        assert_eq!(get(&world, target).status, 503, "{target}");
+    }
+    assert_eq!(get(&world, "data/app/none").status, 404);
+    let (status, keys) = list(&world, "/v1/secret/metadata/app/?list=true");
+    assert_eq!((status, keys), (200, json!(["a", "new"])));
 }
 
 #[test]
