@@ -32,6 +32,7 @@ mod samples;
 pub mod secret;
 pub mod settings;
 pub mod span;
+pub mod strict;
 pub mod time;
 pub mod token;
 pub mod wire;

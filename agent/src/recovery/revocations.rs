@@ -113,7 +113,7 @@ async fn report<P: Primary>(
 /// Whether the primary's refusal is its last word: what is refused for want of rights may be carried out once they are
 /// granted.
 fn is_final(decision: &Decision) -> bool {
-    !matches!(decision.status(), 401 | 403)
+    !decision.is_denial()
 }
 
 fn is_own(view: &View, queued: &QueuedRevocation) -> bool {

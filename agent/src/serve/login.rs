@@ -86,7 +86,8 @@ impl Server {
             Err(error) => {
                 // Only what the primary says of the workload's role is comparable with what the replica would say.
                 if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
-                    self.observer.compare(ask, decision.status(), || None);
+                    self.observer
+                        .compare(ask, decision.status_to_pass_on(), || None);
                 }
                 Tried::Answered(refused(&error))
             }
@@ -161,7 +162,8 @@ fn refused(error: &MintError) -> Response<RelayBody> {
     let status = match error {
         MintError::UnknownWorkload => StatusCode::BAD_REQUEST,
         MintError::Upstream(UpstreamError::Decision(decision)) => {
-            StatusCode::from_u16(decision.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+            StatusCode::from_u16(decision.status_to_pass_on())
+                .unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
         }
         MintError::Upstream(UpstreamError::SlowDown { .. }) => StatusCode::TOO_MANY_REQUESTS,
         MintError::NotExact(_)

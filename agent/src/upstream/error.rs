@@ -67,13 +67,18 @@ impl UpstreamError {
             .is_some_and(|decision| decision.status() == wanted)
     }
 
+    /// Whether the primary decided that who asked may not.
+    pub fn is_denial(&self) -> bool {
+        self.decision().is_some_and(Decision::is_denial)
+    }
+
     /// Whether the primary said that the token or accessor asked about is dead. Its texts tell that apart from a
     /// refusal of the token that asked, which has the same status.
     pub fn says_dead(&self) -> bool {
         const TEXTS: [&str; 3] = ["bad token", "invalid accessor", "invalid token"];
         self.decision().is_some_and(|decision| {
-            let says = |dead| decision.errors().iter().any(|text| text.contains(dead));
-            matches!(decision.status(), 400 | 403 | 404) && TEXTS.into_iter().any(says)
+            let fits = decision.is_bad_request() || decision.is_denial() || decision.is_missing();
+            fits && TEXTS.into_iter().any(|dead| decision.says(dead))
         })
     }
 }

@@ -126,16 +126,13 @@ impl Upstream {
             .collect();
         let request = Request::fields(format!("auth/{mount}/login"), &fields);
         self.turn(Urgency::Authority).await;
-        let reply = self.send(&request, None).await?.success()?;
-        let auth = reply.envelope()?.auth;
-        let auth = auth
-            .filter(|auth| !auth.client_token.is_empty())
-            .ok_or_else(|| reply.unexpected("no token in it"))?;
+        let shown = self.send(&request, None).await?.shown()?;
+        let auth = shown.auth()?;
         if auth.num_uses != 0 {
             return Err(LoginError::LimitedUse);
         }
         let accessor = Accessor::parse(&auth.accessor)
-            .map_err(|_| reply.unexpected("a token without an accessor"))?;
+            .map_err(|_| shown.unexpected("a token without an accessor"))?;
         Ok(LoggedIn {
             token: SecretText::filled(|text| text.push_str(&auth.client_token)),
             accessor,

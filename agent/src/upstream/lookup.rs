@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use shared::{
     name::Accessor,
     secret::{SecretBytes, SecretText},
     time::WallTime,
     token::{TokenFacts, look_up::ShownToken},
 };
+use zeroize::Zeroizing;
 
-use super::{Reply, Request, Upstream, UpstreamError, pace::Urgency};
+use super::{Request, Shown, Upstream, UpstreamError, pace::Urgency};
 
 /// A live token, as the primary shows it to others.
 pub struct LookedUp {
@@ -47,7 +48,12 @@ impl Upstream {
             Some(urgency) => self.ask(&request, urgency).await?,
             None => self.ask_now(&request).await?,
         };
-        parse(&reply.success()?, asked_at)
+        let shown = reply.shown()?;
+        let looked_up = parse(&shown, asked_at)?;
+        match &looked_up.accessor {
+            Some(found) if found == accessor => Ok(looked_up),
+            _ => Err(shown.unexpected("it is of another accessor")),
+        }
     }
 
     /// Looks up a token that was seen, with Holdover's own: this spends none of its uses.
@@ -58,8 +64,11 @@ impl Upstream {
         let request = Request::fields("auth/token/lookup", &[("token", token.expose())]);
         let request = request.asking();
         let asked_at = self.local().clock.now().steady;
-        let reply = self.ask(&request, Urgency::Mirror).await?.success()?;
-        parse(&reply, asked_at)
+        let shown = self.ask(&request, Urgency::Mirror).await?.shown()?;
+        match *shown.data::<NamedToken>()?.id == **token.expose() {
+            true => parse(&shown, asked_at),
+            false => Err(shown.unexpected("it is of another token")),
+        }
     }
 
     /// Looks up `token` with itself.
@@ -70,19 +79,25 @@ impl Upstream {
         self.turn(Urgency::Authority).await;
         let request = Request::read("auth/token/lookup-self");
         let asked_at = self.local().clock.now().steady;
-        let reply = self.send(&request, Some(token)).await?.success()?;
-        parse(&reply, asked_at)
+        let shown = self.send(&request, Some(token)).await?.shown()?;
+        parse(&shown, asked_at)
     }
 }
 
-fn parse(reply: &Reply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
-    let data: &RawValue = reply.data()?;
-    let shown: ShownToken = reply.data()?;
+/// Which token a look-up by the token shows.
+#[derive(Deserialize)]
+struct NamedToken {
+    id: Zeroizing<String>,
+}
+
+fn parse(answer: &Shown, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
+    let data = answer.object()?;
+    let shown: ShownToken = answer.part(data)?;
     let expires = match shown.expire_time.as_deref() {
         None => None,
         Some(text) => Some(
             WallTime::parse_rfc3339(text)
-                .ok_or_else(|| reply.unexpected("expire_time is not a time"))?,
+                .ok_or_else(|| answer.unexpected("expire_time is not a time"))?,
         ),
     };
     Ok(LookedUp {
@@ -99,22 +114,25 @@ fn parse(reply: &Reply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeroize::Zeroizing;
+    use crate::upstream::Reply;
 
-    fn looked_up(body: &str) -> Result<LookedUp, UpstreamError> {
-        let reply = Reply::new(200, "p".into(), Zeroizing::new(body.as_bytes().to_vec()));
-        parse(&reply, WallTime::EPOCH)
+    const DATA: &str = r#"{"accessor":"4buhCDW3m45nPZhnF13OJoTe","creation_time":1795348322,"creation_ttl":3600,
+        "display_name":"token","entity_id":"","expire_time":"2026-11-22T12:52:02.944639574Z","explicit_max_ttl":0,
+        "id":"","issue_time":"2026-11-22T11:52:02.944650049Z","meta":null,"num_uses":0,"orphan":false,
+        "path":"auth/token/create","policies":["app","default"],"renewable":true,"ttl":3599,"type":"service"}"#;
+
+    fn looked_up(data: &str) -> Result<LookedUp, UpstreamError> {
+        let body = format!(
+            r#"{{"request_id":"r","lease_id":"","renewable":false,"lease_duration":0,"data":{data},
+            "wrap_info":null,"warnings":null,"auth":null}}"#
+        );
+        let reply = Reply::new(200, "p".into(), Zeroizing::new(body.into_bytes()));
+        parse(&reply.shown()?, WallTime::EPOCH)
     }
 
     #[test]
     fn a_look_up_by_accessor_shows_everything_but_the_token() {
-        let token = looked_up(
-            r#"{"data":{"accessor":"4buhCDW3m45nPZhnF13OJoTe","creation_time":1795348322,"creation_ttl":3600,
-            "display_name":"token","entity_id":"","expire_time":"2026-11-22T12:52:02.944639574Z","explicit_max_ttl":0,
-            "id":"","issue_time":"2026-11-22T11:52:02.944650049Z","meta":null,"num_uses":0,"orphan":false,
-            "path":"auth/token/create","policies":["app","default"],"renewable":true,"ttl":3599,"type":"service"}}"#,
-        )
-        .unwrap();
+        let token = looked_up(DATA).unwrap();
         assert_eq!(token.facts.policies.len(), 2);
         assert_eq!(token.facts.entity_id, None);
         assert_eq!(
@@ -125,13 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_cannot_be_read_is_not_taken_for_none() {
-        let body = r#"{"data":{"creation_time":1,"creation_ttl":0,"expire_time":"soon","policies":[],"type":"service"}}"#;
-        assert!(matches!(
-            looked_up(body),
-            Err(UpstreamError::Malformed { .. })
-        ));
-        let never = body.replace("\"soon\"", "null");
-        assert_eq!(looked_up(&never).unwrap().expires, None);
+    fn an_end_that_cannot_be_read_or_is_missing_is_not_taken_for_none() {
+        let end = r#""2026-11-22T12:52:02.944639574Z""#;
+        assert!(looked_up(&DATA.replace(end, "\"soon\"")).is_err());
+        assert!(looked_up(&DATA.replace("expire_time", "expires")).is_err());
+        let never = looked_up(&DATA.replace(end, "null")).unwrap();
+        assert_eq!(never.expires, None);
     }
 }

@@ -22,7 +22,7 @@ use shared::{
 use self::life::{Life, Step};
 pub use self::status::{OwnSnapshot, OwnStatus};
 use super::{
-    Request, Upstream, UpstreamError,
+    Request, Said, Upstream, UpstreamError,
     login::{self, LoggedIn, LoginError},
     lookup::LookedUp,
     pace::Urgency,
@@ -252,7 +252,7 @@ impl Keeper {
     async fn adopt(&mut self, path: &str, token: SecretText) -> Result<(), KeepError> {
         let looked_up = match self.upstream.lookup_self(&token).await {
             Ok(looked_up) => looked_up,
-            Err(error) if error.is_decision(403) => {
+            Err(error) if error.is_denial() => {
                 return Err(KeepError::FileRefused(path.to_owned()));
             }
             Err(error) => return Err(error.into()),
@@ -282,7 +282,7 @@ impl Keeper {
                 self.life = Some(life);
                 Ok(life)
             }
-            Err(error) if error.is_decision(403) => {
+            Err(error) if error.is_denial() => {
                 self.upstream.own().failed(error.to_string(), true);
                 self.life = None;
                 self.log_in(false).await
@@ -350,16 +350,17 @@ impl Keeper {
             }
             replied => replied?,
         };
-        if matches!(reply.status(), 400 | 403) {
-            // Either it may not be renewed, or it is dead: a look-up tells which.
-            let known = self.learn().await?;
-            self.life = Some(known.not_renewable());
-            return Ok(());
-        }
-        let reply = reply.success()?;
-        let auth = reply.envelope()?.auth;
-        let auth = auth.ok_or_else(|| reply.unexpected("no auth block"))?;
-        let ttl = Duration::from_secs(auth.lease_duration);
+        let shown = match reply.said()? {
+            Said::Shown(shown) => shown,
+            Said::No(no) if no.is_bad_request() || no.is_denial() => {
+                // Either it may not be renewed, or it is dead: a look-up tells which.
+                let known = self.learn().await?;
+                self.life = Some(known.not_renewable());
+                return Ok(());
+            }
+            other => return Err(other.unfit().into()),
+        };
+        let ttl = Duration::from_secs(shown.auth()?.lease_duration);
         let renewed = life.renewed(asked_at, ttl, self.upstream.jitter());
         self.life = Some(renewed);
         if let Some(held) = self.held(CredentialName::Own) {
@@ -377,7 +378,7 @@ impl Keeper {
         let request = Request::fields("auth/token/revoke-self", &[]).repeatable();
         self.upstream.turn(Urgency::Authority).await;
         let answered = self.upstream.send(&request, Some(token)).await?;
-        answered.success().map(drop)
+        answered.done()
     }
 
     fn held(&self, name: CredentialName) -> Option<Credential> {

@@ -194,8 +194,16 @@ mod tests {
                 ..
             }))
         ));
-        assert!(matches!(serving(reply(403, "")), Ok(Serving::Refused)));
-        assert!(matches!(serving(reply(200, "{}")), Ok(Serving::Proven)));
+        let denied = r#"{"errors":["permission denied"]}"#;
+        assert!(matches!(serving(reply(403, denied)), Ok(Serving::Refused)));
+        let shown = r#"{"request_id":"r","lease_id":"","renewable":false,"lease_duration":0,"data":{},"wrap_info":null,
+            "warnings":null,"auth":null}"#;
+        assert!(matches!(serving(reply(200, shown)), Ok(Serving::Proven)));
+        // What something else put in the primary's place shows neither.
+        for (status, page) in [(403, "<html>"), (200, "<html>"), (200, "{}")] {
+            let serving = serving(reply(status, page));
+            assert!(matches!(serving, Ok(Serving::Unproven)), "{status} {page}");
+        }
         let slowed = Err(UpstreamError::SlowDown { after: None });
         assert!(matches!(serving(slowed), Ok(Serving::Unproven)));
     }

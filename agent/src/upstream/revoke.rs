@@ -19,7 +19,7 @@ impl Upstream {
     ) -> Result<(), UpstreamError> {
         let fields = [("accessor", accessor.as_str())];
         let request = Request::fields("auth/token/revoke-accessor", &fields).repeatable();
-        match self.ask(&request, urgency).await?.success() {
+        match self.ask(&request, urgency).await?.done() {
             Err(error) if !error.says_dead() => Err(error),
             _ => Ok(()),
         }
@@ -36,7 +36,7 @@ impl Upstream {
     ) -> Result<(), UpstreamError> {
         let fields = [("lease_id", lease.as_str())];
         let request = Request::fields("sys/leases/revoke", &fields).repeatable();
-        self.ask(&request, urgency).await?.success().map(drop)
+        self.ask(&request, urgency).await?.done()
     }
 
     /// Carries out a queued revocation.

@@ -58,7 +58,7 @@ impl MintError {
     /// What came of the request for a token. Its decision is about the workload's role, unless it refuses who asked.
     fn of_creation(error: UpstreamError) -> Self {
         match error {
-            UpstreamError::Decision(decision) if matches!(decision.status(), 401 | 403) => {
+            UpstreamError::Decision(decision) if decision.is_denial() => {
                 Self::OwnCredentialRefused(decision)
             }
             error => Self::Upstream(error),
@@ -196,16 +196,15 @@ impl Upstream {
         let reply = match urgency {
             Some(urgency) => self.ask(&request, urgency).await?,
             None => self.ask_now(&request).await?,
-        }
-        .success()?;
-        let auth = reply.envelope()?.auth;
-        let auth = auth.ok_or_else(|| reply.unexpected("no token in it"))?;
+        };
+        let shown = reply.shown()?;
+        let auth = shown.auth()?;
         let accessor = Accessor::parse(&auth.accessor)
-            .map_err(|_| reply.unexpected("a token without an accessor"))?;
+            .map_err(|_| shown.unexpected("a token without an accessor"))?;
         Ok(Created {
             token: SecretText::filled(|text| text.push_str(&auth.client_token)),
             accessor,
-            envelope: reply.into_body(),
+            envelope: shown.into_body(),
         })
     }
 

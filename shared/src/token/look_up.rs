@@ -6,39 +6,37 @@ use core::time::Duration;
 use serde::Deserialize;
 
 use super::{TokenFacts, TokenKind};
-use crate::name::{EntityId, PolicyName};
+use crate::{
+    name::{EntityId, PolicyName},
+    strict::present,
+};
 
-/// What a look-up shows, as it is on the wire.
+/// What a look-up shows, as it is on the wire. Only what the primary itself leaves out of some look-ups may be missing:
+/// what it always shows would be taken for none, and a token for one without an end.
 #[derive(Deserialize)]
 pub struct ShownToken {
     /// Empty for batch tokens.
-    #[serde(default)]
     pub accessor: String,
     /// RFC 3339; null for tokens that do not end.
+    #[serde(deserialize_with = "present")]
     pub expire_time: Option<String>,
     /// Uses left; 0 is unlimited, and less than nothing is the last one.
-    #[serde(default)]
     pub num_uses: i64,
-    #[serde(default)]
     ttl: u64,
     external_namespace_policies: Option<BTreeMap<String, serde_json::Value>>,
     bound_cidrs: Option<Vec<String>>,
     creation_time: i64,
     creation_ttl: u64,
-    #[serde(default)]
     display_name: String,
-    #[serde(default)]
     entity_id: String,
-    #[serde(default)]
     explicit_max_ttl: u64,
     identity_policies: Option<Vec<PolicyName>>,
     issue_time: Option<String>,
     last_renewal: Option<String>,
     last_renewal_time: Option<i64>,
+    #[serde(deserialize_with = "present")]
     meta: Option<BTreeMap<String, String>>,
-    #[serde(default)]
     orphan: bool,
-    #[serde(default)]
     path: String,
     #[serde(default)]
     period: u64,

@@ -271,7 +271,9 @@ async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
             },
         )
         .await;
-    assert!(matches!(refused, Err(MintError::Upstream(error)) if error.is_decision(400)));
+    assert!(
+        matches!(refused, Err(MintError::Upstream(error)) if error.decision().is_some_and(|no| no.is_bad_request()))
+    );
     // What it caps is not exact, and does not live on.
     let role = TokenRole {
         name: "orders",

@@ -226,7 +226,7 @@ async fn a_dead_first_address_costs_nothing_and_a_standby_is_followed_to_configu
         .upstream
         .ask_now(&holdover::upstream::Request::read("auth/token/lookup-self"))
         .await?;
-    assert_eq!(asked.status(), 200);
+    assert!(asked.shown().is_ok());
     assert_eq!(standby.redirected(), 0, "the active node is asked itself");
     // The same standby, leading somewhere that nobody configured. The host before it may still have a request under
     // way: what must not arrive is a login, and that one has logged in.

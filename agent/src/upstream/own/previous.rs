@@ -28,7 +28,7 @@ impl Keeper {
             }
             match self.revoke_self(&previous.token).await {
                 Ok(()) => {}
-                Err(error) if error.is_decision(403) => {}
+                Err(error) if error.is_denial() => {}
                 Err(error) => {
                     tracing::warn!(%error, "the previous token of Holdover's own is not revoked yet");
                     return;
