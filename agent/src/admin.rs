@@ -62,6 +62,9 @@ pub trait MirrorControl: Send + Sync {
     /// Why the last verification of that workload's authority failed, if it did.
     fn failures(&self, workload: &WorkloadName) -> Vec<String>;
 
+    /// What could not be read when it was last asked for, beside mirrored paths.
+    fn unread(&self) -> Vec<String>;
+
     /// Runs a pass of the mirror of that configured path, or of all of them, and waits for its end.
     fn sync<'a>(
         &'a self,

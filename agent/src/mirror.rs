@@ -120,6 +120,16 @@ pub enum PassError {
     Upstream(#[from] UpstreamError),
 }
 
+impl PassError {
+    /// Whether nothing else of the pass is worth asking, rather than only what failed.
+    fn ends_pass(&self) -> bool {
+        match self {
+            Self::Upstream(error) => read::is_cut_off(error),
+            _ => true,
+        }
+    }
+}
+
 /// How urgent a pass is, and what it may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Occasion {
@@ -159,6 +169,7 @@ impl Mirrors {
             settings: Arc::new(config.settings.clone()),
             excluded,
             health: Default::default(),
+            unread: Default::default(),
             failures: Default::default(),
         });
         let interval = config.primary.token_check_interval;

@@ -73,6 +73,7 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
     findings.extend(deps.board.all());
     let addresses = deps.addresses.snapshots();
     findings.extend(addresses.iter().filter_map(AddressSnapshot::finding));
+    findings.extend(deps.mirrors.unread());
     findings.extend(disagreements(&deps.parity.report()));
     ReadyFacts {
         now: local.clock.now(),

@@ -59,6 +59,10 @@ impl MirrorControl for FakeMirrors {
         vec!["the role is gone".to_owned()]
     }
 
+    fn unread(&self) -> Vec<String> {
+        vec!["identities could not be read: why".to_owned()]
+    }
+
     fn sync<'a>(
         &'a self,
         path: Option<&'a str>,

@@ -84,7 +84,7 @@ impl AuthorityMemory {
         if context.upstream.own_token().is_none() {
             return Err(UpstreamError::NoCredential.into());
         }
-        let index = self.quiet.observe(&context.upstream, pass.urgency).await?;
+        let index = self.quiet.observe(context, pass.urgency).await?;
         if may_skip && self.quiet.holds(index.as_ref(), at) && standing::all_rest(context, at) {
             return pass.reaffirm().await;
         }

@@ -14,7 +14,7 @@ use shared::{
 use super::{
     Occasion, PassError,
     cycle::{self, Cycle, Pace},
-    status::MirrorHealth,
+    status::{MirrorHealth, Unread},
 };
 use crate::{local::Local, upstream::Upstream};
 
@@ -27,6 +27,8 @@ pub(super) struct MirrorContext {
     pub(super) excluded: Vec<String>,
     /// By configured path.
     pub(super) health: Mutex<BTreeMap<String, MirrorHealth>>,
+    /// What of authority, identities, roles and tokens could not be read when it was last asked for, by kind.
+    pub(super) unread: Mutex<BTreeMap<&'static str, Unread>>,
     /// Why nothing can be issued for a workload, as its last verification said; empty where it could.
     pub(super) failures: Mutex<BTreeMap<WorkloadName, Vec<String>>>,
 }
@@ -120,6 +122,11 @@ impl MirrorContext {
     ) -> Result<(), PassError> {
         let committed = self.local.commit(lane, changes, Expects::default());
         committed.await.map_err(PassError::Store)
+    }
+
+    /// What could not be read of this kind now, for the status.
+    pub(super) fn note(&self, kind: &'static str, unread: Unread) {
+        self.unread.lock().insert(kind, unread);
     }
 
     pub(super) fn with_health<T>(&self, path: &str, act: impl FnOnce(&mut MirrorHealth) -> T) -> T {

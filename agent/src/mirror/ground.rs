@@ -15,10 +15,10 @@ use super::{
     Occasion, PassError,
     context::MirrorContext,
     held::{self, HeldKey, HeldKeys},
-    read::{Reader, several},
-    status::MirrorHealth,
+    read::{Reader, is_cut_off, several},
+    status::{MirrorHealth, Unread},
 };
-use crate::upstream::UpstreamError;
+use crate::upstream::{Said, UpstreamError};
 
 /// Values per commit: a pass that is cut off goes on from there.
 const BATCH: usize = 64;
@@ -34,15 +34,15 @@ pub(super) struct Ground<'a> {
 /// What a pass could not finish.
 #[derive(Default)]
 pub(super) struct Unfinished {
-    /// Vanished keys that could not be asked about.
-    pub(super) unasked: usize,
+    /// What is not known, and why.
+    pub(super) unread: Unread,
     /// Vanished keys that are kept.
     pub(super) withheld: usize,
 }
 
 impl Unfinished {
     pub(super) fn is_empty(&self) -> bool {
-        self.unasked == 0 && self.withheld == 0
+        self.unread.is_empty() && self.withheld == 0
     }
 }
 
@@ -109,38 +109,49 @@ impl Ground<'_> {
     }
 
     /// Decides about keys that are held and that the pass did not see: each is asked about by a read of its own before
-    /// it goes.
+    /// it goes. `fits` says what shows a key that is there. Such a key was not compared: it is kept, with its age.
     pub(super) async fn decide_vanished(
         &self,
         vanished: &[Place],
         held: &HeldKeys,
         purge: bool,
+        fits: impl Fn(&Said) -> Result<(), UpstreamError>,
     ) -> Result<Unfinished, PassError> {
         let mut rest = Unfinished::default();
         let many = held::are_many(vanished.len(), held.len());
         if !purge || (many && self.occasion != Occasion::Operator) {
             rest.withheld = vanished.len();
             let kept = vanished.iter();
-            let changes = kept.flat_map(|place| held::uncovered(held.get(&place.path)));
+            let changes = kept.flat_map(|place| self.uncovered(held, &place.path));
             self.context.commit(changes.collect()).await?;
             return Ok(rest);
         }
         let reader = self.reader();
         for place in vanished {
             self.go_on()?;
-            let change = match reader.is_gone(&place.path).await {
+            let path = &place.path;
+            let change = match reader.is_gone(path, &fits).await {
                 Ok(true) => vec![Change::KeyGone(place.clone())],
-                Ok(false) => Vec::new(),
-                Err(error) if error.is_unavailable() => return Err(error.into()),
+                Ok(false) => {
+                    rest.unread
+                        .add(path, "it is not listed, and its own read finds it");
+                    self.uncovered(held, path)
+                }
+                Err(error) if is_cut_off(&error) => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(%error, path = %place.path, "a vanished key could not be asked about");
-                    rest.unasked += 1;
-                    held::uncovered(held.get(&place.path))
+                    tracing::warn!(%error, %path, "a vanished key could not be asked about");
+                    rest.unread.add(path, error);
+                    self.uncovered(held, path)
                 }
             };
             self.context.commit(change).await?;
         }
         Ok(rest)
+    }
+
+    /// What is held of a key that the pass does not verify: all of it, as old as it is.
+    pub(super) fn uncovered(&self, held: &HeldKeys, path: &RequestPath) -> Vec<Change> {
+        held::uncovered(held.get(path), self.state().as_deref())
     }
 
     /// What the replica holds of this mirror.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use shared::{
     change::Change,
-    kv::{KvKey, Record},
+    kv::{KvKey, MirrorState, Place, Record},
     name::RequestPath,
 };
 
@@ -25,30 +25,42 @@ pub(super) fn are_many(vanished: usize, held: usize) -> bool {
     vanished >= MANY && vanished * 2 > held
 }
 
-/// What is held stays as it is, and the pass does not count as its verification.
-pub(super) fn uncovered(held: Option<&HeldKey>) -> Vec<Change> {
+/// What is held stays as it is, and as old as it is: the pass does not count as its verification, those before it do.
+/// `last` is the last pass that was complete.
+pub(super) fn uncovered(held: Option<&HeldKey>, last: Option<&MirrorState>) -> Vec<Change> {
     let records = held.into_iter().flat_map(|held| &held.records);
-    let covered = records.filter(|record| record.covered).cloned();
+    let covered = records.filter(|record| record.covered);
     let uncovered = covered.map(|record| Record {
         covered: false,
-        ..record
+        verified_at: record.verified(last),
+        ..record.clone()
     });
     uncovered
         .map(|record| Change::Record(Box::new(record), None))
         .collect()
 }
 
+/// That a key is there, of which nothing else is known: its absence would be answered with 404.
+pub(super) fn exists(place: Place) -> Change {
+    Change::Key(Box::new(KvKey {
+        place,
+        current: 0,
+        versions: BTreeMap::new(),
+        metadata: String::new(),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use shared::{
-        kv::{Form, Place, VersionState},
+        kv::{Form, VersionState},
         name::{MountAccessor, Namespace},
         time::WallTime,
     };
 
     #[test]
-    fn what_vanished_keeps_its_body_and_stops_counting_as_covered() {
+    fn what_vanished_keeps_its_body_and_its_age_and_stops_counting_as_covered() {
         let place = Place {
             namespace: Namespace::default(),
             mount: MountAccessor::parse("kv_1").unwrap(),
@@ -71,8 +83,18 @@ mod tests {
             }),
             records: vec![record(1, false), record(2, true)],
         };
-        match uncovered(Some(&held)).as_slice() {
-            [Change::Record(changed, None)] => assert_eq!(**changed, record(2, false)),
+        let last = MirrorState {
+            path: "secret/data/*".to_owned(),
+            mount: place.mount.clone(),
+            verified_at: WallTime::from_secs(7),
+            fingerprint: String::new(),
+        };
+        let as_old = Record {
+            verified_at: last.verified_at,
+            ..record(2, false)
+        };
+        match uncovered(Some(&held), Some(&last)).as_slice() {
+            [Change::Record(changed, None)] => assert_eq!(**changed, as_old),
             _ => panic!("not one record without a body"),
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::time::WallTime;
 
-use crate::upstream::{Request, Upstream, UpstreamError, pace::Urgency};
+use super::{context::MirrorContext, status::Unread};
+use crate::upstream::{Reply, Request, UpstreamError, pace::Urgency};
 
 /// However quiet the cluster is, everything is asked anew after this long.
 pub(super) const FULL_EVERY: Duration = Duration::from_secs(600);
@@ -43,11 +44,11 @@ impl Still {
     /// Asks where the index stands at `at`: proofs from the returned moment on still hold.
     pub(super) async fn observe(
         &mut self,
-        upstream: &Upstream,
+        context: &MirrorContext,
         urgency: Urgency,
         at: WallTime,
     ) -> Result<Option<WallTime>, UpstreamError> {
-        let observed = self.quiet.observe(upstream, urgency).await?;
+        let observed = self.quiet.observe(context, urgency).await?;
         Ok(self.since(observed, at))
     }
 
@@ -66,16 +67,22 @@ impl Still {
     }
 }
 
+/// `sys/leader`.
 #[derive(Deserialize)]
 struct Leader {
-    #[serde(default)]
     ha_enabled: bool,
-    #[serde(default)]
+    /// There where `ha_enabled`.
+    #[serde(flatten)]
+    elected: Option<Elected>,
+}
+
+/// What there is to tell where nodes elect one.
+#[derive(Deserialize)]
+struct Elected {
     is_self: bool,
-    #[serde(default)]
     active_time: String,
-    #[serde(default)]
     leader_cluster_address: String,
+    /// Not there where the storage is not raft.
     #[serde(default)]
     raft_committed_index: u64,
     #[serde(default)]
@@ -83,23 +90,33 @@ struct Leader {
 }
 
 impl Quiet {
-    /// Asks where it stands; `None` where the primary cannot tell.
+    /// Asks where it stands; `None` where the primary cannot tell, or tells nothing that can be read.
     pub(super) async fn observe(
         &mut self,
-        upstream: &Upstream,
+        context: &MirrorContext,
         urgency: Urgency,
     ) -> Result<Option<Index>, UpstreamError> {
         if self.skip > 0 {
             self.skip -= 1;
             return Ok(None);
         }
+        let upstream = &context.upstream;
         upstream.turn(urgency).await;
         let request = Request::read("sys/leader").of_cluster();
-        let reply = upstream.send(&request, None).await?;
-        let index = match reply.success() {
-            Ok(reply) => reply.bare::<Leader>()?.index(),
-            Err(_) => None,
+        let observed = upstream.send(&request, None).await.and_then(index);
+        let mut unread = Unread::default();
+        let index = match observed {
+            Ok(index) => index,
+            Err(UpstreamError::Decision(_)) => None,
+            Err(error @ UpstreamError::Malformed { .. }) => {
+                tracing::warn!(%error, "where the cluster's index stands could not be read: everything is asked for");
+                unread.add(request.path(), error);
+                context.note("applied index", unread);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         };
+        context.note("applied index", unread);
         if index.is_none() {
             self.skip = SKIPPED;
         }
@@ -123,11 +140,22 @@ impl Quiet {
     }
 }
 
-impl Leader {
+/// Where it stands, as an answer tells.
+fn index(reply: Reply) -> Result<Option<Index>, UpstreamError> {
+    let shown = reply.shown()?;
+    let leader: Leader = shown.bare()?;
+    match (leader.ha_enabled, leader.elected) {
+        (false, _) => Ok(None),
+        (true, Some(elected)) => Ok(elected.index()),
+        (true, None) => Err(shown.unexpected("no leader in it")),
+    }
+}
+
+impl Elected {
     fn index(self) -> Option<Index> {
         let caught_up =
             self.raft_applied_index > 0 && self.raft_applied_index == self.raft_committed_index;
-        (self.ha_enabled && self.is_self && caught_up).then_some(Index {
+        (self.is_self && caught_up).then_some(Index {
             applied: self.raft_applied_index,
             leader: self.leader_cluster_address,
             active_since: self.active_time,
@@ -139,9 +167,8 @@ impl Leader {
 mod tests {
     use super::*;
 
-    fn leader(applied: u64) -> Leader {
-        Leader {
-            ha_enabled: true,
+    fn leader(applied: u64) -> Elected {
+        Elected {
             is_self: true,
             active_time: "t".into(),
             leader_cluster_address: "a".into(),
@@ -156,11 +183,11 @@ mod tests {
     fn only_the_index_of_an_active_node_that_caught_up_counts() {
         assert!(leader(7).index().is_some());
         assert!(leader(0).index().is_none());
-        let standby = Leader {
+        let standby = Elected {
             is_self: false,
             ..leader(7)
         };
-        let behind = Leader {
+        let behind = Elected {
             raft_committed_index: 8,
             ..leader(7)
         };
@@ -188,7 +215,7 @@ mod tests {
         assert!(quiet.holds(index.as_ref(), START.plus(Duration::from_secs(1))));
         assert!(!quiet.holds(leader(8).index().as_ref(), START));
         assert!(!quiet.holds(None, START));
-        let elected = Leader {
+        let elected = Elected {
             active_time: "u".into(),
             ..leader(7)
         };

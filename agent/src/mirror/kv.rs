@@ -47,8 +47,8 @@ impl KvPass<'_> {
         ground.go_on()?;
         let at = ground.context.now().steady;
         // A primary that cannot be asked for its index cannot be listed either.
-        let upstream = &ground.context.upstream;
-        let index = memory.quiet.observe(upstream, ground.occasion.urgency());
+        let urgency = ground.occasion.urgency();
+        let index = memory.quiet.observe(ground.context, urgency);
         let index = index.await?;
         if !self.is_unchanged(memory, index.as_ref(), at) {
             // Forgotten before anything is asked, because a pass that is cut off must not leave an index behind that

@@ -18,8 +18,12 @@ use shared::{
 };
 
 use super::{
-    Occasion, PassError, context::MirrorContext, cycle::Pace, index::Quiet, path::PathAnswer,
-    read::data_of,
+    Occasion, PassError,
+    context::MirrorContext,
+    cycle::Pace,
+    index::Quiet,
+    path::PathAnswer,
+    plain::{self, PlainAnswer},
 };
 use crate::{
     status::MirrorSource,
@@ -80,10 +84,13 @@ pub(super) struct LeasePass<'a> {
     pub(super) occasion: Occasion,
 }
 
+/// `data` of a look-up.
 #[derive(Deserialize)]
 struct LeaseLookup {
+    id: LeaseId,
+    #[serde(rename = "expire_time")]
+    _expire_time: String,
     ttl: u64,
-    #[serde(default)]
     renewable: bool,
 }
 
@@ -175,8 +182,9 @@ impl LeasePass<'_> {
         wait: Duration,
     ) -> Result<Pace, PassError> {
         let now = self.now();
-        let (quiet, upstream) = (&mut memory.quiet, &self.context.upstream);
-        let index = quiet.observe(upstream, self.occasion.urgency()).await?;
+        let quiet = &mut memory.quiet;
+        let index = quiet.observe(self.context, self.occasion.urgency());
+        let index = index.await?;
         let mut verified = Lease {
             verified_at: now.steady,
             ..lease.clone()
@@ -197,11 +205,15 @@ impl LeasePass<'_> {
     /// The lease as the primary shows it; none where it does not know it any longer.
     async fn look_up(&self, lease: &Lease) -> Result<Option<Lease>, PassError> {
         let now = self.now();
-        let Some(reply) = self.ask_about(lease, "lookup").await? else {
-            return Ok(None);
+        let answered = match self.ask_about(lease, "lookup").await?.shown() {
+            Err(UpstreamError::Decision(no)) if no.says("invalid lease") => return Ok(None),
+            answered => answered?,
         };
-        let shown: LeaseLookup = reply.data()?;
-        Ok(Some(shown.of(lease.clone(), now)))
+        let shown: LeaseLookup = answered.data()?;
+        match shown.id == lease.id {
+            true => Ok(Some(shown.of(lease.clone(), now))),
+            false => Err(answered.unexpected("it is of another lease").into()),
+        }
     }
 
     /// The lease renewed; none where it is not known any more, or past its max TTL.
@@ -211,11 +223,15 @@ impl LeasePass<'_> {
         lease: &Lease,
     ) -> Result<Option<Lease>, PassError> {
         let now = self.now();
-        let Some(reply) = self.ask_about(lease, "renew").await? else {
-            return Ok(None);
+        let answered = match self.ask_about(lease, "renew").await?.shown() {
+            Err(UpstreamError::Decision(no)) if no.is_bad_request() => return Ok(None),
+            answered => answered?,
         };
-        let envelope = reply.envelope()?;
+        let envelope = answered.envelope()?;
         let granted = envelope.lease_duration;
+        if envelope.lease_id != lease.id.as_str() || granted == 0 {
+            return Err(answered.unexpected("it is of another lease").into());
+        }
         let renewed = Lease {
             renewable: envelope.renewable,
             granted,
@@ -231,15 +247,11 @@ impl LeasePass<'_> {
         Ok(Some(renewed))
     }
 
-    /// What the primary answers about a lease at `sys/leases/`; none where it does not know it any longer.
-    async fn ask_about(&self, lease: &Lease, what: &str) -> Result<Option<Reply>, UpstreamError> {
+    /// What the primary answers about a lease at `sys/leases/`.
+    async fn ask_about(&self, lease: &Lease, what: &str) -> Result<Reply, UpstreamError> {
         let fields = [("lease_id", lease.id.as_str())];
         let request = Request::fields(format!("sys/leases/{what}"), &fields).repeatable();
-        let reply = self.ask(&request).await?;
-        match reply.status() {
-            400 => Ok(None),
-            _ => reply.success().map(Some),
-        }
+        self.ask(&request).await
     }
 
     /// Gets a new lease in place of `old`, which stays what it is if that fails.
@@ -263,8 +275,7 @@ impl LeasePass<'_> {
         old: Option<&Lease>,
     ) -> Result<Lease, PassError> {
         let now = self.now();
-        let may_be_unleased = old.is_none() && holder == LeaseHolder::Shared;
-        let acquired = self.acquire(memory, holder, may_be_unleased, now).await;
+        let acquired = self.acquire(memory, holder, now).await;
         if let Err(PassError::Unsupported(why)) = &acquired {
             let why = Some(why.clone());
             memory.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, why, now));
@@ -290,47 +301,57 @@ impl LeasePass<'_> {
         &self,
         memory: &mut LeaseMemory,
         holder: LeaseHolder,
-        may_be_unleased: bool,
         now: Now,
     ) -> Result<(Lease, SecretBytes), PassError> {
         let request = Request::read(self.place.path.as_str()).creating();
-        let mut reply = self.ask(&request).await?;
-        if !may_be_unleased {
-            // A refusal does not turn the path into one without leases.
-            reply = reply.success()?;
-        }
-        // A body of another kind has no lease in it.
-        let envelope = reply.envelope().ok();
-        let id = envelope.and_then(|envelope| LeaseId::parse(&envelope.lease_id).ok());
-        let Some(id) = id else {
-            let at = now.steady;
-            memory.unleased = Some(PathAnswer { reply, at });
-            memory.hold_off = None;
-            return Err(PassError::Unleased);
+        let said = self.ask(&request).await?.said()?;
+        let path = &self.place.path;
+        // Where a lease is held, an answer without one does not turn the path into one without leases.
+        let leased = !self.leases(|lease| lease.holder.is_own()).is_empty()
+            && self.occasion != Occasion::Operator;
+        let new = match plain::of(&said, path) {
+            Ok(PlainAnswer::Leased(new)) => new,
+            Ok(PlainAnswer::Token) if !leased => {
+                let why =
+                    format!("{path} answers with a token or a wrapping: it cannot be mirrored");
+                return Err(PassError::Unsupported(why));
+            }
+            Ok(PlainAnswer::Kept(_)) | Err(UpstreamError::Decision(_)) if !leased => {
+                let at = now.steady;
+                memory.unleased = Some(PathAnswer { said, at });
+                memory.hold_off = None;
+                return Err(PassError::Unleased);
+            }
+            Ok(_) => {
+                return Err(UpstreamError::Malformed {
+                    path: path.to_string(),
+                    what: "no lease in it, where one is held".to_owned(),
+                }
+                .into());
+            }
+            Err(error) => {
+                if let Some(stray) = plain::stray_lease(&said, path) {
+                    // Nothing remembers it, so it must not live on.
+                    let _ = self.revoke(&stray).await;
+                }
+                return Err(error.into());
+            }
         };
-        let reply = reply.success()?;
-        let envelope = reply.envelope()?;
-        if envelope.wrap_info.is_some() || envelope.auth.is_some() {
-            let path = self.place.path.as_str();
-            let why = format!("{path} answers with a token or a wrapping: it cannot be mirrored");
-            return Err(PassError::Unsupported(why));
-        }
-        let body = data_of(&reply)?.ok_or_else(|| reply.unexpected("a lease without data"))?;
-        let granted = envelope.lease_duration;
+        let granted = new.granted;
         let lease = Lease {
-            id,
+            id: new.id,
             place: self.place.clone(),
             holder,
             detached: Vec::new(),
             answers_reads: true,
-            renewable: envelope.renewable,
+            renewable: new.renewable,
             granted,
             issued_at: now.steady,
             renewed_at: now.steady,
             deadline: Deadline::after(Duration::from_secs(granted), now),
             verified_at: now.steady,
         };
-        Ok((lease, body))
+        Ok((lease, new.data))
     }
 
     async fn commit_lease(

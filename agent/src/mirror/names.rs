@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 
-use super::{Occasion, PassError, ground::Ground};
+use shared::name::RequestPath;
+
+use super::{Occasion, PassError, ground::Ground, read::is_cut_off, status::Unread};
 use crate::{
     status::MirrorSource,
-    upstream::{Request, UpstreamError},
+    upstream::{Request, Said, Shown, UpstreamError},
 };
 
 /// Passes by LIST until SCAN is tried again.
@@ -14,8 +16,43 @@ const SCAN_AGAIN: u32 = 10;
 /// `data` of a LIST or a SCAN.
 #[derive(Deserialize)]
 pub(super) struct NameList<Name = String> {
-    #[serde(default = "Vec::new")]
     pub(super) keys: Vec<Name>,
+}
+
+/// The names in a list. Where there are none a LIST is 404.
+///
+/// # Errors
+/// If it is no list, or has a name in it that is none.
+pub(super) fn names(list: &Shown) -> Result<Vec<String>, UpstreamError> {
+    let names = list.data::<NameList<String>>()?.keys;
+    match !names.is_empty() && names.iter().all(|name| is_name(name)) {
+        true => Ok(names),
+        false => Err(list.unexpected("no names in it, or one that is none")),
+    }
+}
+
+/// The same of a SCAN, which shows an empty object where there are none.
+///
+/// # Errors
+/// As [`names`].
+pub(super) fn scanned(list: &Shown) -> Result<Vec<String>, UpstreamError> {
+    match is_empty_scan(list)? {
+        true => Ok(Vec::new()),
+        false => names(list),
+    }
+}
+
+/// Whether a SCAN found nothing.
+///
+/// # Errors
+/// If it is no SCAN's answer.
+pub(super) fn is_empty_scan(list: &Shown) -> Result<bool, UpstreamError> {
+    Ok(list.object()?.get() == "{}")
+}
+
+/// An empty name would be its folder again, for ever.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('/')
 }
 
 /// What there is, of one kind or another.
@@ -26,6 +63,8 @@ pub(super) struct Listing<Found> {
     pub(super) source: MirrorSource,
     /// Names that no request can be made for.
     pub(super) unreadable: usize,
+    /// What could not be listed, and why.
+    pub(super) unread: Unread,
 }
 
 impl<Found: Default> Listing<Found> {
@@ -35,6 +74,7 @@ impl<Found: Default> Listing<Found> {
             complete,
             source,
             unreadable: 0,
+            unread: Unread::default(),
         }
     }
 }
@@ -44,8 +84,10 @@ impl<Found: Default> Listing<Found> {
 pub(super) struct WalkedNames {
     /// Relative to the mount's root of keys.
     pub(super) names: Vec<String>,
-    /// A folder below the first may not be listed.
+    /// A folder below the first may not be listed, or could not be.
     pub(super) partial: bool,
+    /// Those that could not be, and why.
+    pub(super) unread: Unread,
 }
 
 impl Ground<'_> {
@@ -86,25 +128,32 @@ impl Ground<'_> {
         let mut folders = vec![folder.to_owned()];
         while let Some(at) = folders.pop() {
             self.go_on()?;
-            let reply = self.reader().ask(&Request::list(listed(&at))).await?;
-            let names: NameList = match reply.status() {
-                404 => continue,
+            let names = match self.names_in(&listed(&at)).await {
+                Ok(names) => names,
                 // The first refusal says that nothing can be listed at all.
-                403 if at == folder => {
+                Err(error) if error.is_denial() && at == folder => {
                     return Err(PassError::NotListable {
                         scan: scanned(&at),
                         list: listed(&at),
                     });
                 }
-                403 => {
+                Err(error) if error.is_denial() => {
                     walked.partial = true;
                     continue;
                 }
-                _ => reply.success()?.data()?,
+                Err(error) if is_cut_off(&error) || at == folder => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(%error, "a folder could not be listed");
+                    walked.partial = true;
+                    walked.unread.add(listed(&at), error);
+                    continue;
+                }
             };
-            for name in names.keys {
+            for name in names {
                 let name = format!("{at}{name}");
-                if name.ends_with('/') {
+                if name.len() > RequestPath::MAX {
+                    walked.partial = true;
+                } else if name.ends_with('/') {
                     folders.push(name);
                 } else if name.starts_with(prefix) {
                     walked.names.push(name);
@@ -113,17 +162,24 @@ impl Ground<'_> {
         }
         Ok(walked)
     }
+
+    /// What is right below a folder; nothing, where there is none.
+    async fn names_in(&self, folder: &str) -> Result<Vec<String>, UpstreamError> {
+        let reply = self.reader().ask(&Request::list(folder)).await?;
+        match reply.said()? {
+            Said::Missing(_) => Ok(Vec::new()),
+            Said::Shown(listing) => names(&listing),
+            other => Err(other.unfit()),
+        }
+    }
 }
 
 /// Whether SCAN or detailed metadata is refused, or not known at all. That nothing is mounted is neither.
 pub(super) fn is_without_scan(error: &UpstreamError) -> bool {
-    match error {
-        UpstreamError::Decision(decision) if decision.status() == 404 => {
-            let mut errors = decision.errors().iter();
-            errors.any(|text| text.contains("unsupported path"))
-        }
-        error => error.is_decision(403) || error.is_decision(405),
-    }
+    error.decision().is_some_and(|decision| {
+        let unknown = decision.is_missing() && decision.says("unsupported path");
+        unknown || decision.is_denial() || decision.is_unsupported()
+    })
 }
 
 #[cfg(test)]

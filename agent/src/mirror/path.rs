@@ -7,14 +7,14 @@ use std::time::Duration;
 use shared::{change::Change, kv::Place, name::LeaseId, time::WallTime};
 
 use super::{
-    PassError,
+    Occasion, PassError,
     context::MirrorContext,
     cycle::Pace,
     ground::Ground,
-    plain::{self, PlainAnswer},
+    plain::{self, Kept, PlainAnswer},
 };
 use crate::status::MirrorSource;
-use crate::upstream::{Reply, Request};
+use crate::upstream::{Request, Said, UpstreamError};
 
 /// One pass.
 pub(super) struct PathPass<'a> {
@@ -24,7 +24,7 @@ pub(super) struct PathPass<'a> {
 
 /// An answer, and the moment before it was asked for.
 pub(super) struct PathAnswer {
-    pub(super) reply: Reply,
+    pub(super) said: Said,
     pub(super) at: WallTime,
 }
 
@@ -35,43 +35,61 @@ impl PathPass<'_> {
         self.ground
             .with_health(|health| health.source = Some(MirrorSource::Read));
         self.ground.leave_old_mount().await?;
-        let PathAnswer { reply, at } = match first {
+        let PathAnswer { said, at } = match first {
             Some(answered) => answered,
             None => self.ask().await?,
         };
-        if reply.status() == 403 {
-            return self.denied(reply).await;
+        match (plain::of(&said, &self.place.path), &said) {
+            (Err(error), Said::No(no)) if no.is_denial() => self.denied(error).await,
+            (Err(error), _) => Err(error.into()),
+            (Ok(PlainAnswer::Leased(lease)), _) => self.leave_to_leases(&lease.id).await,
+            (Ok(PlainAnswer::Token), _) => Err(self.unexpected("a token or a wrapping in it")),
+            (Ok(PlainAnswer::Kept(kept)), _) => self.keep(kept, at).await,
         }
-        match plain::of(reply)? {
-            PlainAnswer::Leased(lease) => self.leave_to_leases(&lease).await,
-            PlainAnswer::Kept(state, form, body) => {
-                let context = self.ground.context;
-                let change = plain::change(context, &self.place, (state, form, body), at);
-                context.commit(change.into_iter().collect()).await?;
-                self.ground.complete(String::new(), at).await?;
-                Ok(Pace::Usual)
-            }
+    }
+
+    async fn keep(&self, kept: Kept, at: WallTime) -> Result<Pace, PassError> {
+        let context = self.ground.context;
+        if self.ground.occasion != Occasion::Operator && !self.is_like_held(&kept) {
+            return Err(self.unexpected(
+                "it has another form than what is held; run `holdover mirror sync` if that is right",
+            ));
         }
+        let change = plain::change(context, &self.place, kept, at);
+        context.commit(change.into_iter().collect()).await?;
+        self.ground.complete(String::new(), at).await?;
+        Ok(Pace::Usual)
+    }
+
+    fn is_like_held(&self, kept: &Kept) -> bool {
+        let secrets = self.ground.context.local.view.secrets();
+        let held = secrets.records.get(&(self.place.clone(), None));
+        held.is_none_or(|held| kept.is_like(&held.record))
+    }
+
+    fn unexpected(&self, what: &str) -> PassError {
+        let path = self.place.path.as_str().to_owned();
+        let what = what.to_owned();
+        UpstreamError::Malformed { path, what }.into()
     }
 
     async fn ask(&self) -> Result<PathAnswer, PassError> {
         let at = self.ground.context.now().steady;
         // It may have become one that creates a lease.
         let request = Request::read(self.place.path.as_str()).creating();
-        let reply = self.ground.reader().ask(&request).await?;
-        Ok(PathAnswer { reply, at })
+        let said = self.ground.reader().ask(&request).await?.said()?;
+        Ok(PathAnswer { said, at })
     }
 
     /// Where Holdover's own token is good it may not read the path, and so nobody may from here.
-    async fn denied(&self, reply: Reply) -> Result<Pace, PassError> {
+    async fn denied(&self, error: UpstreamError) -> Result<Pace, PassError> {
         if self.ground.reader().prove_own_token().await? {
             self.forget().await?;
             let path = self.place.path.as_str();
             let why = format!("Holdover may not read {path}: nothing of it is kept");
             return Err(PassError::Unsupported(why));
         }
-        reply.success()?;
-        Ok(Pace::Usual)
+        Err(error.into())
     }
 
     /// It carries a lease now, which is kept in another way from the next pass on.

@@ -1,85 +1,178 @@
 //! An answer that is kept as it is: what of it is stored, and whether it is still what is held.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 use shared::{
     change::Change,
     kv::{Form, Place, Record, VersionState},
-    name::LeaseId,
+    name::{LeaseId, RequestPath},
     secret::SecretBytes,
     time::WallTime,
 };
 
 use super::{context::MirrorContext, read::bytes};
-use crate::upstream::{Reply, UpstreamError};
+use crate::upstream::{Envelope, Said, Shown, UpstreamError};
 
 /// What a read answered.
 pub(super) enum PlainAnswer {
-    /// Something to keep, and whether it is there.
-    Kept(VersionState, Form, SecretBytes),
+    /// Something to keep.
+    Kept(Kept),
     /// A lease.
-    Leased(LeaseId),
+    Leased(NewLease),
+    /// A token, or something wrapped: nobody else may have it.
+    Token,
 }
 
-/// What every envelope has, and nothing else does.
-#[derive(Deserialize)]
-struct Marks {
-    #[serde(rename = "request_id")]
-    _request_id: IgnoredAny,
-    #[serde(rename = "lease_id")]
-    _lease_id: IgnoredAny,
+/// What is kept of an answer.
+pub(super) struct Kept {
+    /// Whether it is there.
+    state: VersionState,
+    form: Form,
+    body: SecretBytes,
 }
 
-#[derive(Deserialize)]
-struct Remarks {
-    #[serde(default)]
-    warnings: Option<Vec<String>>,
+/// A lease as it was given.
+pub(super) struct NewLease {
+    pub(super) id: LeaseId,
+    /// Seconds.
+    pub(super) granted: u64,
+    pub(super) renewable: bool,
+    pub(super) data: SecretBytes,
 }
 
-/// Reads a 200 or a 404.
+impl Kept {
+    /// Whether it may take the place of what is held: at one path the primary does not answer in one form and then in
+    /// another.
+    pub(super) fn is_like(&self, held: &Record) -> bool {
+        match (&held.form, &self.form) {
+            _ if self.state == VersionState::Gone || held.state == VersionState::Gone => true,
+            (Form::Bare(one), Form::Bare(other)) => one.kind == other.kind,
+            (Form::Envelope { .. }, Form::Envelope { .. }) => true,
+            (Form::Bare(_), Form::Envelope { .. }) | (Form::Envelope { .. }, Form::Bare(_)) => {
+                false
+            }
+        }
+    }
+
+    fn bare(state: VersionState, shown: &Shown) -> Self {
+        Self {
+            state,
+            form: Form::Bare(shown.content().clone()),
+            body: SecretBytes::filled(|body| body.extend_from_slice(shown.body())),
+        }
+    }
+
+    fn enveloped(state: VersionState, envelope: Envelope<'_>) -> Self {
+        let data = envelope.object().map_or("null", RawValue::get);
+        Self {
+            state,
+            body: bytes(data),
+            form: Form::Envelope {
+                lease_duration: envelope.lease_duration,
+                warnings: envelope.into_warnings(),
+            },
+        }
+    }
+}
+
+/// Reads what `path` answers.
 ///
 /// # Errors
-/// If it is neither, or nothing that can be given to others.
-pub(super) fn of(reply: Reply) -> Result<PlainAnswer, UpstreamError> {
-    let state = match reply.status() {
-        200 => VersionState::Live,
-        404 => VersionState::Gone,
-        _ => {
-            let reply = reply.success()?;
-            return Err(reply.unexpected("nothing to keep in it"));
+/// If it is a refusal, or nothing that a read of a path shows.
+pub(super) fn of(said: &Said, path: &RequestPath) -> Result<PlainAnswer, UpstreamError> {
+    let kept = match said {
+        Said::Emptied(shown) => Kept::enveloped(VersionState::Gone, shown.envelope()?),
+        Said::Missing(shown) => Kept::bare(VersionState::Gone, shown),
+        Said::Shown(shown) if shown.is_enveloped() => {
+            let envelope = shown.envelope()?;
+            if envelope.is_wrapped() || envelope.has_token() {
+                return Ok(PlainAnswer::Token);
+            }
+            if !envelope.lease_id.is_empty() {
+                return leased(shown, &envelope, path).map(PlainAnswer::Leased);
+            }
+            of_envelope(shown)?
         }
+        Said::Shown(shown) => of_bare(shown)?,
+        other => return Err(other.unfit()),
     };
-    if serde_json::from_slice::<Marks>(reply.body()).is_err() {
-        let body = SecretBytes::filled(|body| body.extend_from_slice(reply.body()));
-        return Ok(PlainAnswer::Kept(
-            state,
-            Form::Bare(reply.content().clone()),
-            body,
-        ));
+    Ok(PlainAnswer::Kept(kept))
+}
+
+/// Something in an envelope that is there.
+///
+/// # Errors
+/// If there is no such envelope.
+pub(super) fn of_envelope(shown: &Shown) -> Result<Kept, UpstreamError> {
+    shown.object()?;
+    Ok(Kept::enveloped(VersionState::Live, shown.envelope()?))
+}
+
+/// The lease that an answer with a `lease_id` of this path gave, whatever else is wrong with it.
+pub(super) fn stray_lease(said: &Said, path: &RequestPath) -> Option<LeaseId> {
+    #[derive(Deserialize)]
+    struct Stray {
+        lease_id: String,
     }
-    let envelope = reply.envelope()?;
-    if envelope.wrap_info.is_some() {
-        return Err(reply.unexpected("it is wrapped, or waits for approval by a control group"));
-    }
-    if envelope.auth.is_some() {
-        return Err(reply.unexpected("a token in it"));
-    }
-    if let Ok(lease) = LeaseId::parse(&envelope.lease_id) {
-        return Ok(PlainAnswer::Leased(lease));
-    }
-    let form = Form::Envelope {
-        lease_duration: envelope.lease_duration,
-        warnings: reply.bare::<Remarks>()?.warnings.unwrap_or_default(),
+    let Said::Shown(shown) = said else {
+        return None;
     };
-    let data = bytes(envelope.data.map_or("null", |data| data.get()));
-    Ok(PlainAnswer::Kept(state, form, data))
+    let stray: Stray = serde_json::from_slice(shown.body()).ok()?;
+    lease_of(&stray.lease_id, path)
+}
+
+fn leased(
+    shown: &Shown,
+    envelope: &Envelope<'_>,
+    path: &RequestPath,
+) -> Result<NewLease, UpstreamError> {
+    let id = lease_of(&envelope.lease_id, path)
+        .ok_or_else(|| shown.unexpected("a lease of another path"))?;
+    let data = envelope
+        .object()
+        .ok_or_else(|| shown.unexpected("a lease without data"))?;
+    if envelope.lease_duration == 0 {
+        return Err(shown.unexpected("a lease without a duration"));
+    }
+    Ok(NewLease {
+        id,
+        granted: envelope.lease_duration,
+        renewable: envelope.renewable,
+        data: bytes(data.get()),
+    })
+}
+
+/// The primary makes a lease's id of the path that it was asked for, and a part of its own.
+fn lease_of(id: &str, path: &RequestPath) -> Option<LeaseId> {
+    let own = id.strip_prefix(path.as_str())?.strip_prefix('/')?;
+    (!own.is_empty()).then(|| LeaseId::parse(id).ok())?
+}
+
+/// Something without an envelope: a document of JSON, or of another kind that is no page for people.
+fn of_bare(shown: &Shown) -> Result<Kept, UpstreamError> {
+    match shown.media_type().as_deref() {
+        Some("application/json") => {
+            shown.bare::<BTreeMap<String, IgnoredAny>>()?;
+        }
+        Some("text/html" | "application/xhtml+xml") => {
+            return Err(shown.unexpected("a page of HTML"));
+        }
+        None => return Err(shown.unexpected("no Content-Type")),
+        Some(_) if shown.body().is_empty() => {
+            return Err(shown.unexpected("there is nothing in it"));
+        }
+        Some(_) => {}
+    }
+    Ok(Kept::bare(VersionState::Live, shown))
 }
 
 /// What has to be stored of an answer: nothing, where it is what is held and counts as covered.
 pub(super) fn change(
     context: &MirrorContext,
     place: &Place,
-    (state, form, body): (VersionState, Form, SecretBytes),
+    Kept { state, form, body }: Kept,
     at: WallTime,
 ) -> Option<Change> {
     let view = &context.local.view;

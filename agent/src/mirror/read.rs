@@ -9,7 +9,7 @@ use shared::{name::RequestPath, secret::SecretBytes};
 use tokio::task::JoinSet;
 
 use super::{PassError, context::MirrorContext};
-use crate::upstream::{Reply, Request, UpstreamError, pace::Urgency};
+use crate::upstream::{Reply, Request, Said, UpstreamError, pace::Urgency};
 
 /// Reads at the same time.
 const CONCURRENCY: usize = 8;
@@ -36,17 +36,20 @@ impl Reader {
         self.context.upstream.ask(request, self.urgency).await
     }
 
-    /// Whether a key that is not listed any more is gone: its read says 404, or 403 while Holdover's token is good.
+    /// Whether a key that is not listed any more is gone: its read says 404, or 403 while Holdover's token is good. `fits`
+    /// says whether another answer is what the path shows of a key that is there.
     ///
     /// # Errors
     /// If the primary did not say.
-    pub(super) async fn is_gone(&self, path: &RequestPath) -> Result<bool, UpstreamError> {
-        let reply = self.ask(&Request::read(path.as_str())).await?;
-        match reply.status() {
-            200 => Ok(false),
-            404 => Ok(data_of(&reply)?.is_none()),
-            403 => self.prove_own_token().await,
-            _ => Err(reply.success()?.unexpected("nothing to keep in it")),
+    pub(super) async fn is_gone(
+        &self,
+        path: &RequestPath,
+        fits: impl Fn(&Said) -> Result<(), UpstreamError>,
+    ) -> Result<bool, UpstreamError> {
+        match self.ask(&Request::read(path.as_str())).await?.said()? {
+            Said::Missing(_) => Ok(true),
+            Said::No(no) if no.is_denial() && self.prove_own_token().await? => Ok(true),
+            said => fits(&said).map(|()| false),
         }
     }
 
@@ -94,12 +97,6 @@ pub(super) fn is_cut_off(error: &UpstreamError) -> bool {
             | UpstreamError::Undecided { .. }
             | UpstreamError::Malformed { .. }
     )
-}
-
-/// The bytes of an answer's `data`; none where it has none.
-pub(super) fn data_of(reply: &Reply) -> Result<Option<SecretBytes>, UpstreamError> {
-    let data = reply.envelope()?.data.filter(|data| data.get() != "null");
-    Ok(data.map(|data| bytes(data.get())))
 }
 
 /// A copy of secret text that is wiped.

@@ -1,5 +1,7 @@
 //! How the mirrors stand, for `status`, `ready` and the metrics.
 
+use std::fmt::{self, Display, Formatter};
+
 use shared::{
     kv::Place,
     lease::LeaseHolder,
@@ -22,19 +24,70 @@ pub(super) struct MirrorHealth {
     pub(super) short_since: Option<WallTime>,
     /// Vanished keys that were kept.
     pub(super) withheld: usize,
-    /// Keys whose change could not be fetched.
-    pub(super) failed: usize,
+    /// Keys whose change could not be fetched, and why.
+    pub(super) unread: Unread,
     /// Keys whose value Holdover may not read.
     pub(super) denied: usize,
     /// Names in the listing that no request could be made for.
     pub(super) unreadable: usize,
 }
 
+/// What could not be read: how much, and what was wrong with the first of it, by path and without values.
+#[derive(Clone, Default)]
+pub(super) struct Unread {
+    count: usize,
+    told: Vec<String>,
+}
+
+impl Unread {
+    /// So many are told of.
+    const TOLD: usize = 3;
+
+    /// One more. What does not name the path itself is told with it.
+    pub(super) fn add(&mut self, path: impl Display, why: impl Display) {
+        self.count += 1;
+        if self.told.len() < Self::TOLD {
+            let (path, why) = (path.to_string(), why.to_string());
+            self.told.push(match why.contains(&path) {
+                true => why,
+                false => format!("{path}: {why}"),
+            });
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Both together.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.count += other.count;
+        self.told.extend(other.told);
+        self.told.truncate(Self::TOLD);
+        self
+    }
+}
+
+impl Display for Unread {
+    fn fmt(&self, text: &mut Formatter<'_>) -> fmt::Result {
+        text.write_str(&self.told.join("; "))?;
+        match self.count.saturating_sub(self.told.len()) {
+            0 => Ok(()),
+            more => write!(text, "; and {more} more"),
+        }
+    }
+}
+
 impl MirrorHealth {
+    /// A pass went through. What it could not read of single keys counts as a failure all the same.
     pub(super) fn succeeded(&mut self) {
-        self.errors = 0;
-        self.last_error = None;
         self.unsupported = false;
+        let failed = !self.unread.is_empty();
+        self.last_error = failed.then(|| self.unread.to_string());
+        self.errors = match failed {
+            true => self.errors.saturating_add(1),
+            false => 0,
+        };
     }
 
     pub(super) fn failed(&mut self, error: &PassError) {
@@ -50,7 +103,7 @@ impl MirrorHealth {
                 self.withheld,
                 "keys vanished at once and are kept: run `holdover mirror sync` if that is right",
             ),
-            (self.failed, "changed keys could not be read"),
+            (self.unread.count, "changed keys could not be read"),
             (self.denied, "keys are listed that Holdover may not read"),
             (self.unreadable, "keys have names that cannot be requested"),
         ];
@@ -88,6 +141,15 @@ impl Mirrors {
         let unseen = || vec!["its authority has not been verified since the start".to_owned()];
         let known = self.context.failures.lock();
         known.get(workload).cloned().unwrap_or_else(unseen)
+    }
+
+    /// What could not be read when it was last asked for, beside mirrored paths: its kind, its path and what is wrong.
+    pub fn unread(&self) -> Vec<String> {
+        let kinds = self.context.unread.lock();
+        let unread = kinds.iter().filter(|(_, unread)| !unread.is_empty());
+        unread
+            .map(|(kind, unread)| format!("{kind} could not be read: {unread}"))
+            .collect()
     }
 
     fn status_of(&self, mirror: &Mirror, now: Now) -> MirrorStatus {

@@ -25,6 +25,8 @@ use super::{
     context::MirrorContext,
     cycle::{Cycle, Pace},
     index::Still,
+    read::is_cut_off,
+    status::Unread,
 };
 use crate::upstream::{UpstreamError, lookup::LookedUp, pace::Urgency};
 
@@ -79,6 +81,10 @@ impl TokenFollower {
         let followed: Vec<_> = followed.map(|live| &live.grant).collect();
         let due = self.watch.lock().due(&followed, self.interval, now);
         let due = self.prove_still(due, still, now).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut unread = Unread::default();
         for batch in due.chunks(CONCURRENCY) {
             if self.context.is_paused() {
                 return Err(PassError::Paused);
@@ -89,9 +95,13 @@ impl TokenFollower {
                 checks.spawn(async move { follower.check(digest).await });
             }
             for checked in checks.join_all().await {
-                checked?;
+                match checked {
+                    Err(error) if !error.ends_pass() => unread.add("a token", error),
+                    checked => checked?,
+                }
             }
         }
+        self.context.note("tokens", unread);
         Ok(())
     }
 
@@ -106,7 +116,7 @@ impl TokenFollower {
             return Ok(due);
         }
         let context = &self.context;
-        let since = still.observe(&context.upstream, Urgency::Mirror, now.steady);
+        let since = still.observe(context, Urgency::Mirror, now.steady);
         let since = since.await?;
         let (mut ask, mut changes) = (Vec::new(), Vec::new());
         for digest in due {
@@ -142,9 +152,11 @@ impl TokenFollower {
         let answer = upstream
             .lookup_accessor(accessor, Some(Urgency::Mirror))
             .await;
-        // One that Holdover may not look up waits for its next interval as well, and nothing is learned of it.
-        if matches!(&answer, Err(error @ UpstreamError::Decision { .. }) if !error.says_dead())
-            || answer.is_ok()
+        // One that Holdover may not look up, or of which nothing can be read, waits for its next interval as well, and
+        // nothing is learned of it.
+        if answer
+            .as_ref()
+            .map_or_else(|error| !error.says_dead() && !is_cut_off(error), |_| true)
         {
             self.watch.lock().looked_up(digest, now.steady);
         }

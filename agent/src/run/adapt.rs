@@ -49,6 +49,10 @@ impl admin::MirrorControl for MirrorStatuses {
         self.mirrors.load().failures(workload)
     }
 
+    fn unread(&self) -> Vec<String> {
+        self.mirrors.load().unread()
+    }
+
     fn sync<'a>(&'a self, path: Option<&'a str>) -> Pending<'a, Result<(), SyncError>> {
         Box::pin(async move {
             let mirrors = self.mirrors.load_full();

@@ -1,6 +1,6 @@
 //! What there is in KV v2: every key of a mirror with its metadata, in as few requests as the primary allows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,40 +9,65 @@ use shared::{
     hex::Hex,
     kv::{KvKey, KvVersion},
     name::RequestPath,
+    strict::{Unique, present},
 };
 
-use super::KvPass;
+use super::{
+    KvPass,
+    read::{is_moment, is_moment_or_none},
+};
 use crate::{
     mirror::{
         PassError,
-        names::{Listing, is_without_scan},
+        names::{Listing, is_empty_scan, is_name, is_without_scan},
         target::Keys,
     },
     status::MirrorSource,
-    upstream::{Reply, Request, UpstreamError},
+    upstream::{Request, Said, Shown, UpstreamError},
 };
 
 /// What a mirror's keys are now.
-pub(super) type KeyListing = Listing<BTreeMap<RequestPath, KvKey>>;
+pub(super) type KeyListing = Listing<ListedKeys>;
 
-#[derive(Deserialize)]
-struct KeyDetails<'a> {
-    #[serde(default, borrow)]
-    key_info: BTreeMap<String, &'a RawValue>,
+/// Keys by their data paths.
+#[derive(Default)]
+pub(super) struct ListedKeys {
+    pub(super) keys: BTreeMap<RequestPath, KvKey>,
+    /// Keys that are there, and whose metadata is none: why, in words.
+    pub(super) misshapen: BTreeMap<RequestPath, String>,
 }
 
+/// `data` of detailed metadata.
+#[derive(Deserialize)]
+struct KeyDetails<'a> {
+    keys: BTreeSet<String>,
+    #[serde(borrow)]
+    key_info: Unique<String, &'a RawValue>,
+}
+
+/// Metadata, with all that it always has.
 #[derive(Deserialize)]
 struct KeyMetadata {
+    #[serde(rename = "cas_required")]
+    _cas_required: bool,
+    created_time: String,
     current_version: u64,
-    #[serde(default)]
-    versions: BTreeMap<u64, VersionShown>,
+    #[serde(rename = "custom_metadata", deserialize_with = "present")]
+    _custom_metadata: Option<BTreeMap<String, String>>,
+    #[serde(rename = "delete_version_after")]
+    _delete_version_after: String,
+    #[serde(rename = "max_versions")]
+    _max_versions: u64,
+    #[serde(rename = "oldest_version")]
+    _oldest_version: u64,
+    updated_time: String,
+    versions: Unique<u64, VersionShown>,
 }
 
 #[derive(Deserialize)]
 struct VersionShown {
-    #[serde(default)]
+    created_time: String,
     deletion_time: String,
-    #[serde(default)]
     destroyed: bool,
 }
 
@@ -67,16 +92,28 @@ impl KvPass<'_> {
     /// One SCAN of detailed metadata.
     async fn scan_metadata(&self, folder: &str) -> Result<Option<KeyListing>, PassError> {
         let request = Request::scan(self.target.detailed(folder));
-        let reply = match self.ground.reader().ask(&request).await?.success() {
+        let shown = match self.ground.reader().ask(&request).await?.shown() {
             Err(error) if is_without_scan(&error) => return Ok(None),
-            reply => reply?,
+            shown => shown?,
         };
-        let data: Option<&RawValue> = reply.envelope()?.data;
-        let details: KeyDetails<'_> = serde_json::from_str(data.map_or("{}", RawValue::get))
-            .map_err(|_| reply.unexpected("key_info is not what it was"))?;
         let mut listing = KeyListing::new(MirrorSource::Scan, true);
-        for (name, metadata) in &details.key_info {
-            self.add(&reply, &format!("{folder}{name}"), metadata, &mut listing)?;
+        if is_empty_scan(&shown)? {
+            return Ok(Some(listing));
+        }
+        let KeyDetails { keys, key_info } = shown.data()?;
+        let (mut named, info) = (keys.iter(), &key_info.0);
+        if !named.all(|name| is_name(name)) || !info.keys().all(|name| keys.contains(name)) {
+            return Err(shown
+                .unexpected("its keys do not fit their metadata")
+                .into());
+        }
+        for name in keys {
+            let key = format!("{folder}{name}");
+            match info.get(&name) {
+                Some(metadata) => self.add(&shown, &key, metadata, &mut listing),
+                // It may have gone while the list was made; else the next pass finds its metadata.
+                None => self.add_misshapen(&key, "it is listed without metadata", &mut listing),
+            }
         }
         Ok(Some(listing))
     }
@@ -88,6 +125,7 @@ impl KvPass<'_> {
         let listed = |folder: &str| target.metadata(folder);
         let walked = self.ground.walk(folder, prefix, scanned, listed).await?;
         let mut listing = KeyListing::new(MirrorSource::List, !walked.partial);
+        listing.unread = walked.unread;
         for name in walked.names {
             self.ground.go_on()?;
             self.add_metadata(&name, &mut listing).await?;
@@ -101,47 +139,88 @@ impl KvPass<'_> {
             listing.unreadable += 1;
             return Ok(());
         };
-        let request = Request::read(path.as_str());
-        let reply = self.ground.reader().ask(&request).await?;
-        if reply.status() == 404 {
-            return Ok(());
+        let reader = self.ground.reader();
+        let read = async {
+            match reader.ask(&Request::read(path.as_str())).await?.said()? {
+                Said::Missing(_) => Ok(None),
+                Said::Shown(shown) => Ok(Some(shown)),
+                other => Err(other.unfit()),
+            }
+        };
+        match read.await {
+            Ok(None) => {}
+            Ok(Some(shown)) => match shown.object() {
+                Ok(metadata) => self.add(&shown, key, metadata, listing),
+                Err(error) => self.add_misshapen(key, &error.to_string(), listing),
+            },
+            Err(error @ UpstreamError::Malformed { .. }) => {
+                self.add_misshapen(key, &error.to_string(), listing);
+            }
+            Err(error) => return Err(error.into()),
         }
-        let reply = reply.success()?;
-        Ok(self.add(&reply, key, reply.data()?, listing)?)
+        Ok(())
     }
 
-    fn add(
-        &self,
-        reply: &Reply,
-        key: &str,
-        text: &RawValue,
-        listing: &mut KeyListing,
-    ) -> Result<(), UpstreamError> {
+    fn add(&self, shown: &Shown, key: &str, text: &RawValue, listing: &mut KeyListing) {
+        let Some(path) = self.wanted(key, listing) else {
+            return;
+        };
+        match self.listed(shown, &path, text) {
+            Ok(listed) => drop(listing.found.keys.insert(path, listed)),
+            Err(error) => self.add_misshapen(key, &error.to_string(), listing),
+        }
+    }
+
+    fn add_misshapen(&self, key: &str, why: &str, listing: &mut KeyListing) {
+        if let Some(path) = self.wanted(key, listing) {
+            tracing::warn!(why, %path, "a key's metadata could not be read");
+            listing.found.misshapen.insert(path, why.to_owned());
+        }
+    }
+
+    /// The data path of a key that is to be mirrored.
+    fn wanted(&self, key: &str, listing: &mut KeyListing) -> Option<RequestPath> {
         let data = self.target.data(key);
         if !self.ground.is_wanted(&data) {
-            return Ok(());
+            return None;
         }
-        let metadata: KeyMetadata = serde_json::from_str(text.get())
-            .map_err(|_| reply.unexpected("metadata is not what it was"))?;
-        let Ok(path) = RequestPath::parse(&data) else {
-            listing.unreadable += 1;
-            return Ok(());
-        };
-        let versions = metadata.versions.into_iter().map(|(version, shown)| {
+        let path = RequestPath::parse(&data);
+        listing.unreadable += usize::from(path.is_err());
+        path.ok()
+    }
+
+    /// A key, as its metadata shows it.
+    fn listed(
+        &self,
+        shown: &Shown,
+        path: &RequestPath,
+        text: &RawValue,
+    ) -> Result<KvKey, UpstreamError> {
+        let metadata: KeyMetadata = shown.part(text)?;
+        let versions = metadata.versions.0;
+        let newest = versions.keys().next_back().copied().unwrap_or(0);
+        if newest != metadata.current_version {
+            return Err(shown.unexpected("a current version that is not there"));
+        }
+        let times = versions.values().all(|version| {
+            is_moment(&version.created_time) && is_moment_or_none(&version.deletion_time)
+        });
+        if !times || !is_moment(&metadata.created_time) || !is_moment(&metadata.updated_time) {
+            return Err(shown.unexpected("a time that is none"));
+        }
+        let versions = versions.into_iter().map(|(version, shown)| {
             let of_version = KvVersion {
                 deletion_time: shown.deletion_time,
                 destroyed: shown.destroyed,
             };
             (version, of_version)
         });
-        let key = KvKey {
+        Ok(KvKey {
             place: self.ground.place(path.clone()),
             current: metadata.current_version,
             versions: versions.collect(),
             metadata: text.get().to_owned(),
-        };
-        listing.found.insert(path, key);
-        Ok(())
+        })
     }
 }
 
@@ -149,7 +228,7 @@ impl KeyListing {
     /// A digest of all of it.
     pub(super) fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
-        for (path, key) in &self.found {
+        for (path, key) in &self.found.keys {
             digest.update(path.as_str());
             digest.update([0]);
             digest.update(&key.metadata);

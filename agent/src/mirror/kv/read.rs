@@ -1,17 +1,21 @@
 //! Reads of the versions of one key of KV v2: the bytes of `data`, kept as the primary wrote them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use shared::{
     change::Change,
     kv::{Form, Place, Record, VersionState},
     secret::SecretBytes,
+    strict::present,
+    time::WallTime,
 };
 
 use super::compare::ChangedKey;
 use crate::{
-    mirror::read::{Reader, data_of, is_cut_off},
-    upstream::{Reply, Request, UpstreamError},
+    mirror::read::{Reader, bytes, is_cut_off},
+    upstream::{Request, Said, UpstreamError},
 };
 
 /// What became of a changed key.
@@ -20,8 +24,8 @@ pub(super) enum ReadKey {
     All(Vec<Change>),
     /// Its value may not be read, though Holdover's token is good: what was held of it goes.
     Denied(Vec<Change>),
-    /// Not all of it could be.
-    Failed,
+    /// Not all of it could be: why, in words.
+    Failed(String),
 }
 
 /// What one version is.
@@ -66,7 +70,7 @@ pub(super) async fn read_key(
             Err(error) if is_cut_off(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, path = %place.path, version, "a changed value could not be read");
-                return Ok((changed, ReadKey::Failed));
+                return Ok((changed, ReadKey::Failed(error.to_string())));
             }
         }
     }
@@ -85,20 +89,74 @@ async fn read_version(
     version: u64,
 ) -> Result<ReadVersion, UpstreamError> {
     let request = Request::read(place.path.as_str()).version(version);
-    let reply = reader.ask(&request).await?;
-    Ok(match reply.status() {
-        404 => match data_of(&reply)? {
-            Some(body) => ReadVersion::Known(VersionState::Gone, body),
-            None => ReadVersion::None,
-        },
-        403 if reader.prove_own_token().await? => ReadVersion::Denied,
-        _ => ReadVersion::Known(VersionState::Live, live(&reply.success()?)?),
+    Ok(match reader.ask(&request).await?.said()? {
+        Said::Missing(_) => ReadVersion::None,
+        Said::No(no) if no.is_denial() && reader.prove_own_token().await? => ReadVersion::Denied,
+        said => {
+            let (state, body) = shown_version(&said, Some(version))?;
+            ReadVersion::Known(state, body)
+        }
     })
 }
 
-fn live(reply: &Reply) -> Result<SecretBytes, UpstreamError> {
-    if reply.envelope()?.wrap_info.is_some() {
-        return Err(reply.unexpected("it waits for approval by a control group"));
+/// `data` of a read.
+#[derive(Deserialize)]
+struct ValueShown<'a> {
+    #[serde(borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    metadata: ValueMetadata,
+}
+
+/// What is told of a version beside its value.
+#[derive(Deserialize)]
+struct ValueMetadata {
+    created_time: String,
+    #[serde(rename = "custom_metadata", deserialize_with = "present")]
+    _custom_metadata: Option<BTreeMap<String, String>>,
+    deletion_time: String,
+    destroyed: bool,
+    version: u64,
+}
+
+/// A version that is there, or is told of though it is deleted or destroyed; `wanted` is which, if one was asked for.
+///
+/// # Errors
+/// If that is not what a version is shown as.
+pub(super) fn shown_version(
+    said: &Said,
+    wanted: Option<u64>,
+) -> Result<(VersionState, SecretBytes), UpstreamError> {
+    let (shown, state) = match said {
+        Said::Emptied(shown) => (shown, VersionState::Gone),
+        Said::Shown(shown) => (shown, VersionState::Live),
+        other => return Err(other.unfit()),
+    };
+    let object = shown.object()?;
+    let ValueShown { data, metadata } = shown.part(object)?;
+    let deleted = metadata.destroyed || !metadata.deletion_time.is_empty();
+    let fits = match (state, data) {
+        (VersionState::Gone, None) => deleted,
+        (VersionState::Gone, Some(_)) => false,
+        // A value may be null: so it was written.
+        (VersionState::Live, None) => !metadata.destroyed,
+        (VersionState::Live, Some(data)) => !metadata.destroyed && data.get().starts_with('{'),
+    };
+    if !fits {
+        return Err(shown.unexpected("a value that does not fit its metadata"));
     }
-    data_of(reply)?.ok_or_else(|| reply.unexpected("no data in it"))
+    if wanted.is_some_and(|wanted| wanted != metadata.version) {
+        return Err(shown.unexpected("another version than was asked for"));
+    }
+    match is_moment(&metadata.created_time) && is_moment_or_none(&metadata.deletion_time) {
+        true => Ok((state, bytes(object.get()))),
+        false => Err(shown.unexpected("a time that is none")),
+    }
+}
+
+pub(super) fn is_moment(text: &str) -> bool {
+    WallTime::parse_rfc3339(text).is_some()
+}
+
+pub(super) fn is_moment_or_none(text: &str) -> bool {
+    text.is_empty() || is_moment(text)
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shared::{backoff::Backoff, kv::KvKey, name::RequestPath, time::WallTime};
 
+use crate::mirror::status::Unread;
+
 /// The longest pause, and the only one after a refusal.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -23,12 +25,12 @@ struct Shelved {
 }
 
 /// Why a key could not be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ShelvedFor {
     /// Holdover's token is good and may not read it.
     Denied,
-    /// Anything else that the primary said.
-    Failed,
+    /// Anything else that the primary said, in words.
+    Failed(String),
 }
 
 impl Shelf {
@@ -45,7 +47,7 @@ impl Shelf {
         let after_failure = pauses.next(Backoff::EVEN);
         let pause = match why {
             ShelvedFor::Denied => LONGEST,
-            ShelvedFor::Failed => after_failure,
+            ShelvedFor::Failed(_) => after_failure,
         };
         let shelved = Shelved {
             metadata: listed.metadata.clone(),
@@ -66,9 +68,21 @@ impl Shelf {
         self.0.retain(|path, _| keep(path));
     }
 
-    /// How many were put aside for this reason.
-    pub(super) fn count(&self, why: ShelvedFor) -> usize {
-        self.0.values().filter(|one| one.why == why).count()
+    /// How many may not be read.
+    pub(super) fn denied(&self) -> usize {
+        let denied = self.0.values().filter(|one| one.why == ShelvedFor::Denied);
+        denied.count()
+    }
+
+    /// Those that could not be read, and why.
+    pub(super) fn unread(&self) -> Unread {
+        let mut unread = Unread::default();
+        for (path, one) in &self.0 {
+            if let ShelvedFor::Failed(why) = &one.why {
+                unread.add(path, why);
+            }
+        }
+        unread
     }
 
     /// When the first of them is due again.
@@ -106,7 +120,7 @@ mod tests {
         for second in 0..86_400 {
             let now = NOW.plus(Duration::from_secs(second));
             if !shelf.holds(&one, now) {
-                shelf.put(&one, ShelvedFor::Failed, now);
+                shelf.put(&one, ShelvedFor::Failed("why".to_owned()), now);
                 reads += 1;
             }
         }
@@ -121,13 +135,7 @@ mod tests {
         assert!(!shelf.holds(&listed("changed"), NOW));
         assert_eq!(shelf.due(), Some(NOW.plus(LONGEST)));
         assert!(!shelf.holds(&listed("m"), NOW.plus(LONGEST)));
-        assert_eq!(
-            (
-                shelf.count(ShelvedFor::Denied),
-                shelf.count(ShelvedFor::Failed)
-            ),
-            (1, 0)
-        );
+        assert!(shelf.denied() == 1 && shelf.unread().is_empty());
         shelf.remove(&listed("m").place.path);
         assert_eq!(shelf.due(), None);
     }

@@ -1,25 +1,21 @@
 //! KV v1: one SCAN of names, and one read of every value, for there are no versions that would tell what changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use shared::{
-    change::Change,
-    kv::{KvKey, Place, VersionState},
-    name::RequestPath,
-};
+use shared::{change::Change, kv::Place, name::RequestPath};
 
 use super::{KvMemory, KvPass};
 use crate::{
     mirror::{
         PassError,
         held::{self, HeldKeys},
-        names::{Listing, NameList, is_without_scan},
-        plain::{self, PlainAnswer},
+        names::{Listing, is_without_scan, scanned},
+        plain::{self, Kept},
         read::{Reader, is_cut_off},
         target::Keys,
     },
     status::MirrorSource,
-    upstream::{Request, UpstreamError},
+    upstream::{Request, Said, UpstreamError},
 };
 
 /// What there is.
@@ -31,8 +27,8 @@ enum ReadValue {
     Kept(Option<Change>),
     /// It may not be read, although Holdover's token is good.
     Denied,
-    /// The primary did not say.
-    Failed,
+    /// The primary did not say: why, in words.
+    Failed(String),
     /// It is not there any more.
     Gone,
 }
@@ -46,7 +42,7 @@ impl KvPass<'_> {
         let ground = &self.ground;
         let names = self.value_names(&mut memory.scan_refused).await?;
         let held = ground.held();
-        let (mut denied, mut failed) = (0, 0);
+        let (mut denied, mut unread) = (0, names.unread);
         let mut present = names.found.clone();
         let wanted: Vec<_> = names
             .found
@@ -57,16 +53,16 @@ impl KvPass<'_> {
             &wanted,
             |reader, place| read_value(reader, place.clone()),
             |(place, read)| {
-                match read {
+                match &read {
                     ReadValue::Denied => denied += 1,
-                    ReadValue::Failed => failed += 1,
+                    ReadValue::Failed(why) => unread.add(&place.path, why),
                     // It vanishes as one that is not listed does, because many at once may be a mistake.
                     ReadValue::Gone => {
                         present.remove(&place.path);
                     }
                     ReadValue::Kept(_) => {}
                 }
-                changes(place, read, &held)
+                self.changes_of_value(place, read, &held)
             },
         );
         reads.await?;
@@ -74,15 +70,17 @@ impl KvPass<'_> {
         let vanished = vanished.filter(|place| !present.contains(&place.path));
         let vanished: Vec<Place> = vanished.cloned().collect();
         let purge = names.complete && names.source != MirrorSource::Folders;
-        let rest = ground.decide_vanished(&vanished, &held, purge).await?;
+        let rest = ground.decide_vanished(&vanished, &held, purge, |said| value_of(said).map(drop));
+        let rest = rest.await?;
+        let whole = unread.is_empty() && rest.is_empty();
         ground.with_health(|health| {
             health.source = Some(names.source);
             health.unreadable = names.unreadable;
             health.denied = denied;
-            health.failed = failed + rest.unasked;
+            health.unread = unread.and(rest.unread);
             health.withheld = rest.withheld;
         });
-        Ok((failed == 0 && rest.is_empty()).then(String::new))
+        Ok(whole.then(String::new))
     }
 
     async fn value_names(&self, refused: &mut u32) -> Result<ValueNames, PassError> {
@@ -98,18 +96,20 @@ impl KvPass<'_> {
 
     async fn scan_names(&self, folder: &str) -> Result<Option<ValueNames>, PassError> {
         let request = Request::scan(self.target.data(folder));
-        let listed: NameList = match self.ground.reader().ask(&request).await?.success() {
+        let listed = match self.ground.reader().ask(&request).await?.shown() {
             Err(error) if is_without_scan(&error) => return Ok(None),
-            reply => reply?.data()?,
+            list => scanned(&list?)?,
         };
-        let names = listed.keys.iter().map(|name| format!("{folder}{name}"));
+        let names = listed.iter().map(|name| format!("{folder}{name}"));
         Ok(Some(self.names(MirrorSource::Scan, true, names)))
     }
 
     async fn walk_names(&self, folder: &str, prefix: &str) -> Result<ValueNames, PassError> {
         let at = |folder: &str| self.target.data(folder);
         let walked = self.ground.walk(folder, prefix, at, at).await?;
-        Ok(self.names(MirrorSource::Folders, !walked.partial, walked.names))
+        let mut listing = self.names(MirrorSource::Folders, !walked.partial, walked.names);
+        listing.unread = walked.unread;
+        Ok(listing)
     }
 
     fn names(
@@ -132,27 +132,32 @@ impl KvPass<'_> {
         }
         listing
     }
+
+    /// What a read changes. That a key exists is kept even where its value cannot be: it is not absent.
+    fn changes_of_value(&self, place: Place, read: ReadValue, held: &HeldKeys) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if !held.contains_key(&place.path) && !matches!(read, ReadValue::Gone) {
+            changes.push(held::exists(place.clone()));
+        }
+        match read {
+            ReadValue::Kept(change) => changes.extend(change),
+            ReadValue::Denied => changes.push(Change::RecordGone(place, None)),
+            ReadValue::Failed(_) => changes.extend(self.ground.uncovered(held, &place.path)),
+            ReadValue::Gone => {}
+        }
+        changes
+    }
 }
 
-/// What a read changes. That a key exists is kept even where its value cannot be: it is not absent.
-fn changes(place: Place, read: ReadValue, held: &HeldKeys) -> Vec<Change> {
-    let held = held.get(&place.path);
-    let mut changes = Vec::new();
-    if held.is_none() && !matches!(read, ReadValue::Gone) {
-        changes.push(Change::Key(Box::new(KvKey {
-            place: place.clone(),
-            current: 0,
-            versions: BTreeMap::new(),
-            metadata: String::new(),
-        })));
+/// A value that is there.
+///
+/// # Errors
+/// If that is not what a value of KV v1 is shown as.
+fn value_of(said: &Said) -> Result<Kept, UpstreamError> {
+    match said {
+        Said::Shown(shown) => plain::of_envelope(shown),
+        other => Err(other.unfit()),
     }
-    match read {
-        ReadValue::Kept(change) => changes.extend(change),
-        ReadValue::Denied => changes.push(Change::RecordGone(place, None)),
-        ReadValue::Failed => changes.extend(held::uncovered(held)),
-        ReadValue::Gone => {}
-    }
-    changes
 }
 
 /// Reads one value.
@@ -162,25 +167,20 @@ fn changes(place: Place, read: ReadValue, held: &HeldKeys) -> Vec<Change> {
 async fn read_value(reader: Reader, place: Place) -> Result<(Place, ReadValue), UpstreamError> {
     let at = reader.context.now().steady;
     let read = async {
-        let reply = reader.ask(&Request::read(place.path.as_str())).await?;
-        if reply.status() == 403 && reader.prove_own_token().await? {
-            return Ok(ReadValue::Denied);
-        }
-        Ok(match plain::of(reply)? {
-            PlainAnswer::Kept(VersionState::Gone, ..) => ReadValue::Gone,
-            PlainAnswer::Kept(state, form, body) => ReadValue::Kept(plain::change(
-                &reader.context,
-                &place,
-                (state, form, body),
-                at,
-            )),
-            PlainAnswer::Leased(_) => ReadValue::Failed,
+        let request = Request::read(place.path.as_str());
+        Ok(match reader.ask(&request).await?.said()? {
+            Said::Missing(_) => ReadValue::Gone,
+            Said::No(no) if no.is_denial() && reader.prove_own_token().await? => ReadValue::Denied,
+            said => {
+                let value = value_of(&said)?;
+                ReadValue::Kept(plain::change(&reader.context, &place, value, at))
+            }
         })
     };
     let read = match read.await {
         Err(error) if !is_cut_off(&error) => {
             tracing::warn!(%error, path = %place.path, "a value could not be read");
-            ReadValue::Failed
+            ReadValue::Failed(error.to_string())
         }
         read => read?,
     };

@@ -5,12 +5,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use shared::{change::Change, kv::KvKey, time::WallTime};
+use shared::{change::Change, kv::KvKey, name::RequestPath, time::WallTime};
 
 use super::{
     KvMemory, KvPass, compare,
-    metadata::KeyListing,
-    read::{ReadKey, read_key},
+    metadata::{KeyListing, ListedKeys},
+    read::{ReadKey, read_key, shown_version},
     shelf::{Shelf, ShelvedFor},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         held::{self, HeldKeys},
     },
     status::MirrorSource,
+    upstream::Said,
 };
 
 impl KvPass<'_> {
@@ -36,12 +37,13 @@ impl KvPass<'_> {
         });
         let fingerprint = listing.fingerprint();
         let overdue = memory.due.is_some_and(|due| due <= at);
-        if !overdue && memory.clean.as_ref() == Some(&fingerprint) {
+        let whole = listing.unread.is_empty() && listing.found.misshapen.is_empty();
+        if whole && !overdue && memory.clean.as_ref() == Some(&fingerprint) {
             return Ok(Some(fingerprint));
         }
         memory.clean = None;
         let rest = self.follow_listing(memory, listing, at).await?;
-        Ok(rest.is_empty().then_some(fingerprint))
+        Ok((whole && rest.is_empty()).then_some(fingerprint))
     }
 
     async fn follow_listing(
@@ -52,7 +54,12 @@ impl KvPass<'_> {
     ) -> Result<Unfinished, PassError> {
         let ground = &self.ground;
         let held = ground.held();
-        let mut todo = compare::compare(listing.found, &held, ground.mirror.versions, at);
+        let ListedKeys { keys, misshapen } = listing.found;
+        let mut todo = compare::compare(keys, &held, ground.mirror.versions, at);
+        todo.vanished
+            .retain(|place| !misshapen.contains_key(&place.path));
+        let kept = misshapen.keys().flat_map(|path| self.kept(path, &held));
+        ground.context.commit(kept.collect()).await?;
         let unlisted: BTreeSet<_> = todo.vanished.iter().map(|place| &place.path).collect();
         let shelf = &mut memory.shelf;
         shelf.retain(|path| !unlisted.contains(path));
@@ -63,21 +70,35 @@ impl KvPass<'_> {
         let reads = ground.read_all(
             &todo.changed,
             |reader, changed| read_key(reader, Arc::clone(changed)),
-            |(changed, read)| self.changes(&changed.listed, read, &held, shelf),
+            |(changed, read)| self.changes_of_versions(&changed.listed, read, &held, shelf),
         );
         reads.await?;
         memory.due = todo.next_deletion.into_iter().chain(shelf.due()).min();
         let purge = listing.complete && listing.source != MirrorSource::List;
-        let rest = ground.decide_vanished(&todo.vanished, &held, purge).await?;
+        let is_version = |said: &Said| shown_version(said, None).map(drop);
+        let rest = ground.decide_vanished(&todo.vanished, &held, purge, is_version);
+        let rest = rest.await?;
+        let mut unread = listing.unread;
+        for (path, why) in &misshapen {
+            unread.add(path, why);
+        }
         ground.with_health(|health| {
-            health.failed = shelf.count(ShelvedFor::Failed) + rest.unasked;
-            health.denied = shelf.count(ShelvedFor::Denied);
+            health.unread = unread.and(shelf.unread()).and(rest.unread.clone());
+            health.denied = shelf.denied();
             health.withheld = rest.withheld;
         });
         Ok(rest)
     }
 
-    fn changes(
+    /// What becomes of a key whose metadata could not be read: what is held of it stays.
+    fn kept(&self, path: &RequestPath, held: &HeldKeys) -> Vec<Change> {
+        match held.contains_key(path) {
+            true => self.ground.uncovered(held, path),
+            false => vec![held::exists(self.ground.place(path.clone()))],
+        }
+    }
+
+    fn changes_of_versions(
         &self,
         listed: &KvKey,
         read: ReadKey,
@@ -94,12 +115,13 @@ impl KvPass<'_> {
                 shelf.put(listed, ShelvedFor::Denied, now);
                 changes
             }
-            ReadKey::Failed => {
-                shelf.put(listed, ShelvedFor::Failed, now);
-                match held.get(&listed.place.path) {
-                    Some(held) => held::uncovered(Some(held)),
+            ReadKey::Failed(why) => {
+                shelf.put(listed, ShelvedFor::Failed(why), now);
+                let path = &listed.place.path;
+                match held.contains_key(path) {
+                    true => self.ground.uncovered(held, path),
                     // That it exists is kept, because its absence would be answered with 404.
-                    None => vec![Change::Key(Box::new(listed.clone()))],
+                    false => vec![Change::Key(Box::new(listed.clone()))],
                 }
             }
         }

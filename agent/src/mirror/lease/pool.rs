@@ -172,8 +172,9 @@ impl LeasePass<'_> {
         if known.is_empty() {
             return Ok(());
         }
-        let (quiet, upstream) = (&mut memory.quiet, &self.context.upstream);
-        let index = quiet.observe(upstream, self.occasion.urgency()).await?;
+        let quiet = &mut memory.quiet;
+        let index = quiet.observe(self.context, self.occasion.urgency());
+        let index = index.await?;
         if quiet.holds(index.as_ref(), now.steady) {
             for lease in &mut known {
                 lease.verified_at = now.steady;
