@@ -23,8 +23,8 @@ use shared::{
 
 pub(super) use self::standing::until_standing_due;
 use self::standing::{MintedFrom, StandingToken};
-use super::{PassError, context::MirrorContext, index::Quiet};
-use crate::upstream::{Reply, Request, UpstreamError, pace::Urgency};
+use super::{PassError, context::MirrorContext, index::Quiet, read::is_cut_off, status::Unread};
+use crate::upstream::{Reply, Request, Said, Shown, UpstreamError, pace::Urgency};
 
 /// Entities of live tokens that are asked about in one pass; the others wait for the next.
 const IDENTITIES: usize = 50;
@@ -91,9 +91,9 @@ impl AuthorityMemory {
         // Forgotten before anything is asked, because a pass that is cut off must not leave an index behind that
         // vouches for what it did not see.
         self.quiet.forget();
-        let cluster = pass.cluster().await?;
-        let policies = pass.policies().await?;
-        context.commit(vec![cluster, policies]).await?;
+        let common = pass.common().await;
+        pass.note_common(&common);
+        context.commit(common?).await?;
         let report = pass.workloads(&mut self.minted).await?;
         let approles = pass.approles().await?;
         let identified = self.identities_of_tokens(pass).await;
@@ -112,14 +112,21 @@ impl AuthorityMemory {
         self.identities.retain(|entity, _| wanted.contains(entity));
         let mut due: Vec<_> = wanted.iter().collect();
         due.sort_by_key(|entity| self.identities.get(*entity).copied());
-        let complete = due.len() <= IDENTITIES;
+        let mut complete = due.len() <= IDENTITIES;
+        let mut unread = Unread::default();
         for entity in due.into_iter().take(IDENTITIES) {
             if let Err(error) = pass.verify_identity(entity).await {
                 tracing::warn!(%error, %entity, "an identity could not be verified");
-                return false;
+                complete = false;
+                if error.ends_pass() {
+                    break;
+                }
+                unread.add(entity, error);
             }
+            // One that could not be read waits for its turn like all the others.
             self.identities.insert(entity.clone(), pass.at);
         }
+        pass.context.note("identities", unread);
         complete
     }
 }
@@ -138,25 +145,42 @@ impl<'a> AuthorityPass<'a> {
     }
 
     /// What `request` finds; none if nothing is there.
-    async fn find(&self, request: &Request) -> Result<Option<Reply>, UpstreamError> {
-        let reply = self.ask(request).await?;
-        match reply.status() {
-            404 => Ok(None),
-            _ => reply.success().map(Some),
+    async fn find(&self, request: &Request) -> Result<Option<Shown>, UpstreamError> {
+        match self.ask(request).await?.said()? {
+            Said::Missing(_) => Ok(None),
+            Said::Shown(shown) => Ok(Some(shown)),
+            other => Err(other.unfit()),
         }
     }
 
-    async fn read(&self, path: impl Into<String>) -> Result<Option<Reply>, UpstreamError> {
+    async fn read(&self, path: impl Into<String>) -> Result<Option<Shown>, UpstreamError> {
         self.find(&Request::read(path)).await
     }
 
-    /// The `data` of a read; none if nothing is there.
+    /// The `data` of a read, in which `fields` must be; none if nothing is there.
     async fn get<T: DeserializeOwned>(
         &self,
         path: impl Into<String>,
+        fields: &[&str],
     ) -> Result<Option<T>, UpstreamError> {
-        let reply = self.read(path).await?;
-        reply.map(|reply| reply.data()).transpose()
+        let shown = self.read(path).await?;
+        shown.map(|shown| shown.data_with(fields)).transpose()
+    }
+
+    /// What all workloads stand on: the cluster with its mounts, and the policies.
+    async fn common(&self) -> Result<Vec<Change>, UpstreamError> {
+        Ok(vec![self.cluster().await?, self.policies().await?])
+    }
+
+    /// Leaves for the status what could not be read of it.
+    fn note_common(&self, common: &Result<Vec<Change>, UpstreamError>) {
+        let mut unread = Unread::default();
+        if let Err(error) = common
+            && !is_cut_off(error)
+        {
+            unread.add("", error);
+        }
+        self.context.note("mounts and policies", unread);
     }
 
     async fn workloads(&self, minted: &mut MintedFrom) -> Result<AuthorityReport, PassError> {

@@ -15,8 +15,8 @@ const SCAN_AGAIN: u32 = 10;
 
 /// `data` of a LIST or a SCAN.
 #[derive(Deserialize)]
-pub(super) struct NameList<Name = String> {
-    pub(super) keys: Vec<Name>,
+struct NameList {
+    keys: Vec<String>,
 }
 
 /// The names in a list. Where there are none a LIST is 404.
@@ -24,7 +24,7 @@ pub(super) struct NameList<Name = String> {
 /// # Errors
 /// If it is no list, or has a name in it that is none.
 pub(super) fn names(list: &Shown) -> Result<Vec<String>, UpstreamError> {
-    let names = list.data::<NameList<String>>()?.keys;
+    let names = list.data::<NameList>()?.keys;
     match !names.is_empty() && names.iter().all(|name| is_name(name)) {
         true => Ok(names),
         false => Err(list.unexpected("no names in it, or one that is none")),

@@ -61,12 +61,6 @@ impl UpstreamError {
         }
     }
 
-    /// Whether it is the primary's decision, with this status.
-    pub fn is_decision(&self, wanted: u16) -> bool {
-        self.decision()
-            .is_some_and(|decision| decision.status() == wanted)
-    }
-
     /// Whether the primary decided that who asked may not.
     pub fn is_denial(&self) -> bool {
         self.decision().is_some_and(Decision::is_denial)

@@ -11,12 +11,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::{error::Category, value::RawValue};
-use shared::{
-    kv::Content,
-    provenance::Provenance,
-    strict::present,
-    wire::{AuthBlock, Incoming},
-};
+use shared::{kv::Content, provenance::Provenance, strict::present, wire::AuthBlock};
 use zeroize::Zeroizing;
 
 use super::{error::UpstreamError, request::Request};
@@ -58,11 +53,6 @@ impl Decision {
     /// The path has no such operation.
     pub fn is_unsupported(&self) -> bool {
         self.status == 405
-    }
-
-    /// The HTTP status.
-    pub fn status(&self) -> u16 {
-        self.status
     }
 
     /// The texts of its `errors`.
@@ -238,71 +228,6 @@ impl Reply {
     /// another form.
     pub(super) fn refuses_token(&self) -> bool {
         self.refuses() && errors_of(&self.shown.body) == ["permission denied"]
-    }
-}
-
-impl Reply {
-    /// The HTTP status.
-    pub fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// What the body is, as headers say it.
-    pub fn content(&self) -> &Content {
-        self.shown.content()
-    }
-
-    /// The body as it came.
-    pub fn body(&self) -> &[u8] {
-        self.shown.body()
-    }
-
-    /// Itself, if it is a success.
-    ///
-    /// # Errors
-    /// The decision, if it is none.
-    pub fn success(self) -> Result<Self, UpstreamError> {
-        match self.status {
-            200..=299 => Ok(self),
-            _ => {
-                let decision = Decision::of(self.status, &self.shown.body);
-                Err(UpstreamError::Decision(decision))
-            }
-        }
-    }
-
-    /// The envelope.
-    ///
-    /// # Errors
-    /// If the body is none.
-    pub fn envelope(&self) -> Result<Incoming<'_>, UpstreamError> {
-        self.shown.json()
-    }
-
-    /// The whole body as one `T`, for what has no envelope.
-    ///
-    /// # Errors
-    /// If the body is none.
-    pub fn bare<T: DeserializeOwned>(&self) -> Result<T, UpstreamError> {
-        self.shown.bare()
-    }
-
-    /// The envelope's `data` as one `T`.
-    ///
-    /// # Errors
-    /// If there is no envelope, or no such data in it.
-    pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, UpstreamError> {
-        #[derive(Deserialize)]
-        struct Data<T> {
-            data: T,
-        }
-        let envelope: Data<T> = self.shown.json()?;
-        Ok(envelope.data)
-    }
-
-    /// An error that says `what` is wrong with this answer, without quoting it.
-    pub fn unexpected(&self, what: impl Into<String>) -> UpstreamError {
-        self.shown.unexpected(what)
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::PolicyName;
+use crate::{name::PolicyName, strict::present};
 
 /// A token role (`auth/token/roles/:name`) as the primary keeps it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -41,25 +41,35 @@ pub struct TokenRole {
 }
 
 /// `data` of a role as `auth/token/roles/:name` shows it, in which lists may be null and old names stand beside new ones.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// What the primary always shows must be there: a list that is missing would be taken for one that forbids nothing.
+#[derive(Deserialize)]
 pub struct ShownRole {
+    /// As it was created.
+    pub name: String,
+    #[serde(deserialize_with = "present")]
     allowed_policies: Option<Vec<PolicyName>>,
+    #[serde(deserialize_with = "present")]
     allowed_policies_glob: Option<Vec<String>>,
+    #[serde(deserialize_with = "present")]
     disallowed_policies: Option<Vec<PolicyName>>,
+    #[serde(deserialize_with = "present")]
     disallowed_policies_glob: Option<Vec<String>>,
     orphan: bool,
     path_suffix: String,
     renewable: bool,
     token_type: String,
     token_period: u64,
+    #[serde(default)]
     period: u64,
     token_explicit_max_ttl: u64,
+    #[serde(default)]
     explicit_max_ttl: u64,
     token_no_default_policy: bool,
+    #[serde(default)]
     token_num_uses: u64,
     token_bound_cidrs: Option<Vec<String>>,
     bound_cidrs: Option<Vec<String>>,
+    #[serde(deserialize_with = "present")]
     allowed_entity_aliases: Option<Vec<String>>,
 }
 

@@ -29,12 +29,31 @@ use shared::{
 use self::shown::{Enforcements, SecretIdShown};
 use super::AuthorityPass;
 use crate::{
-    mirror::{PassError, context::MirrorContext, names::NameList},
+    mirror::{PassError, context::MirrorContext, names::names, status::Unread},
     upstream::{Request, UpstreamError, pace::Urgency},
 };
 
 /// A secret id that waited longer than this to be verified is dropped: its next login asks again.
 const WAITS_AT_MOST: Duration = Duration::from_secs(60);
+
+/// What is always shown of a role: a bound that is missing would be taken for none.
+const OF_ROLE: [&str; 15] = [
+    "bind_secret_id",
+    "local_secret_ids",
+    "secret_id_bound_cidrs",
+    "secret_id_num_uses",
+    "secret_id_ttl",
+    "token_bound_cidrs",
+    "token_explicit_max_ttl",
+    "token_max_ttl",
+    "token_no_default_policy",
+    "token_num_uses",
+    "token_period",
+    "token_policies",
+    "token_strictly_bind_ip",
+    "token_ttl",
+    "token_type",
+];
 
 /// How often a secret id is tried to be verified where the primary says nothing.
 const TRIES: usize = 3;
@@ -67,17 +86,19 @@ impl AuthorityPass<'_> {
     pub(super) async fn approles(&self) -> Result<bool, PassError> {
         self.context.commit(self.of_no_use()).await?;
         let roles: Vec<_> = self.authority().approles.keys().cloned().collect();
-        let mut complete = true;
+        let mut unread = Unread::default();
         for key in roles {
             match self.approle(&key).await {
                 Ok(()) => {}
                 Err(PassError::Upstream(error)) if !error.is_unavailable() => {
                     tracing::warn!(%error, role = %key.name, "an AppRole role could not be verified");
-                    complete = false;
+                    unread.add(&key.name, error);
                 }
                 Err(error) => return Err(error),
             }
         }
+        let complete = unread.is_empty();
+        self.context.note("AppRole roles", unread);
         Ok(complete)
     }
 
@@ -112,9 +133,13 @@ impl AuthorityPass<'_> {
         );
         let asked_at = self.context.now().steady;
         let accessor = [("secret_id_accessor", proof.accessor.as_str())];
-        let Some(shown) = self.secret_id(path, &accessor).await? else {
+        let Some(shown) = self.secret_id(path.clone(), &accessor).await? else {
             return Ok(died(proof, asked_at));
         };
+        if shown.secret_id_accessor != proof.accessor {
+            let what = "it is of another accessor".to_owned();
+            return Err(UpstreamError::Malformed { path, what }.into());
+        }
         Ok(Change::SecretId(Box::new(SecretId {
             expires: shown.expires()?,
             metadata: shown.metadata.unwrap_or_default(),
@@ -133,7 +158,7 @@ impl AuthorityPass<'_> {
         named: &[(&str, &str)],
     ) -> Result<Option<SecretIdShown>, UpstreamError> {
         let request = Request::fields(path, named).asking();
-        let shown = SecretIdShown::of(self.ask(&request).await?)?;
+        let shown = SecretIdShown::of(&self.ask(&request).await?.said()?)?;
         Ok(shown.filter(|shown| shown.secret_id_num_uses == 0))
     }
 
@@ -149,14 +174,18 @@ impl AuthorityPass<'_> {
             role_id: String,
         }
         let role = format!("auth/{path}/role/{name}");
-        let Some(facts) = self.get::<RoleFacts>(role.clone()).await? else {
+        let Some(facts) = self.get::<RoleFacts>(role.clone(), &OF_ROLE).await? else {
             return Ok(None);
         };
-        let Some(id) = self.get::<RoleId>(role + "/role-id").await? else {
+        let Some(shown) = self.read(role + "/role-id").await? else {
             return Ok(None);
         };
-        let tune = self.get::<MountFacts>(format!("sys/mounts/auth/{path}/tune"));
-        let Some(mount_facts) = tune.await? else {
+        let id: RoleId = shown.data()?;
+        if id.role_id.is_empty() {
+            return Err(shown.unexpected("no role_id in it").into());
+        }
+        let tune = format!("sys/mounts/auth/{path}/tune");
+        let Some(mount_facts) = self.get::<MountFacts>(tune, &["token_type"]).await? else {
             return Ok(None);
         };
         let keys = self.context.local.view.keys();
@@ -176,12 +205,12 @@ impl AuthorityPass<'_> {
     /// Which logins need a second factor.
     async fn enforcements(&self) -> Result<Enforcements, UpstreamError> {
         const PATH: &str = "identity/mfa/login-enforcement";
-        let Some(reply) = self.find(&Request::list(PATH)).await? else {
+        let Some(listing) = self.find(&Request::list(PATH)).await? else {
             return Ok(Enforcements::default());
         };
         let mut all = Vec::new();
-        for name in reply.data::<NameList>()?.keys {
-            all.extend(self.get(format!("{PATH}/{name}")).await?);
+        for name in names(&listing)? {
+            all.extend(self.get(format!("{PATH}/{name}"), &[]).await?);
         }
         Ok(Enforcements(all))
     }

@@ -8,27 +8,47 @@ use shared::{
     change::{Change, Cluster, Mount},
     name::{ClusterId, MountAccessor},
     provenance::ForeignCluster,
+    strict::{Unique, present},
 };
 
 use super::AuthorityPass;
-use crate::upstream::{Request, UpstreamError};
+use crate::upstream::{Request, Said, UpstreamError};
 
 #[derive(Deserialize)]
 struct Seal {
+    initialized: bool,
     sealed: bool,
-    #[serde(default)]
+    /// Absent while it is sealed.
     cluster_id: Option<ClusterId>,
+    /// The same.
     #[serde(default)]
     cluster_name: String,
-    #[serde(default)]
     version: String,
 }
 
 /// What of `sys/health` the rest does not show.
 #[derive(Deserialize)]
 struct ClusterHealth {
-    #[serde(default)]
+    cluster_id: ClusterId,
     replication_performance_mode: String,
+    sealed: bool,
+}
+
+/// `data` of a mount's effective configuration.
+#[derive(Deserialize)]
+struct Tune {
+    default_lease_ttl: u64,
+    max_lease_ttl: u64,
+}
+
+/// What is read of a mount; all of it is kept.
+#[derive(Deserialize)]
+struct MountShown {
+    accessor: MountAccessor,
+    #[serde(deserialize_with = "present")]
+    options: Option<BTreeMap<String, String>>,
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 impl AuthorityPass<'_> {
@@ -37,22 +57,26 @@ impl AuthorityPass<'_> {
         let upstream = &self.context.upstream;
         upstream.turn(self.urgency).await;
         let request = Request::read("sys/seal-status").of_cluster();
-        let reply = upstream.send(&request, None).await?.success()?;
-        let seal: Seal = reply.bare()?;
-        let id = seal.cluster_id.filter(|_| !seal.sealed);
-        let id = id.ok_or_else(|| reply.unexpected("sealed, or names no cluster"))?;
+        let status = upstream.send(&request, None).await?.shown()?;
+        let seal: Seal = status.bare()?;
+        let id = seal.cluster_id.filter(|_| seal.initialized && !seal.sealed);
+        let id = id.ok_or_else(|| status.unexpected("sealed, or names no cluster"))?;
         if let Some(pinned) = upstream.link().pinned().filter(|pinned| *pinned != id) {
             return Err(ForeignCluster { pinned, found: id }.into());
         }
         let health = Request::read("sys/health").of_cluster();
-        let health: ClusterHealth = upstream.send(&health, None).await?.success()?.bare()?;
+        let shown = upstream.send(&health, None).await?.shown()?;
+        let health: ClusterHealth = shown.bare()?;
+        if health.sealed || health.cluster_id != id {
+            return Err(shown.unexpected("sealed, or another cluster than it just was"));
+        }
         let mut mounts = self.mounts("sys/mounts", "").await?;
         mounts.extend(self.mounts("sys/auth", "auth/").await?);
         Ok(Change::Cluster(Box::new(Cluster {
             id,
             name: seal.cluster_name,
             version: seal.version,
-            seal_status: reply.bare()?,
+            seal_status: status.bare()?,
             performance_mode: health.replication_performance_mode,
             mounts,
             token_ttls: self.token_ttls().await?,
@@ -62,17 +86,13 @@ impl AuthorityPass<'_> {
 
     /// Default and maximum TTL in effect for tokens, in seconds; none where Holdover may not ask.
     async fn token_ttls(&self) -> Result<Option<(u64, u64)>, UpstreamError> {
-        #[derive(Deserialize)]
-        struct Tune {
-            default_lease_ttl: u64,
-            max_lease_ttl: u64,
-        }
         let request = Request::read("sys/mounts/auth/token/tune");
-        let reply = self.ask(&request).await?;
-        if matches!(reply.status(), 400 | 403..=405) {
-            return Ok(None);
-        }
-        let tune: Tune = reply.success()?.data()?;
+        let said = self.ask(&request).await?.said()?;
+        let Said::Shown(shown) = said else {
+            let refused = said.decision().map(|_| None);
+            return refused.ok_or_else(|| said.unfit());
+        };
+        let tune: Tune = shown.data()?;
         Ok(Some((tune.default_lease_ttl, tune.max_lease_ttl)))
     }
 
@@ -82,20 +102,20 @@ impl AuthorityPass<'_> {
         path: &str,
         below: &str,
     ) -> Result<BTreeMap<String, Mount>, UpstreamError> {
-        let reply = self.ask(&Request::read(path)).await?.success()?;
-        let shown: BTreeMap<String, Value> = reply.data()?;
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        let mounts = shown.into_iter().map(|(at, shown)| {
-            let accessor = text(shown.get("accessor")).unwrap_or_default();
+        let answer = self.ask(&Request::read(path)).await?.shown()?;
+        let shown: Unique<String, Value> = answer.data()?;
+        if shown.0.is_empty() || !shown.0.keys().all(|at| at.ends_with('/')) {
+            return Err(answer.unexpected("no table of mounts"));
+        }
+        let mounts = shown.0.into_iter().map(|(at, shown)| {
+            let read = MountShown::deserialize(&shown);
+            let read = read.map_err(|_| answer.unexpected(format!("{at} is no mount")))?;
             let mount = Mount {
-                accessor: MountAccessor::parse(&accessor)
-                    .map_err(|_| reply.unexpected("a mount without an accessor"))?,
-                kind: shown
-                    .get("type")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .into(),
-                version: text(shown.pointer("/options/version")),
+                accessor: read.accessor,
+                kind: read.kind.as_str().into(),
+                version: read
+                    .options
+                    .and_then(|mut options| options.remove("version")),
                 shown,
             };
             Ok((format!("{below}{at}"), mount))

@@ -9,9 +9,30 @@ use shared::{
 };
 
 use super::AuthorityPass;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Shown, UpstreamError};
 
-/// Which groups an entity is in, beside what is kept of it.
+/// What is always shown of an entity, of an alias, and of a group, though it may be null. A list that is missing would be
+/// taken for an empty one.
+const OF_ENTITY: [&str; 8] = [
+    "aliases",
+    "direct_group_ids",
+    "disabled",
+    "id",
+    "inherited_group_ids",
+    "metadata",
+    "name",
+    "policies",
+];
+const OF_ALIAS: [&str; 5] = [
+    "custom_metadata",
+    "id",
+    "metadata",
+    "mount_accessor",
+    "name",
+];
+const OF_GROUP: [&str; 4] = ["id", "metadata", "name", "policies"];
+
+/// Which groups an entity is in, and which entities it took in, beside what is kept of it.
 #[derive(Deserialize)]
 struct EntityShown {
     #[serde(flatten)]
@@ -20,6 +41,8 @@ struct EntityShown {
     direct_group_ids: Vec<String>,
     #[serde(default)]
     inherited_group_ids: Vec<String>,
+    #[serde(default)]
+    merged_entity_ids: Vec<String>,
 }
 
 impl AuthorityPass<'_> {
@@ -28,32 +51,60 @@ impl AuthorityPass<'_> {
     pub(super) async fn identity(&self, id: &EntityId) -> Result<Change, UpstreamError> {
         let mut identity = Identity::default();
         let path = format!("identity/entity/id/{id}");
-        if let Some(shown) = self.shown::<EntityShown>(path).await? {
-            let (direct, inherited) = (shown.direct_group_ids, shown.inherited_group_ids);
+        if let Some((shown, data)) = self.of_identity(path, &OF_ENTITY).await? {
+            let entity = entity(&shown, data, id)?;
+            let (direct, inherited) = (entity.direct_group_ids, entity.inherited_group_ids);
             for group in direct.into_iter().chain(inherited) {
-                // One that was deleted since the entity was read is left out.
                 let path = format!("identity/group/id/{group}");
-                identity.groups.extend(self.shown::<Group>(path).await?);
+                // One that was deleted since the entity was read is left out.
+                let Some((shown, data)) = self.of_identity(path, &OF_GROUP).await? else {
+                    continue;
+                };
+                let read: Group = parsed(&shown, data)?;
+                if read.id != group {
+                    return Err(shown.unexpected("it is of another group"));
+                }
+                identity.groups.push(read);
             }
-            identity.entity = Some(shown.entity);
+            identity.entity = Some(entity.entity);
         }
         Ok(Change::Identity(id.clone(), Box::new(identity)))
     }
 
-    /// Something of `identity/`, whose empty fields the primary writes as null; none if nothing is there.
-    async fn shown<T: DeserializeOwned>(&self, path: String) -> Result<Option<T>, UpstreamError> {
-        let Some(reply) = self.read(path).await? else {
+    /// Something of `identity/`; none if nothing is there.
+    async fn of_identity(
+        &self,
+        path: String,
+        fields: &[&str],
+    ) -> Result<Option<(Shown, Value)>, UpstreamError> {
+        let Some(shown) = self.read(path).await? else {
             return Ok(None);
         };
-        let data = without_nulls(reply.data()?);
-        if !data.get("id").is_some_and(Value::is_string) {
-            return Err(reply.unexpected("no id in it"));
-        }
-        let shown = serde_json::from_value(data);
-        shown
-            .map(Some)
-            .map_err(|_| reply.unexpected("it is not what it was"))
+        let data = shown.data_with(fields)?;
+        Ok(Some((shown, data)))
     }
+}
+
+/// An entity, if it is the one that `id` stands for.
+fn entity(shown: &Shown, data: Value, id: &EntityId) -> Result<EntityShown, UpstreamError> {
+    let aliases = data.get("aliases").and_then(Value::as_array);
+    let mut aliases = aliases.into_iter().flatten();
+    let is_whole = |alias: &Value| OF_ALIAS.iter().all(|field| alias.get(field).is_some());
+    if !aliases.all(is_whole) {
+        return Err(shown.unexpected("an alias in it that is none"));
+    }
+    let read: EntityShown = parsed(shown, data)?;
+    let mut took_in = read.merged_entity_ids.iter();
+    if read.entity.id == id.as_str() || took_in.any(|taken| taken == id.as_str()) {
+        return Ok(read);
+    }
+    Err(shown.unexpected("it is of another entity"))
+}
+
+/// Empty fields of `identity/` are written as null.
+fn parsed<T: DeserializeOwned>(shown: &Shown, data: Value) -> Result<T, UpstreamError> {
+    let read = serde_json::from_value(without_nulls(data));
+    read.map_err(|_| shown.unexpected("another type in it"))
 }
 
 fn without_nulls(value: Value) -> Value {

@@ -7,24 +7,25 @@ use serde_json::Value;
 use shared::{
     change::{Change, PolicySet, PolicyText},
     name::PolicyName,
+    strict::Unique,
     time::WallTime,
 };
 
 use super::AuthorityPass;
 use crate::{
-    mirror::names::NameList,
-    upstream::{Reply, Request, UpstreamError},
+    mirror::names::names,
+    upstream::{Request, Said, Shown, UpstreamError},
 };
 
 #[derive(Deserialize)]
 struct PolicyDetails {
-    #[serde(default)]
-    key_info: BTreeMap<PolicyName, PolicyShown>,
+    key_info: Unique<PolicyName, PolicyShown>,
 }
 
+/// What has a default is not shown by every primary that has policies.
 #[derive(Deserialize)]
 struct PolicyShown {
-    #[serde(default)]
+    name: PolicyName,
     policy: String,
     #[serde(default)]
     version: u64,
@@ -40,16 +41,13 @@ impl AuthorityPass<'_> {
     /// The policies that exist, as of now.
     pub(super) async fn policies(&self) -> Result<Change, UpstreamError> {
         let request = Request::list("sys/policies/detailed/acl");
-        let reply = self.ask(&request).await?;
-        let policies = match reply.status() {
-            403..=405 => self.policies_one_by_one().await?,
-            _ => {
-                let reply = reply.success()?;
-                let detailed: PolicyDetails = reply.data()?;
-                let read = detailed.key_info.into_iter();
-                read.map(|(name, shown)| Ok((name, text(&reply, shown)?)))
-                    .collect::<Result<_, UpstreamError>>()?
+        let policies = match self.ask(&request).await?.said()? {
+            Said::Missing(_) => self.policies_one_by_one().await?,
+            Said::No(no) if no.is_denial() || no.is_unsupported() => {
+                self.policies_one_by_one().await?
             }
+            Said::Shown(shown) => detailed(&shown)?,
+            other => return Err(other.unfit()),
         };
         Ok(Change::Policies(Box::new(PolicySet {
             policies,
@@ -60,26 +58,56 @@ impl AuthorityPass<'_> {
     async fn policies_one_by_one(&self) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
         let mut policies = BTreeMap::new();
         let list = Request::list("sys/policies/acl");
-        let names: NameList<PolicyName> = self.ask(&list).await?.success()?.data()?;
-        for name in names.keys.into_iter().filter(|name| !name.is_root()) {
+        let listing = self.ask(&list).await?.shown()?;
+        for name in names(&listing)? {
+            let name = PolicyName::parse(&name)
+                .map_err(|_| listing.unexpected("a name in it that is none"))?;
+            if name.is_root() {
+                continue;
+            }
             // Deleted, or expired, since it was listed: it contributes nothing.
-            let Some(reply) = self.read(format!("sys/policies/acl/{name}")).await? else {
+            let Some(shown) = self.read(format!("sys/policies/acl/{name}")).await? else {
                 continue;
             };
-            policies.insert(name, text(&reply, reply.data()?)?);
+            let policy = text(&shown, &name, shown.data()?)?;
+            policies.insert(name, policy);
         }
-        Ok(policies)
+        match policies.is_empty() {
+            true => Err(listing.unexpected("no policy in it")),
+            false => Ok(policies),
+        }
     }
 }
 
-fn text(reply: &Reply, shown: PolicyShown) -> Result<PolicyText, UpstreamError> {
+/// The policies of a list with details, of which there is always one: `default` cannot be deleted.
+fn detailed(shown: &Shown) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
+    let details: PolicyDetails = shown.data()?;
+    if details.key_info.0.is_empty() {
+        return Err(shown.unexpected("no policy in it"));
+    }
+    let read = details.key_info.0.into_iter();
+    read.map(|(name, policy)| {
+        let policy = text(shown, &name, policy)?;
+        Ok((name, policy))
+    })
+    .collect()
+}
+
+fn text(
+    shown: &Shown,
+    name: &PolicyName,
+    policy: PolicyShown,
+) -> Result<PolicyText, UpstreamError> {
+    if policy.name != *name {
+        return Err(shown.unexpected("a policy of another name"));
+    }
     Ok(PolicyText {
-        text: shown.policy,
-        version: shown.version,
-        allow_slashes: shown.allow_slashes_in_identity_templates,
-        allow_wildcards: shown.allow_wildcards_in_identity_templates,
-        expiration: expiration(shown.expiration.as_ref())
-            .map_err(|()| reply.unexpected("a policy's expiration is not a time"))?,
+        text: policy.policy,
+        version: policy.version,
+        allow_slashes: policy.allow_slashes_in_identity_templates,
+        allow_wildcards: policy.allow_wildcards_in_identity_templates,
+        expiration: expiration(policy.expiration.as_ref())
+            .map_err(|()| shown.unexpected("a policy's expiration is not a time"))?,
     })
 }
 

@@ -11,8 +11,14 @@ use crate::upstream::UpstreamError;
 impl AuthorityPass<'_> {
     /// The role, if there is one.
     pub(super) async fn role(&self, name: &RoleName) -> Result<Option<TokenRole>, UpstreamError> {
-        let shown = self.get::<ShownRole>(format!("auth/token/roles/{name}"));
-        Ok(shown.await?.map(TokenRole::from))
+        let Some(shown) = self.read(format!("auth/token/roles/{name}")).await? else {
+            return Ok(None);
+        };
+        let role: ShownRole = shown.data()?;
+        match role.name.eq_ignore_ascii_case(name.as_str()) {
+            true => Ok(Some(role.into())),
+            false => Err(shown.unexpected("it is of another role")),
+        }
     }
 }
 
@@ -56,8 +62,9 @@ mod tests {
         serde_json::from_str::<ShownRole>(text).unwrap().into()
     }
 
-    const GOOD: &str = r#"{"allowed_policies":["orders"],"orphan":true,"token_type":"default-service",
-        "allowed_entity_aliases":null,"token_period":0}"#;
+    const GOOD: &str = r#"{"allowed_policies":["orders"],"orphan":true,"token_type":"default-service","token_period":0,
+        "allowed_entity_aliases":null,"allowed_policies_glob":[],"disallowed_policies":[],"disallowed_policies_glob":[],
+        "name":"orders","path_suffix":"","renewable":true,"token_explicit_max_ttl":0,"token_no_default_policy":false}"#;
 
     #[test]
     fn a_role_as_the_manual_asks_for_has_no_problems() {
@@ -72,16 +79,20 @@ mod tests {
             ("\"orphan\":true", "\"orphan\":false", "orphan"),
             ("default-service", "default-batch", "token_type"),
             ("\"token_period\":0", "\"token_period\":60", "token_period"),
-            ("\"token_period\":0", "\"period\":60", "token_period"),
-            ("[\"orders\"]", "[]", "allowed_policies"),
             (
                 "\"token_period\":0",
-                "\"token_num_uses\":3",
+                "\"token_period\":0,\"period\":60",
+                "token_period",
+            ),
+            ("[\"orders\"]", "[]", "allowed_policies"),
+            (
+                "\"orphan\"",
+                "\"token_num_uses\":3,\"orphan\"",
                 "token_num_uses",
             ),
             (
-                "\"token_period\":0",
-                "\"bound_cidrs\":[\"10.0.0.0/8\"]",
+                "\"orphan\"",
+                "\"bound_cidrs\":[\"10.0.0.0/8\"],\"orphan\"",
                 "token_bound_cidrs",
             ),
         ] {

@@ -119,10 +119,14 @@ impl StandingToken<'_> {
     ) -> Result<LookedUp, PassError> {
         let fields = [("accessor", accessor.as_str())];
         let request = Request::fields("auth/token/renew-accessor", &fields).repeatable();
-        let reply = self.pass.ask(&request).await?;
-        if let Err(error) = reply.success() {
-            tracing::warn!(%error, workload = %self.workload.name, "a standing token could not be renewed; minting another");
-            return self.mint().await;
+        match self.pass.ask(&request).await?.shown() {
+            Ok(renewed) if renewed.envelope()?.has_token() => {}
+            Ok(renewed) => return Err(renewed.unexpected("no token in it").into()),
+            Err(error @ UpstreamError::Decision(_)) => {
+                tracing::warn!(%error, workload = %self.workload.name, "a standing token could not be renewed; minting another");
+                return self.mint().await;
+            }
+            Err(error) => return Err(error.into()),
         }
         let looked_up = self.look_up(accessor).await?;
         if let Some(token) = self.pass.context.upstream.open(&self.credential_name()) {

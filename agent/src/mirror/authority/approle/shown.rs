@@ -5,25 +5,26 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use shared::{
     name::{Accessor, MountAccessor},
+    strict::present,
     time::WallTime,
 };
 
-use crate::upstream::{Reply, UpstreamError};
+use crate::upstream::{Said, UpstreamError};
 
 /// What logins need a second factor, as of one verification.
 #[derive(Default)]
 pub(super) struct Enforcements(pub(super) Vec<Enforcement>);
 
 /// One of them.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Enforcement {
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     auth_method_accessors: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     auth_method_types: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     identity_entity_ids: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     identity_group_ids: Option<Vec<String>>,
 }
 
@@ -46,23 +47,31 @@ impl Enforcements {
 /// `data` of a look-up of a secret id, by itself or by its accessor.
 #[derive(Deserialize)]
 pub(super) struct SecretIdShown {
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     pub(super) cidr_list: Option<Vec<String>>,
     expiration_time: String,
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     pub(super) metadata: Option<BTreeMap<String, String>>,
     pub(super) secret_id_accessor: Accessor,
     pub(super) secret_id_num_uses: i64,
-    #[serde(default)]
+    #[serde(deserialize_with = "present")]
     pub(super) token_bound_cidrs: Option<Vec<String>>,
 }
 
 impl SecretIdShown {
-    /// Of a reply; none if there is no such secret id: one that is gone is 404, one that is past or unknown 204.
-    pub(super) fn of(reply: Reply) -> Result<Option<Self>, UpstreamError> {
-        match reply.status() {
-            204 | 404 => Ok(None),
-            _ => Ok(Some(reply.success()?.data()?)),
+    /// As a look-up shows it; none if there is no such secret id: past or unknown it is 204, unknown by its accessor 404 with
+    /// a word about it.
+    pub(super) fn of(said: &Said) -> Result<Option<Self>, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Lost {
+            #[serde(rename = "error")]
+            _error: String,
+        }
+        match said {
+            Said::Done { .. } | Said::Missing(_) => Ok(None),
+            Said::Emptied(shown) => shown.data::<Lost>().map(|_| None),
+            Said::Shown(shown) => shown.data().map(Some),
+            Said::No(_) => Err(said.unfit()),
         }
     }
 
@@ -105,15 +114,17 @@ mod tests {
     #[test]
     fn an_enforcement_that_may_mean_a_login_counts() {
         let mount = MountAccessor::parse("auth_approle_1").unwrap();
-        let asks =
-            |text: &str| Enforcements(vec![serde_json::from_str(text).unwrap()]).may_ask(&mount);
-        assert!(asks(r#"{"auth_method_accessors":["auth_approle_1"]}"#));
-        assert!(asks(r#"{"auth_method_types":["approle"]}"#));
-        assert!(asks(r#"{"identity_entity_ids":["e"]}"#));
-        assert!(asks(r#"{"identity_group_ids":["g"]}"#));
-        assert!(!asks(
-            r#"{"auth_method_types":["userpass"],"auth_method_accessors":null}"#
-        ));
+        let asks = |field: &str, value: &str| {
+            let mut shown = serde_json::json!({ "auth_method_accessors": null, "auth_method_types": null,
+                "identity_entity_ids": null, "identity_group_ids": null });
+            shown[field] = serde_json::json!([value]);
+            Enforcements(vec![serde_json::from_value(shown).unwrap()]).may_ask(&mount)
+        };
+        assert!(asks("auth_method_accessors", "auth_approle_1"));
+        assert!(asks("auth_method_types", "approle"));
+        assert!(asks("identity_entity_ids", "e"));
+        assert!(asks("identity_group_ids", "g"));
+        assert!(!asks("auth_method_types", "userpass"));
         assert!(!Enforcements::default().may_ask(&mount));
     }
 }
