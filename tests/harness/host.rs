@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use toml::Value;
 
+use crate::bao::api::Api;
 use crate::bao::{DatabaseRole, Primary, Transport};
 use crate::clock::Stopwatch;
+use crate::cluster::Cluster;
 use crate::daemon::Daemon;
 use crate::daemon::config::{Config, Workload};
 use crate::failure::{Context, Failure, Result};
@@ -156,17 +158,14 @@ impl Plan {
         }
         let seeding = watch.elapsed().saturating_sub(servers);
         let tap = self.tap(&primary).await?;
-        let daemon = Daemon::install(&self.executable, place::is_root().then_some(HOLDOVER))?;
-        for (name, value) in &self.env {
-            daemon.set_env(name, value);
-        }
-        if self.fake_clock {
-            daemon.fake_clock()?;
-        }
-        let config = self.complete(&primary, tap.as_ref(), &daemon);
-        daemon.configure(&config)?;
-        let policy = printed_policy(&daemon).await?;
-        world::holdover_login(&primary, &policy, &daemon).await?;
+        let took = Took {
+            servers,
+            seeding,
+            ready: Duration::ZERO,
+        };
+        let (address, ca_file) = self.way(&primary, tap.as_ref());
+        let installed = self.install(&[address], ca_file, &primary.root()).await?;
+        let (daemon, policy, config) = installed;
         Ok(Host {
             primary,
             postgres,
@@ -174,13 +173,72 @@ impl Plan {
             daemon,
             tap,
             policy,
-            took: Took {
-                servers,
-                seeding,
-                ready: Duration::ZERO,
-            },
+            took,
             config: Mutex::new(config),
         })
+    }
+
+    /// Starts everything over a cluster that runs, by these of its addresses or of what is before it, and waits until
+    /// Holdover is ready. What the plan says of a primary's transport, wire and database is not for clusters.
+    pub async fn start_over(self, cluster: Cluster, addresses: &[String]) -> Result<Host<Cluster>> {
+        let mut host = self.prepare_over(cluster, addresses).await?;
+        host.start().await?;
+        Ok(host)
+    }
+
+    /// Everything of [`Plan::start_over`] but Holdover's start.
+    pub async fn prepare_over(
+        self,
+        cluster: Cluster,
+        addresses: &[String],
+    ) -> Result<Host<Cluster>> {
+        let (watch, root) = (Stopwatch::start(), cluster.root().await?);
+        let world = World::seed_by(&root, self.secrets).await?;
+        cluster.wait_for_read("secret/data/shop/shared").await?;
+        let took = Took {
+            servers: Duration::ZERO,
+            seeding: watch.elapsed(),
+            ready: Duration::ZERO,
+        };
+        let installed = self.install(addresses, Some(cluster.ca_file()), &root);
+        let (daemon, policy, config) = installed.await?;
+        cluster.wait_caught_up().await?;
+        Ok(Host {
+            primary: cluster,
+            postgres: None,
+            world,
+            daemon,
+            tap: None,
+            policy,
+            took,
+            config: Mutex::new(config),
+        })
+    }
+
+    /// Holdover's host, with configuration and login in place; what `config policy` printed.
+    async fn install(
+        &self,
+        addresses: &[String],
+        ca_file: Option<&Path>,
+        root: &Api,
+    ) -> Result<(Daemon, String, Config)> {
+        let daemon = Daemon::install(&self.executable, place::is_root().then_some(HOLDOVER))?;
+        for (name, value) in &self.env {
+            daemon.set_env(name, value);
+        }
+        if self.fake_clock {
+            daemon.fake_clock()?;
+        }
+        let etc = daemon.folder().join("etc");
+        let config = daemon
+            .base_config()
+            .merged(&self.config)
+            .primary(addresses, ca_file)
+            .approle(&etc.join("role_id"), &etc.join("secret_id"));
+        daemon.configure(&config)?;
+        let policy = printed_policy(&daemon).await?;
+        world::holdover_login_by(root, &policy, &daemon).await?;
+        Ok((daemon, policy, config))
     }
 
     async fn postgres(&self) -> Result<Option<Postgres>> {
@@ -199,20 +257,15 @@ impl Plan {
         }
     }
 
-    /// The configuration with what only the running world knows.
-    fn complete(&self, primary: &Primary, tap: Option<&Tap>, daemon: &Daemon) -> Config {
+    /// The address by which Holdover reaches the primary, and the CA file where that is TLS.
+    fn way<'a>(&self, primary: &'a Primary, tap: Option<&Tap>) -> (String, Option<&'a Path>) {
         let tls = self.transport == Transport::Tls;
         let address = match tap {
             Some(tap) if tls => format!("https://{}", tap.address()),
             Some(tap) => format!("http://{}", tap.address()),
             None => primary.address(),
         };
-        let etc = daemon.folder().join("etc");
-        daemon
-            .base_config()
-            .merged(&self.config)
-            .primary(&[address], tls.then(|| primary.ca_file()))
-            .approle(&etc.join("role_id"), &etc.join("secret_id"))
+        (address, tls.then(|| primary.ca_file()))
     }
 
     fn configured(mut self, change: impl FnOnce(Config) -> Config) -> Plan {
@@ -221,10 +274,10 @@ impl Plan {
     }
 }
 
-/// The world of a story. Everything in it ends with it.
-pub struct Host {
+/// The world of a story, over one server or a cluster. Everything in it ends with it.
+pub struct Host<P = Primary> {
     /// The primary.
-    pub primary: Primary,
+    pub primary: P,
     /// The database, where the plan has one.
     pub postgres: Option<Postgres>,
     /// What was planted at the primary.
@@ -251,7 +304,7 @@ pub struct Took {
     pub ready: Duration,
 }
 
-impl Host {
+impl<P> Host<P> {
     /// Starts Holdover and waits until it is ready.
     pub async fn start(&mut self) -> Result<()> {
         let watch = Stopwatch::start();

@@ -10,6 +10,8 @@ mod current;
 mod cut;
 #[path = "clusters/database.rs"]
 mod database;
+#[path = "clusters/host.rs"]
+mod host;
 #[path = "clusters/index.rs"]
 mod index;
 #[path = "clusters/recorder.rs"]

@@ -49,7 +49,7 @@ impl Login {
     }
 }
 
-impl Host {
+impl<P> Host<P> {
     /// Logs in by attestation, as ourselves.
     pub async fn login(&self, workload: &str) -> Result<Login> {
         let asked = clock::instant();
@@ -84,6 +84,33 @@ impl Host {
         })
     }
 
+    /// The path of one secret of a team, and its password.
+    pub fn secret(&self, team: &str) -> Result<(&str, &str)> {
+        let mut items = self.world.below(team).filter(|s| s.path.contains("/item-"));
+        let secret = items.next().context(format!("{team} has no secret"))?;
+        let password = secret.data["data"]["password"].as_str();
+        Ok((&secret.path, password.context("a secret without password")?))
+    }
+
+    /// Waits until a read is answered with this status; gives that answer.
+    pub async fn until_status(
+        &self,
+        status: u16,
+        path: &str,
+        token: &str,
+        bound: Duration,
+    ) -> Result<Reply> {
+        let what = format!("{status} for {path}");
+        let waited = crate::eventually(bound, &what, async || match self.read(path, token).await {
+            Ok(reply) if reply.status == status => Ok(reply),
+            Ok(reply) => Err(Failure::new(format!("{}: {}", reply.status, reply.text()))),
+            Err(failure) => Err(failure),
+        });
+        waited.await.map_err(|failure| self.daemon.failure(failure))
+    }
+}
+
+impl Host {
     /// Waits until Holdover has learned a token of the primary's that a client has used.
     pub async fn until_learned(&self, token: &str) -> Result<()> {
         let client = self.primary.api(token);
@@ -111,31 +138,6 @@ impl Host {
     pub async fn restore(&self) -> Result<Value> {
         self.primary.start_again().await?;
         self.daemon.wait_state("following", RECOVERY).await
-    }
-
-    /// The path of one secret of a team, and its password.
-    pub fn secret(&self, team: &str) -> Result<(&str, &str)> {
-        let mut items = self.world.below(team).filter(|s| s.path.contains("/item-"));
-        let secret = items.next().context(format!("{team} has no secret"))?;
-        let password = secret.data["data"]["password"].as_str();
-        Ok((&secret.path, password.context("a secret without password")?))
-    }
-
-    /// Waits until a read is answered with this status; gives that answer.
-    pub async fn until_status(
-        &self,
-        status: u16,
-        path: &str,
-        token: &str,
-        bound: Duration,
-    ) -> Result<Reply> {
-        let what = format!("{status} for {path}");
-        let waited = crate::eventually(bound, &what, async || match self.read(path, token).await {
-            Ok(reply) if reply.status == status => Ok(reply),
-            Ok(reply) => Err(Failure::new(format!("{}: {}", reply.status, reply.text()))),
-            Err(failure) => Err(failure),
-        });
-        waited.await.map_err(|failure| self.daemon.failure(failure))
     }
 }
 
