@@ -8,5 +8,11 @@ mod cut_standby;
 mod leaders;
 #[path = "estates/rig.rs"]
 mod rig;
+#[path = "estates/servers.rs"]
+mod servers;
+#[path = "estates/storage.rs"]
+mod storage;
+#[path = "estates/strangers.rs"]
+mod strangers;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");

@@ -40,7 +40,7 @@ const ASKED_TWICE: u32 = 4;
 /// Several nodes behind one address are remembered for this long.
 const SEVERAL_FOR: Duration = Duration::from_secs(600);
 
-/// Connections that are tried for the active node behind one address.
+/// Connections that are tried for the active node behind one address that leads to several.
 const TRIES_FOR_ACTIVE: u32 = 6;
 
 pub(crate) type LineClient = Client<Connector, RelayBody>;

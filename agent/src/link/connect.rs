@@ -35,6 +35,12 @@ use crate::{clock::Stopwatch, config::Address, link::error::Unavailable, local::
 /// An idle TCP connection is probed this often, so that a dead path is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// Connections that are opened to an address at most for one that can be used.
+const MOST_TRIES: u32 = 6;
+
+/// Connections that are opened where the node that answered cannot be used.
+const TRIES_FOR_ANOTHER: u32 = 3;
+
 type Boxed = Box<dyn StdError + Send + Sync>;
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
@@ -99,32 +105,39 @@ impl Connector {
         }
     }
 
-    /// A connection for this purpose: for some the first that leads to the active node, if any does.
+    /// A connection for this purpose: for some the first that leads to the active node, if any does. A node that cannot be
+    /// used is no reason to give up an address that may lead to others.
     async fn open(self, uri: Uri) -> Result<ShownStream, Unshown> {
-        let tries = match self.purpose {
-            Purpose::Forward => 1,
-            Purpose::ForwardToActive | Purpose::Own => self.entry.tries_for_active(),
-        };
+        let mut why = Unshown::NotActive;
         let mut other = None;
-        for _ in 0..tries {
-            let opened = self.open_one(&uri).await?;
-            let role = opened.shown.line().node.role;
-            if role == NodeRole::Active || self.purpose == Purpose::Forward {
-                return Ok(opened);
+        for nr in 1..=MOST_TRIES {
+            match self.connect_and_show(&uri).await {
+                Ok(opened) if self.is_wanted(&opened) => return Ok(opened),
+                Ok(opened) => {
+                    other = Some(opened);
+                    if nr >= self.entry.tries_for_active() {
+                        break;
+                    }
+                }
+                Err(unshown) => {
+                    let go_on = unshown.is_of_one_node() && nr < TRIES_FOR_ANOTHER;
+                    why = unshown;
+                    if !go_on {
+                        break;
+                    }
+                }
             }
-            other = Some(opened);
         }
-        other
-            .filter(|_| self.purpose == Purpose::Own)
-            .ok_or(Unshown::NotActive)
+        if let Some(other) = other.filter(|_| self.purpose == Purpose::Own) {
+            return Ok(other);
+        }
+        self.entry.not_shown(&why, self.base.now());
+        Err(why)
     }
 
-    async fn open_one(&self, uri: &Uri) -> Result<ShownStream, Unshown> {
-        let opened = self.connect_and_show(uri).await;
-        if let Err(why) = &opened {
-            self.entry.not_shown(why, self.base.now());
-        }
-        opened
+    fn is_wanted(&self, opened: &ShownStream) -> bool {
+        let active = || opened.shown.line().node.role == NodeRole::Active;
+        self.purpose == Purpose::Forward || active()
     }
 
     async fn connect_and_show(&self, uri: &Uri) -> Result<ShownStream, Unshown> {

@@ -56,6 +56,14 @@ impl Unshown {
             .unwrap_or_else(|| Unavailable::of(error).into())
     }
 
+    /// Whether it speaks of the node that answered, and not of the way there: another connection may lead to another node.
+    pub(crate) fn is_of_one_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Foreign(_) | Self::Unavailable(Unavailable::Status { .. })
+        )
+    }
+
     /// What it means for a request that would have gone over it.
     pub(crate) fn into_unavailable(self) -> Unavailable {
         match self {

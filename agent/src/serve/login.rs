@@ -79,8 +79,8 @@ impl Server {
         };
         match self.minter.mint(&identity.workload, &identity).await {
             Ok(minted) => Tried::Answered(self.hand_out(ask, call, &identity, minted).await),
-            Err(MintError::Upstream(UpstreamError::Unavailable(unavailable))) => {
-                tracing::info!(%unavailable, "a login could not be minted at the primary");
+            Err(MintError::Upstream(error)) if error.is_of_the_way() => {
+                tracing::info!(%error, "a login could not be minted at the primary");
                 Tried::failed(Outcome::Unknown)
             }
             Err(error) => {

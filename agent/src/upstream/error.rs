@@ -53,6 +53,14 @@ impl UpstreamError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether nothing that counts came of the way to the primary: it is unavailable, or a stranger answers there.
+    pub fn is_of_the_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::ForeignCluster(_) | Self::NotCurrent
+        )
+    }
+
     /// The primary's decision, if it is one.
     pub fn decision(&self) -> Option<&Decision> {
         match self {
