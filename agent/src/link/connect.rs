@@ -35,6 +35,9 @@ use crate::{clock::Stopwatch, config::Address, link::error::Unavailable, local::
 /// An idle TCP connection is probed this often, so that a dead path is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// Bytes that are not acknowledged for this long end a connection: its line is dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
 /// Connections that are opened to an address at most for one that can be used.
 const MOST_TRIES: u32 = 6;
 
@@ -74,6 +77,7 @@ pub(crate) fn https(tls: ClientConfig, names: &Names, connect_timeout: Duration)
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     tcp.set_connect_timeout(Some(connect_timeout));
     HttpsConnectorBuilder::new()
         .with_tls_config(tls)

@@ -165,7 +165,7 @@ impl Link {
             let request = outgoing.request(&to.address, RelayBody::Whole(body.clone()))?;
             match self.attempt(to, |lines| &lines.active, request).await {
                 Err(ForwardError::Unsent(_)) => {}
-                Ok(second) if second.status().is_server_error() => break,
+                Ok(second) if second.status().is_server_error() => {}
                 answered => return answered.and_then(not_redirected),
             }
         }

@@ -296,6 +296,50 @@ async fn the_next_address_is_tried_where_nothing_was_sent() {
 }
 
 #[tokio::test]
+async fn a_body_that_streams_goes_to_the_next_address_as_well_while_nothing_was_taken_of_it() {
+    let (dead, alive) = (Primary::dead().await, Primary::saying("{}").await);
+    let setup = Setup {
+        addresses: vec![dead.address(), alive.address()],
+        ..Setup::with(&alive)
+    };
+    let rig = setup.start();
+    let body = "x".repeat(3 * 1024 * 1024);
+    let heard = rig
+        .ask(&with_body("PUT", "/v1/secret/data/x", &[], &body))
+        .await;
+    assert_eq!(heard.outcome(), (200, "primary"));
+    assert_eq!(alive.only().body, body.as_bytes());
+}
+
+#[tokio::test]
+async fn what_a_node_leaves_to_the_active_one_and_did_not_do_is_asked_there_once() {
+    const LEFT: &str = r#"{"errors":["local node not active but active cluster node not found"]}"#;
+    let left = || Primary::start(|_| Act::Say(with("500 Internal Server Error", "", LEFT)));
+    let (first, active) = (left().await, Primary::saying("{}").await);
+    let setup = Setup {
+        addresses: vec![first.address(), active.address()],
+        ..Setup::with(&active)
+    };
+    let rig = setup.start();
+    for at in rig.link.addresses().all() {
+        let looked = rig.link.look(at, Duration::from_secs(5)).await;
+        assert!(looked.is_ok(), "{looked:?}");
+    }
+    let write = with_body("PUT", "/v1/secret/data/x", &[], "{}");
+    assert_eq!(rig.ask(&write).await.outcome(), (200, "primary"));
+    assert_eq!(active.received().len(), 1);
+    // Where there is none, nothing was applied.
+    let rig = Setup::with(&first).start();
+    let heard = rig.ask(&write).await;
+    assert_eq!(heard.outcome(), (503, "replica"));
+    assert!(
+        heard.text().contains("nothing was applied"),
+        "{}",
+        heard.text()
+    );
+}
+
+#[tokio::test]
 async fn nothing_is_sent_to_where_another_cluster_answers() {
     let primary = Primary::saying("{}").await;
     let rig = Setup::with(&primary).start();
