@@ -203,6 +203,9 @@ fn mirrors(page: &mut Registry, all: &[MirrorStatus]) {
     let counts = each(|one| Some(one.count));
     let help = "Keys or leases that a mirror holds";
     family(page, "mirror_values", help, "path", counts);
+    let doubted = each(|one| Some(one.doubted));
+    let help = "Keys of a mirror that may be superseded: an outage answers 503 for them until they are read anew";
+    family(page, "mirror_doubted", help, "path", doubted);
     let errors = each(|one| Some(one.errors));
     let help = "Failed passes of a mirror in a row";
     family(page, "mirror_errors", help, "path", errors);
@@ -274,6 +277,7 @@ mod tests {
                 MirrorStatus {
                     path: "secret/data/a/*".to_owned(),
                     count: 3,
+                    doubted: 1,
                     age: Some(5.into()),
                     ..MirrorStatus::default()
                 },
@@ -311,6 +315,7 @@ mod tests {
             "holdover_ready 1",
             "holdover_autonomy_seconds 77",
             "holdover_mirror_age_seconds{path=\"secret/data/a/*\"} 5",
+            "holdover_mirror_doubted{path=\"secret/data/a/*\"} 1",
             "holdover_mirror_errors{path=\"kv/never\"} 2",
             "holdover_grants{origin=\"replica\"} 1",
             "holdover_requests_total{source=\"replica\",operation=\"read\",code=\"200\"} 1",

@@ -4,6 +4,7 @@
 //! clients use. All are paced together ([`crate::upstream::pace`]), start jittered, stop asking in an outage, and keep
 //! what they have when they cannot ask: a failed check never makes anything look fresh.
 
+mod anew;
 mod authority;
 mod context;
 mod cycle;
@@ -27,7 +28,7 @@ use replica::sequencer::SubmitError;
 use shared::{
     change::{Change, Cluster},
     kv::Place,
-    name::{EntityId, MountAccessor, TokenDigest},
+    name::{EntityId, MountAccessor, RequestPath, TokenDigest},
     settings,
 };
 use tokio::{
@@ -35,6 +36,11 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::{
+    anew::Anew,
+    authority::{AuthorityReport, AuthorityVerdict},
+    learn::{SeenCredential, SeenToken},
+};
 use self::{
     authority::{AuthorityMemory, AuthorityPass},
     context::MirrorContext,
@@ -45,10 +51,6 @@ use self::{
     path::PathPass,
     target::Target,
     token::TokenFollower,
-};
-pub use self::{
-    authority::{AuthorityReport, AuthorityVerdict},
-    learn::{SeenCredential, SeenToken},
 };
 use crate::{
     config::Config,
@@ -68,6 +70,7 @@ pub struct Mirrors {
     /// Each with what its task remembers. Only one pass over a mirror runs at a time.
     mirrors: Arc<[(settings::Mirror, Mutex<MirrorMemory>)]>,
     tokens: Arc<TokenFollower>,
+    anew: Anew,
 }
 
 /// What one mirror's task remembers from pass to pass. What must survive a restart is in the replica.
@@ -100,6 +103,9 @@ pub enum PassError {
     /// The replica did not store what was found.
     #[error("the replica did not store it: {0}")]
     Store(#[from] SubmitError),
+    /// A key that was to be read anew could not be, or not as one.
+    #[error("{0} could not be read anew")]
+    Unread(RequestPath),
     /// Each new lease is an account at some backend: they are paced.
     #[error("a new lease was obtained moments ago")]
     TooSoon,
@@ -133,6 +139,8 @@ impl PassError {
 /// How urgent a pass is, and what it may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Occasion {
+    /// Something of it may be superseded.
+    Anew,
     /// Its time has come.
     Cycle,
     /// An operator asked for it: what vanished at once is asked about and purged, rather than withheld.
@@ -142,9 +150,15 @@ pub enum Occasion {
 }
 
 impl Occasion {
+    /// Whether nobody asked for it, so that an outage and what was put aside stand in its way.
+    fn is_own(self) -> bool {
+        matches!(self, Self::Anew | Self::Cycle)
+    }
+
     fn urgency(self) -> Urgency {
         match self {
             Self::Recovery => Urgency::Recovery,
+            Self::Anew => Urgency::Doubted,
             Self::Cycle | Self::Operator => Urgency::Mirror,
         }
     }
@@ -160,8 +174,15 @@ pub(crate) fn is_mirrorable(path: &settings::MirrorPath, cluster: &Cluster) -> R
 }
 
 impl Mirrors {
-    /// The mirrors of `config`. Nothing is asked yet. `excluded` are paths that are never mirrored.
-    pub fn new(config: &Config, upstream: Upstream, local: Local, excluded: Vec<String>) -> Self {
+    /// The mirrors of `config`. Nothing is asked yet. `excluded` are paths that are never mirrored; `anew` is how others
+    /// tell what is to be read before its time, to these mirrors and to those that come after them.
+    pub fn new(
+        config: &Config,
+        upstream: Upstream,
+        local: Local,
+        excluded: Vec<String>,
+        anew: Anew,
+    ) -> Self {
         let mirrors = config.settings.mirrors.iter().cloned();
         let context = Arc::new(MirrorContext {
             upstream,
@@ -176,6 +197,7 @@ impl Mirrors {
         Self {
             tokens: Arc::new(TokenFollower::new(Arc::clone(&context), interval)),
             context,
+            anew,
             authority: Arc::default(),
             authority_interval: config.failover.authority_interval,
             mirrors: mirrors.map(|one| (one, Mutex::default())).collect(),
@@ -188,6 +210,7 @@ impl Mirrors {
         let context = Arc::clone(&self.context);
         tasks.spawn(async move { forget_what_left(&context).await });
         tasks.spawn(self.clone().keep_authority());
+        tasks.spawn(anew::keep(self.clone()));
         tasks.spawn(Arc::clone(&self.tokens).follow());
         tasks.spawn(learn::learn(Arc::clone(&self.tokens), seen));
         for nr in 0..self.mirrors.len() {
@@ -207,10 +230,13 @@ impl Mirrors {
     /// # Errors
     /// If it did not see everything.
     pub async fn sync_now(&self, path: &str, occasion: Occasion) -> Result<(), PassError> {
+        self.pass(self.number_of(path)?, occasion).await.map(drop)
+    }
+
+    fn number_of(&self, path: &str) -> Result<usize, PassError> {
         let mut mirrors = self.configured();
         let nr = mirrors.position(|mirror| mirror.path.configured() == path);
-        let nr = nr.ok_or(PassError::Unknown)?;
-        self.pass(nr, occasion).await.map(drop)
+        nr.ok_or(PassError::Unknown)
     }
 
     /// Verifies the authority of every workload, now.
@@ -220,7 +246,7 @@ impl Mirrors {
     pub async fn verify_authority(&self, occasion: Occasion) -> Result<AuthorityReport, PassError> {
         let urgency = match occasion {
             Occasion::Recovery => Urgency::Recovery,
-            Occasion::Cycle | Occasion::Operator => Urgency::Authority,
+            Occasion::Anew | Occasion::Cycle | Occasion::Operator => Urgency::Authority,
         };
         let pass = AuthorityPass::new(&self.context, urgency);
         let mut memory = self.authority.lock().await;
@@ -263,8 +289,9 @@ impl Mirrors {
             self.verify_authority(Occasion::Cycle).await?;
             Ok(Pace::Soon(authority::until_standing_due(&self.context)))
         };
+        let woken = self.anew.authority_wanted();
         self.context
-            .keep(self.authority_interval, failure, pass)
+            .keep(self.authority_interval, failure, pass, woken)
             .await;
     }
 
@@ -281,12 +308,28 @@ impl Mirrors {
             mirror.path.configured()
         );
         let pass = || self.pass(nr, Occasion::Cycle);
-        self.context.keep(mirror.interval, &failure, pass).await;
+        let never = std::future::pending;
+        self.context
+            .keep(mirror.interval, &failure, pass, never)
+            .await;
     }
 
     async fn pass(&self, nr: usize, occasion: Occasion) -> Result<Pace, PassError> {
+        self.pass_if(nr, occasion, || true).await
+    }
+
+    /// The same, if it is wanted still when those before it have ended.
+    async fn pass_if(
+        &self,
+        nr: usize,
+        occasion: Occasion,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Pace, PassError> {
         let (mirror, memory) = self.mirrors.get(nr).ok_or(PassError::Unknown)?;
         let mut memory = memory.lock().await;
+        if !is_wanted() {
+            return Ok(Pace::Usual);
+        }
         let path = mirror.path.configured();
         let passed = self.pass_of(mirror, &mut memory, occasion).await;
         self.context.with_health(&path, |health| match &passed {
@@ -305,12 +348,7 @@ impl Mirrors {
     ) -> Result<Pace, PassError> {
         let context = &self.context;
         let cluster = context.cluster().ok_or(PassError::Unseen)?;
-        let ground = |mount: &MountAccessor| Ground {
-            context,
-            mirror,
-            mount: mount.clone(),
-            occasion,
-        };
+        let ground = |mount: &MountAccessor| Ground::new(context, mirror, mount, occasion);
         match target::resolve(&mirror.path, &cluster)? {
             Target::Kv(target) => {
                 let ground = ground(&target.accessor);

@@ -106,6 +106,9 @@ pub struct MirrorStatus {
     pub path: String,
     /// Keys or leases held now.
     pub count: u64,
+    /// As many of them may be superseded, and are being read anew.
+    #[serde(default)]
+    pub doubted: u64,
     /// Age of its least recently verified value; null until its first complete pass.
     #[serde(rename = "age_seconds")]
     pub age: Option<WholeSeconds>,

@@ -59,7 +59,7 @@ impl MirrorContext {
     /// # Errors
     /// If an outage began, but for a pass that somebody asked for.
     pub(super) fn go_on(&self, occasion: Occasion) -> Result<(), PassError> {
-        if occasion == Occasion::Cycle && self.is_paused() {
+        if occasion.is_own() && self.is_paused() {
             return Err(PassError::Paused);
         }
         Ok(())
@@ -72,15 +72,23 @@ impl MirrorContext {
         }
     }
 
-    /// Runs passes until the daemon stops, each when it is due. `failure` says what a failed one could not do.
-    pub(super) async fn keep<F>(&self, interval: Duration, failure: &str, pass: impl Fn() -> F)
-    where
+    /// Runs passes until the daemon stops, each when it is due, or when what `woken` makes ends. `failure` says what a
+    /// failed one could not do.
+    pub(super) async fn keep<F, W>(
+        &self,
+        interval: Duration,
+        failure: &str,
+        pass: impl Fn() -> F,
+        woken: impl Fn() -> W,
+    ) where
         F: Future<Output = Result<Pace, PassError>>,
+        W: Future<Output = ()>,
     {
         let mut cycle = Cycle::new(interval);
         let mut pace = Pace::Usual;
         loop {
-            self.rest(&mut cycle, pace).await;
+            let early = woken();
+            self.rest(&mut cycle, pace, early).await;
             let passed = pass().await;
             match &passed {
                 // The last two asked nothing of the primary.
@@ -94,10 +102,15 @@ impl MirrorContext {
         }
     }
 
-    /// Rests until the next pass is due and the primary is in charge again.
-    pub(super) async fn rest(&self, cycle: &mut Cycle, pace: Pace) {
+    /// Rests until the next pass is due, or `early` ends, and the primary is in charge again.
+    pub(super) async fn rest(
+        &self,
+        cycle: &mut Cycle,
+        pace: Pace,
+        early: impl Future<Output = ()>,
+    ) {
         let pause = cycle.pause(pace, self.upstream.jitter());
-        tokio::time::sleep(pause).await;
+        let _ = tokio::time::timeout(pause, early).await;
         if !self.is_paused() {
             return;
         }
@@ -120,7 +133,17 @@ impl MirrorContext {
         lane: Lane,
         changes: Vec<Change>,
     ) -> Result<(), PassError> {
-        let committed = self.local.commit(lane, changes, Expects::default());
+        self.commit_expecting(lane, changes, Expects::default())
+            .await
+    }
+
+    pub(super) async fn commit_expecting(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+        expects: Expects,
+    ) -> Result<(), PassError> {
+        let committed = self.local.commit(lane, changes, expects);
         committed.await.map_err(PassError::Store)
     }
 

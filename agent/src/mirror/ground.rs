@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use replica::sequencer::Lane;
 use shared::{
-    change::Change,
-    kv::{MirrorState, Place},
+    change::{Change, Expects},
+    kv::{Doubt, Doubted, Kept, MirrorState, Place},
     name::{MountAccessor, RequestPath},
     settings::Mirror,
     time::WallTime,
@@ -29,6 +30,8 @@ pub(super) struct Ground<'a> {
     pub(super) mirror: &'a Mirror,
     pub(super) mount: MountAccessor,
     pub(super) occasion: Occasion,
+    /// From before anything was asked for it.
+    pub(super) at: WallTime,
 }
 
 /// What a pass could not finish.
@@ -46,7 +49,36 @@ impl Unfinished {
     }
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    pub(super) fn new(
+        context: &'a Arc<MirrorContext>,
+        mirror: &'a Mirror,
+        mount: &MountAccessor,
+        occasion: Occasion,
+    ) -> Self {
+        Self {
+            context,
+            mirror,
+            mount: mount.clone(),
+            occasion,
+            at: context.now().steady,
+        }
+    }
+
+    /// Stores what was asked for by this pass: of a key that was read anew since, nothing.
+    pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<(), PassError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let expects = Expects {
+            asked_at: Some(self.at),
+            ..Expects::default()
+        };
+        self.context
+            .commit_expecting(Lane::Mirror, changes, expects)
+            .await
+    }
+
     pub(super) fn go_on(&self) -> Result<(), PassError> {
         self.context.go_on(self.occasion)
     }
@@ -63,7 +95,7 @@ impl Ground<'_> {
         if remounted {
             let path = self.mirror.path.configured();
             tracing::warn!(%path, "its mount is another one than before: starting over");
-            self.context.commit(vec![Change::MirrorGone(path)]).await?;
+            self.commit(vec![Change::MirrorGone(path)]).await?;
         }
         Ok(remounted)
     }
@@ -100,7 +132,7 @@ impl Ground<'_> {
             let reads = batch.iter().map(|one| read(reader.clone(), one));
             let (reads, cut_off) = several(reads).await;
             let changes = reads.into_iter().flat_map(&mut changes).collect();
-            self.context.commit(changes).await?;
+            self.commit(changes).await?;
             if let Some(error) = cut_off {
                 return Err(error);
             }
@@ -123,7 +155,7 @@ impl Ground<'_> {
             rest.withheld = vanished.len();
             let kept = vanished.iter();
             let changes = kept.flat_map(|place| self.uncovered(held, &place.path));
-            self.context.commit(changes.collect()).await?;
+            self.commit(changes.collect()).await?;
             return Ok(rest);
         }
         let reader = self.reader();
@@ -144,14 +176,41 @@ impl Ground<'_> {
                     self.uncovered(held, path)
                 }
             };
-            self.context.commit(change).await?;
+            self.commit(change).await?;
         }
         Ok(rest)
     }
 
     /// What is held of a key that the pass does not verify: all of it, as old as it is.
     pub(super) fn uncovered(&self, held: &HeldKeys, path: &RequestPath) -> Vec<Change> {
-        held::uncovered(held.get(path), self.state().as_deref())
+        let doubt = self.doubt_again(&self.place(path.clone()));
+        let kept = held::uncovered(held.get(path), self.state().as_deref());
+        kept.into_iter().chain(doubt).collect()
+    }
+
+    /// What was in doubt of a key that this pass could not read is so still when the pass ends.
+    pub(super) fn doubt_again(&self, place: &Place) -> Option<Change> {
+        let known = self.context.local.view.doubts().of(place)?;
+        Some(Change::Doubted(Doubt {
+            of: Doubted::Key(place.clone()),
+            since: known.since.max(self.at),
+            vanished: known.vanished,
+        }))
+    }
+
+    /// What the replica holds of one key.
+    pub(super) fn held_at(&self, kept: &Kept) -> HeldKeys {
+        let secrets = self.context.local.view.secrets();
+        let records = kept.records.iter().filter_map(|(version, ..)| {
+            let held = secrets.records.get(&(kept.place.clone(), *version))?;
+            Some(held.record.clone())
+        });
+        let held = kept.key.as_ref().map(|key| HeldKey {
+            key: Arc::new(key.clone()),
+            records: records.collect(),
+        });
+        let held = held.map(|held| (kept.place.path.clone(), held));
+        held.into_iter().collect()
     }
 
     /// What the replica holds of this mirror.
@@ -190,22 +249,18 @@ impl Ground<'_> {
         authority.mirrors.get(&path).cloned()
     }
 
-    /// The pass that began at `at` saw everything; what it could not read does not count as covered.
+    /// The pass saw everything, as of when it began; what it could not read does not count as covered.
     ///
-    /// Stored after everything else of the pass, because from then on every covered value counts as verified at `at`.
-    pub(super) async fn complete(
-        &self,
-        fingerprint: String,
-        at: WallTime,
-    ) -> Result<(), PassError> {
+    /// Stored after everything else of the pass, because from then on every covered value counts as verified then.
+    pub(super) async fn complete(&self, fingerprint: String) -> Result<(), PassError> {
         let state = MirrorState {
             path: self.mirror.path.configured(),
             mount: self.mount.clone(),
-            verified_at: at,
+            verified_at: self.at,
             fingerprint,
         };
         let change = Change::Mirror(Box::new(state));
-        self.context.commit(vec![change]).await
+        self.commit(vec![change]).await
     }
 
     pub(super) fn with_health(&self, act: impl FnOnce(&mut MirrorHealth)) {

@@ -4,6 +4,7 @@
 //! A value whose change could not be read keeps its old body and stops counting as covered by the pass; only own reads
 //! purge anything.
 
+mod anew;
 mod compare;
 mod metadata;
 mod read;
@@ -45,7 +46,7 @@ impl KvPass<'_> {
     pub(super) async fn run(&self, memory: &mut KvMemory) -> Result<Pace, PassError> {
         let ground = &self.ground;
         ground.go_on()?;
-        let at = ground.context.now().steady;
+        let at = ground.at;
         // A primary that cannot be asked for its index cannot be listed either.
         let urgency = ground.occasion.urgency();
         let index = memory.quiet.observe(ground.context, urgency);
@@ -66,7 +67,7 @@ impl KvPass<'_> {
             }
         }
         let fingerprint = memory.clean.clone().unwrap_or_default();
-        ground.complete(fingerprint, at).await?;
+        ground.complete(fingerprint).await?;
         let slow = self.target.version == KvEngine::Two && memory.scan_refused > 0;
         Ok(if slow { Pace::Slow } else { Pace::Usual })
     }

@@ -369,7 +369,7 @@ impl LeasePass<'_> {
     fn held_off(&self, memory: &LeaseMemory, now: Now) -> Result<(), PassError> {
         match &memory.hold_off {
             Some(hold_off)
-                if self.occasion == Occasion::Cycle
+                if self.occasion.is_own()
                     && hold_off.place == self.place
                     && !hold_off.until.passed(now) =>
             {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use shared::name::RequestPath;
 
-use super::{Occasion, PassError, ground::Ground, read::is_cut_off, status::Unread};
+use super::{PassError, ground::Ground, read::is_cut_off, status::Unread};
 use crate::{
     status::MirrorSource,
     upstream::{Request, Said, Shown, UpstreamError},
@@ -99,7 +99,7 @@ impl Ground<'_> {
         scan: impl Future<Output = Result<Option<T>, PassError>>,
         walk: impl Future<Output = Result<T, PassError>>,
     ) -> Result<T, PassError> {
-        if *refused > 0 && self.occasion == Occasion::Cycle {
+        if *refused > 0 && self.occasion.is_own() {
             *refused -= 1;
         } else if let Some(scanned) = scan.await? {
             *refused = 0;

@@ -56,8 +56,8 @@ impl PathPass<'_> {
             ));
         }
         let change = plain::change(context, &self.place, kept, at);
-        context.commit(change.into_iter().collect()).await?;
-        self.ground.complete(String::new(), at).await?;
+        self.ground.commit(change.into_iter().collect()).await?;
+        self.ground.complete(String::new()).await?;
         Ok(Pace::Usual)
     }
 
@@ -104,7 +104,7 @@ impl PathPass<'_> {
 
     async fn forget(&self) -> Result<(), PassError> {
         let gone = Change::RecordGone(self.place.clone(), None);
-        self.ground.context.commit(vec![gone]).await
+        self.ground.commit(vec![gone]).await
     }
 }
 

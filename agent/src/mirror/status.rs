@@ -1,9 +1,12 @@
 //! How the mirrors stand, for `status`, `ready` and the metrics.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    fmt::{self, Display, Formatter},
+    time::Duration,
+};
 
 use shared::{
-    kv::Place,
+    kv::{Doubted, Place},
     lease::LeaseHolder,
     name::WorkloadName,
     settings::{Mirror, MirrorPath},
@@ -12,6 +15,9 @@ use shared::{
 
 use super::{Mirrors, PassError};
 use crate::status::{MirrorSource, MirrorStatus, PoolStatus, WholeSeconds};
+
+/// What is in doubt for longer could not be read.
+const LASTING: Duration = Duration::from_secs(10);
 
 /// What passes leave behind for [`MirrorStatus`].
 #[derive(Clone, Default)]
@@ -156,13 +162,20 @@ impl Mirrors {
         let path = mirror.path.configured();
         let (count, oldest) = self.held(&mirror.path);
         let health = self.context.with_health(&path, |health| health.clone());
+        let (doubted, lasting) = self.doubted(mirror, now);
+        let lasting = (lasting > 0).then(|| {
+            format!(
+                "{lasting} keys of {path} may be superseded and could not be read since: an outage answers 503 for them"
+            )
+        });
         MirrorStatus {
             count,
+            doubted,
             age: oldest.map(|oldest| WholeSeconds(now.wall.since(oldest))),
             max_staleness: WholeSeconds(mirror.max_staleness),
             errors: health.errors,
             reasons: health.reasons(),
-            findings: health.findings(),
+            findings: health.findings().into_iter().chain(lasting).collect(),
             last_error: health.last_error,
             source: health.source,
             pool: (mirror.pool > 0).then(|| self.pool_of(mirror, health.short_since, now)),
@@ -190,6 +203,27 @@ impl Mirrors {
             }
         }
         pool
+    }
+
+    /// How much of a mirror is in doubt, and how much of that for longer than a read takes. A whole mirror counts as all
+    /// that is kept of it.
+    fn doubted(&self, mirror: &Mirror, now: Now) -> (u64, u64) {
+        let doubts = self.context.local.view.doubts();
+        let path = mirror.path.configured();
+        let (mut all, mut lasting) = (0, 0);
+        for doubt in doubts.all() {
+            let keys = match &doubt.of {
+                Doubted::Absence(of) if *of == path => 1,
+                Doubted::Key(place) if mirror.path.covers(place.path.as_str()) => 1,
+                Doubted::Mirror(of) if *of == path => self.held(&mirror.path).0.max(1),
+                _ => 0,
+            };
+            all += keys;
+            if now.steady.since(doubt.since) > LASTING {
+                lasting += keys;
+            }
+        }
+        (all, lasting)
     }
 
     /// How many keys or leases are held of `path`, and when the least recently verified was verified; none until a

@@ -63,7 +63,8 @@ impl TokenFollower {
         let mut cycle = Cycle::new(watch::look_interval(self.interval));
         let mut still = Still::default();
         loop {
-            self.context.rest(&mut cycle, Pace::Usual).await;
+            let never = std::future::pending();
+            self.context.rest(&mut cycle, Pace::Usual, never).await;
             match self.check_due(&mut still).await {
                 Ok(()) | Err(PassError::Paused) => cycle.succeeded(),
                 Err(error) => {

@@ -23,7 +23,7 @@ use crate::{
     driver::{Driver, Handle},
     local::Local,
     metrics::Metrics,
-    mirror::Mirrors,
+    mirror::{Anew, Mirrors},
     offboarding,
     parity::{self, Offer, Parity},
     ready::{prove, prove::Checks},
@@ -40,6 +40,7 @@ pub(super) struct Daemon {
     pub(super) local: Local,
     pub(super) upstream: Upstream,
     pub(super) mirrors: Arc<ArcSwap<Mirrors>>,
+    pub(super) anew: Anew,
     pub(super) driver: Handle,
     pub(super) server: Arc<Server>,
     pub(super) board: Arc<Board>,
@@ -64,7 +65,14 @@ impl Daemon {
             local, coverage, ..
         } = opening;
         let upstream = Upstream::new(&config, local.clone())?;
-        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), Vec::new());
+        let anew = Anew::default();
+        let mirrors = Mirrors::new(
+            &config,
+            upstream.clone(),
+            local.clone(),
+            Vec::new(),
+            anew.clone(),
+        );
         let mirrors = Arc::new(ArcSwap::from_pointee(mirrors));
         let primary = Arc::new(LivePrimary {
             local: local.clone(),
@@ -93,6 +101,7 @@ impl Daemon {
             local,
             upstream,
             mirrors,
+            anew,
             driver,
             server,
             board,

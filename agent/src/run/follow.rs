@@ -14,7 +14,7 @@ use crate::{
     driver::Event,
     link::Link,
     local::Local,
-    mirror::{Mirrors, SeenCredential, SeenToken},
+    mirror::{Anew, Mirrors, SeenCredential, SeenToken},
     reaper,
     serve::{SocketRules, learn_queue::LearnRequest},
     status::board::Board,
@@ -70,6 +70,7 @@ impl Daemon {
             to_mirror,
             upstream: self.upstream.clone(),
             local: self.local.clone(),
+            anew: self.anew.clone(),
         };
         followers.add(move |config| {
             mirror.replace(&config);
@@ -87,6 +88,7 @@ struct RunningMirror {
     to_mirror: watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
     upstream: Upstream,
     local: Local,
+    anew: Anew,
 }
 
 impl RunningMirror {
@@ -96,6 +98,7 @@ impl RunningMirror {
             self.upstream.clone(),
             self.local.clone(),
             Vec::new(),
+            self.anew.clone(),
         );
         self.running.abort();
         self.running = start_mirrors(&mirrors, &self.to_mirror);

@@ -16,6 +16,8 @@ pub enum Urgency {
     Recovery,
     /// Authority of workloads, and what keeps tokens and leases alive.
     Authority,
+    /// Keys that may be superseded: until they are read, an outage would not have them.
+    Doubted,
     /// Everything else.
     Mirror,
 }
@@ -28,7 +30,7 @@ pub struct Pacer {
 
 struct PacerQueue {
     spacing: Spacing,
-    waiting: [usize; 3],
+    waiting: [usize; 4],
 }
 
 /// Even spacing, and how it reacts to a 429. Pure: moments are durations since some start.
@@ -91,7 +93,7 @@ impl Pacer {
         Self {
             pace: Mutex::new(PacerQueue {
                 spacing: Spacing::new(per_second),
-                waiting: [0; 3],
+                waiting: [0; 4],
             }),
             watch: Stopwatch::start(),
         }

@@ -119,6 +119,8 @@ impl Rules {
             }
             (Some((mount, name)), MirrorPath::Prefix(_)) => {
                 self.need(&format!("{literal}*"), "read", VALUES);
+                let metadata = format!("{mount}/metadata/{name}*");
+                self.need(&metadata, "read", "one key that changed just now");
                 let detailed = format!("{mount}/detailed-metadata/{}", folder_of(name));
                 self.need(&detailed, "scan", "what changed, in one request");
             }
@@ -232,6 +234,7 @@ mod tests {
         ]));
         for (operation, path) in [
             (Operation::Scan, "secret/detailed-metadata/shop/"),
+            (Operation::Read, "secret/metadata/shop/orders"),
             (Operation::Read, "secret/data/shop/orders/db"),
             (Operation::Read, "team/kv/metadata/one"),
             (Operation::Read, "team/kv/data/one"),
@@ -250,6 +253,7 @@ mod tests {
         for (operation, path) in [
             (Operation::Update, "secret/data/shop/orders/db"),
             (Operation::Read, "secret/data/shop/billing"),
+            (Operation::Read, "secret/metadata/shop/billing"),
             (Operation::Read, "secret/data/other"),
             (Operation::Scan, "secret/detailed-metadata/"),
             (Operation::Scan, "kv1/"),

@@ -16,7 +16,7 @@ use holdover::{
     clock::Clock,
     config::Config,
     local::Local,
-    mirror::{Mirrors, Occasion},
+    mirror::{Anew, Mirrors, Occasion},
     upstream::{Upstream, policy::required_policy},
 };
 use replica::{
@@ -67,7 +67,13 @@ impl Sides {
         let accessors = furnish(&root, &planted, random).await?;
         let room = Arc::new(Room::make()?);
         let (local, upstream, config) = open(&primary, &room).await?;
-        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), Vec::new());
+        let mirrors = Mirrors::new(
+            &config,
+            upstream.clone(),
+            local.clone(),
+            Vec::new(),
+            Anew::default(),
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(upstream.clone().keep_own_token());
         let sides = Sides {

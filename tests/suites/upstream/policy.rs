@@ -92,6 +92,8 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
     let lease = root.get("database/creds/orders").await?.text("/lease_id")?;
     let target = RevocationTarget::Lease(shared::name::LeaseId::parse(&lease)?);
     host.upstream.revoke(&target).await?;
+    // A key that a client wrote.
+    host.doubt("secret/data/shop/orders/public").await?;
     host.upstream.probe(true).await;
     let text = required_policy(&host.config.settings);
     let wanted = rules(&text)?;

@@ -9,7 +9,7 @@ use holdover::{
     clock::Clock,
     config::{Address, Config},
     local::Local,
-    mirror::{Mirrors, SeenCredential, SeenToken},
+    mirror::{Anew, Mirrors, SeenCredential, SeenToken},
     status::MirrorStatus,
     upstream::{Upstream, policy::required_policy},
 };
@@ -17,13 +17,15 @@ use replica::{
     entropy::OsEntropy,
     key::slot::{Source, create_file},
     learn::{self, Exchange},
+    sequencer::Lane,
     store::{Location, OpenError, Replica},
 };
 use serde_json::{Value, json};
 use shared::{
     api::Call,
-    change::CredentialName,
-    kv::{Place, Record},
+    change::{Change, CredentialName, Expects},
+    kv::{Doubt, Doubted, Place, Record},
+    name::RequestPath,
     secret::SecretText,
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -37,6 +39,7 @@ pub(crate) struct Host {
     pub(crate) local: Local,
     pub(crate) upstream: Upstream,
     pub(crate) mirrors: Mirrors,
+    pub(crate) anew: Anew,
     seen: mpsc::Sender<SeenCredential>,
     tasks: JoinSet<()>,
     room: Arc<Room>,
@@ -119,12 +122,20 @@ impl Plan {
         let path = self.room.join("holdover.toml");
         let config = Config::parse(&self.file.to_toml()?, &path).map_err(Failure::new)?;
         let (local, upstream) = open(&config, &self.room).await?;
-        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), excluded());
+        let anew = Anew::default();
+        let mirrors = Mirrors::new(
+            &config,
+            upstream.clone(),
+            local.clone(),
+            excluded(),
+            anew.clone(),
+        );
         Ok(Host {
             config,
             local,
             upstream,
             mirrors,
+            anew,
             seen: mpsc::channel(1).0,
             tasks: JoinSet::new(),
             room: self.room.clone(),
@@ -231,12 +242,20 @@ impl Host {
         drop((local, upstream, mirrors));
         change(&mut config);
         let (local, upstream) = open(&config, &room).await?;
-        let mirrors = Mirrors::new(&config, upstream.clone(), local.clone(), excluded());
+        let anew = Anew::default();
+        let mirrors = Mirrors::new(
+            &config,
+            upstream.clone(),
+            local.clone(),
+            excluded(),
+            anew.clone(),
+        );
         Ok(Host {
             config,
             local,
             upstream,
             mirrors,
+            anew,
             seen: mpsc::channel(1).0,
             tasks: JoinSet::new(),
             room,
@@ -341,6 +360,44 @@ impl Host {
         mirrors
             .find(|mirror| mirror.path == path)
             .context("no such mirror")
+    }
+
+    /// What is kept of a key may be superseded, as the socket would say.
+    pub(crate) async fn doubt(&self, path: &str) -> Result<()> {
+        let authority = self.local.view.authority();
+        let cluster = authority.cluster.clone().context("no cluster")?;
+        let mount = cluster.mounted(path).context("no mount")?;
+        let place = Place {
+            namespace: self.config.settings.namespace.clone(),
+            mount: mount.accessor.clone(),
+            path: RequestPath::parse(path)?,
+        };
+        drop(authority);
+        self.doubt_of(Doubted::Key(place)).await
+    }
+
+    pub(crate) async fn doubt_of(&self, of: Doubted) -> Result<()> {
+        let doubt = Doubt {
+            of,
+            since: self.local.clock.now().steady,
+            vanished: false,
+        };
+        let (lane, changes) = (Lane::Revocation, vec![Change::Doubted(doubt)]);
+        self.local.commit(lane, changes, Expects::default()).await?;
+        self.anew.doubted();
+        Ok(())
+    }
+
+    /// Waits until nothing is in doubt.
+    pub(crate) async fn until_sure(&self) -> Result<()> {
+        self.until("what was doubted to be read", |host| {
+            let left: Vec<_> = host.local.view.doubts().all().collect();
+            match left.is_empty() {
+                true => Ok(()),
+                false => Err(format!("{left:?}")),
+            }
+        })
+        .await
     }
 
     /// Waits for something of this host.

@@ -134,7 +134,11 @@ impl KvPass<'_> {
     }
 
     /// Reads the metadata of `key` and adds it, if there is such a key.
-    async fn add_metadata(&self, key: &str, listing: &mut KeyListing) -> Result<(), PassError> {
+    pub(super) async fn add_metadata(
+        &self,
+        key: &str,
+        listing: &mut KeyListing,
+    ) -> Result<(), PassError> {
         let Ok(path) = RequestPath::parse(&self.target.metadata(key)) else {
             listing.unreadable += 1;
             return Ok(());

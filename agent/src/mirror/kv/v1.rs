@@ -22,7 +22,7 @@ use crate::{
 type ValueNames = Listing<BTreeSet<RequestPath>>;
 
 /// What became of one value.
-enum ReadValue {
+pub(super) enum ReadValue {
     /// It is this.
     Kept(Option<Change>),
     /// It may not be read, although Holdover's token is good.
@@ -134,7 +134,12 @@ impl KvPass<'_> {
     }
 
     /// What a read changes. That a key exists is kept even where its value cannot be: it is not absent.
-    fn changes_of_value(&self, place: Place, read: ReadValue, held: &HeldKeys) -> Vec<Change> {
+    pub(super) fn changes_of_value(
+        &self,
+        place: Place,
+        read: ReadValue,
+        held: &HeldKeys,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         if !held.contains_key(&place.path) && !matches!(read, ReadValue::Gone) {
             changes.push(held::exists(place.clone()));
@@ -164,7 +169,10 @@ fn value_of(said: &Said) -> Result<Kept, UpstreamError> {
 ///
 /// # Errors
 /// If the primary went away.
-async fn read_value(reader: Reader, place: Place) -> Result<(Place, ReadValue), UpstreamError> {
+pub(super) async fn read_value(
+    reader: Reader,
+    place: Place,
+) -> Result<(Place, ReadValue), UpstreamError> {
     let at = reader.context.now().steady;
     let read = async {
         let request = Request::read(place.path.as_str());

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     mirror::{
-        Occasion, PassError,
+        PassError,
         ground::Unfinished,
         held::{self, HeldKeys},
     },
@@ -59,11 +59,11 @@ impl KvPass<'_> {
         todo.vanished
             .retain(|place| !misshapen.contains_key(&place.path));
         let kept = misshapen.keys().flat_map(|path| self.kept(path, &held));
-        ground.context.commit(kept.collect()).await?;
+        ground.commit(kept.collect()).await?;
         let unlisted: BTreeSet<_> = todo.vanished.iter().map(|place| &place.path).collect();
         let shelf = &mut memory.shelf;
         shelf.retain(|path| !unlisted.contains(path));
-        if ground.occasion == Occasion::Cycle {
+        if ground.occasion.is_own() {
             todo.changed
                 .retain(|changed| !shelf.holds(&changed.listed, at));
         }
@@ -94,7 +94,11 @@ impl KvPass<'_> {
     fn kept(&self, path: &RequestPath, held: &HeldKeys) -> Vec<Change> {
         match held.contains_key(path) {
             true => self.ground.uncovered(held, path),
-            false => vec![held::exists(self.ground.place(path.clone()))],
+            false => {
+                let place = self.ground.place(path.clone());
+                let doubt = self.ground.doubt_again(&place);
+                [held::exists(place)].into_iter().chain(doubt).collect()
+            }
         }
     }
 
@@ -121,7 +125,11 @@ impl KvPass<'_> {
                 match held.contains_key(path) {
                     true => self.ground.uncovered(held, path),
                     // That it exists is kept, because its absence would be answered with 404.
-                    false => vec![Change::Key(Box::new(listed.clone()))],
+                    false => {
+                        let doubt = self.ground.doubt_again(&listed.place);
+                        let key = Change::Key(Box::new(listed.clone()));
+                        [key].into_iter().chain(doubt).collect()
+                    }
                 }
             }
         }

@@ -58,7 +58,9 @@ impl LeasePass<'_> {
         let missing = match self.occasion {
             // Recovery renews what is about to end. What is missing is got afterwards, because then hosts are spread.
             Occasion::Recovery => Ok(Some(LEAST_PAUSE)),
-            Occasion::Cycle | Occasion::Operator => self.fill(memory, &mut plan).await,
+            Occasion::Anew | Occasion::Cycle | Occasion::Operator => {
+                self.fill(memory, &mut plan).await
+            }
         };
         self.note_fill();
         let looks = plan.good.iter().map(|lease| self.next_look(memory, lease));
