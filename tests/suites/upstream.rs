@@ -1,6 +1,8 @@
 //! What Holdover asks of a real primary with its own token, always under the policy that `config policy` prints, and
 //! what the mirror makes of the answers. Without the socket and the machine: upstream, mirror and replica alone.
 
+#[path = "upstream/anew.rs"]
+mod anew;
 #[path = "upstream/authority.rs"]
 mod authority;
 #[path = "upstream/kv.rs"]
