@@ -89,6 +89,7 @@ pub(crate) fn grant(nr: u8, origin: Origin, left: Duration, now: Now) -> Grant {
         peer: None,
         deadline: Deadline::after(left, now),
         verified_at: now.steady,
+        doubted_at: None,
     }
 }
 

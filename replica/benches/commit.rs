@@ -116,6 +116,7 @@ fn granted(n: u64) -> Option<Change> {
         peer: None,
         deadline: Deadline::after(Duration::from_secs(900), present()),
         verified_at: WallTime::EPOCH,
+        doubted_at: None,
     })))
 }
 

@@ -168,6 +168,7 @@ pub(crate) fn grant(n: u64, secs: u64) -> Grant {
         peer: None,
         deadline: Deadline::after(Duration::from_secs(secs), now(0)),
         verified_at: T0,
+        doubted_at: None,
     }
 }
 
@@ -409,6 +410,7 @@ pub(crate) fn secret_id() -> SecretId {
         login_at: T0,
         verified_at: T0,
         dead: None,
+        doubted_at: None,
     }
 }
 

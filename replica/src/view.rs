@@ -8,7 +8,7 @@ use std::{
     ops::{Bound, Deref},
     sync::{
         Arc, OnceLock,
-        atomic::{Ordering, fence},
+        atomic::{AtomicI64, Ordering, fence},
     },
 };
 
@@ -159,12 +159,14 @@ pub struct HeldCredential {
     pub body: SealedBody,
 }
 
-/// A grant as it lives: the record, and whether it was revoked, which is seen at once.
+/// A grant as it lives: the record, and whether it was revoked or refused, which is seen at once.
 pub struct LiveGrant {
     /// The record.
     pub grant: Grant,
     /// Set once.
     pub revoked: OnceLock<Revocation>,
+    /// When the primary last refused it, in milliseconds since the Unix epoch, as far as that is not in the record yet.
+    doubted: AtomicI64,
 }
 
 /// How a token above another died.
@@ -274,6 +276,18 @@ impl View {
         }
         // Nobody makes a chain this long: it is not trusted.
         Some(DeadAncestor::Revoked)
+    }
+
+    /// Whether the primary refused a token above `grant` since it last proved it: then `grant` may be dead with it.
+    pub(crate) fn hangs_on_doubted(&self, grant: &Grant) -> bool {
+        let above = |grant: &Grant| {
+            let digest = grant
+                .parent
+                .filter(|above| self.revocation(above).is_none())?;
+            self.grant(&digest)
+        };
+        let ancestors = std::iter::successors(above(grant), |live| above(&live.grant));
+        ancestors.take(DEPTH).any(|live| live.is_doubted())
     }
 
     /// A token that Holdover presents.
@@ -393,6 +407,13 @@ impl View {
         }
     }
 
+    /// The primary refused a token, which binds before it is durable.
+    pub(crate) fn doubt_token(&self, digest: &TokenDigest, at: WallTime) {
+        if let Some(live) = self.grant(digest) {
+            live.doubt(at);
+        }
+    }
+
     /// Publishes a grant. The writer's alone.
     pub(crate) fn put_grant(&self, live: &Arc<LiveGrant>) {
         let digest = live.grant.digest;
@@ -400,6 +421,9 @@ impl View {
         let before = grants.insert(digest, Arc::clone(live));
         let accessors = self.accessors.pin();
         if let Some(before) = before {
+            live.doubt(WallTime::from_millis(
+                before.doubted.load(Ordering::Relaxed),
+            ));
             if let Some(revocation) = before.revoked.get() {
                 let _ = live.revoked.set(revocation.clone());
             }
@@ -465,11 +489,22 @@ impl Secrets {
 
 impl LiveGrant {
     /// A grant that nobody has revoked.
-    pub(crate) fn new(grant: Grant) -> Self {
+    pub fn new(grant: Grant) -> Self {
         Self {
             grant,
             revoked: OnceLock::new(),
+            doubted: AtomicI64::new(0),
         }
+    }
+
+    /// Whether the primary refused it since it last proved it.
+    pub fn is_doubted(&self) -> bool {
+        let at = WallTime::from_millis(self.doubted.load(Ordering::Relaxed));
+        self.grant.is_doubted() || self.grant.verified_at < at
+    }
+
+    fn doubt(&self, at: WallTime) {
+        self.doubted.fetch_max(at.as_millis(), Ordering::Relaxed);
     }
 }
 

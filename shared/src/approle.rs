@@ -148,6 +148,9 @@ pub struct SecretId {
     pub verified_at: WallTime,
     /// Since when the primary is known to refuse it.
     pub dead: Option<WallTime>,
+    /// When the primary last refused it to a client, which is a reason to look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted_at: Option<WallTime>,
 }
 
 /// What stands behind a grant that an AppRole login was given.
@@ -185,6 +188,9 @@ pub enum Denial {
     /// The primary would refuse it too.
     #[error("is dead")]
     Dead,
+    /// The primary refused it since it was last seen to stand.
+    #[error("was refused since it was last verified")]
+    Doubted,
     /// The role asks for a second factor.
     #[error("asks for a second factor")]
     Mfa,
@@ -206,6 +212,12 @@ impl SecretId {
         self.dead.is_some() || self.expires.is_some_and(ended)
     }
 
+    /// Whether the primary refused it to a client since it was last seen to stand.
+    pub fn is_doubted(&self) -> bool {
+        let stood = self.verified_at.max(self.login_at);
+        self.doubted_at.is_some_and(|at| stood < at)
+    }
+
     fn is_bound(&self) -> bool {
         !self.cidrs.is_empty() || !self.token_cidrs.is_empty()
     }
@@ -222,6 +234,7 @@ impl SecretId {
             login_at,
             verified_at: self.verified_at.max(known.verified_at),
             dead: known.dead.max(self.dead).filter(|dead| *dead >= login_at),
+            doubted_at: self.doubted_at.max(known.doubted_at),
             ..self
         }
     }
@@ -339,6 +352,9 @@ pub fn judge(
     if role.role_id != proof.role_id {
         return Err(Denial::Dead);
     }
+    if proof.is_doubted() {
+        return Err(Denial::Doubted);
+    }
     if cutover.since(proof.login_at) > bounds.credential_max_age {
         return Err(Denial::Old);
     }
@@ -369,7 +385,7 @@ pub fn judge(
 /// Whether what a grant was given to still stands once the primary is back: role and accessor were seen at or after
 /// `since`, and a login with it would still be one that grants are like.
 pub fn stands(role: &AppRole, proof: &SecretId, since: WallTime, now: Now) -> bool {
-    let seen = role.verified_at >= since && proof.verified_at >= since;
+    let seen = role.verified_at >= since && proof.verified_at >= since && !proof.is_doubted();
     let same = role.key == proof.role && role.role_id == proof.role_id;
     seen && same && !proof.is_dead(now) && !proof.is_bound() && role.problem().is_none()
 }

@@ -101,6 +101,8 @@ pub enum Change {
     SecretId(Box<SecretId>),
     /// The same, no longer of use.
     SecretIdGone(ProofDigest),
+    /// The primary refused a token, which may pass: nothing is decided by it until it is proven as of this moment or later.
+    TokenDoubted(TokenDigest, WallTime),
 }
 
 /// What is known of the cluster, verified as a whole.

@@ -33,6 +33,10 @@ pub struct Grant {
     pub deadline: Deadline,
     /// When the primary last proved it; for a replica grant, the authority that it was issued from.
     pub verified_at: WallTime,
+    /// When the primary last refused it in the form in which it refuses tokens: until a proof as of then or later, nothing
+    /// is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted_at: Option<WallTime>,
 }
 
 /// Who minted a token, which decides who can end it.
@@ -180,6 +184,21 @@ impl Grant {
         matches!(self.origin, Origin::Replica(_))
     }
 
+    /// Whether the primary refused it since it last proved it: dead, or refused for a while.
+    pub fn is_doubted(&self) -> bool {
+        self.doubted_at.is_some_and(|at| self.verified_at < at)
+    }
+
+    /// This, where `known` is what was known before: neither a proof nor a doubt goes back.
+    #[must_use]
+    pub fn after(self, known: &Self) -> Self {
+        Self {
+            verified_at: self.verified_at.max(known.verified_at),
+            doubted_at: self.doubted_at.max(known.doubted_at),
+            ..self
+        }
+    }
+
     /// Its replica part.
     pub fn replica(&self) -> Option<&ReplicaGrant> {
         match &self.origin {
@@ -316,6 +335,26 @@ mod tests {
             ..policy(600, 3600)
         };
         assert!(issue(&policy(600, 3600)).lowered(&taken, at(1)).is_none());
+    }
+
+    #[test]
+    fn a_doubt_ends_with_a_proof_as_of_then_or_later_in_whatever_order_they_are_told() {
+        let known = issue(&policy(60, 600));
+        let told = |doubted: i64, proven: i64| {
+            let doubted = Grant {
+                doubted_at: Some(at(doubted).steady),
+                ..known.clone()
+            };
+            let proven = Grant {
+                verified_at: at(proven).steady,
+                ..known.clone()
+            };
+            let first = proven.clone().after(&doubted).is_doubted();
+            assert_eq!(first, doubted.after(&proven).is_doubted());
+            first
+        };
+        assert!(!known.is_doubted());
+        assert!(told(5, 4) && !told(5, 5) && !told(5, 6));
     }
 
     #[test]

@@ -49,5 +49,6 @@ pub(crate) fn issued(ttl: Duration, max: Deadline, now: Now) -> Grant {
         peer: None,
         deadline: Deadline::after(ttl, now),
         verified_at: now.steady,
+        doubted_at: None,
     }
 }

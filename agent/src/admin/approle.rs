@@ -41,7 +41,7 @@ fn worded(problem: Denial) -> &'static str {
     match problem {
         Denial::Addresses => "it is bound to addresses, which a Unix socket does not have",
         Denial::Mfa => "its logins may need a second factor",
-        Denial::Role | Denial::Dead | Denial::Old | Denial::Unseen => {
+        Denial::Role | Denial::Dead | Denial::Doubted | Denial::Old | Denial::Unseen => {
             "it makes batch, periodic, limited-use or root tokens, or binds no secret id"
         }
     }

@@ -1,9 +1,10 @@
-//! What clients brought, the primary accepted, and the replica does not know yet: looked up once.
+//! What clients brought: looked up once where the primary accepted it and the replica does not know it yet, and at once
+//! where the primary refused what the replica knows.
 
 use std::{sync::Arc, time::Duration};
 
 use replica::learn::Candidate;
-use shared::{backoff::Backoff, name::TokenDigest, secret::SecretText};
+use shared::{approle::ProofDigest, backoff::Backoff, name::TokenDigest, secret::SecretText};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
@@ -16,8 +17,12 @@ use crate::upstream::UpstreamError;
 /// A token whose look-up failed until the pauses grew past this waits until it is used again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A credential that is new to the replica.
+/// A credential that is to be looked up.
 pub enum SeenCredential {
+    /// A token that the primary refused.
+    Doubted(TokenDigest),
+    /// A login that the primary refused, by what stands for role id and secret id.
+    DoubtedLogin(ProofDigest),
     /// A secret id, to be verified.
     Login(Box<Candidate>),
     /// A token, to be looked up.
@@ -42,15 +47,23 @@ pub(super) async fn learn(follower: Arc<TokenFollower>, mut seen: mpsc::Receiver
         let follower = Arc::clone(&follower);
         asked.spawn(async move {
             let learned = match credential {
+                SeenCredential::Doubted(digest) => follower.recheck_soon(digest).await,
+                SeenCredential::DoubtedLogin(pair) => {
+                    approle::recheck_login(&follower.context, pair).await
+                }
                 SeenCredential::Login(candidate) => {
                     approle::learn_login(&follower.context, *candidate).await
                 }
                 SeenCredential::Token(token) => learn_token(&follower, &token).await,
             };
-            if let Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) = &learned {
-                tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");
-            } else if let Err(error) = learned {
-                tracing::debug!(%error, "what a client brought could not be looked up; its next use asks again");
+            match learned {
+                Ok(()) => {}
+                Err(error @ PassError::Upstream(UpstreamError::Decision { .. })) => {
+                    tracing::warn!(%error, "the primary does not show what a client brought: does the policy have every rule of `config policy`?");
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "what a client brought could not be looked up yet");
+                }
             }
         });
     }

@@ -2,7 +2,7 @@
 //!
 //! A token in use is proven by its own forwarded requests. One that was used in the last hour but is idle is looked up
 //! every `token_check_interval`, any other six times more rarely, and each once more when its end has come: its owner
-//! may have renewed it elsewhere.
+//! may have renewed it elsewhere. One that the primary refused is looked up at once.
 
 mod watch;
 
@@ -13,7 +13,7 @@ use replica::{learn::grant_from_lookup, sequencer::Lane, view::LiveGrant};
 use shared::{
     change::Change,
     grant::{Origin, Revocation, RevokeCause},
-    name::TokenDigest,
+    name::{Accessor, TokenDigest},
     time::Now,
     token::TokenKind,
 };
@@ -41,12 +41,17 @@ pub(super) struct TokenFollower {
     watch: Mutex<TokenWatch>,
 }
 
-/// Whether it is a token of the primary's that can be looked up by its accessor.
-fn is_followed(live: &LiveGrant) -> bool {
+/// The accessor by which the primary is asked about a token that lives here: of a replica token that it refused, that of
+/// the token which stands behind it.
+fn followed_by(live: &LiveGrant) -> Option<&Accessor> {
     let grant = &live.grant;
-    live.revoked.get().is_none()
-        && matches!(grant.origin, Origin::Primary | Origin::Learned)
-        && grant.facts.kind == TokenKind::Service
+    let followed = match grant.origin {
+        Origin::Primary | Origin::Learned => grant.facts.kind == TokenKind::Service,
+        Origin::Replica(_) => live.is_doubted(),
+        Origin::LimitedUse => false,
+    };
+    let asked = followed && live.revoked.get().is_none();
+    grant.at_primary().filter(|_| asked)
 }
 
 impl TokenFollower {
@@ -78,7 +83,7 @@ impl TokenFollower {
     async fn check_due(self: &Arc<Self>, still: &mut Still) -> Result<(), PassError> {
         let now = self.context.now();
         let grants = self.context.local.view.grants();
-        let followed = grants.iter().filter(|live| is_followed(live));
+        let followed = grants.iter().filter(|live| followed_by(live).is_some());
         let followed: Vec<_> = followed.map(|live| &live.grant).collect();
         let due = self.watch.lock().due(&followed, self.interval, now);
         let due = self.prove_still(due, still, now).await?;
@@ -124,7 +129,8 @@ impl TokenFollower {
             let Some(live) = context.local.view.grant(&digest) else {
                 continue;
             };
-            if self.watch.lock().prove_still(&live.grant, since, now) {
+            let doubted = live.is_doubted();
+            if !doubted && self.watch.lock().prove_still(&live.grant, since, now) {
                 // Its moment alone: a renewal may be on its way to the writer.
                 changes.push(Change::Proven(digest, now.steady));
             } else {
@@ -137,9 +143,14 @@ impl TokenFollower {
 
     /// Looks a token up outside of its turn, if it is one that can be.
     pub(super) async fn recheck(&self, digest: TokenDigest) -> Result<(), PassError> {
-        match self.context.local.view.grant(&digest) {
-            Some(live) if is_followed(&live) => self.check(digest).await,
-            _ => Ok(()),
+        self.check(digest).await
+    }
+
+    /// The same for one that the primary refused; in an outage it waits for the first look after it.
+    pub(super) async fn recheck_soon(&self, digest: TokenDigest) -> Result<(), PassError> {
+        match self.context.is_paused() {
+            true => Ok(()),
+            false => self.check(digest).await,
         }
     }
 
@@ -147,12 +158,16 @@ impl TokenFollower {
         let Some(live) = self.context.local.view.grant(&digest) else {
             return Ok(());
         };
+        let Some(accessor) = followed_by(&live) else {
+            return Ok(());
+        };
         let now = self.context.now();
-        let accessor = &live.grant.accessor;
         let upstream = &self.context.upstream;
-        let answer = upstream
-            .lookup_accessor(accessor, Some(Urgency::Mirror))
-            .await;
+        let urgency = match live.is_doubted() {
+            true => Urgency::Authority,
+            false => Urgency::Mirror,
+        };
+        let answer = upstream.lookup_accessor(accessor, Some(urgency)).await;
         // One that Holdover may not look up, or of which nothing can be read, waits for its next interval as well, and
         // nothing is learned of it.
         if answer
@@ -174,7 +189,13 @@ impl TokenFollower {
         let view = &self.context.local.view;
         match answer {
             Ok(looked_up) => {
-                let change = grant_from_lookup(view, &digest, looked_up.data.expose(), now);
+                let change = match view.grant(&digest) {
+                    // What the replica issued stays what it is: the token behind it lives.
+                    Some(live) if live.grant.is_replica() => {
+                        Some(Change::Proven(digest, now.steady))
+                    }
+                    _ => grant_from_lookup(view, &digest, looked_up.data.expose(), now),
+                };
                 self.context.commit(change.into_iter().collect()).await
             }
             Err(error) if error.says_dead() => self.strike(digest, now).await,
@@ -187,15 +208,11 @@ impl TokenFollower {
         let Some(live) = self.context.local.view.grant(&digest) else {
             return Ok(());
         };
-        if live.revoked.get().is_some() || live.grant.is_replica() {
+        if live.revoked.get().is_some() {
             return Ok(());
         }
-        let revoked = Change::Revoked(Revocation {
-            digest,
-            accessor: live.grant.accessor.clone(),
-            cause: RevokeCause::Primary,
-            at: now.steady,
-        });
+        let revocation = Revocation::of(&live.grant, RevokeCause::Primary, now.steady);
+        let revoked = Change::Revoked(revocation);
         // Before everything else that waits to be stored, because until then the token is still answered for.
         let lane = Lane::Revocation;
         self.context.commit_in(lane, vec![revoked]).await

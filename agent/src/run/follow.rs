@@ -125,6 +125,8 @@ async fn pass_on(
         if let Some(to) = to {
             // A mirror that is being replaced misses one token, which its next use brings again.
             let seen = match request {
+                LearnRequest::Doubted(digest) => SeenCredential::Doubted(digest),
+                LearnRequest::DoubtedLogin(pair) => SeenCredential::DoubtedLogin(pair),
                 LearnRequest::Login(candidate) => SeenCredential::Login(candidate),
                 LearnRequest::Token { token, digest } => {
                     SeenCredential::Token(SeenToken { token, digest })

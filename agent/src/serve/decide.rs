@@ -111,10 +111,10 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// Revocations go first, and bind before they are on disk.
+/// Revocations and refusals go first, and bind before they are on disk.
 pub(crate) fn lane(changes: &[Change]) -> Lane {
-    let mut changes = changes.iter();
-    match changes.any(|change| matches!(change, Change::Revoked(_))) {
+    let binds = |change: &Change| matches!(change, Change::Revoked(_) | Change::TokenDoubted(..));
+    match changes.iter().any(binds) {
         true => Lane::Revocation,
         false => Lane::Grant,
     }

@@ -1,5 +1,5 @@
-//! Tokens and secret ids that the primary accepted and the replica does not know yet: each looked up once, through a
-//! bounded queue.
+//! Look-ups that clients' requests make due, through one bounded queue: of tokens and secret ids that the primary accepted
+//! and the replica does not know yet, each once; of those that it refused though they are known.
 
 use std::{
     sync::{
@@ -32,6 +32,10 @@ const LOGINS_REMEMBERED: usize = 1024;
 
 /// What is to be looked up with Holdover's own token.
 pub enum LearnRequest {
+    /// A token that is known, and was refused.
+    Doubted(TokenDigest),
+    /// A login that is known, and was refused: what stands for role id and secret id.
+    DoubtedLogin(ProofDigest),
     /// A secret id.
     Login(Box<Candidate>),
     /// A token.

@@ -86,6 +86,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
         peer: exchange.peer.cloned(),
         deadline: Deadline::after(Duration::from_secs(auth.lease_duration), now),
         verified_at: now.steady,
+        doubted_at: None,
     };
     learned(grant, auth.num_uses)
 }
@@ -145,6 +146,7 @@ pub fn grant_from_lookup(
         peer: known.and_then(|grant| grant.peer.clone()),
         deadline: Deadline::after(ttl, now),
         verified_at: now.steady,
+        doubted_at: None,
     };
     learned(grant, uses)
 }

@@ -403,6 +403,7 @@ fn bind(view: &View, changes: &[Change]) {
             Change::Revoked(revocation) => view.strike(revocation),
             Change::Phase(record) => view.set_phase(record),
             Change::Doubted(doubt) => view.change_doubts(|doubts| doubts.add(doubt)),
+            Change::TokenDoubted(digest, at) => view.doubt_token(digest, *at),
             _ => {}
         }
     }

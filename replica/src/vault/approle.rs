@@ -64,7 +64,8 @@ pub(crate) fn attempt(case: &Case<'_>, answered: &Answered) -> Option<Attempt> {
     let outcome = match answered {
         Ok(_) => Outcome::Accepted,
         Err(
-            Refusal::BadCredential | Refusal::Undecidable(Why::Credential(Credential::Unknown)),
+            Refusal::BadCredential
+            | Refusal::Undecidable(Why::Credential(Credential::Doubted | Credential::Unknown)),
         ) => Outcome::Failed,
         Err(_) => return None,
     };
@@ -150,6 +151,7 @@ impl From<Denial> for Refusal {
         match denial {
             Denial::Addresses => Credential::Addresses.into(),
             Denial::Dead => Self::BadCredential,
+            Denial::Doubted => Credential::Doubted.into(),
             Denial::Mfa => Credential::SecondFactor.into(),
             Denial::Old => Credential::Old.into(),
             Denial::Role => Issuing::Role.into(),

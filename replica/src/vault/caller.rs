@@ -368,6 +368,9 @@ fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Ab
     if grant.facts.is_root() {
         return Err(Absence::Unknown(Why::Root));
     }
+    if live.is_doubted() || case.view.hangs_on_doubted(grant) {
+        return Err(Absence::Unknown(Why::TokenDoubted));
+    }
     if is_of_primary(grant) && !proven(case, grant.verified_at) {
         return Err(Absence::Unknown(Why::TokenTooOld));
     }

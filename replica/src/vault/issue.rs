@@ -188,6 +188,7 @@ impl Issue<'_> {
             peer: self.peer.clone(),
             deadline,
             verified_at: self.proven_at,
+            doubted_at: None,
         };
         Ok((token, grant))
     }

@@ -50,6 +50,38 @@ fn one_of_everything_is_there_afterwards() {
 }
 
 #[test]
+fn a_doubt_outlasts_what_was_said_of_a_token_before_it() {
+    let at = |secs| T0.plus(Duration::from_secs(secs));
+    let looked_up = |secs| Grant {
+        verified_at: at(secs),
+        ..grant(1, 7200)
+    };
+    let doubted = |told: Change| {
+        let view = view(vec![
+            samples::granted(1),
+            Change::TokenDoubted(digest(1), at(60)),
+            told,
+        ]);
+        view.grant(&digest(1)).unwrap().grant.is_doubted()
+    };
+    // In flight when it was refused.
+    assert!(doubted(Change::Grant(Box::new(looked_up(59)))));
+    assert!(doubted(Change::Proven(digest(1), at(59))));
+    assert!(doubted(Change::TokenDoubted(digest(1), at(30))));
+    // Asked about since.
+    assert!(!doubted(Change::Grant(Box::new(looked_up(60)))));
+    assert!(!doubted(Change::Proven(digest(1), at(60))));
+    let dead = view(vec![
+        samples::granted(1),
+        samples::revoked(1),
+        Change::TokenDoubted(digest(1), at(60)),
+        Change::TokenDoubted(digest(2), at(60)),
+    ]);
+    assert!(!dead.grant(&digest(1)).unwrap().grant.is_doubted());
+    assert!(dead.grant(&digest(2)).is_none());
+}
+
+#[test]
 fn a_proof_changes_nothing_of_a_grant_but_its_moment() {
     let later = T0.plus(Duration::from_secs(60));
     let renewed = grant(2, 7200);

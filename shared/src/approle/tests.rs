@@ -79,6 +79,7 @@ fn proof() -> SecretId {
         login_at: at(-3600),
         verified_at: at(-40),
         dead: None,
+        doubted_at: None,
     }
 }
 
@@ -275,6 +276,29 @@ fn one_that_died_stays_dead_until_the_primary_accepts_it_again() {
         ..later
     };
     assert_eq!(anew.clone().after(&dead), anew);
+}
+
+#[test]
+fn one_that_was_refused_is_left_to_the_primary_until_it_is_seen_to_stand() {
+    let refused = |secs: i64| SecretId {
+        doubted_at: Some(at(secs)),
+        ..proof()
+    };
+    assert!(judged(&role(), &refused(-40)).is_ok(), "it was seen since");
+    assert_eq!(judged(&role(), &refused(-39)), Err(Denial::Doubted));
+    assert!(!stands(&role(), &refused(-39), at(-40), now()));
+    let accepted = SecretId {
+        login_at: at(-39),
+        ..proof()
+    };
+    let both = accepted.clone().after(&refused(-39));
+    assert_eq!(both.doubted_at, Some(at(-39)));
+    assert!(judged(&role(), &both).is_ok());
+    assert_eq!(
+        refused(-38).after(&accepted).doubted_at,
+        Some(at(-38)),
+        "in either order"
+    );
 }
 
 #[test]

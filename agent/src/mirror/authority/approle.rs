@@ -70,7 +70,7 @@ pub(super) fn reaffirm(authority: &Authority, at: WallTime, now: Now) -> Vec<Cha
     let living = authority
         .secret_ids
         .values()
-        .filter(|proof| !proof.is_dead(now));
+        .filter(|proof| !proof.is_dead(now) && !proof.is_doubted());
     let living = living.map(|proof| {
         let proof = SecretId {
             verified_at: at,
@@ -79,6 +79,12 @@ pub(super) fn reaffirm(authority: &Authority, at: WallTime, now: Now) -> Vec<Cha
         Change::SecretId(Box::new(proof))
     });
     roles.chain(living).collect()
+}
+
+/// Whether the primary refused a login that is known here, and was not asked about it since.
+pub(super) fn are_doubted(authority: &Authority) -> bool {
+    let mut all = authority.secret_ids.values();
+    all.any(|proof| proof.is_doubted() && proof.dead.is_none())
 }
 
 impl AuthorityPass<'_> {
@@ -320,6 +326,28 @@ pub(in crate::mirror) async fn learn_login(
     Ok(())
 }
 
+/// Asks about a login that the primary refused though it is known here: about its role and about its accessor. In an
+/// outage it waits for the first cycle after it.
+pub(in crate::mirror) async fn recheck_login(
+    context: &MirrorContext,
+    pair: ProofDigest,
+) -> Result<(), PassError> {
+    let known = context
+        .local
+        .view
+        .authority()
+        .secret_ids
+        .get(&pair)
+        .cloned();
+    match known {
+        Some(proof) if !context.is_paused() => {
+            let pass = AuthorityPass::new(context, Urgency::Authority);
+            pass.approle(&proof.role).await
+        }
+        _ => Ok(()),
+    }
+}
+
 impl AuthorityPass<'_> {
     async fn verify_login(&self, candidate: &Candidate) -> Result<(), PassError> {
         let (path, key) = (&candidate.mount_path, &candidate.role);
@@ -352,6 +380,7 @@ impl AuthorityPass<'_> {
             login_at: candidate.login_at,
             verified_at: self.at,
             dead: None,
+            doubted_at: None,
         })));
         changes.push(Change::AppRole(Box::new(role)));
         self.context.commit(changes).await

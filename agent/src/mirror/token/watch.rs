@@ -103,6 +103,10 @@ impl TokenWatch {
 }
 
 fn is_due(grant: &Grant, seen: FollowedToken, interval: Duration, now: Now) -> bool {
+    // Refused, and not asked about since.
+    if grant.is_doubted() && grant.doubted_at > Some(seen.looked_up) {
+        return true;
+    }
     let proven = grant.verified_at.max(seen.looked_up);
     // Ended by our record, and not asked about since.
     if grant.deadline.passed(now) {
@@ -192,6 +196,25 @@ mod tests {
                 "{second}"
             );
         }
+    }
+
+    #[test]
+    fn a_token_that_was_refused_is_asked_about_until_there_is_an_answer() {
+        let (mut watch, proven) = (TokenWatch::default(), grant(100, 100_000));
+        let doubted = Grant {
+            doubted_at: Some(at(101).steady),
+            ..proven
+        };
+        assert_eq!(watch.due(&[&doubted], INTERVAL, at(101)).len(), 1);
+        assert_eq!(watch.due(&[&doubted], INTERVAL, at(102)).len(), 1);
+        // One that says neither, such as that Holdover may not look it up.
+        watch.looked_up(doubted.digest, at(103).steady);
+        assert!(watch.due(&[&doubted], INTERVAL, at(104)).is_empty());
+        let again = Grant {
+            doubted_at: Some(at(104).steady),
+            ..doubted
+        };
+        assert_eq!(watch.due(&[&again], INTERVAL, at(104)).len(), 1);
     }
 
     #[test]

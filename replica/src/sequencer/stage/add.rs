@@ -92,6 +92,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::Revoked(revocation) => self.revoked(revocation)?,
             Change::SecretId(secret_id) => self.secret_id(*secret_id)?,
             Change::SecretIdGone(digest) => self.secret_id_gone(&digest),
+            Change::TokenDoubted(digest, at) => self.token_doubted(&digest, at)?,
         }
         Ok(())
     }
@@ -156,6 +157,10 @@ impl<'a, 'v> Adder<'a, 'v> {
 
     fn grant(&mut self, grant: Grant) -> Added {
         let digest = grant.digest;
+        let grant = match self.stage.live(&digest) {
+            Some(known) => grant.after(&known.grant),
+            None => grant,
+        };
         self.put(At::grant(self.keys, &digest), &grant)?;
         let live = Arc::new(LiveGrant::new(grant));
         self.stage.grants.insert(digest, Some(live));
@@ -180,6 +185,21 @@ impl<'a, 'v> Adder<'a, 'v> {
             verified_at: at,
             ..live.grant.clone()
         })
+    }
+
+    fn token_doubted(&mut self, digest: &TokenDigest, at: WallTime) -> Added {
+        let Some(live) = self.stage.live(digest) else {
+            return Ok(());
+        };
+        let doubted = Grant {
+            doubted_at: Some(at),
+            ..live.grant.clone()
+        };
+        // One that was proven since is in no doubt.
+        match doubted.is_doubted() && !self.stage.is_revoked(digest) {
+            true => self.grant(doubted),
+            false => Ok(()),
+        }
     }
 
     fn revoked(&mut self, revocation: Revocation) -> Added {

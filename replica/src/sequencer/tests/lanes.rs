@@ -57,6 +57,38 @@ fn a_revocation_binds_at_once_and_a_grant_once_it_is_durable() {
 }
 
 #[test]
+fn a_refusal_of_a_token_binds_at_once_whatever_is_being_stored_of_it_and_lasts() {
+    let home = Home::made(1);
+    let held = Held::new(&home);
+    let is_doubted = |sequencer: &Sequencer| {
+        let live = sequencer.view().grant(&digest(1)).unwrap();
+        live.is_doubted()
+    };
+    let known = held.enter(Lane::Grant, vec![samples::granted(1)], nothing());
+    held.release(0);
+    got(&known).unwrap();
+    let renewed = held.enter(Lane::Grant, vec![samples::granted(1)], nothing());
+    let refused_at = T0.plus(Duration::from_secs(1));
+    let refused = Change::TokenDoubted(digest(1), refused_at);
+    let doubt = submit(&held.sequencer, Lane::Revocation, vec![refused], nothing());
+    assert!(is_doubted(&held.sequencer));
+    assert!(doubt.try_recv().is_err(), "but is not durable");
+    held.release(0);
+    got(&renewed).unwrap();
+    assert!(
+        is_doubted(&held.sequencer),
+        "what was on its way does not end it"
+    );
+    held.release(0);
+    got(&doubt).unwrap();
+    held.release(10);
+    held.sequencer.stop();
+    let sequencer = home.start();
+    assert!(is_doubted(&sequencer));
+    sequencer.stop();
+}
+
+#[test]
 fn a_state_binds_at_once_and_in_the_order_it_was_said() {
     let home = Home::made(1);
     let held = Held::new(&home);

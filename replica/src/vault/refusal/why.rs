@@ -121,6 +121,11 @@ pub(crate) enum Why {
         /// The bound.
         max: Duration,
     },
+    /// The primary refused the token, or one that it hangs on, and nothing has shown since whether it lives.
+    #[error(
+        "the primary refused the token just before the outage, and was not asked about it since"
+    )]
+    TokenDoubted,
     /// The token was verified too long before the outage.
     #[error("the token was not verified recently enough before the outage")]
     TokenTooOld,
@@ -150,6 +155,9 @@ pub(crate) enum Credential {
     /// The role or the secret id is bound to addresses.
     #[error("it is bound to addresses, and where this request comes from is not known")]
     Addresses,
+    /// The primary refused it to a client.
+    #[error("it was refused at the primary since it was last verified")]
+    Doubted,
     /// The entity that logged in last is gone, or the role id is another's by now.
     #[error("the identity behind it has changed since it was last used at the primary")]
     Identity,
@@ -294,6 +302,8 @@ impl Why {
             Self::Quarantined => Class::failing(POLICY, Undecidable),
             Self::RoleNotMirrored => Class::by_design(ISSUING, NotModelled),
             Self::Root => Class::by_design(TOKEN, NotModelled),
+            // Nothing is decided by it until its look-up, which is on its way.
+            Self::TokenDoubted => Class::by_design(TOKEN, Stale),
             Self::TokenTooOld => Class::failing(TOKEN, Stale),
             Self::TokenUnknown => Class::by_design(TOKEN, UnknownToken),
             Self::TooStale { .. } => Class::failing(STALENESS, Stale).counted_as("stale"),
@@ -312,7 +322,7 @@ impl Credential {
             Self::Identity => Class::failing(REQUEST, Foretold::Undecidable),
             Self::Old => Class::failing(REQUEST, Stale),
             Self::Unknown => Class::by_design(REQUEST, NotModelled).counted_as("credential"),
-            Self::Unseen => Class::by_design(REQUEST, Stale),
+            Self::Doubted | Self::Unseen => Class::by_design(REQUEST, Stale),
         }
     }
 }

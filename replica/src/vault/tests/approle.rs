@@ -320,6 +320,21 @@ fn a_proof_that_is_too_old_or_was_not_seen_to_stand_grants_nothing() {
 }
 
 #[test]
+fn a_pair_that_the_primary_refused_is_left_to_it_and_counts_as_a_guess() {
+    let refused = |proof: &mut SecretId| proof.doubted_at = Some(now(50).steady);
+    let world = with_proof(refused);
+    let said = right(&world);
+    assert_eq!(said.status, 503);
+    assert!(said.error().contains("refused at the primary"));
+    assert_eq!(said.attempt.unwrap().outcome, Outcome::Failed);
+    let seen = with_proof(|proof| {
+        refused(proof);
+        proof.verified_at = now(50).steady;
+    });
+    assert_eq!(right(&seen).status, 200, "it was seen to stand since");
+}
+
+#[test]
 fn what_is_not_modelled_is_503_with_a_text_of_its_own() {
     let bound = with_proof(|proof| proof.cidrs = vec!["10.0.0.0/8".into()]);
     let batch = with_role(|role| role.facts.token_type = "batch".into());

@@ -7,7 +7,7 @@ use shared::{
     grant::{Origin, Revocation, RevokeCause},
     identity::{Entity, Identity},
     name::EntityId,
-    time::Deadline,
+    time::{Deadline, WallTime},
 };
 
 use super::{
@@ -55,6 +55,45 @@ fn dead_tokens_are_refused_as_the_primary_refuses_them() {
         .at(159)
         .said();
     assert_eq!(alive.status, 404);
+}
+
+#[test]
+fn a_token_that_the_primary_refused_is_undecidable_with_all_that_hangs_on_it() {
+    let refused_at = Some(now(10).steady);
+    let asked = |doubted: Option<WallTime>, ended: Option<RevokeCause>| {
+        let world = world().token_as("s.parent", &["app"], |grant| grant.doubted_at = doubted);
+        let parent = world.digest("s.parent");
+        let world = world.token_as("s.child", &["app"], |grant| grant.parent = Some(parent));
+        let accessor = shared::name::Accessor::parse("accessor-of-s.parent").unwrap();
+        let ended = ended.map(|cause| Revocation {
+            digest: parent,
+            accessor,
+            cause,
+            at: T0,
+        });
+        let world = match ended {
+            Some(revocation) => world.and(Change::Revoked(revocation)),
+            None => world,
+        };
+        let world = world.open();
+        ["s.parent", "s.child"].map(|token| {
+            let said = world.ask("GET", "/v1/secret/data/app/a").token(token);
+            said.said().status
+        })
+    };
+    assert_eq!(asked(None, None), [404, 404]);
+    assert_eq!(asked(Some(T0), None), [404, 404], "proven since");
+    assert_eq!(asked(refused_at, None), [503, 503]);
+    assert_eq!(
+        asked(refused_at, Some(RevokeCause::Primary)),
+        [403, 403],
+        "its look-up has told"
+    );
+    assert_eq!(
+        asked(refused_at, Some(RevokeCause::Orphaning)),
+        [403, 404],
+        "it hangs on nothing any more"
+    );
 }
 
 #[test]

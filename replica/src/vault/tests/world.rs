@@ -111,6 +111,7 @@ impl World {
             peer: None,
             deadline: Deadline::after(Duration::from_secs(3600), now(0)),
             verified_at: T0,
+            doubted_at: None,
         };
         change(&mut grant);
         self.changes.push(Change::Grant(Box::new(grant)));

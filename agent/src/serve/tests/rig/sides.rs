@@ -107,10 +107,7 @@ impl FakeReplica {
             verified_at: now.steady.minus(verified),
             ..samples::grant(0, origin, Duration::from_secs(600), now)
         };
-        let live = Arc::new(LiveGrant {
-            grant,
-            revoked: std::sync::OnceLock::new(),
-        });
+        let live = Arc::new(LiveGrant::new(grant));
         self.grants.lock().unwrap().insert(digest, live);
         digest
     }
