@@ -10,6 +10,7 @@ use alloc::{
 
 use crate::{
     acl::Operation,
+    mount::MountKind,
     name::{PathError, RequestPath},
     percent,
 };
@@ -206,6 +207,16 @@ impl Call {
     pub fn is_idempotent(&self) -> bool {
         let reads = self.operation.reads() || self.operation == Operation::Header;
         reads || self.kind.only_asks()
+    }
+
+    /// Whether the primary answers it to nobody without a token, so that a success proves one and a refusal is of one; below
+    /// a mount what that is decides.
+    pub fn asks_for_token(&self, mount: impl FnOnce() -> Option<MountKind>) -> bool {
+        match self.kind {
+            Kind::Data => mount().is_some_and(|kind| kind.asks_for_a_token()),
+            Kind::InternalUi | Kind::Mounts(None) => false,
+            _ => self.kind.asks_for_a_token(),
+        }
     }
 
     /// Whether it asks for a new token: such a call waits for the machine to decide.

@@ -114,6 +114,14 @@ pub struct Errors {
     pub errors: Vec<String>,
 }
 
+impl Incoming<'_> {
+    /// Whether what it brings is wrapped, for whoever unwraps it.
+    pub fn is_wrapped(&self) -> bool {
+        let wrap_info = self.wrap_info.as_ref();
+        wrap_info.is_some_and(|wrap_info| !wrap_info.is_null())
+    }
+}
+
 impl Errors {
     /// One error.
     pub fn one(text: impl ToString) -> Self {
