@@ -29,7 +29,7 @@ use replica::{
 use shared::{
     acl::Operation,
     api::{Call, Kind},
-    name::WorkloadName,
+    provenance::Comparable,
     secret::SecretText,
     time::{Now, WallTime},
     workload::Peer,
@@ -51,8 +51,8 @@ const WHOLE: u64 = 1 << 32;
 pub struct Offer {
     /// What was asked.
     pub call: Call,
-    /// What it brought to prove who it is.
-    pub proof: Proof,
+    /// The token that it brought. What was asked with a standing one is not compared: the caller did not send it.
+    pub token: Option<SecretText>,
     /// `X-Vault-Namespace`, if it was sent.
     pub namespace: Option<String>,
     /// The first header that asks for what is not modelled.
@@ -61,24 +61,14 @@ pub struct Offer {
     pub body: Bytes,
     /// Who asked.
     pub peer: Peer,
-    /// The primary's status.
-    pub status: u16,
-    /// The primary's body, where it was read whole.
+    /// What the primary decided.
+    pub decision: Comparable,
+    /// The primary's body, where that is to agree too.
     pub answer: Option<Bytes>,
     /// When the request came.
     pub asked_at: Now,
     /// When the answer was there.
     pub answered_at: Now,
-}
-
-/// What a request brought to prove who it is.
-pub enum Proof {
-    /// Nothing.
-    Nothing,
-    /// The standing token of its workload.
-    Standing(WorkloadName),
-    /// A token.
-    Token(SecretText),
 }
 
 /// The socket's side, and what status and metrics ask. Cheap to clone.
@@ -168,11 +158,9 @@ impl Parity {
         self.0.sample.set(share);
     }
 
-    /// Whether the answer to `call` is to be compared. Cheap: asked for every forwarded request.
-    pub(crate) fn wants(&self, call: &Call, status: u16) -> bool {
-        // Neither a failure nor a limit is a decision about this caller.
-        let decided = status < 500 && status != 429;
-        decided && is_decision(call) && (call.is_issuance() || self.picks(call))
+    /// Whether a decision on `call` is to be compared. Cheap: asked for every one.
+    pub(crate) fn wants(&self, call: &Call) -> bool {
+        is_decision(call) && (call.is_issuance() || self.picks(call))
     }
 
     fn picks(&self, call: &Call) -> bool {
@@ -223,10 +211,9 @@ impl Offer {
     fn query(&self, now: Now) -> Query<'_> {
         Query {
             call: &self.call,
-            presented: match &self.proof {
-                Proof::Nothing => Presented::Nothing,
-                Proof::Standing(workload) => Presented::Standing(workload),
-                Proof::Token(token) => Presented::Token(token.expose()),
+            presented: match &self.token {
+                None => Presented::Nothing,
+                Some(token) => Presented::Token(token.expose()),
             },
             namespace: self.namespace.as_deref(),
             unmodelled: self.unmodelled.as_deref(),

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 use std::{path::Path, path::PathBuf, time::Duration};
 
 use shared::{
+    api::Call,
     change::{PolicySet, PolicyText},
     failover::{Cause, Outage},
     grant::{Grant, Origin, ReplicaGrant, Settled},
@@ -14,6 +15,7 @@ use shared::{
         Accessor, LeaseId, MountAccessor, Namespace, OutageId, PolicyName, RequestPath, RoleName,
         TokenDigest, WorkloadName,
     },
+    provenance::{ClusterShown, Comparable, Evidence, Provenance, Question, TokenUsed},
     settings::{Bounds, Mirror, MirrorPath, Settings},
     time::{BootId, BootTime, Deadline, Now, WallTime},
     token::{TokenFacts, TokenKind},
@@ -252,4 +254,22 @@ role = "orders"
 failover = {{ issue = true, on_recovery = "{on_recovery}" }}
 "#
     )
+}
+
+/// A decision of the primary of this status that the replica's may be compared with, current up to `as_of`.
+pub(crate) fn decision(status: u16, as_of: WallTime) -> Comparable {
+    let call = Call::parse("GET", "/v1/secret/data/a").unwrap();
+    let asked = Question {
+        call: &call,
+        token: TokenUsed::None,
+        mirrored_namespace: true,
+        asks_for_token: true,
+        body: Some(b""),
+    };
+    let provenance = Provenance {
+        cluster: ClusterShown::Pinned,
+        as_of: Some(as_of),
+    };
+    let answer = Evidence::new(asked, provenance, status);
+    answer.whole(br#"{"errors":[]}"#).comparable().unwrap()
 }

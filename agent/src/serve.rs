@@ -146,7 +146,7 @@ pub struct Server {
     driver: Handle,
     link: Link,
     minter: Arc<dyn Minter>,
-    observer: Observer,
+    observer: Arc<Observer>,
     rules: Arc<ArcSwap<SocketRules>>,
     limits: Limits,
     stats: Stats,
@@ -234,7 +234,12 @@ impl Server {
         let observed = (replica.clone(), driver.clone(), parity.clone());
         Arc::new(Self {
             counter: Counter::start(replica.clone(), parts.coverage),
-            observer: Observer::new(observed.0, observed.1, parts.learning, observed.2),
+            observer: Arc::new(Observer::new(
+                observed.0,
+                observed.1,
+                parts.learning,
+                observed.2,
+            )),
             replica,
             driver,
             parity,

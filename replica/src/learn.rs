@@ -1,19 +1,21 @@
-//! What the primary's answers teach: tokens, leases, and that a token lives or is dead.
+//! What the primary's answers to clients teach: new tokens and leases, proofs, doubts, and what a revocation ended.
 //!
-//! Pure: an answer that passes through becomes changes. Root, wrapping and foreign-namespace tokens are never
-//! learned; of a token with limited uses only digest and kind are kept, so that a refusal can name the reason.
+//! Pure: an answer that passes through becomes changes, each by its own predicate of [`Evidence`]. Root, wrapping and
+//! foreign-namespace tokens are never learned; of a token with limited uses only digest and kind are kept, so that a
+//! refusal can name the reason.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
-    api::{Call, Kind},
+    api::Kind,
     change::Change,
-    grant::{Grant, Origin, Revocation, RevokeCause},
-    name::{Namespace, TokenDigest},
+    grant::{Origin, Revocation, RevokeCause, Settled},
+    name::TokenDigest,
+    provenance::Evidence,
     time::{Now, WallTime},
-    wire::{AuthBlock, Errors, Incoming},
+    wire::{AuthBlock, Incoming},
     workload::PeerId,
 };
 
@@ -30,86 +32,90 @@ pub use token::grant_from_lookup;
 /// A proof of a token that is younger than this is not written down again.
 pub const PROOF_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A request that the primary answered, buffered whole.
+/// A request that the primary answered, and its answer.
 pub struct Exchange<'a> {
-    /// What was asked.
-    pub call: &'a Call,
-    /// The namespace that the request named.
-    pub namespace: Option<&'a str>,
+    /// What was asked and answered, and where the answer comes from.
+    pub evidence: Evidence<'a>,
     /// The token that the client sent, in the form in which the replica knows it: for an exchanged token that of
     /// the client's own string. None for the standing token.
     pub token: Option<&'a TokenDigest>,
     /// The attested peer that a new token is given to; none where the client brought its own proof.
     pub peer: Option<&'a PeerId>,
-    /// The body of the request.
-    pub request: &'a [u8],
-    /// The status of the answer.
-    pub status: u16,
-    /// The body of the answer.
-    pub body: &'a [u8],
     /// When the request was sent: what its answer grants counts from there at the latest.
     pub now: Now,
+    /// When the answer was there, on the steady wall clock: what it doubts is in doubt until something later.
+    pub answered_at: WallTime,
 }
 
 /// What an answer of the primary changes here.
 pub fn learn(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
-    let mirrored = view.authority().settings.namespace.clone();
-    if Namespace::parse(exchange.namespace.unwrap_or_default()) != mirrored {
+    let mut changes = brought(view, exchange);
+    changes.extend(ended(view, exchange));
+    changes.extend(approle::doubted(view, exchange));
+    changes.extend(doubted(view, exchange));
+    let told = |token| changes.iter().any(|change| is_of(change, token));
+    let untold = exchange.token.is_some_and(|token| !told(token));
+    changes.extend(untold.then(|| proven(view, exchange)).flatten());
+    changes
+}
+
+/// What a success brought into being, renewed or showed.
+fn brought(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
+    let body = exchange.evidence.brought();
+    let incoming = body.and_then(|body| serde_json::from_slice::<Incoming<'_>>(body).ok());
+    let Some(incoming) = incoming.filter(|incoming| !incoming.is_wrapped()) else {
         return Vec::new();
+    };
+    let auth = incoming.auth.as_ref();
+    let mut changes = Vec::new();
+    changes.extend(auth.and_then(|auth| token::carried(view, exchange, auth)));
+    changes.extend(lease::carried(view, exchange, &incoming));
+    changes.extend(auth.and_then(|auth| approle::proven(view, exchange, auth)));
+    changes.extend(token::shown(view, exchange, &incoming));
+    changes
+}
+
+/// What a revocation that was carried out ended.
+fn ended(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    if !exchange.evidence.carried_out() {
+        return None;
     }
-    match exchange.status {
-        200..=299 => succeeded(view, exchange),
-        400 => approle::refused(view, exchange).into_iter().collect(),
-        403 => refused(view, exchange).into_iter().collect(),
-        _ => Vec::new(),
+    match exchange.evidence.asked.call.kind {
+        Kind::TokenRevokeSelf => token::revoked_itself(view, exchange),
+        Kind::TokenRevoke => token::revoked(view, exchange),
+        Kind::LeaseRevoke => lease::revoked(view, exchange),
+        _ => None,
     }
 }
 
-/// That the primary accepted a token for what `call` is: its proof, unless there is a young one. For answers that
-/// stream through and are not looked into.
-pub fn proven(view: &View, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {
-    if !call.kind.asks_for_a_token() {
-        return None;
-    }
+/// That the primary accepted the caller's token, unless there is a young proof.
+fn proven(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    let as_of = exchange.evidence.proves_token()?;
+    let token = exchange.token?;
     let live = view.grant(token)?;
     let grant = &live.grant;
-    let young = now.steady.since(grant.verified_at) < PROOF_INTERVAL;
+    let young = !live.is_doubted() && as_of.since(grant.verified_at) < PROOF_INTERVAL;
     let of_primary = matches!(grant.origin, Origin::Primary | Origin::Learned);
-    if young || !of_primary || live.revoked.get().is_some() {
-        return None;
-    }
-    Some(Change::Proven(*token, now.steady))
+    let counts = of_primary && !young && live.revoked.get().is_none();
+    counts.then_some(Change::Proven(*token, as_of))
 }
 
-fn succeeded(view: &View, exchange: &Exchange<'_>) -> Vec<Change> {
-    match exchange.call.kind {
-        Kind::TokenRevokeSelf => {
-            let token = exchange.token.copied();
-            return token
-                .and_then(|token| ended(view, &token, RevokeCause::Requested, exchange.now))
-                .into_iter()
-                .collect();
-        }
-        Kind::TokenRevoke => return token::revoked(view, exchange).into_iter().collect(),
-        Kind::LeaseRevoke => return lease::revoked(view, exchange).into_iter().collect(),
-        _ => {}
+/// That the primary refused the caller's token as such: dead, or refused for a while, because its entity is disabled or
+/// because it comes from elsewhere than it is bound to. Only Holdover's own look-up tells which.
+fn doubted(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    if !exchange.evidence.doubts_token() {
+        return None;
     }
-    let mut changes = Vec::new();
-    if let Ok(incoming) = serde_json::from_slice::<Incoming<'_>>(exchange.body)
-        && incoming.wrap_info.as_ref().is_none_or(Value::is_null)
-    {
-        let auth = incoming.auth.as_ref();
-        changes.extend(auth.and_then(|auth| token::carried(view, exchange, auth)));
-        changes.extend(lease::carried(view, exchange, &incoming));
-        changes.extend(auth.and_then(|auth| approle::proven(view, exchange, auth)));
-        changes.extend(token::shown(view, exchange, &incoming));
-    }
-    if let Some(token) = exchange.token
-        && !changes.iter().any(|change| is_of(change, token))
-    {
-        changes.extend(proven(view, token, exchange.call, exchange.now));
-    }
-    changes
+    let token = exchange.token?;
+    let live = view.grant(token)?;
+    let grant = &live.grant;
+    let at_primary = match &grant.origin {
+        Origin::Primary | Origin::Learned => true,
+        Origin::Replica(issued) => matches!(issued.settled, Settled::Exchanged(_)),
+        Origin::LimitedUse => false,
+    };
+    let news = at_primary && !live.is_doubted() && live.revoked.get().is_none();
+    news.then_some(Change::TokenDoubted(*token, exchange.answered_at))
 }
 
 /// Whether something more is asked for than was proven: a second factor.
@@ -118,60 +124,17 @@ fn wants_more(auth: &AuthBlock) -> bool {
     more.is_some_and(|more| !more.is_null())
 }
 
+/// Whether a change says already what became of this token.
 fn is_of(change: &Change, token: &TokenDigest) -> bool {
-    matches!(change, Change::Grant(grant) if grant.digest == *token)
-}
-
-/// A 403 in the form in which the primary refuses the token itself: it is dead. The access control's own refusal has
-/// another form, and says nothing of the token.
-///
-/// The same form refuses a token whose entity is disabled, or that comes from elsewhere than it is bound to, which may
-/// pass. Such a one is not proven any more: undecidable, until a look-up or the primary's next acceptance tells.
-fn refused(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
-    let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
-    if errors.errors != ["permission denied"] || !is_refused_by_form(view, exchange.call) {
-        return None;
-    }
-    let token = exchange.token?;
-    let live = view.grant(token)?;
-    let grant = &live.grant;
-    if grant.is_replica() || (grant.facts.entity_id.is_none() && grant.facts.bound_cidrs.is_empty())
-    {
-        return ended(view, token, RevokeCause::Primary, exchange.now);
-    }
-    if live.revoked.get().is_some() || grant.verified_at == WallTime::EPOCH {
-        return None;
-    }
-    Some(Change::Grant(Box::new(Grant {
-        verified_at: WallTime::EPOCH,
-        ..grant.clone()
-    })))
-}
-
-/// Whether the primary refuses nothing but a token in the form that it has for this (seen on OpenBao 2.7.2): its own
-/// endpoints, and backends that leave refusing to the access control.
-fn is_refused_by_form(view: &View, call: &Call) -> bool {
-    match call.kind {
-        Kind::Data => {
-            let authority = view.authority();
-            let cluster = authority.cluster.as_deref();
-            let mount = cluster.and_then(|cluster| cluster.mounted(call.path.as_str()));
-            mount.is_some_and(|mount| mount.kind.asks_for_a_token())
-        }
-        Kind::CapabilitiesSelf
-        | Kind::LeaseLookup
-        | Kind::LeaseRenew
-        | Kind::LeaseRevoke
-        | Kind::TokenCreate
-        | Kind::TokenLookupSelf
-        | Kind::TokenRenewSelf
-        | Kind::TokenRevokeSelf => true,
+    match change {
+        Change::Grant(grant) => grant.digest == *token,
+        Change::Revoked(revocation) => revocation.digest == *token,
         _ => false,
     }
 }
 
 /// The end of a token that is known here.
-fn ended(view: &View, token: &TokenDigest, cause: RevokeCause, now: Now) -> Option<Change> {
+fn end(view: &View, token: &TokenDigest, cause: RevokeCause, now: Now) -> Option<Change> {
     let live = view.grant(token)?;
     if live.revoked.get().is_some() {
         return None;
@@ -185,10 +148,11 @@ fn ended(view: &View, token: &TokenDigest, cause: RevokeCause, now: Now) -> Opti
 
 /// A string of the request's body, where that is a JSON object.
 fn requested(exchange: &Exchange<'_>, name: &str) -> Option<String> {
-    if exchange.call.operation != Operation::Update {
+    let evidence = &exchange.evidence;
+    if evidence.asked.call.operation != Operation::Update {
         return None;
     }
-    let body: Map<String, Value> = serde_json::from_slice(exchange.request).ok()?;
+    let body: Map<String, Value> = serde_json::from_slice(evidence.asked.body?).ok()?;
     let text = body.get(name)?.as_str()?;
     (!text.is_empty()).then(|| text.to_owned())
 }

@@ -95,15 +95,6 @@ impl Kind {
         !self.needs_no_token() && *self != Self::Wrapping
     }
 
-    /// Whether a success proves the token: the rest answers anybody, too. None where the mount decides.
-    pub fn proves_token(&self) -> Option<bool> {
-        match self {
-            Self::Data => None,
-            Self::InternalUi | Self::Mounts(None) => Some(false),
-            _ => Some(self.asks_for_a_token()),
-        }
-    }
-
     /// Whether it is about the state of the server.
     pub fn is_server_status(&self) -> bool {
         matches!(

@@ -13,6 +13,7 @@ use replica::{
     vault::judge::{self, Judgement},
 };
 use shared::{
+    api::Call,
     change::{Change, Expects},
     ledger::{Entry, EntryKind},
     name::{EntityId, TokenDigest},
@@ -125,7 +126,8 @@ impl Comparer {
         let answer = offer.answer.take();
         let given = offer.asked_at.steady..=offer.answered_at.steady;
         let keys = self.local.view.keys();
-        let primary = Facts::of(&offer.call, offer.status, answer.as_deref(), given, keys);
+        let status = offer.decision.status();
+        let primary = Facts::of(&offer.call, status, answer.as_deref(), given, keys);
         drop(answer);
         let compared = self.compare(&offer, &primary, now);
         match compared.outcome {
@@ -135,6 +137,9 @@ impl Comparer {
                     .await;
             }
             Outcome::NotCovered => self.counts().leave(1),
+            Outcome::Disagree(kind, _) if self.knows_more(&offer, &compared.judgement) => {
+                self.leave_unsettled(&offer.call, kind, 1);
+            }
             Outcome::Disagree(kind, _) => {
                 let dispute = Dispute {
                     offer,
@@ -149,6 +154,16 @@ impl Comparer {
                 }
             }
         }
+    }
+
+    /// Whether something was learned of a token after the moment up to which the primary's answer is shown to be current: a
+    /// node may have answered that had not seen it yet.
+    fn knows_more(&self, offer: &Offer, judgement: &Judgement) -> bool {
+        let as_of = offer.decision.as_of();
+        let tokens = judgement.inputs.tokens.iter();
+        tokens
+            .filter_map(|token| self.local.view.grant(token))
+            .any(|live| live.grant.verified_at > as_of)
     }
 
     fn compare(&self, offer: &Offer, primary: &Facts, now: Now) -> Compared {
@@ -184,10 +199,10 @@ impl Comparer {
         match one.second_look(compared.outcome, &compared.facts, inputs) {
             SecondLook::Waits => {
                 if let Some(one) = self.disputes.put_back(one, now.boot) {
-                    self.leave_unsettled(&one);
+                    self.leave_unsettled(&one.dispute.offer.call, one.dispute.kind, one.times);
                 }
             }
-            SecondLook::Unsettled => self.leave_unsettled(&one),
+            SecondLook::Unsettled => self.leave_unsettled(&first.offer.call, first.kind, one.times),
             SecondLook::Gone(Outcome::NotCovered) => self.counts().leave(one.times),
             SecondLook::Gone(_) => {
                 self.counts().agree(one.times);
@@ -319,10 +334,10 @@ impl Comparer {
 
     /// Nothing tells whether it stands. Where the replica would have granted more, every request of its kind is compared
     /// from here on.
-    fn leave_unsettled(&mut self, one: &OpenDispute) {
-        self.counts().drop(Dropped::Unsettled, one.times);
-        let of = watched(&one.dispute.offer.call);
-        if one.dispute.kind == Disagreement::GrantsMore && !self.doubted.contains(&of) {
+    fn leave_unsettled(&mut self, call: &Call, kind: Disagreement, times: u64) {
+        self.counts().drop(Dropped::Unsettled, times);
+        let of = watched(call);
+        if kind == Disagreement::GrantsMore && !self.doubted.contains(&of) {
             if self.doubted.len() >= DOUBTED {
                 self.doubted.pop_front();
             }

@@ -22,12 +22,12 @@ fn call(method: &str, target: &str) -> Call {
 fn offer(answered_at: Now) -> Offer {
     Offer {
         call: call("GET", "/v1/sys/internal/ui/mounts/secret"),
-        proof: Proof::Nothing,
+        token: None,
         namespace: None,
         unmodelled: None,
         body: Bytes::new(),
         peer: samples::peer(&[]),
-        status: 200,
+        decision: samples::decision(200, answered_at.steady),
         answer: None,
         asked_at: answered_at,
         answered_at,
@@ -84,10 +84,10 @@ fn the_share_of_requests_that_is_configured_is_compared() {
     ] {
         let (parity, _offers) = Parity::new(share, 42);
         let read = call("GET", "/v1/secret/data/a");
-        let taken = (0..100_000).filter(|_| parity.wants(&read, 200)).count();
+        let taken = (0..100_000).filter(|_| parity.wants(&read)).count();
         assert!((least..=most).contains(&taken), "{share}: {taken}");
         let login = call("PUT", "/v1/auth/holdover/login");
-        assert!((0..100).all(|_| parity.wants(&login, 200)));
+        assert!((0..100).all(|_| parity.wants(&login)));
     }
 }
 
@@ -97,26 +97,23 @@ fn what_is_doubted_is_compared_whatever_the_sample() {
     let read = call("GET", "/v1/secret/data/a");
     let watched = ("read".to_owned(), "secret/data/a".to_owned());
     parity.0.watched.store(Arc::new([watched].into()));
-    assert!((0..100).all(|_| parity.wants(&read, 200)));
+    assert!((0..100).all(|_| parity.wants(&read)));
     for other in [
         call("GET", "/v1/secret/data/b"),
         call("PUT", "/v1/secret/data/a"),
     ] {
-        assert!(!parity.wants(&other, 200));
+        assert!(!parity.wants(&other));
     }
 }
 
 #[test]
-fn failures_limits_and_what_has_an_effect_of_its_own_are_not_compared() {
+fn what_has_an_effect_of_its_own_is_not_compared() {
     let (parity, _offers) = Parity::new(1.0, 42);
-    for status in [429, 500, 503] {
-        assert!(!parity.wants(&call("GET", "/v1/secret/data/a"), status));
-    }
     for target in ["revoke-self", "revoke", "renew"] {
         let target = format!("/v1/auth/token/{target}");
-        assert!(!parity.wants(&call("PUT", &target), 200), "{target}");
+        assert!(!parity.wants(&call("PUT", &target)), "{target}");
     }
-    assert!(!parity.wants(&call("GET", "/v1/sys/health"), 200));
+    assert!(!parity.wants(&call("GET", "/v1/sys/health")));
 }
 
 #[test]

@@ -2,19 +2,23 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header::CONTENT_TYPE, request::Parts, uri::PathAndQuery};
-use replica::vault::{Presented, Query};
+use replica::{
+    learn::Exchange,
+    vault::{Presented, Query},
+};
 use shared::{
     acl::Operation,
     api::{Call, CallError, Kind},
     name::{Namespace, TokenDigest, WorkloadName},
+    provenance::{Comparable, Evidence, Question, TokenUsed},
     secret::SecretText,
     settings::Settings,
-    time::Now,
-    workload::Peer,
+    time::{Now, WallTime},
+    workload::{Peer, PeerId},
 };
 
 use super::{body::RelayBody, headers, replica::Replica};
-use crate::parity::{Offer, Proof};
+use crate::parity::Offer;
 
 /// A client's request.
 pub(crate) struct Ask {
@@ -125,29 +129,75 @@ impl Ask {
         }
     }
 
+    /// The request as far as it says what its answer may teach, sent with the token that `used` says; none for what is no
+    /// API call.
+    pub(crate) fn question(&self, used: TokenUsed, replica: &dyn Replica) -> Option<Question<'_>> {
+        let call = self.call.as_ref().ok()?;
+        let namespace = Namespace::parse(self.namespace().unwrap_or_default());
+        Some(Question {
+            call,
+            token: used,
+            mirrored_namespace: namespace == replica.settings().namespace,
+            asks_for_token: call.asks_for_token(|| replica.mount_kind(call.path.as_str())),
+            body: self.whole_body().map(|body| &body[..]),
+        })
+    }
+
+    /// The request and its answer, which was there at `answered_at`. What that brought is given to `peer`.
+    pub(crate) fn exchange<'a>(
+        &'a self,
+        evidence: Evidence<'a>,
+        peer: Option<&'a PeerId>,
+        answered_at: WallTime,
+    ) -> Exchange<'a> {
+        let token = self.token.as_ref().map(|(_, digest)| digest);
+        Exchange {
+            evidence,
+            token: token.filter(|_| evidence.asked.token == TokenUsed::Callers),
+            peer,
+            now: self.asked_at,
+            answered_at,
+        }
+    }
+
     /// The request and the primary's answer, as parity compares them.
     pub(crate) fn offer(
         &self,
         call: &Call,
-        status: u16,
+        decision: Comparable,
         answer: Option<Bytes>,
         answered_at: Now,
     ) -> Offer {
+        let token = self.token.as_ref();
         Offer {
             call: call.clone(),
-            proof: match (&self.token, &self.standing) {
-                (Some((token, _)), _) => Proof::Token(token.duplicate()),
-                (None, Some(workload)) => Proof::Standing(workload.clone()),
-                (None, None) => Proof::Nothing,
-            },
+            token: token.map(|(token, _)| token.duplicate()),
             namespace: self.namespace().map(str::to_owned),
             unmodelled: headers::unmodelled(&self.headers).map(str::to_owned),
             body: self.whole_body().cloned().unwrap_or_default(),
             peer: self.peer.clone(),
-            status,
+            decision,
             answer,
             asked_at: self.asked_at,
             answered_at,
+        }
+    }
+
+    /// The same request, for an answer that comes later; of a body that streams nothing is left.
+    pub(crate) fn again(&self) -> Self {
+        let token = self.token.as_ref();
+        Self {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: self.whole_body().cloned().map(RelayBody::Whole),
+            call: self.call.clone(),
+            peer: self.peer.clone(),
+            token: token.map(|(token, digest)| (token.duplicate(), *digest)),
+            standing: self.standing.clone(),
+            mirrored: self.mirrored,
+            leasing: self.leasing,
+            asked_at: self.asked_at,
         }
     }
 
@@ -201,16 +251,6 @@ impl Ask {
     pub(crate) fn is_read(&self) -> bool {
         let operation = self.call.as_ref().map(|call| call.operation);
         matches!(operation, Ok(Operation::Read))
-    }
-
-    /// Whether the primary's 2xx proves that it accepted the token: some paths answer anybody.
-    pub(crate) fn proves_token(&self, replica: &dyn Replica) -> bool {
-        let Ok(call) = &self.call else { return false };
-        let by_kind = call.kind.proves_token();
-        by_kind.unwrap_or_else(|| {
-            let mount = replica.mount_kind(call.path.as_str());
-            mount.is_some_and(|kind| kind.asks_for_a_token())
-        })
     }
 
     /// What the call is behind a namespace in its path, if it has one (`team/auth/token/lookup-self`). Which first

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Response, StatusCode, response::Parts};
 use hyper::body::Body as _;
-use shared::{api::Kind, failover::Event};
+use shared::{api::Kind, failover::Event, provenance::Provenance};
 
 use super::{
     Handled, Server,
@@ -12,7 +12,9 @@ use super::{
     counting::{self, Leased},
     decide::Outcome,
     forward_token::{ForwardToken, Route},
-    headers, respond,
+    headers,
+    observer::AnswerSeen,
+    respond,
 };
 use crate::{
     clock::Stopwatch,
@@ -38,7 +40,7 @@ const SHORT_ANSWER: u64 = 64 * 1024;
 /// How long a call that may be made only once waits for the primary; the primary's own limit is 90 s.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long a late answer is waited for when only a denial in it would matter.
+/// How long a late answer is waited for when only what it teaches would matter.
 const LATE: Duration = Duration::from_secs(30);
 
 /// Between attempts at issuing while the machine has not decided.
@@ -57,6 +59,15 @@ pub(crate) struct PrimaryAnswer {
 impl PrimaryAnswer {
     fn says_unavailable(&self) -> bool {
         is_unavailable_status(self.parts.status.as_u16())
+    }
+
+    fn answered(&self) -> AnswerSeen<'_> {
+        let provenance = self.parts.extensions.get().copied();
+        AnswerSeen {
+            provenance: provenance.unwrap_or(Provenance::UNSHOWN),
+            status: self.parts.status.as_u16(),
+            body: self.body.whole(),
+        }
     }
 }
 
@@ -127,7 +138,7 @@ impl Server {
     }
 
     /// The primary is late. The replica is asked before the primary is given up, because only an answer that it has is a
-    /// reason not to wait. The forward goes on all the same, because a denial that comes later still counts.
+    /// reason not to wait. The forward goes on all the same, because an answer that comes later still counts.
     async fn late(&self, ask: &Ask, token: ForwardToken, mut forwarding: Forwarding) -> Handled {
         let answer = self.decide(ask, Outcome::None).await?;
         if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
@@ -148,21 +159,16 @@ impl Server {
         }
     }
 
-    /// Waits for an answer that nobody waits for any more: a denial in it is applied to that token.
+    /// Waits for an answer that nobody waits for any more: what it teaches it teaches all the same.
     fn watch_late(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) {
         let Ok(permit) = self.late.clone().try_acquire_owned() else {
             return; // Enough of them: the token is looked up in its turn.
         };
-        let Some(lesson) = self.observer.lesson(ask, token) else {
-            return;
-        };
+        let (observer, ask, used) = (self.observer.clone(), ask.again(), token.used(ask));
         tokio::spawn(async move {
             let _permit = permit;
-            if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await
-                && reply.parts.status == StatusCode::FORBIDDEN
-                && let Some(body) = reply.body.whole()
-            {
-                lesson.apply(StatusCode::FORBIDDEN, body).await;
+            if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await {
+                observer.observe(&ask, used, &reply.answered()).await;
             }
         });
     }
@@ -314,8 +320,9 @@ impl Server {
         token: &ForwardToken,
         reply: PrimaryAnswer,
     ) -> Response<RelayBody> {
+        let used = token.used(ask);
+        self.observer.observe(ask, used, &reply.answered()).await;
         let PrimaryAnswer { parts, body } = reply;
-        self.observer.answered(ask, parts.status);
         let Some(whole) = body.whole() else {
             if token.is_hidden() && ask.shows_its_token() {
                 return respond::error(
@@ -323,10 +330,8 @@ impl Server {
                     "the primary's answer is too large to be looked through",
                 );
             }
-            self.observer.passed_on(ask, parts.status);
             return respond::of_primary(parts, body);
         };
-        self.observer.learn(ask, token, parts.status, whole).await;
         match token.hide(whole) {
             Some(shown) => respond::of_primary_rewritten(parts, shown),
             None => respond::of_primary(parts, body),

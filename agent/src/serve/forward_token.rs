@@ -8,6 +8,7 @@ use shared::{
     change::CredentialName,
     grant::{RevokeCause, Settled},
     name::TokenDigest,
+    provenance::TokenUsed,
     secret::SecretText,
 };
 
@@ -45,6 +46,16 @@ impl ForwardToken {
             Self::Standing(token) | Self::Exchanged { token, .. } => {
                 headers::set_token(headers, token);
             }
+        }
+    }
+
+    /// Whose token goes with the request.
+    pub(crate) fn used(&self, ask: &Ask) -> TokenUsed {
+        match self {
+            Self::AsSent if ask.token.is_some() => TokenUsed::Callers,
+            Self::AsSent | Self::Withheld => TokenUsed::None,
+            Self::Exchanged { .. } => TokenUsed::Callers,
+            Self::Standing(_) => TokenUsed::Standing,
         }
     }
 

@@ -30,6 +30,9 @@ const LOGIN_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Secret ids that are remembered as asked about.
 const LOGINS_REMEMBERED: usize = 1024;
 
+/// The same for what the primary refused. Whatever is held back by it, the mirror finds by itself within seconds.
+const DOUBTED_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// What is to be looked up with Holdover's own token.
 pub enum LearnRequest {
     /// A token that is known, and was refused.
@@ -53,6 +56,8 @@ pub struct LearnQueue {
     requests: mpsc::Sender<LearnRequest>,
     asked: Arc<Recently<TokenDigest>>,
     logins: Arc<Recently<ProofDigest>>,
+    doubted: Arc<Recently<TokenDigest>>,
+    doubted_logins: Arc<Recently<ProofDigest>>,
     unlearned: Arc<AtomicU64>,
 }
 
@@ -64,6 +69,8 @@ impl LearnQueue {
             requests,
             asked: Arc::new(Recently::new(AGAIN_AFTER, REMEMBERED)),
             logins: Arc::new(Recently::new(LOGIN_AGAIN_AFTER, LOGINS_REMEMBERED)),
+            doubted: Arc::new(Recently::new(DOUBTED_AGAIN_AFTER, REMEMBERED)),
+            doubted_logins: Arc::new(Recently::new(DOUBTED_AGAIN_AFTER, LOGINS_REMEMBERED)),
             unlearned: Arc::default(),
         };
         (queue, receiver)
@@ -96,6 +103,23 @@ impl LearnQueue {
         let request = LearnRequest::Login(Box::new(candidate));
         if self.requests.try_send(request).is_ok() {
             self.logins.used(pair, now);
+        }
+    }
+
+    /// Asks about a token that was refused, whether or not it was asked about when it was accepted. What finds no room
+    /// the mirror finds by itself: the doubt is stored.
+    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, now: BootTime) {
+        let request = LearnRequest::Doubted(digest);
+        if !self.doubted.is_too_soon(&digest, now) && self.requests.try_send(request).is_ok() {
+            self.doubted.used(digest, now);
+        }
+    }
+
+    /// The same for a login that was refused.
+    pub(crate) fn ask_about_doubted_login(&self, pair: ProofDigest, now: BootTime) {
+        let request = LearnRequest::DoubtedLogin(pair);
+        if !self.doubted_logins.is_too_soon(&pair, now) && self.requests.try_send(request).is_ok() {
+            self.doubted_logins.used(pair, now);
         }
     }
 

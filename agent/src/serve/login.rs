@@ -1,13 +1,10 @@
 //! `auth/holdover/login` while the primary is authoritative: a token minted there for the attested peer.
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use replica::{learn::Exchange, sequencer::Lane};
 use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
     api::Call,
-    change::Expects,
     kv::Content,
     name::WorkloadName,
     secret::SecretBytes,
@@ -19,7 +16,7 @@ use shared::{
 use super::{Server, ask::Ask, body::RelayBody, decide::Outcome, follow::Tried, headers, respond};
 use crate::{
     local::Pending,
-    upstream::{UpstreamError, workload::MintError},
+    upstream::{Decision, UpstreamError, workload::MintError},
 };
 
 /// Mints tokens at the primary, through the token role of a workload and with Holdover's own token.
@@ -78,7 +75,7 @@ impl Server {
             }
         };
         match self.minter.mint(&identity.workload, &identity).await {
-            Ok(minted) => Tried::Answered(self.hand_out(ask, call, &identity, minted).await),
+            Ok(minted) => Tried::Answered(self.hand_out(ask, &identity, minted).await),
             Err(MintError::Upstream(error)) if error.is_of_the_way() => {
                 tracing::info!(%error, "a login could not be minted at the primary");
                 Tried::failed(Outcome::Unknown)
@@ -86,8 +83,7 @@ impl Server {
             Err(error) => {
                 // Only what the primary says of the workload's role is comparable with what the replica would say.
                 if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
-                    self.observer
-                        .compare(ask, decision.status_to_pass_on(), || None);
+                    self.compare_refusal(ask, decision, &identity).await;
                 }
                 Tried::Answered(refused(&error))
             }
@@ -98,35 +94,26 @@ impl Server {
     async fn hand_out(
         &self,
         ask: &Ask,
-        call: &Call,
         identity: &PeerId,
         minted: MintedLogin,
     ) -> Response<RelayBody> {
-        let changes = self.replica.learn(&Exchange {
-            call,
-            namespace: ask.namespace(),
-            token: None,
-            peer: Some(identity),
-            request: &[],
-            status: 200,
-            body: minted.body.expose(),
-            now: ask.asked_at,
-        });
-        let commit = self
-            .replica
-            .commit(Lane::Grant, changes, Expects::default());
-        if let Err(error) = commit.await {
+        let answer = (200, &minted.body.expose()[..]);
+        if let Err(error) = self.observer.observe_own(ask, answer, identity).await {
             tracing::error!(%error, "a login was withheld: its grant is not durable");
             return respond::error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the replica cannot make this login durable now",
             );
         }
-        self.observer.compare(ask, 200, || {
-            let copy = zeroize::Zeroizing::new(minted.body.expose().clone());
-            Some(Bytes::from_owner(copy))
-        });
         minted_answer(&minted)
+    }
+
+    async fn compare_refusal(&self, ask: &Ask, decision: &Decision, identity: &PeerId) {
+        let errors = decision.errors().to_vec();
+        let said = serde_json::to_vec(&Errors { errors }).unwrap_or_default();
+        let answer = (decision.status_to_pass_on(), &said[..]);
+        // A refusal teaches nothing that would have to be stored.
+        let _ = self.observer.observe_own(ask, answer, identity).await;
     }
 }
 

@@ -1,34 +1,39 @@
-//! What follows from an answer of the primary besides the client's own: what it proves, what it teaches (new tokens and
-//! leases, dead tokens), and what it is compared with.
+//! What follows from an answer of the primary besides the client's own: what it proves, doubts or teaches (tokens, leases,
+//! what was revoked), which look-ups it makes due, and what it is compared with.
+//!
+//! Each use is a predicate of [`Evidence`]: nothing here looks at a status.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
-use replica::{learn::Exchange, sequencer::Lane};
+use replica::sequencer::{Lane, SubmitError};
 use shared::{
-    api::Call,
+    approle::SecretId,
     change::{Change, Expects},
     failover::Event,
     grant::Origin,
     name::TokenDigest,
-    time::Now,
+    provenance::{ClusterShown, Evidence, Provenance, TokenUsed},
+    token::TokenKind,
+    workload::PeerId,
 };
 
 use super::{
-    ask::Ask, decide::lane, forward_token::ForwardToken, learn_queue::LearnQueue,
-    recently::Recently, replica::Replica,
+    ask::Ask, decide::lane, learn_queue::LearnQueue, recently::Recently, replica::Replica,
 };
 use crate::{driver::Handle, parity::Parity};
 
 /// How long an answer is held back for what it teaches to be durable; the commit goes on without it.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
-/// Grants whose last verification by a forward is remembered.
+/// Grants whose last verification by an answer that was not looked into is remembered.
 const VERIFIED: usize = 64 * 1024;
 
-/// A grant's `verified_at` moves at most this often by forwards.
+/// A grant's `verified_at` moves at most this often by such answers.
 const VERIFY_EVERY: Duration = Duration::from_secs(60);
+
+/// A token that is accepted, and that nothing proved for this long, is looked up: those who accept it are not current.
+const UNPROVEN_FOR: Duration = Duration::from_secs(300);
 
 /// Looks at every answer of the primary.
 pub(crate) struct Observer {
@@ -37,6 +42,16 @@ pub(crate) struct Observer {
     learning: LearnQueue,
     parity: Parity,
     verified_lately: Recently<TokenDigest>,
+}
+
+/// An answer of the primary, as far as something may be learned from it.
+pub(crate) struct AnswerSeen<'a> {
+    /// Where it comes from.
+    pub(crate) provenance: Provenance,
+    /// Its status.
+    pub(crate) status: u16,
+    /// Its body, if all of it is here.
+    pub(crate) body: Option<&'a Bytes>,
 }
 
 impl Observer {
@@ -55,138 +70,155 @@ impl Observer {
         }
     }
 
-    /// The primary answered: it is there, and a token that it accepted is worth knowing.
-    pub(crate) fn answered(&self, ask: &Ask, status: StatusCode) {
-        let audited = status.is_success() && ask.proves_token(self.replica.as_ref());
-        if status.as_u16() < 500 {
-            self.driver.send(Event::ForwardSucceeded { audited });
-        }
-        let Some((token, digest)) = ask.token.as_ref().filter(|_| audited) else {
-            return;
-        };
-        let live = self.replica.grant(digest);
-        if live.is_none_or(|live| live.grant.origin == Origin::Learned) {
-            self.learning.ask(token, *digest, self.replica.now().boot);
-        }
-    }
-
-    /// An answer that is not looked into. Where the primary accepted a token for it, the token's `verified_at` moves,
-    /// once in a while.
-    pub(crate) fn passed_on(&self, ask: &Ask, status: StatusCode) {
-        self.verify(ask, status);
-        self.compare(ask, status.as_u16(), || None);
-    }
-
-    fn verify(&self, ask: &Ask, status: StatusCode) {
-        let (Ok(call), Some((_, digest))) = (&ask.call, &ask.token) else {
-            return;
-        };
-        let now = self.replica.now();
-        let proves = status.is_success() && ask.proves_token(self.replica.as_ref());
-        if !proves || self.verified_lately.is_too_soon(digest, now.boot) {
-            return;
-        }
-        let Some(change) = self.replica.proven(digest, call, now) else {
-            return;
-        };
-        self.verified_lately.used(*digest, now.boot);
-        let expects = Expects {
-            live: vec![*digest],
-            ..Expects::default()
-        };
-        let replica = self.replica.clone();
-        tokio::spawn(async move {
-            // A conflict says that it was revoked meanwhile: then there is nothing to verify.
-            let _ = replica.commit(Lane::Mirror, vec![change], expects).await;
-        });
-    }
-
-    /// Learns from a whole answer.
+    /// Takes in an answer to a client's request that went out with the token that `used` says.
     ///
     /// The client has the last byte of it only after this, because it may use a new token at once, and the primary may
     /// be gone by then. It does not wait for long, because the answer is the primary's, whatever becomes of our copy.
-    pub(crate) async fn learn(
+    pub(crate) async fn observe(&self, ask: &Ask, used: TokenUsed, answer: &AnswerSeen<'_>) {
+        let Some(evidence) = self.evidence(ask, used, answer) else {
+            return;
+        };
+        if evidence.serves() {
+            self.driver.send(Event::ForwardSucceeded { audited: false });
+        }
+        self.look_up(ask, &evidence);
+        self.learn(ask, evidence, answer.body.is_some()).await;
+        self.compare(ask, &evidence, || answer.body.cloned());
+    }
+
+    /// Takes in the answer to a request of Holdover's own in the caller's name, with what it brought for `peer`. What it
+    /// teaches is durable before this ends.
+    ///
+    /// # Errors
+    /// If that could not be stored.
+    pub(crate) async fn observe_own(
         &self,
         ask: &Ask,
-        token: &ForwardToken,
-        status: StatusCode,
-        body: &Bytes,
-    ) {
-        if let Some(lesson) = self.lesson(ask, token) {
-            if let Some(candidate) = self.replica.login(&lesson.exchange(status, body)) {
-                self.learning
-                    .ask_about_login(candidate, self.replica.now().boot);
-            }
-            let changes = lesson.changes(status, body);
-            if !changes.is_empty() {
-                let committing = tokio::spawn(commit(lesson.replica, changes));
-                let _ = tokio::time::timeout(BRIEFLY, committing).await;
-            }
-        }
-        self.compare(ask, status.as_u16(), || Some(body.clone()));
-    }
-
-    /// Hands a sample of the primary's answers over, to be compared with what the replica would have said. Never waits.
-    pub(crate) fn compare(&self, ask: &Ask, status: u16, answer: impl FnOnce() -> Option<Bytes>) {
-        let Ok(call) = &ask.call else { return };
-        if self.parity.wants(call, status) {
-            let now = self.replica.now();
-            self.parity.offer(ask.offer(call, status, answer(), now));
-        }
-    }
-
-    /// What an answer to this request may teach, if it is an API call.
-    pub(crate) fn lesson(&self, ask: &Ask, token: &ForwardToken) -> Option<Lesson> {
-        let token = match token {
-            ForwardToken::Standing(_) | ForwardToken::Withheld => None,
-            ForwardToken::AsSent | ForwardToken::Exchanged { .. } => {
-                ask.token.as_ref().map(|(_, digest)| *digest)
-            }
+        (status, body): (u16, &[u8]),
+        peer: &PeerId,
+    ) -> Result<(), SubmitError> {
+        // Own requests are answered as current.
+        let provenance = Provenance {
+            cluster: ClusterShown::Pinned,
+            as_of: Some(ask.asked_at.steady),
         };
-        Some(Lesson {
-            replica: self.replica.clone(),
-            call: ask.call.as_ref().ok()?.clone(),
-            namespace: ask.namespace().map(str::to_owned),
-            token,
-            request: ask.whole_body().cloned().unwrap_or_default(),
-            asked_at: ask.asked_at,
+        let Some(asked) = ask.question(TokenUsed::None, self.replica.as_ref()) else {
+            return Ok(());
+        };
+        let evidence = Evidence::new(asked, provenance, status).whole(body);
+        let exchange = ask.exchange(evidence, Some(peer), self.replica.now().steady);
+        let changes = self.replica.learn(&exchange);
+        if !changes.is_empty() {
+            let committed = self
+                .replica
+                .commit(Lane::Grant, changes, Expects::default());
+            committed.await?;
+        }
+        self.compare(ask, &evidence, || {
+            let copy = zeroize::Zeroizing::new(body.to_vec());
+            Some(Bytes::from_owner(copy))
+        });
+        Ok(())
+    }
+
+    /// The request and its answer; none for what is no API call.
+    fn evidence<'a>(
+        &self,
+        ask: &'a Ask,
+        used: TokenUsed,
+        answer: &AnswerSeen<'a>,
+    ) -> Option<Evidence<'a>> {
+        let asked = ask.question(used, self.replica.as_ref())?;
+        let evidence = Evidence::new(asked, answer.provenance, answer.status);
+        Some(match answer.body {
+            Some(body) => evidence.whole(body),
+            None => evidence,
         })
     }
-}
 
-/// A request whose answer may teach something, kept as long as that may take.
-pub(crate) struct Lesson {
-    replica: Arc<dyn Replica>,
-    call: Call,
-    namespace: Option<String>,
-    token: Option<TokenDigest>,
-    request: Bytes,
-    asked_at: Now,
-}
-
-impl Lesson {
-    /// Learns, and returns once that is durable or known not to be.
-    pub(crate) async fn apply(self, status: StatusCode, body: &[u8]) {
-        let changes = self.changes(status, body);
-        if !changes.is_empty() {
-            commit(self.replica, changes).await;
+    /// A token that was accepted is worth a look-up where it is not known whole, or where nothing proves it any more.
+    fn look_up(&self, ask: &Ask, evidence: &Evidence<'_>) {
+        let Some((token, digest)) = ask.token.as_ref().filter(|_| evidence.accepts_token()) else {
+            return;
+        };
+        let now = self.replica.now();
+        let proves = evidence.proves_token().is_some();
+        let is_worth_it = self.replica.grant(digest).is_none_or(|live| {
+            let unproven = now.steady.since(live.grant.verified_at) >= UNPROVEN_FOR;
+            match live.grant.origin {
+                Origin::Learned => true,
+                Origin::Primary => unproven && !proves,
+                Origin::LimitedUse | Origin::Replica(_) => false,
+            }
+        });
+        if is_worth_it {
+            self.learning.ask(token, *digest, now.boot);
         }
     }
 
-    fn changes(&self, status: StatusCode, body: &[u8]) -> Vec<Change> {
-        self.replica.learn(&self.exchange(status, body))
+    async fn learn(&self, ask: &Ask, evidence: Evidence<'_>, is_whole: bool) {
+        let exchange = ask.exchange(evidence, None, self.replica.now().steady);
+        if let Some(candidate) = self.replica.login(&exchange) {
+            self.learning
+                .ask_about_login(candidate, self.replica.now().boot);
+        }
+        // What is not looked into comes fast, and can do no more than prove its token.
+        let now = self.replica.now().boot;
+        if !is_whole
+            && exchange
+                .token
+                .is_none_or(|token| self.verified_lately.is_too_soon(token, now))
+        {
+            return;
+        }
+        let changes = self.replica.learn(&exchange);
+        if changes.is_empty() {
+            return;
+        }
+        self.check_doubted(ask, &changes);
+        if let (false, Some(token)) = (is_whole, exchange.token) {
+            self.verified_lately.used(*token, now);
+        }
+        let committing = tokio::spawn(commit(self.replica.clone(), changes));
+        if is_whole {
+            let _ = tokio::time::timeout(BRIEFLY, committing).await;
+        }
     }
 
-    fn exchange<'a>(&'a self, status: StatusCode, body: &'a [u8]) -> Exchange<'a> {
-        Exchange {
-            call: &self.call,
-            namespace: self.namespace.as_deref(),
-            token: self.token.as_ref(),
-            peer: None,
-            request: &self.request,
-            status: status.as_u16(),
-            body,
-            now: self.asked_at,
+    /// What is in doubt is looked up: only that tells whether it is dead.
+    fn check_doubted(&self, ask: &Ask, changes: &[Change]) {
+        let now = self.replica.now().boot;
+        for change in changes {
+            match change {
+                Change::TokenDoubted(digest, _) => match &ask.token {
+                    // It has no accessor to be asked by.
+                    Some((token, of)) if of == digest && self.is_batch(digest) => {
+                        self.learning.ask(token, *digest, now);
+                    }
+                    _ => self.learning.ask_about_doubted(*digest, now),
+                },
+                Change::SecretId(known) if SecretId::is_doubted(known) => {
+                    self.learning.ask_about_doubted_login(known.digest, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn is_batch(&self, digest: &TokenDigest) -> bool {
+        let live = self.replica.grant(digest);
+        live.is_some_and(|live| live.grant.facts.kind == TokenKind::Batch)
+    }
+
+    /// Hands a sample of the primary's decisions over, to be compared with what the replica would have said. Never waits.
+    fn compare(&self, ask: &Ask, evidence: &Evidence<'_>, body: impl FnOnce() -> Option<Bytes>) {
+        let (Ok(call), Some(decision)) = (&ask.call, evidence.comparable()) else {
+            return;
+        };
+        if self.parity.wants(call) {
+            let now = self.replica.now();
+            let offer = ask.offer(call, decision, body(), now);
+            self.parity.offer(offer);
         }
     }
 }

@@ -13,7 +13,7 @@ use replica::{
     view::LiveGrant,
 };
 use shared::{
-    api::{Call, Kind},
+    api::Kind,
     change::{Change, CredentialName, Expects},
     mount::MountKind,
     name::{OutageId, TokenDigest},
@@ -59,9 +59,6 @@ pub trait Replica: Send + Sync {
     /// What a login at the primary tells besides: who failed or succeeded is noted, and a secret id that is worth
     /// verifying returned. Nothing for what is not a login.
     fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
-
-    /// That the primary accepted a token for what `call` is: its proof, unless there is a young one.
-    fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change>;
 
     /// Waits until `changes` are durable and published.
     fn commit(
@@ -143,17 +140,13 @@ impl Replica for Attached {
 
     fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate> {
         let view = &self.local.view;
-        if exchange.call.kind != Kind::Login {
+        if exchange.evidence.asked.call.kind != Kind::Login {
             return None;
         }
         if let Some(attempt) = learn::attempt(view, exchange) {
             view.note_login(&attempt, self.now().boot);
         }
         learn::candidate(view, exchange)
-    }
-
-    fn proven(&self, token: &TokenDigest, call: &Call, now: Now) -> Option<Change> {
-        learn::proven(&self.local.view, token, call, now)
     }
 
     fn commit(

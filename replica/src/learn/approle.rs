@@ -3,11 +3,12 @@
 use shared::{
     approle::{Attempt, Outcome, ProofDigest, RoleKey, SecretId},
     change::Change,
-    name::{EntityId, Namespace, PolicyName, RoleName},
+    name::{EntityId, PolicyName, RoleName},
+    provenance::Refused,
     secret::SecretText,
     time::WallTime,
     token::TokenKind,
-    wire::{AuthBlock, Errors, Incoming},
+    wire::{AuthBlock, Incoming},
 };
 
 use super::{Exchange, PROOF_INTERVAL, wants_more};
@@ -55,25 +56,26 @@ pub(super) fn proven(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> 
     })))
 }
 
-/// That the primary refused a pair which it had accepted before: it is dead, before the next look at its accessor.
-pub(super) fn refused(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
-    let authority = view.authority();
-    let known = known(view, &authority, exchange)?;
-    let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
-    if known.dead.is_some() || errors.errors != ["invalid role or secret ID"] {
+/// That the primary refused a pair which it had accepted before: whether it is dead its accessor and its role tell.
+pub(super) fn doubted(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    let by_its_ids = Refused::Failed { by_its_ids: true };
+    if exchange.evidence.refused_login() != Some(by_its_ids) {
         return None;
     }
-    Some(Change::SecretId(Box::new(SecretId {
-        dead: Some(exchange.now.steady),
-        ..SecretId::clone(known)
-    })))
+    let authority = view.authority();
+    let known = known(view, &authority, exchange)?;
+    let news = known.dead.is_none() && !known.is_doubted();
+    news.then(|| {
+        Change::SecretId(Box::new(SecretId {
+            doubted_at: Some(exchange.answered_at),
+            ..SecretId::clone(known)
+        }))
+    })
 }
 
 /// The secret id of a login that the primary accepted, if it is not known yet, or counts as dead.
 pub fn candidate(view: &View, exchange: &Exchange<'_>) -> Option<Candidate> {
-    if exchange.status != 200 {
-        return None;
-    }
+    let body = exchange.evidence.brought()?;
     let authority = view.authority();
     let (target, ids) = login(&authority, exchange)?;
     let (role_id, pair) = ids.digests(&target, view.keys());
@@ -81,7 +83,7 @@ pub fn candidate(view: &View, exchange: &Exchange<'_>) -> Option<Candidate> {
     if known.is_some_and(|known| known.dead.is_none()) {
         return None;
     }
-    let incoming: Incoming<'_> = serde_json::from_slice(exchange.body).ok()?;
+    let incoming: Incoming<'_> = serde_json::from_slice(body).ok()?;
     let auth = incoming.auth.filter(is_whole)?;
     let name = auth.metadata.as_ref()?.get("role_name")?;
     Some(Candidate {
@@ -103,15 +105,11 @@ pub fn candidate(view: &View, exchange: &Exchange<'_>) -> Option<Candidate> {
 pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
     let authority = view.authority();
     let (target, ids) = login(&authority, exchange)?;
-    let outcome = match exchange.status {
-        200..=299 => Outcome::Accepted,
-        400 => Outcome::Failed,
-        // A locked role id; an entity that is disabled is refused in the same words, and here likewise.
-        403 => {
-            let errors: Errors = serde_json::from_slice(exchange.body).ok()?;
-            (errors.errors == ["permission denied"]).then_some(Outcome::Locked)?
-        }
-        _ => return None,
+    let outcome = match exchange.evidence.refused_login() {
+        Some(Refused::Failed { .. }) => Outcome::Failed,
+        Some(Refused::Locked) => Outcome::Locked,
+        None if exchange.evidence.carried_out() => Outcome::Accepted,
+        None => return None,
     };
     let (role_id, pair) = ids.digests(&target, view.keys());
     Some(Attempt {
@@ -132,15 +130,12 @@ fn known<'a>(
     Some(authority.secret_ids.get(&pair)?)
 }
 
-/// Where a login in the mirrored namespace goes to, and what it brings.
+/// Where a login goes to, and what it brings.
 fn login<'a>(authority: &'a Authority, exchange: &Exchange<'_>) -> Option<(LoginMount<'a>, Ids)> {
-    let settings = &authority.settings;
-    if Namespace::parse(exchange.namespace.unwrap_or_default()) != settings.namespace {
-        return None;
-    }
+    let evidence = &exchange.evidence;
     let cluster = authority.cluster.as_deref()?;
-    let target = LoginMount::of(cluster, settings, exchange.call)?;
-    Some((target, Ids::read(exchange.request)?))
+    let target = LoginMount::of(cluster, &authority.settings, evidence.asked.call)?;
+    Some((target, Ids::read(evidence.asked.body?)?))
 }
 
 /// Whether it carries a service token, with nothing left to be proven.

@@ -27,15 +27,16 @@ pub(super) fn carried(
     if incoming.lease_duration == 0 {
         return None;
     }
-    if exchange.call.kind == Kind::LeaseRenew {
+    if exchange.evidence.asked.call.kind == Kind::LeaseRenew {
         return renewed(view, exchange, incoming, &id);
     }
-    let Kind::Data = &exchange.call.kind else {
+    let Kind::Data = &exchange.evidence.asked.call.kind else {
         return None;
     };
     // What a write brought, or a read with parameters, is no answer to a plain read of the path: its secret is nobody's
     // to read again, but its holder may ask about it and give it up.
-    let plain = exchange.call.operation == Operation::Read && exchange.call.query.is_empty();
+    let plain = exchange.evidence.asked.call.operation == Operation::Read
+        && exchange.evidence.asked.call.query.is_empty();
     let data = match plain {
         true => incoming.data?.get(),
         false => "null",
@@ -63,7 +64,7 @@ pub(super) fn carried(
 
 fn place(view: &View, exchange: &Exchange<'_>) -> Option<Place> {
     let authority = view.authority();
-    let path = &exchange.call.path;
+    let path = &exchange.evidence.asked.call.path;
     let mount = authority.cluster.as_deref()?.mounted(path.as_str())?;
     Some(Place {
         namespace: authority.settings.namespace.clone(),
@@ -94,7 +95,7 @@ fn renewed(
 
 /// The lease that a revocation named. A shared one that the primary revoked is gone for all.
 pub(super) fn revoked(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
-    let path = exchange.call.path.as_str();
+    let path = exchange.evidence.asked.call.path.as_str();
     let id = match path.strip_prefix("sys/leases/revoke/") {
         Some(id) => id.to_owned(),
         None => requested(exchange, "lease_id")?,

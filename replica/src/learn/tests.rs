@@ -6,9 +6,11 @@ mod lookup;
 
 use serde_json::{Value, json};
 use shared::{
+    api::Call,
     change::{Cluster, Mount},
     grant::{Grant, Origin, ReplicaGrant, Settled},
     name::{Accessor, ClusterId, EntityId, MountAccessor, OutageId, PolicyName, WorkloadName},
+    provenance::{ClusterShown, Provenance, Question, TokenUsed},
     time::Deadline,
     token::TokenKind,
 };
@@ -60,6 +62,23 @@ fn known(token: &str, change: impl FnOnce(&mut Grant)) -> Change {
     Change::Grant(Box::new(grant))
 }
 
+/// A token of the replica's, settled like this.
+fn exchanged(token: &str, settled: Settled) -> Change {
+    known(token, |grant| {
+        grant.origin = Origin::Replica(ReplicaGrant {
+            outage: OutageId::parse("o").unwrap(),
+            issued_at: T0,
+            ttl_ms: 1,
+            asked_ms: 1,
+            max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
+            workload_end: Deadline::after(Duration::from_secs(1), now(0)),
+            spared: false,
+            settled,
+            approle: None,
+        });
+    })
+}
+
 struct Told<'a> {
     method: &'a str,
     target: &'a str,
@@ -68,7 +87,25 @@ struct Told<'a> {
     request: Value,
     status: u16,
     body: Value,
-    namespace: Option<&'a str>,
+    asked: fn(&mut Question<'_>),
+    provenance: Provenance,
+}
+
+const CURRENT: Provenance = Provenance {
+    cluster: ClusterShown::Pinned,
+    as_of: Some(WallTime::from_secs(T0.as_secs() + NOW.cast_signed())),
+};
+
+const BEHIND: Provenance = Provenance {
+    cluster: ClusterShown::Pinned,
+    as_of: None,
+};
+
+fn as_of(secs: u64) -> Provenance {
+    Provenance {
+        as_of: Some(now(secs).steady),
+        ..CURRENT
+    }
 }
 
 fn told<'a>(method: &'a str, target: &'a str, token: Option<&'a str>, sample: &str) -> Told<'a> {
@@ -81,7 +118,8 @@ fn told<'a>(method: &'a str, target: &'a str, token: Option<&'a str>, sample: &s
         request: json!({}),
         status: u16::try_from(sample["status"].as_u64().unwrap()).unwrap(),
         body: sample["body"].clone(),
-        namespace: None,
+        asked: |_| {},
+        provenance: CURRENT,
     }
 }
 
@@ -92,23 +130,36 @@ fn sample_of(name: &str) -> Value {
 }
 
 impl Told<'_> {
-    fn teaches(&self, view: &View) -> Vec<Change> {
+    fn exchanged<T>(&self, view: &View, ask: impl FnOnce(&Exchange<'_>) -> T) -> T {
         let call = Call::parse(self.method, self.target).unwrap();
         let token = self.token.map(|token| view.keys().token_digest(token));
         let (request, body) = (self.request.to_string(), self.body.to_string());
-        learn(
-            view,
-            &Exchange {
-                call: &call,
-                namespace: self.namespace,
-                token: token.as_ref(),
-                peer: self.peer.as_ref(),
-                request: request.as_bytes(),
-                status: self.status,
-                body: body.as_bytes(),
-                now: now(NOW),
+        let mut asked = Question {
+            call: &call,
+            token: match token {
+                Some(_) => TokenUsed::Callers,
+                None => TokenUsed::None,
             },
-        )
+            mirrored_namespace: true,
+            asks_for_token: call.asks_for_token(|| {
+                let authority = view.authority();
+                let mount = authority.cluster.as_ref()?.mounted(call.path.as_str())?;
+                Some(mount.kind.clone())
+            }),
+            body: Some(request.as_bytes()),
+        };
+        (self.asked)(&mut asked);
+        ask(&Exchange {
+            evidence: Evidence::new(asked, self.provenance, self.status).whole(body.as_bytes()),
+            token: token.as_ref(),
+            peer: self.peer.as_ref(),
+            now: now(NOW),
+            answered_at: now(NOW + 1).steady,
+        })
+    }
+
+    fn teaches(&self, view: &View) -> Vec<Change> {
+        self.exchanged(view, |exchange| learn(view, exchange))
     }
 }
 
@@ -242,7 +293,7 @@ fn wrapped_answers_and_other_namespaces_teach_nothing() {
     login.body["wrap_info"] = json!({"token": "s.wrapping"});
     assert!(login.teaches(&view).is_empty());
     let mut elsewhere = told("PUT", "/v1/auth/userpass/login/u", None, "role_token_alias");
-    elsewhere.namespace = Some("team");
+    elsewhere.asked = |asked| asked.mirrored_namespace = false;
     assert!(elsewhere.teaches(&view).is_empty());
 }
 
@@ -296,19 +347,10 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
             .teaches(&view(vec![known(token, |_| {}), revoked]))
             .is_empty()
     );
-    let exchanged = known("ho.x", |grant| {
-        grant.origin = Origin::Replica(ReplicaGrant {
-            outage: OutageId::parse("o").unwrap(),
-            issued_at: T0,
-            ttl_ms: 1,
-            asked_ms: 1,
-            max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
-            workload_end: Deadline::after(Duration::from_secs(1), now(0)),
-            spared: false,
-            settled: Settled::Exchanged(Accessor::parse("behind").unwrap()),
-            approle: None,
-        });
-    });
+    let exchanged = exchanged(
+        "ho.x",
+        Settled::Exchanged(Accessor::parse("behind").unwrap()),
+    );
     let swapped = told(
         "PUT",
         "/v1/auth/token/renew-self",
@@ -322,43 +364,76 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
 }
 
 #[test]
-fn a_token_that_the_primary_calls_dead_is_dead_here() {
+fn a_token_that_the_primary_refuses_is_in_doubt_from_then_on_and_not_dead() {
     let token = "s.app";
     let living = || view(vec![known(token, |_| {})]);
-    for (method, target) in [("GET", "lookup-self"), ("PUT", "renew-self")] {
-        let target = format!("/v1/auth/token/{target}");
-        let refused = told(method, &target, Some(token), "expired_use").teaches(&living());
-        assert_eq!(revocation(&refused).cause, RevokeCause::Primary);
-        let denied = told(method, &target, Some(token), "token_lookup_noperm");
-        assert!(
-            denied.teaches(&living()).is_empty(),
-            "a policy's refusal says nothing of the token"
-        );
-    }
     for (method, target) in [
+        ("GET", "/v1/auth/token/lookup-self"),
+        ("PUT", "/v1/auth/token/renew-self"),
         ("GET", "/v1/database/creds/a"),
         ("PUT", "/v1/auth/token/create"),
         ("PUT", "/v1/auth/token/revoke-self"),
         ("PUT", "/v1/sys/capabilities-self"),
     ] {
-        let refused = told(method, target, Some(token), "expired_use").teaches(&living());
-        assert_eq!(revocation(&refused).cause, RevokeCause::Primary, "{target}");
+        let mut refused = told(method, target, Some(token), "expired_use");
+        for provenance in [CURRENT, BEHIND] {
+            refused.provenance = provenance;
+            let changes = refused.teaches(&living());
+            let answered_at = now(NOW + 1).steady;
+            let doubted = matches!(
+                changes[..],
+                [Change::TokenDoubted(of, at)] if of == digest(token) && at == answered_at
+            );
+            assert!(doubted, "{target}");
+        }
+        refused.provenance = Provenance::UNSHOWN;
+        assert!(refused.teaches(&living()).is_empty(), "{target}");
         let denied = told(method, target, Some(token), "token_lookup_noperm");
-        assert!(denied.teaches(&living()).is_empty(), "{target}");
+        assert!(
+            denied.teaches(&living()).is_empty(),
+            "a policy's refusal says nothing of the token: {target}"
+        );
     }
     let elsewhere = told("GET", "/v1/other/data/a", Some(token), "expired_use");
     assert!(
         elsewhere.teaches(&living()).is_empty(),
         "a backend that is not known may refuse in its own words"
     );
-    let unknown = told(
-        "GET",
-        "/v1/auth/token/lookup-self",
-        Some("s.unknown"),
-        "expired_use",
-    );
-    assert!(unknown.teaches(&living()).is_empty());
 }
+
+#[test]
+fn a_doubt_is_told_once_and_only_of_what_the_primary_may_still_accept() {
+    let refused = |token, known| {
+        let told = told(
+            "GET",
+            "/v1/auth/token/lookup-self",
+            Some(token),
+            "expired_use",
+        );
+        !told.teaches(&view(known)).is_empty()
+    };
+    let doubted = |grant: &mut Grant| grant.doubted_at = Some(grant.verified_at.plus(NOTHING));
+    assert!(refused("s.app", vec![known("s.app", |_| {})]));
+    assert!(refused("s.app", vec![known("s.app", doubted)]));
+    assert!(!refused(
+        "s.app",
+        vec![known("s.app", |grant| grant.doubted_at = Some(now(1).steady))]
+    ));
+    let revoked = Change::Revoked(Revocation {
+        digest: digest("s.app"),
+        accessor: Accessor::parse("a").unwrap(),
+        cause: RevokeCause::Requested,
+        at: T0,
+    });
+    assert!(!refused("s.app", vec![known("s.app", |_| {}), revoked]));
+    assert!(!refused("s.unknown", vec![]));
+    let of_replica = |settled: Settled| vec![exchanged("ho.x", settled)];
+    let behind = Accessor::parse("behind").unwrap();
+    assert!(refused("ho.x", of_replica(Settled::Exchanged(behind))));
+    assert!(!refused("ho.x", of_replica(Settled::Draining)));
+}
+
+const NOTHING: Duration = Duration::ZERO;
 
 #[test]
 fn revocations_that_passed_through_bind_here() {
@@ -384,37 +459,61 @@ fn revocations_that_passed_through_bind_here() {
     ] {
         (gone.target, gone.request) = (target, request);
         let changes = gone.teaches(&view);
+        let [revoked @ Change::Revoked(_), Change::Proven(by, _)] = &changes[..] else {
+            panic!("{} changes", changes.len());
+        };
+        let revoked = revocation(std::slice::from_ref(revoked));
         assert_eq!(
-            (revocation(&changes).digest, revocation(&changes).cause),
-            (digest("s.other"), RevokeCause::Primary)
+            (revoked.digest, revoked.cause, *by),
+            (digest("s.other"), RevokeCause::Primary, digest("s.app"))
         );
     }
-    gone.status = 503;
+    gone.target = "/v1/auth/token/revoke-orphan";
+    gone.request = json!({"token": "s.other"});
+    let orphaning = gone.teaches(&view);
+    let cause = revocation(&orphaning[..1]).cause;
+    assert_eq!(cause, RevokeCause::Orphaning, "its children live on");
+    gone.provenance = Provenance::UNSHOWN;
+    assert!(gone.teaches(&view).is_empty());
+    (gone.provenance, gone.status) = (CURRENT, 503);
     assert!(gone.teaches(&view).is_empty());
 }
 
 #[test]
-fn a_forwarded_success_proves_a_token_once_in_a_while() {
-    let proof = |verified: u64, status: u16| {
+fn a_current_success_proves_a_token_as_of_its_moment_once_in_a_while() {
+    let proof = |verified: u64, status: u16, provenance: Provenance| {
         let view = view(vec![known("s.app", |grant| {
             grant.verified_at = now(verified).wall
         })]);
-        let mut read = told("GET", "/v1/secret/data/a", Some("s.app"), "kv2_read");
-        read.status = status;
-        read.teaches(&view)
+        let mut read = told("GET", "/v1/database/creds/a", Some("s.app"), "kv2_read");
+        (read.status, read.provenance) = (status, provenance);
+        let changes = read.teaches(&view);
+        match changes[..] {
+            [] => None,
+            [Change::Proven(of, at)] if of == digest("s.app") => Some(at),
+            _ => panic!("{} changes", changes.len()),
+        }
     };
-    let proven = proof(NOW - 60, 200);
-    assert!(matches!(proven[..], [Change::Proven(_, at)] if at == now(NOW).steady));
-    assert!(proof(NOW - 59, 200).is_empty());
-    assert!(proof(0, 404).is_empty());
+    assert_eq!(proof(NOW - 60, 200, CURRENT), Some(now(NOW).steady));
+    assert_eq!(proof(NOW - 59, 200, CURRENT), None);
+    assert_eq!(proof(0, 404, CURRENT), None);
+    // Of a standby: no newer than what it has shown to know.
+    assert_eq!(proof(0, 200, as_of(NOW - 20)), Some(now(NOW - 20).steady));
+    assert_eq!(proof(NOW - 60, 200, as_of(NOW - 20)), None);
+    assert_eq!(proof(NOW - 10, 200, as_of(NOW - 100)), None);
+    for provenance in [BEHIND, Provenance::UNSHOWN] {
+        assert_eq!(proof(0, 200, provenance), None);
+    }
     let view = view(vec![
         known("s.app", |_| {}),
         known("s.uses", |grant| grant.origin = Origin::LimitedUse),
     ]);
     for (target, token) in [
         ("/v1/sys/health", "s.app"),
-        ("/v1/secret/data/a", "s.uses"),
-        ("/v1/secret/data/a", "s.x"),
+        ("/v1/sys/internal/ui/mounts", "s.app"),
+        ("/v1/other/a", "s.app"),
+        ("/v1/database/creds/a", "s.uses"),
+        ("/v1/database/creds/a", "s.x"),
     ] {
         let read = told("GET", target, Some(token), "kv2_read");
         assert!(read.teaches(&view).is_empty(), "{target} {token}");
@@ -422,27 +521,40 @@ fn a_forwarded_success_proves_a_token_once_in_a_while() {
 }
 
 #[test]
-fn a_token_that_may_be_refused_for_a_while_is_no_longer_proven_and_not_dead() {
-    let token = "s.app";
-    let of_entity = |grant: &mut Grant| {
-        grant.facts.entity_id = Some(shared::name::EntityId::parse("e").unwrap());
+fn a_doubt_ends_with_the_next_current_acceptance() {
+    let ends = |as_of: Provenance| {
+        let view = view(vec![known("s.app", |grant| {
+            grant.verified_at = now(NOW - 30).steady;
+            grant.doubted_at = Some(now(NOW - 10).steady);
+        })]);
+        let mut read = told("GET", "/v1/database/creds/a", Some("s.app"), "kv2_read");
+        read.provenance = as_of;
+        !read.teaches(&view).is_empty()
     };
-    let refused = told(
-        "GET",
-        "/v1/auth/token/lookup-self",
-        Some(token),
-        "expired_use",
-    );
-    let changes = refused.teaches(&view(vec![known(token, of_entity)]));
-    assert_eq!(grant(&changes).verified_at, shared::time::WallTime::EPOCH);
-    let bound = |grant: &mut Grant| grant.facts.bound_cidrs = vec!["10.0.0.0/8".into()];
-    let changes = refused.teaches(&view(vec![known(token, bound)]));
-    assert_eq!(grant(&changes).verified_at, shared::time::WallTime::EPOCH);
-    let doubted = refused.teaches(&view(vec![known(token, |grant| {
-        of_entity(grant);
-        grant.verified_at = shared::time::WallTime::EPOCH;
-    })]));
-    assert!(doubted.is_empty());
+    assert!(ends(CURRENT), "though the last proof is young");
+    assert!(!ends(BEHIND));
+}
+
+#[test]
+fn what_was_brought_into_being_counts_whichever_node_passed_it_on() {
+    let learned = |change: fn(&mut Told<'_>)| {
+        let mut login = told("PUT", "/v1/auth/userpass/login/u", None, "role_token_alias");
+        change(&mut login);
+        let changes = login.teaches(&view(vec![]));
+        changes.len() == 1
+    };
+    assert!(learned(|login| login.provenance = BEHIND));
+    assert!(!learned(|login| login.provenance = Provenance::UNSHOWN));
+    let batch = |login: &mut Told<'_>| {
+        login.body["auth"]["token_type"] = json!("batch");
+        login.body["auth"]["accessor"] = json!("");
+    };
+    assert!(learned(batch));
+    // A node that is cut off makes one all the same.
+    assert!(!learned(|login| {
+        login.body["auth"]["token_type"] = json!("batch");
+        login.provenance = BEHIND;
+    }));
 }
 
 #[test]
@@ -466,9 +578,28 @@ fn a_look_up_of_itself_shows_a_token_and_its_renewal_elsewhere() {
     assert!(again.is_empty());
     let mut renewed = look();
     renewed.body["data"]["ttl"] = json!(7);
-    let changes = renewed.teaches(&view(vec![Change::Grant(Box::new(learned))]));
+    let known = view(vec![Change::Grant(Box::new(learned))]);
+    let changes = renewed.teaches(&known);
     assert_eq!(
         grant(&changes).deadline.remaining(now(NOW)),
         Duration::from_secs(7)
     );
+    // A node that had not seen what is known here.
+    for provenance in [as_of(NOW - 1), BEHIND, Provenance::UNSHOWN] {
+        renewed.provenance = provenance;
+        assert!(renewed.teaches(&known).is_empty());
+    }
+}
+
+#[test]
+fn what_a_standby_shows_is_as_old_as_what_it_has_shown_to_know() {
+    let mut look = told(
+        "GET",
+        "/v1/auth/token/lookup-self",
+        Some("s.app"),
+        "token_lookup_self",
+    );
+    look.provenance = as_of(NOW - 30);
+    let changes = look.teaches(&view(vec![]));
+    assert_eq!(grant(&changes).verified_at, now(NOW - 30).steady);
 }

@@ -1,4 +1,7 @@
 //! Tokens in answers: minted, renewed, looked up, revoked.
+//!
+//! What makes or renews a service token is a write, which none but the active node carries out: what came of it was so when
+//! the request was sent, whichever node passed it on. A batch token any node makes by itself.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use shared::{
     wire::{AuthBlock, Incoming},
 };
 
-use super::{Exchange, ended, requested, wants_more};
+use super::{Exchange, end, requested, wants_more};
 use crate::view::View;
 
 /// Ends of a token that are this close are one: TTLs are whole seconds.
@@ -23,9 +26,13 @@ pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) ->
     if auth.client_token.is_empty() || wants_more(auth) || auth.lease_duration == 0 {
         return None;
     }
+    let is_current = exchange.evidence.shows().is_some();
+    if auth.token_type == TokenKind::Batch && !is_current {
+        return None;
+    }
     let digest = match exchange.token {
         // The primary names the token that stands behind an exchanged one: the client's own is meant.
-        Some(token) if exchange.call.kind == Kind::TokenRenewSelf => *token,
+        Some(token) if exchange.evidence.asked.call.kind == Kind::TokenRenewSelf => *token,
         _ => view.keys().token_digest(&auth.client_token),
     };
     match view.grant(&digest) {
@@ -66,7 +73,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
         entity_id: EntityId::parse(&auth.entity_id).ok(),
         display_name: display_name(exchange),
         meta: auth.metadata.clone(),
-        path: exchange.call.path.as_str().to_owned(),
+        path: exchange.evidence.asked.call.path.as_str().to_owned(),
         orphan: auth.orphan,
         renewable: auth.renewable,
         role: role(exchange),
@@ -88,13 +95,14 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
         verified_at: now.steady,
         doubted_at: None,
     };
-    learned(grant, auth.num_uses)
+    let grant = learned(grant, auth.num_uses)?;
+    Some(Change::Grant(Box::new(grant)))
 }
 
 /// Logins name it after their mount, creations after what was asked for.
 fn display_name(exchange: &Exchange<'_>) -> String {
-    let path = exchange.call.path.as_str();
-    match exchange.call.kind {
+    let path = exchange.evidence.asked.call.path.as_str();
+    match exchange.evidence.asked.call.kind {
         Kind::Login => {
             let mount = path.strip_prefix("auth/").unwrap_or(path);
             let mount = mount.split_once("/login").map_or(mount, |(mount, _)| mount);
@@ -105,15 +113,12 @@ fn display_name(exchange: &Exchange<'_>) -> String {
 }
 
 fn role(exchange: &Exchange<'_>) -> Option<String> {
-    let role = exchange
-        .call
-        .path
-        .as_str()
-        .strip_prefix("auth/token/create/")?;
+    let path = exchange.evidence.asked.call.path.as_str();
+    let role = path.strip_prefix("auth/token/create/")?;
     Some(role.to_owned())
 }
 
-/// The grant behind `token`, from the `data` that `auth/token/lookup` showed of it `now`. `None` for what is never
+/// The grant behind `token`, from the `data` that Holdover's own look-up, sent `now`, showed of it. `None` for what is never
 /// learned, for a token already known to be dead, and for data that does not read as a look-up's.
 ///
 /// A peer that the token was given to stays its peer.
@@ -123,6 +128,11 @@ pub fn grant_from_lookup(
     data: &[u8],
     now: Now,
 ) -> Option<Change> {
+    let grant = grant_shown(view, token, data, now)?;
+    Some(Change::Grant(Box::new(grant)))
+}
+
+fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Option<Grant> {
     if view.revocation(token).is_some() {
         return None;
     }
@@ -151,33 +161,38 @@ pub fn grant_from_lookup(
     learned(grant, uses)
 }
 
-/// What a token's own look-up shows of it: renewed elsewhere, or seen for the first time. Nothing where that is known.
+/// What a token's own look-up shows of it: renewed elsewhere, or seen for the first time. Nothing where that is known, or
+/// where something is known that is newer than what this node had seen.
 pub(super) fn shown(
     view: &View,
     exchange: &Exchange<'_>,
     incoming: &Incoming<'_>,
 ) -> Option<Change> {
-    if exchange.call.kind != Kind::TokenLookupSelf {
+    let evidence = &exchange.evidence;
+    if evidence.asked.call.kind != Kind::TokenLookupSelf {
         return None;
     }
+    let (_, as_of) = evidence.shows()?;
     let (token, now) = (exchange.token?, exchange.now);
-    let Change::Grant(shown) =
-        grant_from_lookup(view, token, incoming.data?.get().as_bytes(), now)?
-    else {
-        return None;
-    };
+    let shown = grant_shown(view, token, incoming.data?.get().as_bytes(), now)?;
     let known = view.grant(token).is_some_and(|live| {
         let known = &live.grant;
         let (left, shown_left) = (known.deadline.remaining(now), shown.deadline.remaining(now));
         let same_end = left.abs_diff(shown_left) <= SAME_END;
-        known.facts == shown.facts && known.origin == shown.origin && same_end
+        let same = known.facts == shown.facts && known.origin == shown.origin && same_end;
+        same || as_of < known.verified_at
     });
-    (!known).then_some(Change::Grant(shown))
+    (!known).then(|| {
+        Change::Grant(Box::new(Grant {
+            verified_at: as_of,
+            ..shown
+        }))
+    })
 }
 
 /// A token as an answer shows it, unless it is of a kind that is never learned. It hangs on its parent unless it is an
 /// orphan; where its uses are limited, nothing but its kind is kept.
-fn learned(grant: Grant, uses: u64) -> Option<Change> {
+fn learned(grant: Grant, uses: u64) -> Option<Grant> {
     let (facts, kind) = (&grant.facts, grant.facts.kind);
     let mut policies = facts.policies.iter();
     let wraps = policies.any(|policy| policy.as_str() == "response-wrapping");
@@ -186,7 +201,7 @@ fn learned(grant: Grant, uses: u64) -> Option<Change> {
         return None;
     }
     let parent = grant.parent.filter(|_| !facts.orphan);
-    let grant = match uses {
+    Some(match uses {
         0 => Grant { parent, ..grant },
         _ => Grant {
             parent,
@@ -194,8 +209,7 @@ fn learned(grant: Grant, uses: u64) -> Option<Change> {
             origin: Origin::LimitedUse,
             ..grant
         },
-    };
-    Some(Change::Grant(Box::new(grant)))
+    })
 }
 
 /// A batch token has no accessor: it is kept under one that none of the primary's can be.
@@ -206,14 +220,25 @@ fn accessor(text: &str, digest: &TokenDigest) -> Option<Accessor> {
     }
 }
 
+/// The caller's own token, which it gave up.
+pub(super) fn revoked_itself(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
+    let cause = RevokeCause::Requested;
+    end(view, exchange.token?, cause, exchange.now)
+}
+
 /// The token that a revocation by another named, in its own words or by accessor.
 pub(super) fn revoked(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
-    let digest = match exchange.call.path.as_str() {
+    let path = exchange.evidence.asked.call.path.as_str();
+    let digest = match path {
         "auth/token/revoke-accessor" => {
             let accessor = Accessor::parse(&requested(exchange, "accessor")?).ok()?;
             view.grant_by_accessor(&accessor)?.grant.digest
         }
         _ => view.keys().token_digest(&requested(exchange, "token")?),
     };
-    ended(view, &digest, RevokeCause::Primary, exchange.now)
+    let cause = match path {
+        "auth/token/revoke-orphan" => RevokeCause::Orphaning,
+        _ => RevokeCause::Primary,
+    };
+    end(view, &digest, cause, exchange.now)
 }

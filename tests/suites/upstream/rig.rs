@@ -26,6 +26,7 @@ use shared::{
     change::{Change, CredentialName, Expects},
     kv::{Doubt, Doubted, Place, Record},
     name::RequestPath,
+    provenance::{ClusterShown, Evidence, Provenance, Question, TokenUsed},
     secret::SecretText,
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -313,15 +314,25 @@ impl Host {
         let answer = primary.api("").post("auth/approle/login", &ids).await?;
         let call = Call::parse("POST", "/v1/auth/approle/login")?;
         let (request, body) = (ids.to_string(), answer.body.to_string());
-        let exchange = Exchange {
+        let asked = Question {
             call: &call,
-            namespace: None,
+            token: TokenUsed::None,
+            mirrored_namespace: true,
+            asks_for_token: false,
+            body: Some(request.as_bytes()),
+        };
+        let now = self.local.clock.now();
+        let provenance = Provenance {
+            cluster: ClusterShown::Pinned,
+            as_of: Some(now.steady),
+        };
+        let evidence = Evidence::new(asked, provenance, answer.status);
+        let exchange = Exchange {
+            evidence: evidence.whole(body.as_bytes()),
             token: None,
             peer: None,
-            request: request.as_bytes(),
-            status: answer.status,
-            body: body.as_bytes(),
-            now: self.local.clock.now(),
+            now,
+            answered_at: now.steady,
         };
         match learn::candidate(&self.local.view, &exchange) {
             Some(candidate) => self.tell(SeenCredential::Login(Box::new(candidate))).await,

@@ -8,15 +8,13 @@ use shared::{
     grant::{Grant, Origin},
     name::PolicyName,
     secret::SecretText,
+    time::WallTime,
     workload::OnRecovery,
 };
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{
-    parity::Proof,
-    samples::{self, bench::Bench},
-};
+use crate::samples::{self, bench::Bench};
 
 const TOKEN: &str = "s.canary-token";
 
@@ -72,14 +70,19 @@ impl World {
 
     /// The primary answered with `status`.
     fn answered(&self, status: u16) {
+        self.answered_as_of(status, self.bench.now().steady);
+    }
+
+    /// The same, as a node that had seen what was so then.
+    fn answered_as_of(&self, status: u16, as_of: WallTime) {
         self.parity.offer(Offer {
             call: Call::parse("PUT", "/v1/sys/capabilities-self").unwrap(),
-            proof: Proof::Token(SecretText::new(TOKEN.into())),
+            token: Some(SecretText::new(TOKEN.into())),
             namespace: None,
             unmodelled: None,
             body: Bytes::from_static(br#"{"path": "sys/mounts"}"#),
             peer: samples::peer(&[]),
-            status,
+            decision: samples::decision(status, as_of),
             answer: None,
             asked_at: self.bench.now(),
             answered_at: self.bench.now(),
@@ -139,7 +142,7 @@ async fn a_set_that_is_granted_more_is_quarantined_until_its_policies_are_others
     // It is compared from here on, whatever the share.
     let call = Call::parse("PUT", "/v1/sys/capabilities-self").unwrap();
     world
-        .until("the watch", |world| world.parity.wants(&call, 200))
+        .until("the watch", |world| world.parity.wants(&call))
         .await;
 
     // An agreement under the same policies ends nothing.
@@ -156,7 +159,7 @@ async fn a_set_that_is_granted_more_is_quarantined_until_its_policies_are_others
         .until("its end", |world| world.quarantined() == 0)
         .await;
     world
-        .until("the watch to end", |world| !world.parity.wants(&call, 200))
+        .until("the watch to end", |world| !world.parity.wants(&call))
         .await;
     let orders = vec![PolicyName::parse("orders").unwrap()];
     assert_eq!(
@@ -172,7 +175,7 @@ async fn a_set_that_is_granted_more_is_quarantined_until_its_policies_are_others
 async fn what_changed_meanwhile_is_settled_by_the_next_request_of_its_kind() {
     let world = World::new(2).await;
     let call = Call::parse("PUT", "/v1/sys/capabilities-self").unwrap();
-    assert!(!world.parity.wants(&call, 200));
+    assert!(!world.parity.wants(&call));
     world.answered(403);
     world
         .until("it to be left", |world| {
@@ -181,11 +184,28 @@ async fn what_changed_meanwhile_is_settled_by_the_next_request_of_its_kind() {
         .await;
     assert_eq!((world.parity.report().checked, world.quarantined()), (0, 0));
     world
-        .until("the watch", |world| world.parity.wants(&call, 200))
+        .until("the watch", |world| world.parity.wants(&call))
         .await;
     world.answered(403);
     world
         .until("a quarantine", |world| world.quarantined() == 1)
+        .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_older_than_what_is_known_of_its_token_settles_nothing() {
+    let world = World::new(1).await;
+    let before = world.bench.now().steady.minus(Duration::from_secs(10));
+    world.answered_as_of(403, before);
+    world
+        .until("it to be left", |world| {
+            world.parity.report().unsettled == 1
+        })
+        .await;
+    assert_eq!((world.parity.report().checked, world.quarantined()), (0, 0));
+    world.answered_as_of(200, before);
+    world
+        .until("an agreement", |world| world.parity.report().checked == 1)
         .await;
 }
 

@@ -114,7 +114,7 @@ async fn a_denial_that_comes_late_is_applied_to_its_token() {
     assert_eq!(read(&rig).await, by_replica());
     eventually("the late denial", || !rig.replica.lessons().is_empty()).await;
     let lesson = &rig.replica.lessons()[0];
-    assert_eq!((lesson.status, lesson.token), (403, Some(digest)));
+    assert_eq!((lesson.doubts, lesson.token), (true, Some(digest)));
 }
 
 #[tokio::test]

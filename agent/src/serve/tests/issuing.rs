@@ -108,7 +108,7 @@ async fn what_holdovers_own_credential_is_refused_is_503_and_compared_with_nothi
     });
     rig.ask(&login("")).await;
     let offered = rig.offered.try_recv();
-    assert_eq!(offered.ok().map(|offer| offer.status), Some(400));
+    assert_eq!(offered.ok().map(|offer| offer.decision.status()), Some(400));
 }
 
 #[tokio::test]

@@ -66,28 +66,13 @@ fn login() -> Told<'static> {
 }
 
 impl Told<'_> {
-    fn exchanged<T>(&self, ask: impl FnOnce(&Exchange<'_>) -> T) -> T {
-        let call = Call::parse(self.method, self.target).unwrap();
-        let (request, body) = (self.request.to_string(), self.body.to_string());
-        ask(&Exchange {
-            call: &call,
-            namespace: self.namespace,
-            token: None,
-            peer: None,
-            request: request.as_bytes(),
-            status: self.status,
-            body: body.as_bytes(),
-            now: now(NOW),
-        })
-    }
-
     fn is_candidate(&self, view: &View) -> bool {
-        self.exchanged(|exchange| learn::candidate(view, exchange))
+        self.exchanged(view, |exchange| learn::candidate(view, exchange))
             .is_some()
     }
 
     fn attempted(&self, view: &View) -> Option<Outcome> {
-        let attempt = self.exchanged(|exchange| learn::attempt(view, exchange));
+        let attempt = self.exchanged(view, |exchange| learn::attempt(view, exchange));
         attempt.map(|attempt| attempt.outcome)
     }
 }
@@ -105,7 +90,7 @@ fn known(change: impl FnOnce(&mut SecretId)) -> Change {
 #[test]
 fn a_login_that_succeeded_is_worth_verifying_once() {
     let view = learning(vec![], true);
-    let candidate = login().exchanged(|exchange| learn::candidate(&view, exchange));
+    let candidate = login().exchanged(&view, |exchange| learn::candidate(&view, exchange));
     let candidate = candidate.unwrap();
     assert_eq!(candidate.role.name.as_str(), "web");
     assert_eq!(candidate.pair, proof_digest());
@@ -137,7 +122,10 @@ fn what_is_no_whole_login_at_a_mount_that_is_learned_from_is_not() {
     };
     assert!(with(|_| {}));
     assert!(!with(|told| told.status = 400));
-    assert!(!with(|told| told.namespace = Some("team")));
+    assert!(!with(|told| {
+        told.asked = |asked| asked.mirrored_namespace = false;
+    }));
+    assert!(!with(|told| told.provenance = Provenance::UNSHOWN));
     assert!(!with(|told| told.target = "/v1/auth/userpass/login/u"));
     assert!(!with(|told| told.request = json!({"role_id": ROLE_ID})));
     assert!(!with(
@@ -189,30 +177,35 @@ fn failures_at_the_primary_count_and_its_lock_does() {
 }
 
 #[test]
-fn a_known_secret_id_that_the_primary_refuses_is_dead_at_once() {
-    let dies = |sample: &str, change: fn(&mut SecretId)| {
+fn a_known_secret_id_that_the_primary_refuses_is_to_be_looked_at() {
+    let refused = |sample: &str, provenance: Provenance, change: fn(&mut SecretId)| {
         let sample = sample_of(sample);
         let mut told = login();
         told.status = u16::try_from(sample["status"].as_u64().unwrap()).unwrap();
-        told.body = sample["body"].clone();
+        (told.body, told.provenance) = (sample["body"].clone(), provenance);
         let changes = told.teaches(&learning(vec![known(change)], true));
         changes.into_iter().find_map(|change| match change {
-            Change::SecretId(proof) => proof.dead,
+            Change::SecretId(proof) => Some((proof.dead, proof.doubted_at)),
             _ => None,
         })
     };
-    let at = now(NOW).steady;
-    assert_eq!(dies("approle_login_badsid", |_| {}), Some(at));
-    assert_eq!(dies("approle_login_nosid", |_| {}), None);
-    assert_eq!(
-        dies("approle_locked", |_| {}),
-        None,
-        "others may have done that"
-    );
-    assert_eq!(
-        dies("approle_login_badsid", |proof| proof.dead = Some(T0)),
-        None
-    );
+    let doubted = Some((None, Some(now(NOW + 1).steady)));
+    for provenance in [CURRENT, BEHIND] {
+        let refused = refused("approle_login_badsid", provenance, |_| {});
+        assert_eq!(refused, doubted);
+    }
+    for sample in ["approle_login_nosid", "approle_locked"] {
+        let refused = refused(sample, CURRENT, |_| {});
+        assert_eq!(refused, None, "others may have done that");
+    }
+    let elsewhere = refused("approle_login_badsid", Provenance::UNSHOWN, |_| {});
+    assert_eq!(elsewhere, None);
+    for known in [
+        (|proof| proof.dead = Some(T0)) as fn(&mut SecretId),
+        |proof| proof.doubted_at = Some(now(NOW).steady),
+    ] {
+        assert_eq!(refused("approle_login_badsid", CURRENT, known), None);
+    }
     let mut other = login();
     other.status = 400;
     other.request["secret_id"] = "wrong".into();

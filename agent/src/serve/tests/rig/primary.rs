@@ -30,6 +30,15 @@ pub(crate) enum Act {
     Hang,
 }
 
+/// What a node shows itself to be.
+#[derive(Clone, Copy)]
+pub(crate) enum Node {
+    /// Its answers are current as of when it showed itself.
+    Active,
+    /// Nothing shows that its answers are current: it does not go by an index.
+    Standby,
+}
+
 /// A request as the primary received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
@@ -51,6 +60,14 @@ pub(crate) struct Primary {
 impl Primary {
     /// A primary that does this.
     pub(crate) async fn start(script: impl Fn(&Received) -> Act + Send + Sync + 'static) -> Self {
+        Self::start_as(Node::Active, script).await
+    }
+
+    /// The same by a node of this kind.
+    pub(crate) async fn start_as(
+        node: Node,
+        script: impl Fn(&Received) -> Act + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
@@ -58,7 +75,7 @@ impl Primary {
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, script.clone(), seen.clone()));
+                tokio::spawn(serve(stream, node, script.clone(), seen.clone()));
             }
         });
         Self {
@@ -117,9 +134,9 @@ impl Drop for Primary {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Vec<Received>>>) {
+async fn serve(mut stream: TcpStream, node: Node, script: Script, seen: Arc<Mutex<Vec<Received>>>) {
     let mut buffer = Vec::new();
-    if !show(&mut stream, &mut buffer).await {
+    if !show(&mut stream, node, &mut buffer).await {
         return;
     }
     while let Some(head) = read_head(&mut stream, &mut buffer).await {
@@ -157,13 +174,17 @@ async fn serve(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Vec<Receiv
     }
 }
 
-/// What every connection asks first, until it has seen enough: the health of an active node.
-async fn show(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
+/// What every connection asks first, until it has seen enough: the health of the node.
+async fn show(stream: &mut TcpStream, node: Node, buffer: &mut Vec<u8>) -> bool {
     const ASKED: &[u8] = b"GET /v1/sys/health HTTP/1.1\r\n";
     let health = format!(
         r#"{{"initialized":true,"sealed":false,"cluster_id":"{}","version":"2.7.2"}}"#,
         cluster()
     );
+    let shown = match node {
+        Node::Active => ok(&health),
+        Node::Standby => with("429 x", "", &health),
+    };
     loop {
         let end = loop {
             if let Some(end) = buffer.windows(4).position(|part| part == b"\r\n\r\n") {
@@ -180,7 +201,7 @@ async fn show(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
             return true;
         }
         buffer.drain(..end + 4);
-        if stream.write_all(&ok(&health)).await.is_err() {
+        if stream.write_all(&shown).await.is_err() {
             return false;
         }
     }
@@ -189,6 +210,13 @@ async fn show(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
 /// The cluster that it is of.
 pub(crate) fn cluster() -> ClusterId {
     ClusterId::parse("3f1f0a8c-cluster").unwrap()
+}
+
+/// A header line by which an answer shows that it is another cluster's.
+pub(crate) fn of_another_cluster() -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let index = STANDARD.encode(r#"{"cluster":"another","value":"7"}"#);
+    format!("X-Vault-Index: {index}\r\n")
 }
 
 /// 200 with a JSON body.

@@ -8,13 +8,12 @@ use std::{
 };
 
 use ::replica::{
-    learn::{Candidate, Exchange},
+    learn::{self, Candidate, Exchange},
     sequencer::{Lane, SubmitError},
     vault::{Answer, Presented, Query, foresee::Foreseen},
     view::LiveGrant,
 };
 use shared::{
-    api::Call,
     approle::Outcome,
     change::{Change, CredentialName, Expects},
     coverage::Foretold,
@@ -63,8 +62,10 @@ pub(crate) struct Taught {
     pub(crate) path: String,
     pub(crate) token: Option<TokenDigest>,
     pub(crate) peer: Option<PeerId>,
-    pub(crate) status: u16,
-    pub(crate) body: String,
+    /// The body of a success.
+    pub(crate) brought: Option<String>,
+    /// Whether the token was refused.
+    pub(crate) doubts: bool,
 }
 
 impl FakeReplica {
@@ -125,6 +126,12 @@ impl FakeReplica {
             .lock()
             .unwrap()
             .insert(name, token.to_owned());
+    }
+
+    fn proven(&self, token: &TokenDigest, as_of: Option<WallTime>) -> Option<Change> {
+        let known = self.grant(token)?.grant.verified_at;
+        let as_of = as_of.filter(|as_of| as_of.since(known) >= learn::PROOF_INTERVAL)?;
+        Some(Change::Proven(*token, as_of))
     }
 
     /// What was committed, by lane and number of changes.
@@ -223,34 +230,34 @@ impl Replica for FakeReplica {
         }
     }
 
+    /// By the same predicates as the replica, of whole answers.
     fn learn(&self, exchange: &Exchange<'_>) -> Vec<Change> {
-        self.lessons.lock().unwrap().push(Taught {
-            path: exchange.call.path.as_str().to_owned(),
-            token: exchange.token.copied(),
-            peer: exchange.peer.cloned(),
-            status: exchange.status,
-            body: String::from_utf8_lossy(exchange.body).into_owned(),
-        });
-        let auth = exchange.body.windows(7).any(|part| part == b"\"auth\":");
-        let denied = exchange.status == 403;
-        (auth || denied)
-            .then(|| Change::GrantForgotten(TokenDigest([0; 32])))
-            .into_iter()
-            .collect()
+        let evidence = &exchange.evidence;
+        let brought = evidence.brought().map(String::from_utf8_lossy);
+        let mut changes = Vec::new();
+        if brought.is_some() || evidence.refused_login().is_some() {
+            self.lessons.lock().unwrap().push(Taught {
+                path: evidence.asked.call.path.as_str().to_owned(),
+                token: exchange.token.copied(),
+                peer: exchange.peer.cloned(),
+                brought: brought.as_deref().map(str::to_owned),
+                doubts: evidence.doubts_token(),
+            });
+        }
+        if brought.is_some_and(|body| body.contains("\"auth\":")) {
+            changes.push(Change::GrantForgotten(TokenDigest([0; 32])));
+        }
+        if let Some(token) = exchange.token.filter(|token| self.grant(token).is_some()) {
+            if evidence.doubts_token() {
+                changes.push(Change::TokenDoubted(*token, exchange.answered_at));
+            }
+            changes.extend(self.proven(token, evidence.proves_token()));
+        }
+        changes
     }
 
     fn login(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
         None
-    }
-
-    fn proven(&self, token: &TokenDigest, _call: &Call, now: Now) -> Option<Change> {
-        let live = self.grant(token)?;
-        let old = now.steady.since(live.grant.verified_at) >= Duration::from_secs(60);
-        old.then(|| {
-            let mut grant = live.grant.clone();
-            grant.verified_at = now.steady;
-            Change::Grant(Box::new(grant))
-        })
     }
 
     fn commit(
