@@ -9,6 +9,7 @@ mod issuing;
 mod passing;
 mod replica_tokens;
 mod rig;
+mod worth;
 
 use std::time::Duration;
 
