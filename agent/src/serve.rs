@@ -373,7 +373,8 @@ impl Server {
     async fn by_side_in_charge(&self, ask: &mut Ask) -> Response<RelayBody> {
         for _ in 0..RETAKES {
             let taken = if self.replica.outage().is_some() {
-                self.decide(ask, Outcome::None).await
+                let decided = self.decide(ask, Outcome::None).await;
+                decided.and_then(|answer| self.unless_taken_over(ask, answer))
             } else {
                 self.follow(ask).await
             };

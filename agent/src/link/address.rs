@@ -37,6 +37,9 @@ const STANDBYS_TELL: u32 = 3;
 /// The first connections to an address ask twice, because it may be a balancer that chooses for each request.
 const ASKED_TWICE: u32 = 4;
 
+/// Requests that reached another node than the one before over the same connection, until that says something.
+const ELSEWHERE_TELLS: u32 = 2;
+
 /// Several nodes behind one address are remembered for this long.
 const SEVERAL_FOR: Duration = Duration::from_secs(600);
 
@@ -93,8 +96,9 @@ struct Variety {
     standbys_in_a_row: u32,
     /// Connections to it led to different nodes.
     several: Option<WallTime>,
-    /// Requests over one connection did.
-    per_request: Option<WallTime>,
+    /// Requests over one connection did, so often and last then. Once may be a leader that moved.
+    elsewhere: u32,
+    elsewhere_at: Option<WallTime>,
 }
 
 /// The last failure of an address.
@@ -233,7 +237,7 @@ impl Monitored {
             role: state.role,
             behind: state.behind,
             last_failure: state.last_failure,
-            per_request: state.variety.per_request.is_some(),
+            per_request: state.variety.is_per_request(),
         }
     }
 
@@ -266,7 +270,7 @@ impl Monitored {
     /// Another cluster's answer came over a connection that had shown the trusted one.
     pub(crate) fn answered_foreign(&self) {
         let now = self.base.now();
-        self.entry.0.lock().variety.per_request = Some(now);
+        self.entry.0.lock().variety.elsewhere(now);
         self.failed_probe(
             &"another cluster answered over a connection that had shown the trusted one",
         );
@@ -323,7 +327,7 @@ impl AddressEntry {
         let before = state.role.replace(node.role);
         let changed = before.is_some_and(|before| before != node.role);
         state.variety.opened(node.role, changed, several, now);
-        state.variety.per_request.is_some()
+        several || state.variety.is_per_request()
     }
 
     /// A connection did not come about.
@@ -370,17 +374,29 @@ impl Variety {
             NodeRole::Active => 0,
             _ => self.standbys_in_a_row.saturating_add(1),
         };
-        let forget = |since: &mut Option<WallTime>| {
-            since.take_if(|since| now.since(*since) >= SEVERAL_FOR);
-        };
-        forget(&mut self.several);
-        forget(&mut self.per_request);
+        let is_over = |since: &mut WallTime| now.since(*since) >= SEVERAL_FOR;
+        self.several.take_if(is_over);
+        if self.elsewhere_at.take_if(is_over).is_some() {
+            self.elsewhere = 0;
+        }
         if changed || several {
             self.several = Some(now);
         }
         if several {
-            self.per_request = Some(now);
+            self.elsewhere = self.elsewhere.saturating_add(1);
+            self.elsewhere_at = Some(now);
         }
+    }
+
+    /// It is sure that one connection leads to several.
+    fn elsewhere(&mut self, now: WallTime) {
+        self.elsewhere = ELSEWHERE_TELLS;
+        self.elsewhere_at = Some(now);
+    }
+
+    /// Whether requests over one connection reach different nodes.
+    fn is_per_request(&self) -> bool {
+        self.elsewhere >= ELSEWHERE_TELLS
     }
 }
 
@@ -472,6 +488,22 @@ mod tests {
         shown(second, 429);
         shown(second, 200);
         assert_eq!(second.entry.tries_for_active(), TRIES_FOR_ACTIVE);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_moved_is_not_taken_for_a_balancer_of_requests() {
+        let addresses = addresses();
+        let [first, ..] = addresses.all() else {
+            panic!("three")
+        };
+        for expected in [false, true] {
+            let now = first.base.now();
+            let entry = &first.entry;
+            // That very connection is known to lead elsewhere.
+            assert!(entry.shown(&node(200), true, Duration::ZERO, now));
+            assert_eq!(first.snapshot().per_request, expected);
+        }
+        assert!(first.snapshot().finding().is_some());
     }
 
     #[tokio::test]

@@ -22,6 +22,9 @@ const LARGEST_HEALTH: usize = 64 * 1024;
 /// The target of a request for a node's health.
 pub(crate) const HEALTH: &str = "/v1/sys/health";
 
+/// How often a question for a standby is asked where an active node answers it.
+const TRIES_FOR_STANDBY: u32 = 3;
+
 /// How a standby is asked whether it has come as far as an index.
 const FAIL: HeaderValue = HeaderValue::from_static("fail");
 
@@ -122,14 +125,17 @@ impl Asking<'_> {
         };
         let mut several = false;
         for form in forms {
-            let (status, body) = self.ask(Some((FAIL, form.beyond(&cluster)))).await?;
-            match Health::read(status, &body) {
-                Health::SlowDown => {
-                    self.base.trust.lock().form_shown(form);
-                    return Ok((true, several));
+            for _ in 0..TRIES_FOR_STANDBY {
+                let (status, body) = self.ask(Some((FAIL, form.beyond(&cluster)))).await?;
+                match Health::read(status, &body) {
+                    Health::SlowDown => {
+                        self.base.trust.lock().form_shown(form);
+                        return Ok((true, several));
+                    }
+                    // Another node than the standby that was asked before.
+                    Health::Serves(node) if !node.is_to_be_tried() => several = true,
+                    Health::Serves(_) | Health::CannotServe => break,
                 }
-                Health::Serves(node) => several |= !node.is_to_be_tried(),
-                Health::CannotServe => {}
             }
         }
         Ok((false, several))

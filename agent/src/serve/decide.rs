@@ -66,6 +66,19 @@ impl Server {
         }
     }
 
+    /// The replica's answer, unless it was in charge a moment ago and cannot issue now: then it is the primary's to answer.
+    ///
+    /// # Errors
+    /// [`Again::Retake`].
+    pub(crate) fn unless_taken_over(&self, ask: &Ask, answer: Response<RelayBody>) -> Handled {
+        let issues = ask.call.as_ref().is_ok_and(Call::is_issuance);
+        let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+        match issues && refused && self.replica.outage().is_none() {
+            true => Err(Again::Retake),
+            false => Ok(answer),
+        }
+    }
+
     /// The answer, once what it promises is durable.
     async fn promise(&self, mut answer: Answer) -> Result<Response<RelayBody>, SubmitError> {
         if !answer.changes.is_empty() {

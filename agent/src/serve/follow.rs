@@ -192,7 +192,10 @@ impl Server {
             let waited = waiting.get_or_insert_with(Stopwatch::start).elapsed();
             let left = issue_deadline.saturating_sub(waited);
             match self.driver.side(left).await {
-                Some(Side::Replica) => return self.decide(ask, known).await,
+                Some(Side::Replica) => {
+                    let answer = self.decide(ask, known).await?;
+                    return self.unless_taken_over(ask, answer);
+                }
                 Some(Side::Primary) if left > RETRY => tokio::time::sleep(RETRY).await,
                 _ => return Ok(said.unwrap_or_else(|| undecided(known))),
             }
