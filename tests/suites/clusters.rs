@@ -14,6 +14,8 @@ mod database;
 mod host;
 #[path = "clusters/index.rs"]
 mod index;
+#[path = "clusters/limits.rs"]
+mod limits;
 #[path = "clusters/recorder.rs"]
 mod recorder;
 #[path = "clusters/stage.rs"]

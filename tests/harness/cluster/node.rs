@@ -158,6 +158,18 @@ impl Node {
         self.folder.join("audit.log")
     }
 
+    /// Fills the disk of its audit log, or empties it again: it refuses all that it would audit while it is full.
+    pub fn fill_audit(&self, full: bool) -> Result<()> {
+        let (log, kept) = (self.audit_log(), self.folder.join("audit.log.kept"));
+        if full {
+            std::fs::rename(&log, &kept)?;
+            std::os::unix::fs::symlink("/dev/full", &log)?;
+        } else {
+            std::fs::rename(&kept, &log)?;
+        }
+        self.with_process(|process| process.signal(nix::sys::signal::Signal::SIGHUP))
+    }
+
     /// What it says of itself to `sys/health`; none if it says nothing within a second.
     pub async fn health(&self) -> Option<Answer> {
         let client = self.direct("");

@@ -4,7 +4,7 @@ use harness::cluster::Cluster;
 use harness::{Context, Result};
 
 use crate::stage::Stage;
-use crate::{balancers, current, index, recorder, standins};
+use crate::{balancers, current, index, limits, recorder, standins};
 
 /// One cluster for all of it, because none of it disturbs the rest; what moves the leader comes last.
 #[tokio::test]
@@ -34,6 +34,24 @@ async fn a_calm_cluster_answers_as_it_was_measured() -> Result<()> {
     current::a_standby_does_not_know_at_once_what_was_minted_through_it(&stage)
         .await
         .context("mint")?;
+    limits::a_refused_renewal_writes_nothing(&stage)
+        .await
+        .context("renewals")?;
+    limits::a_standby_does_for_a_client_what_the_active_does(&stage)
+        .await
+        .context("standby")?;
+    limits::a_namespace_is_named_once_and_not_to_health(&stage)
+        .await
+        .context("namespaces")?;
+    limits::a_quota_says_when_to_come_back(&stage)
+        .await
+        .context("quota")?;
+    limits::a_body_of_too_many_keys_is_refused(&stage)
+        .await
+        .context("complexity")?;
+    limits::a_node_that_cannot_audit_says_that_it_is_well(&stage)
+        .await
+        .context("audit")?;
     recorder::a_recorder_tells_credentials_before_proof(&stage)
         .await
         .context("recorder")?;
