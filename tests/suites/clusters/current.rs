@@ -4,7 +4,7 @@ use harness::cluster::Node;
 use harness::{Context, Failure, Result, eventually};
 use serde_json::json;
 
-use crate::stage::{BOUND, MISSING, SECRET, Stage, errors, index};
+use crate::stage::{BOUND, MISSING, SECRET, Stage, index};
 
 const LOOKUP_SELF: &str = "auth/token/lookup-self";
 const LOOKUP_ACCESSOR: &str = "auth/token/lookup-accessor";
@@ -99,10 +99,7 @@ pub(crate) async fn a_standby_does_not_know_at_once_what_was_minted_through_it(
         let (_, known) = index(&asked)?.context("its index")?;
         let (_, made) = index(&minted)?.context("a mint's index")?;
         assert!(known.parse::<u64>()? >= made.parse::<u64>()?);
-        if plain.status == 400 {
-            assert!(errors(&plain).contains("invalid request"), "{}", plain.body);
-            behind += 1;
-        }
+        behind += usize::from(plain.status == 400);
         // The token itself works at once: a standby asks the active about one that it does not know.
         let token = auth["client_token"].as_str().unwrap_or_default();
         assert_eq!(standby.as_token(token).get(LOOKUP_SELF).await?.status, 200);

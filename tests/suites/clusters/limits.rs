@@ -62,6 +62,8 @@ pub(crate) async fn a_standby_does_for_a_client_what_the_active_does(stage: &Sta
         .get(SECRET)
         .await?;
     let wrapping = wrapped.text("/wrap_info/token")?;
+    // Until it has that token, a standby says that there is none.
+    stage.cluster.wait_caught_up().await?;
     let unwrapped = client
         .as_token(&wrapping)
         .post("sys/wrapping/unwrap", &json!({}))
