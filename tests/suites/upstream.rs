@@ -21,5 +21,7 @@ mod policy;
 mod probe;
 #[path = "upstream/rig.rs"]
 mod rig;
+#[path = "upstream/shapes.rs"]
+mod shapes;
 #[path = "upstream/token.rs"]
 mod token;

@@ -38,8 +38,10 @@ pub enum UpstreamError {
         after: Option<std::time::Duration>,
     },
     /// 500 or another status without a meaning here: neither a decision nor, by itself, unavailability.
-    #[error("the primary answered {status}: {}", errors.join("; "))]
+    #[error("the primary answered {status} to {path}: {}", errors.join("; "))]
     Undecided {
+        /// The path asked.
+        path: String,
         /// The HTTP status.
         status: u16,
         /// Its `errors`.
@@ -85,11 +87,6 @@ impl UpstreamError {
     }
 }
 
-/// Whether a status says what the primary decided, so that it is never a reason to fall back.
-pub fn is_decision_status(status: u16) -> bool {
-    matches!(status, 400..=428 | 430..=499)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,15 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn only_gateway_statuses_are_outages_by_themselves_and_429_is_no_decision() {
+    fn only_gateway_statuses_are_outages_by_themselves() {
         let outages: Vec<u16> = (100..600)
             .filter(|s| crate::link::error::is_unavailable_status(*s))
             .collect();
         assert_eq!(outages, [502, 503, 504]);
-        for status in [400, 401, 403, 404, 405, 412] {
-            assert!(is_decision_status(status), "{status}");
-        }
-        assert!(!is_decision_status(429) && !is_decision_status(500));
     }
 
     #[test]

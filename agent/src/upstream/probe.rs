@@ -124,7 +124,7 @@ fn serving(answer: Result<Reply, UpstreamError>) -> Result<Serving, UpstreamErro
             Ok(Serving::Unproven)
         }
         // With a failing authenticated probe, 500 means that it is unavailable too.
-        Err(UpstreamError::Undecided { status, errors }) => {
+        Err(UpstreamError::Undecided { status, errors, .. }) => {
             let body = serde_json::to_vec(&shared::wire::Errors { errors }).unwrap_or_default();
             Err(unavailable_of(status, &body).into())
         }
@@ -184,6 +184,7 @@ mod tests {
             Ok(Reply::new(status, String::new(), body))
         };
         let failing = UpstreamError::Undecided {
+            path: "auth/token/lookup-self".into(),
             status: 500,
             errors: vec!["audit".into()],
         };

@@ -387,8 +387,11 @@ impl Shown {
         struct ErrorsThere {
             #[serde(rename = "errors")]
             _errors: Vec<String>,
+            /// Only envelopes have one.
+            request_id: Option<IgnoredAny>,
         }
-        self.json::<ErrorsThere>().is_ok()
+        self.json::<ErrorsThere>()
+            .is_ok_and(|there| there.request_id.is_none())
     }
 
     /// serde_json's texts can quote the input, which may be a secret: only names of fields and the position are kept.

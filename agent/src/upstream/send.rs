@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, uri::PathAndQuery};
 use shared::{kv::Content, name::Namespace, provenance::Health, secret::SecretText};
 use zeroize::Zeroizing;
 
-use super::{Reply, Request, UpstreamError, error::is_decision_status, reply, request};
+use super::{Reply, Request, UpstreamError, reply, request};
 use crate::link::{
     Link, Unavailable,
     error::{errors_of, is_unavailable_status, unavailable_of},
@@ -105,8 +105,7 @@ fn reply_of(answer: OwnAnswer, request: &Request) -> Result<Reply, UpstreamError
         status => status,
     };
     match status {
-        200..=428 | 430..=499 if answer.overlong => return Err(reply::overlong(request)),
-        200..=299 => {}
+        ..=428 | 430..=499 if answer.overlong => return Err(reply::overlong(request)),
         429 => {
             return Err(UpstreamError::SlowDown {
                 after: seconds(answer.headers.get(header::RETRY_AFTER)),
@@ -116,13 +115,15 @@ fn reply_of(answer: OwnAnswer, request: &Request) -> Result<Reply, UpstreamError
         _ if is_unavailable_status(status) || (status >= 500 && was_not_applied(&answer.body)) => {
             return Err(unavailable_of(status, &answer.body).into());
         }
-        _ if is_decision_status(status) => {}
-        _ => {
+        500.. => {
             return Err(UpstreamError::Undecided {
+                path: request.path().to_owned(),
                 status,
                 errors: errors_of(&answer.body),
             });
         }
+        // A success or a decision, if it is the primary's.
+        _ => {}
     }
     let content = Content {
         kind: text(answer.headers.get(header::CONTENT_TYPE)),

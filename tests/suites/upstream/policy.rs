@@ -156,7 +156,7 @@ fn covers(rule: &str, path: &str) -> bool {
 }
 
 /// A client's login, which is learned, verified and followed; and a second factor that others need.
-async fn log_in_by_approle(host: &Host, primary: &Primary) -> Result<()> {
+pub(crate) async fn log_in_by_approle(host: &Host, primary: &Primary) -> Result<()> {
     let root = primary.root();
     let role = json!({ "token_policies": ["orders"] });
     root.write("auth/approle/role/ci", &role).await?;

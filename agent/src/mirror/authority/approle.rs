@@ -147,7 +147,7 @@ impl AuthorityPass<'_> {
             return Err(UpstreamError::Malformed { path, what }.into());
         }
         Ok(Change::SecretId(Box::new(SecretId {
-            expires: shown.expires()?,
+            expires: shown.expires,
             metadata: shown.metadata.unwrap_or_default(),
             cidrs: shown.cidr_list.unwrap_or_default(),
             token_cidrs: shown.token_bound_cidrs.unwrap_or_default(),
@@ -370,7 +370,7 @@ impl AuthorityPass<'_> {
             digest: candidate.pair,
             role: key.clone(),
             role_id: candidate.role_id,
-            expires: shown.expires()?,
+            expires: shown.expires,
             accessor: shown.secret_id_accessor,
             metadata: shown.metadata.unwrap_or_default(),
             cidrs: shown.cidr_list.unwrap_or_default(),

@@ -21,8 +21,7 @@ struct Seal {
     /// Absent while it is sealed.
     cluster_id: Option<ClusterId>,
     /// The same.
-    #[serde(default)]
-    cluster_name: String,
+    cluster_name: Option<String>,
     version: String,
 }
 
@@ -59,8 +58,10 @@ impl AuthorityPass<'_> {
         let request = Request::read("sys/seal-status").of_cluster();
         let status = upstream.send(&request, None).await?.shown()?;
         let seal: Seal = status.bare()?;
-        let id = seal.cluster_id.filter(|_| seal.initialized && !seal.sealed);
-        let id = id.ok_or_else(|| status.unexpected("sealed, or names no cluster"))?;
+        let named = seal.cluster_id.zip(seal.cluster_name);
+        let (id, name) = named
+            .filter(|_| seal.initialized && !seal.sealed)
+            .ok_or_else(|| status.unexpected("sealed, or names no cluster"))?;
         if let Some(pinned) = upstream.link().pinned().filter(|pinned| *pinned != id) {
             return Err(ForeignCluster { pinned, found: id }.into());
         }
@@ -74,7 +75,7 @@ impl AuthorityPass<'_> {
         mounts.extend(self.mounts("sys/auth", "auth/").await?);
         Ok(Change::Cluster(Box::new(Cluster {
             id,
-            name: seal.cluster_name,
+            name,
             version: seal.version,
             seal_status: status.bare()?,
             performance_mode: health.replication_performance_mode,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use shared::{
     name::{Accessor, MountAccessor},
     strict::present,
@@ -49,7 +49,9 @@ impl Enforcements {
 pub(super) struct SecretIdShown {
     #[serde(deserialize_with = "present")]
     pub(super) cidr_list: Option<Vec<String>>,
-    expiration_time: String,
+    /// None is never.
+    #[serde(rename = "expiration_time", deserialize_with = "end")]
+    pub(super) expires: Option<WallTime>,
     #[serde(deserialize_with = "present")]
     pub(super) metadata: Option<BTreeMap<String, String>>,
     pub(super) secret_id_accessor: Accessor,
@@ -74,41 +76,39 @@ impl SecretIdShown {
             Said::No(_) => Err(said.unfit()),
         }
     }
+}
 
-    /// When it ends; none is never, which the primary writes as the year one.
-    pub(super) fn expires(&self) -> Result<Option<WallTime>, UpstreamError> {
-        let text = &self.expiration_time;
-        if text.starts_with("0001-01-01T00:00:00") {
-            return Ok(None);
-        }
-        let end = WallTime::parse_rfc3339(text);
-        end.map(Some).ok_or_else(|| UpstreamError::Malformed {
-            path: "secret-id lookup".to_owned(),
-            what: "expiration_time is not a time".to_owned(),
-        })
+/// When a secret id ends; never is written as the year one.
+fn end<'de, D: Deserializer<'de>>(time: D) -> Result<Option<WallTime>, D::Error> {
+    let text = String::deserialize(time)?;
+    if text.starts_with("0001-01-01T00:00:00") {
+        return Ok(None);
     }
+    let end = WallTime::parse_rfc3339(&text);
+    end.map(Some)
+        .ok_or_else(|| D::Error::custom("it is not a time"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(expiration: &str) -> SecretIdShown {
+    fn expires(expiration: &str) -> Result<Option<WallTime>, serde_json::Error> {
         let text = format!(
             r#"{{"cidr_list":[],"creation_time":"2026-11-23T07:34:55.265690543Z","expiration_time":"{expiration}",
             "last_updated_time":"2026-11-23T07:34:55.265690543Z","metadata":{{"k":"v"}},
             "secret_id_accessor":"afafb8eb-e3c1-0b7f-762f-0dbda6dc8191","secret_id_num_uses":0,"secret_id_ttl":0,
             "token_bound_cidrs":[]}}"#
         );
-        serde_json::from_str(&text).unwrap()
+        serde_json::from_str::<SecretIdShown>(&text).map(|shown| shown.expires)
     }
 
     #[test]
     fn the_year_one_is_never_and_what_cannot_be_read_is_not_taken_for_it() {
-        assert_eq!(shown("0001-01-01T00:00:00Z").expires(), Ok(None));
+        assert_eq!(expires("0001-01-01T00:00:00Z").unwrap(), None);
         let end = "2026-11-23T07:38:33.918950798Z";
-        assert_eq!(shown(end).expires(), Ok(WallTime::parse_rfc3339(end)));
-        assert!(shown("soon").expires().is_err());
+        assert_eq!(expires(end).unwrap(), WallTime::parse_rfc3339(end));
+        assert!(expires("soon").is_err());
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! Bodies without an end.
