@@ -13,6 +13,7 @@ pub mod watch;
 mod workload;
 
 use std::{
+    io::{self, Read},
     net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -31,6 +32,9 @@ use self::{
     section::{Section, SourceFile, keys, table},
     value::{GIB, KIB, MIB, ZERO, days, hours, mins, ms, secs},
 };
+
+/// The longest file that is read for a configuration, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// Where the configuration is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/holdover/holdover.toml";
@@ -301,7 +305,8 @@ impl Config {
             let mode = mode.mode() & 0o7777;
             return Err(alone(Problem::Loose { mode }));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| alone(Problem::Read(error)))?;
+        let mut text = String::new();
+        read_bounded(path, LARGEST, &mut text).map_err(|error| alone(Problem::Read(error)))?;
         Self::parse(&text, path)
     }
 
@@ -352,9 +357,23 @@ impl Config {
     }
 }
 
+/// Adds the text of a file to `text`, if it has no more than `largest` bytes.
+///
+/// # Errors
+/// If it cannot be read, is longer, or is no text.
+pub(crate) fn read_bounded(path: &Path, largest: u64, text: &mut String) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    let read = file.take(largest + 1).read_to_string(text)?;
+    match u64::try_from(read).is_ok_and(|read| read <= largest) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("is longer than {largest} bytes"))),
+    }
+}
+
 /// The admin socket that the file at `path` names, whatever else is wrong with it.
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(path).ok()?;
+    let mut text = String::new();
+    read_bounded(path, LARGEST, &mut text).ok()?;
     let (table, _) = DeTable::parse_recoverable(&text);
     let admin = table.get_ref().get("admin")?.get_ref().get("socket")?;
     value::socket(admin.get_ref().as_str()?).ok()

@@ -1,13 +1,13 @@
 //! Where Holdover's own token comes from: a file that something else writes, or a login by AppRole, by a client
 //! certificate, by a signed token, or by a Kubernetes service account.
 
-use std::{io, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use shared::{name::Accessor, secret::SecretText};
 use zeroize::Zeroizing;
 
 use super::{Request, Upstream, UpstreamError, pace::Urgency};
-use crate::config::AuthMethod;
+use crate::config::{self, AuthMethod};
 
 /// The longest credential file that is read, in bytes.
 const LONGEST: u64 = 16 * 1024;
@@ -59,23 +59,13 @@ pub(super) fn read_credential(path: &Path) -> Result<SecretText, LoginError> {
         path: path.display().to_string(),
         reason,
     };
-    let text = read_bounded(path).map_err(|error| failed(error.to_string()))?;
+    let mut text = Zeroizing::new(String::new());
+    config::read_bounded(path, LONGEST, &mut text).map_err(|error| failed(error.to_string()))?;
     let trimmed = text.trim();
     if trimmed.is_empty() {
         return Err(failed("is empty".to_owned()));
     }
     Ok(SecretText::filled(|secret| secret.push_str(trimmed)))
-}
-
-fn read_bounded(path: &Path) -> io::Result<Zeroizing<String>> {
-    use io::Read;
-    let mut text = Zeroizing::new(String::new());
-    let file = std::fs::File::open(path)?;
-    let read = file.take(LONGEST + 1).read_to_string(&mut text)?;
-    if u64::try_from(read).is_ok_and(|read| read > LONGEST) {
-        return Err(io::Error::other("is too long for a credential"));
-    }
-    Ok(text)
 }
 
 impl Upstream {
@@ -163,6 +153,6 @@ mod tests {
         assert!(read_credential(&path).is_err());
         std::fs::write(&path, "s".repeat(20_000)).unwrap();
         let error = read_credential(&path).err().unwrap().to_string();
-        assert!(error.ends_with("is too long for a credential"), "{error}");
+        assert!(error.ends_with("is longer than 16384 bytes"), "{error}");
     }
 }

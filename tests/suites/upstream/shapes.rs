@@ -81,7 +81,7 @@ impl Stage {
 
     /// Plays every way of spoiling these answers, and fails with all that went wrong.
     async fn play(&self, kinds: &[Kind]) -> Result<()> {
-        let (mut wrong, mut played) = (String::new(), 0);
+        let mut wrong = String::new();
         for kind in kinds {
             let ways = kind.spoilt();
             assert!(
@@ -94,13 +94,11 @@ impl Stage {
                 if let Err(what) = self.play_one(kind, nr).await? {
                     let _ = writeln!(wrong, "{}, {}: {what}", kind.name, spoilt.name);
                 }
-                played += 1;
             }
             if let Err(what) = self.recover(kind).await? {
                 let _ = writeln!(wrong, "{}, good again: {what}", kind.name);
             }
         }
-        println!("{played} spoilt answers of {} kinds", kinds.len());
         assert!(
             wrong.is_empty(),
             "these counted, or were not told of:\n{wrong}"

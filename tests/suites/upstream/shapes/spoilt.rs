@@ -172,6 +172,7 @@ fn said(name: &str, status: u16, kind: &str, body: &[u8]) -> Spoilt {
         status,
         kind: Some(kind.to_owned()),
         body: body.to_vec(),
+        endless: None,
     };
     of_answer(name, move |good| *good = answer.clone())
 }

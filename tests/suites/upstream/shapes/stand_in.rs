@@ -1,13 +1,25 @@
 //! A primary by a script: everything is answered by a real one behind it, but for one request, whose answer is spoilt on
 //! its way. So its good answers are never other than the primary's.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{self, Poll},
+};
 
 use bytes::Bytes;
 use harness::{Failure, Result};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt, Either, Full};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -20,7 +32,45 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) kind: Option<String>,
     pub(super) body: Vec<u8>,
+    /// What comes instead of the body, for ever.
+    pub(super) endless: Option<Endless>,
 }
+
+/// A body without an end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endless {
+    /// What its `Content-Length` promises; without it comes in chunks.
+    pub(super) promised: Option<u64>,
+    /// How many bytes were taken of it.
+    pub(super) taken: Arc<AtomicUsize>,
+    /// Whether nobody takes any more.
+    pub(super) left: Arc<AtomicBool>,
+}
+
+/// Somebody takes of it, until this is dropped.
+struct Taking(Endless);
+
+impl Body for Taking {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
+        const PART: &[u8] = &[b' '; 16 << 10];
+        self.0.taken.fetch_add(PART.len(), Ordering::SeqCst);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(PART)))))
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.0.left.store(true, Ordering::SeqCst);
+    }
+}
+
+type Sent = Either<Full<Bytes>, Taking>;
 
 type Spoiling = Arc<dyn Fn(Answer) -> Answer + Send + Sync>;
 
@@ -105,7 +155,7 @@ async fn answer(
     request: Request<Incoming>,
     primary: &str,
     script: &Mutex<Script>,
-) -> Result<Response<Full<Bytes>>> {
+) -> Result<Response<Sent>> {
     let method = request.method().clone();
     let path = request.uri().path().trim_start_matches("/v1/").to_owned();
     let is_asked = |asked: &Asked| method.as_str() == asked.method && path == asked.path;
@@ -114,6 +164,7 @@ async fn answer(
             status: 405,
             kind: Some("application/json".to_owned()),
             body: br#"{"errors":[]}"#.to_vec(),
+            endless: None,
         };
         return Ok(response(HeaderMap::new(), refusal));
     }
@@ -141,6 +192,7 @@ async fn ask(request: Request<Incoming>, primary: &str) -> Result<(HeaderMap, An
             status: parts.status.as_u16(),
             kind: kind.and_then(|kind| kind.to_str().ok()).map(str::to_owned),
             body: body.collect().await?.to_bytes().to_vec(),
+            endless: None,
         };
         Ok((parts.headers, answer))
     };
@@ -152,7 +204,7 @@ async fn ask(request: Request<Incoming>, primary: &str) -> Result<(HeaderMap, An
 }
 
 /// With the primary's own headers, so that nothing but the script makes a difference.
-fn response(mut headers: HeaderMap, answer: Answer) -> Response<Full<Bytes>> {
+fn response(mut headers: HeaderMap, answer: Answer) -> Response<Sent> {
     for changed in [
         header::CONTENT_LENGTH,
         header::CONTENT_TYPE,
@@ -167,7 +219,14 @@ fn response(mut headers: HeaderMap, answer: Answer) -> Response<Full<Bytes>> {
         let elsewhere = HeaderValue::from_static("https://elsewhere.test/login");
         headers.insert(header::LOCATION, elsewhere);
     }
-    let mut response = Response::new(Full::from(answer.body));
+    let promised = answer.endless.as_ref().and_then(|endless| endless.promised);
+    if let Some(promised) = promised {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(promised));
+    }
+    let mut response = Response::new(match answer.endless {
+        None => Either::Left(Full::from(answer.body)),
+        Some(endless) => Either::Right(Taking(endless)),
+    });
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
     *response.headers_mut() = headers;
     response
