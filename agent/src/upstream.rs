@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 
 pub use error::UpstreamError;
 pub use probe::ProbeOutcome;
-pub use reply::{Decision, Envelope, Reply, Said, Shown};
+pub use reply::{Decision, Envelope, Reply, Said, ShownReply};
 pub use request::Request;
 
 use self::{

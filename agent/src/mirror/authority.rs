@@ -23,8 +23,10 @@ use shared::{
 
 pub(super) use self::standing::until_standing_due;
 use self::standing::{MintedFrom, StandingToken};
-use super::{PassError, context::MirrorContext, index::Quiet, read::is_cut_off, status::Unread};
-use crate::upstream::{Reply, Request, Said, Shown, UpstreamError, pace::Urgency};
+use super::{
+    PassError, context::MirrorContext, index::Quiet, read::is_cut_off, status::UnreadPaths,
+};
+use crate::upstream::{Reply, Request, Said, ShownReply, UpstreamError, pace::Urgency};
 
 /// Entities of live tokens that are asked about in one pass; the others wait for the next.
 const IDENTITIES: usize = 50;
@@ -114,7 +116,7 @@ impl AuthorityMemory {
         let mut due: Vec<_> = wanted.iter().collect();
         due.sort_by_key(|entity| self.identities.get(*entity).copied());
         let mut complete = due.len() <= IDENTITIES;
-        let mut unread = Unread::default();
+        let mut unread = UnreadPaths::default();
         for entity in due.into_iter().take(IDENTITIES) {
             if let Err(error) = pass.verify_identity(entity).await {
                 tracing::warn!(%error, %entity, "an identity could not be verified");
@@ -146,7 +148,7 @@ impl<'a> AuthorityPass<'a> {
     }
 
     /// What `request` finds; none if nothing is there.
-    async fn find(&self, request: &Request) -> Result<Option<Shown>, UpstreamError> {
+    async fn find(&self, request: &Request) -> Result<Option<ShownReply>, UpstreamError> {
         match self.ask(request).await?.said()? {
             Said::Missing(_) => Ok(None),
             Said::Shown(shown) => Ok(Some(shown)),
@@ -154,7 +156,7 @@ impl<'a> AuthorityPass<'a> {
         }
     }
 
-    async fn read(&self, path: impl Into<String>) -> Result<Option<Shown>, UpstreamError> {
+    async fn read(&self, path: impl Into<String>) -> Result<Option<ShownReply>, UpstreamError> {
         self.find(&Request::read(path)).await
     }
 
@@ -175,7 +177,7 @@ impl<'a> AuthorityPass<'a> {
 
     /// Leaves for the status what could not be read of it.
     fn note_common(&self, common: &Result<Vec<Change>, UpstreamError>) {
-        let mut unread = Unread::default();
+        let mut unread = UnreadPaths::default();
         if let Err(error) = common
             && !is_cut_off(error)
         {

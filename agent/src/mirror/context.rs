@@ -14,7 +14,7 @@ use shared::{
 use super::{
     Occasion, PassError,
     cycle::{self, Cycle, Pace},
-    status::{MirrorHealth, Unread},
+    status::{MirrorHealth, UnreadPaths},
 };
 use crate::{local::Local, upstream::Upstream};
 
@@ -28,7 +28,7 @@ pub(super) struct MirrorContext {
     /// By configured path.
     pub(super) health: Mutex<BTreeMap<String, MirrorHealth>>,
     /// What of authority, identities, roles and tokens could not be read when it was last asked for, by kind.
-    pub(super) unread: Mutex<BTreeMap<&'static str, Unread>>,
+    pub(super) unread: Mutex<BTreeMap<&'static str, UnreadPaths>>,
     /// Why nothing can be issued for a workload, as its last verification said; empty where it could.
     pub(super) failures: Mutex<BTreeMap<WorkloadName, Vec<String>>>,
 }
@@ -148,7 +148,7 @@ impl MirrorContext {
     }
 
     /// What could not be read of this kind now, for the status.
-    pub(super) fn note(&self, kind: &'static str, unread: Unread) {
+    pub(super) fn note(&self, kind: &'static str, unread: UnreadPaths) {
         self.unread.lock().insert(kind, unread);
     }
 

@@ -17,7 +17,7 @@ use super::{
     context::MirrorContext,
     held::{self, HeldKey, HeldKeys},
     read::{Reader, is_cut_off, several},
-    status::{MirrorHealth, Unread},
+    status::{MirrorHealth, UnreadPaths},
 };
 use crate::upstream::{Said, UpstreamError};
 
@@ -38,7 +38,7 @@ pub(super) struct Ground<'a> {
 #[derive(Default)]
 pub(super) struct Unfinished {
     /// What is not known, and why.
-    pub(super) unread: Unread,
+    pub(super) unread: UnreadPaths,
     /// Vanished keys that are kept.
     pub(super) withheld: usize,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::time::WallTime;
 
-use super::{context::MirrorContext, status::Unread};
+use super::{context::MirrorContext, status::UnreadPaths};
 use crate::upstream::{Reply, Request, UpstreamError, pace::Urgency};
 
 /// However quiet the cluster is, everything is asked anew after this long.
@@ -104,7 +104,7 @@ impl Quiet {
         upstream.turn(urgency).await;
         let request = Request::read("sys/leader").of_cluster();
         let observed = upstream.send(&request, None).await.and_then(index);
-        let mut unread = Unread::default();
+        let mut unread = UnreadPaths::default();
         let index = match observed {
             Ok(index) => index,
             Err(UpstreamError::Decision(_)) => None,

@@ -4,10 +4,10 @@ use serde::Deserialize;
 
 use shared::name::RequestPath;
 
-use super::{PassError, ground::Ground, read::is_cut_off, status::Unread};
+use super::{PassError, ground::Ground, read::is_cut_off, status::UnreadPaths};
 use crate::{
     status::MirrorSource,
-    upstream::{Request, Said, Shown, UpstreamError},
+    upstream::{Request, Said, ShownReply, UpstreamError},
 };
 
 /// Passes by LIST until SCAN is tried again.
@@ -23,7 +23,7 @@ struct NameList {
 ///
 /// # Errors
 /// If it is no list, or has a name in it that is none.
-pub(super) fn names(list: &Shown) -> Result<Vec<String>, UpstreamError> {
+pub(super) fn names(list: &ShownReply) -> Result<Vec<String>, UpstreamError> {
     let names = list.data::<NameList>()?.keys;
     match !names.is_empty() && names.iter().all(|name| is_name(name)) {
         true => Ok(names),
@@ -35,7 +35,7 @@ pub(super) fn names(list: &Shown) -> Result<Vec<String>, UpstreamError> {
 ///
 /// # Errors
 /// As [`names`].
-pub(super) fn scanned(list: &Shown) -> Result<Vec<String>, UpstreamError> {
+pub(super) fn scanned(list: &ShownReply) -> Result<Vec<String>, UpstreamError> {
     match is_empty_scan(list)? {
         true => Ok(Vec::new()),
         false => names(list),
@@ -46,7 +46,7 @@ pub(super) fn scanned(list: &Shown) -> Result<Vec<String>, UpstreamError> {
 ///
 /// # Errors
 /// If it is no SCAN's answer.
-pub(super) fn is_empty_scan(list: &Shown) -> Result<bool, UpstreamError> {
+pub(super) fn is_empty_scan(list: &ShownReply) -> Result<bool, UpstreamError> {
     Ok(list.object()?.get() == "{}")
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Listing<Found> {
     /// Names that no request can be made for.
     pub(super) unreadable: usize,
     /// What could not be listed, and why.
-    pub(super) unread: Unread,
+    pub(super) unread: UnreadPaths,
 }
 
 impl<Found: Default> Listing<Found> {
@@ -74,7 +74,7 @@ impl<Found: Default> Listing<Found> {
             complete,
             source,
             unreadable: 0,
-            unread: Unread::default(),
+            unread: UnreadPaths::default(),
         }
     }
 }
@@ -87,7 +87,7 @@ pub(super) struct WalkedNames {
     /// A folder below the first may not be listed, or could not be.
     pub(super) partial: bool,
     /// Those that could not be, and why.
-    pub(super) unread: Unread,
+    pub(super) unread: UnreadPaths,
 }
 
 impl Ground<'_> {

@@ -11,7 +11,7 @@ use super::{
     context::MirrorContext,
     cycle::Pace,
     ground::Ground,
-    plain::{self, Kept, PlainAnswer},
+    plain::{self, KeptAnswer, PlainAnswer},
 };
 use crate::status::MirrorSource;
 use crate::upstream::{Request, Said, UpstreamError};
@@ -48,7 +48,7 @@ impl PathPass<'_> {
         }
     }
 
-    async fn keep(&self, kept: Kept, at: WallTime) -> Result<Pace, PassError> {
+    async fn keep(&self, kept: KeptAnswer, at: WallTime) -> Result<Pace, PassError> {
         let context = self.ground.context;
         if self.ground.occasion != Occasion::Operator && !self.is_like_held(&kept) {
             return Err(self.unexpected(
@@ -61,7 +61,7 @@ impl PathPass<'_> {
         Ok(Pace::Usual)
     }
 
-    fn is_like_held(&self, kept: &Kept) -> bool {
+    fn is_like_held(&self, kept: &KeptAnswer) -> bool {
         let secrets = self.ground.context.local.view.secrets();
         let held = secrets.records.get(&(self.place.clone(), None));
         held.is_none_or(|held| kept.is_like(&held.record))

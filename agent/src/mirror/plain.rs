@@ -13,12 +13,12 @@ use shared::{
 };
 
 use super::{context::MirrorContext, read::bytes};
-use crate::upstream::{Envelope, Said, Shown, UpstreamError};
+use crate::upstream::{Envelope, Said, ShownReply, UpstreamError};
 
 /// What a read answered.
 pub(super) enum PlainAnswer {
     /// Something to keep.
-    Kept(Kept),
+    Kept(KeptAnswer),
     /// A lease.
     Leased(NewLease),
     /// A token, or something wrapped: nobody else may have it.
@@ -26,7 +26,7 @@ pub(super) enum PlainAnswer {
 }
 
 /// What is kept of an answer.
-pub(super) struct Kept {
+pub(super) struct KeptAnswer {
     /// Whether it is there.
     state: VersionState,
     form: Form,
@@ -42,7 +42,7 @@ pub(super) struct NewLease {
     pub(super) data: SecretBytes,
 }
 
-impl Kept {
+impl KeptAnswer {
     /// Whether it may take the place of what is held: at one path the primary does not answer in one form and then in
     /// another.
     pub(super) fn is_like(&self, held: &Record) -> bool {
@@ -56,7 +56,7 @@ impl Kept {
         }
     }
 
-    fn bare(state: VersionState, shown: &Shown) -> Self {
+    fn bare(state: VersionState, shown: &ShownReply) -> Self {
         Self {
             state,
             form: Form::Bare(shown.content().clone()),
@@ -83,8 +83,8 @@ impl Kept {
 /// If it is a refusal, or nothing that a read of a path shows.
 pub(super) fn of(said: &Said, path: &RequestPath) -> Result<PlainAnswer, UpstreamError> {
     let kept = match said {
-        Said::Emptied(shown) => Kept::enveloped(VersionState::Gone, shown.envelope()?),
-        Said::Missing(shown) => Kept::bare(VersionState::Gone, shown),
+        Said::Emptied(shown) => KeptAnswer::enveloped(VersionState::Gone, shown.envelope()?),
+        Said::Missing(shown) => KeptAnswer::bare(VersionState::Gone, shown),
         Said::Shown(shown) if shown.is_enveloped() => {
             let envelope = shown.envelope()?;
             if envelope.is_wrapped() || envelope.has_token() {
@@ -105,9 +105,9 @@ pub(super) fn of(said: &Said, path: &RequestPath) -> Result<PlainAnswer, Upstrea
 ///
 /// # Errors
 /// If there is no such envelope.
-pub(super) fn of_envelope(shown: &Shown) -> Result<Kept, UpstreamError> {
+pub(super) fn of_envelope(shown: &ShownReply) -> Result<KeptAnswer, UpstreamError> {
     shown.object()?;
-    Ok(Kept::enveloped(VersionState::Live, shown.envelope()?))
+    Ok(KeptAnswer::enveloped(VersionState::Live, shown.envelope()?))
 }
 
 /// The lease that an answer with a `lease_id` of this path gave, whatever else is wrong with it.
@@ -124,7 +124,7 @@ pub(super) fn stray_lease(said: &Said, path: &RequestPath) -> Option<LeaseId> {
 }
 
 fn leased(
-    shown: &Shown,
+    shown: &ShownReply,
     envelope: &Envelope<'_>,
     path: &RequestPath,
 ) -> Result<NewLease, UpstreamError> {
@@ -151,7 +151,7 @@ fn lease_of(id: &str, path: &RequestPath) -> Option<LeaseId> {
 }
 
 /// Something without an envelope: a document of JSON, or of another kind that is no page for people.
-fn of_bare(shown: &Shown) -> Result<Kept, UpstreamError> {
+fn of_bare(shown: &ShownReply) -> Result<KeptAnswer, UpstreamError> {
     match shown.media_type().as_deref() {
         Some("application/json") => {
             shown.bare::<BTreeMap<String, IgnoredAny>>()?;
@@ -165,14 +165,14 @@ fn of_bare(shown: &Shown) -> Result<Kept, UpstreamError> {
         }
         Some(_) => {}
     }
-    Ok(Kept::bare(VersionState::Live, shown))
+    Ok(KeptAnswer::bare(VersionState::Live, shown))
 }
 
 /// What has to be stored of an answer: nothing, where it is what is held and counts as covered.
 pub(super) fn change(
     context: &MirrorContext,
     place: &Place,
-    Kept { state, form, body }: Kept,
+    KeptAnswer { state, form, body }: KeptAnswer,
     at: WallTime,
 ) -> Option<Change> {
     let view = &context.local.view;

@@ -31,7 +31,7 @@ pub(super) struct MirrorHealth {
     /// Vanished keys that were kept.
     pub(super) withheld: usize,
     /// Keys whose change could not be fetched, and why.
-    pub(super) unread: Unread,
+    pub(super) unread: UnreadPaths,
     /// Keys whose value Holdover may not read.
     pub(super) denied: usize,
     /// Names in the listing that no request could be made for.
@@ -40,12 +40,12 @@ pub(super) struct MirrorHealth {
 
 /// What could not be read: how much, and what was wrong with the first of it, by path and without values.
 #[derive(Clone, Default)]
-pub(super) struct Unread {
+pub(super) struct UnreadPaths {
     count: usize,
     told: Vec<String>,
 }
 
-impl Unread {
+impl UnreadPaths {
     /// So many are told of.
     const TOLD: usize = 3;
 
@@ -74,7 +74,7 @@ impl Unread {
     }
 }
 
-impl Display for Unread {
+impl Display for UnreadPaths {
     fn fmt(&self, text: &mut Formatter<'_>) -> fmt::Result {
         text.write_str(&self.told.join("; "))?;
         match self.count.saturating_sub(self.told.len()) {

@@ -26,7 +26,7 @@ use super::{
     cycle::{Cycle, Pace},
     index::Still,
     read::is_cut_off,
-    status::Unread,
+    status::UnreadPaths,
 };
 use crate::upstream::{UpstreamError, lookup::LookedUp, pace::Urgency};
 
@@ -90,7 +90,7 @@ impl TokenFollower {
         if due.is_empty() {
             return Ok(());
         }
-        let mut unread = Unread::default();
+        let mut unread = UnreadPaths::default();
         for batch in due.chunks(CONCURRENCY) {
             if self.context.is_paused() {
                 return Err(PassError::Paused);

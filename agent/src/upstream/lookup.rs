@@ -11,7 +11,7 @@ use shared::{
 };
 use zeroize::Zeroizing;
 
-use super::{Request, Shown, Upstream, UpstreamError, pace::Urgency};
+use super::{Request, ShownReply, Upstream, UpstreamError, pace::Urgency};
 
 /// A live token, as the primary shows it to others.
 pub struct LookedUp {
@@ -90,7 +90,7 @@ struct NamedToken {
     id: Zeroizing<String>,
 }
 
-fn parse(answer: &Shown, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
+fn parse(answer: &ShownReply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
     let data = answer.object()?;
     let shown: ShownToken = answer.part(data)?;
     let expires = match shown.expire_time.as_deref() {

@@ -1,8 +1,9 @@
 //! What the primary answered, read once and wiped when dropped.
 //!
-//! Status and form together tell what an answer says, in [`Reply::said`] alone: no other room sees the status. A page that
-//! something else put in the primary's place has a status and not the primary's form, and says nothing. What an answer
-//! shows is read through [`Shown`], strictly: one of another shape than its path has is an error, and nothing of it counts.
+//! Status and form together tell what an answer says, in [`Reply::said`] alone: no other room sees the status. A page
+//! that something else put in the primary's place has a status and not the primary's form, and says nothing. What an
+//! answer shows is read through [`ShownReply`], strictly: one of another shape than its path has is an error, and
+//! nothing of it counts.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -81,7 +82,7 @@ impl Decision {
 /// An answer as it came: a success or a decision, if it is the primary's.
 pub struct Reply {
     status: u16,
-    shown: Shown,
+    shown: ShownReply,
     provenance: Provenance,
 }
 
@@ -93,17 +94,17 @@ pub enum Said {
         path: String,
     },
     /// Nothing is there any more, but something is told of what was: 404 in an envelope.
-    Emptied(Shown),
+    Emptied(ShownReply),
     /// Nothing is there: 404 with `errors`.
-    Missing(Shown),
+    Missing(ShownReply),
     /// No.
     No(Decision),
     /// It is this.
-    Shown(Shown),
+    Shown(ShownReply),
 }
 
 /// What an answer shows: its body, which is still to be read.
-pub struct Shown {
+pub struct ShownReply {
     path: String,
     content: Content,
     body: Zeroizing<Vec<u8>>,
@@ -131,6 +132,9 @@ pub struct Envelope<'a> {
     errors: Option<IgnoredAny>,
 }
 
+/// The names of an object's fields.
+type FieldNames<'a> = BTreeMap<Cow<'a, str>, IgnoredAny>;
+
 /// Fields that mark an envelope, and answers that should be one.
 const MARKS: [&str; 6] = [
     "request_id",
@@ -144,7 +148,7 @@ const MARKS: [&str; 6] = [
 impl Reply {
     pub(super) fn new(status: u16, path: String, body: Zeroizing<Vec<u8>>) -> Self {
         let content = Content::default();
-        let shown = Shown {
+        let shown = ShownReply {
             path,
             content,
             body,
@@ -196,7 +200,7 @@ impl Reply {
     ///
     /// # Errors
     /// The decision, if it is none; [`UpstreamError::Malformed`] if there is nothing in it.
-    pub fn shown(self) -> Result<Shown, UpstreamError> {
+    pub fn shown(self) -> Result<ShownReply, UpstreamError> {
         match self.said()? {
             Said::Shown(shown) => Ok(shown),
             other => Err(other.unfit()),
@@ -253,7 +257,7 @@ impl Said {
     }
 }
 
-impl Shown {
+impl ShownReply {
     /// What the body is, as headers say it.
     pub fn content(&self) -> &Content {
         &self.content
@@ -278,8 +282,7 @@ impl Shown {
 
     /// Whether it is, or should be, an envelope: it has a field that only those have.
     pub fn is_enveloped(&self) -> bool {
-        type Fields<'a> = BTreeMap<Cow<'a, str>, IgnoredAny>;
-        let fields = serde_json::from_slice::<Fields<'_>>(&self.body).unwrap_or_default();
+        let fields = serde_json::from_slice::<FieldNames<'_>>(&self.body).unwrap_or_default();
         MARKS.iter().any(|mark| fields.contains_key(*mark))
     }
 
@@ -328,7 +331,7 @@ impl Shown {
     /// The envelope's `data` as one `T`.
     ///
     /// # Errors
-    /// As [`Shown::object`], or if `data` is another object.
+    /// As [`ShownReply::object`], or if `data` is another object.
     pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, UpstreamError> {
         self.part(self.object()?)
     }
@@ -336,14 +339,13 @@ impl Shown {
     /// The same, where `T` would take a field that is missing for an empty one: all of `fields` must be there.
     ///
     /// # Errors
-    /// As [`Shown::data`], or if one of `fields` is missing.
+    /// As [`ShownReply::data`], or if one of `fields` is missing.
     pub fn data_with<'a, T: Deserialize<'a>>(
         &'a self,
         fields: &[&str],
     ) -> Result<T, UpstreamError> {
-        type Fields<'a> = BTreeMap<Cow<'a, str>, IgnoredAny>;
         let object = self.object()?;
-        let there: Fields<'_> = self.part(object)?;
+        let there: FieldNames<'_> = self.part(object)?;
         match fields.iter().find(|field| !there.contains_key(**field)) {
             Some(field) => Err(self.unexpected(format!("missing field `{field}`"))),
             None => self.part(object),

@@ -29,7 +29,7 @@ use shared::{
 use self::shown::{Enforcements, SecretIdShown};
 use super::AuthorityPass;
 use crate::{
-    mirror::{PassError, context::MirrorContext, names::names, status::Unread},
+    mirror::{PassError, context::MirrorContext, names::names, status::UnreadPaths},
     upstream::{Request, UpstreamError, pace::Urgency},
 };
 
@@ -92,7 +92,7 @@ impl AuthorityPass<'_> {
     pub(super) async fn approles(&self) -> Result<bool, PassError> {
         self.context.commit(self.of_no_use()).await?;
         let roles: Vec<_> = self.authority().approles.keys().cloned().collect();
-        let mut unread = Unread::default();
+        let mut unread = UnreadPaths::default();
         for key in roles {
             match self.approle(&key).await {
                 Ok(()) => {}

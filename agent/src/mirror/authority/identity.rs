@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::AuthorityPass;
-use crate::upstream::{Shown, UpstreamError};
+use crate::upstream::{ShownReply, UpstreamError};
 
 /// What is always shown of an entity, of an alias, and of a group, though it may be null. A list that is missing would be
 /// taken for an empty one.
@@ -76,7 +76,7 @@ impl AuthorityPass<'_> {
         &self,
         path: String,
         fields: &[&str],
-    ) -> Result<Option<(Shown, Value)>, UpstreamError> {
+    ) -> Result<Option<(ShownReply, Value)>, UpstreamError> {
         let Some(shown) = self.read(path).await? else {
             return Ok(None);
         };
@@ -86,7 +86,7 @@ impl AuthorityPass<'_> {
 }
 
 /// An entity, if it is the one that `id` stands for.
-fn entity(shown: &Shown, data: Value, id: &EntityId) -> Result<EntityShown, UpstreamError> {
+fn entity(shown: &ShownReply, data: Value, id: &EntityId) -> Result<EntityShown, UpstreamError> {
     let aliases = data.get("aliases").and_then(Value::as_array);
     let mut aliases = aliases.into_iter().flatten();
     let is_whole = |alias: &Value| OF_ALIAS.iter().all(|field| alias.get(field).is_some());
@@ -102,7 +102,7 @@ fn entity(shown: &Shown, data: Value, id: &EntityId) -> Result<EntityShown, Upst
 }
 
 /// Empty fields of `identity/` are written as null.
-fn parsed<T: DeserializeOwned>(shown: &Shown, data: Value) -> Result<T, UpstreamError> {
+fn parsed<T: DeserializeOwned>(shown: &ShownReply, data: Value) -> Result<T, UpstreamError> {
     let read = serde_json::from_value(without_nulls(data));
     read.map_err(|_| shown.unexpected("another type in it"))
 }

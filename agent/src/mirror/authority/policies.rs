@@ -14,7 +14,7 @@ use shared::{
 use super::AuthorityPass;
 use crate::{
     mirror::names::names,
-    upstream::{Request, Said, Shown, UpstreamError},
+    upstream::{Request, Said, ShownReply, UpstreamError},
 };
 
 #[derive(Deserialize)]
@@ -80,7 +80,7 @@ impl AuthorityPass<'_> {
 }
 
 /// The policies of a list with details, of which there is always one: `default` cannot be deleted.
-fn detailed(shown: &Shown) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
+fn detailed(shown: &ShownReply) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
     let details: PolicyDetails = shown.data()?;
     if details.key_info.0.is_empty() {
         return Err(shown.unexpected("no policy in it"));
@@ -94,7 +94,7 @@ fn detailed(shown: &Shown) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamE
 }
 
 fn text(
-    shown: &Shown,
+    shown: &ShownReply,
     name: &PolicyName,
     policy: PolicyShown,
 ) -> Result<PolicyText, UpstreamError> {

@@ -23,7 +23,7 @@ use crate::{
         target::Keys,
     },
     status::MirrorSource,
-    upstream::{Request, Said, Shown, UpstreamError},
+    upstream::{Request, Said, ShownReply, UpstreamError},
 };
 
 /// What a mirror's keys are now.
@@ -165,7 +165,7 @@ impl KvPass<'_> {
         Ok(())
     }
 
-    fn add(&self, shown: &Shown, key: &str, text: &RawValue, listing: &mut KeyListing) {
+    fn add(&self, shown: &ShownReply, key: &str, text: &RawValue, listing: &mut KeyListing) {
         let Some(path) = self.wanted(key, listing) else {
             return;
         };
@@ -196,7 +196,7 @@ impl KvPass<'_> {
     /// A key, as its metadata shows it.
     fn listed(
         &self,
-        shown: &Shown,
+        shown: &ShownReply,
         path: &RequestPath,
         text: &RawValue,
     ) -> Result<KvKey, UpstreamError> {

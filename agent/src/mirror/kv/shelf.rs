@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shared::{backoff::Backoff, kv::KvKey, name::RequestPath, time::WallTime};
 
-use crate::mirror::status::Unread;
+use crate::mirror::status::UnreadPaths;
 
 /// The longest pause, and the only one after a refusal.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -75,8 +75,8 @@ impl Shelf {
     }
 
     /// Those that could not be read, and why.
-    pub(super) fn unread(&self) -> Unread {
-        let mut unread = Unread::default();
+    pub(super) fn unread(&self) -> UnreadPaths {
+        let mut unread = UnreadPaths::default();
         for (path, one) in &self.0 {
             if let ShelvedFor::Failed(why) = &one.why {
                 unread.add(path, why);

@@ -10,7 +10,7 @@ use crate::{
         PassError,
         held::{self, HeldKeys},
         names::{Listing, is_without_scan, scanned},
-        plain::{self, Kept},
+        plain::{self, KeptAnswer},
         read::{Reader, is_cut_off},
         target::Keys,
     },
@@ -158,7 +158,7 @@ impl KvPass<'_> {
 ///
 /// # Errors
 /// If that is not what a value of KV v1 is shown as.
-fn value_of(said: &Said) -> Result<Kept, UpstreamError> {
+fn value_of(said: &Said) -> Result<KeptAnswer, UpstreamError> {
     match said {
         Said::Shown(shown) => plain::of_envelope(shown),
         other => Err(other.unfit()),
