@@ -28,7 +28,7 @@ use replica::{
 };
 use shared::{
     acl::Operation,
-    api::{Call, Kind},
+    api::{Call, Kind, RequestNamespace},
     provenance::Comparable,
     secret::SecretText,
     time::{Now, WallTime},
@@ -53,8 +53,8 @@ pub struct Offer {
     pub call: Call,
     /// The token that it brought. What was asked with a standing one is not compared: the caller did not send it.
     pub token: Option<SecretText>,
-    /// `X-Vault-Namespace`, if it was sent.
-    pub namespace: Option<String>,
+    /// The namespace that it is in.
+    pub namespace: RequestNamespace,
     /// The first header that asks for what is not modelled.
     pub unmodelled: Option<String>,
     /// The body of the request.
@@ -215,7 +215,7 @@ impl Offer {
                 None => Presented::Nothing,
                 Some(token) => Presented::Token(token.expose()),
             },
-            namespace: self.namespace.as_deref(),
+            namespace: &self.namespace,
             unmodelled: self.unmodelled.as_deref(),
             body: &self.body,
             peer: Some(&self.peer),

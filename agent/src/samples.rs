@@ -86,6 +86,7 @@ pub(crate) fn grant(nr: u8, origin: Origin, left: Duration, now: Now) -> Grant {
         parent: None,
         digest: TokenDigest([nr; 32]),
         accessor: Accessor::parse(&format!("accessor-{nr}")).unwrap(),
+        namespace: Namespace::default(),
         facts: token_facts(),
         origin,
         peer: None,

@@ -103,6 +103,7 @@ fn granted(n: u64) -> Option<Change> {
         parent: None,
         digest: TokenDigest(digest),
         accessor: Accessor::parse(&format!("ho{n:022}")).ok()?,
+        namespace: Default::default(),
         facts: TokenFacts {
             policies: vec![PolicyName::parse("orders").ok()?],
             display_name: "token".into(),

@@ -163,6 +163,7 @@ pub(crate) fn grant(n: u64, secs: u64) -> Grant {
         parent: None,
         digest: digest(n),
         accessor: Accessor::parse(&format!("accessor-{n}")).unwrap(),
+        namespace: Namespace::default(),
         facts: facts(),
         origin: Origin::Primary,
         peer: None,
@@ -309,6 +310,7 @@ pub(crate) fn everything() -> Vec<Change> {
     vec![
         Change::Cluster(Box::new(Cluster {
             id: ClusterId::parse("c1").unwrap(),
+            namespace: Default::default(),
             name: "vault".into(),
             version: "2.7.2".into(),
             seal_status: serde_json::json!({"sealed": false}),

@@ -7,7 +7,7 @@
 use shared::name::WorkloadName;
 use shared::{
     acl::Operation,
-    api::{Call, Kind},
+    api::{Call, Kind, RequestNamespace},
     approle::Attempt,
     change::{Change, Expects},
     time::Now,
@@ -50,8 +50,8 @@ pub struct Query<'a> {
     pub call: &'a Call,
     /// The token that came with it.
     pub presented: Presented<'a>,
-    /// `X-Vault-Namespace`, if it was sent.
-    pub namespace: Option<&'a str>,
+    /// The namespace that it is in.
+    pub namespace: &'a RequestNamespace,
     /// Whether headers ask for what is not modelled: wrapping, inline auth, MFA. Names the first such header;
     /// `content-type` if the body is a form.
     pub unmodelled: Option<&'a str>,

@@ -3,6 +3,8 @@
 //! The rules are OpenBao's (`internal/http/logical.go`): which method is which operation, and what the
 //! query does to it. Routing and the replica's answer go by the same [`Call`], so that they cannot differ.
 
+mod namespace;
+
 use alloc::{
     string::{String, ToString},
     vec::Vec,
@@ -14,6 +16,10 @@ use crate::{
     name::{PathError, RequestPath},
     percent,
 };
+
+pub use namespace::{RequestNamespace, is_sent_with_namespace};
+
+pub(crate) use namespace::cleaned;
 
 /// An API request without its body and headers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -182,6 +188,16 @@ impl Call {
             query,
             kind,
         })
+    }
+
+    /// Makes it the same call on `path`, as far as that is one. Whether it is.
+    fn see_from(&mut self, path: &str) -> bool {
+        let Ok(path) = RequestPath::parse(path) else {
+            return false;
+        };
+        self.kind = kind(path.as_str(), self.operation);
+        self.path = path;
+        true
     }
 
     /// Whether the primary's answer may be replaced by the replica's when the primary fails in mid-request:

@@ -16,7 +16,7 @@ use crate::{
     ledger::Entry,
     mount::MountKind,
     name::{
-        Accessor, ClusterId, EntityId, LeaseId, MountAccessor, PolicyName, TokenDigest,
+        Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, PolicyName, TokenDigest,
         WorkloadName,
     },
     quarantine::{AclKey, Quarantine},
@@ -110,6 +110,9 @@ pub enum Change {
 pub struct Cluster {
     /// Pinned at first contact.
     pub id: ClusterId,
+    /// The namespace that all of it, and all that was verified with it, is of.
+    #[serde(default, skip_serializing_if = "Namespace::is_root")]
+    pub namespace: Namespace,
     /// As `sys/health` names it.
     pub name: String,
     /// The server's version.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     approle::Basis,
-    name::{Accessor, OutageId, TokenDigest},
+    name::{Accessor, Namespace, OutageId, TokenDigest},
     time::{Deadline, Now, WallTime},
     token::TokenFacts,
     workload::{FailoverPolicy, PeerId},
@@ -20,6 +20,9 @@ pub struct Grant {
     pub digest: TokenDigest,
     /// What names it to operators.
     pub accessor: Accessor,
+    /// The namespace whose policies decide what it may do.
+    #[serde(default, skip_serializing_if = "Namespace::is_root")]
+    pub namespace: Namespace,
     /// What a look-up shows.
     pub facts: TokenFacts,
     /// Who minted it, and what follows from that.

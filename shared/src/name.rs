@@ -160,6 +160,23 @@ impl Namespace {
         })
     }
 
+    /// Whether it is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads what can be a namespace and nothing else: visible ASCII, with at most one slash on either side. `root` and
+    /// nothing are the root.
+    pub fn exactly(text: &[u8]) -> Option<Self> {
+        let text = core::str::from_utf8(text).ok()?;
+        let name = text.strip_prefix('/').unwrap_or(text);
+        let name = name.strip_suffix('/').unwrap_or(name);
+        let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
+        let mut segments = name.split('/');
+        let named = name.is_empty() || segments.all(|one| !matches!(one, "" | "." | ".."));
+        (visible && named).then(|| Self::parse(name))
+    }
+
     /// Empty for the root namespace.
     pub fn as_str(&self) -> &str {
         &self.0

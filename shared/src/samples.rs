@@ -44,6 +44,7 @@ pub(crate) fn issued(ttl: Duration, max: Deadline, now: Now) -> Grant {
         parent: None,
         digest: TokenDigest([9; 32]),
         accessor: Accessor::parse("ho1").unwrap(),
+        namespace: Default::default(),
         facts: TokenFacts::new(TokenKind::Service),
         origin: Origin::Replica(replica),
         peer: None,

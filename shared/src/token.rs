@@ -10,7 +10,7 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    name::{EntityId, PolicyName},
+    name::{EntityId, Namespace, PolicyName},
     time::WallTime,
 };
 
@@ -31,6 +31,19 @@ pub fn is_replica_token(text: &str) -> bool {
     text.strip_prefix(REPLICA_PREFIX).is_some_and(|random| {
         random.len() == REPLICA_RANDOM && random.bytes().all(|b| b.is_ascii_alphanumeric())
     })
+}
+
+/// Prefixes that say of what kind a token is, the primary's and the replica's.
+const PREFIXES: [&str; 7] = ["b.", "ho.", "hvb.", "hvr.", "hvs.", "r.", "s."];
+
+/// Whether `token` can be one of `namespace`: outside of the root a token ends with a dot and its namespace's id, of which
+/// only look-ups tell whose it is.
+pub fn may_be_of(token: &str, namespace: &Namespace) -> bool {
+    let random = PREFIXES
+        .iter()
+        .find_map(|prefix| token.strip_prefix(prefix));
+    let has_id = random.unwrap_or(token).contains('.');
+    has_id != namespace.as_str().is_empty() || token.starts_with(REPLICA_PREFIX)
 }
 
 /// The two kinds of token that live longer than a request.
@@ -157,5 +170,29 @@ mod tests {
         assert!(!is_replica_token(&(token.clone() + "b")));
         assert!(!is_replica_token(&token.replace('a', "-")));
         assert!(!is_replica_token("ho."));
+    }
+
+    #[test]
+    fn a_token_shows_whether_it_can_be_of_a_namespace() {
+        let (root, team) = (Namespace::default(), Namespace::parse("team"));
+        for token in [
+            "s.8ORoHIjGZBMJl5xvOgar7oXN",
+            "hvs.CAESIJ",
+            "b.AAAAAQLVRxOj",
+            "chosen-by-root",
+        ] {
+            assert!(may_be_of(token, &root), "{token}");
+            assert!(!may_be_of(token, &team), "{token}");
+        }
+        for token in [
+            "s.8ORoHIjGZBMJl5xvOgar7oXN.M9aSHx",
+            "b.AAAAAQLVRxOj.M9aSHx",
+            "hvs.CAESIJ.M9aSHx",
+        ] {
+            assert!(!may_be_of(token, &root), "{token}");
+            assert!(may_be_of(token, &team), "{token}");
+        }
+        let replicas = "ho.8ORoHIjGZBMJl5xvOgar7oXN";
+        assert!(may_be_of(replicas, &root) && may_be_of(replicas, &team));
     }
 }

@@ -48,6 +48,7 @@ pub struct Plan {
     transport: Transport,
     tapped: bool,
     fake_clock: bool,
+    namespace: String,
     env: Vec<(String, String)>,
     config: Config,
 }
@@ -66,6 +67,7 @@ impl Plan {
             transport: Transport::Tls,
             tapped: false,
             fake_clock: false,
+            namespace: String::new(),
             env: Vec::new(),
             config,
         }
@@ -128,6 +130,12 @@ impl Plan {
         self
     }
 
+    /// Has everything in this namespace below the root, which is made: the world, Holdover's login, what is mirrored.
+    pub fn in_namespace(mut self, name: &str) -> Plan {
+        self.namespace = name.to_owned();
+        self.set("primary.namespace", name)
+    }
+
     /// Sets a variable of Holdover's environment.
     pub fn env(mut self, name: &str, value: &str) -> Plan {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -147,7 +155,15 @@ impl Plan {
         let (primary, postgres) =
             tokio::try_join!(Primary::start(self.transport), self.postgres())?;
         let servers = watch.elapsed();
-        let world = World::seed(&primary, self.secrets).await?;
+        let root = primary.root().in_namespace(&self.namespace);
+        if !self.namespace.is_empty() {
+            let namespace = format!("sys/namespaces/{}", self.namespace);
+            primary
+                .root()
+                .write(&namespace, &serde_json::json!({}))
+                .await?;
+        }
+        let world = World::seed_by(&root, self.secrets).await?;
         if let (Some(postgres), Some((default_ttl, max_ttl))) = (&postgres, self.database) {
             let role = DatabaseRole {
                 name: "orders",
@@ -164,7 +180,7 @@ impl Plan {
             ready: Duration::ZERO,
         };
         let (address, ca_file) = self.way(&primary, tap.as_ref());
-        let installed = self.install(&[address], ca_file, &primary.root()).await?;
+        let installed = self.install(&[address], ca_file, &root).await?;
         let (daemon, policy, config) = installed;
         Ok(Host {
             primary,

@@ -7,6 +7,8 @@ mod certificate;
 mod forwarded;
 #[path = "requests/marks.rs"]
 mod marks;
+#[path = "requests/namespaces.rs"]
+mod namespaces;
 #[path = "requests/refusals.rs"]
 mod refusals;
 #[path = "requests/same.rs"]

@@ -28,11 +28,16 @@ pub(super) fn read(section: &Section<'_>) -> PrimaryConfig {
         read_deadline: span(secs(1), WAITS),
         requests_per_second: count(50, 1..=10_000),
         token_check_interval: span(mins(5), secs(1)..=days(1));
-        namespace: section.text("namespace", |text| Ok(Namespace::parse(text))).unwrap_or_default(),
+        namespace: section.text("namespace", namespace).unwrap_or_default(),
         ca_file,
         auth: auth(&section.table("auth"), &addresses),
         addresses: addresses.into_iter().map(|(one, _)| one).collect(),
     } })
+}
+
+fn namespace(text: &str) -> Result<Namespace, &'static str> {
+    let named = Namespace::exactly(text.as_bytes());
+    named.ok_or("is no namespace; give its path in visible ASCII, as in \"team/app\"")
 }
 
 /// Mounts of AppRole whose logins are learned.

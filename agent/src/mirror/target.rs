@@ -159,6 +159,7 @@ mod tests {
         };
         Cluster {
             id: ClusterId::parse("c").unwrap(),
+            namespace: Default::default(),
             name: String::new(),
             version: String::new(),
             seal_status: serde_json::Value::Null,

@@ -13,7 +13,7 @@ use replica::{learn::grant_from_lookup, sequencer::Lane, view::LiveGrant};
 use shared::{
     change::Change,
     grant::{Origin, Revocation, RevokeCause},
-    name::{Accessor, TokenDigest},
+    name::{Accessor, Namespace, TokenDigest},
     time::Now,
     token::TokenKind,
 };
@@ -43,14 +43,14 @@ pub(super) struct TokenFollower {
 
 /// The accessor by which the primary is asked about a token that lives here: of a replica token that it refused, that of
 /// the token which stands behind it.
-fn followed_by(live: &LiveGrant) -> Option<&Accessor> {
+fn followed_by<'a>(live: &'a LiveGrant, namespace: &Namespace) -> Option<&'a Accessor> {
     let grant = &live.grant;
     let followed = match grant.origin {
         Origin::Primary | Origin::Learned => grant.facts.kind == TokenKind::Service,
         Origin::Replica(_) => live.is_doubted(),
         Origin::LimitedUse => false,
     };
-    let asked = followed && live.revoked.get().is_none();
+    let asked = followed && live.revoked.get().is_none() && grant.namespace == *namespace;
     grant.at_primary().filter(|_| asked)
 }
 
@@ -83,7 +83,10 @@ impl TokenFollower {
     async fn check_due(self: &Arc<Self>, still: &mut Still) -> Result<(), PassError> {
         let now = self.context.now();
         let grants = self.context.local.view.grants();
-        let followed = grants.iter().filter(|live| followed_by(live).is_some());
+        let namespace = &self.context.settings.namespace;
+        let followed = grants
+            .iter()
+            .filter(|live| followed_by(live, namespace).is_some());
         let followed: Vec<_> = followed.map(|live| &live.grant).collect();
         let due = self.watch.lock().due(&followed, self.interval, now);
         let due = self.prove_still(due, still, now).await?;
@@ -158,7 +161,7 @@ impl TokenFollower {
         let Some(live) = self.context.local.view.grant(&digest) else {
             return Ok(());
         };
-        let Some(accessor) = followed_by(&live) else {
+        let Some(accessor) = followed_by(&live, &self.context.settings.namespace) else {
             return Ok(());
         };
         let now = self.context.now();

@@ -23,7 +23,7 @@ fn offer(answered_at: Now) -> Offer {
     Offer {
         call: call("GET", "/v1/sys/internal/ui/mounts/secret"),
         token: None,
-        namespace: None,
+        namespace: RequestNamespace::Configured,
         unmodelled: None,
         body: Bytes::new(),
         peer: samples::peer(&[]),

@@ -1,19 +1,22 @@
 //! A request as it was asked: read once, never changed by what becomes of it.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header::CONTENT_TYPE, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Method, header::CONTENT_TYPE, request::Parts, uri::PathAndQuery,
+};
 use replica::{
     learn::Exchange,
     vault::{Presented, Query},
 };
 use shared::{
     acl::Operation,
-    api::{Call, CallError, Kind},
-    name::{Namespace, TokenDigest, WorkloadName},
+    api::{Call, CallError, Kind, RequestNamespace, is_sent_with_namespace},
+    name::{TokenDigest, WorkloadName},
     provenance::{Comparable, Evidence, Question, TokenUsed},
     secret::SecretText,
     settings::Settings,
     time::{Now, WallTime},
+    token::may_be_of,
     workload::{Peer, PeerId},
 };
 
@@ -34,8 +37,14 @@ pub(crate) struct Ask {
     pub(crate) call: Result<Call, CallError>,
     /// Who asks.
     pub(crate) peer: Peer,
+    /// The namespace that it is in, from which its call is seen.
+    pub(crate) namespace: RequestNamespace,
+    /// The namespace that it is sent on with, where it does not say so itself.
+    pub(crate) named_for_it: Option<HeaderValue>,
     /// The token that it brought, and what stands for it.
     pub(crate) token: Option<(SecretText, TokenDigest)>,
+    /// Whether that token is of another namespace.
+    foreign_token: bool,
     /// The workload whose standing token it uses, because it brought no proof at all.
     pub(crate) standing: Option<WorkloadName>,
     /// Whether a mirror covers it.
@@ -73,12 +82,27 @@ impl Ask {
             .path_and_query()
             .cloned()
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let call = Call::parse(parts.method.as_str(), target.as_str());
+        let mut call = Call::parse(parts.method.as_str(), target.as_str());
+        let configured = &settings.namespace;
+        let mut namespace = RequestNamespace::of_header(headers::namespaces(&parts.headers));
+        let names_none = namespace == RequestNamespace::Configured;
+        let is_sent_with = names_none && is_sent_with_namespace(target.as_str(), configured);
+        if let Ok(call) = &mut call {
+            namespace = namespace.entered(call, configured);
+        }
         let token = headers::token(&parts.headers).map(|token| {
             let digest = replica.digest(token.expose());
             (token, digest)
         });
+        let foreign_token = token
+            .as_ref()
+            .is_some_and(|(token, _)| !may_be_of(token.expose(), configured));
         let mut ask = Self {
+            namespace,
+            named_for_it: is_sent_with
+                .then(|| HeaderValue::from_str(configured.as_str()).ok())
+                .flatten(),
+            foreign_token,
             asked_at: replica.now(),
             mirrored: false,
             leasing: false,
@@ -120,7 +144,7 @@ impl Ask {
         Query {
             call,
             presented,
-            namespace: self.namespace(),
+            namespace: &self.namespace,
             unmodelled: headers::unmodelled(&self.headers)
                 .or_else(|| self.brings_a_form(call, body).then_some("content-type")),
             body,
@@ -133,11 +157,13 @@ impl Ask {
     /// API call.
     pub(crate) fn question(&self, used: TokenUsed, replica: &dyn Replica) -> Option<Question<'_>> {
         let call = self.call.as_ref().ok()?;
-        let namespace = Namespace::parse(self.namespace().unwrap_or_default());
         Some(Question {
             call,
-            token: used,
-            mirrored_namespace: namespace == replica.settings().namespace,
+            token: match used {
+                TokenUsed::Callers if self.foreign_token => TokenUsed::Foreign,
+                used => used,
+            },
+            mirrored_namespace: self.namespace.is(&replica.settings().namespace),
             asks_for_token: call.asks_for_token(|| replica.mount_kind(call.path.as_str())),
             body: self.whole_body().map(|body| &body[..]),
         })
@@ -172,7 +198,7 @@ impl Ask {
         Offer {
             call: call.clone(),
             token: token.map(|(token, _)| token.duplicate()),
-            namespace: self.namespace().map(str::to_owned),
+            namespace: self.namespace.clone(),
             unmodelled: headers::unmodelled(&self.headers).map(str::to_owned),
             body: self.whole_body().cloned().unwrap_or_default(),
             peer: self.peer.clone(),
@@ -193,17 +219,15 @@ impl Ask {
             body: self.whole_body().cloned().map(RelayBody::Whole),
             call: self.call.clone(),
             peer: self.peer.clone(),
+            namespace: self.namespace.clone(),
+            named_for_it: self.named_for_it.clone(),
+            foreign_token: self.foreign_token,
             token: token.map(|(token, digest)| (token.duplicate(), *digest)),
             standing: self.standing.clone(),
             mirrored: self.mirrored,
             leasing: self.leasing,
             asked_at: self.asked_at,
         }
-    }
-
-    /// `X-Vault-Namespace`, if it was sent.
-    pub(crate) fn namespace(&self) -> Option<&str> {
-        self.headers.get(headers::VAULT_NAMESPACE)?.to_str().ok()
     }
 
     /// The body, if all of it is here.
@@ -290,8 +314,7 @@ impl Ask {
 
     fn is_mirrored(&self, settings: &Settings) -> bool {
         let Ok(call) = &self.call else { return false };
-        let namespace = Namespace::parse(self.namespace().unwrap_or_default());
-        namespace == settings.namespace && is_mirrored(call, settings)
+        self.namespace.is(&settings.namespace) && is_mirrored(call, settings)
     }
 
     /// `auto_token`: only for a peer with exactly one entry, only where nothing else proves anything, and never where

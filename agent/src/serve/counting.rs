@@ -6,9 +6,9 @@ use http::{Response, StatusCode, uri::PathAndQuery};
 use replica::vault::foresee::Foreseen;
 use shared::{
     acl::Operation,
-    api::{Call, Kind},
+    api::{Call, Kind, RequestNamespace},
     coverage::{Caller, Carried, CoverageKey, Foretold},
-    name::{Namespace, TokenDigest, WorkloadName},
+    name::{TokenDigest, WorkloadName},
     settings::Settings,
     time::{BootTime, Now},
     workload::Peer,
@@ -134,7 +134,7 @@ struct Same {
     uid: u32,
     unit: Option<String>,
     operation: Operation,
-    namespace: Option<String>,
+    namespace: RequestNamespace,
     target: PathAndQuery,
 }
 
@@ -206,7 +206,7 @@ impl Answered {
     /// A read that no mirror covers: whether one could.
     fn unmirrored(&self, call: &Call, settings: &Settings) -> Foreseen {
         let path = call.path.as_str();
-        if Namespace::parse(self.ask.namespace().unwrap_or_default()) != settings.namespace {
+        if !self.ask.namespace.is(&settings.namespace) {
             let reason = "the namespace of the request is not mirrored";
             return because(Foretold::NotModelled, reason.to_owned());
         }
@@ -241,7 +241,7 @@ impl Answered {
             uid: self.ask.peer.uid,
             unit: self.ask.peer.unit.clone(),
             operation: call.operation,
-            namespace: self.ask.namespace().map(str::to_owned),
+            namespace: self.ask.namespace.clone(),
             target: self.ask.target.clone(),
         })
     }

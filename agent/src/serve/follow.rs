@@ -285,6 +285,9 @@ impl Server {
         let class = ask.class();
         let mut headers = headers::outgoing(&ask.headers);
         token.apply(&mut headers);
+        if let Some(namespace) = &ask.named_for_it {
+            headers.insert(headers::VAULT_NAMESPACE, namespace.clone());
+        }
         if class != Class::Stream || token.is_hidden() {
             headers::ask_for_identity(&mut headers);
         }

@@ -140,6 +140,14 @@ pub(crate) fn token_texts(headers: &HeaderMap) -> impl Iterator<Item = String> {
     names.flat_map(|name| headers.get_all(name)).map(text)
 }
 
+/// Every value by which a request names a namespace.
+pub(crate) fn namespaces(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(VAULT_NAMESPACE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+}
+
 /// Puts `token` in the place of whatever was sent as one.
 pub(crate) fn set_token(headers: &mut HeaderMap, token: &SecretText) {
     remove_token(headers);

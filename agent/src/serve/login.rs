@@ -67,6 +67,13 @@ impl Server {
         if call.operation != Operation::Update {
             return Tried::Answered(unsupported());
         }
+        // In an outage it is not answered either.
+        if !ask.namespace.is(&self.replica.settings().namespace) {
+            return Tried::Answered(respond::error(
+                StatusCode::BAD_REQUEST,
+                "auth/holdover/login is in the configured namespace; name no other",
+            ));
+        }
         let body = ask.whole_body().map(|body| &body[..]).unwrap_or_default();
         let identity = match role(body, &ask.peer, &self.replica.settings()) {
             Ok(identity) => identity,

@@ -33,6 +33,7 @@ fn view(changes: Vec<Change>) -> View {
     };
     let cluster = Change::Cluster(Box::new(Cluster {
         id: ClusterId::parse("c").unwrap(),
+        namespace: Default::default(),
         name: "c".into(),
         version: "2.7.2".into(),
         seal_status: Value::Null,
@@ -295,6 +296,35 @@ fn wrapped_answers_and_other_namespaces_teach_nothing() {
     let mut elsewhere = told("PUT", "/v1/auth/userpass/login/u", None, "role_token_alias");
     elsewhere.asked = |asked| asked.mirrored_namespace = false;
     assert!(elsewhere.teaches(&view).is_empty());
+}
+
+#[test]
+fn a_token_of_another_namespace_is_not_learned_whatever_shows_it() {
+    let root = view(vec![]);
+    let mut login = told("PUT", "/v1/auth/userpass/login/u", None, "role_token_alias");
+    login.body["auth"]["client_token"] = json!("s.8ORoHIjGZBMJl5xvOgar7oXN.M9aSHx");
+    assert!(login.teaches(&root).is_empty());
+    let mut look = told(
+        "GET",
+        "/v1/auth/token/lookup-self",
+        Some("s.app"),
+        "token_lookup_self",
+    );
+    look.body["data"]["namespace_path"] = json!("team/");
+    assert!(look.teaches(&root).is_empty());
+
+    let mut settings = shared::settings::Settings::clone(&samples::settings());
+    settings.namespace = shared::name::Namespace::parse("team");
+    let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
+    let team = View::from_changes(settings.into(), keys, vec![], &Seeded::new(2)).unwrap();
+    assert_eq!(grant(&login.teaches(&team)).namespace.as_str(), "team");
+    assert_eq!(grant(&look.teaches(&team)).namespace.as_str(), "team");
+    login.body["auth"]["client_token"] = json!("s.8ORoHIjGZBMJl5xvOgar7oXN");
+    look.body["data"]
+        .as_object_mut()
+        .unwrap()
+        .remove("namespace_path");
+    assert!(login.teaches(&team).is_empty() && look.teaches(&team).is_empty());
 }
 
 #[test]

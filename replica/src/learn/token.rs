@@ -9,9 +9,9 @@ use shared::{
     api::Kind,
     change::Change,
     grant::{Grant, Origin, RevokeCause},
-    name::{Accessor, EntityId, TokenDigest},
+    name::{Accessor, EntityId, Namespace, TokenDigest},
     time::{Deadline, Now},
-    token::{TokenFacts, TokenKind, create, look_up::ShownToken},
+    token::{TokenFacts, TokenKind, create, look_up::ShownToken, may_be_of},
     wire::{AuthBlock, Incoming},
 };
 
@@ -35,10 +35,14 @@ pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) ->
         Some(token) if exchange.evidence.asked.call.kind == Kind::TokenRenewSelf => *token,
         _ => view.keys().token_digest(&auth.client_token),
     };
+    let namespace = &view.authority().settings.namespace;
     match view.grant(&digest) {
         Some(live) if live.revoked.get().is_some() || live.grant.is_replica() => None,
         Some(live) => Some(renewed(&live.grant, auth, exchange.now)),
-        None => minted(digest, exchange, auth),
+        None if may_be_of(&auth.client_token, namespace) => {
+            minted(digest, namespace, exchange, auth)
+        }
+        None => None,
     }
 }
 
@@ -66,7 +70,12 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
 }
 
 /// A new token, known from the answer that carried it until a look-up shows the rest.
-fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Option<Change> {
+fn minted(
+    digest: TokenDigest,
+    namespace: &Namespace,
+    exchange: &Exchange<'_>,
+    auth: &AuthBlock,
+) -> Option<Change> {
     let now = exchange.now;
     let facts = TokenFacts {
         identity_policies: auth.identity_policies.clone(),
@@ -87,6 +96,7 @@ fn minted(digest: TokenDigest, exchange: &Exchange<'_>, auth: &AuthBlock) -> Opt
     let grant = Grant {
         digest,
         accessor: accessor(&auth.accessor, &digest)?,
+        namespace: namespace.clone(),
         facts,
         parent: exchange.token.copied(),
         origin: Origin::Learned,
@@ -142,14 +152,16 @@ fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Optio
         return None;
     }
     let shown: ShownToken = serde_json::from_slice(data).ok()?;
-    let ttl = shown.ttl();
-    if ttl.is_zero() || shown.reaches_elsewhere() {
+    let (ttl, namespace) = (shown.ttl(), shown.namespace());
+    let elsewhere = namespace != view.authority().settings.namespace;
+    if ttl.is_zero() || elsewhere || shown.reaches_elsewhere() {
         return None;
     }
     let uses = u64::from(shown.num_uses != 0);
     let grant = Grant {
         digest: *token,
         accessor: accessor(&shown.accessor, token)?,
+        namespace,
         facts: shown.facts(),
         parent: known.and_then(|grant| grant.parent),
         origin: Origin::Primary,

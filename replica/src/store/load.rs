@@ -243,7 +243,8 @@ impl<'k> Loader<'k> {
                 verified_at,
             });
         }
-        loaded.view.set_known(known);
+        let settings = Arc::clone(&loaded.view.authority().settings);
+        loaded.view.set_known(known.of(&settings.namespace));
         loaded.view.set_secrets(self.secrets);
         let doubts = self.doubts;
         loaded.view.change_doubts(|known| *known = doubts.clone());

@@ -4,10 +4,11 @@ use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc};
 
 use proptest::prelude::*;
 use shared::{
-    change::{Change, CredentialName, Expects},
+    change::{Change, Cluster, CredentialName, Expects},
     grant::RevokeCause,
     ledger::{Entry, EntryKind},
-    name::{Accessor, WorkloadName},
+    name::{Accessor, Namespace, WorkloadName},
+    settings::Settings,
 };
 
 use super::*;
@@ -62,13 +63,13 @@ impl Home {
     }
 
     pub(crate) fn try_open(&self) -> Result<Opened, OpenError> {
+        self.try_open_with(settings())
+    }
+
+    fn try_open_with(&self, settings: Arc<Settings>) -> Result<Opened, OpenError> {
         let sources = [self.source.clone()];
-        Replica::open(
-            &self.location,
-            &sources,
-            settings(),
-            Arc::new(Seeded::new(9)),
-        )
+        let entropy = Arc::new(Seeded::new(9));
+        Replica::open(&self.location, &sources, settings, entropy)
     }
 
     pub(crate) fn open(&self) -> Opened {
@@ -164,6 +165,33 @@ fn everything_that_was_stored_is_there_after_a_restart() {
     assert!(after.credential(&standing).is_some());
     assert!(!opened.report.rolled_back && !opened.report.values_changed);
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
+}
+
+#[test]
+fn what_was_verified_in_another_namespace_is_not_gone_by_and_the_cluster_stays_trusted() {
+    let home = Home::made(1);
+    home.store(everything());
+    let mut elsewhere = Settings::clone(&settings());
+    elsewhere.namespace = Namespace::parse("team");
+    let opened = home.try_open_with(Arc::new(elsewhere)).unwrap();
+    let authority = opened.view.authority();
+    let cluster = authority.cluster.as_ref().unwrap();
+    let before = home_cluster();
+    assert_eq!(cluster.id, before.id);
+    assert!(cluster.mounts.is_empty() && !before.mounts.is_empty());
+    assert!(authority.policies.is_none());
+    assert!(authority.workloads.is_empty() && authority.approles.is_empty());
+    assert!(authority.identities.is_empty() && authority.mirrors.is_empty());
+}
+
+/// What [`everything`] says of the cluster.
+fn home_cluster() -> Cluster {
+    let mut all = everything().into_iter();
+    let found = all.find_map(|change| match change {
+        Change::Cluster(cluster) => Some(*cluster),
+        _ => None,
+    });
+    found.unwrap()
 }
 
 fn view_of(changes: Vec<Change>) -> View {

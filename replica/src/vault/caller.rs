@@ -362,6 +362,9 @@ fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Ab
     if live.revoked.get().is_some() || ended(grant.deadline) || hangs_on_dead {
         return Err(Absence::Dead);
     }
+    if grant.namespace != case.settings().namespace {
+        return Err(Absence::Unknown(Why::Namespace));
+    }
     if grant.origin == Origin::LimitedUse {
         return Err(Absence::Unknown(Why::LimitedUse));
     }

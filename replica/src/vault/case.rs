@@ -5,10 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::{
     acl::Operation,
-    api::Kind,
     change::{Cluster, Mount},
     failover::Outage,
-    name::Namespace,
     settings::Settings,
     time::{Now, WallTime},
 };
@@ -103,15 +101,9 @@ impl<'a> Case<'a> {
     /// Refuses another namespace than the mirrored one. The primary finds the namespace before it looks at the token: it
     /// says 404 where there is none of the name, and 400 to paths that only the root namespace has, whoever asks.
     pub(crate) fn in_namespace(&self) -> Answered<()> {
-        let asked = match self.query.namespace {
-            // Holdover's own path stands above namespaces; naming another one is a mistake all the same.
-            None if self.query.call.kind == Kind::AttestedLogin => return Ok(()),
-            asked => Namespace::parse(asked.unwrap_or_default()),
-        };
-        if asked == self.settings().namespace {
-            Ok(())
-        } else {
-            Err(Why::Namespace.into())
+        match self.query.namespace.is(&self.settings().namespace) {
+            true => Ok(()),
+            false => Err(Why::Namespace.into()),
         }
     }
 

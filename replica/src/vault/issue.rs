@@ -184,6 +184,7 @@ impl Issue<'_> {
                 settled: Settled::Not,
                 approle: self.approle.clone(),
             }),
+            namespace: case.settings().namespace.clone(),
             facts,
             peer: self.peer.clone(),
             deadline,

@@ -4,7 +4,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use shared::{
     acl::Operation,
-    api::{Call, Kind},
+    api::{Call, Kind, RequestNamespace},
     change::Cluster,
     wire,
 };
@@ -22,6 +22,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     if call.kind == Kind::Init && call.operation == Operation::Update {
         return Err(Why::Write.into());
     }
+    named_none(case)?;
     let heads = call.kind == Kind::Health && call.operation == Operation::Header;
     if call.operation != Operation::Read && !heads {
         return Err(Refusal::Method);
@@ -50,6 +51,21 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
         true => Answer::empty(status, age),
         false => Answer::new(status, body, age),
     })
+}
+
+/// The primary answers these in the root namespace alone; who leads, and whether it is sealed, whatever namespace is named.
+fn named_none(case: &Case<'_>) -> Answered<()> {
+    let root = match case.query.namespace {
+        RequestNamespace::Configured => true,
+        RequestNamespace::Is(named) => named.is_root(),
+        RequestNamespace::Foreign => false,
+    };
+    let anywhere = matches!(case.query.call.kind, Kind::Leader | Kind::SealStatus);
+    let foreign = *case.query.namespace == RequestNamespace::Foreign;
+    match root || (anywhere && !foreign) {
+        true => Ok(()),
+        false => Err(Why::Namespace.into()),
+    }
 }
 
 /// Who answers, and since when.

@@ -8,8 +8,9 @@ use shared::{
     change::{Cluster, PolicySet},
     identity::Identity,
     kv::MirrorState,
-    name::{EntityId, WorkloadName},
+    name::{EntityId, Namespace, WorkloadName},
     quarantine::{AclKey, Quarantine},
+    time::WallTime,
     workload::WorkloadAuthority,
 };
 
@@ -37,6 +38,24 @@ pub struct Known {
 }
 
 impl Known {
+    /// What is left where another namespace was configured before: which cluster is trusted. All else was verified in that
+    /// one, and says nothing of this.
+    #[must_use]
+    pub(crate) fn of(self, namespace: &Namespace) -> Self {
+        match self.cluster {
+            Some(cluster) if cluster.namespace != *namespace => Self {
+                cluster: Some(Arc::new(Cluster {
+                    mounts: BTreeMap::new(),
+                    token_ttls: None,
+                    verified_at: WallTime::EPOCH,
+                    ..Cluster::clone(&cluster)
+                })),
+                ..Self::default()
+            },
+            _ => self,
+        }
+    }
+
     pub(crate) fn put_approle(&mut self, role: AppRole) {
         self.approles.insert(role.key.clone(), Arc::new(role));
     }

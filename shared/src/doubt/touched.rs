@@ -10,6 +10,7 @@ use alloc::{
 use serde::Deserialize;
 
 use crate::{
+    api::cleaned,
     change::Cluster,
     kv::{Doubted, Place},
     name::{Namespace, RequestPath},
@@ -213,21 +214,4 @@ fn as_folder(mount: &str) -> String {
         "" => String::new(),
         at => format!("{at}/"),
     }
-}
-
-/// The one spelling of a path, without a slash at its beginning: no empty, `.` or `..` segments, but the slash at its end.
-fn cleaned(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            name => segments.push(name),
-        }
-    }
-    let mut cleaned = segments.join("/");
-    if path.ends_with('/') && !cleaned.is_empty() {
-        cleaned.push('/');
-    }
-    cleaned
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{TokenFacts, TokenKind};
 use crate::{
-    name::{EntityId, PolicyName},
+    name::{EntityId, Namespace, PolicyName},
     strict::present,
 };
 
@@ -36,6 +36,8 @@ pub struct ShownToken {
     last_renewal_time: Option<i64>,
     #[serde(deserialize_with = "present")]
     meta: Option<BTreeMap<String, String>>,
+    /// Left out where it is the root namespace's.
+    namespace_path: Option<String>,
     orphan: bool,
     path: String,
     #[serde(default)]
@@ -52,6 +54,11 @@ impl ShownToken {
     /// What is left of it, in whole seconds; zero for tokens that do not end, too.
     pub fn ttl(&self) -> Duration {
         Duration::from_secs(self.ttl)
+    }
+
+    /// The namespace that it is of.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::parse(self.namespace_path.as_deref().unwrap_or_default())
     }
 
     /// Whether policies of other namespaces are in its identity, which are not mirrored.

@@ -8,7 +8,7 @@ use replica::vault::{Presented, Query};
 use serde_json::{Map, Value};
 use shared::{
     acl::{AclRequest, CompileError, Decision, Operation},
-    api::{Call, Kind},
+    api::{Call, Kind, RequestNamespace},
     time::Now,
 };
 
@@ -123,10 +123,11 @@ pub(crate) fn ours(
         "" => Presented::Nothing,
         token => Presented::Token(token),
     };
+    let named = wanted.namespace.map(str::as_bytes);
     let answer = local.answer(&Query {
         call: &call,
         presented,
-        namespace: wanted.namespace,
+        namespace: &RequestNamespace::of_header(named.into_iter()),
         unmodelled: wanted.wrap.map(|_| "x-vault-wrap-ttl"),
         body: wanted.body.as_bytes(),
         peer: None,

@@ -17,7 +17,7 @@ use replica::store::{Location, OpenError, Replica};
 use replica::vault::{Presented, Query, answer};
 use replica::view::View;
 use serde_json::Value;
-use shared::api::Call;
+use shared::api::{Call, RequestNamespace};
 use shared::change::{Change, Cluster, Expects, Mount, PhaseRecord, PolicySet, PolicyText};
 use shared::failover::{Cause, Outage, Phase};
 use shared::name::{
@@ -204,7 +204,7 @@ impl Mirrored {
             let query = Query {
                 call: &call,
                 presented: Presented::Token(token),
-                namespace: None,
+                namespace: &RequestNamespace::Configured,
                 unmodelled: None,
                 body: &body,
                 peer: Some(peer),
@@ -387,6 +387,7 @@ async fn cluster(primary: &Primary, now: Now) -> Result<Change> {
     Ok(Change::Cluster(Box::new(Cluster {
         performance_mode: String::new(),
         id: ClusterId::parse("c")?,
+        namespace: Namespace::default(),
         name: String::new(),
         version: String::new(),
         seal_status: Value::Null,

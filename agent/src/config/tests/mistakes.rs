@@ -216,6 +216,11 @@ fn addresses_users_and_modes_are_refused_with_their_reason() {
         ),
         (FULL.replace("0666", "0999"), "listener.mode", "octal"),
         (
+            FULL.replace("namespace = \"\"", "namespace = \"te am\""),
+            "primary.namespace",
+            "no namespace",
+        ),
+        (
             FULL.replace("127.0.0.1:9847", "0.0.0.0:9847"),
             "admin.metrics",
             "outside",

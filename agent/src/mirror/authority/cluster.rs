@@ -75,6 +75,7 @@ impl AuthorityPass<'_> {
         mounts.extend(self.mounts("sys/auth", "auth/").await?);
         Ok(Change::Cluster(Box::new(Cluster {
             id,
+            namespace: self.context.settings.namespace.clone(),
             name,
             version: seal.version,
             seal_status: status.bare()?,

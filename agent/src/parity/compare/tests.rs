@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::{
-    api::Call,
+    api::{Call, RequestNamespace},
     grant::{Grant, Origin},
     name::PolicyName,
     secret::SecretText,
@@ -78,7 +78,7 @@ impl World {
         self.parity.offer(Offer {
             call: Call::parse("PUT", "/v1/sys/capabilities-self").unwrap(),
             token: Some(SecretText::new(TOKEN.into())),
-            namespace: None,
+            namespace: RequestNamespace::Configured,
             unmodelled: None,
             body: Bytes::from_static(br#"{"path": "sys/mounts"}"#),
             peer: samples::peer(&[]),

@@ -47,6 +47,7 @@ fn cluster() -> Change {
     ];
     Change::Cluster(Box::new(Cluster {
         id: ClusterId::parse("c").unwrap(),
+        namespace: Default::default(),
         name: "c".into(),
         version: "2.7.2".into(),
         seal_status: Value::Null,

@@ -27,6 +27,7 @@ fn learning(changes: Vec<Change>, issue: bool) -> View {
     };
     let cluster = Change::Cluster(Box::new(Cluster {
         id: ClusterId::parse("c").unwrap(),
+        namespace: Default::default(),
         name: "c".into(),
         version: "2.7.2".into(),
         seal_status: Value::Null,

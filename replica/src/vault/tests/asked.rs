@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use shared::{
-    api::Call,
+    api::{Call, RequestNamespace},
     approle::Attempt,
     change::{Change, Expects},
     name::{OutageId, WorkloadName},
@@ -67,7 +67,7 @@ pub(super) struct Ask<'a> {
     standing: Option<WorkloadName>,
     body: String,
     peer: Option<Peer>,
-    namespace: Option<&'a str>,
+    namespace: RequestNamespace,
     unmodelled: Option<&'a str>,
     at: u64,
 }
@@ -82,7 +82,7 @@ impl<'a> Ask<'a> {
             standing: None,
             body: String::new(),
             peer: None,
-            namespace: None,
+            namespace: RequestNamespace::Configured,
             unmodelled: None,
             at: NOW,
         }
@@ -119,7 +119,7 @@ impl<'a> Ask<'a> {
     }
 
     pub(super) fn namespace(mut self, namespace: &'a str) -> Self {
-        self.namespace = Some(namespace);
+        self.namespace = RequestNamespace::of_header([namespace.as_bytes()].into_iter());
         self
     }
 
@@ -153,7 +153,7 @@ impl<'a> Ask<'a> {
         let query = Query {
             call: &call,
             presented,
-            namespace: self.namespace,
+            namespace: &self.namespace,
             unmodelled: self.unmodelled,
             body: self.body.as_bytes(),
             peer: self.peer.as_ref(),

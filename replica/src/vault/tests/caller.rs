@@ -97,6 +97,19 @@ fn a_token_that_the_primary_refused_is_undecidable_with_all_that_hangs_on_it() {
 }
 
 #[test]
+fn a_token_of_a_namespace_that_was_configured_before_is_undecidable() {
+    let world = world()
+        .token_as("s.elsewhere", &["app"], |grant| {
+            grant.namespace = shared::name::Namespace::parse("team");
+        })
+        .open();
+    let read = world.ask("GET", "/v1/secret/data/app/a");
+    let said = read.token("s.elsewhere").said();
+    assert_eq!(said.status, 503);
+    assert!(said.error().contains("namespace"), "{}", said.error());
+}
+
+#[test]
 fn a_token_that_the_primary_proved_too_long_before_the_cutover_is_undecidable() {
     let cutover = now(CUTOVER).wall;
     let world = world()

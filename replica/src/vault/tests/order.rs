@@ -226,6 +226,19 @@ fn what_headers_ask_for_beyond_the_model_is_undecidable() {
         .token("s.app")
         .namespace("/");
     assert_eq!(root.said().status, 200);
+    for (target, status) in [
+        ("/v1/sys/health", 503),
+        ("/v1/sys/init", 503),
+        ("/v1/sys/leader", 200),
+        ("/v1/sys/seal-status", 200),
+    ] {
+        let elsewhere = world.ask("GET", target).namespace("team").said();
+        assert_eq!(elsewhere.status, status, "{target}");
+        let root = world.ask("GET", target).namespace("root").said();
+        assert_eq!(root.status, 200, "{target}");
+        let foreign = world.ask("GET", target).namespace("te am").said();
+        assert_eq!(foreign.status, 503, "{target}");
+    }
     let unwrap = world.ask("PUT", "/v1/sys/wrapping/unwrap").said();
     assert_eq!(unwrap.status, 503);
 }

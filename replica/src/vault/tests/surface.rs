@@ -459,7 +459,7 @@ fn an_answer_without_an_envelope_is_given_as_it_was() {
     let query = crate::vault::Query {
         call: &call,
         presented: crate::vault::Presented::Nothing,
-        namespace: None,
+        namespace: &shared::api::RequestNamespace::Configured,
         unmodelled: None,
         body: b"",
         peer: None,

@@ -102,6 +102,7 @@ impl World {
         let mut grant = Grant {
             digest: self.digest(token),
             accessor: Accessor::parse(&format!("accessor-of-{token}")).unwrap(),
+            namespace: Default::default(),
             facts: TokenFacts {
                 policies: names(policies),
                 ..samples::facts()
@@ -396,6 +397,7 @@ fn cluster() -> Change {
     }
     Change::Cluster(Box::new(Cluster {
         id: ClusterId::parse("e45a3159-c2fd-9c17-6863-e7233c866512").unwrap(),
+        namespace: Default::default(),
         name: "vault-cluster-ee1bcb88".into(),
         version: "2.7.2".into(),
         seal_status: sample("sys_seal_status")["body"].clone(),

@@ -24,6 +24,7 @@ fn cluster() -> Cluster {
     };
     Cluster {
         id: ClusterId::parse("c").unwrap(),
+        namespace: Default::default(),
         name: String::new(),
         version: String::new(),
         seal_status: serde_json::Value::Null,
