@@ -130,16 +130,13 @@ impl Primary for LivePrimary {
         wanted: Exact<'_>,
     ) -> Result<Credential, MintError> {
         let minted = self.upstream.mint_exact(workload, wanted).await?;
-        let looked_up = minted.looked_up;
-        let (Some(accessor), Some(expires)) = (looked_up.accessor, looked_up.expires) else {
-            return Err(MintError::NotExact("it has no accessor or no end"));
-        };
+        let expires = minted.expires();
         Ok(Credential {
             token: minted.token,
-            accessor,
-            expires,
+            accessor: minted.accessor,
+            expires: expires.ok_or(MintError::NotExact("it has no end"))?,
             renewable: false,
-            issued_at: looked_up.asked_at,
+            issued_at: minted.asked_at,
         })
     }
 

@@ -160,10 +160,9 @@ fn refused(error: &MintError) -> Response<RelayBody> {
                 .unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
         }
         MintError::Upstream(UpstreamError::SlowDown { .. }) => StatusCode::TOO_MANY_REQUESTS,
-        MintError::NotExact(_)
-        | MintError::NotShown(_)
-        | MintError::OwnCredentialRefused(_)
-        | MintError::Upstream(_) => StatusCode::SERVICE_UNAVAILABLE,
+        MintError::NotExact(_) | MintError::OwnCredentialRefused(_) | MintError::Upstream(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
     tracing::warn!(%error, "no token was minted for a login");
     respond::error(status, &format!("no token was minted: {error}"))

@@ -1,5 +1,7 @@
 //! Tokens for workloads, minted through their token roles: for attested logins, for `auto_token`, and for replica
 //! grants that are exchanged when an outage is over.
+//!
+//! A mint is one request: what the token is, its answer says. A node that is asked about it at once may not have heard of it.
 
 use std::time::Duration;
 
@@ -7,20 +9,35 @@ use serde::Serialize;
 use shared::{
     name::{Accessor, EntityId, PolicyName, RoleName, WorkloadName},
     secret::SecretText,
+    time::WallTime,
+    token::TokenKind,
+    wire::AuthBlock,
     workload::Workload,
 };
 use zeroize::Zeroizing;
 
-use super::{Decision, Request, Upstream, UpstreamError, lookup::LookedUp, pace::Urgency};
+use super::{Decision, Request, Upstream, UpstreamError, pace::Urgency};
 
-/// A token of a workload, fresh from the primary, and all that a look-up shows of it.
+/// A token of a workload, fresh from the primary.
 pub struct Minted {
     /// The token.
     pub token: SecretText,
-    /// The answer that carried it, as the primary wrote it.
+    /// Its accessor.
+    pub accessor: Accessor,
+    /// What the answer says of it.
+    pub shown: AuthBlock,
+    /// That answer, as the primary wrote it.
     pub envelope: Zeroizing<Vec<u8>>,
-    /// What it is.
-    pub looked_up: LookedUp,
+    /// When it was asked for: what it was given counts from there at the latest.
+    pub asked_at: WallTime,
+}
+
+impl Minted {
+    /// When it ends unless renewed; none for a token that does not end.
+    pub fn expires(&self) -> Option<WallTime> {
+        let life = self.shown.lease_duration;
+        (life > 0).then(|| self.asked_at.plus(Duration::from_secs(life)))
+    }
 }
 
 /// What a replica grant is exchanged for.
@@ -40,9 +57,6 @@ pub enum MintError {
     /// What was minted is not what was asked for, and was revoked.
     #[error("the primary minted another token than asked for: {0}")]
     NotExact(&'static str),
-    /// What was minted could not be looked up, and was revoked.
-    #[error("the minted token could not be looked up: {0}")]
-    NotShown(Decision),
     /// It would not have Holdover's own credential mint: this says nothing about the workload.
     #[error("the primary refused this to Holdover's own credential: {0}")]
     OwnCredentialRefused(Decision),
@@ -61,14 +75,6 @@ impl MintError {
             UpstreamError::Decision(decision) if decision.is_denial() => {
                 Self::OwnCredentialRefused(decision)
             }
-            error => Self::Upstream(error),
-        }
-    }
-
-    /// What came of the look-up after it, of which no decision is about the workload.
-    fn of_look_up(error: UpstreamError) -> Self {
-        match error {
-            UpstreamError::Decision(decision) => Self::NotShown(decision),
             error => Self::Upstream(error),
         }
     }
@@ -101,26 +107,18 @@ impl<'a> CreateBody<'a> {
     }
 }
 
-/// A token that nothing has looked up yet.
-struct Created {
-    token: SecretText,
-    accessor: Accessor,
-    envelope: Zeroizing<Vec<u8>>,
-}
-
 impl Upstream {
     /// Mints a standing token through the workload's role, as the role has it.
     ///
     /// # Errors
-    /// [`UpstreamError`], of minting or of the look-up after it.
+    /// [`UpstreamError`].
     pub async fn mint(
         &self,
         workload: &Workload,
         urgency: Urgency,
     ) -> Result<Minted, UpstreamError> {
         let body = CreateBody::of(workload);
-        let created = self.create(&workload.role, &body, Some(urgency)).await?;
-        self.show(created, Some(urgency)).await
+        self.create(&workload.role, &body, Some(urgency)).await
     }
 
     /// Mints a token for a login of this workload, as its role has it. Logins wait for no turn.
@@ -129,15 +127,15 @@ impl Upstream {
     /// [`MintError`].
     pub async fn mint_for_login(&self, workload: &WorkloadName) -> Result<Minted, MintError> {
         let workload = self.workload(workload)?;
-        self.mint_checked(&workload, &CreateBody::of(&workload), None)
-            .await
+        let body = CreateBody::of(&workload);
+        let minted = self.create(&workload.role, &body, None).await;
+        minted.map_err(MintError::of_creation)
     }
 
-    /// Mints the token that a replica grant of this workload is exchanged for, and proves by look-up that it is exactly
-    /// that.
+    /// Mints the token that a replica grant of this workload is exchanged for.
     ///
     /// # Errors
-    /// If it cannot be minted exactly so.
+    /// If it cannot be minted exactly so. One that was minted otherwise does not live on.
     pub async fn mint_exact(
         &self,
         workload: &WorkloadName,
@@ -158,11 +156,12 @@ impl Upstream {
             ..CreateBody::of(&workload)
         };
         let urgency = Some(Urgency::Recovery);
-        let minted = self.mint_checked(&workload, &body, urgency).await?;
-        match difference(&minted.looked_up, wanted) {
+        let minted = self.create(&workload.role, &body, urgency).await;
+        let minted = minted.map_err(MintError::of_creation)?;
+        match difference(&minted.shown, wanted) {
             None => Ok(minted),
             Some(what) => {
-                self.discard(&minted.looked_up).await;
+                self.discard(&minted.accessor).await;
                 Err(MintError::NotExact(what))
             }
         }
@@ -174,24 +173,13 @@ impl Upstream {
         known.cloned().ok_or(MintError::UnknownWorkload)
     }
 
-    async fn mint_checked(
-        &self,
-        workload: &Workload,
-        body: &CreateBody<'_>,
-        urgency: Option<Urgency>,
-    ) -> Result<Minted, MintError> {
-        let created = self.create(&workload.role, body, urgency).await;
-        let created = created.map_err(MintError::of_creation)?;
-        let shown = self.show(created, urgency).await;
-        shown.map_err(MintError::of_look_up)
-    }
-
     async fn create(
         &self,
         role: &RoleName,
         body: &CreateBody<'_>,
         urgency: Option<Urgency>,
-    ) -> Result<Created, UpstreamError> {
+    ) -> Result<Minted, UpstreamError> {
+        let asked_at = self.local().clock.now().steady;
         let request = Request::write(format!("auth/token/create/{role}"), body);
         let reply = match urgency {
             Some(urgency) => self.ask(&request, urgency).await?,
@@ -201,67 +189,45 @@ impl Upstream {
         let auth = shown.auth()?;
         let accessor = Accessor::parse(&auth.accessor)
             .map_err(|_| shown.unexpected("a token without an accessor"))?;
-        Ok(Created {
+        Ok(Minted {
             token: SecretText::filled(|text| text.push_str(&auth.client_token)),
             accessor,
+            shown: auth,
             envelope: shown.into_body(),
+            asked_at,
         })
     }
 
-    /// Looks up what was minted. What cannot be looked up does not live on.
-    async fn show(
-        &self,
-        created: Created,
-        urgency: Option<Urgency>,
-    ) -> Result<Minted, UpstreamError> {
-        match self.lookup_accessor(&created.accessor, urgency).await {
-            Ok(looked_up) => Ok(Minted {
-                token: created.token,
-                envelope: created.envelope,
-                looked_up,
-            }),
-            Err(error) => {
-                // Nobody gets it, so nobody shall have it. If this fails too, its TTL ends it.
-                let urgency = Urgency::Authority;
-                let _ = self.revoke_accessor(&created.accessor, urgency).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn discard(&self, token: &LookedUp) {
-        if let Some(accessor) = &token.accessor
-            && let Err(error) = self.revoke_accessor(accessor, Urgency::Recovery).await
-        {
+    async fn discard(&self, accessor: &Accessor) {
+        if let Err(error) = self.revoke_accessor(accessor, Urgency::Recovery).await {
             tracing::warn!(%error, %accessor, "a token that nobody got could not be revoked; its TTL ends it");
         }
     }
 }
 
 /// In what a minted token is not what was wanted.
-fn difference(minted: &LookedUp, wanted: Exact<'_>) -> Option<&'static str> {
-    /// Between minting and looking up.
-    const SLACK: Duration = Duration::from_secs(5);
-    let facts = &minted.facts;
+fn difference(minted: &AuthBlock, wanted: Exact<'_>) -> Option<&'static str> {
     let sorted = |names: &[PolicyName]| {
         let mut names = names.to_vec();
         names.sort();
         names.dedup();
         names
     };
-    let life = Duration::from_secs(wanted.life.as_secs());
+    let entity = EntityId::parse(&minted.entity_id).ok();
     [
         (
-            sorted(&facts.policies) != sorted(wanted.policies),
+            sorted(&minted.token_policies) != sorted(wanted.policies),
             "policies",
         ),
-        (facts.entity_id.as_ref() != wanted.entity, "entity_id"),
-        (facts.renewable, "renewable"),
-        (!facts.orphan, "orphan"),
-        (facts.period != 0, "period"),
+        (entity.as_ref() != wanted.entity, "entity_id"),
+        (minted.renewable, "renewable"),
+        (!minted.orphan, "orphan"),
         (minted.num_uses != 0, "num_uses"),
-        (facts.explicit_max_ttl != life.as_secs(), "explicit_max_ttl"),
-        (minted.ttl > life || minted.ttl + SLACK < life, "ttl"),
+        (minted.token_type != TokenKind::Service, "token_type"),
+        (
+            minted.lease_duration != wanted.life.as_secs(),
+            "lease_duration",
+        ),
     ]
     .into_iter()
     .find_map(|(differs, what)| differs.then_some(what))
@@ -270,29 +236,25 @@ fn difference(minted: &LookedUp, wanted: Exact<'_>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::{time::WallTime, token::TokenFacts};
-
-    use crate::samples;
-
     fn name(text: &str) -> PolicyName {
         PolicyName::parse(text).unwrap()
     }
 
-    fn minted() -> LookedUp {
-        LookedUp {
-            facts: TokenFacts {
-                policies: vec![name("a"), name("default")],
-                creation_ttl: 100,
-                explicit_max_ttl: 100,
-                renewable: false,
-                ..samples::token_facts()
-            },
-            accessor: None,
-            expires: None,
-            ttl: Duration::from_secs(99),
+    fn minted() -> AuthBlock {
+        AuthBlock {
+            client_token: Zeroizing::new("s.a".to_owned()),
+            accessor: "a".to_owned(),
+            policies: vec![name("a"), name("default"), name("of-a-group")],
+            token_policies: vec![name("a"), name("default")],
+            identity_policies: vec![name("of-a-group")],
+            metadata: None,
+            lease_duration: 100,
+            renewable: false,
+            entity_id: String::new(),
+            token_type: TokenKind::Service,
+            orphan: true,
+            mfa_requirement: None,
             num_uses: 0,
-            asked_at: WallTime::EPOCH,
-            data: shared::secret::SecretBytes::new(Vec::new()),
         }
     }
 
@@ -308,10 +270,6 @@ mod tests {
             error,
             MintError::Upstream(UpstreamError::Decision(_))
         ));
-        for status in [400, 403, 404] {
-            let error = MintError::of_look_up(of(status));
-            assert!(matches!(error, MintError::NotShown(_)));
-        }
     }
 
     #[test]
@@ -323,18 +281,17 @@ mod tests {
             life: Duration::from_millis(100_900),
         };
         assert_eq!(difference(&minted(), wanted), None);
-        type Spoil = fn(&mut LookedUp);
-        let breaks: [(&str, Spoil); 8] = [
-            ("policies", |t| t.facts.policies.push(name("b"))),
-            ("policies", |t| t.facts.policies.truncate(1)),
-            ("entity_id", |t| {
-                t.facts.entity_id = EntityId::parse("e").ok()
-            }),
-            ("renewable", |t| t.facts.renewable = true),
-            ("orphan", |t| t.facts.orphan = false),
+        type Spoil = fn(&mut AuthBlock);
+        let breaks: [(&str, Spoil); 9] = [
+            ("policies", |t| t.token_policies.push(name("b"))),
+            ("policies", |t| t.token_policies.truncate(1)),
+            ("entity_id", |t| t.entity_id = "e".to_owned()),
+            ("renewable", |t| t.renewable = true),
+            ("orphan", |t| t.orphan = false),
             ("num_uses", |t| t.num_uses = 1),
-            ("ttl", |t| t.ttl = Duration::from_secs(101)),
-            ("ttl", |t| t.ttl = Duration::from_secs(50)),
+            ("token_type", |t| t.token_type = TokenKind::Batch),
+            ("lease_duration", |t| t.lease_duration = 101),
+            ("lease_duration", |t| t.lease_duration = 99),
         ];
         for (what, spoil) in breaks {
             let mut token = minted();

@@ -6,7 +6,6 @@ use replica::sequencer::Lane;
 use shared::{
     change::{Change, Credential, CredentialName},
     name::{Accessor, RoleName, WorkloadName},
-    secret::SecretText,
     time::WallTime,
     token::role::TokenRole,
     workload::{Workload, WorkloadAuthority},
@@ -19,7 +18,6 @@ use crate::{
         Request, UpstreamError,
         lookup::LookedUp,
         own::life::{ENDLESS, Life, Step},
-        workload::Minted,
     },
 };
 
@@ -39,7 +37,11 @@ pub(super) struct TokenOrigin {
 
 /// When it ends unless renewed.
 pub(super) fn end(token: &LookedUp) -> WallTime {
-    token.expires.unwrap_or(token.asked_at.plus(ENDLESS))
+    ends(token.expires, token.asked_at)
+}
+
+fn ends(expires: Option<WallTime>, asked_at: WallTime) -> WallTime {
+    expires.unwrap_or(asked_at.plus(ENDLESS))
 }
 
 /// What keeps it from proving anything.
@@ -130,46 +132,42 @@ impl StandingToken<'_> {
         }
         let looked_up = self.look_up(accessor).await?;
         if let Some(token) = self.pass.context.upstream.open(&self.credential_name()) {
-            self.store(token, accessor, &looked_up, issued_at).await?;
+            let renewed = Credential {
+                token,
+                accessor: accessor.clone(),
+                expires: end(&looked_up),
+                renewable: looked_up.facts.renewable,
+                issued_at,
+            };
+            self.store(renewed).await?;
         }
         Ok(looked_up)
     }
 
+    /// It is kept before it is looked up, because what keeps this pass from that does not keep the next one.
     async fn mint(&mut self) -> Result<LookedUp, PassError> {
         let upstream = &self.pass.context.upstream;
         let minted = upstream.mint(self.workload, self.pass.urgency).await?;
-        let Minted {
-            token, looked_up, ..
-        } = minted;
-        let Some(accessor) = &looked_up.accessor else {
-            return Ok(looked_up);
+        let accessor = minted.accessor.clone();
+        let credential = Credential {
+            expires: ends(minted.expires(), minted.asked_at),
+            token: minted.token,
+            accessor: minted.accessor,
+            renewable: minted.shown.renewable,
+            issued_at: minted.asked_at,
         };
-        let issued_at = looked_up.asked_at;
-        if let Err(error) = self.store(token, accessor, &looked_up, issued_at).await {
+        if let Err(error) = self.store(credential).await {
             // Nothing remembers it, so it must not live on.
-            let _ = upstream.revoke_accessor(accessor, self.pass.urgency).await;
+            let _ = upstream.revoke_accessor(&accessor, self.pass.urgency).await;
             return Err(error);
         }
         // Only now, because an origin without its token would keep an outdated token in place of it.
         let origin = self.origin();
         self.minted.insert(self.workload.name.clone(), origin);
-        Ok(looked_up)
+        Ok(self.look_up(&accessor).await?)
     }
 
-    async fn store(
-        &self,
-        token: SecretText,
-        accessor: &Accessor,
-        looked_up: &LookedUp,
-        issued_at: WallTime,
-    ) -> Result<(), PassError> {
-        let credential = Credential {
-            token,
-            accessor: accessor.clone(),
-            expires: end(looked_up),
-            renewable: looked_up.facts.renewable,
-            issued_at,
-        };
+    async fn store(&self, credential: Credential) -> Result<(), PassError> {
         let change = Change::Credential(self.credential_name(), credential);
         let context = self.pass.context;
         context.commit_in(Lane::Grant, vec![change]).await
