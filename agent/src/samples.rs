@@ -122,6 +122,15 @@ pub(crate) fn outage(now: Now) -> Outage {
     }
 }
 
+/// Where a key of a KV mount lives.
+pub(crate) fn kv_place(path: &str) -> Place {
+    Place {
+        namespace: Namespace::default(),
+        mount: MountAccessor::parse("kv_1").unwrap(),
+        path: RequestPath::parse(path).unwrap(),
+    }
+}
+
 /// Of `database/creds/x`, verified now, `left` from its end.
 pub(crate) fn lease(nr: u8, holder: LeaseHolder, left: Duration, now: Now) -> Lease {
     Lease {

@@ -7,7 +7,7 @@
 //! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
-//!    request (`headers` says what passes), and `observer` learns from the answer. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
+//!    request (`headers` says what passes), `observer` learns from the answer, and `key_watch` looks for keys that it shows to be superseded. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
@@ -28,6 +28,7 @@ mod decide;
 mod follow;
 mod forward_token;
 mod headers;
+mod key_watch;
 mod line;
 mod observer;
 mod recently;
@@ -55,6 +56,7 @@ use crate::{
     coverage::Coverage,
     driver::Handle,
     link::{Link, body},
+    mirror::Anew,
     parity::Parity,
     socket::BoundSocket,
 };
@@ -64,6 +66,7 @@ use body::{Arriving, Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
 use decide::{LoginFailed, Outcome};
+use key_watch::KeyWatch;
 use learn_queue::LearnQueue;
 use limits::Limits;
 use login::Minter;
@@ -110,6 +113,8 @@ pub struct Parts {
     pub coverage: Arc<Coverage>,
     /// Where answers go that are compared with the replica's.
     pub parity: Parity,
+    /// Where it is said what is to be read anew.
+    pub anew: Anew,
 }
 
 /// The configuration as far as the socket goes by it. Replaced as a whole.
@@ -147,6 +152,7 @@ pub struct Server {
     link: Link,
     minter: Arc<dyn Minter>,
     observer: Arc<Observer>,
+    keys: Arc<KeyWatch>,
     rules: Arc<ArcSwap<SocketRules>>,
     limits: Limits,
     stats: Stats,
@@ -240,6 +246,7 @@ impl Server {
                 parts.learning,
                 observed.2,
             )),
+            keys: KeyWatch::new(replica.clone(), parts.anew),
             replica,
             driver,
             parity,

@@ -74,7 +74,7 @@ impl Anew {
     }
 
     /// Makes what ends when authority is to be verified before its time.
-    pub(super) fn authority_wanted(&self) -> impl Fn() -> Pending<'static, ()> + use<> {
+    pub(crate) fn authority_wanted(&self) -> impl Fn() -> Pending<'static, ()> + use<> {
         let wanted = Arc::clone(&self.0);
         move || {
             let wanted = Arc::clone(&wanted);
@@ -85,7 +85,8 @@ impl Anew {
         }
     }
 
-    fn take_due(&self) -> Option<Doubted> {
+    /// Takes one of those that only differ.
+    pub(crate) fn take_due(&self) -> Option<Doubted> {
         self.0.due.lock().pop_first()
     }
 

@@ -96,6 +96,7 @@ impl Daemon {
             stats,
             coverage: Arc::clone(&coverage),
             parity: parity.clone(),
+            anew: anew.clone(),
         });
         let mut daemon = Self {
             local,

@@ -84,7 +84,7 @@ impl Ask {
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut call = Call::parse(parts.method.as_str(), target.as_str());
         let configured = &settings.namespace;
-        let mut namespace = RequestNamespace::of_header(headers::namespaces(&parts.headers));
+        let mut namespace = named(&parts.headers);
         let names_none = namespace == RequestNamespace::Configured;
         let is_sent_with = names_none && is_sent_with_namespace(target.as_str(), configured);
         if let Ok(call) = &mut call {
@@ -230,6 +230,11 @@ impl Ask {
         }
     }
 
+    /// The namespace that its header names, whatever its path adds.
+    pub(crate) fn named(&self) -> RequestNamespace {
+        named(&self.headers)
+    }
+
     /// The body, if all of it is here.
     pub(crate) fn whole_body(&self) -> Option<&Bytes> {
         self.body.as_ref()?.whole()
@@ -332,6 +337,10 @@ impl Ask {
         let only = self.peer.only_workload()?;
         settings.workload(only)?.auto_token.then_some(only)
     }
+}
+
+fn named(headers: &HeaderMap) -> RequestNamespace {
+    RequestNamespace::of_header(headers::namespaces(headers))
 }
 
 /// A mirror of `secret/data/P*` answers what KV v2 shows of `P*` elsewhere too.

@@ -102,14 +102,19 @@ impl Server {
             Route::Local => return self.decide(ask, Outcome::None).await,
             Route::Refused(answer) => return Ok(answer),
         };
-        match ask.class() {
+        let sending = self.keys.sending(ask);
+        let handled = match ask.class() {
             // A body that is too large to be kept cannot be answered for, nor sent twice.
             _ if ask.whole_body().is_none() => self.stream(ask, token).await,
             Class::Read => self.read(ask, token).await,
             Class::Issue => self.issue(ask, token).await,
             Class::Once => self.once(ask, token).await,
             Class::Stream => self.stream(ask, token).await,
+        };
+        if let Some(sending) = sending {
+            sending.came_to(&handled).await;
         }
+        handled
     }
 
     /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
@@ -165,9 +170,11 @@ impl Server {
             return; // Enough of them: the token is looked up in its turn.
         };
         let (observer, ask, used) = (self.observer.clone(), ask.again(), token.used(ask));
+        let keys = self.keys.clone();
         tokio::spawn(async move {
             let _permit = permit;
             if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await {
+                keys.read(&ask, used, &reply.answered()).await;
                 observer.observe(&ask, used, &reply.answered()).await;
             }
         });
@@ -327,6 +334,7 @@ impl Server {
         reply: PrimaryAnswer,
     ) -> Response<RelayBody> {
         let used = token.used(ask);
+        self.keys.read(ask, used, &reply.answered()).await;
         self.observer.observe(ask, used, &reply.answered()).await;
         let PrimaryAnswer { parts, body } = reply;
         let Some(whole) = body.whole() else {

@@ -54,6 +54,23 @@ pub(crate) struct AnswerSeen<'a> {
     pub(crate) body: Option<&'a Bytes>,
 }
 
+impl<'a> AnswerSeen<'a> {
+    /// It and the request; none for what is no API call.
+    pub(crate) fn evidence(
+        &self,
+        ask: &'a Ask,
+        used: TokenUsed,
+        replica: &dyn Replica,
+    ) -> Option<Evidence<'a>> {
+        let asked = ask.question(used, replica)?;
+        let evidence = Evidence::new(asked, self.provenance, self.status);
+        Some(match self.body {
+            Some(body) => evidence.whole(body),
+            None => evidence,
+        })
+    }
+}
+
 impl Observer {
     pub(crate) fn new(
         replica: Arc<dyn Replica>,
@@ -75,7 +92,7 @@ impl Observer {
     /// The client has the last byte of it only after this, because it may use a new token at once, and the primary may
     /// be gone by then. It does not wait for long, because the answer is the primary's, whatever becomes of our copy.
     pub(crate) async fn observe(&self, ask: &Ask, used: TokenUsed, answer: &AnswerSeen<'_>) {
-        let Some(evidence) = self.evidence(ask, used, answer) else {
+        let Some(evidence) = answer.evidence(ask, used, self.replica.as_ref()) else {
             return;
         };
         if evidence.serves() {
@@ -119,21 +136,6 @@ impl Observer {
             Some(Bytes::from_owner(copy))
         });
         Ok(())
-    }
-
-    /// The request and its answer; none for what is no API call.
-    fn evidence<'a>(
-        &self,
-        ask: &'a Ask,
-        used: TokenUsed,
-        answer: &AnswerSeen<'a>,
-    ) -> Option<Evidence<'a>> {
-        let asked = ask.question(used, self.replica.as_ref())?;
-        let evidence = Evidence::new(asked, answer.provenance, answer.status);
-        Some(match answer.body {
-            Some(body) => evidence.whole(body),
-            None => evidence,
-        })
     }
 
     /// A token that was accepted is worth a look-up where it is not known whole, or where nothing proves it any more.

@@ -32,6 +32,12 @@ impl<K: Eq + Hash> Recently<K> {
         used.get(key).is_some_and(|at| now.since(*at) < self.period)
     }
 
+    /// Whether `key` is remembered as used within the period.
+    pub(crate) fn was_used(&self, key: &K, now: BootTime) -> bool {
+        let used = self.used.lock();
+        used.get(key).is_some_and(|at| now.since(*at) < self.period)
+    }
+
     /// `key` is used now.
     pub(crate) fn used(&self, key: K, now: BootTime) {
         self.used.lock().insert(key, now);

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use replica::{
-    learn::{self, Candidate, Exchange},
+    learn::{
+        self, Candidate, Exchange,
+        key::{self, AnsweredRead, Difference, SentWrite, Written},
+    },
     ledger::Aggregate,
     sequencer::{Lane, SubmitError},
     vault::{
@@ -15,12 +18,15 @@ use replica::{
 use shared::{
     api::Kind,
     change::{Change, CredentialName, Expects},
+    kv::Doubt,
     mount::MountKind,
     name::{OutageId, TokenDigest},
     secret::SecretText,
     settings::Settings,
     time::Now,
 };
+
+use tokio::sync::oneshot;
 
 use crate::local::{Local, Pending};
 
@@ -59,6 +65,15 @@ pub trait Replica: Send + Sync {
     /// What a login at the primary tells besides: who failed or succeeded is noted, and a secret id that is worth
     /// verifying returned. Nothing for what is not a login.
     fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
+
+    /// What a write that was carried out, or may have been, leaves to be done.
+    fn written(&self, write: &SentWrite<'_>) -> Written;
+
+    /// What an answer of the mirrored namespace shows of mirrored keys that is not as it is kept.
+    fn shown(&self, read: &AnsweredRead<'_>) -> Vec<Difference>;
+
+    /// Leaves these in doubt: in memory when this returns, and durably when what it returns ends.
+    fn doubt(&self, doubts: Vec<Doubt>) -> Pending<'static, ()>;
 
     /// Waits until `changes` are durable and published.
     fn commit(
@@ -147,6 +162,30 @@ impl Replica for Attached {
             view.note_login(&attempt, self.now().boot);
         }
         learn::candidate(view, exchange)
+    }
+
+    fn written(&self, write: &SentWrite<'_>) -> Written {
+        key::written(&self.local.view, write, self.now().steady)
+    }
+
+    fn shown(&self, read: &AnsweredRead<'_>) -> Vec<Difference> {
+        key::shown(&self.local.view, read)
+    }
+
+    fn doubt(&self, doubts: Vec<Doubt>) -> Pending<'static, ()> {
+        let (done, receipt) = oneshot::channel();
+        let changes = doubts.into_iter().map(Change::Doubted).collect();
+        let sequencer = &self.local.sequencer;
+        sequencer.submit(Lane::Revocation, changes, Expects::default(), |result| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "what may be superseded is known until the next start alone");
+            }
+            // Whoever waited may have gone on.
+            let _ = done.send(());
+        });
+        Box::pin(async move {
+            let _ = receipt.await;
+        })
     }
 
     fn commit(

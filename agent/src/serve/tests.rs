@@ -6,6 +6,7 @@ mod cutting;
 mod falling_back;
 mod following;
 mod issuing;
+mod keys;
 mod namespaces;
 mod passing;
 mod replica_tokens;

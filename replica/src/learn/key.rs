@@ -8,7 +8,8 @@ use shared::{
     change::Mount,
     doubt::{self, Told, WriteLine},
     kv::{Doubt, Doubted, KvKey, Place},
-    name::RequestPath,
+    name::{Namespace, RequestPath},
+    provenance::StateTold,
     settings::{MirrorPath, Settings},
     time::WallTime,
     wire::Incoming,
@@ -27,8 +28,8 @@ const MOST_NAMES: usize = 1000;
 pub struct SentWrite<'a> {
     /// Its method and target.
     pub line: &'a WriteLine,
-    /// The namespace that it named.
-    pub namespace: Option<&'a str>,
+    /// The namespace that its header names; none for what is none, or several.
+    pub namespace: Option<&'a Namespace>,
     /// Its body, if all of it is known.
     pub body: Option<&'a [u8]>,
 }
@@ -46,10 +47,8 @@ pub struct Written {
 pub struct AnsweredRead<'a> {
     /// What was asked.
     pub call: &'a Call,
-    /// The status of the answer.
-    pub status: u16,
-    /// Its body, whole.
-    pub body: &'a [u8],
+    /// What the answer says.
+    pub told: StateTold<'a>,
 }
 
 /// What an answer says of one key that is not as it is kept.
@@ -200,10 +199,10 @@ impl Reading<'_> {
         if !known.is_followed(&place) {
             return None;
         }
-        let (status, body, key) = (self.read.status, self.read.body, known.key(&place));
+        let (told, key) = (self.read.told, known.key(&place));
         let told = match endpoint {
-            "data" | "subkeys" => doubt::value(status, body, self.version(), key),
-            "metadata" => doubt::metadata(status, body, key),
+            "data" | "subkeys" => doubt::value(told, self.version(), key),
+            "metadata" => doubt::metadata(told, key),
             "" => self.kept(&place, mount.is_kv1()),
             _ => return None,
         };
@@ -217,13 +216,13 @@ impl Reading<'_> {
 
     /// Outside of KV only what is kept is held against the answer, because others may come with a lease.
     fn kept(&self, place: &Place, of_kv: bool) -> Told {
-        let (status, body) = (self.read.status, self.read.body);
+        let told = self.read.told;
         if !self.read.call.query.is_empty() {
             return Told::Nothing;
         }
         let Some(held) = self.known.secrets.records.get(&(place.clone(), None)) else {
             return match of_kv && self.known.key(place).is_none() {
-                true => doubt::kept(status, body, None),
+                true => doubt::kept(told, None),
                 false => Told::Nothing,
             };
         };
@@ -231,17 +230,13 @@ impl Reading<'_> {
             return Told::Different;
         };
         let record = &held.record;
-        doubt::kept(
-            status,
-            body,
-            Some((record.state, &record.form, bytes.expose())),
-        )
+        doubt::kept(told, Some((record.state, &record.form, bytes.expose())))
     }
 
     /// Names that are not kept, though their mirror has seen everything once.
     fn listed(&self, mount: &Mount, folder: &str) -> Vec<Difference> {
         let (known, mut found) = (&self.known, Vec::<Difference>::new());
-        let names = doubt::names(self.read.status, self.read.body).into_iter();
+        let names = doubt::names(self.read.told).into_iter();
         let names = names.take(MOST_NAMES).filter(|name| !name.ends_with('/'));
         for place in names.filter_map(|name| known.place(mount, &format!("{folder}{name}"))) {
             if known.is_kept(&place) || !known.is_followed(&place) {
@@ -269,9 +264,9 @@ impl Reading<'_> {
             Doubted::Absence(_) | Doubted::Mirror(_) => None,
         };
         let known = known.map_or("", |key| &key.metadata);
-        let said = serde_json::from_slice::<Incoming<'_>>(self.read.body).ok();
+        let said = serde_json::from_slice::<Incoming<'_>>(self.read.told.body).ok();
         let said = said.and_then(|said| said.data);
-        let said = said.map_or(self.read.body, |data| data.get().as_bytes());
+        let said = said.map_or(self.read.told.body, |data| data.get().as_bytes());
         let path = self.read.call.path.as_str().as_bytes();
         self.view.keys().likeness(&[path, known.as_bytes(), said])
     }

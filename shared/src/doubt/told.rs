@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     kv::{Form, KvKey, VersionState},
+    provenance::StateTold,
     time::WallTime,
 };
 
@@ -38,9 +39,9 @@ impl Told {
 }
 
 /// What `data/` or `subkeys/` of KV v2 answered. `wanted` is the version that was asked for; none, or 0, is the current.
-pub fn value(status: u16, body: &[u8], wanted: Option<u64>, held: Option<&KvKey>) -> Told {
+pub fn value(told: StateTold<'_>, wanted: Option<u64>, held: Option<&KvKey>) -> Told {
     let wanted = wanted.filter(|version| *version > 0);
-    let shown: ValueShown<'_> = match Said::read(status, body) {
+    let shown: ValueShown<'_> = match Said::read(told) {
         None => return Told::Nothing,
         Some(Said::Absent) => return absent(wanted, held),
         Some(Said::Data(data)) => match serde_json::from_str(data) {
@@ -52,8 +53,8 @@ pub fn value(status: u16, body: &[u8], wanted: Option<u64>, held: Option<&KvKey>
 }
 
 /// What `metadata/` of KV v2 answered.
-pub fn metadata(status: u16, body: &[u8], held: Option<&KvKey>) -> Told {
-    let data = match (Said::read(status, body), held) {
+pub fn metadata(told: StateTold<'_>, held: Option<&KvKey>) -> Told {
+    let data = match (Said::read(told), held) {
         (None, _) => return Told::Nothing,
         (Some(Said::Absent), None) => return Told::Same,
         (Some(Said::Absent), Some(_)) => return Told::VANISHED,
@@ -71,11 +72,11 @@ pub fn metadata(status: u16, body: &[u8], held: Option<&KvKey>) -> Told {
 }
 
 /// What a path without versions answered: KV v1, or anything that is kept as it is. `held` is how, and the bytes.
-pub fn kept(status: u16, body: &[u8], held: Option<(VersionState, &Form, &[u8])>) -> Told {
-    let said = Said::read(status, body);
+pub fn kept(told: StateTold<'_>, held: Option<(VersionState, &Form, &[u8])>) -> Told {
+    let said = Said::read(told);
     let Some((state, form, bytes)) = held else {
         return match said {
-            Some(Said::Data(_)) if status == 200 => Told::NEWER,
+            Some(Said::Data(_)) if told.is_there => Told::NEWER,
             Some(Said::Absent) => Told::Same,
             _ => Told::Nothing,
         };
@@ -84,23 +85,23 @@ pub fn kept(status: u16, body: &[u8], held: Option<(VersionState, &Form, &[u8])>
     let shown = match (&said, form) {
         (Some(Said::Absent), _) if is_live => return Told::VANISHED,
         (Some(Said::Data(data)), Form::Envelope { .. }) => data.as_bytes(),
-        (_, Form::Bare(_)) if matches!(status, 200 | 404) => body,
+        (_, Form::Bare(_)) => told.body,
         _ => return Told::Nothing,
     };
-    match shown == bytes && is_live == (status == 200) {
+    match shown == bytes && is_live == told.is_there {
         true => Told::Same,
         false => Told::Different,
     }
 }
 
 /// The names that a list or scan shows.
-pub fn names(status: u16, body: &[u8]) -> Vec<String> {
+pub fn names(told: StateTold<'_>) -> Vec<String> {
     #[derive(Deserialize)]
     struct Names {
         #[serde(default)]
         keys: Vec<String>,
     }
-    let Some(Said::Data(data)) = Said::read(status, body) else {
+    let Some(Said::Data(data)) = Said::read(told) else {
         return Vec::new();
     };
     serde_json::from_str::<Names>(data).map_or_else(|_| Vec::new(), |names| names.keys)
@@ -117,7 +118,7 @@ enum Said<'a> {
 impl<'a> Said<'a> {
     /// None for an answer that says nothing of what is there. What comes with a lease, a token or wrapped is its
     /// caller's own.
-    fn read(status: u16, body: &'a [u8]) -> Option<Self> {
+    fn read(told: StateTold<'a>) -> Option<Self> {
         #[derive(Deserialize)]
         struct SaidBody<'a> {
             #[serde(default)]
@@ -131,15 +132,12 @@ impl<'a> Said<'a> {
             #[serde(default)]
             errors: Option<Vec<IgnoredAny>>,
         }
-        if !matches!(status, 200 | 404) {
-            return None;
-        }
-        let body: SaidBody<'a> = serde_json::from_slice(body).ok()?;
+        let body: SaidBody<'a> = serde_json::from_slice(told.body).ok()?;
         let own = !body.lease_id.is_empty() || body.wrap_info.is_some() || body.auth.is_some();
         match (body.data, body.errors) {
             _ if own => None,
             (Some(data), None) if data.get() != "null" => Some(Self::Data(data.get())),
-            (None, Some(errors)) if status == 404 && errors.is_empty() => Some(Self::Absent),
+            (None, Some(errors)) if !told.is_there && errors.is_empty() => Some(Self::Absent),
             _ => None,
         }
     }

@@ -58,7 +58,7 @@ const OF_AUTHORITY: [&str; 7] = [
     "sys/remount",
 ];
 
-/// Paths that replace what lies below any mount.
+/// Paths that replace what lies below any mount, from whichever namespace they are asked.
 const OF_EVERYTHING: [&str; 3] = ["sys/namespaces/", "sys/raw/", "sys/storage/raft/snapshot"];
 
 impl WriteLine {
@@ -81,17 +81,16 @@ impl WriteLine {
     }
 
     /// What the path may be in the configured namespace. Without a header it may be meant from the root, or from there.
-    fn inside(&self, header: Option<&str>, configured: &Namespace) -> Vec<&str> {
+    fn inside(&self, header: Option<&Namespace>, configured: &Namespace) -> Vec<&str> {
         let below = |path| below_namespace(path, configured.as_str());
         let path = self.path.as_str();
-        let Some(header) = header else {
+        let Some(named) = header else {
             let meant = [Some(path), below(path)];
             let distinct = usize::from(!configured.as_str().is_empty()) + 1;
             return meant.into_iter().take(distinct).flatten().collect();
         };
-        let named = Namespace::parse(header);
         let rest = match below_namespace(configured.as_str(), named.as_str()) {
-            _ if named == *configured => Some(path),
+            _ if named == configured => Some(path),
             // A namespace above: the path leads on into it.
             Some(rest) => below_namespace(path, rest),
             None => None,
@@ -100,15 +99,19 @@ impl WriteLine {
     }
 }
 
-/// What `write` touches if it is carried out. `namespace` is its header, `body` its whole body if that is known.
+/// What `write` touches if it is carried out. `namespace` is that of its header, `body` its whole body if that is known.
 pub fn touched(
     write: &WriteLine,
-    namespace: Option<&str>,
+    namespace: Option<&Namespace>,
     body: Option<&[u8]>,
     cluster: Option<&Cluster>,
     settings: &Settings,
 ) -> Touched {
     let mut touched = Touched::default();
+    if OF_EVERYTHING.iter().any(|of| write.path.starts_with(of)) {
+        touched.authority = true;
+        touched.mirrors_below(&[String::new()], settings);
+    }
     for path in write.inside(namespace, &settings.namespace) {
         touched.authority |= is_of_authority(path);
         touched.mirrors(path, body, settings);
@@ -122,13 +125,16 @@ pub fn touched(
 impl Touched {
     /// Whole mirrors, by what happens to the mounts that they lie in.
     fn mirrors(&mut self, path: &str, body: Option<&[u8]>, settings: &Settings) {
-        let everything = OF_EVERYTHING.iter().any(|of| path.starts_with(of));
         let mounts: Vec<String> = match path.strip_prefix("sys/mounts/") {
-            _ if everything => Vec::from([String::new()]),
             Some(mount) => Vec::from([mount.strip_suffix("/tune").unwrap_or(mount).to_owned()]),
             None if path == "sys/remount" => moved(body, &settings.namespace),
             None => return,
         };
+        self.mirrors_below(&mounts, settings);
+    }
+
+    /// Those of mounts at or below these; an empty one is everywhere.
+    fn mirrors_below(&mut self, mounts: &[String], settings: &Settings) {
         let below: Vec<String> = mounts.iter().map(|mount| as_folder(mount)).collect();
         for mirror in &settings.mirrors {
             let literal = mirror.path.literal();

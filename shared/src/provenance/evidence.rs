@@ -65,6 +65,17 @@ pub struct Comparable {
     as_of: WallTime,
 }
 
+/// What an answer says of what is at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StateTold<'a> {
+    /// Whether something is there.
+    pub is_there: bool,
+    /// The body of the answer.
+    pub body: &'a [u8],
+    /// Whether it is shown to be so now.
+    pub current: bool,
+}
+
 impl Comparable {
     /// The primary's status.
     pub fn status(self) -> u16 {
@@ -133,6 +144,23 @@ impl<'a> Evidence<'a> {
     /// The body of a success that shows something as it stood at the moment that comes with it.
     pub fn shows(&self) -> Option<(&'a [u8], WallTime)> {
         self.brought().zip(self.provenance.as_of)
+    }
+
+    /// What a whole answer says of what is at a path, of whatever moment.
+    pub fn tells(&self) -> Option<StateTold<'a>> {
+        let body = self
+            .body
+            .filter(|_| self.is_pinned() && self.asked.mirrored_namespace)?;
+        let is_there = match self.status {
+            200 => true,
+            404 => false,
+            _ => return None,
+        };
+        Some(StateTold {
+            is_there,
+            body,
+            current: self.provenance.as_of.is_some(),
+        })
     }
 
     /// How a login was refused, where the trusted cluster refused it.
@@ -422,6 +450,25 @@ mod tests {
         ] {
             assert!(compared(text), "{text}");
         }
+    }
+
+    #[test]
+    fn only_what_says_that_something_is_there_or_not_tells_of_a_path() {
+        let call = call("GET", "/v1/secret/data/a");
+        let told = |provenance, status| {
+            let told = evidence(&call, provenance, status).whole(b"{}").tells()?;
+            Some((told.is_there, told.current))
+        };
+        assert_eq!(told(CURRENT, 200), Some((true, true)));
+        assert_eq!(told(BEHIND, 404), Some((false, false)));
+        for status in [204, 307, 400, 403, 405, 429, 500, 503] {
+            assert_eq!(told(CURRENT, status), None, "{status}");
+        }
+        assert_eq!(
+            evidence(&call, CURRENT, 200).tells(),
+            None,
+            "not seen whole"
+        );
     }
 
     proptest! {

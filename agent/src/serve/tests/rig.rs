@@ -19,6 +19,7 @@ use crate::{
     coverage::Coverage,
     driver::{Event, Handle, Snapshot},
     link::Link,
+    mirror::Anew,
     parity::{Offer, Parity},
     samples,
     serve::{
@@ -44,6 +45,7 @@ pub(crate) struct Rig {
     pub(crate) told: mpsc::UnboundedReceiver<Event>,
     pub(crate) unlearned: mpsc::Receiver<LearnRequest>,
     pub(crate) offered: mpsc::Receiver<Offer>,
+    pub(crate) anew: Anew,
     machine: watch::Sender<Snapshot>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<std::io::Result<()>>,
@@ -81,6 +83,7 @@ impl Setup {
         let configured = samples::primary_config(&self.addresses);
         let link = Link::new(&configured, Some(primary::cluster()), clock).unwrap();
         let coverage = Arc::new(Coverage::default());
+        let anew = Anew::default();
         let server = Server::new(Parts {
             replica: replica.clone(),
             driver: Handle::new(events, machine.subscribe()),
@@ -91,6 +94,7 @@ impl Setup {
             stats: Stats::default(),
             coverage: Arc::clone(&coverage),
             parity,
+            anew: anew.clone(),
         });
         let bound = crate::socket::bind_workload(&path, 0o666).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -108,6 +112,7 @@ impl Setup {
             told,
             unlearned,
             offered,
+            anew,
             machine,
             stop: Some(stop),
             running,

@@ -89,7 +89,14 @@ fn of(method: &str, target: &str, namespace: Option<&str>, body: &str, inside: &
         return Touched::default();
     };
     let body = Some(body.as_bytes());
-    touched(&write, namespace, body, Some(&cluster()), &settings(inside))
+    let named = namespace.map(Namespace::parse);
+    touched(
+        &write,
+        named.as_ref(),
+        body,
+        Some(&cluster()),
+        &settings(inside),
+    )
 }
 
 fn at_root(method: &str, target: &str) -> Touched {
@@ -240,6 +247,14 @@ fn what_happens_to_a_mount_touches_every_mirror_in_it() {
     ] {
         assert_eq!(words(&at_root("POST", target)).len(), all, "{target}");
     }
+    let from_above = of(
+        "DELETE",
+        "/v1/sys/namespaces/team",
+        Some("root"),
+        "",
+        "team",
+    );
+    assert_eq!(words(&from_above).len(), all);
     let within = of(
         "POST",
         "/v1/sys/remount",

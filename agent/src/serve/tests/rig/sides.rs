@@ -3,24 +3,32 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use ::replica::{
-    learn::{self, Candidate, Exchange},
+    learn::{
+        self, Candidate, Exchange,
+        key::{AnsweredRead, Difference, SentWrite, Written},
+    },
     sequencer::{Lane, SubmitError},
     vault::{Answer, Presented, Query, foresee::Foreseen},
     view::LiveGrant,
 };
 use shared::{
     approle::Outcome,
-    change::{Change, CredentialName, Expects},
+    change::{Change, Cluster, CredentialName, Expects, Mount},
     coverage::Foretold,
+    doubt,
     failover::Phase,
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
+    kv::Doubt,
     mount::MountKind,
-    name::{OutageId, TokenDigest, WorkloadName},
+    name::{ClusterId, OutageId, TokenDigest, WorkloadName},
     secret::{SecretBytes, SecretText},
     settings::Settings,
     time::{Now, WallTime},
@@ -39,6 +47,8 @@ use crate::{
     upstream::workload::MintError,
 };
 
+type Shows = Box<dyn Fn(&AnsweredRead<'_>) -> Vec<Difference> + Send + Sync>;
+
 type Vault = Box<dyn Fn(&Query<'_>) -> Answer + Send + Sync>;
 
 /// A replica that does as it is told.
@@ -49,6 +59,9 @@ pub(crate) struct FakeReplica {
     grants: Mutex<HashMap<TokenDigest, Arc<LiveGrant>>>,
     credentials: Mutex<HashMap<CredentialName, String>>,
     vault: Mutex<Vault>,
+    shows: Mutex<Shows>,
+    doubted: Mutex<Vec<Doubt>>,
+    is_slow: AtomicBool,
     commits: Mutex<VecDeque<SubmitError>>,
     committed: Mutex<Vec<(Lane, Vec<Change>)>>,
     lessons: Mutex<Vec<Taught>>,
@@ -77,6 +90,9 @@ impl FakeReplica {
             grants: Mutex::default(),
             credentials: Mutex::default(),
             vault: Mutex::new(Box::new(|_| says(200, "{\"from\":\"replica\"}"))),
+            shows: Mutex::new(Box::new(|_| Vec::new())),
+            doubted: Mutex::default(),
+            is_slow: AtomicBool::new(false),
             commits: Mutex::default(),
             committed: Mutex::default(),
             lessons: Mutex::default(),
@@ -92,6 +108,24 @@ impl FakeReplica {
     /// The vault answers like this from here on.
     pub(crate) fn decides(&self, vault: impl Fn(&Query<'_>) -> Answer + Send + Sync + 'static) {
         *self.vault.lock().unwrap() = Box::new(vault);
+    }
+
+    /// Mirrored reads show this from here on.
+    pub(crate) fn is_shown(
+        &self,
+        shows: impl Fn(&AnsweredRead<'_>) -> Vec<Difference> + Send + Sync + 'static,
+    ) {
+        *self.shows.lock().unwrap() = Box::new(shows);
+    }
+
+    /// No doubt is durable from here on.
+    pub(crate) fn is_slow(&self) {
+        self.is_slow.store(true, Ordering::Relaxed);
+    }
+
+    /// What is in doubt.
+    pub(crate) fn doubted(&self) -> Vec<Doubt> {
+        self.doubted.lock().unwrap().clone()
     }
 
     /// The next commits fail like this, then they succeed again.
@@ -258,6 +292,50 @@ impl Replica for FakeReplica {
 
     fn login(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
         None
+    }
+
+    fn written(&self, write: &SentWrite<'_>) -> Written {
+        let mount = Mount {
+            accessor: samples::kv_place("secret/data/x").mount,
+            kind: "kv".into(),
+            version: Some("2".into()),
+            shown: serde_json::Value::Null,
+        };
+        let cluster = Cluster {
+            id: ClusterId::parse("c").unwrap(),
+            namespace: self.settings.namespace.clone(),
+            name: String::new(),
+            version: String::new(),
+            seal_status: serde_json::Value::Null,
+            performance_mode: String::new(),
+            mounts: [("secret/".to_owned(), mount)].into(),
+            token_ttls: None,
+            verified_at: WallTime::EPOCH,
+        };
+        let (line, namespace) = (write.line, write.namespace);
+        let touched = doubt::touched(line, namespace, write.body, Some(&cluster), &self.settings);
+        let since = self.now().steady;
+        let doubts = touched.doubted.into_iter().map(|of| Doubt {
+            of,
+            since,
+            vanished: touched.vanishes,
+        });
+        Written {
+            doubts: doubts.collect(),
+            authority: touched.authority,
+        }
+    }
+
+    fn shown(&self, read: &AnsweredRead<'_>) -> Vec<Difference> {
+        (self.shows.lock().unwrap())(read)
+    }
+
+    fn doubt(&self, doubts: Vec<Doubt>) -> Pending<'static, ()> {
+        self.doubted.lock().unwrap().extend(doubts);
+        match self.is_slow.load(Ordering::Relaxed) {
+            true => Box::pin(std::future::pending()),
+            false => Box::pin(std::future::ready(())),
+        }
     }
 
     fn commit(
