@@ -6,6 +6,8 @@ mod causes;
 mod cycles;
 #[path = "outage/restarts.rs"]
 mod restarts;
+#[path = "outage/superseded.rs"]
+mod superseded;
 
 use harness::daemon::config::Workload;
 use harness::host::{Host, Plan, own_uid};

@@ -154,14 +154,20 @@ async fn an_answer_does_not_wait_long_for_its_doubt_to_be_durable() {
 #[tokio::test]
 async fn a_change_of_authority_is_told_once_it_was_carried_out() {
     let primary = Primary::start(|received| {
-        let refused = received.head.target().ends_with("refused");
-        Act::Say(with(if refused { "403 x" } else { "200 OK" }, "", "{}"))
+        let status = match received.head.target().rsplit('/').next() {
+            Some("refused") => "403 x",
+            Some("unsure") => "500 x",
+            _ => "200 OK",
+        };
+        Act::Say(with(status, "", "{}"))
     })
     .await;
     let rig = Setup::with(&primary).start();
     let wanted = rig.anew.authority_wanted();
     let soon = Duration::from_millis(600);
-    rig.ask(&put("/v1/sys/policies/acl/refused")).await;
+    for name in ["refused", "unsure"] {
+        rig.ask(&put(&format!("/v1/sys/policies/acl/{name}"))).await;
+    }
     assert!(tokio::time::timeout(soon, wanted()).await.is_err());
     rig.ask(&put("/v1/sys/policies/acl/orders")).await;
     assert!(tokio::time::timeout(soon * 10, wanted()).await.is_ok());
