@@ -388,7 +388,7 @@ fn mirrored(plan: Plan, paths: &[&str]) -> Plan {
 async fn no_spoilt_answer_of_a_kv_mount_counts() -> Result<()> {
     let primary = Primary::start(Transport::Plain).await?;
     kv_mounts(&primary.root()).await?;
-    let lists = "path \"listed/*\" { capabilities = [\"read\", \"list\"] }\n\
+    let lists = "path \"listed/metadata/*\" { capabilities = [\"read\", \"list\"] }\n\
                  path \"kv1listed/\" { capabilities = [\"list\"] }\n";
     let mirrors = [
         "secret/data/shop/*",
