@@ -115,6 +115,9 @@ pub enum PassError {
     /// The path answers without a lease: it is kept in another way.
     #[error("the path answers without a lease")]
     Unleased,
+    /// Not all of it could be read.
+    #[error("not all of it could be read: {0}")]
+    Partial(String),
     /// Its mounts have not been seen yet.
     #[error("the primary's mounts have not been seen yet")]
     Unseen,
@@ -228,9 +231,17 @@ impl Mirrors {
     /// Goes once through the mirror of `path`, as configured, now.
     ///
     /// # Errors
-    /// If it did not see everything.
+    /// If it did not see everything. What it could not read of single keys is told to an operator alone: for everybody else
+    /// the others were verified.
     pub async fn sync_now(&self, path: &str, occasion: Occasion) -> Result<(), PassError> {
-        self.pass(self.number_of(path)?, occasion).await.map(drop)
+        self.pass(self.number_of(path)?, occasion).await?;
+        let unread = self
+            .context
+            .with_health(path, |health| health.unread.clone());
+        match occasion {
+            Occasion::Operator if !unread.is_empty() => Err(PassError::Partial(unread.to_string())),
+            _ => Ok(()),
+        }
     }
 
     fn number_of(&self, path: &str) -> Result<usize, PassError> {

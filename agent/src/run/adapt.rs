@@ -63,11 +63,14 @@ impl admin::MirrorControl for MirrorStatuses {
             if let (Some(path), true) = (path, wanted.is_empty()) {
                 return Err(SyncError::Unknown(path.to_owned()));
             }
+            // What is wrong with one of them is no reason to leave the others.
+            let mut failed = None;
             for path in wanted {
                 let synced = mirrors.sync_now(&path, Occasion::Operator).await;
-                synced.map_err(|error| SyncError::Failed(error.to_string()))?;
+                let error = synced.map_err(|error| SyncError::Failed(error.to_string()));
+                failed = failed.or(error.err());
             }
-            Ok(())
+            failed.map_or(Ok(()), Err)
         })
     }
 }

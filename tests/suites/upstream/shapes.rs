@@ -557,6 +557,31 @@ impl Stage {
     }
 }
 
+/// What a pass could not read of one key is an operator's to know, and no reason to stop for anybody else.
+#[tokio::test]
+async fn a_sync_that_could_not_read_a_key_says_so() -> Result<()> {
+    let primary = Primary::start(Transport::Plain).await?;
+    kv_mounts(&primary.root()).await?;
+    let stage = Stage::set(primary, |plan| mirrored(plan, &["kv1/*"]), "").await?;
+    let asked = Asked {
+        method: "GET",
+        path: "kv1/a".to_owned(),
+    };
+    stage.stand_in.spoil(&asked, |mut answer| {
+        answer.body.clear();
+        answer
+    });
+    let mirrors = stage.mirrors();
+    let cycle = mirrors.sync_now("kv1/*", Occasion::Cycle).await;
+    assert!(cycle.is_ok(), "{cycle:?}");
+    let operator = mirrors.sync_now("kv1/*", Occasion::Operator).await;
+    let told = operator.unwrap_err().to_string();
+    assert!(told.contains("kv1/a") && !told.contains("kv1/b"), "{told}");
+    stage.stand_in.be_good();
+    mirrors.sync_now("kv1/*", Occasion::Operator).await?;
+    Ok(())
+}
+
 /// Where the cluster's index cannot be read, everything is asked for, and the status says why.
 #[tokio::test]
 async fn no_spoilt_answer_about_the_leader_saves_a_question() -> Result<()> {
