@@ -410,20 +410,13 @@ async fn no_spoilt_answer_of_a_kv_mount_counts() -> Result<()> {
 
 #[tokio::test]
 async fn no_spoilt_answer_of_another_path_counts() -> Result<()> {
-    let primary = Primary::start(Transport::Plain).await?;
+    let (primary, _postgres) = database().await?;
     let root = primary.root();
     kv_mounts(&root).await?;
     root.write("sys/mounts/pki", &json!({ "type": "pki" }))
         .await?;
     let ca = json!({ "common_name": "shop.test", "key_type": "ec", "key_bits": 256 });
     root.write("pki/root/generate/internal", &ca).await?;
-    let postgres = Postgres::start().await?;
-    let role = DatabaseRole {
-        name: "orders",
-        default_ttl: Duration::from_secs(3600),
-        max_ttl: Duration::from_secs(7200),
-    };
-    primary.enable_database(&postgres, &role).await?;
     let mirrors = [
         "secret/config",
         "pki/ca/pem",
@@ -432,6 +425,78 @@ async fn no_spoilt_answer_of_another_path_counts() -> Result<()> {
     ];
     let stage = Stage::set(primary, |plan| mirrored(plan, &mirrors), "").await?;
     stage.play(&kinds::of_paths()).await
+}
+
+/// What is wrong with one lease of a pool keeps the others neither from being verified nor the pool from being filled.
+#[tokio::test]
+async fn one_bad_look_up_spares_the_other_leases_of_a_pool() -> Result<()> {
+    let (primary, _postgres) = database().await?;
+    let pool = [
+        ("interval", "1h".into()),
+        ("max_staleness", "2h".into()),
+        ("pool", 3.into()),
+    ];
+    let path = "database/creds/orders";
+    let stage = Stage::set(primary, |plan| plan.mirror(path, &pool), "").await?;
+    let leases = |host: &Host| {
+        let secrets = host.local.view.secrets();
+        let leases = secrets.leases.values();
+        let leases: BTreeMap<_, _> = leases
+            .map(|held| (held.lease.id.clone(), held.lease.verified_at))
+            .collect();
+        leases
+    };
+    stage
+        .host
+        .until("the pool", |host| match leases(host).len() {
+            3 => Ok(()),
+            count => Err(count.to_string()),
+        })
+        .await?;
+    // The first of three is spoilt, and another one has gone.
+    let before = leases(&stage.host);
+    let ids: Vec<_> = before.keys().cloned().collect();
+    let gone = json!({ "lease_id": ids[2].as_str(), "sync": true });
+    let root = stage.primary.root();
+    root.put("sys/leases/revoke", &gone).await?.ok()?;
+    let asked = Asked {
+        method: "POST",
+        path: "sys/leases/lookup".to_owned(),
+    };
+    let spoilt = ids[0].as_str().to_owned();
+    stage.stand_in.spoil(&asked, move |mut answer| {
+        if String::from_utf8_lossy(&answer.body).contains(&spoilt) {
+            answer.body.clear();
+        }
+        answer
+    });
+    let mirrors = stage.mirrors();
+    let passed = mirrors.sync_now(path, Occasion::Cycle).await;
+    let told = passed.unwrap_err().to_string();
+    assert!(told.contains("sys/leases/lookup"), "{told}");
+    let after = leases(&stage.host);
+    assert_eq!(after.get(&ids[0]), before.get(&ids[0]), "the spoilt one");
+    assert!(
+        after.get(&ids[1]) > before.get(&ids[1]),
+        "{before:?} {after:?}"
+    );
+    assert!(
+        !after.contains_key(&ids[2]) && after.len() == 3,
+        "{after:?}"
+    );
+    Ok(())
+}
+
+async fn database() -> Result<(Primary, Postgres)> {
+    let primary = Primary::start(Transport::Plain).await?;
+    let postgres = Postgres::start().await?;
+    let role = DatabaseRole {
+        name: "orders",
+        default_ttl: Duration::from_secs(3600),
+        max_ttl: Duration::from_secs(7200),
+    };
+    primary.enable_database(&postgres, &role).await?;
+    Ok((primary, postgres))
 }
 
 /// A workload with an entity in a group.

@@ -44,15 +44,18 @@ struct PoolPlan {
 }
 
 impl LeasePass<'_> {
-    /// One pass over the pool of this path: what is due is renewed, what is worn replaced, what is missing got.
+    /// One pass over the pool of this path: what is due is renewed, what is worn replaced, what is missing got. What goes
+    /// wrong with one lease keeps none of the others from that.
     pub(super) async fn keep_pool(&self, memory: &mut LeaseMemory) -> Result<Pace, PassError> {
         self.retire_shared(memory).await?;
-        self.verify_pool(memory).await?;
+        let mut failed = Failed::default();
+        failed.take(self.verify_pool(memory).await)?;
         let mut plan = self.plan(memory);
         for lease in std::mem::take(&mut plan.due) {
-            match self.renew(memory, &lease).await? {
-                Some(renewed) => plan.good.push(renewed),
-                None => plan.worn.push(lease),
+            match failed.take(self.renew(memory, &lease).await)? {
+                Some(Some(renewed)) => plan.good.push(renewed),
+                Some(None) => plan.worn.push(lease),
+                None => plan.good.push(lease),
             }
         }
         let missing = match self.occasion {
@@ -65,7 +68,9 @@ impl LeasePass<'_> {
         self.note_fill();
         let looks = plan.good.iter().map(|lease| self.next_look(memory, lease));
         let next = looks.min().unwrap_or(MOST_PAUSE).max(LEAST_PAUSE);
-        Ok(match missing? {
+        let missing = missing?;
+        failed.tell()?;
+        Ok(match missing {
             Some(pause) => Pace::Soon(next.min(pause)),
             None => Pace::Soon(next),
         })
@@ -189,15 +194,19 @@ impl LeasePass<'_> {
         known.sort_by_key(|lease| lease.verified_at);
         let all = known.len() <= MOST_LOOKED_UP;
         known.truncate(MOST_LOOKED_UP);
+        let mut failed = Failed::default();
         for lease in known {
-            if let Some(shown) = self.look_up(&lease).await? {
-                self.commit_lease(shown, None, None).await?;
-            } else {
-                tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of a pool");
-                let gone = Change::LeaseGone(lease.id);
-                self.context.commit(vec![gone]).await?;
+            match failed.take(self.look_up(&lease).await)? {
+                Some(Some(shown)) => self.commit_lease(shown, None, None).await?,
+                Some(None) => {
+                    tracing::warn!(path = %self.place.path, "the primary no longer knows a lease of a pool");
+                    let gone = Change::LeaseGone(lease.id);
+                    self.context.commit(vec![gone]).await?;
+                }
+                None => {}
             }
         }
+        failed.tell()?;
         if all {
             quiet.complete(index, now.steady);
         }
@@ -229,6 +238,33 @@ impl LeasePass<'_> {
     /// An id that no other has.
     fn unique(&self) -> Result<u64, NoEntropy> {
         unique_u64(self.context.local.entropy.as_ref())
+    }
+}
+
+/// The first of what went wrong with single leases.
+#[derive(Default)]
+struct Failed(Option<PassError>);
+
+impl Failed {
+    /// What it is, or none where it went wrong.
+    ///
+    /// # Errors
+    /// If nothing else is worth asking.
+    fn take<T>(&mut self, one: Result<T, PassError>) -> Result<Option<T>, PassError> {
+        match one {
+            Ok(one) => Ok(Some(one)),
+            Err(error) if error.ends_pass() => Err(error),
+            Err(error) => {
+                self.0.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// # Errors
+    /// If anything went wrong.
+    fn tell(self) -> Result<(), PassError> {
+        self.0.map_or(Ok(()), Err)
     }
 }
 
