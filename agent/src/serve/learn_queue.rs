@@ -157,6 +157,42 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_asked_about_whatever_was_asked_before_and_then_once_in_a_while() {
+        let (queue, mut receiver) = LearnQueue::new();
+        ask(&queue, 1, 0);
+        receiver.try_recv().unwrap();
+        let mut digest = [0; 32];
+        digest[0] = 1;
+        let (token, pair) = (TokenDigest(digest), ProofDigest(digest));
+        for seconds in [1, 5, 10, 11] {
+            let now = BootTime::from_millis(seconds * 1000);
+            queue.ask_about_doubted(token, now);
+            queue.ask_about_doubted_login(pair, now);
+        }
+        for _ in 0..2 {
+            let (first, second) = (receiver.try_recv(), receiver.try_recv());
+            assert!(matches!(first, Ok(LearnRequest::Doubted(of)) if of == token));
+            assert!(matches!(second, Ok(LearnRequest::DoubtedLogin(of)) if of == pair));
+        }
+        assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_refusal_that_finds_no_room_is_left_to_the_mirror() {
+        let (queue, mut receiver) = LearnQueue::new();
+        for number in 0..1024 {
+            ask(&queue, number, 0);
+        }
+        let now = BootTime::from_millis(0);
+        queue.ask_about_doubted(TokenDigest([7; 32]), now);
+        assert_eq!(queue.unlearned(), 0, "it is known");
+        receiver.try_recv().unwrap();
+        queue.ask_about_doubted(TokenDigest([7; 32]), now);
+        let last = std::iter::from_fn(|| receiver.try_recv().ok()).last();
+        assert!(matches!(last, Some(LearnRequest::Doubted(_))));
+    }
+
+    #[test]
     fn what_finds_no_room_is_counted_and_may_ask_again() {
         let (queue, mut receiver) = LearnQueue::new();
         for number in 0..1030 {

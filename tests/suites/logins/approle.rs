@@ -292,6 +292,27 @@ async fn limited_by_the_minute(host: &Host, role: &Role) -> Result<()> {
     Ok(())
 }
 
+/// Long before any cycle would: a refusal alone ends nothing, it has Holdover ask at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_primary_refuses_through_the_socket_is_asked_about_at_once() -> Result<()> {
+    let plan = plan().set("failover.authority_interval", "1h");
+    let host = plan.set("failover.authority_max_age", "2h").start().await?;
+    let (gone, kept) = (
+        Role::of_orders(&host.primary, "gone").await?,
+        Role::of_orders(&host.primary, "kept").await?,
+    );
+    gone.proven_at(&host).await?;
+    kept.proven_at(&host).await?;
+    gone.destroy_secret_id(&host.primary).await?;
+    let refused = host.ask(&gone.login()).await?;
+    assert_eq!((refused.status, refused.source()), (400, Some("primary")));
+    gone.until(&host, |shown| shown["dead"] == 1).await?;
+    host.cut().await?;
+    let dead = host.ask(&gone.login()).await?;
+    assert_eq!((dead.status, error(&dead)?), (400, INVALID.to_owned()));
+    token(&host.ask(&kept.login()).await?, "replica").map(drop)
+}
+
 /// Attestation and the entry come first: who is not listed, or is issued nothing, learns nothing of any id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_right_ids_are_nothing_without_an_entry_that_issues() -> Result<()> {

@@ -1,6 +1,8 @@
 //! Tokens in an outage: looked up, renewed and revoked as at the primary, within the workload's bounds; and those of
 //! the replica never leave the host.
 
+use std::time::Duration;
+
 use harness::Result;
 use harness::canary::Canaries;
 use harness::client::raw::{Ask, Reply};
@@ -122,6 +124,49 @@ async fn a_revoked_token_stays_revoked_here_and_at_the_primary() -> Result<()> {
     for login in [&before, &within] {
         assert_eq!(host.read(path, &login.token).await?.status, 403);
     }
+    Ok(())
+}
+
+/// Nobody but its holder's refused request tells that the token behind it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchanged_token_is_dead_once_the_one_behind_it_was_revoked_and_is_refused() -> Result<()>
+{
+    let host = start(plan()).await?;
+    let (path, _) = host.secret("orders")?;
+    host.cut().await?;
+    let within = host.login("orders").await?;
+    host.restore().await?;
+    assert_eq!(host.read(path, &within.token).await?.status, 200);
+    let root = host.primary.root();
+    let listed = root.list("auth/token/accessors").await?.data()?;
+    let mut behind = Vec::new();
+    for accessor in listed["keys"].as_array().into_iter().flatten() {
+        let body = json!({ "accessor": accessor });
+        let shown = root.post("auth/token/lookup-accessor", &body).await?;
+        let shown = &shown.body["data"];
+        // Logins and standing tokens may be renewed.
+        if shown["path"] == "auth/token/create/orders" && shown["renewable"] == false {
+            behind.push(body);
+        }
+    }
+    assert_eq!(behind.len(), 1, "{behind:?}");
+    root.write("auth/token/revoke-accessor", &behind[0]).await?;
+    let refused = host.read(path, &within.token).await?;
+    assert_eq!((refused.status, refused.source()), (403, Some("primary")));
+    let grants = Ask::get("/v1/grants");
+    let ended = harness::eventually(Duration::from_secs(20), "its end", async || {
+        let shown = host.daemon.admin(&grants).await;
+        let shown = shown.map_err(|failure| failure.to_string())?.text();
+        match shown.contains(&within.accessor) {
+            true => Err(shown),
+            false => Ok(()),
+        }
+    });
+    ended
+        .await
+        .map_err(|failure| host.daemon.failure(failure))?;
+    host.cut().await?;
+    assert_eq!(host.read(path, &within.token).await?.status, 403);
     Ok(())
 }
 
