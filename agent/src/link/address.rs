@@ -75,6 +75,7 @@ pub(crate) struct Lines {
 }
 
 /// What is known of one address.
+#[derive(Default)]
 pub(crate) struct AddressEntry(Mutex<AddressState>);
 
 #[derive(Clone, Debug, Default)]
@@ -300,12 +301,6 @@ impl Monitored {
     fn leads_to_active(&self) -> bool {
         let state = self.entry.0.lock();
         state.role == Some(NodeRole::Active) || state.variety.several.is_some()
-    }
-}
-
-impl Default for AddressEntry {
-    fn default() -> Self {
-        Self(Mutex::default())
     }
 }
 
