@@ -289,6 +289,11 @@ impl Mirrors {
         Ok(())
     }
 
+    /// How these, and those that come after them, are told what is to be read before its time.
+    pub fn anew(&self) -> &Anew {
+        &self.anew
+    }
+
     /// The configured mirrors.
     pub fn configured(&self) -> impl Iterator<Item = &settings::Mirror> {
         self.mirrors.iter().map(|(mirror, _)| mirror)

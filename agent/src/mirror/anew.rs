@@ -42,10 +42,10 @@ const PASSES_APART: Duration = Duration::from_secs(1);
 
 /// How others tell what is to be read. Cheap to clone; the same for all mirrors that a daemon has, one after the other.
 #[derive(Clone, Default)]
-pub struct Anew(Arc<Wanted>);
+pub struct Anew(Arc<AnewWanted>);
 
 #[derive(Default)]
-struct Wanted {
+struct AnewWanted {
     wake: Notify,
     authority: Notify,
     due: Mutex<BTreeSet<Doubted>>,

@@ -13,6 +13,7 @@ use super::{
     RunError,
     adapt::{LiveMirrors, MirrorStatuses},
     edge::LiveEdge,
+    follow,
     open::{self, Opening},
     upkeep,
 };
@@ -40,7 +41,6 @@ pub(super) struct Daemon {
     pub(super) local: Local,
     pub(super) upstream: Upstream,
     pub(super) mirrors: Arc<ArcSwap<Mirrors>>,
-    pub(super) anew: Anew,
     pub(super) driver: Handle,
     pub(super) server: Arc<Server>,
     pub(super) board: Arc<Board>,
@@ -61,18 +61,10 @@ impl Daemon {
         board: Arc<Board>,
         admin: UnixListener,
     ) -> Result<Self, RunError> {
-        let Opening {
-            local, coverage, ..
-        } = opening;
+        let (local, coverage) = (opening.local, opening.coverage);
         let upstream = Upstream::new(&config, local.clone())?;
         let anew = Anew::default();
-        let mirrors = Mirrors::new(
-            &config,
-            upstream.clone(),
-            local.clone(),
-            Vec::new(),
-            anew.clone(),
-        );
+        let mirrors = follow::mirrors_of(&config, &upstream, &local, &anew);
         let mirrors = Arc::new(ArcSwap::from_pointee(mirrors));
         let primary = Arc::new(LivePrimary {
             local: local.clone(),
@@ -96,13 +88,12 @@ impl Daemon {
             stats,
             coverage: Arc::clone(&coverage),
             parity: parity.clone(),
-            anew: anew.clone(),
+            anew,
         });
         let mut daemon = Self {
             local,
             upstream,
             mirrors,
-            anew,
             driver,
             server,
             board,

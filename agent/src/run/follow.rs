@@ -70,7 +70,6 @@ impl Daemon {
             to_mirror,
             upstream: self.upstream.clone(),
             local: self.local.clone(),
-            anew: self.anew.clone(),
         };
         followers.add(move |config| {
             mirror.replace(&config);
@@ -88,22 +87,27 @@ struct RunningMirror {
     to_mirror: watch::Sender<Option<mpsc::Sender<SeenCredential>>>,
     upstream: Upstream,
     local: Local,
-    anew: Anew,
 }
 
 impl RunningMirror {
     fn replace(&mut self, config: &Config) {
-        let mirrors = Mirrors::new(
-            config,
-            self.upstream.clone(),
-            self.local.clone(),
-            Vec::new(),
-            self.anew.clone(),
-        );
+        let before = self.mirrors.load();
+        let mirrors = mirrors_of(config, &self.upstream, &self.local, before.anew());
         self.running.abort();
         self.running = start_mirrors(&mirrors, &self.to_mirror);
         self.mirrors.store(Arc::new(mirrors));
     }
+}
+
+/// The mirrors of `config`, told by `anew` what is to be read before its time.
+pub(super) fn mirrors_of(
+    config: &Config,
+    upstream: &Upstream,
+    local: &Local,
+    anew: &Anew,
+) -> Mirrors {
+    let (upstream, local) = (upstream.clone(), local.clone());
+    Mirrors::new(config, upstream, local, Vec::new(), anew.clone())
 }
 
 fn start_mirrors(

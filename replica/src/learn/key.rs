@@ -167,18 +167,18 @@ impl KeptNow {
 /// mirrored, and before the mirror went through its first pass.
 pub fn shown(view: &View, read: &AnsweredRead<'_>) -> Vec<Difference> {
     let known = KeptNow::of(view);
-    let reading = Reading { view, read, known };
+    let reading = ReadCompared { view, read, known };
     reading.differences().unwrap_or_default()
 }
 
 /// What is kept is compared here, and shown to nobody.
-struct Reading<'a> {
+struct ReadCompared<'a> {
     view: &'a View,
     read: &'a AnsweredRead<'a>,
     known: KeptNow,
 }
 
-impl Reading<'_> {
+impl ReadCompared<'_> {
     fn differences(&self) -> Option<Vec<Difference>> {
         let (call, known) = (self.read.call, &self.known);
         if call.kind != Kind::Data || !call.operation.reads() {
