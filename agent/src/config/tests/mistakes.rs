@@ -158,7 +158,7 @@ fn contradictions_are_found_where_they_stand() {
     let workload = "[[workload]]\nname = \"a\"\nrole = \"a\"\nmatch = { uid = 0 }\n";
     let cases = [
         (
-            FULL.replace("issue_deadline = \"5s\"", "issue_deadline = \"3s\""),
+            FULL.replace("issue_deadline = \"5s\"", "issue_deadline = \"4500ms\""),
             "failover.issue_deadline",
         ),
         (
@@ -189,7 +189,7 @@ fn contradictions_are_found_where_they_stand() {
             "{errors}"
         );
     }
-    let just = FULL.replace("issue_deadline = \"5s\"", "issue_deadline = \"3001ms\"");
+    let just = FULL.replace("issue_deadline = \"5s\"", "issue_deadline = \"4501ms\"");
     assert!(parse(&just).is_ok());
 }
 
