@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use harness::{
-    Context, Failure, Result, bao::Primary, daemon::config::Config as File, place::Room, world,
+    Context, Failure, Result, audit::Audited, bao::Primary, daemon::config::Config as File,
+    place::Room, world,
 };
 use holdover::{
     clock::Clock,
@@ -434,34 +435,12 @@ impl Host {
     }
 }
 
-/// A request that reached the primary, by its audit log.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Audited {
-    pub(crate) operation: String,
-    pub(crate) path: String,
-    pub(crate) error: Option<String>,
-}
-
-/// Every request that Holdover's own tokens (policy `holdover`) made so far.
+/// Every answer to what Holdover's own tokens (policy `holdover`) asked so far.
 pub(crate) fn audited(primary: &Primary) -> Result<Vec<Audited>> {
-    let text = std::fs::read_to_string(primary.audit_log()).context("audit log")?;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let Ok(entry) = serde_json::from_str::<Value>(line) else {
-            continue;
-        };
-        let policies = entry.pointer("/auth/policies").and_then(Value::as_array);
-        let own = policies.is_some_and(|policies| policies.contains(&json!("holdover")));
-        let login = entry.pointer("/request/path") == Some(&json!("auth/approle/login"));
-        if entry["type"] != "response" || !own || login {
-            continue;
-        }
-        let text = |at: &str| entry.pointer(at).and_then(Value::as_str).map(str::to_owned);
-        found.push(Audited {
-            operation: text("/request/operation").unwrap_or_default(),
-            path: text("/request/path").unwrap_or_default(),
-            error: text("/error").filter(|error| !error.is_empty()),
-        });
-    }
-    Ok(found)
+    let mut all = Audited::read(primary.audit_log())?;
+    all.retain(|one| {
+        let own = one.policies.iter().any(|policy| policy == "holdover");
+        one.kind == "response" && own && one.path != "auth/approle/login"
+    });
+    Ok(all)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use harness::{
     Context, Result,
+    audit::Audited,
     bao::{Primary, Transport},
     world::{self, World},
 };
@@ -127,7 +128,7 @@ async fn a_refusal_of_holdover_itself_revokes_nobody() -> Result<()> {
     .await?;
     let refused = |primary: &Primary| -> Result<usize> {
         let all = super::rig::audited(primary)?;
-        let refused = |one: &&super::rig::Audited| {
+        let refused = |one: &&Audited| {
             one.path == "auth/token/lookup-accessor" && one.error.is_some()
         };
         Ok(all.iter().filter(refused).count())
