@@ -191,6 +191,8 @@ impl TokenFollower {
     ) -> Result<(), PassError> {
         let view = &self.context.local.view;
         match answer {
+            // The primary takes it no more, but says so only when it has revoked it.
+            Ok(looked_up) if looked_up.is_over => self.strike(digest, now).await,
             Ok(looked_up) => {
                 let change = match view.grant(&digest) {
                     // What the replica issued stays what it is: the token behind it lives.

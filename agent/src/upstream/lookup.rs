@@ -25,6 +25,8 @@ pub struct LookedUp {
     pub ttl: Duration,
     /// Uses left; 0 is unlimited.
     pub num_uses: i64,
+    /// Whether it is being revoked, or has spent its last use.
+    pub is_over: bool,
     /// When the look-up was sent: what it shows is at least this fresh.
     pub asked_at: WallTime,
     /// The bytes of `data`. They hold the token itself where it was looked up by that.
@@ -105,6 +107,7 @@ fn parse(answer: &ShownReply, asked_at: WallTime) -> Result<LookedUp, UpstreamEr
         expires,
         ttl: shown.ttl(),
         num_uses: shown.num_uses,
+        is_over: shown.is_over(),
         asked_at,
         data: SecretBytes::filled(|bytes| bytes.extend_from_slice(data.get().as_bytes())),
         facts: shown.facts(),

@@ -154,7 +154,7 @@ fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Optio
     let shown: ShownToken = serde_json::from_slice(data).ok()?;
     let (ttl, namespace) = (shown.ttl(), shown.namespace());
     let elsewhere = namespace != view.authority().settings.namespace;
-    if ttl.is_zero() || elsewhere || shown.reaches_elsewhere() {
+    if ttl.is_zero() || elsewhere || shown.is_over() || shown.reaches_elsewhere() {
         return None;
     }
     let uses = u64::from(shown.num_uses != 0);

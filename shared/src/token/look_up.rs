@@ -20,7 +20,7 @@ pub struct ShownToken {
     /// RFC 3339; null for tokens that do not end.
     #[serde(deserialize_with = "present")]
     pub expire_time: Option<String>,
-    /// Uses left; 0 is unlimited, and less than nothing is the last one.
+    /// Uses left; 0 is unlimited, and less than nothing is told by [`ShownToken::is_over`].
     pub num_uses: i64,
     ttl: u64,
     external_namespace_policies: Option<BTreeMap<String, serde_json::Value>>,
@@ -59,6 +59,11 @@ impl ShownToken {
     /// The namespace that it is of.
     pub fn namespace(&self) -> Namespace {
         Namespace::parse(self.namespace_path.as_deref().unwrap_or_default())
+    }
+
+    /// Whether it is being revoked, or has spent its last use: the primary takes it no more.
+    pub fn is_over(&self) -> bool {
+        self.num_uses < 0
     }
 
     /// Whether policies of other namespaces are in its identity, which are not mirrored.

@@ -6,6 +6,7 @@ use harness::{
     Context, Result,
     audit::Audited,
     bao::{Primary, Transport},
+    tap::Tap,
     world::{self, World},
 };
 use replica::view::LiveGrant;
@@ -52,6 +53,31 @@ async fn a_token_is_learned_renewed_and_revoked_as_at_the_primary() -> Result<()
     root.post("auth/token/revoke", &json!({ "token": token }))
         .await?
         .ok()?;
+    host.until("its end", |host| match grant(host, &token)?.revoked.get() {
+        Some(revocation) if revocation.cause == RevokeCause::Primary => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+}
+
+/// While it revokes a token, the primary shows it with less than no uses left. It is no token of limited uses for that.
+#[tokio::test]
+async fn a_token_that_is_being_revoked_is_dead() -> Result<()> {
+    let primary = Primary::start(Transport::Plain).await?;
+    World::seed(&primary, 1).await?;
+    let tap = Tap::to(primary.address().trim_start_matches("http://")).await?;
+    let address = format!("http://{}", tap.address());
+    let plan = Plan::new(&primary)?.file(|file| file.primary(&[address], None));
+    let host = plan.start(&primary).await?;
+    let body = json!({ "policies": ["orders"] });
+    let made = primary.root().post("auth/token/create", &body).await?;
+    let token = made.text("/auth/client_token")?;
+    host.see(&token).await?;
+    host.until("the grant", |host| grant(host, &token).map(drop))
+        .await?;
+    // That takes but a moment, which is not to be met from here.
+    let (said, told) = (r#"es":0,"orphan":false"#, r#"es":-1,"orphan":true"#);
+    tap.lie(said, told)?;
     host.until("its end", |host| match grant(host, &token)?.revoked.get() {
         Some(revocation) if revocation.cause == RevokeCause::Primary => Ok(()),
         other => Err(format!("{other:?}")),
@@ -128,9 +154,8 @@ async fn a_refusal_of_holdover_itself_revokes_nobody() -> Result<()> {
     .await?;
     let refused = |primary: &Primary| -> Result<usize> {
         let all = super::rig::audited(primary)?;
-        let refused = |one: &&Audited| {
-            one.path == "auth/token/lookup-accessor" && one.error.is_some()
-        };
+        let refused =
+            |one: &&Audited| one.path == "auth/token/lookup-accessor" && one.error.is_some();
         Ok(all.iter().filter(refused).count())
     };
     harness::eventually(

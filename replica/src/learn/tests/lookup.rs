@@ -55,6 +55,7 @@ fn a_look_up_shows_the_whole_token() {
         ("policies", json!(["response-wrapping"])),
         ("identity_policies", json!(["root"])),
         ("ttl", json!(0)),
+        ("num_uses", json!(-1)),
         ("external_namespace_policies", json!({"ns": ["x"]})),
         ("type", json!("recovery")),
     ] {
@@ -63,11 +64,6 @@ fn a_look_up_shows_the_whole_token() {
             "{field}"
         );
     }
-    assert!(
-        lookup("token_lookup_self", &|data| data["num_uses"] = json!(-1)).is_some_and(
-            |change| matches!(change, Change::Grant(grant) if grant.origin == Origin::LimitedUse)
-        )
-    );
 }
 
 #[test]
