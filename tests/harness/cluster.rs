@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 use self::node::Shared;
 use crate::authority::Authority;
 use crate::bao::api::Api;
+use crate::client::raw::Client;
 use crate::clock::Stopwatch;
 use crate::failure::{Context, Failure, Result};
-use crate::link::Switch;
+use crate::link::{Flow, Switch};
 use crate::place::Room;
 use crate::postgres::Postgres;
 use crate::provision::Parts;
@@ -149,6 +150,11 @@ impl Cluster {
         Api::new(http, address, token)
     }
 
+    /// A client of something that stands before the nodes, `https://127.0.0.1:PORT`, which sends what it is told to.
+    pub fn raw_client(&self, address: &str) -> Result<Client> {
+        Client::tls(&crate::front::bare(address)?, &self.authority.ca)
+    }
+
     /// Its cluster id.
     pub async fn id(&self) -> Result<String> {
         let leader = self.wait_for_leader(PATIENCE).await?;
@@ -274,6 +280,12 @@ impl Cluster {
             .await
         });
         together(reads).await.map(drop)
+    }
+
+    /// Cuts every node's API off from all clients, or opens all of them again.
+    pub async fn cut_apis(&self, how: Flow) -> Result<()> {
+        let cuts = self.nodes.iter().map(|node| node.cut_api(how));
+        together(cuts).await.map(drop)
     }
 
     async fn prepare(authority: &Authority, count: usize, storage: Storage) -> Result<Cluster> {

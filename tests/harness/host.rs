@@ -23,7 +23,7 @@ use crate::postgres::Postgres;
 use crate::tap::Tap;
 use crate::world::{self, World};
 
-pub use story::{Login, login_request};
+pub use story::{Login, Servers, login_request};
 
 /// How long Holdover may take to be ready.
 pub const READY: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! A raw HTTP/1.1 client on a Unix socket or a TCP port: what it is told to send is what is sent.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use crate::clock::Stopwatch;
 use crate::failure::{Context, Failure, Result};
@@ -21,6 +25,8 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `address:port`.
     Tcp(String),
+    /// `address:port`, with TLS.
+    Tls(String, Arc<ClientConfig>),
 }
 
 /// One request.
@@ -151,6 +157,15 @@ impl Client {
         }
     }
 
+    /// A client of a TCP port with TLS, which trusts this CA (PEM), with 5 s for each request.
+    pub fn tls(address: &str, ca: &str) -> Result<Client> {
+        let config = Arc::new(crate::tls::client(ca)?);
+        Ok(Client {
+            endpoint: Endpoint::Tls(address.to_owned(), config),
+            timeout: Duration::from_secs(5),
+        })
+    }
+
     /// The same with another bound for each request, connection included.
     pub fn within(mut self, timeout: Duration) -> Client {
         self.timeout = timeout;
@@ -181,10 +196,17 @@ impl Client {
                 let stream = TcpStream::connect(address).await.context(address)?;
                 start(stream).await?
             }
+            Endpoint::Tls(address, config) => {
+                let stream = TcpStream::connect(address).await.context(address)?;
+                stream.set_nodelay(true)?;
+                let name = ServerName::try_from("127.0.0.1")?;
+                let connector = TlsConnector::from(config.clone());
+                start(connector.connect(name, stream).await.context(address)?).await?
+            }
         };
         let host = match &self.endpoint {
             Endpoint::Unix(_) => "localhost".to_owned(),
-            Endpoint::Tcp(address) => address.clone(),
+            Endpoint::Tcp(address) | Endpoint::Tls(address, _) => address.clone(),
         };
         Ok(Connection {
             sender,

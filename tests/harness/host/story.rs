@@ -1,13 +1,18 @@
 //! What happens on a host: logins, reads, outages and their ends.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{FAILOVER, Host, RECOVERY};
+use crate::bao::Primary;
+use crate::bao::api::Api;
 use crate::client::raw::{Ask, Reply};
 use crate::clock;
+use crate::cluster::Cluster;
 use crate::failure::{Context, Failure, Result};
+use crate::link::Flow;
 
 /// What an attested login gave.
 #[derive(Clone)]
@@ -46,6 +51,60 @@ impl Login {
             asked,
             answered: clock::instant(),
         })
+    }
+}
+
+/// What a story is over, as far as stories are the same over one server and over a cluster.
+pub trait Servers {
+    /// A client with the root token: of the node that leads.
+    fn root_api(&self) -> impl Future<Output = Result<Api>>;
+
+    /// Waits until every node reads `path` for itself and has all that was written before.
+    fn known_everywhere(&self, path: &str) -> impl Future<Output = Result<()>>;
+
+    /// Takes the primary away from everybody.
+    fn take_away(&self) -> impl Future<Output = Result<()>>;
+
+    /// Brings it back.
+    fn bring_back(&self) -> impl Future<Output = Result<()>>;
+}
+
+impl Servers for Primary {
+    async fn root_api(&self) -> Result<Api> {
+        Ok(self.root())
+    }
+
+    async fn known_everywhere(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// `kill -9`.
+    async fn take_away(&self) -> Result<()> {
+        self.kill9()
+    }
+
+    async fn bring_back(&self) -> Result<()> {
+        self.start_again().await
+    }
+}
+
+impl Servers for Cluster {
+    async fn root_api(&self) -> Result<Api> {
+        self.root().await
+    }
+
+    async fn known_everywhere(&self, path: &str) -> Result<()> {
+        self.wait_for_read(path).await?;
+        self.wait_caught_up().await
+    }
+
+    /// Every node refuses connections, as if all were dead.
+    async fn take_away(&self) -> Result<()> {
+        self.cut_apis(Flow::Refused).await
+    }
+
+    async fn bring_back(&self) -> Result<()> {
+        self.cut_apis(Flow::Open).await
     }
 }
 
@@ -110,10 +169,10 @@ impl<P> Host<P> {
     }
 }
 
-impl Host {
+impl<P: Servers> Host<P> {
     /// Waits until Holdover has learned a token of the primary's that a client has used.
     pub async fn until_learned(&self, token: &str) -> Result<()> {
-        let client = self.primary.api(token);
+        let client = self.primary.root_api().await?.as_token(token);
         let looked = client.get("auth/token/lookup-self").await?;
         let accessor = looked.text("/data/accessor")?;
         let bound = Duration::from_secs(10);
@@ -128,15 +187,15 @@ impl Host {
         waited.await.map_err(|failure| self.daemon.failure(failure))
     }
 
-    /// `kill -9` of the primary; returns the status once Holdover is in charge.
+    /// Takes the primary away; returns the status once Holdover is in charge.
     pub async fn cut(&self) -> Result<Value> {
-        self.primary.kill9()?;
+        self.primary.take_away().await?;
         self.daemon.wait_state("holdover", FAILOVER).await
     }
 
-    /// Starts the primary again; returns the status once Holdover has settled and follows.
+    /// Brings the primary back; returns the status once Holdover has settled and follows.
     pub async fn restore(&self) -> Result<Value> {
-        self.primary.start_again().await?;
+        self.primary.bring_back().await?;
         self.daemon.wait_state("following", RECOVERY).await
     }
 }

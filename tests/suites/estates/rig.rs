@@ -11,7 +11,7 @@ use harness::daemon::config::{Config, Workload};
 use harness::host::{Login, login_request, own_uid};
 use harness::link::Flow;
 use harness::world::{self, World};
-use harness::{Context, Failure, Result, clock, place, together};
+use harness::{Context, Failure, Result, clock, place};
 use tokio::task::JoinHandle;
 
 /// How long Holdover may take from its start until it is ready.
@@ -86,14 +86,7 @@ impl Estate {
 
     /// Cuts every node's API, or opens it.
     pub(crate) async fn cut_all(&self, how: Flow) -> Result<()> {
-        let cuts = self.cluster.nodes().iter();
-        let cuts = cuts.map(|node| async move {
-            match how {
-                Flow::Open => node.restore().await,
-                how => node.cut_api(how).await,
-            }
-        });
-        together(cuts).await.map(drop)
+        self.cluster.cut_apis(how).await
     }
 
     /// One secret of the orders team: its path and its password.
