@@ -14,6 +14,10 @@ pub(crate) struct Report {
     pub(crate) answers: u64,
     pub(crate) undecided: BTreeMap<Cause, u64>,
     pub(crate) others: BTreeMap<Verdict, u64>,
+    /// By the node that took the question, where there are several.
+    pub(crate) nodes: BTreeMap<String, u64>,
+    /// Questions put to the node that leads because another had failed at them.
+    pub(crate) again: u64,
     /// By feature: allowed, denied, anything else.
     features: BTreeMap<String, [u64; 3]>,
 }
@@ -53,6 +57,11 @@ impl Report {
         *self.undecided.entry(cause).or_default() += 1;
     }
 
+    /// The node that answered took a question.
+    pub(crate) fn asked(&mut self, node: &str) {
+        *self.nodes.entry(node.to_owned()).or_default() += 1;
+    }
+
     /// How many were left to the primary.
     pub(crate) fn undecided(&self) -> u64 {
         self.undecided.values().sum()
@@ -82,7 +91,8 @@ impl std::fmt::Debug for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "{} decisions: {} allowed, {} denied by policy, {} undecided {:?}, others {:?}; {} whole answers equal",
+            "{} decisions: {} allowed, {} denied by policy, {} undecided {:?}, others {:?}; {} whole answers equal; by \
+             node {:?}, {} of the leader in place of another",
             self.decisions,
             self.allows,
             self.denies,
@@ -90,6 +100,8 @@ impl std::fmt::Debug for Report {
             self.undecided,
             self.others,
             self.answers,
+            self.nodes,
+            self.again,
         )?;
         writeln!(
             f,

@@ -172,7 +172,7 @@ impl Round {
     ) -> Result<()> {
         let parent = sides.root.post("auth/token/create", &json!({})).await?;
         self.parent = parent.text("/auth/client_token")?;
-        let maker = sides.primary.api(&self.parent);
+        let maker = sides.root.as_token(&self.parent);
         let mut making = JoinSet::new();
         for _ in 0..=TOKENS {
             let (body, policies, entity) = plan(random, people);

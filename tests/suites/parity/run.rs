@@ -52,18 +52,28 @@ pub(crate) async fn ask_all(
                 let (outcome, reply) = asker.both(wanted).await?;
                 outcomes.push((wanted.clone(), outcome, reply));
             }
-            Ok::<_, harness::Failure>(outcomes)
+            Ok::<_, harness::Failure>((outcomes, asker.again))
         });
     }
     let mut different = Vec::new();
     while let Some(done) = lanes.join_next().await {
-        for (wanted, outcome, reply) in done?? {
+        let (outcomes, again) = done??;
+        report.again += again;
+        for (wanted, outcome, reply) in outcomes {
+            if let Some(node) = reply.header("x-node") {
+                report.asked(node);
+            }
             let features = wanted.features.iter().chain(round.features(wanted.bearer));
             match outcome {
                 Outcome::Same(verdict, answer) => report.agreed(verdict, answer, features.copied()),
                 Outcome::Left(cause) => report.left(cause),
                 Outcome::Different(what) => different.push(Difference {
-                    theirs: format!("{} {}", reply.status, reply.text()),
+                    theirs: format!(
+                        "{} {} {}",
+                        reply.status,
+                        reply.header("x-node").unwrap_or_default(),
+                        reply.text()
+                    ),
                     wanted,
                     what,
                 }),
@@ -79,17 +89,20 @@ struct Asker<'a> {
     round: &'a Round,
     client: Client,
     connection: Connection,
+    /// How often the node that leads was asked in place of another, which had failed.
+    again: u64,
 }
 
 impl<'a> Asker<'a> {
     async fn new(sides: &'a Sides, round: &'a Round) -> Result<Asker<'a>> {
-        let client = sides.client();
+        let client = sides.client()?;
         let connection = client.connect().await?;
         Ok(Asker {
             sides,
             round,
             client,
             connection,
+            again: 0,
         })
     }
 
@@ -112,17 +125,26 @@ impl<'a> Asker<'a> {
         if self.connection.closed() {
             self.connection = self.client.connect().await?;
         }
-        let reply = self
-            .connection
-            .send(&ask)
-            .await
-            .context(format!("{wanted:?}"))?;
+        let reply = self.reply(&ask).await.context(format!("{wanted:?}"))?;
         let outcome = judge::compare(wanted, &reply, &before);
         if !matches!(outcome, Outcome::Different(_)) {
             return Ok((outcome, reply));
         }
         let after = judge::ours(local, wanted, token, exists, local.clock.now());
         Ok((judge::compare(wanted, &reply, &after), reply))
+    }
+
+    /// The primary's answer. What a node fails at is no decision: then it is that of the node that leads, which Holdover
+    /// asks too.
+    async fn reply(&mut self, ask: &Ask) -> Result<Reply> {
+        let reply = self.connection.send(ask).await?;
+        match &self.sides.leader {
+            Some(leader) if reply.status >= 500 => {
+                self.again += 1;
+                leader.send(ask).await
+            }
+            _ => Ok(reply),
+        }
     }
 
     fn ask(&self, wanted: &Wanted, token: &str) -> Result<Ask> {

@@ -3,14 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use harness::{
-    Context, Failure, Result,
-    bao::{Primary, api::Api},
-    client::raw::Client,
-    daemon::config::Config as File,
-    eventually,
-    place::Room,
-    random::Seeded,
-    world,
+    Context, Failure, Result, bao::api::Api, client::raw::Client, daemon::config::Config as File,
+    eventually, place::Room, random::Seeded, world,
 };
 use holdover::{
     clock::Clock,
@@ -36,7 +30,7 @@ use shared::{
 };
 use tokio::task::JoinSet;
 
-use crate::words;
+use crate::{server::Server, words};
 
 /// How long anything may take.
 const BOUND: Duration = Duration::from_secs(60);
@@ -46,7 +40,10 @@ const MIRROR: &str = "kv/data/*";
 
 /// Both sides.
 pub(crate) struct Sides {
-    pub(crate) primary: Primary,
+    /// A client of the node that leads, where there are several.
+    pub(crate) leader: Option<Client>,
+    server: Server,
+    /// Of the node that leads, where there are several.
     pub(crate) root: Api,
     pub(crate) local: Local,
     /// Keys that exist in each of the three mounts.
@@ -59,14 +56,13 @@ pub(crate) struct Sides {
 }
 
 impl Sides {
-    /// Starts both, with secrets that `random` chooses, and lets the replica take over.
-    pub(crate) async fn start(random: &mut Seeded) -> Result<Sides> {
-        let primary = Primary::start_in_memory().await?;
-        let root = primary.root();
+    /// Starts the replica beside a primary that runs, with secrets that `random` chooses, and lets it take over.
+    pub(crate) async fn start(server: Server, random: &mut Seeded) -> Result<Sides> {
+        let root = server.root().await?;
         let planted = words::planted(random);
         let accessors = furnish(&root, &planted, random).await?;
         let room = Arc::new(Room::make()?);
-        let (local, upstream, config) = open(&primary, &room).await?;
+        let (local, upstream, config) = open(&server, &root, &room).await?;
         let mirrors = Mirrors::new(
             &config,
             upstream.clone(),
@@ -77,7 +73,8 @@ impl Sides {
         let mut tasks = JoinSet::new();
         tasks.spawn(upstream.clone().keep_own_token());
         let sides = Sides {
-            primary,
+            leader: server.leader().await?.map(|client| client.within(BOUND)),
+            server,
             root,
             local,
             planted,
@@ -93,13 +90,13 @@ impl Sides {
     }
 
     /// A client that asks the primary.
-    pub(crate) fn client(&self) -> Client {
-        let address = self.primary.address();
-        Client::tcp(address.trim_start_matches("http://")).within(BOUND)
+    pub(crate) fn client(&self) -> Result<Client> {
+        Ok(self.server.client()?.within(BOUND))
     }
 
-    /// The replica reads policies, mounts and the identities of its tokens anew.
+    /// The replica reads policies, mounts and the identities of its tokens anew; every node has them by then.
     pub(crate) async fn verify(&self) -> Result<()> {
+        self.server.caught_up().await?;
         self.mirrors
             .verify_authority(Occasion::Operator)
             .await
@@ -274,11 +271,11 @@ fn in_url(key: &str) -> String {
     key.bytes().map(escape).collect()
 }
 
-async fn open(primary: &Primary, room: &Arc<Room>) -> Result<(Local, Upstream, Config)> {
+async fn open(server: &Server, root: &Api, room: &Arc<Room>) -> Result<(Local, Upstream, Config)> {
     let path = |name: &str| room.join(name).to_string_lossy().into_owned();
     let hours = toml::Value::from("12h");
     let file = File::new()
-        .primary(&primary.addresses(), None)
+        .primary(&server.addresses(), server.ca_file())
         .token_file(&room.join("token"))
         .set("primary.requests_per_second", 10_000)
         .set("primary.token_max_age", "12h")
@@ -296,8 +293,7 @@ async fn open(primary: &Primary, room: &Arc<Room>) -> Result<(Local, Upstream, C
         );
     let config =
         Config::parse(&file.to_toml()?, &room.join("holdover.toml")).map_err(Failure::new)?;
-    let root = primary.root();
-    world::policy(&root, "holdover", &required_policy(&config.settings)).await?;
+    world::policy(root, "holdover", &required_policy(&config.settings)).await?;
     let body: Value = json!({ "policies": ["holdover"], "no_default_policy": true, "period": "1h", "no_parent": true });
     let token = root
         .post("auth/token/create", &body)
