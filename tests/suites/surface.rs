@@ -1,5 +1,6 @@
-//! The whole read surface of mirrored secrets, asked twice: of the primary, through Holdover, and of the replica once the
-//! primary is dead. Status, headers and bodies must be the same to the byte, but for `surface/masks.rs`.
+//! The whole read surface of mirrored secrets, asked twice: of the primary, one server or three nodes behind a balancer,
+//! through Holdover, and of the replica once the primary is gone. Status, headers and bodies must be the same to the
+//! byte, but for `surface/masks.rs`.
 
 #[path = "surface/answer.rs"]
 mod answer;
@@ -15,8 +16,8 @@ mod tree;
 use std::time::Duration;
 
 use harness::client::raw::Ask;
-use harness::host::Host;
-use harness::{Context, Result, eventually};
+use harness::host::{Host, Servers};
+use harness::{Context, Result, eventually, together};
 
 use answer::Answer;
 use masks::MASKS;
@@ -31,9 +32,31 @@ const LEAST: usize = 1000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_replica_answers_every_read_as_the_primary_answered_it() -> Result<()> {
     let tree = tree::plant(HOLDOVER).await?;
+    the_same_of_both(&tree).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_answers_every_read_as_any_node_behind_a_balancer_answered_it() -> Result<()> {
+    let (tree, _balancer) = tree::plant_balanced(HOLDOVER).await?;
+    let before = the_same_of_both(&tree).await?;
+    let asked = |node: &str| {
+        let of = |answer: &&Answer| answer.node.as_deref() == Some(node);
+        before.iter().filter(of).count()
+    };
+    let asked = ["node0", "node1", "node2"].map(asked);
+    eprintln!("asked of each node: {asked:?}");
+    assert!(
+        asked.iter().all(|count| count * 10 >= before.len()),
+        "{asked:?}"
+    );
+    Ok(())
+}
+
+/// Asks everything of the primary, and of the replica once the primary is gone; the primary's answers.
+async fn the_same_of_both<P: Servers>(tree: &Tree<P>) -> Result<Vec<Answer>> {
     let questions = questions::all();
     assert!(questions.len() >= LEAST, "{}", questions.len());
-    let before = ask_all(&tree, &questions).await?;
+    let before = ask_all(tree, &questions).await?;
     let strangers: Vec<&Question> = questions
         .iter()
         .zip(&before)
@@ -42,7 +65,7 @@ async fn the_replica_answers_every_read_as_the_primary_answered_it() -> Result<(
         .collect();
     assert!(strangers.is_empty(), "not forwarded: {strangers:?}");
     tree.host.cut().await?;
-    let after = ask_all(&tree, &questions).await?;
+    let after = ask_all(tree, &questions).await?;
     let mut different = Vec::new();
     let mut applied = [0usize; MASKS.len()];
     for ((question, was), is) in questions.iter().zip(&before).zip(&after) {
@@ -79,11 +102,14 @@ async fn the_replica_answers_every_read_as_the_primary_answered_it() -> Result<(
         questions.len(),
         MASKS.len()
     );
-    a_version_that_ends_in_the_outage_ends_as_at_the_primary(&tree).await
+    a_version_that_ends_in_the_outage_ends_as_at_the_primary(tree).await?;
+    Ok(before)
 }
 
 /// What the replica shows of a version whose time passed while it was in charge, and the primary once it is back.
-async fn a_version_that_ends_in_the_outage_ends_as_at_the_primary(tree: &Tree) -> Result<()> {
+async fn a_version_that_ends_in_the_outage_ends_as_at_the_primary<P: Servers>(
+    tree: &Tree<P>,
+) -> Result<()> {
     let asks = ["data", "subkeys"].map(|of| format!("/v1/secret/{of}/app/soon"));
     let asks = asks.map(|target| Ask::get(&target).token(&tree.all));
     let [data, subkeys] = asks;
@@ -109,23 +135,36 @@ async fn a_version_that_ends_in_the_outage_ends_as_at_the_primary(tree: &Tree) -
     Ok(())
 }
 
-/// Asks everything, in order, on one connection.
-async fn ask_all(tree: &Tree, questions: &[Question]) -> Result<Vec<Answer>> {
+/// Asks everything, each lane on one connection.
+async fn ask_all<P>(tree: &Tree<P>, questions: &[Question]) -> Result<Vec<Answer>> {
+    let lanes = (0..tree.lanes).map(|lane| ask_lane(tree, questions, lane));
+    let mut answers: Vec<_> = together(lanes).await?.into_iter().flatten().collect();
+    answers.sort_by_key(|(nr, _)| *nr);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Asks a lane's part of everything, in order, on one connection.
+async fn ask_lane<P>(
+    tree: &Tree<P>,
+    questions: &[Question],
+    lane: usize,
+) -> Result<Vec<(usize, Answer)>> {
     let client = tree.host.daemon.client().within(Duration::from_secs(15));
     let mut connection = client.connect().await?;
-    let mut answers = Vec::with_capacity(questions.len());
-    for question in questions {
+    let mut answers = Vec::new();
+    for (nr, question) in questions.iter().enumerate().skip(lane).step_by(tree.lanes) {
         if connection.closed() {
             connection = client.connect().await?;
         }
         let ask = tree.ask(question)?;
         let reply = connection.send(&ask).await;
         let reply = reply.map_err(|failure| told(&tree.host, question, &failure));
-        answers.push(Answer::of(&reply.context(format!("{question:?}"))?));
+        let reply = reply.context(format!("{question:?}"))?;
+        answers.push((nr, Answer::of(&reply)));
     }
     Ok(answers)
 }
 
-fn told(host: &Host, question: &Question, failure: &harness::Failure) -> harness::Failure {
+fn told<P>(host: &Host<P>, question: &Question, failure: &harness::Failure) -> harness::Failure {
     host.daemon.failure(format!("{question:?}: {failure}"))
 }

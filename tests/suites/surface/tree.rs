@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use harness::balancer::Balancer;
+use harness::bao::Primary;
 use harness::bao::api::Api;
 use harness::client::raw::Ask;
-use harness::host::{Host, Plan};
+use harness::cluster::Cluster;
+use harness::host::{Host, Plan, Servers};
 use harness::{Result, world};
 use serde_json::{Value, json};
 
@@ -69,14 +72,16 @@ path "secret/metadata/app/*" { capabilities = ["read", "list"]
 const NOTHING: &str = r#"path "elsewhere" { capabilities = ["read"] }"#;
 
 /// The world of the questions.
-pub(crate) struct Tree {
-    pub(crate) host: Host,
+pub(crate) struct Tree<P> {
+    pub(crate) host: Host<P>,
+    /// Clients that ask at the same time.
+    pub(crate) lanes: usize,
     /// The token that may read everything.
     pub(crate) all: String,
     tokens: Vec<(Bearer, String)>,
 }
 
-impl Tree {
+impl<P> Tree<P> {
     /// The question as it is sent.
     pub(crate) fn ask(&self, question: &Question) -> Result<Ask> {
         let ask = Ask::new(question.method, &question.target)?;
@@ -88,8 +93,27 @@ impl Tree {
     }
 }
 
-/// Starts everything, with every mirror through a complete pass.
-pub(crate) async fn plant(executable: &str) -> Result<Tree> {
+/// Starts everything over one server, with every mirror through a complete pass.
+pub(crate) async fn plant(executable: &str) -> Result<Tree<Primary>> {
+    let host = plan(executable).prepare().await?;
+    planted(host, 1).await
+}
+
+/// The same over three nodes behind a balancer that leads each connection to the next of them.
+pub(crate) async fn plant_balanced(executable: &str) -> Result<(Tree<Cluster>, Balancer)> {
+    let cluster = Cluster::raft(3).await?;
+    let balancer = Balancer::round_robin(&cluster.socket_addresses()).await?;
+    let addresses = [balancer.address()];
+    let host = plan(executable).prepare_over(cluster, &addresses).await?;
+    let root = host.primary.root().await?;
+    // Without one each node names itself, and no two answers of the primary's own are the same.
+    let issuer = json!({ "issuer": "https://bao.shop.test:8200" });
+    root.write("identity/oidc/config", &issuer).await?;
+    // With one client after the other, one connection to the primary is enough for all of them.
+    Ok((planted(host, 6).await?, balancer))
+}
+
+fn plan(executable: &str) -> Plan {
     let second = || [("interval", toml::Value::from("1s"))];
     let two = [second()[0].clone(), ("versions", 2.into())];
     let mut plan = Plan::new(executable)
@@ -104,32 +128,22 @@ pub(crate) async fn plant(executable: &str) -> Result<Tree> {
     for path in AUTHORITIES {
         plan = plan.mirror(path, &second());
     }
-    let mut host = plan.prepare().await?;
-    let root = host.primary.root();
+    plan
+}
+
+async fn planted<P: Servers>(mut host: Host<P>, lanes: usize) -> Result<Tree<P>> {
+    let root = host.primary.root_api().await?;
     plant_v1(&root).await?;
     plant_authorities(&root).await?;
     plant_v2(&root).await?;
     plant_whole(&root).await?;
-    let mut tokens = Vec::new();
-    for (bearer, name, policy) in [
-        (Bearer::All, "all", ALL),
-        (Bearer::Some, "some", SOME),
-        (Bearer::Paged, "paged", PAGED),
-        (Bearer::Filtered, "filtered", FILTERED),
-        (Bearer::Bound, "bound", BOUND),
-        (Bearer::Nothing, "nothing", NOTHING),
-        (Bearer::Dead, "dead", ALL),
-    ] {
-        world::policy(&root, name, policy).await?;
-        let body = json!({ "policies": [name] });
-        let token = root.post("auth/token/create", &body).await?;
-        tokens.push((bearer, token.text("/auth/client_token")?));
-    }
-    tokens.push((Bearer::Unknown, "s.neverseenbyanybody00000".to_owned()));
+    let tokens = make_tokens(&root).await?;
+    host.primary.known_everywhere("whole/data/x").await?;
     host.start().await?;
     let tree = Tree {
         all: tokens[0].1.clone(),
         host,
+        lanes,
         tokens,
     };
     for (bearer, token) in &tree.tokens {
@@ -140,12 +154,33 @@ pub(crate) async fn plant(executable: &str) -> Result<Tree> {
         if *bearer == Bearer::Dead {
             let body = json!({ "token": token });
             root.post("auth/token/revoke", &body).await?.ok()?;
+            tree.host.primary.known_everywhere("whole/data/x").await?;
             // It is known to be dead once it was refused.
             let refused = tree.host.read("auth/token/lookup-self", token).await?;
             assert_eq!(refused.status, 403);
         }
     }
     Ok(tree)
+}
+
+async fn make_tokens(root: &Api) -> Result<Vec<(Bearer, String)>> {
+    let mut tokens = Vec::new();
+    for (bearer, name, policy) in [
+        (Bearer::All, "all", ALL),
+        (Bearer::Some, "some", SOME),
+        (Bearer::Paged, "paged", PAGED),
+        (Bearer::Filtered, "filtered", FILTERED),
+        (Bearer::Bound, "bound", BOUND),
+        (Bearer::Nothing, "nothing", NOTHING),
+        (Bearer::Dead, "dead", ALL),
+    ] {
+        world::policy(root, name, policy).await?;
+        let body = json!({ "policies": [name] });
+        let token = root.post("auth/token/create", &body).await?;
+        tokens.push((bearer, token.text("/auth/client_token")?));
+    }
+    tokens.push((Bearer::Unknown, "s.neverseenbyanybody00000".to_owned()));
+    Ok(tokens)
 }
 
 async fn plant_v1(root: &Api) -> Result<()> {
