@@ -3,14 +3,20 @@
 
 #[path = "parity_live/load.rs"]
 mod load;
+#[path = "parity_live/others.rs"]
+mod others;
 
 use std::time::Duration;
 
+use harness::balancer::Balancer;
+use harness::cluster::Cluster;
 use harness::daemon::config::Workload;
 use harness::failure::Context;
 use harness::host::{FAILOVER, Host, Plan, own_uid};
 use harness::{Failure, Result, eventually, world};
 use serde_json::{Value, json};
+
+use others::Others;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 
@@ -36,7 +42,7 @@ fn plan() -> Plan {
         .set("parity.sample", 1.0)
 }
 
-async fn parity(host: &Host) -> Result<Value> {
+async fn parity<P>(host: &Host<P>) -> Result<Value> {
     Ok(host.daemon.status().await?["parity"].clone())
 }
 
@@ -45,7 +51,7 @@ fn count(parity: &Value, name: &str) -> u64 {
 }
 
 /// Waits until every disagreement has settled.
-async fn settled(host: &Host) -> Result<Value> {
+async fn settled<P>(host: &Host<P>) -> Result<Value> {
     let bound = Duration::from_secs(60);
     eventually(bound, "disagreements to settle", async || {
         let parity = parity(host).await.map_err(|failure| failure.to_string())?;
@@ -69,6 +75,29 @@ async fn a_busy_mixed_load_is_judged_as_the_primary_judged_it() -> Result<()> {
     assert!(count(&parity, "not_covered") > 0, "{parity}");
     let lost = count(&parity, "unsettled") + count(&parity, "dropped");
     assert!(lost * 20 <= count(&parity, "checked"), "{parity}");
+    let status = host.daemon.status().await?;
+    assert_eq!(status["ready"], true, "{status}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_load_is_judged_as_three_nodes_behind_a_balancer_judged_it() -> Result<()> {
+    let cluster = Cluster::raft(3).await?;
+    let balancer = Balancer::round_robin(&cluster.socket_addresses()).await?;
+    let host = plan().secrets(20);
+    let host = host.start_over(cluster, &[balancer.address()]).await?;
+    // Whichever node is asked: what it has not heard of yet is no disagreement.
+    let denying = load::MIXED.to_owned();
+    let granting = denying.replace("deny", "read");
+    let others = Others::start(&host, "mixed", [granting, denying]).await?;
+    let asked = load::busy(&host, BUSY).await?;
+    let changes = others.stop().await?;
+    let parity = settled(&host).await?;
+    eprintln!("{asked} requests, {changes} changes: {parity}");
+    assert_eq!(count(&parity, "mismatches"), 0, "{parity}");
+    assert_eq!(parity["quarantined"], json!([]), "{parity}");
+    assert!(count(&parity, "checked") >= 1000, "{parity}");
+    assert!(changes >= 10, "{changes}");
     let status = host.daemon.status().await?;
     assert_eq!(status["ready"], true, "{status}");
     Ok(())

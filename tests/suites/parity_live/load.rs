@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::client::raw::{Ask, Client, Connection};
 use harness::clock::Stopwatch;
-use harness::host::{Host, login_request};
+use harness::host::{Host, Servers, login_request};
 use harness::{Result, world};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -26,17 +26,19 @@ struct Part {
     lasts: Duration,
 }
 
+/// Of two of the tokens; it denies a path that another policy allows.
+pub(crate) const MIXED: &str = r#"
+    path "secret/data/shop/+/item-*" { capabilities = ["read", "update"] }
+    path "secret/data/shop/orders/item-0003" { capabilities = ["deny"] }
+    path "secret/metadata/shop/*" { capabilities = ["read", "list"] }
+    path "auth/token/lookup-accessor" { capabilities = ["update"] }
+    path "auth/token/create" { capabilities = ["update"] }
+"#;
+
 /// Asks for at least `lasts`; the number of requests.
-pub(crate) async fn busy(host: &Host, lasts: Duration) -> Result<usize> {
-    let root = host.primary.root();
-    let mixed = r#"
-        path "secret/data/shop/+/item-*" { capabilities = ["read", "update"] }
-        path "secret/data/shop/orders/item-0003" { capabilities = ["deny"] }
-        path "secret/metadata/shop/*" { capabilities = ["read", "list"] }
-        path "auth/token/lookup-accessor" { capabilities = ["update"] }
-        path "auth/token/create" { capabilities = ["update"] }
-    "#;
-    world::policy(&root, "mixed", mixed).await?;
+pub(crate) async fn busy<P: Servers>(host: &Host<P>, lasts: Duration) -> Result<usize> {
+    let root = host.primary.root_api().await?;
+    world::policy(&root, "mixed", MIXED).await?;
     let (mut tokens, mut accessors) = (Vec::new(), Vec::new());
     for policies in [
         &["orders"][..],
