@@ -2,6 +2,8 @@
 
 #[path = "estates/addresses.rs"]
 mod addresses;
+#[path = "estates/cost.rs"]
+mod cost;
 #[path = "estates/cut_standby.rs"]
 mod cut_standby;
 #[path = "estates/leaders.rs"]

@@ -25,8 +25,8 @@ use shared::name::{
 };
 use shared::settings::{Bounds, Settings};
 use shared::time::{BootId, BootTime, Deadline, Now, WallTime};
-use shared::token::look_up::ShownToken;
 use shared::token::role::ShownRole;
+use shared::token::{TokenFacts, TokenKind};
 use shared::workload::{FailoverPolicy, OnFailover, OnRecovery, Peer, Workload, WorkloadAuthority};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -325,14 +325,16 @@ async fn shown(
 }
 
 fn authority(name: &str, role: ShownRole, now: Now) -> Result<Change> {
-    let standing = serde_json::json!({
-        "creation_time": 1, "creation_ttl": 1, "policies": ["default"], "type": "service", "orphan": true,
-    });
+    let policies = vec![PolicyName::parse("default")?];
+    let standing = TokenFacts {
+        orphan: true,
+        ..TokenFacts::minted(TokenKind::Service, policies, 1, WallTime::from_secs(1))
+    };
     Ok(Change::Authority(Box::new(WorkloadAuthority {
         workload: WorkloadName::parse(name)?,
         role_name: RoleName::parse(name)?,
         role: role.into(),
-        standing: serde_json::from_value::<ShownToken>(standing)?.facts(),
+        standing,
         standing_accessor: Accessor::parse(name)?,
         standing_expires: now.wall.plus(LONG),
         verified_at: now.wall,
