@@ -64,14 +64,12 @@ pub struct Monitored {
 /// The clients that keep an address's connections, one for each use.
 pub(crate) struct Lines {
     pub(crate) forward: LineClient,
-    /// Keeps none: for what failed on a connection that may have died unnoticed.
+    /// Keeps none: for what failed on a connection that may have died unnoticed, and for looks.
     pub(crate) fresh: LineClient,
     /// To the active node alone.
     pub(crate) active: LineClient,
     /// Holdover's own requests.
     pub(crate) own: LineClient,
-    /// Looks at the address; keeps one, from the first question of a look to the second.
-    pub(crate) watch: LineClient,
 }
 
 /// What is known of one address.
@@ -216,7 +214,6 @@ impl Lines {
             fresh: client(Purpose::Forward, 0),
             active: client(Purpose::ForwardToActive, IDLE_OTHERS),
             own: client(Purpose::Own, IDLE_OTHERS),
-            watch: client(Purpose::Forward, 1),
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Request, uri::PathAndQuery};
-use hyper_util::client::legacy::connect::capture_connection;
 use shared::provenance::{Currency, Health, Line, NodeRole, NodeSeen};
 
 use super::{
     LineShown, Link, Monitored,
     address::{LineClient, Lines},
     body::RelayBody,
-    error::{Unavailable, Unshown},
+    error::{Unavailable, Unshown, unavailable_of},
     forward::url,
     show,
 };
@@ -41,13 +40,12 @@ impl Link {
 
     /// Opens a connection to `at`, which shows itself, and asks for its health once more; all of it has `within`.
     pub(crate) async fn look(&self, at: &Monitored, within: Duration) -> Looked {
-        let asking = self.health_at(at, |lines| &lines.watch, false);
+        let asking = self.health_at(at, |lines| &lines.fresh, false);
         let looked = tokio::time::timeout(within, asking).await;
         let looked = looked.unwrap_or(Err(Unavailable::Timeout.into()));
         match &looked {
             Ok(answer) => {
-                let again = answer.health.as_ref().map(|node| node.role);
-                if again != Some(answer.line.node.role) {
+                if answer.node.role != answer.line.node.role {
                     at.led_elsewhere(answer.line.node.role);
                 }
             }
@@ -60,7 +58,7 @@ impl Link {
     /// Sees whether what is asked as current at `at` comes from the active node. A standby that is cut from its peers
     /// answers everything else.
     async fn see_whether_current(&self, at: &Monitored, within: Duration) {
-        let asking = self.health_at(at, |lines| &lines.watch, true);
+        let asking = self.health_at(at, |lines| &lines.fresh, true);
         let answered = tokio::time::timeout(within, asking).await;
         let current = matches!(&answered, Ok(Ok(answer)) if answer.is_current());
         at.showed_current(current);
@@ -83,46 +81,39 @@ impl Link {
         if as_current {
             show::ask_as_current(&self.0.base, headers);
         }
-        let captured = as_current.then(|| capture_connection(&mut request));
         let sent = {
             let lines = at.lines();
             client(&lines).request(request)
         };
         let answer = sent.await.map_err(|error| Unshown::of(&error))?;
-        // The next look is at a fresh connection.
-        if let Some(captured) = captured
-            && let Some(connected) = &*captured.connection_metadata()
-        {
-            connected.poison();
-        }
         let shown = answer.extensions().get::<LineShown>().cloned();
         let line = shown.map(|shown| shown.line()).ok_or(Unshown::SlowDown)?;
         let status = answer.status().as_u16();
-        let health = match Health::read(status, &show::read_health(answer.into_body()).await?) {
-            Health::Serves(node) => Some(node),
-            Health::SlowDown | Health::CannotServe => None,
-        };
-        if let Some(node) = &health {
-            self.0.base.trust.lock().recognise(&node.cluster)?;
+        let body = show::read_health(answer.into_body()).await?;
+        match Health::read(status, &body) {
+            Health::Serves(node) => {
+                self.0.base.trust.lock().recognise(&node.cluster)?;
+                Ok(HealthAnswer { line, node })
+            }
+            Health::SlowDown => Err(Unshown::SlowDown),
+            Health::CannotServe => Err(unavailable_of(status, &body).into()),
         }
-        Ok(HealthAnswer { line, health })
     }
 }
 
 /// An answer to a request for the health, and the connection that it came over.
 pub(crate) struct HealthAnswer {
     line: Line,
-    /// The node that answered; none if it cannot serve.
-    health: Option<NodeSeen>,
+    /// The node that answered.
+    node: NodeSeen,
 }
 
 impl HealthAnswer {
     /// Whether an answer that was asked for as current is.
     fn is_current(&self) -> bool {
-        let by_active = |node: &NodeSeen| node.role == NodeRole::Active;
         match self.line.currency() {
-            Currency::Always => self.health.is_some(),
-            Currency::WhenAsked => self.health.as_ref().is_some_and(by_active),
+            Currency::Always => true,
+            Currency::WhenAsked => self.node.role == NodeRole::Active,
             Currency::Never => false,
         }
     }
