@@ -333,6 +333,7 @@ impl Config {
             successes: self.failover.successes,
             probe_interval: self.failover.probe_interval,
             probe_timeout: self.failover.probe_timeout,
+            connect_timeout: self.primary.connect_timeout,
             max_outage: self.settings.bounds.max_outage,
         }
     }

@@ -18,6 +18,8 @@ mod lent;
 pub(crate) mod monitor;
 mod nesting;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -91,13 +93,22 @@ impl LinkBase {
         self.clock.now().steady
     }
 
+    /// The index that an answer carries, where it can be read.
+    fn index_of<B>(answer: &Response<B>) -> Option<Index> {
+        Index::parse(answer.headers().get(INDEX)?.to_str().ok()?)
+    }
+
+    /// The cluster that an answer names by its index.
+    fn cluster_of<B>(answer: &Response<B>) -> Option<ClusterId> {
+        Self::index_of(answer).map(|index| index.cluster().clone())
+    }
+
     /// Where an answer comes from.
     fn weigh<B>(&self, answer: &Response<B>, asked: Option<Asked>) -> Provenance {
         let Some(shown) = answer.extensions().get::<LineShown>() else {
             return Provenance::UNSHOWN;
         };
-        let index = answer.headers().get(INDEX);
-        let index = index.and_then(|value| Index::parse(value.to_str().ok()?));
+        let index = Self::index_of(answer);
         let arrival = Arrival {
             index: index.as_ref(),
             asked,

@@ -7,7 +7,8 @@
 //! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
-//!    request (`headers` says what passes), `observer` learns from the answer, and `key_watch` looks for keys that it shows to be superseded. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
+//!    request (`headers` says what passes), `observer` learns from the answer, and `key_watch` looks for keys that it shows
+//!    to be superseded. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!

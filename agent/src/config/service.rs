@@ -121,7 +121,7 @@ pub(super) fn check_issue_deadline(config: &Config, section: &Section<'_>) {
     let detection = config.knobs().worst_detection(config.primary.read_deadline);
     if deadline <= detection {
         let what = format!(
-            "{} is not longer than it takes to notice an outage, {} (read_deadline + (failures + 1) × probe_timeout)",
+            "{} is not longer than it takes to notice an outage, {} (read_deadline + failures × the larger of 2 × probe_timeout and 1s + probe_timeout)",
             Span(deadline),
             Span(detection),
         );

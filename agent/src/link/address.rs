@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use http::uri::PathAndQuery;
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
@@ -18,7 +19,9 @@ use super::{
     LinkBase,
     body::RelayBody,
     connect::{Connector, Purpose},
-    error::Unshown,
+    error::{Unavailable, Unshown},
+    forward::url,
+    show,
 };
 use crate::config::Address;
 
@@ -163,20 +166,33 @@ impl Addresses {
 
     /// The order in which a request tries them: the well ones by preference, then those that are behind, then the rest.
     /// None at which another cluster answers.
+    ///
+    /// As of now, because what a request meets at one must not have it go there twice, or nowhere.
     pub fn to_try(&self) -> impl Iterator<Item = &Monitored> {
-        (0..3u8).flat_map(|rank| self.0.iter().filter(move |one| one.rank() == Some(rank)))
+        self.ordered(|_| false)
     }
 
-    /// The same for what only the active node answers as current: it first, where it is known.
+    /// The same for what only the active node answers as current: it first, where it is known and well.
     pub(crate) fn active_first(&self) -> impl Iterator<Item = &Monitored> {
-        let is_active = |one: &&Monitored| one.rank() == Some(0) && one.leads_to_active();
-        let active = self.0.iter().filter(is_active);
-        active.chain(self.to_try().filter(move |one| !is_active(one)))
+        self.ordered(AddressState::leads_to_active)
     }
 
     /// Those behind which the active node is known to be.
     pub(crate) fn leading_to_active(&self) -> impl Iterator<Item = &Monitored> {
-        self.to_try().filter(|one| one.leads_to_active())
+        self.to_try()
+            .filter(|one| one.entry.0.lock().leads_to_active())
+    }
+
+    /// Each once, by what is known of it now; the well ones that are `first` before all others.
+    fn ordered(&self, first: fn(&AddressState) -> bool) -> impl Iterator<Item = &Monitored> {
+        let ranked = self.0.iter().filter_map(|one| {
+            let state = one.entry.0.lock();
+            let rank = state.rank()?;
+            Some(((rank, rank > 0 || !first(&state)), one))
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, one)| one)
     }
 
     /// The one with this scheme, host and port, if it is configured.
@@ -249,7 +265,7 @@ impl Monitored {
         self.lines.store(Arc::new(lines));
     }
 
-    /// It did not.
+    /// It does not serve.
     pub(crate) fn failed(&self, why: &impl ToString) {
         self.entry.failed(why.to_string(), self.base.now());
     }
@@ -260,30 +276,42 @@ impl Monitored {
         self.close();
     }
 
+    /// Opens a connection of its own there, to see what answers.
+    pub(crate) async fn open(&self) -> Result<NodeSeen, Unshown> {
+        let target = PathAndQuery::from_static(show::HEALTH);
+        let uri = url(&self.address, target);
+        let uri = uri.map_err(|error| Unavailable::Connect(error.to_string()))?;
+        let connector = Connector::new(&self.address, &self.base, &self.entry, Purpose::Look);
+        Ok(connector.open(uri).await?.node())
+    }
+
     /// Whether what it answers can be shown to be current.
     pub(crate) fn showed_current(&self, current: bool) {
         self.entry.0.lock().behind = !current;
     }
 
     /// Another cluster's answer came over a connection that had shown the trusted one.
-    pub(crate) fn answered_foreign(&self) {
+    pub(crate) fn answered_foreign(&self, found: Option<ClusterId>) {
         let now = self.base.now();
-        self.entry.0.lock().variety.elsewhere(now);
+        {
+            let state = &mut *self.entry.0.lock();
+            state.variety.elsewhere(now);
+            state.cluster = found;
+        }
         self.failed_probe(
             &"another cluster answered over a connection that had shown the trusted one",
         );
     }
 
-    /// Over one connection that had shown a node of this role, another answered.
-    pub(crate) fn led_elsewhere(&self, role: NodeRole) {
-        let now = self.base.now();
-        let state = &mut *self.entry.0.lock();
-        state.variety.opened(role, true, true, now);
+    fn is_foreign(&self) -> bool {
+        self.entry.0.lock().foreign
     }
+}
 
+impl AddressState {
+    /// How late it is tried; none where another cluster answers.
     fn rank(&self) -> Option<u8> {
-        let state = self.entry.0.lock();
-        match (state.foreign, state.down, state.behind) {
+        match (self.foreign, self.down, self.behind) {
             (true, ..) => None,
             (_, true, _) => Some(2),
             (_, _, true) => Some(1),
@@ -291,13 +319,8 @@ impl Monitored {
         }
     }
 
-    fn is_foreign(&self) -> bool {
-        self.entry.0.lock().foreign
-    }
-
     fn leads_to_active(&self) -> bool {
-        let state = self.entry.0.lock();
-        state.role == Some(NodeRole::Active) || state.variety.several.is_some()
+        self.role == Some(NodeRole::Active) || self.variety.several.is_some()
     }
 }
 
@@ -451,6 +474,21 @@ mod tests {
         assert!(!snapshot.healthy && snapshot.last_failure.is_some());
         shown(third, 200);
         assert_eq!(order(&addresses), [8200, 83, 82]);
+    }
+
+    #[tokio::test]
+    async fn each_is_tried_once_whatever_becomes_of_it_meanwhile() {
+        let addresses = addresses();
+        let [first, second, _] = addresses.all() else {
+            panic!("three")
+        };
+        second.failed(&"down");
+        let mut tried = addresses.to_try();
+        assert_eq!(tried.next().unwrap().address.port, 8200);
+        first.failed(&"down");
+        shown(second, 200);
+        let rest: Vec<_> = tried.map(|one| one.address.port).collect();
+        assert_eq!(rest, [83, 82]);
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use hyper_util::{
     rt::TokioIo,
 };
 use rustls::ClientConfig;
-use shared::provenance::{Line, NodeRole};
+use shared::provenance::{Line, NodeRole, NodeSeen};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -55,6 +55,8 @@ pub(crate) type Https = HttpsConnector<HttpConnector<Resolver>>;
 pub(crate) enum Purpose {
     /// Clients' requests.
     Forward,
+    /// To see what answers there, and nothing else.
+    Look,
     /// The same, to the active node alone.
     ForwardToActive,
     /// Holdover's own: to the active node if there is a way, and with Holdover's certificate.
@@ -111,7 +113,7 @@ impl Connector {
 
     /// A connection for this purpose: for some the first that leads to the active node, if any does. A node that cannot be
     /// used is no reason to give up an address that may lead to others.
-    async fn open(self, uri: Uri) -> Result<ShownStream, Unshown> {
+    pub(crate) async fn open(self, uri: Uri) -> Result<ShownStream, Unshown> {
         let mut why = Unshown::NotActive;
         let mut other = None;
         for nr in 1..=MOST_TRIES {
@@ -141,7 +143,7 @@ impl Connector {
 
     fn is_wanted(&self, opened: &ShownStream) -> bool {
         let active = || opened.shown.line().node.role == NodeRole::Active;
-        self.purpose == Purpose::Forward || active()
+        matches!(self.purpose, Purpose::Forward | Purpose::Look) || active()
     }
 
     async fn connect_and_show(&self, uri: &Uri) -> Result<ShownStream, Unshown> {
@@ -153,7 +155,8 @@ impl Connector {
             Ok(Err(error)) => return Err(Unavailable::of(error.as_ref()).into()),
             Err(_) => return Err(Unavailable::Timeout.into()),
         };
-        let (thorough, watch) = (self.entry.is_new(), Stopwatch::start());
+        let thorough = self.purpose == Purpose::Look || self.entry.is_new();
+        let watch = Stopwatch::start();
         let opened_at = self.base.now();
         let host = self.host.as_ref().ok_or_else(no_host)?;
         let showing = show::show(&self.base, host, thorough, io);
@@ -194,6 +197,13 @@ impl Service<Uri> for Connector {
 pub(crate) struct ShownStream {
     io: Io,
     shown: LineShown,
+}
+
+impl ShownStream {
+    /// The node at its other end.
+    pub(crate) fn node(&self) -> NodeSeen {
+        self.shown.line().node
+    }
 }
 
 impl Connection for ShownStream {
@@ -356,6 +366,37 @@ mod tests {
         let (_, config) = authority();
         let refused = open(None, &url(serve_tls(config))).await;
         assert!(matches!(refused, Err(Unavailable::Tls(_))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_new_ca_is_used_though_holdovers_own_certificate_cannot_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let ((old, _), (new, config)) = (authority(), authority());
+        std::fs::write(file("ca.pem"), old).unwrap();
+        let port = serve_tls(config);
+        let address = Address {
+            url: format!("https://127.0.0.1:{port}"),
+            tls: true,
+            host: "127.0.0.1".to_owned(),
+            port,
+        };
+        let mut primary = config::PrimaryConfig {
+            ca_file: Some(file("ca.pem")),
+            ..samples::primary_config(&[address])
+        };
+        primary.auth.method = config::AuthMethod::Cert {
+            name: None,
+            cert_file: file("no-such.pem"),
+            key_file: file("no-such.key"),
+        };
+        let clock = Arc::new(crate::clock::Clock::start(None).unwrap());
+        let link = crate::link::Link::new(&primary, None, clock).unwrap();
+        std::fs::write(file("ca.pem"), format!("{new}\n")).unwrap();
+        link.reload_files();
+        assert!(link.unidentified().is_some());
+        let looked = link.look(&link.addresses().all()[0], Duration::from_secs(5));
+        assert!(looked.await.is_ok());
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use hyper_util::client::legacy::Client;
 use shared::provenance::{ClusterShown, NodeRole};
 
 use super::{
-    LineShown, Link, Monitored,
+    LineShown, Link, LinkBase, Monitored,
     address::Lines,
     body::{Arriving, RelayBody},
     connect::{self, Connector},
@@ -141,32 +141,21 @@ impl Link {
             .extensions()
             .get::<LineShown>()
             .is_some_and(|shown| shown.line().node.role != NodeRole::Active);
-        let short = answer
-            .body()
-            .size_hint()
-            .exact()
-            .is_some_and(|size| size <= SHORT);
-        if !answer.status().is_server_error() || !short {
-            return Ok(answer);
-        }
-        let (parts, said) = answer.into_parts();
-        let said = match said.into_unread() {
-            Ok(unread) => RelayBody::read_ahead(unread, SHORT as usize).await,
-            Err(read) => Ok(read),
-        };
-        let said = said.map_err(|error| ForwardError::Unknown(Unavailable::of(&error)))?;
-        let answer = Response::from_parts(parts, said);
-        let left = answer.body().whole().filter(|said| was_not_applied(said));
-        let left = left.map(|said| error::unavailable_of(answer.status().as_u16(), said));
-        if left.is_none() && !(by_standby && outgoing.idempotent) {
+        let (answer, mut left) = left_undone(answer).await?;
+        let repeatable = by_standby && outgoing.idempotent && answer.status().is_server_error();
+        if left.is_none() && !repeatable {
             return Ok(answer);
         }
         for to in self.addresses().leading_to_active() {
             let request = outgoing.request(&to.address, RelayBody::Whole(body.clone()))?;
             match self.attempt(to, |lines| &lines.active, request).await {
                 Err(ForwardError::Unsent(_)) => {}
-                Ok(second) if second.status().is_server_error() => {}
-                answered => return answered.and_then(not_redirected),
+                Err(unknown) => return Err(unknown),
+                // Only what was left undone once more goes on to another: this may be what came of the request.
+                Ok(second) => match left_undone(second).await? {
+                    (_, Some(undone)) => left = Some(undone),
+                    (second, None) => return not_redirected(second),
+                },
             }
         }
         match left {
@@ -198,7 +187,7 @@ impl Link {
     fn arrived(&self, from: &Monitored, answer: Response<Incoming>) -> Response<RelayBody> {
         let provenance = self.0.base.weigh(&answer, None);
         if provenance.cluster == ClusterShown::Foreign {
-            from.answered_foreign();
+            from.answered_foreign(LinkBase::cluster_of(&answer));
         }
         let (mut parts, incoming) = answer.into_parts();
         parts.extensions.insert(provenance);
@@ -250,6 +239,25 @@ pub(super) fn url(address: &Address, target: PathAndQuery) -> Result<Uri, http::
         .authority(connect::authority(address))
         .path_and_query(target)
         .build()
+}
+
+/// An answer, and what it says where it leaves the request to the active node and did nothing.
+async fn left_undone(
+    answer: Response<RelayBody>,
+) -> Result<(Response<RelayBody>, Option<Unavailable>), ForwardError> {
+    let size = answer.body().size_hint().exact();
+    if !answer.status().is_server_error() || size.is_none_or(|size| size > SHORT) {
+        return Ok((answer, None));
+    }
+    let (parts, said) = answer.into_parts();
+    let said = match said.into_unread() {
+        Ok(unread) => RelayBody::read_ahead(unread, SHORT as usize).await,
+        Err(read) => Ok(read),
+    };
+    let said = said.map_err(|error| ForwardError::Unknown(Unavailable::of(&error)))?;
+    let undone = said.whole().filter(|said| was_not_applied(said));
+    let undone = undone.map(|said| error::unavailable_of(parts.status.as_u16(), said));
+    Ok((Response::from_parts(parts, said), undone))
 }
 
 /// Whether a node says that it left a request to the active one, and did nothing.

@@ -38,30 +38,28 @@ impl Link {
         while watching.join_next().await.is_some() {}
     }
 
-    /// Opens a connection to `at`, which shows itself, and asks for its health once more; all of it has `within`.
+    /// Opens a connection to `at`, which shows itself. Making it has its own time, and showing has `within`.
     pub(crate) async fn look(&self, at: &Monitored, within: Duration) -> Looked {
-        let asking = self.health_at(at, |lines| &lines.fresh, false);
-        let looked = tokio::time::timeout(within, asking).await;
+        let looked = tokio::time::timeout(self.with_connecting(within), at.open()).await;
         let looked = looked.unwrap_or(Err(Unavailable::Timeout.into()));
-        match &looked {
-            Ok(answer) => {
-                if answer.node.role != answer.line.node.role {
-                    at.led_elsewhere(answer.line.node.role);
-                }
-            }
-            Err(why @ (Unshown::Foreign(_) | Unshown::Unavailable(_))) => at.failed_probe(why),
-            Err(Unshown::SlowDown | Unshown::NotActive) => {}
+        if let Err(why @ (Unshown::Foreign(_) | Unshown::Unavailable(_))) = &looked {
+            at.failed_probe(why);
         }
-        looked.map(|answer| answer.line.node)
+        looked
     }
 
     /// Sees whether what is asked as current at `at` comes from the active node. A standby that is cut from its peers
     /// answers everything else.
     async fn see_whether_current(&self, at: &Monitored, within: Duration) {
         let asking = self.health_at(at, |lines| &lines.fresh, true);
-        let answered = tokio::time::timeout(within, asking).await;
+        let answered = tokio::time::timeout(self.with_connecting(within), asking).await;
         let current = matches!(&answered, Ok(Ok(answer)) if answer.is_current());
         at.showed_current(current);
+    }
+
+    /// So much, and what making a connection takes before it: on a long way that is most of it.
+    pub(crate) fn with_connecting(&self, within: Duration) -> Duration {
+        within + self.0.base.connect_timeout
     }
 
     /// Asks for the health at `at` over a connection of these lines: as it is, or as current, which has a standby say

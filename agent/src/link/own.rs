@@ -11,7 +11,7 @@ use shared::provenance::{Asked, ClusterShown, Currency, ForeignCluster, Provenan
 use zeroize::Zeroizing;
 
 use super::{
-    LineShown, Link, Monitored,
+    LineShown, Link, LinkBase, Monitored,
     body::{Arriving, RelayBody},
     error::{Unavailable, Unshown, is_unavailable_status},
     forward::{is_redirect, location, url, was_not_applied},
@@ -54,15 +54,9 @@ pub(crate) struct OwnAnswer {
 /// Why there is no answer that counts.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OwnFailure {
-    /// Nothing was sent: it would have gone to a stranger; or a stranger answered.
+    /// Nothing was sent, or what answered cannot serve, or is a stranger.
     #[error(transparent)]
-    Foreign(#[from] ForeignCluster),
-    /// It cannot serve.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// What answers asks for fewer requests before anything shows which cluster it is.
-    #[error("fewer requests are asked for, and nothing shows which cluster answers")]
-    SlowDown,
+    Unshown(#[from] Unshown),
     /// It answers, and nothing shows that it is current.
     #[error("no node answers that can be shown to be current")]
     NotCurrent,
@@ -163,9 +157,7 @@ impl Link {
                 }
                 Ok((answer, asked))
             }
-            Err(error) if error.is_connect() => {
-                Err(Attempted::Unsent(OwnFailure::of(Unshown::of(&error))))
-            }
+            Err(error) if error.is_connect() => Err(Attempted::Unsent(Unshown::of(&error).into())),
             Err(error) => Err(Attempted::Unknown(Unavailable::of(&error).into())),
         }
     }
@@ -179,6 +171,7 @@ impl Link {
     ) -> Attempted {
         let line = answer.extensions().get::<LineShown>().cloned();
         let mut provenance = self.0.base.weigh(&answer, Some(asked));
+        let named = LinkBase::cluster_of(&answer);
         let (parts, body) = answer.into_parts();
         let body = match bounded(Arriving::answer(&parts, body), call.largest).await {
             Ok(body) => body,
@@ -194,9 +187,14 @@ impl Link {
                 cluster: ClusterShown::Foreign,
                 ..
             } => {
-                at.answered_foreign();
+                at.answered_foreign(named);
                 return Attempted::Unknown(self.nowhere());
             }
+            // A stranger's refusal of Holdover's own login would otherwise be taken for the primary's.
+            Provenance {
+                cluster: ClusterShown::Unshown,
+                ..
+            } => return Attempted::Unknown(OwnFailure::NotCurrent),
             Provenance { as_of: None, .. } if call.current => {
                 at.showed_current(false);
                 return Attempted::Unknown(OwnFailure::NotCurrent);
@@ -256,21 +254,22 @@ impl OwnCall {
     }
 }
 
-impl OwnFailure {
-    pub(crate) fn of(unshown: Unshown) -> Self {
-        match unshown {
-            Unshown::Foreign(foreign) => Self::Foreign(foreign),
-            Unshown::Unavailable(unavailable) => Self::Unavailable(unavailable),
-            Unshown::SlowDown => Self::SlowDown,
-            Unshown::NotActive => Self::NotCurrent,
-        }
+impl From<Unavailable> for OwnFailure {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unshown(unavailable.into())
+    }
+}
+
+impl From<ForeignCluster> for OwnFailure {
+    fn from(foreign: ForeignCluster) -> Self {
+        Self::Unshown(foreign.into())
     }
 }
 
 /// What is said of another cluster, or of a node that is behind, outlasts what is said of addresses that do not answer.
 fn telling(before: Option<OwnFailure>, now: OwnFailure) -> OwnFailure {
     match before {
-        Some(before) if matches!(now, OwnFailure::Unavailable(_)) => before,
+        Some(before) if matches!(now, OwnFailure::Unshown(Unshown::Unavailable(_))) => before,
         _ => now,
     }
 }

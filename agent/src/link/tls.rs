@@ -121,33 +121,38 @@ impl TlsFiles {
         }
     }
 
-    /// Takes the files up again if they changed. Bad ones are reported and the old ones stay in use; so does a pair of which
-    /// one half is new and the other not yet. Whether there is something new.
+    /// Takes the files up again if they changed. Bad ones are reported and the old ones stay in use, each for what it is
+    /// for; so does a pair of which one half is new and the other not yet. Whether there is something new.
     pub(crate) fn reload(&self, names: &Names) -> bool {
         let seen = self.stamps_now();
         if std::mem::replace(&mut *self.stamps.lock(), seen.clone()) == seen {
             return false;
         }
-        let read = client_config(self.ca.as_deref()).and_then(|forwards| {
-            let own = own_config(self.ca.as_deref(), self.identity.as_ref())?;
-            Ok(Connectors::of(forwards, own, names, self.connect_timeout))
-        });
-        let mut unidentified = self.unidentified.lock();
-        match read {
-            Ok(made) => {
-                tracing::info!("the changed files of connections to the primary are in use");
-                self.made.store(Arc::new(made));
-                *unidentified = None;
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "a file of connections to the primary changed and cannot be used");
-                if unidentified.is_some() {
-                    *unidentified = Some(error.to_string());
-                }
-                false
+        let unusable = |error: &TlsError| {
+            tracing::error!(%error, "a file of connections to the primary changed and cannot be used");
+        };
+        let made = self.made.load_full();
+        let connector = |tls| connect::https(tls, names, self.connect_timeout);
+        let forwards = client_config(self.ca.as_deref()).inspect_err(unusable);
+        let Ok(forwards) = forwards else {
+            return false;
+        };
+        // Clients do not show Holdover's certificate, and do not wait for it.
+        let own = own_config(self.ca.as_deref(), self.identity.as_ref()).inspect_err(unusable);
+        {
+            let mut unidentified = self.unidentified.lock();
+            match &own {
+                Ok(_) => *unidentified = None,
+                Err(error) if unidentified.is_some() => *unidentified = Some(error.to_string()),
+                Err(_) => {}
             }
         }
+        self.made.store(Arc::new(Connectors {
+            forwards: connector(forwards),
+            own: own.map_or_else(|_| made.own.clone(), connector),
+        }));
+        tracing::info!("the changed files of connections to the primary are in use");
+        true
     }
 
     /// Why no certificate is shown, though one is configured.

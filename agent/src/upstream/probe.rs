@@ -41,7 +41,7 @@ enum Serving {
 
 impl Upstream {
     /// Looks at every address at once and, if `authenticated`, has the active node carry out an authenticated operation.
-    /// Each half has `probe_timeout`.
+    /// Each half has `probe_timeout`, after its connection is made.
     pub async fn probe(&self, authenticated: bool) -> ProbeOutcome {
         self.link().reload_files();
         let outcome = match self.look_at_all().await {
@@ -84,7 +84,8 @@ impl Upstream {
         let Some(token) = self.own_token() else {
             return Ok(Serving::Unproven);
         };
-        let request = Request::read("auth/token/lookup-self").within(self.0.probe_timeout);
+        let within = self.link().with_connecting(self.0.probe_timeout);
+        let request = Request::read("auth/token/lookup-self").within(within);
         serving(self.0.sender.send(&request, Some(&token)).await)
     }
 }

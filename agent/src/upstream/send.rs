@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{Reply, Request, UpstreamError, reply, request};
 use crate::link::{
     Link, Unavailable,
-    error::{errors_of, is_unavailable_status, unavailable_of},
+    error::{Unshown, errors_of, is_unavailable_status, unavailable_of},
     forward::was_not_applied,
     own::{OwnAnswer, OwnCall, OwnFailure},
 };
@@ -85,10 +85,10 @@ impl Sender {
 impl From<OwnFailure> for UpstreamError {
     fn from(failure: OwnFailure) -> Self {
         match failure {
-            OwnFailure::Foreign(foreign) => foreign.into(),
-            OwnFailure::Unavailable(unavailable) => unavailable.into(),
-            OwnFailure::NotCurrent => Self::NotCurrent,
-            OwnFailure::SlowDown => Self::SlowDown { after: None },
+            OwnFailure::Unshown(Unshown::Foreign(foreign)) => foreign.into(),
+            OwnFailure::Unshown(Unshown::Unavailable(unavailable)) => unavailable.into(),
+            OwnFailure::Unshown(Unshown::SlowDown) => Self::SlowDown { after: None },
+            OwnFailure::Unshown(Unshown::NotActive) | OwnFailure::NotCurrent => Self::NotCurrent,
         }
     }
 }

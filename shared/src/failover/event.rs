@@ -18,8 +18,10 @@ pub struct Knobs {
     pub successes: u32,
     /// Between probes while following.
     pub probe_interval: Duration,
-    /// For one probe; one that has not ended by then has failed.
+    /// For each half of a probe, after its connection is made; one that has not ended by then has failed.
     pub probe_timeout: Duration,
+    /// For each connection that a probe makes.
+    pub connect_timeout: Duration,
     /// How long an outage may last, from the last complete verification of authority.
     pub max_outage: Duration,
 }
@@ -37,10 +39,16 @@ impl Knobs {
     pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
     /// A recovery that takes longer has failed.
     pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
-    /// What a probe's task gets beyond both halves' [`Knobs::probe_timeout`] to say how it ended.
+    /// What a probe's task gets beyond the time of both halves to say how it ended.
     pub const GRACE: Duration = Duration::from_millis(250);
 
-    /// The longest that an outage can go unnoticed by a caller that waits, from its request on.
+    /// How long a probe's task may take.
+    pub(super) fn probe_deadline(&self) -> Duration {
+        (self.connect_timeout + self.probe_timeout) * 2 + Self::GRACE
+    }
+
+    /// The longest that an outage can go unnoticed by a caller that waits, from its request on, but for connections that
+    /// are slow to fail.
     pub fn worst_detection(&self, read_deadline: Duration) -> Duration {
         let round = (self.probe_timeout * 2).max(Self::DOUBT_INTERVAL);
         read_deadline + round * self.failures + self.probe_timeout

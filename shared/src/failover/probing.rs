@@ -22,7 +22,7 @@ impl Machine {
             self.last_asked = Some(now.boot);
         }
         let id = self.fresh_action();
-        let deadline = now.boot.plus(self.knobs.probe_timeout * 2 + Knobs::GRACE);
+        let deadline = now.boot.plus(self.knobs.probe_deadline());
         self.pending = Some(Pending {
             id,
             deadline,

@@ -13,6 +13,7 @@ const KNOBS: Knobs = Knobs {
     successes: 3,
     probe_interval: Duration::from_secs(5),
     probe_timeout: Duration::from_millis(500),
+    connect_timeout: Duration::from_millis(500),
     max_outage: Duration::from_secs(3600),
 };
 

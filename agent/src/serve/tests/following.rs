@@ -340,6 +340,31 @@ async fn what_a_node_leaves_to_the_active_one_and_did_not_do_is_asked_there_once
 }
 
 #[tokio::test]
+async fn what_the_active_node_fails_to_do_is_not_asked_of_a_third() {
+    const LEFT: &str = r#"{"errors":["please forward to the active node"]}"#;
+    const FAILED: &str = r#"{"errors":["1 error occurred"]}"#;
+    let failing = |body: &'static str| {
+        Primary::start(move |_| Act::Say(with("500 Internal Server Error", "", body)))
+    };
+    let (first, second) = (failing(LEFT).await, failing(FAILED).await);
+    let third = Primary::saying("{}").await;
+    let setup = Setup {
+        addresses: vec![first.address(), second.address(), third.address()],
+        ..Setup::with(&first)
+    };
+    let rig = setup.start();
+    for at in rig.link.addresses().all() {
+        let looked = rig.link.look(at, Duration::from_secs(5)).await;
+        assert!(looked.is_ok(), "{looked:?}");
+    }
+    let heard = rig
+        .ask(&with_body("PUT", "/v1/secret/data/x", &[], "{}"))
+        .await;
+    assert_eq!(heard.outcome(), (500, "primary"));
+    assert_eq!((second.received().len(), third.received().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn nothing_is_sent_to_where_another_cluster_answers() {
     let primary = Primary::saying("{}").await;
     let rig = Setup::with(&primary).start();
