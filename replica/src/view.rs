@@ -69,6 +69,8 @@ pub struct View {
 pub struct Authority {
     /// The configuration's part in decisions.
     pub settings: Arc<Settings>,
+    /// Raised whenever they are replaced: a change expecting another version is refused.
+    pub settings_version: u64,
     /// The machine's state.
     pub phase: Phase,
     /// Raised when who decides changes.
@@ -187,6 +189,7 @@ impl View {
         Self {
             authority: ArcSwap::from_pointee(Authority {
                 settings,
+                settings_version: 0,
                 phase: Phase::Suspect,
                 epoch: 0,
                 paused: false,
@@ -318,7 +321,10 @@ impl View {
 
     /// Replaces the configuration's part in decisions.
     pub(crate) fn set_settings(&self, settings: &Arc<Settings>) {
-        self.bind(|authority| authority.settings = Arc::clone(settings));
+        self.bind(|authority| {
+            authority.settings = Arc::clone(settings);
+            authority.settings_version = authority.settings_version.wrapping_add(1);
+        });
     }
 
     /// Pauses issuing, or lets it go on.

@@ -311,6 +311,8 @@ pub struct Expects {
     pub kept: Option<Box<Kept>>,
     /// A lease that must still be in its pool.
     pub pooled: Option<Pooled>,
+    /// The version of the settings that the decision was taken by: nothing is given by settings that are no longer in force.
+    pub settings: Option<u64>,
 }
 
 /// A lease that must still be in its pool.

@@ -133,9 +133,12 @@ fn unsettled(grant: &Grant, now: Now) -> Option<&ReplicaGrant> {
     (replica.settled == Settled::Not && !grant.deadline.passed(now)).then_some(replica)
 }
 
-/// The entry that a grant falls under, if it is still configured.
+/// The entry that a grant falls under, if it is still configured, and in the namespace that the grant is of.
 fn holder<'s>(grant: &Grant, settings: &'s Settings) -> Option<&'s Workload> {
     let peer = grant.peer.as_ref()?;
+    if grant.namespace != settings.namespace {
+        return None;
+    }
     settings.workload(&peer.workload)
 }
 

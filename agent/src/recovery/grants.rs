@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use replica::view::Authority;
+use replica::{
+    sequencer::{Lane, SubmitError},
+    view::Authority,
+};
 use shared::{
     approle::{self, Basis},
-    change::{Change, Credential, CredentialName},
+    change::{Change, Credential, CredentialName, Expects},
     failover::Outage,
     grant::{Grant, Origin, ReplicaGrant, Settled},
     ledger::{Entry, EntryKind},
@@ -14,7 +17,7 @@ use shared::{
     time::{Deadline, Now, WallTime},
 };
 
-use super::{SettleError, commit, primary::Primary};
+use super::{SettleError, primary::Primary};
 use crate::{
     local::Local,
     reaper,
@@ -34,18 +37,21 @@ pub(super) struct GrantSettling<'a, P> {
 
 impl<P: Primary> GrantSettling<'_, P> {
     pub(super) async fn settle(&self) -> Result<(), SettleError> {
-        for judgement in self.judgements()? {
+        let (judged_by, judgements) = self.judgements()?;
+        for judgement in judgements {
             let Some(live) = self.local.view.grant(&judgement.digest) else {
                 continue;
             };
             if live.revoked.get().is_none() {
-                self.carry_out(&live.grant, judgement.fate).await?;
+                self.carry_out(&live.grant, judgement.fate, judged_by)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    fn judgements(&self) -> Result<Vec<Judgement>, Unverified> {
+    /// The judgements, and the version of the settings that they go by.
+    fn judgements(&self) -> Result<(u64, Vec<Judgement>), Unverified> {
         let grants = self.local.view.grants();
         let living = grants.iter().filter(|live| live.revoked.get().is_none());
         let living = living.map(|live| &live.grant);
@@ -57,10 +63,16 @@ impl<P: Primary> GrantSettling<'_, P> {
         };
         let (since, now) = (self.since, self.local.clock.now());
         let login = |basis: &Basis| login(&authority, basis, since, now);
-        judge(living, &authority.settings, fresh, login, since, now)
+        let judgements = judge(living, &authority.settings, fresh, login, since, now)?;
+        Ok((authority.settings_version, judgements))
     }
 
-    async fn carry_out(&self, grant: &Grant, fate: Fate) -> Result<(), SettleError> {
+    async fn carry_out(
+        &self,
+        grant: &Grant,
+        fate: Fate,
+        judged_by: u64,
+    ) -> Result<(), SettleError> {
         match fate {
             Fate::Revoke(cause) => {
                 reaper::revoke(self.local, vec![(grant.clone(), cause)]).await;
@@ -69,24 +81,28 @@ impl<P: Primary> GrantSettling<'_, P> {
             Fate::Drain {
                 policies,
                 identity_policies,
-            } => self.drain(grant, policies, identity_policies).await,
+            } => {
+                let drained = drained(grant, policies, identity_policies);
+                self.store(drained, judged_by).await
+            }
             Fate::Exchange {
                 policies,
                 remaining,
-            } => self.exchange(grant, policies, remaining).await,
+            } => self.exchange(grant, policies, remaining, judged_by).await,
         }
     }
 
-    async fn drain(
-        &self,
-        grant: &Grant,
-        policies: Vec<PolicyName>,
-        identity_policies: Vec<PolicyName>,
-    ) -> Result<(), SettleError> {
-        let mut drained = settled(grant, Settled::Draining);
-        drained.facts.policies = policies;
-        drained.facts.identity_policies = identity_policies;
-        commit(self.local, vec![Change::Grant(Box::new(drained))]).await
+    /// Nothing of it where the settings changed since it was judged, or the grant died: what lives is judged once more, and
+    /// until then it is good for no more than a draining one.
+    async fn store(&self, changes: Vec<Change>, judged_by: u64) -> Result<(), SettleError> {
+        let expects = Expects {
+            settings: Some(judged_by),
+            ..Expects::default()
+        };
+        match self.local.commit(Lane::Grant, changes, expects).await {
+            Err(SubmitError::Conflict) => Ok(()),
+            stored => Ok(stored?),
+        }
     }
 
     async fn exchange(
@@ -94,6 +110,7 @@ impl<P: Primary> GrantSettling<'_, P> {
         grant: &Grant,
         policies: Vec<PolicyName>,
         remaining: Duration,
+        judged_by: u64,
     ) -> Result<(), SettleError> {
         let Some(peer) = &grant.peer else {
             return Ok(());
@@ -104,14 +121,18 @@ impl<P: Primary> GrantSettling<'_, P> {
             life: remaining,
         };
         match self.primary.mint_exact(&peer.workload, wanted).await {
-            Ok(token) => commit(self.local, self.exchanged(grant, policies, token)).await,
+            Ok(token) => {
+                let exchanged = self.exchanged(grant, policies, token);
+                self.store(exchanged, judged_by).await
+            }
             Err(MintError::Upstream(error)) if error.decision().is_none() => {
                 Err(MintError::Upstream(error).into())
             }
             Err(error) => {
                 tracing::warn!(%error, accessor = %grant.accessor, "no exact token for a replica grant: it drains");
                 let identity_policies = grant.facts.identity_policies.clone();
-                self.drain(grant, policies, identity_policies).await
+                let drained = drained(grant, policies, identity_policies);
+                self.store(drained, judged_by).await
             }
         }
     }
@@ -163,6 +184,17 @@ fn login(authority: &Authority, basis: &Basis, since: WallTime, now: Now) -> Opt
         identity_policies,
         entity: proof.entity.clone(),
     })
+}
+
+fn drained(
+    grant: &Grant,
+    policies: Vec<PolicyName>,
+    identity_policies: Vec<PolicyName>,
+) -> Vec<Change> {
+    let mut drained = settled(grant, Settled::Draining);
+    drained.facts.policies = policies;
+    drained.facts.identity_policies = identity_policies;
+    vec![Change::Grant(Box::new(drained))]
 }
 
 fn settled(grant: &Grant, settled: Settled) -> Grant {

@@ -1,16 +1,18 @@
 //! Claims about settling, on a real replica and a scripted primary that fails where it is told to.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use shared::{
     change::{Credential, CredentialName, QueuedRevocation, RevocationTarget},
     grant::Settled,
     name::{Accessor, LeaseId, TokenDigest, WorkloadName},
     secret::SecretText,
+    settings::Settings,
     workload::OnRecovery,
 };
 
 use super::*;
+use crate::reaper;
 use crate::samples::{bench::Bench, orders};
 use crate::upstream::{Decision, workload::Exact};
 
@@ -23,6 +25,8 @@ struct Scripted<'a> {
     fails_at: Option<usize>,
     proves: Result<(), ProveError>,
     mints: Result<(), u16>,
+    /// The settings that come into force while the first token is minted.
+    reconfigured: Mutex<Option<Settings>>,
     revokes: Result<(), u16>,
     gone: Vec<WorkloadName>,
 }
@@ -35,6 +39,7 @@ impl<'a> Scripted<'a> {
             fails_at: None,
             proves: Ok(()),
             mints: Ok(()),
+            reconfigured: Mutex::default(),
             revokes: Ok(()),
             gone: vec![],
         }
@@ -86,6 +91,12 @@ impl Primary for Scripted<'_> {
         asked.map_err(MintError::Upstream)?;
         let minted = self.mints.map_err(decision);
         minted.map_err(MintError::Upstream)?;
+        let settings = self.reconfigured.lock().unwrap().take();
+        if let Some(settings) = settings.map(Arc::new) {
+            let local = &self.bench.local;
+            local.sequencer.set_settings(&settings);
+            reaper::lower(local, &settings).await;
+        }
         let now = self.bench.local.clock.now().steady;
         Ok(Credential {
             token: SecretText::new("s.exchanged".into()),
@@ -133,6 +144,28 @@ async fn each_on_recovery_settles_a_grant_in_its_own_way() {
         Some(Settled::Draining)
     );
     assert_eq!(settled_by(OnRecovery::Revoke, |_| {}).await, None);
+}
+
+#[tokio::test]
+async fn a_grant_that_was_judged_by_settings_of_before_is_judged_again() {
+    let bench = Bench::new(OnRecovery::Exchange);
+    let outage = bench.outage().await;
+    let grant = Change::Grant(Box::new(bench.grant(1, MINUTE)));
+    bench.store(vec![grant]).await;
+    let mut lowered = bench.config.settings.clone();
+    let failover = &mut lowered.workloads[0].failover;
+    failover.on_recovery = OnRecovery::Drain;
+    failover.max_ttl = MINUTE / 2;
+    let primary = Scripted {
+        reconfigured: Mutex::new(Some(lowered)),
+        ..Scripted::new(&bench)
+    };
+    let outcome = settle(&bench.local, &primary, &outage).await;
+    assert_eq!(outcome, Recovery::Done);
+    assert_eq!(bench.settled(1), Some(Settled::Draining));
+    let live = bench.local.view.grant(&TokenDigest([1; 32])).unwrap();
+    let left = live.grant.deadline.remaining(bench.now());
+    assert!(left <= MINUTE / 2, "{left:?}");
 }
 
 #[tokio::test]

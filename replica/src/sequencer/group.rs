@@ -12,7 +12,7 @@ use shared::{
 
 use super::{
     Lane, Stats, SubmitError,
-    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
+    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, overtaken, stands},
     stage::{Stage, When},
 };
 use crate::{
@@ -216,8 +216,8 @@ impl Worker {
         dropped || self.writer.spool.admits(kind, bytes)
     }
 
-    /// Takes back grants that were committed while their parent was revoked or the fence came down, before anybody holds
-    /// their token: in memory now, on disk in the next commit.
+    /// Takes back grants that were committed while their parent was revoked, the fence came down or the settings changed,
+    /// before anybody holds their token: in memory now, on disk in the next commit.
     fn take_back_overtaken(
         &self,
         expects: &Expects,
@@ -234,12 +234,13 @@ impl Worker {
             above.is_some() || view.revocation(of).is_some()
         };
         let parent_gone = expects.live.iter().any(gone);
-        let fenced = expects
-            .epoch
-            .is_some_and(|epoch| epoch != view.authority().epoch);
-        if !parent_gone && !fenced {
+        let cause = match overtaken(&view.authority(), expects) {
+            _ if parent_gone => Some(RevokeCause::Parent),
+            cause => cause,
+        };
+        let Some(cause) = cause else {
             return Ok(());
-        }
+        };
         let mut changes = Vec::new();
         for issued in grants {
             match issued.before {
@@ -248,10 +249,6 @@ impl Worker {
                     changes.push(Change::Grant(Box::new(before.grant.clone())));
                 }
                 _ => {
-                    let cause = match parent_gone {
-                        true => RevokeCause::Parent,
-                        false => RevokeCause::Recovery,
-                    };
                     let revocation = Revocation::of(&issued.grant, cause, now.steady);
                     view.strike(&revocation);
                     let entry = Entry::new(EntryKind::Revocation, "allowed", now.steady);
@@ -322,7 +319,9 @@ fn stage_one(
     accepted: &mut Vec<Accepted>,
 ) -> Result<(), StoreError> {
     let conditional = submission.when == When::Committed
-        && (submission.expects.epoch.is_some() || !submission.expects.live.is_empty());
+        && (submission.expects.epoch.is_some()
+            || submission.expects.settings.is_some()
+            || !submission.expects.live.is_empty());
     let mut grants = Vec::new();
     let mut result = Ok(());
     stage.asked_at(submission.expects.asked_at);

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use shared::{
     change::{Change, Expects},
-    grant::Grant,
+    grant::{Grant, RevokeCause},
     name::TokenDigest,
     time::{Deadline, Now},
 };
@@ -373,7 +373,7 @@ pub(super) fn authority_holds(
     expects: &Expects,
     now: Now,
 ) -> Result<(), SubmitError> {
-    if expects.epoch.is_some_and(|epoch| epoch != authority.epoch) {
+    if overtaken(authority, expects).is_some() {
         return Err(SubmitError::Conflict);
     }
     if expects.issues && authority.paused {
@@ -383,6 +383,15 @@ pub(super) fn authority_holds(
         return Err(SubmitError::Conflict);
     }
     Ok(())
+}
+
+/// Why a grant that was decided under `expects` must not be: somebody else decides by now, or by other settings.
+pub(super) fn overtaken(authority: &Authority, expects: &Expects) -> Option<RevokeCause> {
+    let differs = |expected: Option<u64>, now| expected.is_some_and(|expected| expected != now);
+    if differs(expects.epoch, authority.epoch) {
+        return Some(RevokeCause::Recovery);
+    }
+    differs(expects.settings, authority.settings_version).then_some(RevokeCause::Configuration)
 }
 
 fn lives(view: &View, digest: &TokenDigest, now: Now) -> bool {

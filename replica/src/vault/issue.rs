@@ -222,7 +222,8 @@ impl Issue<'_> {
     }
 }
 
-/// An answer that leaves once this grant and entry are durable, if then the same decides and these tokens live.
+/// An answer that leaves once this grant and entry are durable, if then the same decides, by the same settings, and these
+/// tokens live.
 pub(crate) fn recorded(
     case: &Case<'_>,
     answer: Answer,
@@ -234,6 +235,7 @@ pub(crate) fn recorded(
         epoch: Some(case.authority.epoch),
         live,
         issues: true,
+        settings: Some(case.authority.settings_version),
         ..Expects::default()
     };
     let changes = vec![

@@ -101,6 +101,7 @@ fn take<'s>(
         live: caller.bearer.digest().into_iter().collect(),
         // While the fence is down the primary is about to answer.
         issues: case.outage().is_some(),
+        settings: Some(case.authority.settings_version),
         pooled: Some(Pooled {
             lease: lease.id.clone(),
             to: Some(who.clone()),

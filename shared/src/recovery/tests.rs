@@ -177,6 +177,17 @@ fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
 }
 
 #[test]
+fn a_grant_of_another_namespace_is_revoked() {
+    let elsewhere = Grant {
+        namespace: crate::name::Namespace::parse("team"),
+        ..grant(&["orders"], 600)
+    };
+    let fresh = authority(&["orders"]);
+    let fate = settle(&elsewhere, OnRecovery::Exchange, Fresh::Proven(&fresh));
+    assert_eq!(fate, Ok(Fate::Revoke(RevokeCause::Recovery)));
+}
+
+#[test]
 fn nothing_is_judged_by_authority_from_before() {
     let mut fresh = authority(&["orders"]);
     fresh.verified_at = now().steady.minus(Duration::from_secs(1));

@@ -175,6 +175,61 @@ fn a_grant_or_renewal_in_mid_commit_is_taken_back_when_the_fence_comes_down() {
     }
 }
 
+fn by_settings(version: u64) -> Expects {
+    Expects {
+        settings: Some(version),
+        ..Expects::default()
+    }
+}
+
+#[test]
+fn a_grant_in_the_queue_is_refused_once_the_settings_that_it_was_decided_by_are_replaced() {
+    let home = Home::made(1);
+    let held = Held::new(&home);
+    let version = held.sequencer.view().authority().settings_version;
+    held.enter(Lane::Mirror, vec![granted(9)], nothing());
+    let before = submit(
+        &held.sequencer,
+        Lane::Grant,
+        vec![granted(2)],
+        by_settings(version),
+    );
+    held.sequencer.set_settings(&samples::settings());
+    let version = held.sequencer.view().authority().settings_version;
+    let after = submit(
+        &held.sequencer,
+        Lane::Grant,
+        vec![granted(3)],
+        by_settings(version),
+    );
+    held.release(9);
+    assert_eq!(got(&before), Err(SubmitError::Conflict));
+    assert_eq!(got(&after), Ok(()));
+    assert!(held.sequencer.view().grant(&digest(2)).is_none());
+    held.sequencer.stop();
+}
+
+#[test]
+fn a_grant_or_renewal_in_mid_commit_is_taken_back_when_the_settings_are_replaced() {
+    let home = Home::made(1);
+    home.store(vec![granted(1)]);
+    let held = Held::new(&home);
+    let version = held.sequencer.view().authority().settings_version;
+    let longer = Change::Grant(Box::new(grant(1, 9000)));
+    let both = held.enter(Lane::Grant, vec![granted(2), longer], by_settings(version));
+    held.sequencer.set_settings(&samples::settings());
+    held.release(9);
+    assert_eq!(got(&both), Err(SubmitError::Conflict));
+    held.sequencer.stop();
+    let restarted = home.open().view;
+    for view in [held.sequencer.view(), &restarted] {
+        let cause = view.revocation(&digest(2)).unwrap().cause;
+        assert_eq!(cause, RevokeCause::Configuration);
+        let renewed = view.grant(&digest(1)).unwrap();
+        assert_eq!(renewed.grant, grant(1, 3600), "as before the renewal");
+    }
+}
+
 #[test]
 fn what_a_change_relied_on_is_judged_when_it_is_committed() {
     let home = Home::made(1);

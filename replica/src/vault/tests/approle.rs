@@ -135,7 +135,9 @@ fn a_proven_secret_id_gets_a_grant_that_looks_like_the_primarys() {
     );
     let basis = replica.approle.as_ref().unwrap();
     assert_eq!(basis.role, samples::approle().key);
-    assert_eq!((said.expects.epoch, said.expects.issues), (Some(7), true));
+    let expects = &said.expects;
+    let relied = (expects.epoch, expects.settings, expects.issues);
+    assert_eq!(relied, (Some(7), Some(0), true));
     assert_eq!(said.age, Some(160));
     said.body["auth"]["metadata"] = json!({"host": "h1", "role_name": "web"});
     said.body["auth"]["entity_id"] = "7fcff664-85b4-9986-d0fd-6a77e3cd3cd2".into();

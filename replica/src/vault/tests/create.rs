@@ -62,6 +62,7 @@ fn a_child_is_like_its_parent_and_hangs_on_it() {
     assert_eq!(grant.peer, Some(identity_of("orders")));
     assert_eq!(said.expects.live, [world.digest("s.parent")]);
     assert!(said.expects.issues && said.expects.epoch == Some(7));
+    assert_eq!(said.expects.settings, Some(0));
     assert_eq!(grant.facts.display_name, "token-ci-1");
     let Some(Change::Ledger(entry)) = said.changes.get(1) else {
         panic!("no entry");

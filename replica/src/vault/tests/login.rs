@@ -81,7 +81,9 @@ fn an_attested_workload_gets_a_grant_that_looks_like_the_primarys() {
         replica.max_deadline.remaining(now(160)),
         Duration::from_secs(7200)
     );
-    assert_eq!((said.expects.epoch, said.expects.issues), (Some(7), true));
+    let expects = &said.expects;
+    let relied = (expects.epoch, expects.settings, expects.issues);
+    assert_eq!(relied, (Some(7), Some(0), true));
 }
 
 #[test]

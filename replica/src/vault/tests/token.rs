@@ -223,7 +223,9 @@ fn a_replica_grant_is_renewed_by_its_policy_ttl_and_never_past_its_bounds() {
         grant.facts.last_renewal_time,
         Some(now(160).steady.as_secs())
     );
-    assert_eq!((said.expects.epoch, said.expects.issues), (Some(7), true));
+    let expects = &said.expects;
+    let relied = (expects.epoch, expects.settings, expects.issues);
+    assert_eq!(relied, (Some(7), Some(0), true));
     assert_eq!(said.expects.live, [world.digest(HO)]);
     let Some(Change::Ledger(entry)) = said.changes.get(1) else {
         panic!("no entry");

@@ -57,6 +57,7 @@ fn the_first_read_takes_what_lives_longest_out_of_the_pool_and_only_once() {
                 lease: id.clone(),
                 to: Some(who),
             }),
+            settings: Some(0),
             ..Expects::default()
         }
     );
