@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
+use replica::view::LiveGrant;
 use shared::{
     api::{Call, Kind},
     change::CredentialName,
@@ -127,6 +128,9 @@ fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn R
     let live = replica
         .grant(digest)
         .filter(|live| live.revoked.get().is_none() && !live.grant.deadline.passed(replica.now()));
+    if live.as_ref().is_some_and(|live| is_foreign(live, ask)) {
+        return refused(StatusCode::FORBIDDEN, "permission denied");
+    }
     let settled = live
         .as_ref()
         .and_then(|live| live.grant.replica())
@@ -136,6 +140,13 @@ fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn R
         Some(Settled::Exchanged(_)) => exchanged(ask, call, digest, shown, replica),
         Some(Settled::Draining | Settled::Not) => draining(ask, call),
     }
+}
+
+/// Whether a replica token was given to another peer than this one. It is bound to its own in every state: what stands behind
+/// it at the primary is no more anybody else's than it was in the outage.
+fn is_foreign(live: &LiveGrant, ask: &Ask) -> bool {
+    let owner = live.grant.peer.as_ref();
+    owner.is_some_and(|owner| !ask.peer.is(owner))
 }
 
 /// What an operator revoked is refused here from that moment on, whatever the primary knows of it yet.

@@ -13,7 +13,10 @@ use shared::{
     workload::{Peer, PeerId},
 };
 
-use super::{Server, ask::Ask, body::RelayBody, decide::Outcome, follow::Tried, headers, respond};
+use super::{
+    Server, ask::Ask, body::RelayBody, decide::Outcome, follow::Tried, headers, observer::NotBound,
+    respond,
+};
 use crate::{
     local::Pending,
     upstream::{Decision, UpstreamError, workload::MintError},
@@ -74,6 +77,12 @@ impl Server {
                 "auth/holdover/login is in the configured namespace; name no other",
             ));
         }
+        if headers::asks_for_wrapping(&ask.headers) {
+            return Tried::Answered(respond::error(
+                StatusCode::BAD_REQUEST,
+                "auth/holdover/login gives no wrapped answers: leave out X-Vault-Wrap-TTL",
+            ));
+        }
         let body = ask.whole_body().map(|body| &body[..]).unwrap_or_default();
         let identity = match role(body, &ask.peer, &self.replica.settings()) {
             Ok(identity) => identity,
@@ -106,11 +115,12 @@ impl Server {
     ) -> Response<RelayBody> {
         let answer = (200, &minted.body.expose()[..]);
         if let Err(error) = self.observer.observe_own(ask, answer, identity).await {
-            tracing::error!(%error, "a login was withheld: its grant is not durable");
-            return respond::error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the replica cannot make this login durable now",
-            );
+            tracing::error!(%error, "a login was withheld: its token is not bound to its process");
+            let text = match error {
+                NotBound::Store(_) => "the replica cannot make this login durable now",
+                NotBound::Unlearned => "the primary's token cannot be bound to this process",
+            };
+            return respond::error(StatusCode::SERVICE_UNAVAILABLE, text);
         }
         minted_answer(&minted)
     }

@@ -44,6 +44,17 @@ pub(crate) struct Observer {
     verified_lately: Recently<TokenDigest>,
 }
 
+/// Why a token is not handed out to the peer that it was minted for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotBound {
+    /// The binding would not survive a restart.
+    #[error("what binds it to its process could not be stored: {0}")]
+    Store(#[from] SubmitError),
+    /// Nothing says whose it is: another process could present it in an outage.
+    #[error("it is not of the configured namespace, or of a kind that is never learned")]
+    Unlearned,
+}
+
 /// An answer of the primary, as far as something may be learned from it.
 pub(crate) struct AnswerSeen<'a> {
     /// Where it comes from.
@@ -107,24 +118,29 @@ impl Observer {
     /// teaches is durable before this ends.
     ///
     /// # Errors
-    /// If that could not be stored.
+    /// If that could not be stored, or a token that was brought would not be bound to `peer`.
     pub(crate) async fn observe_own(
         &self,
         ask: &Ask,
         (status, body): (u16, &[u8]),
         peer: &PeerId,
-    ) -> Result<(), SubmitError> {
+    ) -> Result<(), NotBound> {
         // Own requests are answered as current.
         let provenance = Provenance {
             cluster: ClusterShown::Pinned,
             as_of: Some(ask.asked_at.steady),
         };
         let Some(asked) = ask.question(TokenUsed::None, self.replica.as_ref()) else {
-            return Ok(());
+            return Err(NotBound::Unlearned);
         };
         let evidence = Evidence::new(asked, provenance, status).whole(body);
         let exchange = ask.exchange(evidence, Some(peer), self.replica.now().steady);
         let changes = self.replica.learn(&exchange);
+        let binds = |change: &Change| match change {
+            Change::Grant(grant) => grant.peer.as_ref() == Some(peer),
+            _ => false,
+        };
+        let is_bound = changes.iter().any(binds);
         if !changes.is_empty() {
             let committed = self
                 .replica
@@ -135,7 +151,10 @@ impl Observer {
             let copy = zeroize::Zeroizing::new(body.to_vec());
             Some(Bytes::from_owner(copy))
         });
-        Ok(())
+        match is_bound {
+            true => Ok(()),
+            false => Err(NotBound::Unlearned),
+        }
     }
 
     /// A token that was accepted is worth a look-up where it is not known whole, or where nothing proves it any more.

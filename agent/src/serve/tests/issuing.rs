@@ -56,6 +56,36 @@ async fn an_attested_login_is_minted_for_its_peer_and_stored_before_it_leaves() 
 }
 
 #[tokio::test]
+async fn a_minted_token_that_nothing_binds_to_its_peer_is_not_handed_out() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.minter
+        .mints(|_| Ok("{\"auth\":{\"client_token\":\"s.of.another\"}}".to_owned()));
+    let heard = rig.ask(&login("")).await;
+    assert_eq!(heard.outcome(), (503, "replica"));
+    assert!(!heard.text().contains("s.of.another"), "{}", heard.text());
+    assert!(rig.replica.committed().is_empty());
+}
+
+#[tokio::test]
+async fn an_attested_login_that_names_another_namespace_or_asks_for_a_wrapping_mints_nothing() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.minter.mints(|_| panic!("nothing is to be minted"));
+    for stray in [
+        &["X-Vault-Namespace: team"][..],
+        &["X-Vault-Namespace: t\u{e9}am"],
+        &["X-Vault-Namespace: te am"],
+        &["X-Vault-Namespace: ", "X-Vault-Namespace: "],
+        &["X-Vault-Wrap-TTL: 60"],
+    ] {
+        let login = with_body("PUT", "/v1/auth/holdover/login", stray, "{}");
+        let heard = rig.ask(&login).await;
+        assert_eq!(heard.outcome(), (400, "replica"), "{stray:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_may_not_log_in_is_told_why() {
     let primary = Primary::dead().await;
     let rig = Setup::with(&primary).start();

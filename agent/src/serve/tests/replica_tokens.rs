@@ -1,17 +1,19 @@
 //! Claims about replica tokens and standing tokens: neither is ever seen on the wrong side.
 
-use std::time::Duration;
+use std::{os::fd::AsFd, time::Duration};
 
 use shared::{
     change::CredentialName,
     grant::{Origin, Settled},
     name::{Accessor, TokenDigest, WorkloadName},
+    workload::PeerId,
 };
 
 use super::replica_token;
 use super::rig::{
     Act, Primary, Rig, Setup, client::with_body, primary::ok, request, sides::of_replica,
 };
+use crate::{samples, serve::peer};
 
 const LOOKUP: &str = "/v1/auth/token/lookup-self";
 const MIRRORED: &str = "/v1/secret/data/shop/a";
@@ -74,6 +76,79 @@ async fn an_exchanged_token_is_swapped_on_the_way_out_and_back() {
             && received.head.get("authorization").is_none()
     ));
     none_left(&primary);
+}
+
+/// The identity that the socket sees in this process.
+fn own_identity() -> PeerId {
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (facts, _) = peer::attest(socket.as_fd(), peer::Queue::Unknown).unwrap();
+    PeerId {
+        workload: samples::orders(),
+        uid: facts.uid,
+        unit: facts.unit,
+    }
+}
+
+#[tokio::test]
+async fn a_replica_token_is_its_own_peers_alone_whatever_became_of_it() {
+    let primary = Primary::saying("{}").await;
+    let rig = Setup::with(&primary).start();
+    let token = replica_token();
+    let own = own_identity();
+    let strangers = [
+        PeerId {
+            uid: own.uid + 1,
+            ..own.clone()
+        },
+        PeerId {
+            unit: Some("another.service".into()),
+            ..own.clone()
+        },
+        PeerId {
+            workload: WorkloadName::parse("billing").unwrap(),
+            ..own.clone()
+        },
+    ];
+    let settled = [
+        Settled::Exchanged(Accessor::parse("behind").unwrap()),
+        Settled::Draining,
+        Settled::Not,
+    ];
+    let header = token_header(&token);
+    for stranger in strangers {
+        for settled in &settled {
+            let origin = of_replica(settled.clone());
+            let digest = rig.replica.gave(&token, origin, stranger.clone());
+            rig.replica
+                .holds(CredentialName::Exchanged(digest), "s.behind");
+            for (method, target) in [
+                ("GET", LOOKUP),
+                ("GET", MIRRORED),
+                ("GET", "/v1/secret/data/unmirrored"),
+                ("PUT", "/v1/auth/token/renew-self"),
+                ("PUT", "/v1/auth/token/revoke-self"),
+                ("PUT", "/v1/auth/token/create"),
+                ("PUT", "/v1/sys/capabilities-self"),
+            ] {
+                let ask = match method {
+                    "GET" => request(method, target, &[&header]),
+                    _ => with_body(method, target, &[&header], "{}"),
+                };
+                let heard = rig.ask(&ask).await;
+                let outcome = (heard.outcome(), heard.text().trim_end());
+                let denied = "{\"errors\":[\"permission denied\"]}";
+                assert_eq!(outcome, ((403, "replica"), denied), "{target} {settled:?}");
+            }
+        }
+    }
+    assert!(primary.received().is_empty() && rig.replica.asked().is_empty());
+    let digest = rig
+        .replica
+        .gave(&token, of_replica(settled[0].clone()), own);
+    rig.replica
+        .holds(CredentialName::Exchanged(digest), "s.behind");
+    let heard = rig.ask(&request("GET", LOOKUP, &[&header])).await;
+    assert_eq!(heard.outcome(), (200, "primary"));
 }
 
 #[tokio::test]

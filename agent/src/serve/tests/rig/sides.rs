@@ -147,6 +147,18 @@ impl FakeReplica {
         digest
     }
 
+    /// A token that was given to this peer is known.
+    pub(crate) fn gave(&self, token: &str, origin: Origin, peer: PeerId) -> TokenDigest {
+        let digest = self.knows(token, origin, Duration::ZERO);
+        let mut grants = self.grants.lock().unwrap();
+        let given = Grant {
+            peer: Some(peer),
+            ..grants[&digest].grant.clone()
+        };
+        grants.insert(digest, Arc::new(LiveGrant::new(given)));
+        digest
+    }
+
     /// A known token is dead from here on.
     pub(crate) fn revoke(&self, digest: &TokenDigest) {
         let live = self.grant(digest).unwrap();
@@ -278,8 +290,15 @@ impl Replica for FakeReplica {
                 doubts: evidence.doubts_token(),
             });
         }
-        if brought.is_some_and(|body| body.contains("\"auth\":")) {
-            changes.push(Change::GrantForgotten(TokenDigest([0; 32])));
+        // What is of another namespace is never learned.
+        let is_learned = |body: &str| body.contains("\"auth\":") && !body.contains("s.of.another");
+        if brought.is_some_and(|body| is_learned(&body)) {
+            let origin = Origin::Learned;
+            let grant = samples::grant(0, origin, Duration::from_secs(600), self.clock.now());
+            changes.push(Change::Grant(Box::new(Grant {
+                peer: exchange.peer.cloned(),
+                ..grant
+            })));
         }
         if let Some(token) = exchange.token.filter(|token| self.grant(token).is_some()) {
             if evidence.doubts_token() {
