@@ -2,7 +2,7 @@
 //!
 //! What the socket needs of the rest of the daemon is in [`Parts`]. A request's way, and the files on it:
 //!
-//! 1. `crate::socket` binds the socket, [`run`] accepts, `connection` attests the peer ([`peer`]) and serves HTTP over
+//! 1. `crate::socket` binds the socket, [`run`] accepts, `connection` attests the peer ([`peer`], `peer_groups`) and serves HTTP over
 //!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
 //! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
@@ -32,6 +32,7 @@ mod headers;
 mod key_watch;
 mod line;
 mod observer;
+mod peer_groups;
 mod recently;
 mod replica_token;
 mod respond;

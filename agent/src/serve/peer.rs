@@ -18,6 +18,7 @@ use rustix::{
 };
 use shared::{name::WorkloadName, workload::Peer};
 
+use super::peer_groups::peer_groups;
 use crate::config::PeerMatch;
 
 /// A process that is named by a pidfd, so that a recycled id cannot stand in for it.
@@ -26,12 +27,20 @@ pub struct Process {
     pidfd: OwnedFd,
 }
 
+/// What `/proc` says of a process.
+struct Seen {
+    cgroup: String,
+    status: String,
+    /// Whether it lives in our own user and PID namespaces.
+    at_home: bool,
+}
+
 /// What is known of a process: as it was when it was looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerFacts {
     /// The user id that the kernel named.
     pub uid: u32,
-    /// Its group ids, supplementary ones included.
+    /// Its group ids, supplementary ones included: those that it connected with.
     pub gids: Vec<u32>,
     /// The systemd unit that PID 1 placed it in.
     pub unit: Option<String>,
@@ -59,9 +68,11 @@ pub enum Queue {
 pub fn attest(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<(PeerFacts, Option<Process>)> {
     let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
     let process = peer_process(socket, credentials.pid(), queue);
+    let groups = peer_groups(socket).ok();
     let facts = process
         .as_ref()
-        .and_then(|process| process.facts(&credentials).ok())
+        .zip(groups)
+        .and_then(|(process, groups)| process.connected(&credentials, groups).ok())
         .unwrap_or_else(|| PeerFacts {
             uid: credentials.uid(),
             gids: vec![credentials.gid()],
@@ -107,11 +118,38 @@ impl Process {
         matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
-    /// What `/proc` says of it, if it still lives once that was read.
+    /// What is known of it as the peer of a connection that it made with these credentials and groups, if it still lives once
+    /// `/proc` was read.
     ///
     /// # Errors
     /// If it has ended, or `/proc` does not show it.
-    pub fn facts(&self, credentials: &UnixCredentials) -> io::Result<PeerFacts> {
+    fn connected(&self, credentials: &UnixCredentials, groups: Vec<u32>) -> io::Result<PeerFacts> {
+        Ok(self.seen()?.facts(credentials, groups))
+    }
+
+    /// What is known of it as the writer of bytes that came with these credentials. Its groups are those that it has now,
+    /// which count only while it runs as who wrote: not those of a program with privileges that it became since.
+    ///
+    /// # Errors
+    /// If it has ended, `/proc` does not show it, or it runs as somebody else.
+    pub fn wrote(&self, credentials: &UnixCredentials) -> io::Result<PeerFacts> {
+        let seen = self.seen()?;
+        let runs_as = |name: &str, id: u32| {
+            let ids = field(&seen.status, name).unwrap_or_default();
+            let mut ids = ids.split_ascii_whitespace().map(str::parse);
+            // The real one and the effective one.
+            [ids.next(), ids.next()]
+                .iter()
+                .all(|shown| *shown == Some(Ok(id)))
+        };
+        if !runs_as("Uid:", credentials.uid()) || !runs_as("Gid:", credentials.gid()) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(seen.facts(credentials, groups(&seen.status)))
+    }
+
+    /// What `/proc` says of it, if it still lives once that was read.
+    fn seen(&self) -> io::Result<Seen> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.pid));
         let (cgroup, status, uid_map) = (read("cgroup")?, read("status")?, read("uid_map")?);
         let home_map = fs::read_to_string("/proc/self/uid_map")?;
@@ -120,14 +158,10 @@ impl Process {
         if !self.is_alive() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let mut gids = groups(&status);
-        gids.insert(0, credentials.gid());
-        Ok(PeerFacts {
-            uid: credentials.uid(),
-            gids,
-            unit: unit(&cgroup),
+        Ok(Seen {
+            cgroup,
+            status,
             at_home,
-            proved: true,
         })
     }
 
@@ -138,6 +172,18 @@ impl Process {
             let ours = fs::read_link(format!("/proc/self/ns/{kind}"));
             matches!((theirs, ours), (Ok(theirs), Ok(ours)) if theirs != ours)
         })
+    }
+}
+
+impl Seen {
+    fn facts(&self, credentials: &UnixCredentials, groups: Vec<u32>) -> PeerFacts {
+        PeerFacts {
+            uid: credentials.uid(),
+            gids: [vec![credentials.gid()], groups].concat(),
+            unit: unit(&self.cgroup),
+            at_home: self.at_home,
+            proved: true,
+        }
     }
 }
 
@@ -216,8 +262,11 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::net::UnixStream;
+
+    use rustix::{process::Gid, thread::set_thread_groups};
+
+    use super::*;
 
     fn entry(name: &str, wanted: PeerMatch) -> (WorkloadName, PeerMatch) {
         (WorkloadName::parse(name).unwrap(), wanted)
@@ -340,6 +389,37 @@ mod tests {
     }
 
     #[test]
+    fn the_groups_of_a_peer_are_those_that_it_connected_with() {
+        let groups = [Gid::from_raw(70_001)];
+        if set_thread_groups(&groups).is_err() {
+            assert!(!rustix::process::geteuid().is_root(), "root may");
+            return;
+        }
+        let (one, _other) = UnixStream::pair().unwrap();
+        set_thread_groups(&[]).unwrap();
+        let (facts, _) = attest(one.as_fd(), Queue::Unknown).unwrap();
+        let own = rustix::process::getegid().as_raw();
+        assert_eq!(facts.gids, [own, 70_001]);
+    }
+
+    #[test]
+    fn a_writer_that_runs_as_somebody_else_by_now_is_not_believed() {
+        let process = Process::open(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let own = UnixCredentials::new();
+        assert!(process.wrote(&own).unwrap().proved);
+        let another = UnixCredentials::from(libc::ucred {
+            uid: own.uid() + 1,
+            ..own.into()
+        });
+        assert!(process.wrote(&another).is_err());
+        let another = UnixCredentials::from(libc::ucred {
+            gid: own.gid() + 1,
+            ..own.into()
+        });
+        assert!(process.wrote(&another).is_err());
+    }
+
+    #[test]
     fn a_process_that_ended_is_no_longer_believed() {
         let mut child = std::process::Command::new("cat")
             .stdin(std::process::Stdio::piped())
@@ -350,7 +430,7 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(!process.is_alive());
-        assert!(process.facts(&UnixCredentials::new()).is_err());
+        assert!(process.wrote(&UnixCredentials::new()).is_err());
     }
 
     #[test]

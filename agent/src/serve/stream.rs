@@ -106,8 +106,11 @@ impl Writers {
         }
         let process = Process::open(credentials.pid()).map_err(|_| Unattributed::Gone)?;
         let facts = process
-            .facts(&credentials)
-            .map_err(|_| Unattributed::Gone)?;
+            .wrote(&credentials)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => Unattributed::AnotherIdentity,
+                _ => Unattributed::Gone,
+            })?;
         let matches = &self.rules.load().matches;
         let entries = |facts: &PeerFacts| facts.peer(matches).workloads;
         if facts.unit != self.facts.unit || entries(&facts) != entries(&self.facts) {
