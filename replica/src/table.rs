@@ -6,7 +6,7 @@ use shared::{
     change::CredentialName,
     identity::Identity,
     kv::{Doubted, Place},
-    name::{Accessor, EntityId, LeaseId, TokenDigest, WorkloadName},
+    name::{Accessor, EntityId, LeaseId, Namespace, TokenDigest, WorkloadName},
     quarantine::AclKey,
     time::WallTime,
 };
@@ -216,6 +216,13 @@ pub(crate) struct IdentityRow {
     pub(crate) identity: Identity,
 }
 
+/// Keys of rows that are of one namespace: what was stored in another is never found under them.
+#[derive(Clone, Copy)]
+pub(crate) struct Within<'a> {
+    pub(crate) keys: &'a Keys,
+    pub(crate) namespace: &'a Namespace,
+}
+
 impl At {
     /// What a value sealed for this row is of.
     pub(crate) fn subject(&self) -> Subject<'_> {
@@ -225,35 +232,13 @@ impl At {
         }
     }
 
-    /// The only row of `table`.
+    /// The only row of a table that is of no namespace.
     pub(crate) fn only(keys: &Keys, table: Table) -> Self {
         Self::of(keys, table, &[])
     }
 
-    pub(crate) fn approle(keys: &Keys, role: &RoleKey) -> Self {
-        let parts = [
-            role.mount.as_str().as_bytes(),
-            role.name.as_str().as_bytes(),
-        ];
-        Self::of(keys, Table::AppRole, &parts)
-    }
-
-    pub(crate) fn authority(keys: &Keys, workload: &WorkloadName) -> Self {
-        Self::of(keys, Table::Authority, &[workload.as_str().as_bytes()])
-    }
-
     pub(crate) fn coverage(keys: &Keys, start: WallTime) -> Self {
         Self::of(keys, Table::Coverage, &[&start.as_millis().to_le_bytes()])
-    }
-
-    pub(crate) fn credential(keys: &Keys, name: &CredentialName) -> Self {
-        let (kind, of): (&[u8], &[u8]) = match name {
-            CredentialName::Exchanged(digest) => (b"exchanged", &digest.0),
-            CredentialName::Own => (b"own", &[]),
-            CredentialName::OwnPrevious => (b"previous", &[]),
-            CredentialName::Standing(workload) => (b"standing", workload.as_str().as_bytes()),
-        };
-        Self::of(keys, Table::Credential, &[kind, of])
     }
 
     pub(crate) fn doubt(keys: &Keys, of: &Doubted) -> Self {
@@ -269,10 +254,6 @@ impl At {
         Self::of(keys, Table::Grant, &[&digest.0])
     }
 
-    pub(crate) fn identity(keys: &Keys, entity: &EntityId) -> Self {
-        Self::of(keys, Table::Identity, &[entity.as_str().as_bytes()])
-    }
-
     pub(crate) fn key(keys: &Keys, place: &Place) -> Self {
         let [namespace, mount, path] = parts(place);
         Self::of(keys, Table::Key, &[namespace, mount, path])
@@ -280,21 +261,6 @@ impl At {
 
     pub(crate) fn lease(keys: &Keys, id: &LeaseId) -> Self {
         Self::of(keys, Table::Lease, &[id.as_str().as_bytes()])
-    }
-
-    pub(crate) fn mirror(keys: &Keys, path: &str) -> Self {
-        Self::of(keys, Table::Mirror, &[path.as_bytes()])
-    }
-
-    pub(crate) fn quarantine(keys: &Keys, set: &AclKey) -> Self {
-        let names = set.policies.iter().map(|name| name.as_str().as_bytes());
-        let entity = set.entity.as_ref().map(|entity| entity.as_str().as_bytes());
-        // Nothing is no name of an entity, so what names none is told from what names one.
-        let parts: Vec<&[u8]> = [entity.unwrap_or_default()]
-            .into_iter()
-            .chain(names)
-            .collect();
-        Self::of(keys, Table::Quarantine, &parts)
     }
 
     pub(crate) fn queue(keys: &Keys, id: u64) -> Self {
@@ -312,10 +278,6 @@ impl At {
         Self::of(keys, Table::Revocation, &[&digest.0])
     }
 
-    pub(crate) fn secret_id(keys: &Keys, digest: &ProofDigest) -> Self {
-        Self::of(keys, Table::SecretId, &[&digest.0])
-    }
-
     /// The row of the secret part, which shares its owner's key.
     pub(crate) fn body(self) -> Self {
         let table = self.table.body().unwrap_or(Table::RecordBody);
@@ -327,6 +289,67 @@ impl At {
             table,
             key: keys.row_key(table.number(), parts),
         }
+    }
+}
+
+impl Within<'_> {
+    pub(crate) fn approle(self, role: &RoleKey) -> At {
+        let parts = [
+            role.mount.as_str().as_bytes(),
+            role.name.as_str().as_bytes(),
+        ];
+        self.of(Table::AppRole, &parts)
+    }
+
+    pub(crate) fn authority(self, workload: &WorkloadName) -> At {
+        self.of(Table::Authority, &[workload.as_str().as_bytes()])
+    }
+
+    pub(crate) fn credential(self, name: &CredentialName) -> At {
+        let (kind, of): (&[u8], &[u8]) = match name {
+            CredentialName::Exchanged(digest) => (b"exchanged", &digest.0),
+            CredentialName::Own => (b"own", &[]),
+            CredentialName::OwnPrevious => (b"previous", &[]),
+            CredentialName::Standing(workload) => (b"standing", workload.as_str().as_bytes()),
+        };
+        self.of(Table::Credential, &[kind, of])
+    }
+
+    pub(crate) fn identity(self, entity: &EntityId) -> At {
+        self.of(Table::Identity, &[entity.as_str().as_bytes()])
+    }
+
+    pub(crate) fn mirror(self, path: &str) -> At {
+        self.of(Table::Mirror, &[path.as_bytes()])
+    }
+
+    /// The only row of `table`.
+    pub(crate) fn only(self, table: Table) -> At {
+        self.of(table, &[])
+    }
+
+    pub(crate) fn quarantine(self, set: &AclKey) -> At {
+        let names = set.policies.iter().map(|name| name.as_str().as_bytes());
+        let entity = set.entity.as_ref().map(|entity| entity.as_str().as_bytes());
+        // Nothing is no name of an entity, so what names none is told from what names one.
+        let parts: Vec<&[u8]> = [entity.unwrap_or_default()]
+            .into_iter()
+            .chain(names)
+            .collect();
+        self.of(Table::Quarantine, &parts)
+    }
+
+    pub(crate) fn secret_id(self, digest: &ProofDigest) -> At {
+        self.of(Table::SecretId, &[&digest.0])
+    }
+
+    /// Rows of the root are under what they are of alone; nothing that a row is of begins with an empty letter.
+    fn of(self, table: Table, parts: &[&[u8]]) -> At {
+        if self.namespace.is_root() {
+            return At::of(self.keys, table, parts);
+        }
+        let namespace = [&b"\0"[..], self.namespace.as_str().as_bytes()];
+        At::of(self.keys, table, &[&namespace, parts].concat())
     }
 }
 

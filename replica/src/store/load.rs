@@ -4,13 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use shared::{
+    approle::{AppRole, SecretId},
     change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
     coverage::CoverageHour,
     grant::{Grant, Revocation},
-    kv::{Doubt, Doubted},
+    kv::{Doubt, Doubted, KvKey, MirrorState, Place, Record},
     name::PolicyName,
+    quarantine::Quarantine,
     settings::Settings,
     time::{Mark, WallTime},
+    workload::WorkloadAuthority,
 };
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     key::Keys,
     seal::{SealError, Sealed},
-    table::{Accounted, At, CredentialRow, IdentityRow, Table, WithBody},
+    table::{Accounted, At, CredentialRow, IdentityRow, Table, WithBody, Within},
     view::{Doubts, HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
 };
 
@@ -81,6 +84,7 @@ pub(crate) fn load(
 
 struct Loader<'k> {
     keys: &'k Keys,
+    settings: Arc<Settings>,
     loaded: Loaded,
     known: Known,
     secrets: Secrets,
@@ -88,6 +92,8 @@ struct Loader<'k> {
     policies: BTreeMap<PolicyName, PolicyText>,
     policies_seen: Option<WallTime>,
     revocations: Vec<Revocation>,
+    /// Rows of another namespace than the configured one.
+    elsewhere: Vec<At>,
     authority_rows: Tally,
 }
 
@@ -95,6 +101,7 @@ impl<'k> Loader<'k> {
     fn new(keys: &'k Keys, settings: Arc<Settings>) -> Self {
         Self {
             keys,
+            settings: Arc::clone(&settings),
             loaded: Loaded {
                 view: View::new(settings, keys.clone()),
                 mark: None,
@@ -111,6 +118,7 @@ impl<'k> Loader<'k> {
             policies: BTreeMap::new(),
             policies_seen: None,
             revocations: Vec::new(),
+            elsewhere: Vec::new(),
             authority_rows: Tally::default(),
         }
     }
@@ -135,15 +143,8 @@ impl<'k> Loader<'k> {
     /// Opens a row and puts what it is of in its place.
     fn enter(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
         match at.table {
-            Table::AppRole => self.known.put_approle(self.open(&at, sealed)?),
-            Table::Authority => self.known.put_workload(self.open(&at, sealed)?),
             Table::Cluster => self.known.put_cluster(self.open(&at, sealed)?),
             Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
-            Table::Credential => {
-                let (of, body) = self.open_owner::<CredentialRow>(at, sealed, body)?;
-                let held = Arc::new(HeldCredential::new(&of, body));
-                self.loaded.view.set_credential(of.name, Some(held));
-            }
             // Nothing that was asked for before the start comes in after it: every read is later.
             Table::Doubt => self.doubts.add(&Doubt {
                 since: WallTime::EPOCH,
@@ -154,24 +155,18 @@ impl<'k> Loader<'k> {
                 let live = Arc::new(LiveGrant::new(grant));
                 self.loaded.view.put_grant(&live);
             }
-            Table::Identity => {
-                let IdentityRow { id, identity } = self.open(&at, sealed)?;
-                self.known.put_identity(id, identity);
+            Table::Key => {
+                let key: KvKey = self.open(&at, sealed)?;
+                if self.is_in_ours(at, &key.place) {
+                    self.secrets.put_key(key);
+                }
             }
-            Table::Key => self.secrets.put_key(self.open(&at, sealed)?),
             Table::Lease => {
                 let (lease, body) = self.open_owner(at, sealed, body)?;
                 self.secrets.put_lease(lease, Arc::new(body));
             }
             Table::Mark => self.loaded.mark = Some(self.open(&at, sealed)?),
-            Table::Mirror => {
-                self.known.put_mirror(self.open(&at, sealed)?);
-                self.loaded.mirrors.push(at);
-            }
             Table::Phase => self.loaded.phase = Some(self.open(&at, sealed)?),
-            Table::Policies => self.policies = self.open(&at, sealed)?,
-            Table::PoliciesSeen => self.policies_seen = Some(self.open(&at, sealed)?),
-            Table::Quarantine => self.known.put_quarantine(self.open(&at, sealed)?),
             Table::Queue => {
                 let queued: QueuedRevocation = self.open(&at, sealed)?;
                 let held = Some(Arc::new(queued.clone()));
@@ -179,11 +174,21 @@ impl<'k> Loader<'k> {
                 self.loaded.queue.push(queued);
             }
             Table::Record => {
-                let (record, body) = self.open_owner(at, sealed, body)?;
-                self.secrets.put_record(record, Arc::new(body));
+                let (record, body) = self.open_owner::<Record>(at, sealed, body)?;
+                if self.is_in_ours(at, &record.place) {
+                    self.secrets.put_record(record, Arc::new(body));
+                }
             }
             Table::Revocation => self.revocations.push(self.open(&at, sealed)?),
-            Table::SecretId => self.known.put_secret_id(self.open(&at, sealed)?),
+            Table::AppRole
+            | Table::Authority
+            | Table::Credential
+            | Table::Identity
+            | Table::Mirror
+            | Table::Policies
+            | Table::PoliciesSeen
+            | Table::Quarantine
+            | Table::SecretId => self.enter_of_namespace(at, sealed, body)?,
             Table::CredentialBody
             | Table::Header
             | Table::LeaseBody
@@ -191,6 +196,115 @@ impl<'k> Loader<'k> {
             | Table::RecordBody => {}
         }
         Ok(())
+    }
+
+    /// The same of what is of a namespace, if that is the configured one.
+    fn enter_of_namespace(
+        &mut self,
+        at: At,
+        sealed: &Sealed,
+        body: Option<Sealed>,
+    ) -> Result<(), SealError> {
+        match at.table {
+            Table::AppRole => {
+                let lies = |within: Within<'_>, of: &AppRole| within.approle(&of.key);
+                self.know(at, sealed, lies, Known::put_approle)
+            }
+            Table::Authority => {
+                let lies =
+                    |within: Within<'_>, of: &WorkloadAuthority| within.authority(&of.workload);
+                self.know(at, sealed, lies, Known::put_workload)
+            }
+            Table::Credential => {
+                let (of, body) = self.open_owner::<CredentialRow>(at, sealed, body)?;
+                let lies = self.within().credential(&of.name);
+                if self.is_ours(at, lies) {
+                    let held = Arc::new(HeldCredential::new(&of, body));
+                    self.loaded.view.set_credential(of.name, Some(held));
+                }
+                Ok(())
+            }
+            Table::Identity => {
+                let lies = |within: Within<'_>, of: &IdentityRow| within.identity(&of.id);
+                let put =
+                    |known: &mut Known, of: IdentityRow| known.put_identity(of.id, of.identity);
+                self.know(at, sealed, lies, put)
+            }
+            Table::Mirror => {
+                let lies = |within: Within<'_>, of: &MirrorState| within.mirror(&of.path);
+                self.loaded.mirrors.push(at);
+                self.know(at, sealed, lies, Known::put_mirror)
+            }
+            Table::Policies | Table::PoliciesSeen => self.policies(at, sealed),
+            Table::Quarantine => {
+                let lies = |within: Within<'_>, of: &Quarantine| within.quarantine(&of.set);
+                self.know(at, sealed, lies, Known::put_quarantine)
+            }
+            Table::SecretId => {
+                let lies = |within: Within<'_>, of: &SecretId| within.secret_id(&of.digest);
+                self.know(at, sealed, lies, Known::put_secret_id)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn policies(&mut self, at: At, sealed: &Sealed) -> Result<(), SealError> {
+        let only = self.within().only(at.table);
+        match at.table {
+            Table::Policies => {
+                let policies = self.open(&at, sealed)?;
+                if self.is_ours(at, only) {
+                    self.policies = policies;
+                }
+            }
+            _ => {
+                let seen = self.open(&at, sealed)?;
+                if self.is_ours(at, only) {
+                    self.policies_seen = Some(seen);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what a row is of among what is known, if the row lies where `lies` has it in the configured namespace.
+    fn know<T: DeserializeOwned>(
+        &mut self,
+        at: At,
+        sealed: &Sealed,
+        lies: impl Fn(Within<'_>, &T) -> At,
+        put: impl FnOnce(&mut Known, T),
+    ) -> Result<(), SealError> {
+        let of: T = self.open(&at, sealed)?;
+        let lies = lies(self.within(), &of);
+        if self.is_ours(at, lies) {
+            put(&mut self.known, of);
+        }
+        Ok(())
+    }
+
+    fn within(&self) -> Within<'_> {
+        Within {
+            keys: self.keys,
+            namespace: &self.settings.namespace,
+        }
+    }
+
+    /// Whether a row that lies at `at`, and in the configured namespace would at `expected`, is of that one.
+    fn is_ours(&mut self, at: At, expected: At) -> bool {
+        if at != expected {
+            self.elsewhere.push(at);
+        }
+        at == expected
+    }
+
+    /// Whether a value is of the configured namespace, by its place.
+    fn is_in_ours(&mut self, at: At, place: &Place) -> bool {
+        let is_ours = place.namespace == self.settings.namespace;
+        if !is_ours {
+            self.elsewhere.push(at);
+        }
+        is_ours
     }
 
     fn open<T: DeserializeOwned>(&self, at: &At, sealed: &Sealed) -> Result<T, SealError> {
@@ -243,8 +357,8 @@ impl<'k> Loader<'k> {
                 verified_at,
             });
         }
-        let settings = Arc::clone(&loaded.view.authority().settings);
-        loaded.view.set_known(known.of(&settings.namespace));
+        known.elsewhere = self.elsewhere.into();
+        loaded.view.set_known(known.of(&self.settings.namespace));
         loaded.view.set_secrets(self.secrets);
         let doubts = self.doubts;
         loaded.view.change_doubts(|known| *known = doubts.clone());

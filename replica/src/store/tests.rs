@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod anchor;
+mod elsewhere;
 mod epoch;
 mod golden;
 mod power;

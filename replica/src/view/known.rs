@@ -15,6 +15,7 @@ use shared::{
 };
 
 use super::Policies;
+use crate::table::At;
 
 /// Replaced as a whole with each publication.
 #[derive(Clone, Default)]
@@ -35,6 +36,9 @@ pub struct Known {
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
     /// Policy sets that only the primary decides for.
     pub quarantines: BTreeMap<AclKey, Arc<Quarantine>>,
+    /// Rows that are of another namespace than the configured one. Nothing goes by them, and they are deleted once the primary
+    /// was seen in this one.
+    pub(crate) elsewhere: Arc<[At]>,
 }
 
 impl Known {
@@ -50,6 +54,7 @@ impl Known {
                     verified_at: WallTime::EPOCH,
                     ..Cluster::clone(&cluster)
                 })),
+                elsewhere: self.elsewhere,
                 ..Self::default()
             },
             _ => self,

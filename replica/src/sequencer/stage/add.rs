@@ -1,15 +1,18 @@
 //! Adding one change to a stage: who may do what, grants, and what is Holdover's own.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use serde::Serialize;
 use shared::{
     approle::{ProofDigest, SecretId},
-    change::{Change, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
+    change::{
+        Change, Cluster, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation,
+    },
     grant::{Grant, Revocation},
     identity::Identity,
-    name::{EntityId, TokenDigest},
+    name::{EntityId, TokenDigest, WorkloadName},
     quarantine::AclKey,
+    settings::Settings,
     time::WallTime,
 };
 
@@ -17,7 +20,7 @@ use super::{Stage, When};
 use crate::{
     key::{Keys, Sealer},
     seal::SealingError,
-    table::{At, CredentialRow, IdentityRow, Op, Table, WithBody},
+    table::{At, CredentialRow, IdentityRow, Op, Table, WithBody, Within},
     view::{HeldCredential, Known, LiveGrant, SealedBody},
 };
 
@@ -25,6 +28,7 @@ use crate::{
 pub(super) struct Adder<'a, 'v> {
     pub(super) stage: &'a mut Stage<'v>,
     pub(super) keys: &'a Keys,
+    settings: Arc<Settings>,
     sealer: Sealer<'a>,
 }
 
@@ -33,6 +37,7 @@ pub(super) type Added = Result<(), SealingError>;
 impl<'a, 'v> Adder<'a, 'v> {
     pub(super) fn new(stage: &'a mut Stage<'v>, sealer: Sealer<'a>) -> Self {
         Self {
+            settings: Arc::clone(&stage.view.authority().settings),
             stage,
             keys: sealer.keys,
             sealer,
@@ -43,22 +48,20 @@ impl<'a, 'v> Adder<'a, 'v> {
         let keys = self.keys;
         match change {
             Change::AppRole(role) => {
-                self.know(At::approle(keys, &role.key), *role, Known::put_approle)?;
+                self.know(self.within().approle(&role.key), *role, Known::put_approle)?;
             }
             Change::AppRoleGone(key) => {
-                self.gone(At::approle(keys, &key)).approles.remove(&key);
+                self.gone(self.within().approle(&key)).approles.remove(&key);
             }
             Change::Authority(of) => {
-                self.know(At::authority(keys, &of.workload), *of, Known::put_workload)?;
+                self.know(
+                    self.within().authority(&of.workload),
+                    *of,
+                    Known::put_workload,
+                )?;
             }
-            Change::AuthorityGone(name) => {
-                self.gone(At::authority(keys, &name))
-                    .workloads
-                    .remove(&name);
-            }
-            Change::Cluster(cluster) => {
-                self.know(At::only(keys, Table::Cluster), *cluster, Known::put_cluster)?;
-            }
+            Change::AuthorityGone(name) => self.authority_gone(&name),
+            Change::Cluster(cluster) => self.cluster(*cluster)?,
             Change::Coverage(hour) => self.put(At::coverage(keys, hour.start), &hour)?,
             Change::CoverageGone(start) => self.delete(At::coverage(keys, start)),
             Change::Credential(name, credential) => self.credential(name, &credential)?,
@@ -82,7 +85,11 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::Policies(set) => self.policies(*set)?,
             Change::Proven(digest, at) => self.proven(&digest, at)?,
             Change::Quarantine(of) => {
-                self.know(At::quarantine(keys, &of.set), *of, Known::put_quarantine)?;
+                self.know(
+                    self.within().quarantine(&of.set),
+                    *of,
+                    Known::put_quarantine,
+                )?;
             }
             Change::QuarantineLifted(set) => self.quarantine_lifted(&set),
             Change::Queue(queued) => self.queue(*queued)?,
@@ -95,6 +102,33 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::TokenDoubted(digest, at) => self.token_doubted(&digest, at)?,
         }
         Ok(())
+    }
+
+    /// The primary was seen: what is left of another namespace is not needed to go back to.
+    fn cluster(&mut self, cluster: Cluster) -> Added {
+        let at = At::only(self.keys, Table::Cluster);
+        self.know(at, cluster, Known::put_cluster)?;
+        let elsewhere = mem::take(&mut self.stage.known().elsewhere);
+        for at in elsewhere.iter() {
+            match at.table.body() {
+                Some(_) => self.delete_with_body(*at),
+                None => self.delete(*at),
+            }
+        }
+        Ok(())
+    }
+
+    fn authority_gone(&mut self, name: &WorkloadName) {
+        let known = self.gone(self.within().authority(name));
+        known.workloads.remove(name);
+    }
+
+    /// Keys of rows of the configured namespace.
+    pub(super) fn within(&self) -> Within<'_> {
+        Within {
+            keys: self.keys,
+            namespace: &self.settings.namespace,
+        }
     }
 
     /// Puts a row, and what it is of in its place among what is known.
@@ -116,7 +150,7 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     fn credential_gone(&mut self, name: CredentialName) {
-        self.delete_with_body(At::credential(self.keys, &name));
+        self.delete_with_body(self.within().credential(&name));
         self.stage.credentials.push((name, None));
     }
 
@@ -140,7 +174,7 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     fn credential(&mut self, name: CredentialName, credential: &Credential) -> Added {
-        let at = At::credential(self.keys, &name);
+        let at = self.within().credential(&name);
         let body = self.put_body(at, credential.token.expose().as_bytes())?;
         let row = CredentialRow {
             name,
@@ -219,7 +253,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             return Ok(());
         }
         let row = IdentityRow { id, identity };
-        self.put(At::identity(self.keys, &row.id), &row)?;
+        self.put(self.within().identity(&row.id), &row)?;
         self.stage.known().put_identity(row.id, row.identity);
         Ok(())
     }
@@ -228,9 +262,10 @@ impl<'a, 'v> Adder<'a, 'v> {
         let before = self.stage.known().policies.as_ref();
         // A verification that changed nothing rewrites its time alone.
         if before.is_none_or(|before| before.set.policies != set.policies) {
-            self.put_only(Table::Policies, &set.policies)?;
+            self.put(self.within().only(Table::Policies), &set.policies)?;
         }
-        self.put_only(Table::PoliciesSeen, &set.verified_at)?;
+        let seen = self.within().only(Table::PoliciesSeen);
+        self.put(seen, &set.verified_at)?;
         self.stage.known().put_policies(set);
         Ok(())
     }
@@ -241,17 +276,17 @@ impl<'a, 'v> Adder<'a, 'v> {
             Some(known) => secret_id.after(known),
             None => secret_id,
         };
-        let at = At::secret_id(self.keys, &secret_id.digest);
+        let at = self.within().secret_id(&secret_id.digest);
         self.know(at, secret_id, Known::put_secret_id)
     }
 
     fn secret_id_gone(&mut self, digest: &ProofDigest) {
-        let known = self.gone(At::secret_id(self.keys, digest));
+        let known = self.gone(self.within().secret_id(digest));
         known.secret_ids.remove(digest);
     }
 
     fn quarantine_lifted(&mut self, set: &AclKey) {
-        let known = self.gone(At::quarantine(self.keys, set));
+        let known = self.gone(self.within().quarantine(set));
         known.quarantines.remove(set);
     }
 

@@ -111,12 +111,12 @@ impl Adder<'_, '_> {
     /// The mirror went through a complete pass: what was doubted before it, and could be read in it, is so no longer.
     pub(super) fn mirror(&mut self, state: MirrorState) -> Added {
         self.pass_ended(&state);
-        self.know(At::mirror(self.keys, &state.path), state, Known::put_mirror)
+        self.know(self.within().mirror(&state.path), state, Known::put_mirror)
     }
 
     /// Its values go with it, but for what another configured mirror of the same mount still covers.
     pub(super) fn mirror_gone(&mut self, path: &str) {
-        self.delete(At::mirror(self.keys, path));
+        self.delete(self.within().mirror(path));
         let state = self.stage.known().mirrors.remove(path);
         let settings = Arc::clone(&self.stage.view.authority().settings);
         let covered = MirrorPath::parse(path);
