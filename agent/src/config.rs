@@ -4,6 +4,7 @@
 
 pub mod apply;
 mod error;
+pub(crate) mod headers;
 pub mod mirror;
 mod primary;
 mod section;
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use shared::{
     failover::Knobs,
     name::{Namespace, WorkloadName},
@@ -214,6 +216,8 @@ table! {
         socket: PathBuf = socket("/run/holdover/holdover.sock"),
         /// Its mode.
         mode: u32 = text_or(0o666, value::mode),
+        /// Headers of clients that are sent on beside those that always are.
+        forward_headers: Vec<HeaderName> = list(headers::forward_header),
     }
 }
 
@@ -340,16 +344,20 @@ impl Config {
 
     /// The tables in which `changed` differs from this one in what is fixed at the start.
     fn fixed_changes(&self, changed: &Self) -> Vec<&'static str> {
-        // These two are asked for anew by what uses them.
+        // What stands here is asked for anew by what uses it.
         let primary = PrimaryConfig {
             read_deadline: changed.primary.read_deadline,
             token_check_interval: changed.primary.token_check_interval,
             ..self.primary.clone()
         };
+        let listener = ListenerConfig {
+            forward_headers: changed.listener.forward_headers.clone(),
+            ..self.listener.clone()
+        };
         let tables = [
             ("primary", primary != changed.primary),
             ("replica", self.replica != changed.replica),
-            ("listener", self.listener != changed.listener),
+            ("listener", listener != changed.listener),
             ("admin", self.admin != changed.admin),
             ("ledger", self.ledger != changed.ledger),
         ];

@@ -113,6 +113,11 @@ fn register_socket(socket: &Stats, registry: &mut Registry) {
         "Time from a request's head to its answer's head",
         socket.durations.clone(),
     );
+    registry.register(
+        "headers_dropped",
+        "Headers of clients' requests that were not sent to the primary, by name; 64 names are told apart",
+        socket.dropped.counts.clone(),
+    );
 }
 
 /// What the status says now. A mirror or an address that went leaves nothing behind.

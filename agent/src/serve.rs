@@ -7,7 +7,7 @@
 //! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
-//!    request (`headers` says what passes), `observer` learns from the answer, and `key_watch` looks for keys that it shows
+//!    request (`headers` says what passes, `dropped` counts what does not), `observer` learns from the answer, and `key_watch` looks for keys that it shows
 //!    to be superseded. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
@@ -26,6 +26,7 @@ mod ask;
 mod connection;
 mod counting;
 mod decide;
+mod dropped;
 mod follow;
 mod forward_token;
 mod headers;
@@ -43,7 +44,7 @@ mod tests;
 use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use shared::{api::Kind, name::WorkloadName};
 use tokio::{
@@ -132,6 +133,8 @@ pub struct SocketRules {
     pub issue_deadline: Duration,
     /// `[parity] sample`.
     pub parity_sample: f64,
+    /// `[listener] forward_headers`.
+    pub forward_headers: Vec<HeaderName>,
 }
 
 impl SocketRules {
@@ -143,6 +146,7 @@ impl SocketRules {
             read_deadline: config.primary.read_deadline,
             issue_deadline: config.failover.issue_deadline,
             parity_sample: config.parity_sample,
+            forward_headers: config.listener.forward_headers.clone(),
         }
     }
 }

@@ -284,6 +284,12 @@ impl<'a> Section<'a> {
         Some(texts.collect())
     }
 
+    /// An array of texts; empty if it is absent, without those that are wrong.
+    pub(super) fn list<T>(&self, key: Key, parse: Parse<T>) -> Vec<T> {
+        let texts = self.texts(key, parse).unwrap_or_default();
+        texts.into_iter().map(|(text, _)| text).collect()
+    }
+
     /// A text; none if it is absent or wrong.
     pub(super) fn text<T>(&self, key: Key, parse: Parse<T>) -> Option<T> {
         self.read(key, |spot, value| spot.text(value, parse))

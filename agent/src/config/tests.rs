@@ -58,6 +58,7 @@ path = "/etc/holdover/key"
 [listener]
 socket = "/run/holdover/holdover.sock"
 mode = "0666"
+forward_headers = []
 [admin]
 socket = "/run/holdover/admin.sock"
 group = "root"

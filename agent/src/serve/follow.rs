@@ -102,6 +102,9 @@ impl Server {
             Route::Local => return self.decide(ask, Outcome::None).await,
             Route::Refused(answer) => return Ok(answer),
         };
+        for name in headers::dropped(&ask.headers, &self.rules.load().forward_headers) {
+            self.stats.dropped.count(name);
+        }
         let sending = self.keys.sending(ask);
         let handled = match ask.class() {
             // A body that is too large to be kept cannot be answered for, nor sent twice.
@@ -290,7 +293,7 @@ impl Server {
     fn forwarding(&self, ask: &Ask, token: &ForwardToken, body: RelayBody) -> Forwarding {
         let link: Link = self.link.clone();
         let class = ask.class();
-        let mut headers = headers::outgoing(&ask.headers);
+        let mut headers = headers::outgoing(&ask.headers, &self.rules.load().forward_headers);
         token.apply(&mut headers);
         if let Some(namespace) = &ask.named_for_it {
             headers.insert(headers::VAULT_NAMESPACE, namespace.clone());

@@ -12,6 +12,11 @@ use http::{
 };
 use shared::{kv::Content, name::OutageId, secret::SecretText};
 
+use crate::config::{
+    self,
+    headers::{HOP_BY_HOP, OURS, is_among, is_sent_on},
+};
+
 /// `X-Holdover-Source`: who wrote the answer.
 pub(crate) const SOURCE: HeaderName = HeaderName::from_static("x-holdover-source");
 /// `X-Holdover-Age`: seconds since the value, or the authority that decided, was last verified.
@@ -25,34 +30,10 @@ pub(crate) const VAULT_NAMESPACE: HeaderName = HeaderName::from_static("x-vault-
 const VAULT_WRAP_TTL: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
 
 const INLINE_AUTH: &str = "x-vault-inline-auth-";
-const OURS: &str = "x-holdover-";
-
-/// Meant for one hop, besides what `Connection` names.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Who asks and for what, whole names or beginnings that end in `-`. `Connection` cannot take these out, because a
 /// request would be decided as one thing here and as another at the primary.
 const END_TO_END: [&str; 3] = ["x-vault-", "authorization", "content-"];
-
-/// What a client says of where it comes from, and what is said anew where the request is sent.
-const NOT_SENT_ON: [&str; 6] = [
-    "expect",
-    "forwarded",
-    "host",
-    OURS,
-    "x-forwarded-",
-    "x-real-ip",
-];
 
 /// Headers that ask for what the replica does not model, whatever their value.
 const UNMODELLED: [&str; 3] = [
@@ -61,11 +42,33 @@ const UNMODELLED: [&str; 3] = [
     "x-vault-wrap-format",
 ];
 
-/// What of a client's request goes to the primary. `Host` is set where it is sent.
-pub(crate) fn outgoing(received: &HeaderMap) -> HeaderMap {
-    let mut headers = received.clone();
-    strip(&mut headers, &NOT_SENT_ON);
-    headers
+/// What of a client's request goes to the primary: what it or what stands before it looks at, and what the configuration
+/// names besides. `Host` is set where it is sent.
+pub(crate) fn outgoing(received: &HeaderMap, configured: &[HeaderName]) -> HeaderMap {
+    let of_connection = named_by_connection(received);
+    let is_sent_on = |name: &HeaderName| {
+        passes(name, configured) && !of_connection.iter().any(|one| one == name.as_str())
+    };
+    let sent = received.iter().filter(|(name, _)| is_sent_on(name));
+    sent.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// The headers that are not sent on though HTTP would have them go on.
+pub(crate) fn dropped<'h>(
+    received: &'h HeaderMap,
+    configured: &'h [HeaderName],
+) -> impl Iterator<Item = &'h HeaderName> {
+    let of_connection = named_by_connection(received);
+    received.keys().filter(move |name| {
+        let is_of_this_hop = config::headers::is_of_this_hop(name.as_str())
+            || of_connection.iter().any(|one| one == name.as_str());
+        !is_of_this_hop && !passes(name, configured)
+    })
+}
+
+fn passes(name: &HeaderName, configured: &[HeaderName]) -> bool {
+    is_sent_on(name.as_str()) || configured.contains(name)
 }
 
 /// What of the primary's answer goes to the client, and who wrote it.
@@ -198,14 +201,7 @@ fn text(value: &HeaderValue) -> String {
 
 /// Takes out what is meant for one hop, and what `more` names.
 fn strip(headers: &mut HeaderMap, more: &[&str]) {
-    let listed = headers.get_all(CONNECTION);
-    let listed: Vec<String> = listed
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !is_among(name, &END_TO_END))
-        .collect();
+    let listed = named_by_connection(headers);
     let is_out = |name: &str| {
         is_among(name, &HOP_BY_HOP) || is_among(name, more) || listed.iter().any(|one| one == name)
     };
@@ -219,11 +215,15 @@ fn strip(headers: &mut HeaderMap, more: &[&str]) {
     }
 }
 
-fn is_among(name: &str, listed: &[&str]) -> bool {
-    listed.iter().any(|one| match one.ends_with('-') {
-        true => name.starts_with(one),
-        false => name == *one,
-    })
+/// What `Connection` says to be of one hop, but what must reach the end.
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(CONNECTION).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !is_among(name, &END_TO_END))
+        .collect()
 }
 
 #[cfg(test)]
@@ -242,29 +242,87 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn claims_of_origin_and_hops_stay_here_and_the_rest_passes() {
-        let received = map(&[
-            ("host", "localhost"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-forwarded-proto", "https"),
-            ("forwarded", "for=10.0.0.1"),
-            ("x-real-ip", "10.0.0.1"),
-            ("x-holdover-source", "primary"),
-            ("connection", "keep-alive, X-Mine"),
-            ("x-mine", "1"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "websocket"),
-            ("x-vault-request", "true"),
-            ("x-vault-namespace", "team"),
-            ("accept", "*/*"),
-        ]);
-        let sent = outgoing(&received);
-        let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
+    /// What clients send that is none of the primary's business.
+    const STRAY: [(&str, &str); 12] = [
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=10.0.0.1"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x-holdover-source", "primary"),
+        ("x-tenant", "acme"),
+        ("cookie", "a=b"),
+        ("range", "bytes=0-1"),
+        ("via", "1.1 proxy"),
+        ("x-original-url", "/v1/sys/raw"),
+        ("x-http-method-override", "DELETE"),
+        ("x-vaulted", "no"),
+    ];
+
+    /// What ends here by HTTP.
+    const HOP: [(&str, &str); 8] = [
+        ("host", "localhost"),
+        ("expect", "100-continue"),
+        ("connection", "keep-alive, X-Mine"),
+        ("x-mine", "1"),
+        ("keep-alive", "timeout=5"),
+        ("te", "trailers"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+    ];
+
+    /// What the primary reads.
+    const READ: [(&str, &str); 20] = [
+        ("accept", "*/*"),
+        ("accept-encoding", "gzip"),
+        ("authorization", "Bearer s.x"),
+        ("content-length", "2"),
+        ("content-type", "application/json"),
+        ("if-modified-since", "x"),
+        ("if-none-match", "x"),
+        ("traceparent", "00-1-1-00"),
+        ("tracestate", "a=b"),
+        ("user-agent", "bao"),
+        ("x-vault-forward", "active-node"),
+        ("x-vault-inconsistent", "forward-active-node"),
+        ("x-vault-index", "x"),
+        ("x-vault-inline-auth-path", "x"),
+        ("x-vault-mfa", "id:1"),
+        ("x-vault-namespace", "team"),
+        ("x-vault-request", "true"),
+        ("x-vault-token", "s.x"),
+        ("x-vault-wrap-format", "jwt"),
+        ("x-vault-wrap-ttl", "60"),
+    ];
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "x-vault-namespace", "x-vault-request"]);
+        names
+    }
+
+    #[test]
+    fn what_the_primary_reads_passes_and_nothing_else() {
+        let received = map(&[&STRAY[..], &HOP[..], &READ[..]].concat());
+        assert_eq!(names(&outgoing(&received, &[])), READ.map(|(name, _)| name));
+        let mut out: Vec<_> = dropped(&received, &[]).map(HeaderName::as_str).collect();
+        let mut stray = STRAY.map(|(name, _)| name);
+        out.sort_unstable();
+        stray.sort_unstable();
+        assert_eq!(out, stray, "what ends here by HTTP is not counted");
+    }
+
+    #[test]
+    fn what_the_configuration_names_passes_with_every_value_but_for_one_hop_alone() {
+        let tenant = HeaderName::from_static("x-tenant");
+        let configured = [tenant.clone()];
+        let received = map(&[("x-tenant", "a"), ("x-tenant", "b"), ("x-other", "c")]);
+        let sent = outgoing(&received, &configured);
+        assert_eq!(sent.get_all(&tenant).iter().count(), 2);
+        assert_eq!(sent.len(), 2);
+        let out: Vec<_> = dropped(&received, &configured).collect();
+        assert_eq!(out, ["x-other"]);
+        let received = map(&[("x-tenant", "a"), ("connection", "X-Tenant")]);
+        assert!(outgoing(&received, &configured).is_empty());
     }
 
     #[test]
@@ -278,7 +336,7 @@ mod tests {
             ("authorization", "Bearer s.y"),
             ("x-vault-namespace", "team"),
         ]);
-        let sent = outgoing(&received);
+        let sent = outgoing(&received, &[]);
         assert_eq!(sent.len(), 3, "{sent:?}");
     }
 

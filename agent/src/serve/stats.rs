@@ -11,6 +11,8 @@ use shared::{
     api::{Call, Kind},
 };
 
+use super::dropped::DroppedHeaders;
+
 /// Upper bounds of the histogram, in seconds: a local answer takes well under a millisecond.
 const BOUNDS: [f64; 12] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0,
@@ -23,6 +25,8 @@ pub struct Stats {
     pub requests: Family<RequestLabels, Counter>,
     /// `holdover_request_duration_seconds{source,operation}`.
     pub durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    /// Headers that were not sent on.
+    pub dropped: DroppedHeaders,
 }
 
 /// Labels of a request.
@@ -44,6 +48,7 @@ impl Default for Stats {
         Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            dropped: DroppedHeaders::default(),
         }
     }
 }

@@ -38,6 +38,7 @@ path = <KEY>
 [listener]
 socket = <SOCKET>
 # mode = "0666"                           # who may connect; attestation says who gets anything
+# forward_headers = []                    # of clients' headers, beside what the primary reads; as in ["X-Tenant"]
 
 [admin]
 socket = <ADMIN_SOCKET>

@@ -216,6 +216,27 @@ fn addresses_users_and_modes_are_refused_with_their_reason() {
         ),
         (FULL.replace("0666", "0999"), "listener.mode", "octal"),
         (
+            FULL.replace("forward_headers = []", "forward_headers = [\"Upgrade\"]"),
+            "listener.forward_headers",
+            "one connection",
+        ),
+        (
+            FULL.replace(
+                "forward_headers = []",
+                "forward_headers = [\"X-Forwarded-For\"]",
+            ),
+            "listener.forward_headers",
+            "where a request comes from",
+        ),
+        (
+            FULL.replace(
+                "forward_headers = []",
+                "forward_headers = [\"X-Holdover-Age\"]",
+            ),
+            "listener.forward_headers",
+            "Holdover's own",
+        ),
+        (
             FULL.replace("namespace = \"\"", "namespace = \"te am\""),
             "primary.namespace",
             "no namespace",

@@ -176,6 +176,7 @@ pub(crate) fn rules() -> SocketRules {
         read_deadline: Duration::from_millis(300),
         issue_deadline: Duration::from_secs(2),
         parity_sample: 0.0,
+        forward_headers: Vec::new(),
     }
 }
 
