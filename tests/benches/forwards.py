@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Forwards of two builds of Holdover, side by side: ratios from one run.
 
-    forwards.py BEFORE AFTER [--bao PATH] [--seconds N] [--turns N]
+    forwards.py BEFORE AFTER [--mirrored] [--bao PATH] [--seconds N] [--turns N]
 
 BEFORE and AFTER are `holdover` binaries (release builds). Both are started before the same OpenBao in development mode, which
-keeps everything in memory, and are asked for the same secret, which no mirror covers, by h2load over their Unix sockets, in
-turns. Printed are requests a second of each turn, and the ratio of the medians. Needs h2load (Debian: nghttp2-client).
+keeps everything in memory, and are asked for the same secret by h2load over their Unix sockets, in turns: with an ordinary
+token, which Holdover learns. With --mirrored a mirror covers the secret, so that each answer is also held against what is
+kept. Printed are requests a second of each turn, and the ratio of the medians. Needs h2load (Debian: nghttp2-client).
 """
 
 import argparse
@@ -40,6 +41,12 @@ socket = "{folder}/run/admin.sock"
 requests_per_second_per_uid = 1000000
 """
 
+MIRROR = """
+[[mirror]]
+path = "secret/data/*"
+interval = "5s"
+"""
+
 
 def free_port():
     with socket.socket() as probe:
@@ -64,10 +71,15 @@ def ask(url, token, body=None):
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=data, headers={"X-Vault-Token": token})
     with urllib.request.urlopen(request) as answer:
-        return answer.status
+        return json.loads(answer.read() or b"{}")
 
 
-def daemon(binary, folder, port, token):
+def ordinary_token(url, root):
+    ask(url + "sys/policies/acl/bench", root, {"policy": 'path "secret/data/bench" { capabilities = ["read"] }'})
+    return ask(url + "auth/token/create", root, {"policies": ["bench"], "ttl": "1h"})["auth"]["client_token"]
+
+
+def daemon(binary, folder, port, token, mirrored):
     for name in ("state", "key", "run"):
         (folder / name).mkdir(parents=True, mode=0o700)
     (folder / "token").write_text(token)
@@ -76,7 +88,7 @@ def daemon(binary, folder, port, token):
     key.write_text(os.urandom(32).hex() + "\n")
     key.chmod(0o600)
     config = folder / "holdover.toml"
-    config.write_text(CONFIG.format(port=port, folder=folder))
+    config.write_text(CONFIG.format(port=port, folder=folder) + (MIRROR if mirrored else ""))
     config.chmod(0o600)
     log = open(folder / "log", "w")
     return subprocess.Popen([binary, "run", "--config", config], stdout=log, stderr=log)
@@ -97,6 +109,7 @@ def main():
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("before")
     given.add_argument("after")
+    given.add_argument("--mirrored", action="store_true")
     given.add_argument("--bao", default="bao")
     given.add_argument("--seconds", type=int, default=5)
     given.add_argument("--turns", type=int, default=5)
@@ -110,11 +123,12 @@ def main():
         running = [subprocess.Popen(server, stdout=log, stderr=log, env=environment)]
         try:
             url = f"http://127.0.0.1:{port}/v1/"
-            until("the server", lambda: ask(url + "sys/health", token) == 200)
+            until("the server", lambda: ask(url + "sys/health", token)["initialized"])
             ask(url + "secret/data/bench", token, {"data": {"password": "x" * 64}})
+            client = ordinary_token(url, token)
             sides = {"before": given.before, "after": given.after}
             for side, binary in sides.items():
-                running.append(daemon(binary, top / side, port, token))
+                running.append(daemon(binary, top / side, port, token, given.mirrored))
             for side in sides:
                 workload = top / side / "run" / "holdover.sock"
                 until(f"the daemon {side}", workload.exists, log=top / side / "log")
@@ -122,7 +136,7 @@ def main():
             rates = {side: [] for side in sides}
             for turn in range(given.turns):
                 for side in sides if turn % 2 == 0 else reversed(sides):
-                    rates[side].append(load(top / side, token, given.seconds))
+                    rates[side].append(load(top / side, client, given.seconds))
             for side, each in rates.items():
                 shown = " ".join(f"{rate:.0f}" for rate in each)
                 print(f"{side:>6}: {shown} requests/s; median {statistics.median(each):.0f}")
