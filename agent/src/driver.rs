@@ -177,6 +177,8 @@ pub struct Driver<E> {
     snapshot: watch::Sender<Snapshot>,
     unread: Arc<Unread>,
     recovery: Option<AbortHandle>,
+    /// When the recovery under way, or the last one, began.
+    recovery_began: Option<WallTime>,
     published: PhaseRecord,
 }
 
@@ -189,6 +191,7 @@ impl<E: Edge> Driver<E> {
             PhaseRecord {
                 phase: authority.phase.clone(),
                 epoch: authority.epoch,
+                proven_from: authority.proven_from,
             }
         };
         let machine = Machine::start(knobs, Some(published.phase.clone()), now);
@@ -208,7 +211,7 @@ impl<E: Edge> Driver<E> {
             snapshot: snapshot.subscribe(),
             unread: Arc::clone(&unread),
         };
-        let recovery = None;
+        let (recovery, recovery_began) = (None, None);
         let driver = Self {
             machine,
             local,
@@ -218,6 +221,7 @@ impl<E: Edge> Driver<E> {
             snapshot,
             unread,
             recovery,
+            recovery_began,
             published,
         };
         (driver, handle)
@@ -289,11 +293,14 @@ impl<E: Edge> Driver<E> {
                 });
             }
             Action::Recover { id, outage } => {
+                // Before anything is asked: what it proves is proven since.
+                let began = self.local.clock.now().steady;
                 let (recovery, own) = (self.edge.recover(outage), self.own.clone());
                 let task = tokio::spawn(async move {
                     let _ = own.send(MachineEvent::Recovered(id, recovery.await).into());
                 });
                 self.recovery = Some(task.abort_handle());
+                self.recovery_began = Some(began);
             }
             Action::StopRecovery => {
                 if let Some(task) = self.recovery.take() {
@@ -312,6 +319,10 @@ impl<E: Edge> Driver<E> {
         let was = self.published.phase.clone();
         self.published.epoch += u64::from(was.is_outage() != phase.is_outage());
         self.published.phase = phase.clone();
+        if was.is_outage() && !phase.is_outage() {
+            // Of a recovery that failed no proof counts, though another one ends the outage.
+            self.published.proven_from = self.recovery_began.take().or(Some(now.steady));
+        }
         let mut changes = vec![Change::Phase(self.published.clone())];
         if was.name() != phase.name() {
             tracing::info!(

@@ -289,6 +289,14 @@ impl Mirrors {
         Ok(())
     }
 
+    /// Asks the primary what became of a token, if it is one that can be asked about, to settle after an outage.
+    ///
+    /// # Errors
+    /// If that was not answered, or says neither that it lives nor that it is dead.
+    pub async fn prove_token(&self, token: &TokenDigest) -> Result<(), PassError> {
+        self.tokens.prove(*token).await
+    }
+
     /// How these, and those that come after them, are told what is to be read before its time.
     pub fn anew(&self) -> &Anew {
         &self.anew

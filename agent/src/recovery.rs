@@ -3,9 +3,10 @@
 //!
 //! The replica stays authoritative throughout, and issues until the fence.
 
-mod grants;
+pub mod grants;
 pub mod primary;
 pub mod revocations;
+mod tokens;
 
 use std::time::Duration;
 
@@ -79,12 +80,13 @@ async fn run_steps<P: Primary>(
     revocations::report_all(local, primary, own).await?;
     primary.renew_due().await?;
     let gone = primary.verify_authority().await?;
+    // Because what hangs on a token of the primary's that died meanwhile must not be settled.
+    tokens::prove(local, primary, since).await;
     // Because what a token revoked besides itself needs policy that allows it now, this waits for fresh authority.
     revocations::report_allowed(local, primary, outage, of_others).await?;
     let grants = GrantSettling {
         local,
         primary,
-        outage,
         gone: &gone,
         since,
     };

@@ -48,6 +48,8 @@ pub struct DaemonStatus {
     pub store: StoreStatus,
     /// Tokens seen that nothing is known of.
     pub tokens_unlearned: u64,
+    /// Tokens that live and that nothing proved since the last outage: another one would answer 503 for them.
+    pub tokens_unproven: u64,
     /// What a stolen disk would give: `tpm2`, `operator` or `none`.
     pub theft_protection: String,
     /// The running version.

@@ -11,7 +11,7 @@ use shared::{
     acl::Operation,
     api::Kind,
     change::Change,
-    grant::{Origin, Revocation, RevokeCause, Settled},
+    grant::{Grant, Origin, Revocation, RevokeCause},
     name::TokenDigest,
     provenance::Evidence,
     time::{Now, WallTime},
@@ -19,7 +19,7 @@ use shared::{
     workload::PeerId,
 };
 
-use crate::view::View;
+use crate::view::{LiveGrant, View};
 
 mod approle;
 pub mod key;
@@ -93,11 +93,23 @@ fn proven(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
     let as_of = exchange.evidence.proves_token()?;
     let token = exchange.token?;
     let live = view.grant(token)?;
-    let grant = &live.grant;
-    let young = !live.is_doubted() && as_of.since(grant.verified_at) < PROOF_INTERVAL;
-    let of_primary = matches!(grant.origin, Origin::Primary | Origin::Learned);
-    let counts = of_primary && !young && live.revoked.get().is_none();
-    counts.then_some(Change::Proven(*token, as_of))
+    let counts = is_at_primary(&live.grant) && live.revoked.get().is_none();
+    (counts && is_worth_proving(view, &live, as_of)).then_some(Change::Proven(*token, as_of))
+}
+
+/// Whether a proof as of `as_of` changes what would be decided by the token.
+fn is_worth_proving(view: &View, live: &LiveGrant, as_of: WallTime) -> bool {
+    let known = live.grant.verified_at;
+    let since_outage = view
+        .authority()
+        .proven_from
+        .is_none_or(|from| known >= from);
+    live.is_doubted() || !since_outage || as_of.since(known) >= PROOF_INTERVAL
+}
+
+/// Whether a token of the primary's is decided by, or stands behind it.
+fn is_at_primary(grant: &Grant) -> bool {
+    grant.origin != Origin::LimitedUse && grant.at_primary().is_some()
 }
 
 /// That the primary refused the caller's token as such: dead, or refused for a while, because its entity is disabled or
@@ -108,13 +120,7 @@ fn doubted(view: &View, exchange: &Exchange<'_>) -> Option<Change> {
     }
     let token = exchange.token?;
     let live = view.grant(token)?;
-    let grant = &live.grant;
-    let at_primary = match &grant.origin {
-        Origin::Primary | Origin::Learned => true,
-        Origin::Replica(issued) => matches!(issued.settled, Settled::Exchanged(_)),
-        Origin::LimitedUse => false,
-    };
-    let news = at_primary && !live.is_doubted() && live.revoked.get().is_none();
+    let news = is_at_primary(&live.grant) && !live.is_doubted() && live.revoked.get().is_none();
     news.then_some(Change::TokenDoubted(*token, exchange.answered_at))
 }
 

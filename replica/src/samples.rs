@@ -228,7 +228,11 @@ pub(crate) fn mirror(path: &str, verified_at: WallTime) -> Change {
 }
 
 pub(crate) fn phase(phase: Phase, epoch: u64) -> Change {
-    Change::Phase(PhaseRecord { phase, epoch })
+    Change::Phase(PhaseRecord {
+        phase,
+        epoch,
+        proven_from: None,
+    })
 }
 
 /// The replica is in charge.

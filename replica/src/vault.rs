@@ -136,7 +136,7 @@ fn decide(case: &Case<'_>) -> Answered {
     }
     let caller = Caller::of(case)?;
     case.modelled()?;
-    if caller.bearer.drains(case) && !drains_into(case, &caller) {
+    if caller.bearer.drains() && !drains_into(case, &caller) {
         return Err(Forbidden::Draining.into());
     }
     serve(case, &caller)

@@ -18,7 +18,7 @@ use shared::{
     acl::{Acl, CompileError, Policy},
     change::{CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
     failover::Phase,
-    grant::{Grant, Revocation, RevokeCause},
+    grant::{Grant, Revocation},
     identity::Identity,
     kv::{Kept, KvKey, Place, Record},
     lease::Lease,
@@ -26,7 +26,7 @@ use shared::{
     quarantine::AclKey,
     secret::SecretBytes,
     settings::Settings,
-    time::{Deadline, WallTime},
+    time::WallTime,
 };
 
 use crate::{
@@ -39,11 +39,13 @@ use crate::{
 pub(crate) mod acl;
 mod doubts;
 mod known;
+mod line;
 mod lockout;
 
 pub(crate) use doubts::DoubtStep;
 pub use doubts::{Doubts, KeyDoubt};
 pub use known::Known;
+pub use line::DeadAncestor;
 
 /// The whole view. Shared by every serving thread.
 pub struct View {
@@ -75,6 +77,8 @@ pub struct Authority {
     pub phase: Phase,
     /// Raised when who decides changes.
     pub epoch: u64,
+    /// When the recovery began that ended the last outage; none before the first.
+    pub proven_from: Option<WallTime>,
     /// Issuing is paused for the fence.
     pub paused: bool,
     /// The replica is older than its anchor: nothing is issued until the primary was seen.
@@ -169,19 +173,9 @@ pub struct LiveGrant {
     pub revoked: OnceLock<Revocation>,
     /// When the primary last refused it, in milliseconds since the Unix epoch, as far as that is not in the record yet.
     doubted: AtomicI64,
+    /// When a client last used it, likewise; a start forgets it.
+    used: AtomicI64,
 }
-
-/// How a token above another died.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DeadAncestor {
-    /// Its deadline passed; for a token of the primary, by what is known of it here.
-    Ended(Deadline),
-    /// It was revoked.
-    Revoked,
-}
-
-/// The longest chain of parents that is followed.
-const DEPTH: usize = 10_000;
 
 impl View {
     /// An empty view: nothing is known, and the machine has just started.
@@ -192,6 +186,7 @@ impl View {
                 settings_version: 0,
                 phase: Phase::Suspect,
                 epoch: 0,
+                proven_from: None,
                 paused: false,
                 rolled_back: false,
                 issuing_blocked: None,
@@ -255,42 +250,11 @@ impl View {
         known.or_else(|| self.struck.pin().get(digest).cloned())
     }
 
-    /// The nearest token above `grant` that is dead, if there is one: `grant` is dead with it. `ended` says whether a
-    /// deadline counts as past.
-    ///
-    /// An ancestor that is not known here says nothing: what is forgotten was revoked with its children before.
-    pub fn dead_ancestor(
-        &self,
-        grant: &Grant,
-        ended: impl Fn(Deadline) -> bool,
-    ) -> Option<DeadAncestor> {
-        let mut above = grant.parent;
-        for _ in 0..DEPTH {
-            let digest = above?;
-            if let Some(revocation) = self.revocation(&digest) {
-                let spared = revocation.cause == RevokeCause::Orphaning;
-                return (!spared).then_some(DeadAncestor::Revoked);
-            }
-            let live = self.grant(&digest)?;
-            if ended(live.grant.deadline) {
-                return Some(DeadAncestor::Ended(live.grant.deadline));
-            }
-            above = live.grant.parent;
+    /// A client used a token at `at`.
+    pub fn used(&self, digest: &TokenDigest, at: WallTime) {
+        if let Some(live) = self.grant(digest) {
+            live.used.fetch_max(at.as_millis(), Ordering::Relaxed);
         }
-        // Nobody makes a chain this long: it is not trusted.
-        Some(DeadAncestor::Revoked)
-    }
-
-    /// Whether the primary refused a token above `grant` since it last proved it: then `grant` may be dead with it.
-    pub(crate) fn hangs_on_doubted(&self, grant: &Grant) -> bool {
-        let above = |grant: &Grant| {
-            let digest = grant
-                .parent
-                .filter(|above| self.revocation(above).is_none())?;
-            self.grant(&digest)
-        };
-        let ancestors = std::iter::successors(above(grant), |live| above(&live.grant));
-        ancestors.take(DEPTH).any(|live| live.is_doubted())
     }
 
     /// A token that Holdover presents.
@@ -348,6 +312,7 @@ impl View {
         self.bind(|authority| {
             authority.phase = record.phase.clone();
             authority.epoch = record.epoch;
+            authority.proven_from = record.proven_from;
         });
     }
 
@@ -430,6 +395,8 @@ impl View {
             live.doubt(WallTime::from_millis(
                 before.doubted.load(Ordering::Relaxed),
             ));
+            let used = before.used.load(Ordering::Relaxed);
+            live.used.fetch_max(used, Ordering::Relaxed);
             if let Some(revocation) = before.revoked.get() {
                 let _ = live.revoked.set(revocation.clone());
             }
@@ -500,7 +467,13 @@ impl LiveGrant {
             grant,
             revoked: OnceLock::new(),
             doubted: AtomicI64::new(0),
+            used: AtomicI64::new(0),
         }
+    }
+
+    /// When a client was last seen to use it.
+    pub fn last_used(&self) -> WallTime {
+        WallTime::from_millis(self.used.load(Ordering::Relaxed))
     }
 
     /// Whether the primary refused it since it last proved it.

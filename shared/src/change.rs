@@ -293,6 +293,10 @@ pub struct PhaseRecord {
     pub phase: Phase,
     /// Raised whenever who decides changes: a change expecting another epoch is refused.
     pub epoch: u64,
+    /// When the recovery began that ended the last outage; none before the first. What the primary proved of a token before
+    /// that may have ended in the outage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_from: Option<WallTime>,
 }
 
 /// What must still hold when a change is committed; else nothing of it is applied.

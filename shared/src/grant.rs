@@ -123,6 +123,35 @@ pub enum RevokeCause {
     Requested,
 }
 
+/// What shows that the primary still stands behind a grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backing {
+    /// Its own last proof, at this moment. What the primary minted dies there with what it hangs on: no other is needed.
+    Proof(WallTime),
+    /// The same, and what backs the token that it hangs on here: at the primary the token behind it is an orphan.
+    ProofAndParent(WallTime),
+    /// What backs the token that it hangs on; nothing, where it hangs on none.
+    Parent,
+}
+
+/// Those of `line` that the primary has not proved since `from`, and that the first of it is backed by: each of them is a
+/// reason not to decide by that one. In `line` each hangs on the one after it.
+pub fn unproven(
+    line: impl Iterator<Item = (TokenDigest, Backing)>,
+    from: WallTime,
+) -> impl Iterator<Item = TokenDigest> {
+    let mut ended = false;
+    let backing = line.map_while(move |(digest, backing)| {
+        let counts = !ended;
+        ended = matches!(backing, Backing::Proof(_));
+        counts.then_some((digest, backing))
+    });
+    backing.filter_map(move |(digest, backing)| match backing {
+        Backing::Proof(at) | Backing::ProofAndParent(at) => (at < from).then_some(digest),
+        Backing::Parent => None,
+    })
+}
+
 /// A revoked grant, kept so that its token is known to be dead.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Revocation {
@@ -247,6 +276,26 @@ impl Grant {
         }
     }
 
+    /// What shows that the primary still stands behind it.
+    pub fn backing(&self) -> Backing {
+        match &self.origin {
+            Origin::Primary | Origin::Learned | Origin::LimitedUse => {
+                Backing::Proof(self.verified_at)
+            }
+            Origin::Replica(replica) => match replica.settled {
+                Settled::Exchanged(_) => Backing::ProofAndParent(self.verified_at),
+                Settled::Not | Settled::Draining => Backing::Parent,
+            },
+        }
+    }
+
+    /// Whether it is a replica grant that its outage left unsettled; `current` is the outage that there is.
+    pub fn is_left_over(&self, current: Option<&OutageId>) -> bool {
+        self.replica().is_some_and(|replica| {
+            replica.settled == Settled::Not && current != Some(&replica.outage)
+        })
+    }
+
     /// `origin` as `grants list` and the metrics name it.
     pub fn origin_name(&self) -> &'static str {
         if self.is_replica() {
@@ -360,6 +409,30 @@ mod tests {
         assert!(told(5, 4) && !told(5, 5) && !told(5, 6));
     }
 
+    fn first_unproven(line: &[Backing], from: WallTime) -> Option<u8> {
+        let line = line.iter().zip(1u8..);
+        let line = line.map(|(backing, nr)| (TokenDigest([nr; 32]), *backing));
+        unproven(line, from).next().map(|digest| digest.0[0])
+    }
+
+    #[test]
+    fn a_line_is_as_good_as_the_nearest_token_of_the_primary_in_it() {
+        let (old, new) = (WallTime::from_secs(99), WallTime::from_secs(100));
+        let (proof, both) = (Backing::Proof, Backing::ProofAndParent);
+        let first = |line: &[Backing]| first_unproven(line, new);
+        assert_eq!(first(&[Backing::Parent]), None, "an attested login");
+        assert_eq!(first(&[proof(new)]), None);
+        assert_eq!(first(&[proof(old)]), Some(1));
+        assert_eq!(
+            first(&[Backing::Parent, Backing::Parent, proof(old)]),
+            Some(3)
+        );
+        // A parent's own parent stands with it at the primary.
+        assert_eq!(first(&[proof(new), proof(old)]), None);
+        assert_eq!(first(&[both(new), proof(old)]), Some(2));
+        assert_eq!(first(&[both(old), proof(new)]), Some(1));
+    }
+
     #[test]
     fn a_raised_ttl_changes_nothing() {
         let grant = issue(&policy(60, 600));
@@ -389,6 +462,25 @@ mod tests {
     }
 
     proptest! {
+        /// Neither a later proof nor an earlier moment to prove it since takes anything away.
+        #[test]
+        fn proofs_only_add(
+            line in proptest::collection::vec((0i64..100, 0u8..3), 1..6), from in 0i64..100, more in 0i64..50,
+        ) {
+            let of = |add: i64| {
+                let line = line.iter().map(move |(at, kind)| match kind {
+                    0 => Backing::Proof(WallTime::from_secs(at + add)),
+                    1 => Backing::ProofAndParent(WallTime::from_secs(at + add)),
+                    _ => Backing::Parent,
+                });
+                line.collect::<alloc::vec::Vec<_>>()
+            };
+            let good = |line: &[Backing], from| first_unproven(line, WallTime::from_secs(from)).is_none();
+            if good(&of(0), from) {
+                prop_assert!(good(&of(more), from) && good(&of(0), from - more));
+            }
+        }
+
         /// No change of configuration, and no order of changes, moves a deadline later.
         #[test]
         fn reconfiguring_never_lengthens(

@@ -4,7 +4,7 @@
 //! again is harmless: what is settled stays so.
 
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::{cmp::Reverse, time::Duration};
 
 use crate::{
     approle::Basis,
@@ -90,6 +90,32 @@ pub fn judge<'a>(
         .collect()
 }
 
+/// A token of the primary's that was not proven since recovery began, and could be asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unasked {
+    /// What stands for it.
+    pub digest: TokenDigest,
+    /// When it was last used, as far as that is known.
+    pub used: WallTime,
+    /// Whether a grant that is yet to be settled hangs on it.
+    pub carries: bool,
+}
+
+/// Which tokens to ask about before failing back, at most `most`: first those that grants hang on, because what hangs on a
+/// token that was not proven is not settled; then what was used last.
+pub fn worth_asking(mut tokens: Vec<Unasked>, most: usize) -> Vec<TokenDigest> {
+    tokens.sort_unstable_by_key(|token| {
+        let Unasked {
+            digest,
+            used,
+            carries,
+        } = *token;
+        (Reverse(carries), Reverse(used), digest)
+    });
+    tokens.truncate(most);
+    tokens.iter().map(|token| token.digest).collect()
+}
+
 /// What the primary last proved of a workload.
 #[derive(Clone, Copy, Debug)]
 pub enum Fresh<'a> {
@@ -110,6 +136,29 @@ pub struct Proven {
     pub identity_policies: Vec<PolicyName>,
     /// Its entity.
     pub entity: Option<EntityId>,
+}
+
+impl Proven {
+    /// The first of `names` that it does not have: as a policy of the token or of its identity.
+    pub fn lacks<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n PolicyName>,
+    ) -> Option<&'n PolicyName> {
+        let has = |name: &PolicyName| {
+            self.policies.contains(name) || self.identity_policies.contains(name)
+        };
+        names.into_iter().find(|name| !has(name))
+    }
+}
+
+impl From<&WorkloadAuthority> for Proven {
+    fn from(authority: &WorkloadAuthority) -> Self {
+        Self {
+            policies: authority.policies().to_vec(),
+            identity_policies: authority.standing.identity_policies.clone(),
+            entity: authority.entity().cloned(),
+        }
+    }
 }
 
 /// A grant whose workload's authority was not verified since.
@@ -155,11 +204,7 @@ fn by_authority<'a>(
         Fresh::Proven(_) | Fresh::Unknown => return Err(Unverified(grant.accessor.clone())),
     };
     let same = fresh.role_name == workload.role;
-    Ok(same.then(|| Proven {
-        policies: fresh.policies().to_vec(),
-        identity_policies: fresh.standing.identity_policies.clone(),
-        entity: fresh.entity().cloned(),
-    }))
+    Ok(same.then(|| fresh.into()))
 }
 
 fn fate(

@@ -49,6 +49,7 @@ pub fn status(deps: &Deps) -> DaemonStatus {
         drill: None,
         store: store_status(deps),
         tokens_unlearned: deps.metrics.tokens_unlearned(),
+        tokens_unproven: unproven(deps, facts.now),
         theft_protection: "none".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
@@ -75,6 +76,7 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
     findings.extend(addresses.iter().filter_map(AddressSnapshot::finding));
     findings.extend(deps.mirrors.unread());
     findings.extend(disagreements(&deps.parity.report()));
+    findings.extend(unproven_tokens(unproven(deps, local.clock.now())));
     ReadyFacts {
         now: local.clock.now(),
         phase: deps.driver.snapshot().phase,
@@ -109,6 +111,12 @@ fn disagreements(report: &parity::ParityReport) -> Option<String> {
         last.path,
         last.fields.join(", "),
     ))
+}
+
+fn unproven_tokens(count: u64) -> Option<String> {
+    (count > 0).then(|| {
+        format!("{count} tokens were not confirmed by the primary since the last outage: another one would answer 503 for them")
+    })
 }
 
 /// As `ready` tells of it.
@@ -264,6 +272,18 @@ fn address(one: AddressSnapshot, first: Option<&str>) -> AddressStatus {
             error: failure.why,
         }),
     }
+}
+
+/// Tokens that live and that another outage would not decide by, because nothing proved them, or what they hang on, since the
+/// last one.
+fn unproven(deps: &Deps, now: Now) -> u64 {
+    let view = &deps.local.view;
+    let Some(from) = view.authority().proven_from else {
+        return 0;
+    };
+    let living = grants::living(&deps.local, now);
+    let unproven = living.filter(|live| view.unproven(&live.grant, from).next().is_some());
+    u64::try_from(unproven.count()).unwrap_or(u64::MAX)
 }
 
 fn counts(deps: &Deps, now: Now) -> GrantCounts {

@@ -19,11 +19,11 @@ use shared::{
 };
 use tokio::task::JoinSet;
 
-use self::watch::TokenWatch;
+use self::watch::{Followed, TokenWatch};
 use super::{
     PassError,
     context::MirrorContext,
-    cycle::{Cycle, Pace},
+    cycle::{self, Cycle, Pace},
     index::Still,
     read::is_cut_off,
     status::UnreadPaths,
@@ -41,13 +41,13 @@ pub(super) struct TokenFollower {
     watch: Mutex<TokenWatch>,
 }
 
-/// The accessor by which the primary is asked about a token that lives here: of a replica token that it refused, that of
-/// the token which stands behind it.
+/// The accessor by which the primary is asked about a token that lives here: of an exchanged one, that of the token which
+/// stands behind it.
 fn followed_by<'a>(live: &'a LiveGrant, namespace: &Namespace) -> Option<&'a Accessor> {
     let grant = &live.grant;
     let followed = match grant.origin {
         Origin::Primary | Origin::Learned => grant.facts.kind == TokenKind::Service,
-        Origin::Replica(_) => live.is_doubted(),
+        Origin::Replica(_) => true,
         Origin::LimitedUse => false,
     };
     let asked = followed && live.revoked.get().is_none() && grant.namespace == *namespace;
@@ -68,8 +68,7 @@ impl TokenFollower {
         let mut cycle = Cycle::new(watch::look_interval(self.interval));
         let mut still = Still::default();
         loop {
-            let never = std::future::pending();
-            self.context.rest(&mut cycle, Pace::Usual, never).await;
+            self.rest(&mut cycle).await;
             match self.check_due(&mut still).await {
                 Ok(()) | Err(PassError::Paused) => cycle.succeeded(),
                 Err(error) => {
@@ -80,15 +79,26 @@ impl TokenFollower {
         }
     }
 
+    /// Rests until the next look is due. After an outage it is due at once: until then another one would not decide by what
+    /// was last proven before.
+    async fn rest(&self, cycle: &mut Cycle) {
+        let proven_from = || self.context.local.view.authority().proven_from;
+        let before = proven_from();
+        let ended = async {
+            while self.context.is_paused() || proven_from() == before {
+                tokio::time::sleep(cycle::PAUSED_LOOK).await;
+            }
+        };
+        let pause = cycle.pause(Pace::Usual, self.context.upstream.jitter());
+        let _ = tokio::time::timeout(pause, ended).await;
+        while self.context.is_paused() {
+            tokio::time::sleep(cycle::PAUSED_LOOK).await;
+        }
+    }
+
     async fn check_due(self: &Arc<Self>, still: &mut Still) -> Result<(), PassError> {
         let now = self.context.now();
-        let grants = self.context.local.view.grants();
-        let namespace = &self.context.settings.namespace;
-        let followed = grants
-            .iter()
-            .filter(|live| followed_by(live, namespace).is_some());
-        let followed: Vec<_> = followed.map(|live| &live.grant).collect();
-        let due = self.watch.lock().due(&followed, self.interval, now);
+        let due = self.due(now);
         let due = self.prove_still(due, still, now).await?;
         if due.is_empty() {
             return Ok(());
@@ -101,7 +111,7 @@ impl TokenFollower {
             let mut checks = JoinSet::new();
             for digest in batch {
                 let (follower, digest) = (Arc::clone(self), *digest);
-                checks.spawn(async move { follower.check(digest).await });
+                checks.spawn(async move { follower.check(digest, None).await });
             }
             for checked in checks.join_all().await {
                 match checked {
@@ -112,6 +122,25 @@ impl TokenFollower {
         }
         self.context.note("tokens", unread);
         Ok(())
+    }
+
+    /// What is due to be asked about, most urgent first.
+    fn due(&self, now: Now) -> Vec<TokenDigest> {
+        let view = &self.context.local.view;
+        let namespace = &self.context.settings.namespace;
+        let grants = view.grants();
+        let followed = grants
+            .iter()
+            .filter(|live| followed_by(live, namespace).is_some());
+        let followed = followed.map(|live| Followed {
+            grant: &live.grant,
+            used: live.last_used(),
+        });
+        let followed: Vec<_> = followed.collect();
+        let proven_from = view.authority().proven_from;
+        self.watch
+            .lock()
+            .due(&followed, self.interval, proven_from, now)
     }
 
     /// Of `due` tokens those that must be asked about. Of the others it is known that nothing was written since.
@@ -146,18 +175,24 @@ impl TokenFollower {
 
     /// Looks a token up outside of its turn, if it is one that can be.
     pub(super) async fn recheck(&self, digest: TokenDigest) -> Result<(), PassError> {
-        self.check(digest).await
+        self.check(digest, None).await
+    }
+
+    /// The same to settle after an outage.
+    pub(super) async fn prove(&self, digest: TokenDigest) -> Result<(), PassError> {
+        self.check(digest, Some(Urgency::Recovery)).await
     }
 
     /// The same for one that the primary refused; in an outage it waits for the first look after it.
     pub(super) async fn recheck_soon(&self, digest: TokenDigest) -> Result<(), PassError> {
         match self.context.is_paused() {
             true => Ok(()),
-            false => self.check(digest).await,
+            false => self.check(digest, None).await,
         }
     }
 
-    async fn check(&self, digest: TokenDigest) -> Result<(), PassError> {
+    /// Looks a token up, as urgently as said, else as what is known of it asks for.
+    async fn check(&self, digest: TokenDigest, urgency: Option<Urgency>) -> Result<(), PassError> {
         let Some(live) = self.context.local.view.grant(&digest) else {
             return Ok(());
         };
@@ -166,10 +201,7 @@ impl TokenFollower {
         };
         let now = self.context.now();
         let upstream = &self.context.upstream;
-        let urgency = match live.is_doubted() {
-            true => Urgency::Authority,
-            false => Urgency::Mirror,
-        };
+        let urgency = urgency.unwrap_or_else(|| self.urgency(&live));
         let answer = upstream.lookup_accessor(accessor, Some(urgency)).await;
         // One that Holdover may not look up, or of which nothing can be read, waits for its next interval as well, and
         // nothing is learned of it.
@@ -180,6 +212,15 @@ impl TokenFollower {
             self.watch.lock().looked_up(digest, now.steady);
         }
         self.accept(digest, answer, now).await
+    }
+
+    fn urgency(&self, live: &LiveGrant) -> Urgency {
+        let proven_from = self.context.local.view.authority().proven_from;
+        let unproven = proven_from > Some(live.grant.verified_at);
+        match unproven || live.is_doubted() {
+            true => Urgency::Authority,
+            false => Urgency::Mirror,
+        }
     }
 
     /// Stores what the primary said of a token: what it is, or that it is dead.

@@ -1,15 +1,15 @@
 //! What becomes of each replica grant: judged purely in [`shared::recovery`], carried out here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use replica::{
     sequencer::{Lane, SubmitError},
-    view::Authority,
+    view::{Authority, LiveGrant},
 };
 use shared::{
     approle::{self, Basis},
     change::{Change, Credential, CredentialName, Expects},
-    failover::Outage,
+    failover::Phase,
     grant::{Grant, Origin, ReplicaGrant, Settled},
     ledger::{Entry, EntryKind},
     name::{PolicyName, WorkloadName},
@@ -24,20 +24,68 @@ use crate::{
     upstream::workload::{Exact, MintError},
 };
 
-/// Settles every grant that lives, as often as it is asked to: what is settled already stays as it is.
+/// How often it is looked for what recovery left.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// After one could not be settled.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Settles every grant that lives and rests on nothing unproven, as often as it is asked to: what is settled already stays
+/// as it is.
 pub(super) struct GrantSettling<'a, P> {
     pub(super) local: &'a Local,
     pub(super) primary: &'a P,
-    pub(super) outage: &'a Outage,
     /// Workloads that the primary says have no role any more.
     pub(super) gone: &'a [WorkloadName],
-    /// When recovery began: authority must have been verified after it.
+    /// When recovery began: authority must have been verified after it, and tokens that grants hang on.
     pub(super) since: WallTime,
+}
+
+/// Settles what recovery left, because a token that it hangs on was not proven by then, until the daemon stops.
+pub async fn settle_left_over(local: Local, primary: Arc<impl Primary>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (since, following) = {
+            let authority = local.view.authority();
+            (authority.proven_from, authority.phase == Phase::Following)
+        };
+        let Some(since) = since.filter(|_| following) else {
+            continue; // Recovery settles.
+        };
+        let settling = GrantSettling {
+            local: &local,
+            primary: primary.as_ref(),
+            gone: &[],
+            since,
+        };
+        if let Err(error) = settling.settle_each().await {
+            tracing::warn!(%error, "a grant that an outage left is settled later");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
 }
 
 impl<P: Primary> GrantSettling<'_, P> {
     pub(super) async fn settle(&self) -> Result<(), SettleError> {
-        let (judged_by, judgements) = self.judgements()?;
+        let judged = self.judgements(&self.local.view.grants())?;
+        self.carry_out_all(judged).await
+    }
+
+    /// The same, each by itself: one whose workload was not verified since keeps no other from it.
+    pub(super) async fn settle_each(&self) -> Result<(), SettleError> {
+        for live in self.local.view.grants() {
+            // One whose workload was not verified since waits for that.
+            if let Ok(judged) = self.judgements(&[live]) {
+                self.carry_out_all(judged).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out_all(
+        &self,
+        (judged_by, judgements): (u64, Vec<Judgement>),
+    ) -> Result<(), SettleError> {
         for judgement in judgements {
             let Some(live) = self.local.view.grant(&judgement.digest) else {
                 continue;
@@ -51,10 +99,10 @@ impl<P: Primary> GrantSettling<'_, P> {
     }
 
     /// The judgements, and the version of the settings that they go by.
-    fn judgements(&self) -> Result<(u64, Vec<Judgement>), Unverified> {
-        let grants = self.local.view.grants();
+    fn judgements(&self, grants: &[Arc<LiveGrant>]) -> Result<(u64, Vec<Judgement>), Unverified> {
         let living = grants.iter().filter(|live| live.revoked.get().is_none());
         let living = living.map(|live| &live.grant);
+        let living = living.filter(|grant| self.is_backed(grant));
         let authority = self.local.view.authority();
         let fresh = |name: &WorkloadName| match authority.workloads.get(name) {
             _ if self.gone.contains(name) => Fresh::Gone,
@@ -65,6 +113,13 @@ impl<P: Primary> GrantSettling<'_, P> {
         let login = |basis: &Basis| login(&authority, basis, since, now);
         let judgements = judge(living, &authority.settings, fresh, login, since, now)?;
         Ok((authority.settings_version, judgements))
+    }
+
+    /// Whether what it hangs on lives, by what the primary said since recovery began. What hangs on a dead token the reaper ends.
+    fn is_backed(&self, grant: &Grant) -> bool {
+        let (view, now) = (&self.local.view, self.local.clock.now());
+        let dead = view.dead_ancestor(grant, |end| end.passed(now));
+        dead.is_none() && view.unproven(grant, self.since).next().is_none()
     }
 
     async fn carry_out(
@@ -93,7 +148,7 @@ impl<P: Primary> GrantSettling<'_, P> {
     }
 
     /// Nothing of it where the settings changed since it was judged, or the grant died: what lives is judged once more, and
-    /// until then it is good for no more than a draining one.
+    /// until then nothing is decided by it.
     async fn store(&self, changes: Vec<Change>, judged_by: u64) -> Result<(), SettleError> {
         let expects = Expects {
             settings: Some(judged_by),
@@ -151,7 +206,7 @@ impl<P: Primary> GrantSettling<'_, P> {
         let until = Deadline::at(token.expires, now);
         exchanged.deadline = exchanged.deadline.earliest(until);
         let mut entry = Entry::new(EntryKind::Exchange, "allowed", now.steady).about(grant);
-        entry.outage = Some(self.outage.id.clone());
+        entry.outage = grant.replica().map(|replica| replica.outage.clone());
         entry.accessor = Some(token.accessor.clone());
         entry.policies.clone_from(&exchanged.facts.policies);
         entry.deadline = Some(exchanged.deadline.wall);

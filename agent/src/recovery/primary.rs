@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use shared::{
     change::{Credential, QueuedRevocation},
-    name::WorkloadName,
+    name::{TokenDigest, WorkloadName},
     provenance::ForeignCluster,
     settings::MirrorPath,
 };
@@ -41,6 +41,11 @@ pub trait Primary: Send + Sync {
     /// have no role any more.
     fn verify_authority(&self)
     -> impl Future<Output = Result<Vec<WorkloadName>, PassError>> + Send;
+    /// Asks what became of a token of the primary's, and stores it: that it lives, or that it is dead.
+    fn prove_token(
+        &self,
+        digest: &TokenDigest,
+    ) -> impl Future<Output = Result<(), PassError>> + Send;
     /// Mints a token that is exactly as wanted and cannot be renewed.
     fn mint_exact(
         &self,
@@ -122,6 +127,10 @@ impl Primary for LivePrimary {
         let report = mirrors.verify_authority(Occasion::Recovery).await?;
         let gone = |(name, verdict)| matches!(verdict, AuthorityVerdict::Gone(_)).then_some(name);
         Ok(report.workloads.into_iter().filter_map(gone).collect())
+    }
+
+    async fn prove_token(&self, digest: &TokenDigest) -> Result<(), PassError> {
+        self.mirrors.load_full().prove_token(digest).await
     }
 
     async fn mint_exact(

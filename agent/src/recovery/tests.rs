@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use shared::{
     change::{Credential, CredentialName, QueuedRevocation, RevocationTarget},
-    grant::Settled,
+    grant::{Grant, Origin, Revocation, RevokeCause, Settled},
     name::{Accessor, LeaseId, TokenDigest, WorkloadName},
     secret::SecretText,
     settings::Settings,
@@ -13,7 +13,7 @@ use shared::{
 
 use super::*;
 use crate::reaper;
-use crate::samples::{bench::Bench, orders};
+use crate::samples::{self, bench::Bench, orders};
 use crate::upstream::{Decision, workload::Exact};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,6 +29,17 @@ struct Scripted<'a> {
     reconfigured: Mutex<Option<Settings>>,
     revokes: Result<(), u16>,
     gone: Vec<WorkloadName>,
+    /// What the primary says of each token that it is asked about.
+    says_of_tokens: Said,
+}
+
+/// What the primary says of a token.
+#[derive(Clone, Copy)]
+enum Said {
+    Dead,
+    Lives,
+    /// A decision that is not about it.
+    Status(u16),
 }
 
 impl<'a> Scripted<'a> {
@@ -42,6 +53,7 @@ impl<'a> Scripted<'a> {
             reconfigured: Mutex::default(),
             revokes: Ok(()),
             gone: vec![],
+            says_of_tokens: Said::Lives,
         }
     }
 
@@ -80,6 +92,19 @@ impl Primary for Scripted<'_> {
             .store(vec![Change::Authority(Box::new(self.bench.authority()))])
             .await;
         Ok(self.gone.clone())
+    }
+
+    async fn prove_token(&self, digest: &TokenDigest) -> Result<(), PassError> {
+        self.asked("token").map_err(UpstreamError::from)?;
+        let now = self.bench.local.clock.now().steady;
+        let live = self.bench.local.view.grant(digest).unwrap();
+        let change = match self.says_of_tokens {
+            Said::Dead => Change::Revoked(Revocation::of(&live.grant, RevokeCause::Primary, now)),
+            Said::Lives => Change::Proven(*digest, now),
+            Said::Status(status) => return Err(PassError::from(decision(status))),
+        };
+        self.bench.store(vec![change]).await;
+        Ok(())
     }
 
     async fn mint_exact(
@@ -352,4 +377,79 @@ async fn a_revocation_that_we_lack_the_right_to_stays_queued_and_one_refused_for
         );
         assert_eq!(bench.local.view.queue().len(), left, "after {status}");
     }
+}
+
+/// A token of the primary's that was proven before the outage, and a grant that hangs on it.
+async fn parent_and_child(bench: &Bench) {
+    let now = bench.now();
+    let parent = Grant {
+        verified_at: now.steady.minus(MINUTE),
+        ..samples::grant(9, Origin::Primary, MINUTE, now)
+    };
+    let child = Grant {
+        parent: Some(parent.digest),
+        ..bench.grant(1, MINUTE)
+    };
+    let stored = [parent, child].map(|grant| Change::Grant(Box::new(grant)));
+    bench.store(stored.into()).await;
+}
+
+#[tokio::test]
+async fn nothing_is_settled_that_hangs_on_a_token_which_was_not_proven_since() {
+    for (said, minted) in [
+        (Said::Lives, true),
+        (Said::Dead, false),
+        (Said::Status(403), false),
+        (Said::Status(429), false),
+    ] {
+        let bench = Bench::new(OnRecovery::Exchange);
+        let outage = bench.outage().await;
+        parent_and_child(&bench).await;
+        let primary = Scripted {
+            says_of_tokens: said,
+            ..Scripted::new(&bench)
+        };
+        let settled = settle(&bench.local, &primary, &outage).await;
+        assert_eq!(
+            settled,
+            Recovery::Done,
+            "nothing said of one token keeps an outage alive"
+        );
+        assert_eq!(primary.questions().contains(&"mint"), minted);
+        let exchanged = matches!(bench.settled(1), Some(Settled::Exchanged(_)));
+        assert_eq!(exchanged, minted);
+    }
+}
+
+#[tokio::test]
+async fn what_recovery_left_is_settled_once_the_token_that_it_hangs_on_is_proven() {
+    let bench = Bench::new(OnRecovery::Exchange);
+    let outage = bench.outage().await;
+    parent_and_child(&bench).await;
+    let primary = Scripted {
+        says_of_tokens: Said::Status(403),
+        ..Scripted::new(&bench)
+    };
+    assert_eq!(
+        settle(&bench.local, &primary, &outage).await,
+        Recovery::Done
+    );
+    let since = bench.now().steady;
+    let gone = &[];
+    let left_over = || GrantSettling {
+        local: &bench.local,
+        primary: &primary,
+        gone,
+        since,
+    };
+    bench
+        .store(vec![Change::Authority(Box::new(bench.authority()))])
+        .await;
+    left_over().settle_each().await.unwrap();
+    assert_eq!(bench.settled(1), Some(Settled::Not));
+    bench
+        .store(vec![Change::Proven(TokenDigest([9; 32]), since)])
+        .await;
+    left_over().settle_each().await.unwrap();
+    assert!(matches!(bench.settled(1), Some(Settled::Exchanged(_))));
 }

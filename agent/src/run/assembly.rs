@@ -29,7 +29,7 @@ use crate::{
     parity::{self, Offer, Parity},
     ready::{prove, prove::Checks},
     reaper,
-    recovery::{primary::LivePrimary, revocations},
+    recovery::{grants, primary::LivePrimary, revocations},
     serve::{Parts, Server, SocketRules, learn_queue::LearnQueue, replica::Attached, stats::Stats},
     service,
     status::board::Board,
@@ -125,6 +125,8 @@ impl Daemon {
         self.tasks.spawn(upstream.clone().keep_own_token());
         self.tasks
             .spawn(offboarding::watch(local.clone(), upstream));
+        let settling = grants::settle_left_over(local.clone(), Arc::clone(&primary));
+        self.tasks.spawn(settling);
         let reporting = revocations::report_while_following(local, primary);
         self.tasks.spawn(reporting);
     }

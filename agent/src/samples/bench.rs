@@ -84,8 +84,12 @@ impl Bench {
     pub(crate) async fn outage(&self) -> Outage {
         let outage = outage(self.now());
         let phase = Phase::Recovering(outage.clone());
-        self.store(vec![Change::Phase(PhaseRecord { phase, epoch: 1 })])
-            .await;
+        self.store(vec![Change::Phase(PhaseRecord {
+            phase,
+            epoch: 1,
+            proven_from: None,
+        })])
+        .await;
         outage
     }
 

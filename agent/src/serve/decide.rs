@@ -47,6 +47,9 @@ impl Server {
         loop {
             let now = self.replica.now();
             let mut answer = self.replica.answer(&ask.query(call, body, now));
+            if let (Some((_, digest)), true) = (&ask.token, answer.response.status < 400) {
+                self.replica.used(digest);
+            }
             if known == Outcome::Unknown && !answer.changes.is_empty() {
                 answer.changes.push(unused_token(ask, call, now));
             }

@@ -53,6 +53,7 @@ impl ForwardToken {
     /// Whose token goes with the request.
     pub(crate) fn used(&self, ask: &Ask) -> TokenUsed {
         match self {
+            Self::AsSent if headers::logs_in_inline(&ask.headers) => TokenUsed::None,
             Self::AsSent if ask.token.is_some() => TokenUsed::Callers,
             Self::AsSent | Self::Withheld => TokenUsed::None,
             Self::Exchanged { .. } => TokenUsed::Callers,
@@ -136,9 +137,9 @@ fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn R
         .and_then(|live| live.grant.replica())
         .map(|issued| &issued.settled);
     match settled {
-        None => Route::Local,
+        None | Some(Settled::Not) => Route::Local,
         Some(Settled::Exchanged(_)) => exchanged(ask, call, digest, shown, replica),
-        Some(Settled::Draining | Settled::Not) => draining(ask, call),
+        Some(Settled::Draining) => draining(ask, call),
     }
 }
 

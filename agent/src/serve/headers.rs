@@ -132,9 +132,13 @@ pub(crate) fn brings_proof(headers: &HeaderMap) -> bool {
             .get_all(VAULT_TOKEN)
             .iter()
             .any(|value| !value.is_empty())
-        || headers
-            .keys()
-            .any(|name| name.as_str().starts_with(INLINE_AUTH))
+        || logs_in_inline(headers)
+}
+
+/// Whether a request logs in by its own headers: what the primary makes of a token beside these, only it knows.
+pub(crate) fn logs_in_inline(headers: &HeaderMap) -> bool {
+    let mut names = headers.keys().map(HeaderName::as_str);
+    names.any(|name| name.starts_with(INLINE_AUTH))
 }
 
 /// Every text of a token header, whether or not the primary would look at it.

@@ -162,10 +162,12 @@ impl Observer {
         let Some((token, digest)) = ask.token.as_ref().filter(|_| evidence.accepts_token()) else {
             return;
         };
+        self.replica.used(digest);
         let now = self.replica.now();
         let proves = evidence.proves_token().is_some();
         let is_worth_it = self.replica.grant(digest).is_none_or(|live| {
-            let unproven = now.steady.since(live.grant.verified_at) >= UNPROVEN_FOR;
+            let unproven = now.steady.since(live.grant.verified_at) >= UNPROVEN_FOR
+                || self.is_unproven(digest);
             match live.grant.origin {
                 Origin::Learned => true,
                 Origin::Primary => unproven && !proves,
@@ -186,9 +188,9 @@ impl Observer {
         // What is not looked into comes fast, and can do no more than prove its token.
         let now = self.replica.now().boot;
         if !is_whole
-            && exchange
-                .token
-                .is_none_or(|token| self.verified_lately.is_too_soon(token, now))
+            && exchange.token.is_none_or(|token| {
+                self.verified_lately.is_too_soon(token, now) && !self.is_unproven(token)
+            })
         {
             return;
         }
@@ -224,6 +226,12 @@ impl Observer {
                 _ => {}
             }
         }
+    }
+
+    /// Whether an outage would not decide by the token, because nothing proved it since the last one.
+    fn is_unproven(&self, digest: &TokenDigest) -> bool {
+        let live = self.replica.grant(digest);
+        live.is_some_and(|live| self.replica.proven_from() > Some(live.grant.verified_at))
     }
 
     fn is_batch(&self, digest: &TokenDigest) -> bool {

@@ -23,7 +23,7 @@ use shared::{
     name::{OutageId, TokenDigest},
     secret::SecretText,
     settings::Settings,
-    time::Now,
+    time::{Now, WallTime},
 };
 
 use tokio::sync::oneshot;
@@ -49,6 +49,12 @@ pub trait Replica: Send + Sync {
 
     /// The grant behind a token, revoked or not.
     fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>>;
+
+    /// When the recovery began that ended the last outage: proofs of tokens from before it count no more.
+    fn proven_from(&self) -> Option<WallTime>;
+
+    /// A client uses this token, which was accepted.
+    fn used(&self, digest: &TokenDigest);
 
     /// A token that Holdover presents, if it holds that one.
     fn credential(&self, name: &CredentialName) -> Option<SecretText>;
@@ -126,6 +132,14 @@ impl Replica for Attached {
 
     fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
         self.local.view.grant(digest)
+    }
+
+    fn proven_from(&self) -> Option<WallTime> {
+        self.local.view.authority().proven_from
+    }
+
+    fn used(&self, digest: &TokenDigest) {
+        self.local.view.used(digest, self.now().steady);
     }
 
     fn credential(&self, name: &CredentialName) -> Option<SecretText> {

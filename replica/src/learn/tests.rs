@@ -7,7 +7,8 @@ mod lookup;
 use serde_json::{Value, json};
 use shared::{
     api::Call,
-    change::{Cluster, Mount},
+    change::{Cluster, Mount, PhaseRecord},
+    failover::Phase,
     grant::{Grant, Origin, ReplicaGrant, Settled},
     name::{Accessor, ClusterId, EntityId, MountAccessor, OutageId, PolicyName, WorkloadName},
     provenance::{ClusterShown, Provenance, Question, TokenUsed},
@@ -387,9 +388,12 @@ fn dead_tokens_and_replica_grants_are_not_learned_anew() {
         Some("ho.x"),
         "token_renew_self",
     );
+    let taught = swapped.teaches(&view(vec![exchanged]));
     assert!(
-        swapped.teaches(&view(vec![exchanged])).is_empty(),
-        "nor the token behind one"
+        taught
+            .iter()
+            .all(|change| matches!(change, Change::Proven(..))),
+        "nor the token behind one, which is proven"
     );
 }
 
@@ -632,4 +636,26 @@ fn what_a_standby_shows_is_as_old_as_what_it_has_shown_to_know() {
     look.provenance = as_of(NOW - 30);
     let changes = look.teaches(&view(vec![]));
     assert_eq!(grant(&changes).verified_at, now(NOW - 30).steady);
+}
+
+#[test]
+fn what_was_not_proven_since_the_last_outage_is_proven_however_young_its_last_proof_is() {
+    let token = "s.app";
+    let since = |from| {
+        let phase = Change::Phase(PhaseRecord {
+            phase: Phase::Following,
+            epoch: 1,
+            proven_from: from,
+        });
+        let known = known(token, |grant| grant.verified_at = now(NOW - 1).steady);
+        let create = "/v1/auth/token/create";
+        let accepted = told("POST", create, Some(token), "token_create_child");
+        let taught = accepted.teaches(&view(vec![known, phase]));
+        taught
+            .iter()
+            .any(|change| matches!(change, Change::Proven(of, _) if *of == digest(token)))
+    };
+    assert!(!since(None));
+    assert!(!since(Some(now(NOW - 1).steady)));
+    assert!(since(Some(now(NOW).steady)));
 }

@@ -211,19 +211,10 @@ impl Bearer {
         }
     }
 
-    /// Whether it outlived its outage and is good for mirrored reads only. So is one that was never settled
-    /// though no outage is left.
-    pub(crate) fn drains(&self, case: &Case<'_>) -> bool {
-        let Some(replica) = self.grant().and_then(Grant::replica) else {
-            return false;
-        };
-        match replica.settled {
-            Settled::Draining => true,
-            Settled::Exchanged(_) => false,
-            Settled::Not => case
-                .outage()
-                .is_none_or(|outage| outage.id != replica.outage),
-        }
+    /// Whether it outlived its outage and is good for mirrored reads only.
+    pub(crate) fn drains(&self) -> bool {
+        let replica = self.grant().and_then(Grant::replica);
+        replica.is_some_and(|replica| replica.settled == Settled::Draining)
     }
 
     /// Refuses a token that was obtained by attestation and is presented by another peer.
@@ -374,10 +365,22 @@ fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Ab
     if live.is_doubted() || case.view.hangs_on_doubted(grant) {
         return Err(Absence::Unknown(Why::TokenDoubted));
     }
+    if is_unproven(case, grant) {
+        return Err(Absence::Unknown(Why::TokenUnproven));
+    }
+    if grant.is_left_over(case.outage().map(|outage| &outage.id)) {
+        return Err(Absence::Unknown(Why::Unsettled));
+    }
     if is_of_primary(grant) && !proven(case, grant.verified_at) {
         return Err(Absence::Unknown(Why::TokenTooOld));
     }
     Ok(live)
+}
+
+/// Whether a token of the primary's that it rests on was not proved since the last outage, in which it may have ended.
+fn is_unproven(case: &Case<'_>, grant: &Grant) -> bool {
+    let from = case.authority.proven_from;
+    from.is_some_and(|from| case.view.unproven(grant, from).next().is_some())
 }
 
 /// Whether it is a token of the primary, or stands for one.
@@ -422,6 +425,9 @@ fn standing(case: &Case<'_>, workload: &WorkloadName) -> Answered<Bearer> {
         .ok_or_else(|| Why::NoStandingToken(workload.clone()))?;
     if case.now().wall >= authority.standing_expires {
         return Err(Forbidden::StandingEnded.into());
+    }
+    if case.authority.proven_from > Some(authority.verified_at) {
+        return Err(Why::TokenUnproven.into());
     }
     if !proven(case, authority.verified_at) {
         return Err(Why::TokenTooOld.into());

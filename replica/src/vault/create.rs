@@ -24,6 +24,7 @@ use super::{
 use asked::AskedFields;
 
 mod asked;
+mod within;
 
 /// Answers a creation: the primary's own checks in its order, then what an outage allows.
 pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
@@ -60,7 +61,7 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     made.warnings.extend(missing(case, &policies)?);
     made.warnings.extend(fields.warnings);
     let parent = &live.grant;
-    let issue = bounds(case, parent, role.as_ref().map(|(_, of)| *of), &made)?;
+    let (issue, authority) = bounds(case, parent, role.as_ref().map(|(_, of)| *of), &made)?;
     let entity = parent.facts.entity_id.clone();
     let facts = TokenFacts {
         entity_id: entity.filter(|_| !made.orphan),
@@ -73,6 +74,7 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
         role: role.map(|(name, _)| name.as_str().to_owned()),
         ..issue.minted(case, policies)
     };
+    within::check(case, &issue, authority, &facts)?;
     issue.grant(case, facts)
 }
 
@@ -146,23 +148,24 @@ fn missing(case: &Case<'_>, policies: &[PolicyName]) -> Answered<Vec<String>> {
         .collect())
 }
 
-/// What bounds a child: its creator, and the workload whose bounds it is made within.
+/// What bounds a child: its creator, and the workload whose bounds it is made within, with what was proven of that.
 fn bounds<'a>(
     case: &Case<'a>,
     parent: &'a Grant,
     role: Option<&WorkloadAuthority>,
     made: &Made,
-) -> Answered<Issue<'a>> {
+) -> Answered<(Issue<'a>, &'a WorkloadAuthority)> {
     let (entry, peer) = workload(case, parent)?;
     let outage = issue::enabled(case, entry)?;
-    let mut proven_at = issue::proven(case, entry, outage)?.verified_at;
+    let authority = issue::proven(case, entry, outage)?;
+    let mut proven_at = authority.verified_at;
     if let Some(role) = role {
         issue::recent(case, role, outage)?;
         proven_at = proven_at.min(role.verified_at);
     }
     // What hangs on a login is judged with it once the primary is back.
     let login = parent.replica().and_then(|replica| replica.approle.clone());
-    Ok(Issue {
+    let issue = Issue {
         entry,
         outage,
         proven_at,
@@ -172,7 +175,8 @@ fn bounds<'a>(
         parent: Some(parent),
         warnings: made.warnings.clone(),
         approle: login.filter(|_| !made.orphan),
-    })
+    };
+    Ok((issue, authority))
 }
 
 /// The workload that the creator belongs to: by the peer that its token was given to, else by whoever presents it.

@@ -210,7 +210,11 @@ impl From<serde_json::Error> for Refusal {
 mod tests {
     use std::time::Duration;
 
-    use shared::{acl, name::WorkloadName, token::create::Unmodelled};
+    use shared::{
+        acl,
+        name::{PolicyName, WorkloadName},
+        token::create::Unmodelled,
+    };
 
     use super::*;
 
@@ -234,6 +238,10 @@ mod tests {
         let mut texts: Vec<String> = [
             Why::AuthMethod,
             Why::AuthorityTooOld(workload.clone()),
+            Why::Beyond {
+                policy: PolicyName::parse("p").unwrap(),
+                workload: workload.clone(),
+            },
             Why::BoundAddresses,
             Why::ForeignPeer,
             Why::Contradiction,
@@ -285,6 +293,8 @@ mod tests {
             stale,
             Why::TokenTooOld,
             Why::TokenUnknown,
+            Why::TokenUnproven,
+            Why::Unsettled,
             Why::ValueDamaged,
             Why::ValueNotMirrored,
             Why::VersionNotMirrored(3),

@@ -99,7 +99,7 @@ impl Renewed<'_> {
             .grant()
             .and_then(|grant| Some((grant, grant.replica()?)));
         let exchanged = replica.is_some_and(|(_, replica)| is_exchanged(replica));
-        let stuck = self.bearer.drains(case) || (case.outage().is_none() && exchanged);
+        let stuck = self.bearer.drains() || (case.outage().is_none() && exchanged);
         if !facts.renewable || stuck {
             return Err(self.stuck.clone());
         }

@@ -18,4 +18,5 @@ mod secret;
 mod surface;
 mod system;
 mod token;
+mod unproven;
 mod world;

@@ -128,6 +128,11 @@ impl Policy {
         self.rules.len()
     }
 
+    /// Whether what it grants depends on the identity of whoever has it.
+    pub fn names_identity(&self) -> bool {
+        self.rules.iter().any(|rule| rule.path.names_identity())
+    }
+
     /// What only the primary can decide by this policy, as requests would report it: one for each rule that asks for
     /// approval, filters lists by a template that is not modelled, or is not modelled itself.
     pub fn undecided(&self) -> impl Iterator<Item = Undecidable> {

@@ -195,6 +195,7 @@ impl Sides {
         let phase = PhaseRecord {
             phase: Phase::Holdover(outage),
             epoch: 1,
+            proven_from: None,
         };
         self.commit(Lane::Revocation, Change::Phase(phase)).await
     }

@@ -149,6 +149,7 @@ impl Mirrored {
                 latched: false,
             }),
             epoch: 1,
+            proven_from: None,
         }));
         let room = Room::make()?;
         let (view, sequencer) = open(&room, settings(workloads), clock).await?;
@@ -325,7 +326,11 @@ async fn shown(
 }
 
 fn authority(name: &str, role: ShownRole, now: Now) -> Result<Change> {
-    let policies = vec![PolicyName::parse("default")?];
+    // All that is ever asked for, so that the workload stands in the way of nothing that the primary gives.
+    let mut policies = Vec::new();
+    for name in ["alpha", "beta", "chief", "default", "ghost", "maker"] {
+        policies.push(PolicyName::parse(name)?);
+    }
     let standing = TokenFacts {
         orphan: true,
         ..TokenFacts::minted(TokenKind::Service, policies, 1, WallTime::from_secs(1))

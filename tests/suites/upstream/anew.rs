@@ -199,7 +199,11 @@ async fn in_an_outage_nothing_is_asked_and_after_it_and_a_restart_it_goes_on() -
         latched: false,
     };
     let enter = async |host: &Host, phase: Phase| {
-        let change = Change::Phase(PhaseRecord { phase, epoch: 1 });
+        let change = Change::Phase(PhaseRecord {
+            phase,
+            epoch: 1,
+            proven_from: None,
+        });
         let lane = Lane::Revocation;
         host.local
             .commit(lane, vec![change], Expects::default())

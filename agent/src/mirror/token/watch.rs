@@ -1,6 +1,7 @@
 //! When each followed token is due to be looked up. Pure.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     time::Duration,
 };
@@ -23,6 +24,15 @@ const LOOKS: u32 = 6;
 
 /// However still the cluster stands, a token is looked up again after this.
 const LOOKED_UP_EVERY: Duration = Duration::from_secs(3600);
+
+/// A token that is followed.
+#[derive(Clone, Copy)]
+pub(super) struct Followed<'a> {
+    /// What is known of it.
+    pub(super) grant: &'a Grant,
+    /// When it was last used, as far as that was seen otherwise than by its proofs.
+    pub(super) used: WallTime,
+}
 
 /// What is remembered of the tokens that are followed.
 #[derive(Default)]
@@ -52,25 +62,36 @@ impl Default for FollowedToken {
 }
 
 impl TokenWatch {
-    /// What is due at `now`, the longest unproven first. A proof that is not from here says that the token is used.
+    /// What is due at `now`: first what an outage would not decide by, because nothing proved it since `proven_from`, the last
+    /// used first; then the others, the longest unproven first. A proof that is not from here says that the token is used.
     pub(super) fn due(
         &mut self,
-        grants: &[&Grant],
+        tokens: &[Followed<'_>],
         interval: Duration,
+        proven_from: Option<WallTime>,
         now: Now,
     ) -> Vec<TokenDigest> {
-        let live: HashSet<_> = grants.iter().map(|grant| grant.digest).collect();
+        let live: HashSet<_> = tokens.iter().map(|token| token.grant.digest).collect();
         self.known.retain(|digest, _| live.contains(digest));
-        let due = grants.iter().filter(|grant| {
+        let (mut unproven, mut due) = (Vec::new(), Vec::new());
+        for Followed { grant, used } in tokens {
             let seen = self.seen(grant.digest);
             if grant.verified_at > seen.proven {
                 seen.used = seen.used.max(grant.verified_at);
             }
-            is_due(grant, *seen, interval, now)
-        });
-        let mut due: Vec<_> = due.map(|grant| (grant.verified_at, grant.digest)).collect();
+            seen.used = seen.used.max(*used);
+            if proven_from > Some(grant.verified_at.max(seen.looked_up)) {
+                unproven.push((Reverse(seen.used), grant.digest));
+            } else if is_due(grant, *seen, interval, now) {
+                due.push((grant.verified_at, grant.digest));
+            }
+        }
+        unproven.sort_unstable();
         due.sort_unstable();
-        due.into_iter().map(|(_, digest)| digest).collect()
+        let unproven = unproven.into_iter().map(|(_, digest)| digest);
+        unproven
+            .chain(due.into_iter().map(|(_, digest)| digest))
+            .collect()
     }
 
     /// A token was looked up, with or without an answer, at `at`.
@@ -149,13 +170,18 @@ mod tests {
         }
     }
 
+    fn due(watch: &mut TokenWatch, grant: &Grant, now: Now) -> Vec<TokenDigest> {
+        let used = WallTime::EPOCH;
+        watch.due(&[Followed { grant, used }], INTERVAL, None, now)
+    }
+
     /// When a token that nobody uses is looked up, over `secs`.
     fn look_ups(mut grant: Grant, secs: u64) -> Vec<u64> {
         let mut watch = TokenWatch::default();
         let mut when = Vec::new();
         for second in 0..secs {
             let now = at(second);
-            if !watch.due(&[&grant], INTERVAL, now).is_empty() {
+            if !due(&mut watch, &grant, now).is_empty() {
                 when.push(second);
                 watch.looked_up(grant.digest, now.steady);
                 grant.verified_at = now.steady;
@@ -177,24 +203,18 @@ mod tests {
         let (mut watch, mut grant) = (TokenWatch::default(), grant(0, 100_000));
         for second in 0..7200 {
             grant.verified_at = at(second - second % 60).steady;
-            assert!(
-                watch.due(&[&grant], INTERVAL, at(second)).is_empty(),
-                "{second}"
-            );
+            assert!(due(&mut watch, &grant, at(second)).is_empty(), "{second}");
         }
     }
 
     #[test]
     fn a_token_is_asked_about_once_when_its_end_has_come() {
         let (mut watch, grant) = (TokenWatch::default(), grant(0, 100));
-        assert!(watch.due(&[&grant], INTERVAL, at(99)).is_empty());
-        assert_eq!(watch.due(&[&grant], INTERVAL, at(100)).len(), 1);
+        assert!(due(&mut watch, &grant, at(99)).is_empty());
+        assert_eq!(due(&mut watch, &grant, at(100)).len(), 1);
         watch.looked_up(grant.digest, at(100).steady);
         for second in 100..10_000 {
-            assert!(
-                watch.due(&[&grant], INTERVAL, at(second)).is_empty(),
-                "{second}"
-            );
+            assert!(due(&mut watch, &grant, at(second)).is_empty(), "{second}");
         }
     }
 
@@ -205,16 +225,16 @@ mod tests {
             doubted_at: Some(at(101).steady),
             ..proven
         };
-        assert_eq!(watch.due(&[&doubted], INTERVAL, at(101)).len(), 1);
-        assert_eq!(watch.due(&[&doubted], INTERVAL, at(102)).len(), 1);
+        assert_eq!(due(&mut watch, &doubted, at(101)).len(), 1);
+        assert_eq!(due(&mut watch, &doubted, at(102)).len(), 1);
         // One that says neither, such as that Holdover may not look it up.
         watch.looked_up(doubted.digest, at(103).steady);
-        assert!(watch.due(&[&doubted], INTERVAL, at(104)).is_empty());
+        assert!(due(&mut watch, &doubted, at(104)).is_empty());
         let again = Grant {
             doubted_at: Some(at(104).steady),
             ..doubted
         };
-        assert_eq!(watch.due(&[&again], INTERVAL, at(104)).len(), 1);
+        assert_eq!(due(&mut watch, &again, at(104)).len(), 1);
     }
 
     #[test]
@@ -232,6 +252,35 @@ mod tests {
             ..grant
         };
         assert!(!watch.prove_still(&ended, since(100), at(500)));
+    }
+
+    #[test]
+    fn what_nothing_proved_since_an_outage_goes_first_and_of_that_what_was_used_last() {
+        let mut watch = TokenWatch::default();
+        let of = |nr: u8, verified| Grant {
+            digest: TokenDigest([nr; 32]),
+            ..grant(verified, 100_000)
+        };
+        let grants = [of(1, 10), of(2, 20), of(3, 30), of(4, 200), of(5, 40)];
+        let used = [90, 15, 95, 15, 15].map(|secs| at(secs).steady);
+        let tokens = grants.iter().zip(used);
+        let tokens: Vec<_> = tokens
+            .map(|(grant, used)| Followed { grant, used })
+            .collect();
+        let mut due = |from, now| {
+            let due = watch.due(&tokens, INTERVAL, Some(at(from).steady), at(now));
+            due.iter().map(|digest| digest.0[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(due(100, 201), [3, 1, 5, 2]);
+        // Asked about since, whatever was said.
+        for nr in [3, 1, 5, 2] {
+            watch.looked_up(TokenDigest([nr; 32]), at(202).steady);
+        }
+        assert!(
+            watch
+                .due(&tokens, INTERVAL, Some(at(100).steady), at(203))
+                .is_empty()
+        );
     }
 
     #[test]

@@ -117,7 +117,14 @@ fn a_state_binds_at_once_and_in_the_order_it_was_said() {
     held.sequencer.stop();
     let stored = home.open().phase;
     let phase = Phase::Following;
-    assert_eq!(stored, Some(PhaseRecord { phase, epoch: 5 }));
+    assert_eq!(
+        stored,
+        Some(PhaseRecord {
+            phase,
+            epoch: 5,
+            proven_from: None
+        })
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use shared::{
     coverage::Foretold::{
         self, IssueDisabled, NotMirrored, NotModelled, Stale, UnknownToken, Write,
     },
-    name::WorkloadName,
+    name::{PolicyName, WorkloadName},
     token::create::Unmodelled,
 };
 
@@ -24,6 +24,17 @@ pub(crate) enum Why {
         "workload {0} has no authority verified recently enough before the outage: nothing is issued"
     )]
     AuthorityTooOld(WorkloadName),
+    /// A token with this policy would have more than the primary proved for its workload.
+    #[error(
+        "policy {policy} is not what the primary last proved for workload {workload}: a token that is created in an outage has \
+         no more than that"
+    )]
+    Beyond {
+        /// The policy.
+        policy: PolicyName,
+        /// The workload that the token would belong to.
+        workload: WorkloadName,
+    },
     /// The token is bound to addresses, and a Unix socket has none.
     #[error("the token is bound to addresses, and where this request comes from is not known")]
     BoundAddresses,
@@ -132,6 +143,16 @@ pub(crate) enum Why {
     /// A token that the replica never saw.
     #[error("the token is not known to the replica")]
     TokenUnknown,
+    /// The token, or one that it hangs on, may have ended in the outage before.
+    #[error(
+        "the primary has not confirmed this token, or one that it hangs on, since the last outage"
+    )]
+    TokenUnproven,
+    /// It was issued in an outage that is over, and what becomes of it is not decided yet.
+    #[error(
+        "the token was issued in an outage that is over, and was not settled with the primary yet"
+    )]
+    Unsettled,
     /// The sealed value does not open.
     #[error("the mirrored value is damaged")]
     ValueDamaged,
@@ -275,6 +296,7 @@ impl Why {
         match self {
             Self::AuthMethod => Class::by_design(REQUEST, NotModelled),
             Self::AuthorityTooOld(_) => Class::failing(ISSUING, Stale),
+            Self::Beyond { .. } => Class::by_design(ISSUING, NotModelled),
             Self::BoundAddresses => Class::by_design(REQUEST, NotModelled),
             Self::Contradiction => Class::failing(POLICY, Undecidable),
             Self::Credential(credential) => credential.class(),
@@ -306,6 +328,8 @@ impl Why {
             Self::TokenDoubted => Class::by_design(TOKEN, Stale),
             Self::TokenTooOld => Class::failing(TOKEN, Stale),
             Self::TokenUnknown => Class::by_design(TOKEN, UnknownToken),
+            // Their look-up and their settling are on the way, likewise.
+            Self::TokenUnproven | Self::Unsettled => Class::by_design(TOKEN, Stale),
             Self::TooStale { .. } => Class::failing(STALENESS, Stale).counted_as("stale"),
             Self::ValueDamaged => Class::failing(VALUE, Undecidable),
             Self::ValueNotMirrored => Class::failing(VALUE, Stale),

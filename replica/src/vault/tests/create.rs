@@ -24,6 +24,14 @@ fn world() -> World {
     World::in_outage()
         .token("s.parent", &["app", "default", "parent"])
         .token("s.admin", &["admin", "default"])
+        .and(proven(&["admin", "app", "default", "gone", "parent"]))
+}
+
+/// What the primary proved for the workload.
+fn proven(policies: &[&str]) -> Change {
+    authority_as("orders", T0, |authority| {
+        authority.standing.policies = names(policies);
+    })
 }
 
 fn create(world: &Opened, place: &str, token: &str, body: Value) -> Said {
@@ -196,6 +204,103 @@ fn a_batch_token_creates_none() {
         (said.status, said.error()),
         (400, "batch tokens cannot create more tokens")
     );
+}
+
+#[test]
+fn whoever_asks_a_child_has_no_policy_that_was_not_proven_for_its_workload() {
+    let world = world().and(proven(&["app", "default"])).open();
+    let refused = |place: &str, token: &str, body: Value| {
+        let said = create(&world, place, token, body);
+        assert_eq!(said.status, 503, "{place} {token}: {}", said.text);
+        assert!(said.changes.is_empty());
+        assert!(
+            said.error().contains("no more than that"),
+            "{}",
+            said.error()
+        );
+    };
+    for place in ["create", "create-orphan"] {
+        // Given with sudo, and inherited.
+        refused(place, "s.admin", json!({"policies": ["other"]}));
+        refused(
+            place,
+            "s.admin",
+            json!({"policies": ["app", "other"], "no_default_policy": true}),
+        );
+        refused(place, "s.admin", json!({}));
+        refused(place, "s.parent", json!({"policies": ["parent"]}));
+        refused(place, "s.parent", json!({}));
+        let said = create(&world, place, "s.admin", json!({"policies": ["app"]}));
+        assert_eq!(made(&said).facts.policies, names(&["app", "default"]));
+    }
+    let said = create(&world, "create/orders", "s.parent", json!({}));
+    assert_eq!(made(&said).facts.policies, names(&["app", "default"]));
+    let bare = self::world().and(proven(&["app"])).open();
+    let body = |bare| json!({"policies": ["app"], "no_default_policy": bare});
+    assert_eq!(create(&bare, "create", "s.admin", body(false)).status, 503);
+    assert_eq!(create(&bare, "create", "s.admin", body(true)).status, 200);
+}
+
+#[test]
+fn a_role_of_another_workload_gives_no_more_than_was_proven_for_ones_own() {
+    let other = authority_as("billing", T0, |authority| {
+        authority.role.allowed_policies = names(&["app", "other"]);
+        authority.standing.policies = names(&["app", "other"]);
+    });
+    let world = world().and(proven(&["app", "default"])).and(other).open();
+    let through = |policies: Value| {
+        let body = json!({"policies": policies, "no_default_policy": true});
+        create(&world, "create/billing", "s.parent", body)
+    };
+    assert_eq!(through(json!(["other"])).status, 503);
+    assert_eq!(through(json!(["app"])).status, 200);
+}
+
+#[test]
+fn policies_of_an_identity_count_as_well_and_what_names_one_was_proven_for_that_one() {
+    let entity = |name: &str| Some(shared::name::EntityId::parse(name).unwrap());
+    const BY_IDENTITY: &str = r#"path "x/{{identity.entity.id}}" { capabilities = ["read"] }"#;
+    const CREATES: &str = r#"path "auth/token/create*" { capabilities = ["update"] }"#;
+    let texts = [
+        ("app", BY_IDENTITY),
+        ("default", CREATES),
+        ("other", ""),
+        ("plain", ""),
+    ];
+    let said = |own: Option<shared::name::EntityId>, adds: &[&str], policy: &str| {
+        let mut identity = crate::samples::identity("somebody");
+        if let Some(entity) = &mut identity.entity {
+            entity.policies = adds.iter().map(ToString::to_string).collect();
+        }
+        let known = own
+            .clone()
+            .map(|own| Change::Identity(own, Box::new(identity)));
+        let world = World::in_outage()
+            .and(crate::samples::policies(&texts, T0))
+            .and(authority_as("orders", T0, |authority| {
+                authority.standing.policies = names(&["app", "default", "plain"]);
+                authority.standing.entity_id = entity("e-1");
+            }))
+            .token_as("s.somebody", &[policy, "default"], |grant| {
+                grant.facts.entity_id = own.clone();
+            });
+        let world = known.into_iter().fold(world, World::and).open();
+        create(&world, "create", "s.somebody", json!({})).status
+    };
+    assert_eq!(said(entity("e-1"), &[], "app"), 200);
+    assert_eq!(
+        said(entity("e-1"), &["other"], "app"),
+        200,
+        "its workload's own identity"
+    );
+    assert_eq!(said(entity("e-2"), &[], "app"), 503, "by another identity");
+    assert_eq!(said(entity("e-2"), &[], "plain"), 200);
+    assert_eq!(
+        said(entity("e-2"), &["other"], "plain"),
+        503,
+        "what that adds was not proven"
+    );
+    assert_eq!(said(None, &[], "app"), 200);
 }
 
 #[test]

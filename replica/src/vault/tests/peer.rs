@@ -194,7 +194,7 @@ fn a_draining_token_reads_what_is_mirrored_and_does_nothing_else() {
 }
 
 #[test]
-fn a_grant_that_was_never_settled_drains_once_its_outage_is_over() {
+fn nothing_is_decided_by_a_grant_that_its_outage_left_unsettled() {
     let world = replica(World::following(), Settled::Not)
         .secret("app/a", 1)
         .open();
@@ -206,6 +206,6 @@ fn a_grant_that_was_never_settled_drains_once_its_outage_is_over() {
             .said()
             .status
     };
-    assert_eq!(ask("/v1/secret/data/app/a"), 200);
-    assert_eq!(ask("/v1/auth/token/lookup-self"), 403);
+    assert_eq!(ask("/v1/secret/data/app/a"), 503);
+    assert_eq!(ask("/v1/auth/token/lookup-self"), 503);
 }

@@ -244,6 +244,12 @@ impl Replica for FakeReplica {
         self.grants.lock().unwrap().get(digest).cloned()
     }
 
+    fn proven_from(&self) -> Option<WallTime> {
+        None
+    }
+
+    fn used(&self, _: &TokenDigest) {}
+
     fn credential(&self, name: &CredentialName) -> Option<SecretText> {
         let credentials = self.credentials.lock().unwrap();
         credentials.get(name).cloned().map(SecretText::new)

@@ -1,0 +1,11 @@
+//! What an attacker would try who can cut the network, holds a token that was taken away, or wants more in an outage than the
+//! primary would give: none of it gains anything. `SECURITY.md` lists each attack with its test.
+
+#[path = "attacks/aftermath.rs"]
+mod aftermath;
+#[path = "attacks/children.rs"]
+mod children;
+#[path = "attacks/untokened.rs"]
+mod untokened;
+
+const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
