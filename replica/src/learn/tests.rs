@@ -10,7 +10,9 @@ use shared::{
     change::{Cluster, Mount, PhaseRecord},
     failover::Phase,
     grant::{Grant, Origin, ReplicaGrant, Settled},
-    name::{Accessor, ClusterId, EntityId, MountAccessor, OutageId, PolicyName, WorkloadName},
+    name::{
+        Accessor, ClusterId, EntityId, MountAccessor, Namespace, OutageId, PolicyName, WorkloadName,
+    },
     provenance::{ClusterShown, Provenance, Question, TokenUsed},
     time::Deadline,
     token::TokenKind,
@@ -326,6 +328,51 @@ fn a_token_of_another_namespace_is_not_learned_whatever_shows_it() {
         .unwrap()
         .remove("namespace_path");
     assert!(login.teaches(&team).is_empty() && look.teaches(&team).is_empty());
+}
+
+/// The view of a replica for which this namespace is configured.
+fn view_in(namespace: &str, changes: Vec<Change>) -> View {
+    let settings = shared::settings::Settings {
+        namespace: Namespace::parse(namespace),
+        ..shared::settings::Settings::clone(&samples::settings())
+    };
+    let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
+    View::from_changes(settings.into(), keys, changes, &Seeded::new(2)).unwrap()
+}
+
+#[test]
+fn a_renewal_does_not_say_which_namespace_its_token_is_of() {
+    let token = "s.8ORoHIjGZBMJl5xvOgar7oXN.M9aSHx";
+    let renewal = |token: &'static str| {
+        let mut renewal = told(
+            "PUT",
+            "/v1/auth/token/renew-self",
+            Some(token),
+            "token_renew_self",
+        );
+        renewal.body["auth"]["client_token"] = json!(token);
+        renewal
+    };
+    assert!(renewal(token).teaches(&view_in("team", vec![])).is_empty());
+    let of_the_root = "s.8ORoHIjGZBMJl5xvOgar7oXN";
+    let learned = renewal(of_the_root).teaches(&view(vec![]));
+    assert!(grant(&learned).namespace.is_root());
+}
+
+#[test]
+fn a_known_token_that_turns_out_to_be_of_another_namespace_decides_nothing_any_more() {
+    let token = "s.8ORoHIjGZBMJl5xvOgar7oXN.M9aSHx";
+    let team = Namespace::parse("team");
+    let taken_for_ours = known(token, |grant| grant.namespace = team.clone());
+    let view = view_in("team", vec![taken_for_ours]);
+    let look = "/v1/auth/token/lookup-self";
+    let mut look = told("GET", look, Some(token), "token_lookup_self");
+    look.body["data"]["namespace_path"] = json!("other/");
+    let other = Namespace::parse("other");
+    assert_eq!(grant(&look.teaches(&view)).namespace, other);
+    let shown = look.body["data"].to_string();
+    let looked_up = grant_from_lookup(&view, &digest(token), shown.as_bytes(), now(NOW));
+    assert_eq!(grant(&[looked_up.unwrap()]).namespace, other);
 }
 
 #[test]

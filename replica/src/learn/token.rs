@@ -39,11 +39,18 @@ pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) ->
     match view.grant(&digest) {
         Some(live) if live.revoked.get().is_some() || live.grant.is_replica() => None,
         Some(live) => Some(renewed(&live.grant, auth, exchange.now)),
-        None if may_be_of(&auth.client_token, namespace) => {
+        None if may_be_of(&auth.client_token, namespace) && shows_where(exchange, namespace) => {
             minted(digest, namespace, exchange, auth)
         }
         None => None,
     }
+}
+
+/// Whether the answer says which namespace its token is of. A new one is of the namespace that was asked; but a renewal follows
+/// its token into whichever that is of, and only what the token ends with tells the root's apart.
+fn shows_where(exchange: &Exchange<'_>, namespace: &Namespace) -> bool {
+    let kind = &exchange.evidence.asked.call.kind;
+    namespace.is_root() || !matches!(kind, Kind::TokenRenew | Kind::TokenRenewSelf)
 }
 
 fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
@@ -153,7 +160,8 @@ fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Optio
     }
     let shown: ShownToken = serde_json::from_slice(data).ok()?;
     let (ttl, namespace) = (shown.ttl(), shown.namespace());
-    let elsewhere = namespace != view.authority().settings.namespace;
+    // What was taken for a token of ours is kept as one of another namespace: by that nothing is decided.
+    let elsewhere = namespace != view.authority().settings.namespace && known.is_none();
     if ttl.is_zero() || elsewhere || shown.is_over() || shown.reaches_elsewhere() {
         return None;
     }
@@ -191,7 +199,9 @@ pub(super) fn shown(
         let known = &live.grant;
         let (left, shown_left) = (known.deadline.remaining(now), shown.deadline.remaining(now));
         let same_end = left.abs_diff(shown_left) <= SAME_END;
-        let same = known.facts == shown.facts && known.origin == shown.origin && same_end;
+        let same = (&known.facts, &known.origin, &known.namespace)
+            == (&shown.facts, &shown.origin, &shown.namespace)
+            && same_end;
         same || as_of < known.verified_at
     });
     (!known).then(|| {
