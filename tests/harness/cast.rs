@@ -1,21 +1,25 @@
-//! The users of the story, and how requests come to be theirs.
+//! A host with several users: two with an entry each, a third with none, and how requests come to be theirs.
+//!
+//! The kernel must attest different users. Root acts as them, each request in a process of its own; anybody else plays one part
+//! after the other, and the configuration says each time which part our own uid has.
 
 use std::path::Path;
 use std::time::Duration;
 
-use harness::client::raw::{Ask, Reply};
-use harness::client::visitor::Visitor;
-use harness::daemon::config::{Config, Workload};
-use harness::host::{Host, Plan, login_request, own_uid};
-use harness::{Failure, Result, eventually, place};
 use rustix::process::getegid;
 use tokio::sync::Mutex;
+
+use crate::client::raw::{Ask, Reply};
+use crate::client::visitor::Visitor;
+use crate::daemon::config::{Config, Workload};
+use crate::host::{Host, Plan, login_request, own_uid};
+use crate::{Failure, Result, eventually, place};
 
 const BOUND: Duration = Duration::from_secs(15);
 
 /// A user of the story.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Part {
+pub enum Part {
     /// Has the entry `orders`.
     Orders,
     /// Has the entry `billing`.
@@ -28,7 +32,7 @@ impl Part {
     const ALL: [Part; 3] = [Part::Orders, Part::Billing, Part::Third];
 
     /// Name of its entry, policy and role.
-    pub(crate) fn team(self) -> &'static str {
+    pub fn team(self) -> &'static str {
         match self {
             Part::Orders => "orders",
             Part::Billing => "billing",
@@ -37,7 +41,7 @@ impl Part {
     }
 
     /// The other one that has an entry.
-    pub(crate) fn other(self) -> Part {
+    pub fn other(self) -> Part {
         match self {
             Part::Orders => Part::Billing,
             _ => Part::Orders,
@@ -56,7 +60,7 @@ impl Part {
 }
 
 /// The host and its users.
-pub(crate) struct Cast {
+pub struct Cast {
     host: Host,
     visitors: Vec<(Part, Visitor)>,
     /// Which part our own uid plays; none where each has a user of its own.
@@ -65,7 +69,7 @@ pub(crate) struct Cast {
 
 impl Cast {
     /// A host with the entries `orders` and `billing`, each for its user alone.
-    pub(crate) async fn assemble(holdover: &str, visitor: &str) -> Result<Cast> {
+    pub async fn assemble(holdover: &str, visitor: &str) -> Result<Cast> {
         let ours = (!place::is_root()).then_some(Part::Orders);
         if ours.is_some() {
             eprintln!("not root: one user plays all parts, one after the other");
@@ -93,12 +97,13 @@ impl Cast {
         })
     }
 
-    pub(crate) fn host(&self) -> &Host {
+    /// The host.
+    pub fn host(&self) -> &Host {
         &self.host
     }
 
     /// Sends a request as this user.
-    pub(crate) async fn send(&self, part: Part, ask: &Ask) -> Result<Reply> {
+    pub async fn send(&self, part: Part, ask: &Ask) -> Result<Reply> {
         if let Some(ours) = &self.ours {
             let mut ours = ours.lock().await;
             if *ours != part {

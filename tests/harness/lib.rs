@@ -9,6 +9,7 @@ pub mod authority;
 pub mod balancer;
 pub mod bao;
 pub mod canary;
+pub mod cast;
 pub mod client;
 pub mod clock;
 pub mod cluster;

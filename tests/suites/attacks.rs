@@ -5,7 +5,14 @@
 mod aftermath;
 #[path = "attacks/children.rs"]
 mod children;
+#[path = "attacks/headers.rs"]
+mod headers;
+#[path = "attacks/namespaces.rs"]
+mod namespaces;
+#[path = "attacks/peers.rs"]
+mod peers;
 #[path = "attacks/untokened.rs"]
 mod untokened;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
+const VISITOR: &str = env!("CARGO_BIN_EXE_holdover-test-client");

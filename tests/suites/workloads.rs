@@ -1,19 +1,12 @@
 //! Who gets what: two users with an entry each get their own policies and never the other's; a third gets nothing
 //! that it did not bring.
-//!
-//! The kernel must attest different users. Root acts as them, each request in a process of its own; anybody else
-//! plays one part after the other, and the configuration says each time which part our own uid has.
-
-#[path = "workloads/cast.rs"]
-mod cast;
 
 use harness::Result;
+use harness::cast::{Cast, Part};
 use harness::client::raw::{Ask, Reply};
 use harness::host::login_request;
 use harness::world;
 use serde_json::json;
-
-use crate::cast::{Cast, Part};
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 const VISITOR: &str = env!("CARGO_BIN_EXE_holdover-test-client");
