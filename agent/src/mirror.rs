@@ -66,7 +66,6 @@ const UNSEEN_LOOK: Duration = Duration::from_millis(100);
 pub struct Mirrors {
     context: Arc<MirrorContext>,
     authority: Arc<Mutex<AuthorityMemory>>,
-    authority_interval: Duration,
     /// Each with what its task remembers. Only one pass over a mirror runs at a time.
     mirrors: Arc<[(settings::Mirror, Mutex<MirrorMemory>)]>,
     tokens: Arc<TokenFollower>,
@@ -195,6 +194,7 @@ impl Mirrors {
             health: Default::default(),
             unread: Default::default(),
             failures: Default::default(),
+            authority_interval: config.failover.authority_interval,
         });
         let interval = config.primary.token_check_interval;
         Self {
@@ -202,7 +202,6 @@ impl Mirrors {
             context,
             anew,
             authority: Arc::default(),
-            authority_interval: config.failover.authority_interval,
             mirrors: mirrors.map(|one| (one, Mutex::default())).collect(),
         }
     }
@@ -315,7 +314,7 @@ impl Mirrors {
         };
         let woken = self.anew.authority_wanted();
         self.context
-            .keep(self.authority_interval, failure, pass, woken)
+            .keep(self.context.authority_interval, failure, pass, woken)
             .await;
     }
 

@@ -3,6 +3,7 @@
 //! Pure: [`assess`] goes by [`ReadyFacts`] alone. A *reason* makes `ready` false; a *finding* is something that an operator
 //! should know. Autonomy is the smallest of the bounds that exist, if the primary died at this moment.
 
+pub mod footing;
 pub mod prove;
 pub mod start;
 
@@ -12,10 +13,12 @@ use shared::{
     acl::Undecidable,
     failover::Phase,
     name::WorkloadName,
+    settings::Bounds,
     span::Span,
     time::{ClockState, Deadline, Now, WallTime},
 };
 
+use self::footing::FootingFacts;
 use crate::status::{MirrorStatus, PoolStatus, WholeSeconds};
 
 /// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
@@ -33,10 +36,10 @@ pub struct ReadyFacts {
     pub now: Now,
     /// The machine's state.
     pub phase: Phase,
-    /// `failover.max_outage`.
-    pub max_outage: Duration,
-    /// `failover.authority_max_age`.
-    pub authority_max_age: Duration,
+    /// Those of outages and of authority.
+    pub bounds: Bounds,
+    /// What decisions go by, each with what came of it last.
+    pub footings: Vec<FootingFacts>,
     /// Whether the cluster and its policies were ever seen: without them nothing can be decided.
     pub primary: PrimaryFacts,
     /// One for each configured mirror.
@@ -184,6 +187,7 @@ pub fn assess(facts: &ReadyFacts) -> Readiness {
     let mut reasons = Vec::new();
     let mut findings = facts.findings.clone();
     assess_primary(facts, &mut reasons, &mut findings);
+    footing::assess(facts, &mut reasons, &mut findings);
     assess_store(&facts.store, &mut reasons, &mut findings);
     assess_clock(facts, &mut reasons, &mut findings);
     for mirror in &facts.mirrors {
@@ -356,15 +360,20 @@ impl MirrorStatus {
     }
 }
 
+impl ReadyFacts {
+    /// The moment that what was verified is held against: the cutover, or now where there was none.
+    fn cutover(&self) -> WallTime {
+        let outage = self.phase.outage();
+        outage.map_or(self.now.wall, |outage| outage.started_at)
+    }
+}
+
 impl WorkloadFacts {
     /// Whether an outage that began at the cutover would issue for it.
     fn is_proven(&self, facts: &ReadyFacts) -> bool {
-        let cutover = facts
-            .phase
-            .outage()
-            .map_or(facts.now.wall, |outage| outage.started_at);
+        let max_age = facts.bounds.authority_max_age;
         self.verified_at
-            .is_some_and(|at| cutover.since(at) <= facts.authority_max_age)
+            .is_some_and(|at| facts.cutover().since(at) <= max_age)
     }
 
     fn reason(&self, facts: &ReadyFacts) -> Option<String> {
@@ -378,7 +387,7 @@ impl WorkloadFacts {
             ),
             Some(at) => format!(
                 "workload {name}: its role and policies were last verified at {at}, longer ago than {}: nothing is issued for it",
-                Span(facts.authority_max_age),
+                Span(facts.bounds.authority_max_age),
             ),
         };
         for failure in &self.failures {
@@ -406,8 +415,12 @@ fn autonomy(facts: &ReadyFacts) -> Autonomy {
         left: outage_left(facts),
         bound_by: AutonomyBound::MaxOutage,
     };
+    let decides_nothing = footing::decide_nothing(facts);
     let mirrors = facts.mirrors.iter().map(|mirror| Autonomy {
-        left: mirror.left(),
+        left: match decides_nothing {
+            true => Duration::ZERO,
+            false => mirror.left(),
+        },
         bound_by: AutonomyBound::Staleness(mirror.path.clone()),
     });
     let leases = facts.leases.iter().map(|lease| Autonomy {
@@ -418,7 +431,7 @@ fn autonomy(facts: &ReadyFacts) -> Autonomy {
     let unproven = facts
         .workloads
         .iter()
-        .filter(|workload| workload.issue && !workload.is_proven(facts));
+        .filter(|workload| workload.issue && (decides_nothing || !workload.is_proven(facts)));
     let authority = unproven.map(|workload| Autonomy {
         left: Duration::ZERO,
         bound_by: AutonomyBound::Authority(workload.name.clone()),
@@ -439,7 +452,7 @@ fn outage_left(facts: &ReadyFacts) -> Duration {
                 .filter_map(|workload| workload.verified_at)
                 .min();
             let age = verified.map_or(Duration::ZERO, |at| facts.now.steady.since(at));
-            facts.max_outage.saturating_sub(age)
+            facts.bounds.max_outage.saturating_sub(age)
         }
     }
 }

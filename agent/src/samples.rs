@@ -163,6 +163,7 @@ pub(crate) fn policies(name: &str, text: &str, version: u64, now: Now) -> Policy
     };
     PolicySet {
         policies: [(PolicyName::parse(name).unwrap(), text)].into(),
+        unread: [].into(),
         verified_at: now.steady,
     }
 }
@@ -199,6 +200,7 @@ pub(crate) fn settings(mirrors: &[&str]) -> Settings {
             authority_max_age: Duration::from_secs(900),
             token_max_age: HOUR,
             credential_max_age: HOUR,
+            policy_max_age: HOUR,
             issue_after_reboot: false,
             max_staleness: 24 * HOUR,
         },

@@ -79,6 +79,7 @@ pub(crate) fn settings() -> Arc<Settings> {
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
             credential_max_age: Duration::from_secs(3600),
+            policy_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(24 * 3600),
         },
@@ -203,6 +204,7 @@ pub(crate) fn policies(texts: &[(&str, &str)], verified_at: WallTime) -> Change 
     });
     Change::Policies(Box::new(PolicySet {
         policies: policies.collect(),
+        unread: BTreeMap::new(),
         verified_at,
     }))
 }
@@ -348,6 +350,8 @@ pub(crate) fn everything() -> Vec<Change> {
         Change::Identity(
             EntityId::parse("entity-1").unwrap(),
             Box::new(identity("orders")),
+            // As in rows from before it was kept.
+            WallTime::EPOCH,
         ),
         Change::Key(Box::new(KvKey {
             place: place("secret/data/shop/db"),

@@ -1,12 +1,14 @@
 //! The tables of the replica: what each row is of, how its key is made, and how a removed or replayed one is noticed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use shared::{
     approle::{ProofDigest, RoleKey},
-    change::CredentialName,
+    change::{CredentialName, PolicySet, PolicyText},
     identity::Identity,
     kv::{Doubted, Place},
-    name::{Accessor, EntityId, LeaseId, Namespace, TokenDigest, WorkloadName},
+    name::{Accessor, EntityId, LeaseId, Namespace, PolicyName, TokenDigest, WorkloadName},
     quarantine::AclKey,
     time::WallTime,
 };
@@ -214,6 +216,56 @@ pub(crate) struct CredentialRow {
 pub(crate) struct IdentityRow {
     pub(crate) id: EntityId,
     pub(crate) identity: Identity,
+    /// At the epoch, which is never, in rows from before this was kept.
+    #[serde(default = "never", skip_serializing_if = "is_never")]
+    pub(crate) verified_at: WallTime,
+}
+
+fn never() -> WallTime {
+    WallTime::EPOCH
+}
+
+fn is_never(at: &WallTime) -> bool {
+    *at == WallTime::EPOCH
+}
+
+/// When the policies were verified: most often all at once.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum PoliciesSeenRow {
+    All(WallTime),
+    But {
+        unread: BTreeMap<PolicyName, WallTime>,
+        verified_at: WallTime,
+    },
+}
+
+impl PoliciesSeenRow {
+    pub(crate) fn of(set: &PolicySet) -> Self {
+        match set.unread.is_empty() {
+            true => Self::All(set.verified_at),
+            false => Self::But {
+                unread: set.unread.clone(),
+                verified_at: set.verified_at,
+            },
+        }
+    }
+
+    /// The set that this and the texts are of.
+    pub(crate) fn with(self, policies: BTreeMap<PolicyName, PolicyText>) -> PolicySet {
+        let (unread, verified_at) = match self {
+            Self::All(verified_at) => (BTreeMap::new(), verified_at),
+            Self::But {
+                unread,
+                verified_at,
+            } => (unread, verified_at),
+        };
+        PolicySet {
+            policies,
+            unread,
+            verified_at,
+        }
+    }
 }
 
 /// Keys of rows that are of one namespace: what was stored in another is never found under them.

@@ -26,7 +26,7 @@ use shared::{
     quarantine::AclKey,
     secret::SecretBytes,
     settings::Settings,
-    time::WallTime,
+    time::{Now, WallTime},
 };
 
 use crate::{
@@ -41,10 +41,11 @@ mod doubts;
 mod known;
 mod line;
 mod lockout;
+mod used;
 
 pub(crate) use doubts::DoubtStep;
 pub use doubts::{Doubts, KeyDoubt};
-pub use known::Known;
+pub use known::{Known, KnownIdentity};
 pub use line::DeadAncestor;
 
 /// The whole view. Shared by every serving thread.
@@ -474,6 +475,11 @@ impl LiveGrant {
     /// When a client was last seen to use it.
     pub fn last_used(&self) -> WallTime {
         WallTime::from_millis(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was neither revoked nor has ended.
+    fn lives(&self, now: Now) -> bool {
+        self.revoked.get().is_none() && !self.grant.deadline.passed(now)
     }
 
     /// Whether the primary refused it since it last proved it.

@@ -204,6 +204,7 @@ fn settings() -> Arc<Settings> {
             authority_max_age: Duration::from_secs(1),
             token_max_age: Duration::from_secs(1),
             credential_max_age: Duration::from_secs(1),
+            policy_max_age: Duration::from_secs(1),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(1),
         },

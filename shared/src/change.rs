@@ -54,8 +54,10 @@ pub enum Change {
     Grant(Box<Grant>),
     /// A grant or revocation is long past and settled: its record may go.
     GrantForgotten(TokenDigest),
-    /// An entity and its groups, as the primary shows them.
-    Identity(EntityId, Box<Identity>),
+    /// An entity and its groups, as the primary showed them as a whole at this moment or later.
+    Identity(EntityId, Box<Identity>, WallTime),
+    /// The same, of which nothing depends any more.
+    IdentityGone(EntityId),
     /// A KV v2 key and its versions.
     Key(Box<KvKey>),
     /// A KV v2 key vanished from a complete listing, or was denied; its records go with it.
@@ -196,13 +198,39 @@ impl Cluster {
     }
 }
 
-/// Every policy of the namespace, verified as a whole.
+/// Every policy of the namespace, verified as a whole but for those that could not be read.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PolicySet {
     /// By name.
     pub policies: BTreeMap<PolicyName, PolicyText>,
-    /// When all of them were last read.
+    /// Those that stand at the primary and could not be read with the others, and when each last was: at the epoch if it
+    /// never was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<PolicyName, WallTime>,
+    /// When all the others were last read.
     pub verified_at: WallTime,
+}
+
+impl PolicySet {
+    /// When this policy was last read, or last seen not to exist.
+    pub fn verified(&self, name: &PolicyName) -> WallTime {
+        let alone = self.unread.get(name);
+        alone.map_or(self.verified_at, |at| self.verified_at.min(*at))
+    }
+
+    /// This, in which `names` could not be read: what `known` held of each stands, with its age.
+    #[must_use]
+    pub fn without(mut self, names: Vec<PolicyName>, known: Option<&Self>) -> Self {
+        for name in names {
+            let before = known.and_then(|known| Some((known.policies.get(&name)?, known)));
+            let seen = before.map_or(WallTime::EPOCH, |(text, known)| {
+                self.policies.insert(name.clone(), text.clone());
+                known.verified(&name)
+            });
+            self.unread.insert(name, seen);
+        }
+        self
+    }
 }
 
 /// A policy as the primary keeps it.
@@ -326,4 +354,48 @@ pub struct Pooled {
     pub lease: LeaseId,
     /// Who it is handed to, and must have no other of its path; none where it is taken away.
     pub to: Option<Assignee>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str], at: i64) -> PolicySet {
+        let policy = |name: &&str| {
+            let text = PolicyText {
+                text: alloc::format!("as of {at}"),
+                version: 1,
+                allow_slashes: false,
+                allow_wildcards: false,
+                expiration: None,
+            };
+            (PolicyName::parse(name).unwrap(), text)
+        };
+        PolicySet {
+            policies: names.iter().map(policy).collect(),
+            unread: BTreeMap::new(),
+            verified_at: WallTime::from_secs(at),
+        }
+    }
+
+    #[test]
+    fn a_policy_that_could_not_be_read_keeps_its_text_and_its_age_and_the_others_do_not_wait() {
+        let [one, two, new] = ["one", "two", "new"].map(|name| PolicyName::parse(name).unwrap());
+        let first = set(&["one", "two"], 10);
+        let second = set(&["two"], 20).without(alloc::vec![one.clone(), new.clone()], Some(&first));
+        let third = set(&["two"], 30).without(alloc::vec![one.clone(), new.clone()], Some(&second));
+        for known in [&second, &third] {
+            assert_eq!(known.verified(&one), WallTime::from_secs(10));
+            assert_eq!(known.policies[&one].text, "as of 10");
+            assert_eq!(known.verified(&two), known.verified_at);
+            // It is there, and was never read: nothing is known of it.
+            assert_eq!(known.verified(&new), WallTime::EPOCH);
+            assert!(!known.policies.contains_key(&new));
+        }
+        let read = set(&["one", "two", "new"], 40);
+        assert_eq!(
+            read.without(Vec::new(), Some(&third)).verified(&new),
+            WallTime::from_secs(40)
+        );
+    }
 }

@@ -1,10 +1,11 @@
 //! What the operator's configuration means for decisions: checked, typed, without files or addresses.
 
 use alloc::{string::String, vec::Vec};
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use crate::{
-    name::{Namespace, WorkloadName},
+    name::{EntityId, Namespace, PolicyName, WorkloadName},
+    time::WallTime,
     workload::Workload,
 };
 
@@ -34,10 +35,44 @@ pub struct Bounds {
     pub token_max_age: Duration,
     /// A secret id that last logged in at the primary longer than this before the cutover is undecidable.
     pub credential_max_age: Duration,
+    /// Policies, mounts and identities verified longer than this before the cutover decide nothing. Never zero.
+    pub policy_max_age: Duration,
     /// Whether grants are issued after a reboot in an outage.
     pub issue_after_reboot: bool,
     /// The staleness of values whose mirror says nothing else.
     pub max_staleness: Duration,
+}
+
+/// What decisions go by and [`Bounds::policy_max_age`] bounds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Footing {
+    /// An entity with its groups.
+    Identity(EntityId),
+    /// What is mounted where.
+    Mounts,
+    /// All policies.
+    Policies,
+    /// One that could not be read with the others.
+    Policy(PolicyName),
+}
+
+impl fmt::Display for Footing {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(entity) => write!(text, "identity of entity {entity}"),
+            Self::Mounts => text.write_str("mounts"),
+            Self::Policies => text.write_str("policies"),
+            Self::Policy(name) => write!(text, "policy {name}"),
+        }
+    }
+}
+
+impl Bounds {
+    /// Whether policies, mounts or an identity that were last verified then may decide in an outage that began at
+    /// `cutover`. Within that outage they grow no older: what was good when it began is good until it ends.
+    pub fn is_recent(&self, verified_at: WallTime, cutover: WallTime) -> bool {
+        cutover.since(verified_at) <= self.policy_max_age
+    }
 }
 
 /// A `[[mirror]]` entry.
@@ -118,5 +153,29 @@ impl Settings {
     /// The first mirror that covers the path of a read.
     pub fn mirror(&self, path: &str) -> Option<&Mirror> {
         self.mirrors.iter().find(|mirror| mirror.path.covers(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recent_is_held_against_the_cutover_alone() {
+        let bounds = Bounds {
+            max_outage: Duration::ZERO,
+            authority_max_age: Duration::ZERO,
+            token_max_age: Duration::ZERO,
+            credential_max_age: Duration::ZERO,
+            policy_max_age: Duration::from_secs(60),
+            issue_after_reboot: false,
+            max_staleness: Duration::ZERO,
+        };
+        let at = WallTime::from_secs;
+        assert!(bounds.is_recent(at(1_000), at(1_060)));
+        assert!(!bounds.is_recent(at(1_000), at(1_061)));
+        // Verified while the outage was being settled.
+        assert!(bounds.is_recent(at(2_000), at(1_000)));
+        assert!(!bounds.is_recent(WallTime::EPOCH, at(1_800_000_000)));
     }
 }

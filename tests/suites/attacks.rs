@@ -3,6 +3,8 @@
 
 #[path = "attacks/aftermath.rs"]
 mod aftermath;
+#[path = "attacks/ages.rs"]
+mod ages;
 #[path = "attacks/children.rs"]
 mod children;
 #[path = "attacks/headers.rs"]

@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use shared::{
-    acl::Policy, change::CredentialName, failover::Outage, lease::LeaseHolder, name::PolicyName,
-    quarantine::Quarantine, settings::Settings, time::Now,
+    acl::Policy,
+    change::CredentialName,
+    failover::Outage,
+    lease::LeaseHolder,
+    name::{EntityId, PolicyName},
+    quarantine::Quarantine,
+    settings::{Footing, Settings},
+    time::{Now, WallTime},
 };
 
 use crate::{
@@ -13,7 +19,7 @@ use crate::{
     parity,
     ready::{
         self, LeaseFacts, LedgerFacts, PrimaryFacts, ReadyFacts, StoreFacts, Undecided,
-        WorkloadFacts,
+        WorkloadFacts, footing::FootingFacts,
     },
     status::{
         AddressFailureStatus, AddressStatus, DaemonStatus, GrantCounts, MismatchCounts,
@@ -80,8 +86,8 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
     ReadyFacts {
         now: local.clock.now(),
         phase: deps.driver.snapshot().phase,
-        max_outage: settings.bounds.max_outage,
-        authority_max_age: settings.bounds.authority_max_age,
+        bounds: settings.bounds,
+        footings: footings(deps),
         primary: primary(deps),
         mirrors: deps.mirrors.statuses(),
         leases: leases(deps, settings),
@@ -190,6 +196,48 @@ fn primary(deps: &Deps) -> PrimaryFacts {
         undecidable: undecidable.collect(),
         credential: view.credential(&CredentialName::Own).map(|own| own.expires),
     }
+}
+
+/// What decisions go by, with its ages. What was never seen at all is told of by itself.
+fn footings(deps: &Deps) -> Vec<FootingFacts> {
+    let (view, now) = (&deps.local.view, deps.local.clock.now());
+    let authority = view.authority();
+    let fact = |what, verified_at| FootingFacts {
+        what,
+        verified_at,
+        used: true,
+    };
+    let cluster = authority.cluster.iter();
+    let mut footings: Vec<_> = cluster
+        .map(|cluster| fact(Footing::Mounts, cluster.verified_at))
+        .collect();
+    if let Some(policies) = &authority.policies {
+        let set = &policies.set;
+        footings.push(fact(Footing::Policies, set.verified_at));
+        let unread = set.unread.keys();
+        footings.extend(unread.map(|name| FootingFacts {
+            used: view.uses_policy(name, now),
+            ..fact(Footing::Policy(name.clone()), set.verified(name))
+        }));
+    }
+    let used = view.entities_in_use(now).into_iter();
+    footings.extend(used.filter_map(|entity| {
+        let seen = match authority.identities.get(&entity) {
+            Some(known) => known.verified_at,
+            None => first_token_of(deps, &entity, now)?,
+        };
+        Some(fact(Footing::Identity(entity), seen))
+    }));
+    footings
+}
+
+/// When the oldest living token of an entity was made: so old is what its tokens are decided by until its identity is
+/// mirrored.
+fn first_token_of(deps: &Deps, entity: &EntityId, now: Now) -> Option<WallTime> {
+    let living = grants::living(&deps.local, now);
+    let of_entity = living.filter(|live| live.grant.facts.entity_id.as_ref() == Some(entity));
+    let made = of_entity.map(|live| live.grant.facts.creation_time).min();
+    made.map(WallTime::from_secs)
 }
 
 fn undecided(name: &PolicyName, policy: Option<&Policy>) -> Vec<Undecided> {

@@ -10,7 +10,7 @@ use shared::{
 use crate::config::{
     AdminConfig, Config, KeySource, LedgerConfig, LimitsConfig, ListenerConfig, ReplicaConfig,
     section::{Section, keys},
-    value::{self, ZERO, days, hours, mins},
+    value::{self, ZERO, days, hours, mins, secs},
 };
 
 pub(super) fn replica(section: &Section<'_>) -> ReplicaConfig {
@@ -73,6 +73,7 @@ pub(super) fn bounds(
         max_outage: span(hours(12), ZERO..=days(365)),
         authority_max_age: span(mins(15), ZERO..=days(30)),
         credential_max_age: span(days(1), ZERO..=days(30)),
+        policy_max_age: span(hours(1), secs(1)..=days(30)),
         issue_after_reboot: flag(false);
         token_max_age,
         max_staleness,
@@ -161,6 +162,13 @@ pub(super) fn failover_findings(config: &Config, section: &Section<'_>) {
         section.finding(format!(
             "failover.authority_max_age, {}, is not longer than authority_interval, {}: issuing will be refused in many outages",
             Span(bounds.authority_max_age),
+            Span(config.failover.authority_interval),
+        ));
+    }
+    if bounds.policy_max_age <= config.failover.authority_interval {
+        section.finding(format!(
+            "failover.policy_max_age, {}, is not longer than authority_interval, {}: nothing will be decided in many outages",
+            Span(bounds.policy_max_age),
             Span(config.failover.authority_interval),
         ));
     }

@@ -73,6 +73,7 @@ max_outage = "12h"
 authority_max_age = "15m"
 authority_interval = "1m"
 credential_max_age = "24h"
+policy_max_age = "1h"
 issue_after_reboot = false
 [ledger]
 max_size = "256MiB"
@@ -180,6 +181,7 @@ fn a_full_file_is_read_to_the_last_key() {
     assert_eq!(bounds.authority_max_age, Duration::from_secs(900));
     assert_eq!(bounds.token_max_age, Duration::from_secs(3600));
     assert_eq!(bounds.credential_max_age, Duration::from_secs(86_400));
+    assert_eq!(bounds.policy_max_age, Duration::from_secs(3600));
     assert_eq!(config.settings.approle_mounts, ["approle"]);
     assert_eq!(bounds.max_staleness, Duration::from_secs(86_400));
     let [shop, orders] = config.settings.mirrors.as_slice() else {
@@ -262,6 +264,7 @@ fn zero_is_zero_and_never_forever() {
         "ttl = \"15m\"",
         "max_ttl = \"2h\"",
         "probe_timeout = \"500ms\"",
+        "policy_max_age = \"1h\"",
         "connections = 1024",
     ] {
         let key = zero.split_once(' ').unwrap().0;
@@ -273,6 +276,22 @@ fn zero_is_zero_and_never_forever() {
             "{key}: {found:?}"
         );
     }
+}
+
+#[test]
+fn a_bound_that_the_next_verification_comes_too_late_for_is_told_of() {
+    let short = |age: &str| {
+        let text = FULL.replace(
+            "policy_max_age = \"1h\"",
+            &format!("policy_max_age = {age:?}"),
+        );
+        let findings = parse(&text).unwrap().findings;
+        findings
+            .iter()
+            .any(|text| text.starts_with("failover.policy_max_age, "))
+    };
+    assert!(short("1m") && short("30s"));
+    assert!(!short("61s") && !short("1h"));
 }
 
 #[test]

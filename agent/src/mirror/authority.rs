@@ -11,12 +11,16 @@ mod policies;
 mod role;
 mod standing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::de::DeserializeOwned;
 use shared::{
     change::{Change, CredentialName},
-    name::{EntityId, WorkloadName},
+    identity::Identity,
+    name::{EntityId, PolicyName, WorkloadName},
     time::WallTime,
     workload::{Workload, WorkloadAuthority},
 };
@@ -28,7 +32,7 @@ use super::{
 };
 use crate::upstream::{Reply, Request, Said, ShownReply, UpstreamError, pace::Urgency};
 
-/// Entities of live tokens that are asked about in one pass; the others wait for the next.
+/// Entities that are asked about in one pass, where that is enough for all of them in time; the others wait for the next.
 const IDENTITIES: usize = 50;
 
 /// What became of every workload.
@@ -88,36 +92,47 @@ impl AuthorityMemory {
         }
         let index = self.quiet.observe(context, pass.urgency).await?;
         let may_skip = may_skip && !approle::are_doubted(&context.local.view.authority());
-        if may_skip && self.quiet.holds(index.as_ref(), at) && standing::all_rest(context, at) {
-            return pass.reaffirm().await;
+        let quiet = may_skip && self.quiet.holds(index.as_ref(), at);
+        let since = self.quiet.since().filter(|_| quiet);
+        let covers = |since: &WallTime| {
+            standing::all_rest(context, at) && pass.unverified(*since).is_empty()
+        };
+        if let Some(since) = since.filter(covers) {
+            return pass.reaffirm(since).await;
         }
         // Forgotten before anything is asked, because a pass that is cut off must not leave an index behind that
         // vouches for what it did not see.
         self.quiet.forget();
-        let common = pass.common().await;
-        pass.note_common(&common);
-        context.commit(common?).await?;
+        pass.common().await?;
         let report = pass.workloads(&mut self.minted).await?;
         let approles = pass.approles().await?;
-        let identified = self.identities_of_tokens(pass).await;
+        let identified = self.identities(pass).await;
         pass.note(&report);
         pass.forget_workloads().await?;
+        pass.forget_identities().await?;
         let mut verdicts = report.workloads.values();
-        if approles && identified && verdicts.all(|one| *one == AuthorityVerdict::Proven) {
+        let whole = approles && identified && pass.unread_policies().is_empty();
+        if whole && verdicts.all(|one| *one == AuthorityVerdict::Proven) {
             self.quiet.complete(index, at);
         }
         Ok(report)
     }
 
-    /// Entities behind tokens that clients use, the longest unasked first. Whether all of them were asked about.
-    async fn identities_of_tokens(&mut self, pass: &AuthorityPass<'_>) -> bool {
-        let wanted = pass.entities_in_use();
-        self.identities.retain(|entity, _| wanted.contains(entity));
-        let mut due: Vec<_> = wanted.iter().collect();
-        due.sort_by_key(|entity| self.identities.get(*entity).copied());
-        let mut complete = due.len() <= IDENTITIES;
+    /// Entities that decisions go by and that this pass has not seen yet, the longest unasked first. Whether all of them
+    /// were verified.
+    async fn identities(&mut self, pass: &AuthorityPass<'_>) -> bool {
+        let mut due = pass.unverified(pass.at);
+        self.identities.retain(|entity, _| due.contains(entity));
+        due.sort_by_key(|entity| self.identities.get(entity).copied());
+        let settings = &pass.context.settings;
+        let (interval, max_age) = (
+            pass.context.authority_interval,
+            settings.bounds.policy_max_age,
+        );
+        let many = at_once(due.len(), interval, max_age);
+        let mut complete = due.len() <= many;
         let mut unread = UnreadPaths::default();
-        for entity in due.into_iter().take(IDENTITIES) {
+        for entity in due.iter().take(many) {
             if let Err(error) = pass.verify_identity(entity).await {
                 tracing::warn!(%error, %entity, "an identity could not be verified");
                 complete = false;
@@ -170,20 +185,48 @@ impl<'a> AuthorityPass<'a> {
         shown.map(|shown| shown.data_with(fields)).transpose()
     }
 
-    /// What all workloads stand on: the cluster with its mounts, and the policies.
-    async fn common(&self) -> Result<Vec<Change>, UpstreamError> {
-        Ok(vec![self.cluster().await?, self.policies().await?])
+    /// What all workloads stand on: the cluster with its mounts, and the policies. What can be read of it is kept.
+    ///
+    /// # Errors
+    /// If not both could be.
+    async fn common(&self) -> Result<(), PassError> {
+        let mut read = vec![self.cluster().await];
+        let refused = |error: &UpstreamError| error.decision().is_some();
+        if read
+            .iter()
+            .all(|one| one.as_ref().err().is_none_or(refused))
+        {
+            // Who may not see the mounts may see the policies all the same.
+            read.push(self.policies().await);
+        }
+        let (mut changes, mut errors) = (Vec::new(), Vec::new());
+        for one in read {
+            match one {
+                Ok(change) => changes.push(change),
+                Err(error) => errors.push(error),
+            }
+        }
+        self.note_common(&errors);
+        self.context.commit(changes).await?;
+        let failed = errors.into_iter().next();
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Leaves for the status what could not be read of it.
-    fn note_common(&self, common: &Result<Vec<Change>, UpstreamError>) {
+    fn note_common(&self, errors: &[UpstreamError]) {
         let mut unread = UnreadPaths::default();
-        if let Err(error) = common
-            && !is_cut_off(error)
-        {
+        for error in errors.iter().filter(|error| !is_cut_off(error)) {
             unread.add("", error);
         }
         self.context.note("mounts and policies", unread);
+    }
+
+    /// Policies that could not be read with the others.
+    fn unread_policies(&self) -> BTreeSet<PolicyName> {
+        let authority = self.context.local.view.authority();
+        let policies = authority.policies.iter();
+        let unread = policies.flat_map(|policies| policies.set.unread.keys());
+        unread.cloned().collect()
     }
 
     async fn workloads(&self, minted: &mut MintedFrom) -> Result<AuthorityReport, PassError> {
@@ -222,11 +265,15 @@ impl<'a> AuthorityPass<'a> {
             minted,
         };
         let standing = standing.live().await?;
-        let mut changes = Vec::new();
         if let Some(entity) = &standing.facts.entity_id {
-            changes.push(self.identity(entity).await?);
+            self.verify_identity(entity).await?;
         }
-        let problems = standing::problems(&standing);
+        let unread = self.unread_policies();
+        let mut problems = standing::problems(&standing);
+        let facts = &standing.facts;
+        let policies = facts.policies.iter().chain(&facts.identity_policies);
+        let unread = policies.filter(|name| unread.contains(*name));
+        problems.extend(unread.map(|name| format!("policy {name} could not be read")));
         if !problems.is_empty() {
             return Ok(AuthorityVerdict::Unknown(problems));
         }
@@ -234,7 +281,7 @@ impl<'a> AuthorityPass<'a> {
             let why = "its standing token has no accessor".to_owned();
             return Ok(AuthorityVerdict::Unknown(vec![why]));
         };
-        changes.push(Change::Authority(Box::new(WorkloadAuthority {
+        let authority = Change::Authority(Box::new(WorkloadAuthority {
             workload: name.clone(),
             role_name: workload.role.clone(),
             role,
@@ -242,8 +289,8 @@ impl<'a> AuthorityPass<'a> {
             standing: standing.facts,
             standing_accessor: accessor,
             verified_at: self.at,
-        })));
-        self.context.commit(changes).await?;
+        }));
+        self.context.commit(vec![authority]).await?;
         Ok(AuthorityVerdict::Proven)
     }
 
@@ -274,8 +321,9 @@ impl<'a> AuthorityPass<'a> {
         self.context.commit(vec![identity]).await
     }
 
-    /// Nothing was written anywhere since everything was verified: it is verified as of this pass.
-    async fn reaffirm(&self) -> Result<AuthorityReport, PassError> {
+    /// Nothing was written anywhere since everything was verified, by a pass that began at `since`: it is verified as of
+    /// this one.
+    async fn reaffirm(&self, since: WallTime) -> Result<AuthorityReport, PassError> {
         let (mut report, mut changes) = (AuthorityReport::default(), Vec::new());
         {
             let authority = self.context.local.view.authority();
@@ -299,6 +347,12 @@ impl<'a> AuthorityPass<'a> {
                 let name = workload.name.clone();
                 report.workloads.insert(name, AuthorityVerdict::Proven);
             }
+            let seen = authority.identities.iter();
+            let seen = seen.filter(|(_, known)| known.verified_at >= since);
+            changes.extend(seen.map(|(entity, known)| {
+                let identity = Box::new(Identity::clone(&known.identity));
+                Change::Identity(entity.clone(), identity, self.at)
+            }));
             changes.extend(approle::reaffirm(&authority, self.at, self.context.now()));
         }
         self.context.commit(changes).await?;
@@ -313,25 +367,29 @@ impl<'a> AuthorityPass<'a> {
         self.context.failures.lock().extend(reasons);
     }
 
-    /// Entities of live tokens that a workload's standing token does not cover already.
-    fn entities_in_use(&self) -> BTreeSet<EntityId> {
+    /// Entities that decisions go by and that were last verified before `since`, or never.
+    fn unverified(&self, since: WallTime) -> Vec<EntityId> {
         let view = &self.context.local.view;
-        let now = self.context.now();
-        let grants = view.grants();
-        let live = grants.iter().filter(|live| {
-            !live.grant.is_replica()
-                && live.revoked.get().is_none()
-                && !live.grant.deadline.passed(now)
-        });
-        let live = live.filter_map(|live| live.grant.facts.entity_id.clone());
         let authority = view.authority();
-        let proofs = authority.secret_ids.values();
-        let proofs = proofs.filter_map(|proof| proof.entity.clone());
-        let mut entities: BTreeSet<_> = live.chain(proofs).collect();
-        for covered in authority.workloads.values().filter_map(|one| one.entity()) {
-            entities.remove(covered);
-        }
-        entities
+        let is_seen = |entity: &EntityId| {
+            let known = authority.identities.get(entity);
+            known.is_some_and(|known| known.verified_at >= since)
+        };
+        let mut entities = view.entities_in_use(self.context.now());
+        entities.retain(|entity| !is_seen(entity));
+        entities.into_iter().collect()
+    }
+
+    /// Identities that nothing hangs on any more are not kept.
+    async fn forget_identities(&self) -> Result<(), PassError> {
+        let gone = {
+            let view = &self.context.local.view;
+            let (authority, used) = (view.authority(), view.entities_in_use(self.context.now()));
+            let unused = authority.identities.keys();
+            let unused = unused.filter(|entity| !used.contains(*entity)).cloned();
+            unused.map(Change::IdentityGone).collect()
+        };
+        self.context.commit(gone).await
     }
 
     /// Workloads that left the configuration: their standing tokens are revoked and forgotten.
@@ -358,5 +416,28 @@ impl<'a> AuthorityPass<'a> {
             self.context.commit(changes).await?;
         }
         Ok(())
+    }
+}
+
+/// How many of so many entities are asked about in one pass: all of them within half of `max_age`, so that none grows too
+/// old while it waits for its turn.
+fn at_once(entities: usize, interval: Duration, max_age: Duration) -> usize {
+    let passes = (max_age / 2).as_millis() / interval.as_millis().max(1);
+    let passes = usize::try_from(passes).unwrap_or(usize::MAX).max(1);
+    entities.div_ceil(passes).max(IDENTITIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entity_has_its_turn_before_it_is_half_as_old_as_it_may_be() {
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+        assert_eq!(at_once(0, minute, hour), 50);
+        assert_eq!(at_once(1_500, minute, hour), 50);
+        assert_eq!(at_once(6_000, minute, hour), 200);
+        assert_eq!(at_once(6_000, hour, minute), 6_000);
+        assert_eq!(at_once(6_000, Duration::ZERO, hour), 50);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct MirrorContext {
     pub(super) unread: Mutex<BTreeMap<&'static str, UnreadPaths>>,
     /// Why nothing can be issued for a workload, as its last verification said; empty where it could.
     pub(super) failures: Mutex<BTreeMap<WorkloadName, Vec<String>>>,
+    /// Between two verifications of authority.
+    pub(super) authority_interval: Duration,
 }
 
 impl MirrorContext {

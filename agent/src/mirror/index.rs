@@ -129,6 +129,11 @@ impl Quiet {
         full.is_some_and(|(index, at)| observed == Some(index) && now.since(*at) < FULL_EVERY)
     }
 
+    /// When the last pass that saw everything began.
+    pub(super) fn since(&self) -> Option<WallTime> {
+        self.full.as_ref().map(|(_, at)| *at)
+    }
+
     /// A pass that began at `at`, with the index `observed` before it, saw everything.
     pub(super) fn complete(&mut self, observed: Option<Index>, at: WallTime) {
         self.full = observed.map(|index| (index, at));

@@ -9,10 +9,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     PassError,
-    authority::approle,
+    authority::{AuthorityPass, approle},
     token::{CONCURRENCY, TokenFollower},
 };
-use crate::upstream::UpstreamError;
+use crate::upstream::{UpstreamError, pace::Urgency};
 
 /// A token whose look-up failed until the pauses grew past this waits until it is used again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -80,8 +80,26 @@ async fn learn_token(follower: &TokenFollower, seen: &SeenToken) -> Result<(), P
         let pause = backoff.next(context.upstream.jitter());
         let said = matches!(&answer, Ok(_) | Err(UpstreamError::Decision { .. }));
         if said || pause > LONGEST_PAUSE {
-            return follower.accept(seen.digest, answer, now).await;
+            follower.accept(seen.digest, answer, now).await?;
+            return identify(follower, &seen.digest).await;
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Has the identity of a token that is known now read with it, where that was never seen: an old token says nothing of how
+/// its entity stands today.
+async fn identify(follower: &TokenFollower, digest: &TokenDigest) -> Result<(), PassError> {
+    let view = &follower.context.local.view;
+    let entity = view
+        .grant(digest)
+        .and_then(|live| live.grant.facts.entity_id.clone());
+    let unseen = entity.filter(|entity| view.authority().identity(entity).is_none());
+    match unseen {
+        Some(entity) => {
+            let pass = AuthorityPass::new(&follower.context, Urgency::Mirror);
+            pass.verify_identity(&entity).await
+        }
+        None => Ok(()),
     }
 }

@@ -1,9 +1,14 @@
 //! What makes a host ready, and what bounds its autonomy.
 
 use proptest::prelude::*;
-use shared::{failover::Outage, time::BootTime};
+use shared::{
+    failover::Outage,
+    name::{EntityId, PolicyName},
+    settings::Footing,
+    time::BootTime,
+};
 
-use super::*;
+use super::{footing::FOOTINGS_SHOWN, *};
 use crate::samples;
 
 const HOUR: u64 = 3600;
@@ -42,6 +47,14 @@ fn workload(name: &str, issue: bool, age: Option<u64>) -> WorkloadFacts {
     }
 }
 
+fn footing(what: Footing, age: u64) -> FootingFacts {
+    FootingFacts {
+        what,
+        verified_at: ago(age),
+        used: true,
+    }
+}
+
 fn ledger(used: u64) -> Option<LedgerFacts> {
     let issuing = 100;
     Some(LedgerFacts { used, issuing })
@@ -60,8 +73,8 @@ fn healthy() -> ReadyFacts {
     ReadyFacts {
         now: now(),
         phase: Phase::Following,
-        max_outage: secs(12 * HOUR),
-        authority_max_age: secs(900),
+        bounds: samples::settings(&[]).bounds,
+        footings: vec![footing(Footing::Mounts, 30), footing(Footing::Policies, 30)],
         primary: PrimaryFacts {
             cluster: true,
             policies: true,
@@ -345,6 +358,104 @@ fn a_mirror_without_a_pass_has_no_age_and_leaves_no_autonomy() {
     assert_eq!(bound(&facts), (0, "staleness kv/a".to_owned()));
 }
 
+/// What a host says of which nothing but this footing is amiss.
+fn said(footing: FootingFacts, phase: Phase) -> Readiness {
+    assess(&ReadyFacts {
+        footings: vec![footing],
+        phase,
+        ..healthy()
+    })
+}
+
+#[test]
+fn what_would_decide_nothing_is_a_reason_as_soon_as_it_would_not() {
+    let entity = EntityId::parse("e-1").unwrap();
+    let policy = PolicyName::parse("orders").unwrap();
+    for what in [
+        Footing::Identity(entity),
+        Footing::Mounts,
+        Footing::Policies,
+        Footing::Policy(policy),
+    ] {
+        assert!(said(footing(what.clone(), HOUR), Phase::Following).is_ready());
+        let old = said(footing(what.clone(), HOUR + 1), Phase::Following);
+        let [reason] = old.reasons.as_slice() else {
+            panic!("{:?}", old.reasons)
+        };
+        let named = format!("{what}: last verified 3601 s ago");
+        assert!(reason.starts_with(&named), "{reason}");
+        assert!(reason.contains("failover.policy_max_age is 1h"), "{reason}");
+        // Within an outage it grows no older.
+        let cut = |age| {
+            said(
+                footing(what.clone(), age),
+                Phase::Holdover(outage(500, 600)),
+            )
+        };
+        assert!(cut(HOUR + 600).is_ready());
+        assert!(!cut(HOUR + 601).is_ready());
+    }
+}
+
+#[test]
+fn a_policy_that_nothing_depends_on_is_told_of_and_no_reason() {
+    let policy = Footing::Policy(PolicyName::parse("unused").unwrap());
+    let said = said(
+        FootingFacts {
+            used: false,
+            verified_at: WallTime::EPOCH,
+            ..footing(policy, 0)
+        },
+        Phase::Following,
+    );
+    assert!(said.is_ready());
+    let [finding] = said.findings.as_slice() else {
+        panic!("{:?}", said.findings)
+    };
+    assert!(
+        finding.starts_with("policy unused: never verified"),
+        "{finding}"
+    );
+}
+
+#[test]
+fn nothing_lasts_where_nothing_could_be_decided() {
+    let bound_with = |what, workloads| {
+        let facts = ReadyFacts {
+            footings: vec![footing(what, HOUR + 1)],
+            workloads,
+            ..healthy()
+        };
+        bound(&facts)
+    };
+    let orders = || vec![workload("orders", true, Some(30))];
+    for what in [Footing::Mounts, Footing::Policies] {
+        let by_authority = (0, "authority orders".to_owned());
+        assert_eq!(bound_with(what.clone(), orders()), by_authority);
+        let by_value = (0, "staleness secret/data/a/*".to_owned());
+        assert_eq!(bound_with(what, Vec::new()), by_value);
+    }
+    // What depends on one of many is not all.
+    let one = Footing::Identity(EntityId::parse("e-1").unwrap());
+    assert_eq!(bound_with(one, orders()), bound(&healthy()));
+}
+
+#[test]
+fn many_that_are_too_old_are_told_of_in_few_words() {
+    let many = |nr| {
+        footing(
+            Footing::Identity(EntityId::parse(&format!("e-{nr}")).unwrap()),
+            2 * HOUR,
+        )
+    };
+    let readiness = assess(&ReadyFacts {
+        footings: (0..50).map(many).collect(),
+        ..healthy()
+    });
+    assert_eq!(readiness.reasons.len(), FOOTINGS_SHOWN + 1);
+    assert!(readiness.reasons[FOOTINGS_SHOWN].starts_with("30 more "));
+}
+
 fn facts() -> impl Strategy<Value = ReadyFacts> {
     let mirrors = proptest::collection::vec((proptest::option::of(0..2 * HOUR), 0..2 * HOUR), 0..4);
     let workloads =
@@ -363,34 +474,38 @@ fn facts() -> impl Strategy<Value = ReadyFacts> {
         phase,
         0..2 * HOUR,
         any::<bool>(),
+        0..2 * HOUR,
     )
-        .prop_map(|(mirrors, workloads, leases, phase, max_outage, cluster)| {
-            let mut facts = healthy();
-            facts.mirrors = mirrors
-                .into_iter()
-                .map(|(age, bound)| mirror("kv/x", age, bound))
-                .collect();
-            facts.workloads = workloads
-                .into_iter()
-                .map(|(issue, age)| workload("w", issue, age))
-                .collect();
-            let lease = |left| LeaseFacts {
-                path: "db".to_owned(),
-                deadline: Deadline::after(secs(left), now()),
-            };
-            facts.leases = leases.into_iter().map(lease).collect();
-            facts.max_outage = secs(max_outage);
-            facts.primary.cluster = cluster;
-            facts.phase = phase;
-            facts
-        })
+        .prop_map(
+            |(mirrors, workloads, leases, phase, max_outage, cluster, seen)| {
+                let mut facts = healthy();
+                facts.footings = vec![footing(Footing::Policies, seen)];
+                facts.mirrors = mirrors
+                    .into_iter()
+                    .map(|(age, bound)| mirror("kv/x", age, bound))
+                    .collect();
+                facts.workloads = workloads
+                    .into_iter()
+                    .map(|(issue, age)| workload("w", issue, age))
+                    .collect();
+                let lease = |left| LeaseFacts {
+                    path: "db".to_owned(),
+                    deadline: Deadline::after(secs(left), now()),
+                };
+                facts.leases = leases.into_iter().map(lease).collect();
+                facts.bounds.max_outage = secs(max_outage);
+                facts.primary.cluster = cluster;
+                facts.phase = phase;
+                facts
+            },
+        )
 }
 
 proptest! {
     #[test]
     fn autonomy_is_no_more_than_any_bound(facts in facts()) {
         let left = assess(&facts).autonomy.left;
-        prop_assert!(left <= facts.max_outage.max(secs(HOUR)));
+        prop_assert!(left <= facts.bounds.max_outage.max(secs(HOUR)));
         for mirror in &facts.mirrors {
             prop_assert!(left <= mirror.max_staleness.0);
         }

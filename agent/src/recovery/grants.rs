@@ -226,7 +226,7 @@ fn login(authority: &Authority, basis: &Basis, since: WallTime, now: Now) -> Opt
         return None;
     }
     let entity = proof.entity.as_ref();
-    let identity_policies = match entity.and_then(|entity| authority.identities.get(entity)) {
+    let identity_policies = match entity.and_then(|entity| authority.identity(entity)) {
         Some(identity) => {
             let names = identity.policies();
             let parsed = names.iter().filter_map(|name| PolicyName::parse(name).ok());

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::de::DeserializeOwned;
 use shared::{
     approle::{AppRole, SecretId},
-    change::{PhaseRecord, PolicySet, PolicyText, QueuedRevocation},
+    change::{PhaseRecord, PolicyText, QueuedRevocation},
     coverage::CoverageHour,
     grant::{Grant, Revocation},
     kv::{Doubt, Doubted, KvKey, MirrorState, Place, Record},
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     key::Keys,
     seal::{SealError, Sealed},
-    table::{Accounted, At, CredentialRow, IdentityRow, Table, WithBody, Within},
+    table::{Accounted, At, CredentialRow, IdentityRow, PoliciesSeenRow, Table, WithBody, Within},
     view::{Doubts, HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
 };
 
@@ -90,7 +90,7 @@ struct Loader<'k> {
     secrets: Secrets,
     doubts: Doubts,
     policies: BTreeMap<PolicyName, PolicyText>,
-    policies_seen: Option<WallTime>,
+    policies_seen: Option<PoliciesSeenRow>,
     revocations: Vec<Revocation>,
     /// Rows of another namespace than the configured one.
     elsewhere: Vec<At>,
@@ -226,8 +226,9 @@ impl<'k> Loader<'k> {
             }
             Table::Identity => {
                 let lies = |within: Within<'_>, of: &IdentityRow| within.identity(&of.id);
-                let put =
-                    |known: &mut Known, of: IdentityRow| known.put_identity(of.id, of.identity);
+                let put = |known: &mut Known, of: IdentityRow| {
+                    known.put_identity(of.id, of.identity, of.verified_at)
+                };
                 self.know(at, sealed, lies, put)
             }
             Table::Mirror => {
@@ -350,12 +351,8 @@ impl<'k> Loader<'k> {
             // age from here on, until the mirror's next pass.
             known.mirrors.clear();
         }
-        if let Some(verified_at) = self.policies_seen {
-            let policies = self.policies;
-            known.put_policies(PolicySet {
-                policies,
-                verified_at,
-            });
+        if let Some(seen) = self.policies_seen {
+            known.put_policies(seen.with(self.policies));
         }
         known.elsewhere = self.elsewhere.into();
         loaded.view.set_known(known.of(&self.settings.namespace));

@@ -1,13 +1,13 @@
 //! Creating, opening, and what opening refuses.
 
-use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc};
+use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc, time::Duration};
 
 use proptest::prelude::*;
 use shared::{
     change::{Change, Cluster, CredentialName, Expects},
     grant::RevokeCause,
     ledger::{Entry, EntryKind},
-    name::{Accessor, Namespace, WorkloadName},
+    name::{Accessor, EntityId, Namespace, PolicyName, WorkloadName},
     settings::Settings,
 };
 
@@ -166,6 +166,37 @@ fn everything_that_was_stored_is_there_after_a_restart() {
     assert!(after.credential(&standing).is_some());
     assert!(!opened.report.rolled_back && !opened.report.values_changed);
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
+}
+
+#[test]
+fn ages_of_policies_and_identities_outlive_a_restart() {
+    let home = Home::made(1);
+    let (entity, later) = (
+        EntityId::parse("entity-1").unwrap(),
+        T0.plus(Duration::from_secs(60)),
+    );
+    let unread = PolicyName::parse("unread").unwrap();
+    let Change::Policies(mut set) = samples::policies(&[("default", "")], later) else {
+        panic!("policies are policies");
+    };
+    set.unread.insert(unread.clone(), T0);
+    let identity = |name, at| {
+        let identity = Box::new(samples::identity(name));
+        Change::Identity(entity.clone(), identity, at)
+    };
+    home.store(vec![
+        Change::Policies(set),
+        identity("new", later),
+        // What was asked for before, and comes in late.
+        identity("old", T0),
+    ]);
+    let opened = home.open();
+    let authority = opened.view.authority();
+    let set = &authority.policies.as_ref().unwrap().set;
+    assert_eq!((set.verified_at, set.verified(&unread)), (later, T0));
+    let known = &authority.identities[&entity];
+    assert_eq!(known.verified_at, later);
+    assert_eq!(*known.identity, samples::identity("new"));
 }
 
 #[test]

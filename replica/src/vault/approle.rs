@@ -7,6 +7,7 @@
 use shared::{
     approle::{self, Attempt, Basis, Denial, Outcome, SecretId},
     identity::Alias,
+    settings::Footing,
     token::TokenFacts,
     workload::{Peer, Workload},
 };
@@ -26,6 +27,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let peer = issue::attested(case)?;
     let entry = issuing_entry(case, peer)?;
     let outage = issue::issuing(case)?;
+    let _ = case.mounts()?;
     let proof = proven(case, target)?;
     let role = case.authority.approles.get(&proof.role).map(AsRef::as_ref);
     let (bounds, since) = (&case.settings().bounds, outage.started_at);
@@ -131,8 +133,11 @@ fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Answered<&'a SecretId>
 /// another identity than is known here.
 fn entity_stands(case: &Case<'_>, target: &LoginMount<'_>, proof: &SecretId) -> Answered<()> {
     let entity = proof.entity.as_ref();
-    let Some(identity) = entity.and_then(|entity| case.authority.identities.get(entity)) else {
+    let Some(entity) = entity else {
         return Ok(());
+    };
+    let Some(identity) = case.authority.identity(entity) else {
+        return case.recent(proof.login_at, || Footing::Identity(entity.clone()));
     };
     let keys = case.view.keys();
     let is_alias = |alias: &Alias| {

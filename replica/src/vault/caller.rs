@@ -9,6 +9,7 @@ use shared::{
     grant::{Grant, Origin, ReplicaGrant, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
     quarantine::AclKey,
+    settings::Footing,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, TokenFacts},
     workload::{OnFailover, Peer, PeerId, WorkloadAuthority},
@@ -267,13 +268,16 @@ impl Bearer {
 impl Rights {
     /// The rights of a token, if its identity still stands.
     pub(crate) fn of(case: &Case<'_>, facts: &TokenFacts) -> Answered<Self> {
-        case.policies()?;
+        let policies = case.policies()?;
         let identity_policies = match &facts.entity_id {
-            Some(entity) => {
-                identity_policies(case, entity)?.unwrap_or_else(|| facts.identity_policies.clone())
-            }
+            Some(entity) => identity_policies(case, entity, facts)?,
             None => Vec::new(),
         };
+        for name in facts.policies.iter().chain(&identity_policies) {
+            case.recent(policies.set.verified(name), || {
+                Footing::Policy(name.clone())
+            })?;
+        }
         let acl = case.view.acl_for(
             case.authority,
             &facts.policies,
@@ -323,26 +327,37 @@ impl Rights {
 
 fn is_disabled(case: &Case<'_>, facts: &TokenFacts) -> bool {
     let entity = facts.entity_id.as_ref();
-    let identity = entity.and_then(|entity| case.authority.identities.get(entity));
+    let identity = entity.and_then(|entity| case.authority.identity(entity));
     let entity = identity.and_then(|identity| identity.entity.as_ref());
     entity.is_some_and(|entity| entity.disabled)
 }
 
-/// What an entity and its groups add; `None` where they are not mirrored yet, and what the primary showed with the
-/// token has to do. A vanished entity refuses every token of it.
-fn identity_policies(case: &Case<'_>, entity: &EntityId) -> Answered<Option<Vec<PolicyName>>> {
-    let Some(identity) = case.authority.identities.get(entity) else {
-        return Ok(None);
+/// What an entity and its groups add. Where they are not mirrored yet, what the primary showed with the token has to do:
+/// it looked at them when it made the token. A vanished entity refuses every token of it.
+fn identity_policies(
+    case: &Case<'_>,
+    entity: &EntityId,
+    facts: &TokenFacts,
+) -> Answered<Vec<PolicyName>> {
+    let what = || Footing::Identity(entity.clone());
+    let Some(known) = case.authority.identities.get(entity) else {
+        // What is minted in an outage was decided then by what is judged here.
+        let made = WallTime::from_secs(facts.creation_time).min(case.cutover());
+        case.recent(made, what)?;
+        return Ok(facts.identity_policies.clone());
     };
-    let entity = identity.entity.as_ref().ok_or(Refusal::Unauthenticated)?;
-    let groups = identity.groups.iter().flat_map(|group| &group.policies);
+    case.recent(known.verified_at, what)?;
+    let entity = known.identity.entity.as_ref();
+    let entity = entity.ok_or(Refusal::Unauthenticated)?;
+    let groups = &known.identity.groups;
+    let groups = groups.iter().flat_map(|group| &group.policies);
     let names = entity.policies.iter().chain(groups);
     let mut policies: Vec<_> = names
         .filter_map(|name| PolicyName::parse(name).ok())
         .collect();
     policies.sort();
     policies.dedup();
-    Ok(Some(policies))
+    Ok(policies)
 }
 
 /// A known token, if it lives and was proven recently enough before the cutover.

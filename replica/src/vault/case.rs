@@ -7,7 +7,7 @@ use shared::{
     acl::Operation,
     change::{Cluster, Mount},
     failover::Outage,
-    settings::Settings,
+    settings::{Footing, Settings},
     time::{Now, WallTime},
 };
 
@@ -76,16 +76,43 @@ impl<'a> Case<'a> {
         cluster.ok_or_else(|| Why::PrimaryNeverSeen.into())
     }
 
+    /// The cluster, if its mounts may be gone by.
+    pub(crate) fn mounts(&self) -> Answered<&'a Cluster> {
+        let cluster = self.cluster()?;
+        self.recent(cluster.verified_at, || Footing::Mounts)?;
+        Ok(cluster)
+    }
+
     /// The mount that the path lies in, and where that is.
     pub(crate) fn mount(&self) -> Answered<(&'a str, &'a Mount)> {
-        let mount = self.cluster()?.mount_of(self.query.call.path.as_str());
+        let mount = self.mounts()?.mount_of(self.query.call.path.as_str());
         Ok(mount.ok_or(Why::PathNotMirrored)?)
     }
 
-    /// The policies, if they were ever seen.
+    /// The policies, if they were ever seen and may be gone by. Of those that could not be read with the others each has
+    /// its own age.
     pub(crate) fn policies(&self) -> Answered<&'a Policies> {
         let policies = self.authority.policies.as_deref();
-        policies.ok_or_else(|| Why::PrimaryNeverSeen.into())
+        let policies = policies.ok_or(Why::PrimaryNeverSeen)?;
+        self.recent(policies.set.verified_at, || Footing::Policies)?;
+        Ok(policies)
+    }
+
+    /// Refuses what would be decided by something that was verified too long before the cutover.
+    pub(crate) fn recent(
+        &self,
+        verified_at: WallTime,
+        what: impl FnOnce() -> Footing,
+    ) -> Answered<()> {
+        let bounds = &self.settings().bounds;
+        match bounds.is_recent(verified_at, self.cutover()) {
+            true => Ok(()),
+            false => Err(Why::Unverified {
+                what: what(),
+                max: bounds.policy_max_age,
+            }
+            .into()),
+        }
     }
 
     /// Refuses what the request's headers ask for beyond what is modelled.

@@ -200,6 +200,8 @@ impl Issue<'_> {
     /// # Errors
     /// If nothing is left of the bounds, or the system gives no randomness.
     pub(crate) fn grant(&self, case: &Case<'_>, mut facts: TokenFacts) -> Answered {
+        // Where it was mounted, what limits it, and what it may do.
+        let _ = case.mounts()?;
         let rights = Rights::of(case, &facts)?;
         facts
             .identity_policies

@@ -62,7 +62,7 @@ pub struct Inputs {
     pub texts: Option<[u8; 32]>,
     /// Every token that it was about: the caller's, and one that it named.
     pub tokens: Vec<TokenDigest>,
-    /// When the least recently verified of policies, tokens and workloads was verified; none where one never was.
+    /// When the least recently verified of policies, tokens, identity and workloads was verified; none where one never was.
     pub authority_at: Option<WallTime>,
     /// When the mirrored value, or that there is none, was; none where it never was. Where no value decided, as
     /// `authority_at`.
@@ -202,6 +202,9 @@ impl Inputs {
         verified.extend(checked.map(|live| Some(live.grant.verified_at)));
         let workload = workload(case);
         verified.extend(workload.as_ref().map(|known| Some(known.verified_at)));
+        let entity = set.and_then(|set| set.entity.as_ref());
+        let entity = entity.and_then(|entity| authority.identities.get(entity));
+        verified.extend(entity.map(|known| Some(known.verified_at)));
         let authority_at = oldest(verified);
         let mirror = mirror(case).map(|mirror| {
             let state = authority.mirrors.get(&mirror.path.configured());
@@ -218,7 +221,7 @@ impl Inputs {
             facts: caller.map(|caller| caller.bearer.facts().clone()),
             identity: set
                 .and_then(|set| set.entity.as_ref())
-                .and_then(|entity| authority.identities.get(entity).cloned()),
+                .and_then(|entity| authority.identity(entity).cloned()),
             workload,
         }
     }

@@ -24,7 +24,7 @@ const AUTH: &str = "auth/";
 pub(crate) fn one(case: &Case<'_>, caller: &Caller, path: &str) -> Answered {
     reads(case)?;
     let path = format!("{}/", path.trim_end_matches('/'));
-    let cluster = case.cluster()?;
+    let cluster = case.mounts()?;
     let Some((at, mount)) = cluster.mount_of(&path) else {
         return Err(Refusal::NoMountAccess(path));
     };
@@ -40,7 +40,7 @@ pub(crate) fn one(case: &Case<'_>, caller: &Caller, path: &str) -> Answered {
 /// Every mount that the caller has anything to do with, or that everyone may see.
 pub(crate) fn all(case: &Case<'_>, caller: &Caller) -> Answered {
     reads(case)?;
-    let cluster = case.cluster()?;
+    let cluster = case.mounts()?;
     let mut mounts = Mounts::default();
     for (at, mount) in &cluster.mounts {
         if is_public(mount) || has_access(caller, at)? {
@@ -53,7 +53,7 @@ pub(crate) fn all(case: &Case<'_>, caller: &Caller) -> Answered {
 /// What everyone may see, and no more of it than that.
 pub(crate) fn public(case: &Case<'_>) -> Answered {
     reads(case)?;
-    let cluster = case.cluster()?;
+    let cluster = case.mounts()?;
     let mut mounts = Mounts::default();
     for (at, mount) in cluster.mounts.iter().filter(|(_, mount)| is_public(mount)) {
         let field = |name: &str| mount.shown.get(name).cloned().unwrap_or_default();

@@ -212,7 +212,8 @@ mod tests {
 
     use shared::{
         acl,
-        name::{PolicyName, WorkloadName},
+        name::{EntityId, PolicyName, WorkloadName},
+        settings::Footing,
         token::create::Unmodelled,
     };
 
@@ -235,6 +236,8 @@ mod tests {
             path: "p".into(),
             size: 2,
         };
+        let max = Duration::from_secs(3600);
+        let unverified = |what| Why::Unverified { what, max };
         let mut texts: Vec<String> = [
             Why::AuthMethod,
             Why::AuthorityTooOld(workload.clone()),
@@ -295,6 +298,10 @@ mod tests {
             Why::TokenUnknown,
             Why::TokenUnproven,
             Why::Unsettled,
+            unverified(Footing::Identity(EntityId::parse("e").unwrap())),
+            unverified(Footing::Mounts),
+            unverified(Footing::Policies),
+            unverified(Footing::Policy(PolicyName::parse("p").unwrap())),
             Why::ValueDamaged,
             Why::ValueNotMirrored,
             Why::VersionNotMirrored(3),

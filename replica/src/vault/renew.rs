@@ -122,6 +122,8 @@ impl Renewed<'_> {
     ) -> Answered {
         let case = self.case;
         let outage = issue::issuing(case)?;
+        // Its limits are of the mount.
+        let _ = case.mounts()?;
         let now = case.now();
         let holder = grant.peer.as_ref();
         let entry = holder.and_then(|holder| case.settings().workload(&holder.workload));

@@ -48,7 +48,9 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
 /// Whether the primary answers the path without a token, so that none that came along is looked at.
 pub(crate) fn is_open(case: &Case<'_>) -> bool {
     let path = case.query.call.path.as_str();
-    case.mount().is_ok_and(|(at, mount)| {
+    let cluster = case.authority.cluster.as_deref();
+    let mount = cluster.and_then(|cluster| cluster.mount_of(path));
+    mount.is_some_and(|(at, mount)| {
         let below = path.get(at.len()..).unwrap_or_default();
         mount.kind.answers_anybody(below)
     })

@@ -1,6 +1,7 @@
 //! The local vault against a small world: one cluster, a few tokens, an outage. Bodies are compared with what
 //! OpenBao 2.7.2 sent.
 
+mod ages;
 mod approle;
 mod asked;
 mod caller;

@@ -21,6 +21,7 @@ impl Policies {
     pub(crate) fn new(set: PolicySet, before: Option<&Self>) -> Self {
         if let Some(before) = before
             && before.set.policies == set.policies
+            && before.set.unread.keys().eq(set.unread.keys())
         {
             return Self {
                 set,
@@ -45,6 +46,7 @@ impl Policies {
             _ if name.is_root() => PolicyEntry::Root,
             Some(Some(policy)) => PolicyEntry::Known(policy),
             Some(None) => PolicyEntry::Unreadable(name.as_str()),
+            None if self.set.unread.contains_key(name) => PolicyEntry::Unreadable(name.as_str()),
             None => PolicyEntry::Absent,
         }
     }
@@ -65,7 +67,7 @@ impl View {
         now: WallTime,
     ) -> Arc<CompiledAcl> {
         let key = key_of(token_policies, identity_policies, entity);
-        let identity = entity.and_then(|entity| authority.identities.get(entity));
+        let identity = entity.and_then(|entity| authority.identity(entity));
         let Some(policies) = &authority.policies else {
             let unknown = key
                 .policies

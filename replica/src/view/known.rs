@@ -31,7 +31,7 @@ pub struct Known {
     /// Secret ids that log in to them, by what stands for each.
     pub secret_ids: OrdMap<ProofDigest, Arc<SecretId>>,
     /// By entity.
-    pub identities: OrdMap<EntityId, Arc<Identity>>,
+    pub identities: OrdMap<EntityId, KnownIdentity>,
     /// By configured path.
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
     /// Policy sets that only the primary decides for.
@@ -41,7 +41,21 @@ pub struct Known {
     pub(crate) elsewhere: Arc<[At]>,
 }
 
+/// An identity as the primary showed it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KnownIdentity {
+    /// Itself, which says nothing of time: it is compared and compiled with.
+    pub identity: Arc<Identity>,
+    /// When all of it was last verified, from before it was asked for.
+    pub verified_at: WallTime,
+}
+
 impl Known {
+    /// The identity of an entity, if it is known.
+    pub fn identity(&self, entity: &EntityId) -> Option<&Arc<Identity>> {
+        self.identities.get(entity).map(|known| &known.identity)
+    }
+
     /// What is left where another namespace was configured before: which cluster is trusted. All else was verified in that
     /// one, and says nothing of this.
     #[must_use]
@@ -69,8 +83,18 @@ impl Known {
         self.cluster = Some(Arc::new(cluster));
     }
 
-    pub(crate) fn put_identity(&mut self, id: EntityId, identity: Identity) {
-        self.identities.insert(id, Arc::new(identity));
+    /// One that is as it was stays the same one, so that what was compiled with it stays good.
+    pub(crate) fn put_identity(&mut self, id: EntityId, identity: Identity, at: WallTime) {
+        let before = self.identities.get(&id).map(|known| &known.identity);
+        let identity = match before.filter(|before| ***before == identity) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(identity),
+        };
+        let known = KnownIdentity {
+            identity,
+            verified_at: at,
+        };
+        self.identities.insert(id, known);
     }
 
     pub(crate) fn put_mirror(&mut self, state: MirrorState) {

@@ -14,6 +14,13 @@ use shared::{
 use super::*;
 use crate::samples::{self, Seeded, T0, digest, everything, grant, place, settings};
 
+fn known(identity: Identity) -> KnownIdentity {
+    KnownIdentity {
+        identity: Arc::new(identity),
+        verified_at: T0,
+    }
+}
+
 fn view(changes: Vec<Change>) -> View {
     let entropy = Seeded::new(1);
     let keys = Keys::ephemeral(&entropy).unwrap();
@@ -248,7 +255,7 @@ fn what_a_policy_forbids_ends_with_the_policy() {
     let mut authority = Authority::clone(&view.authority());
     Arc::make_mut(&mut authority.known)
         .identities
-        .insert(entity.clone(), Arc::new(samples::identity("a/b")));
+        .insert(entity.clone(), known(samples::identity("a/b")));
     let names = [PolicyName::parse("odd").unwrap()];
     let compiled = |at| view.acl_for(&authority, &names, &[], Some(&entity), at);
     assert_eq!(
@@ -256,6 +263,39 @@ fn what_a_policy_forbids_ends_with_the_policy() {
         Some(&CompileError::Forbidden)
     );
     assert!(compiled(end.plus(Duration::from_millis(1))).acl.is_ok());
+}
+
+#[test]
+fn an_identity_that_was_verified_again_is_compiled_with_once() {
+    let entity = EntityId::parse("entity-1").unwrap();
+    let mut known = Known::default();
+    let compiled_with = |known: &Known| Arc::clone(known.identity(&entity).unwrap());
+    known.put_identity(entity.clone(), samples::identity("orders"), T0);
+    let first = compiled_with(&known);
+    let later = T0.plus(Duration::from_secs(1));
+    known.put_identity(entity.clone(), samples::identity("orders"), later);
+    assert!(Arc::ptr_eq(&first, &compiled_with(&known)));
+    assert_eq!(known.identities[&entity].verified_at, later);
+    known.put_identity(entity.clone(), samples::identity("renamed"), later);
+    assert_ne!(first, compiled_with(&known));
+}
+
+#[test]
+fn entities_and_policies_are_in_use_while_a_token_of_them_lives() {
+    let of = |nr, name: &str| {
+        let mut of = grant(nr, 3600);
+        of.facts.entity_id = EntityId::parse(name).ok();
+        of.facts.policies = vec![PolicyName::parse(name).unwrap()];
+        Change::Grant(Box::new(of))
+    };
+    let view = view(vec![of(1, "lives"), of(2, "revoked"), samples::revoked(2)]);
+    let now = samples::now(0);
+    let used: Vec<_> = view.entities_in_use(now).into_iter().collect();
+    assert_eq!(used, [EntityId::parse("lives").unwrap()]);
+    let uses = |name: &str, at| view.uses_policy(&PolicyName::parse(name).unwrap(), at);
+    assert!(uses("lives", now) && !uses("revoked", now));
+    let after = samples::now(1 << 30);
+    assert!(view.entities_in_use(after).is_empty() && !uses("lives", after));
 }
 
 #[test]
@@ -275,7 +315,7 @@ fn an_acl_is_compiled_once_and_again_when_its_identity_changes() {
     let mut changed = Authority::clone(&view.authority());
     Arc::make_mut(&mut changed.known)
         .identities
-        .insert(entity.clone(), Arc::new(samples::identity("renamed")));
+        .insert(entity.clone(), known(samples::identity("renamed")));
     let again = view.acl_for(&changed, &names, &[], Some(&entity), T0);
     assert!(!Arc::ptr_eq(&back, &again));
     assert_eq!(

@@ -27,6 +27,7 @@ fn bounds() -> Bounds {
         authority_max_age: Duration::from_secs(900),
         token_max_age: Duration::from_secs(3600),
         credential_max_age: Duration::from_secs(86_400),
+        policy_max_age: Duration::from_secs(86_400),
         issue_after_reboot: false,
         max_staleness: Duration::from_secs(3600),
     }

@@ -71,6 +71,7 @@ fn settings(on_recovery: OnRecovery) -> Settings {
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
             credential_max_age: Duration::from_secs(3600),
+            policy_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(3600),
         },

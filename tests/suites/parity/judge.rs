@@ -173,7 +173,7 @@ fn access(
     let identity = facts
         .entity_id
         .as_ref()
-        .and_then(|id| authority.identities.get(id));
+        .and_then(|id| authority.identity(id));
     let disabled = identity.is_some_and(|identity| {
         identity
             .entity

@@ -283,6 +283,7 @@ fn settings(workloads: Vec<Workload>) -> Settings {
             authority_max_age: LONG,
             token_max_age: LONG,
             credential_max_age: LONG,
+            policy_max_age: LONG,
             issue_after_reboot: false,
             max_staleness: LONG,
         },
@@ -367,6 +368,7 @@ async fn policies(primary: &Primary, now: Now) -> Result<Change> {
     }
     Ok(Change::Policies(Box::new(PolicySet {
         policies,
+        unread: std::collections::BTreeMap::new(),
         verified_at: now.wall,
     })))
 }

@@ -12,7 +12,7 @@ use crate::{
 const FILE: usize = 400;
 
 /// Lines of the crate `agent`.
-const AGENT: usize = 22_000;
+const AGENT: usize = 22_600;
 
 /// Lines of the three crates together.
 const ALL: usize = 43_000;

@@ -318,7 +318,7 @@ async fn an_entity_alias_brings_its_entity_and_groups() -> Result<()> {
     root.write("identity/group", &group).await?;
     host.until("the group", |host| {
         let view = host.local.view.authority();
-        let identity = view.identities.get(&entity).cloned();
+        let identity = view.identity(&entity).cloned();
         match identity
             .as_deref()
             .map(|identity| identity.groups.as_slice())

@@ -252,11 +252,16 @@ impl Stage {
             );
         }
         if let Some(policies) = &authority.policies {
-            add(
-                "policies".into(),
-                text(&policies.set),
-                Some(policies.set.verified_at),
-            );
+            let set = &policies.set;
+            let names: Vec<_> = set.policies.keys().collect();
+            add("policies".into(), text(&names), Some(set.verified_at));
+            for (name, policy) in &set.policies {
+                add(
+                    format!("policy {name}"),
+                    text(policy),
+                    Some(set.verified(name)),
+                );
+            }
         }
         for (name, one) in &authority.workloads {
             add(
@@ -266,7 +271,11 @@ impl Stage {
             );
         }
         for (id, one) in &authority.identities {
-            add(format!("identity {id}"), text(&**one), None);
+            add(
+                format!("identity {id}"),
+                text(&*one.identity),
+                Some(one.verified_at),
+            );
         }
         for (key, one) in &authority.approles {
             add(

@@ -54,6 +54,7 @@ socket = <ADMIN_SOCKET>
 # max_outage = "12h"                      # nothing is issued after this
 # authority_interval = "1m"
 # authority_max_age = "15m"               # older authority issues nothing
+# policy_max_age = "1h"                   # policies, mounts and identities verified longer before an outage decide nothing
 # credential_max_age = "24h"              # a secret id that last logged in earlier is not accepted
 # issue_after_reboot = false
 

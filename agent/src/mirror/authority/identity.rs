@@ -68,7 +68,7 @@ impl AuthorityPass<'_> {
             }
             identity.entity = Some(entity.entity);
         }
-        Ok(Change::Identity(id.clone(), Box::new(identity)))
+        Ok(Change::Identity(id.clone(), Box::new(identity), self.at))
     }
 
     /// Something of `identity/`; none if nothing is there.

@@ -1,9 +1,11 @@
 //! Every ACL policy of the namespace: one list with details, or a list and a read of each.
+//!
+//! One that cannot be read keeps what is known of it, and its age; the others do not wait for it.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use shared::{
     change::{Change, PolicySet, PolicyText},
     name::PolicyName,
@@ -13,13 +15,22 @@ use shared::{
 
 use super::AuthorityPass;
 use crate::{
-    mirror::names::names,
+    mirror::{names::names, read::is_cut_off, status::UnreadPaths},
     upstream::{Request, Said, ShownReply, UpstreamError},
 };
 
+/// Each entry is read by itself: what is wrong with one is no fault of the others.
 #[derive(Deserialize)]
-struct PolicyDetails {
-    key_info: Unique<PolicyName, PolicyShown>,
+struct PolicyDetails<'a> {
+    #[serde(borrow)]
+    key_info: Unique<PolicyName, &'a RawValue>,
+}
+
+/// What could be read, and what could not.
+#[derive(Default)]
+struct PoliciesRead {
+    policies: BTreeMap<PolicyName, PolicyText>,
+    unread: Vec<(PolicyName, UpstreamError)>,
 }
 
 /// What has a default is not shown by every primary that has policies.
@@ -39,9 +50,12 @@ struct PolicyShown {
 
 impl AuthorityPass<'_> {
     /// The policies that exist, as of now.
+    ///
+    /// # Errors
+    /// If none of them could be read.
     pub(super) async fn policies(&self) -> Result<Change, UpstreamError> {
         let request = Request::list("sys/policies/detailed/acl");
-        let policies = match self.ask(&request).await?.said()? {
+        let read = match self.ask(&request).await?.said()? {
             Said::Missing(_) => self.policies_one_by_one().await?,
             Said::No(no) if no.is_denial() || no.is_unsupported() => {
                 self.policies_one_by_one().await?
@@ -49,14 +63,29 @@ impl AuthorityPass<'_> {
             Said::Shown(shown) => detailed(&shown)?,
             other => return Err(other.unfit()),
         };
-        Ok(Change::Policies(Box::new(PolicySet {
+        self.note_unread(&read.unread);
+        let (policies, unread) = read.or_failed()?;
+        let set = PolicySet {
             policies,
+            unread: BTreeMap::new(),
             verified_at: self.at,
-        })))
+        };
+        let authority = self.context.local.view.authority();
+        let known = authority.policies.as_ref().map(|known| &known.set);
+        Ok(Change::Policies(Box::new(set.without(unread, known))))
     }
 
-    async fn policies_one_by_one(&self) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
-        let mut policies = BTreeMap::new();
+    fn note_unread(&self, all: &[(PolicyName, UpstreamError)]) {
+        let mut unread = UnreadPaths::default();
+        for (name, error) in all {
+            tracing::warn!(%error, policy = %name, "a policy could not be read");
+            unread.add(format!("sys/policies/acl/{name}"), error);
+        }
+        self.context.note("policies", unread);
+    }
+
+    async fn policies_one_by_one(&self) -> Result<PoliciesRead, UpstreamError> {
+        let mut read = PoliciesRead::default();
         let list = Request::list("sys/policies/acl");
         let listing = self.ask(&list).await?.shown()?;
         for name in names(&listing)? {
@@ -65,32 +94,75 @@ impl AuthorityPass<'_> {
             if name.is_root() {
                 continue;
             }
-            // Deleted, or expired, since it was listed: it contributes nothing.
-            let Some(shown) = self.read(format!("sys/policies/acl/{name}")).await? else {
-                continue;
-            };
-            let policy = text(&shown, &name, shown.data()?)?;
-            policies.insert(name, policy);
+            let policy = self.policy(&name).await;
+            read.add(name, policy)?;
         }
-        match policies.is_empty() {
+        match read.is_empty() {
             true => Err(listing.unexpected("no policy in it")),
-            false => Ok(policies),
+            false => Ok(read),
+        }
+    }
+
+    /// One policy; none if it was deleted, or expired, since it was listed: it contributes nothing.
+    async fn policy(&self, name: &PolicyName) -> Result<Option<PolicyText>, UpstreamError> {
+        let shown = self.read(format!("sys/policies/acl/{name}")).await?;
+        let text = |shown: ShownReply| text(&shown, name, shown.data()?);
+        shown.map(text).transpose()
+    }
+}
+
+impl PoliciesRead {
+    /// # Errors
+    /// If what went wrong is not about this one alone.
+    fn add(
+        &mut self,
+        name: PolicyName,
+        read: Result<Option<PolicyText>, UpstreamError>,
+    ) -> Result<(), UpstreamError> {
+        match read {
+            Ok(Some(policy)) => {
+                self.policies.insert(name, policy);
+            }
+            Ok(None) => {}
+            Err(error) if is_cut_off(&error) => return Err(error),
+            Err(error) => self.unread.push((name, error)),
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.unread.is_empty()
+    }
+
+    /// What was read, and the names of what was not.
+    ///
+    /// # Errors
+    /// If that is all: the first error.
+    fn or_failed(
+        self,
+    ) -> Result<(BTreeMap<PolicyName, PolicyText>, Vec<PolicyName>), UpstreamError> {
+        let (names, errors): (Vec<_>, Vec<_>) = self.unread.into_iter().unzip();
+        match errors.into_iter().next() {
+            Some(error) if self.policies.is_empty() => Err(error),
+            _ => Ok((self.policies, names)),
         }
     }
 }
 
 /// The policies of a list with details, of which there is always one: `default` cannot be deleted.
-fn detailed(shown: &ShownReply) -> Result<BTreeMap<PolicyName, PolicyText>, UpstreamError> {
-    let details: PolicyDetails = shown.data()?;
-    if details.key_info.0.is_empty() {
-        return Err(shown.unexpected("no policy in it"));
+fn detailed(shown: &ShownReply) -> Result<PoliciesRead, UpstreamError> {
+    let details: PolicyDetails<'_> = shown.data()?;
+    let mut read = PoliciesRead::default();
+    for (name, entry) in details.key_info.0 {
+        let policy = serde_json::from_str(entry.get());
+        let policy = policy.map_err(|_| shown.unexpected(format!("{name} in it is no policy")));
+        let policy = policy.and_then(|policy| text(shown, &name, policy));
+        read.add(name, policy.map(Some))?;
     }
-    let read = details.key_info.0.into_iter();
-    read.map(|(name, policy)| {
-        let policy = text(shown, &name, policy)?;
-        Ok((name, policy))
-    })
-    .collect()
+    match read.is_empty() {
+        true => Err(shown.unexpected("no policy in it")),
+        false => Ok(read),
+    }
 }
 
 fn text(

@@ -103,13 +103,11 @@ impl StandingToken<'_> {
         let alias = match (&workload.entity_alias, known.entity()) {
             (None, entity) => entity.is_none(),
             (Some(_), None) => false,
-            (Some(alias), Some(entity)) => {
-                authority.identities.get(entity).is_some_and(|identity| {
-                    let entity = identity.entity.iter();
-                    let mut aliases = entity.flat_map(|entity| &entity.aliases);
-                    aliases.any(|known| known.name.eq_ignore_ascii_case(alias))
-                })
-            }
+            (Some(alias), Some(entity)) => authority.identity(entity).is_some_and(|identity| {
+                let entity = identity.entity.iter();
+                let mut aliases = entity.flat_map(|entity| &entity.aliases);
+                aliases.any(|known| known.name.eq_ignore_ascii_case(alias))
+            }),
         };
         known.role_name != workload.role || known.role != *self.role || !alias
     }

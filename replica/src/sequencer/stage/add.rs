@@ -20,7 +20,7 @@ use super::{Stage, When};
 use crate::{
     key::{Keys, Sealer},
     seal::SealingError,
-    table::{At, CredentialRow, IdentityRow, Op, Table, WithBody, Within},
+    table::{At, CredentialRow, IdentityRow, Op, PoliciesSeenRow, Table, WithBody, Within},
     view::{HeldCredential, Known, LiveGrant, SealedBody},
 };
 
@@ -70,7 +70,8 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::DoubtAnswered(of, asked_at) => self.doubt_answered(of, asked_at),
             Change::Grant(grant) => self.grant(*grant)?,
             Change::GrantForgotten(digest) => self.grant_forgotten(digest),
-            Change::Identity(id, identity) => self.identity(id, *identity)?,
+            Change::Identity(id, identity, at) => self.identity(id, *identity, at)?,
+            Change::IdentityGone(id) => self.identity_gone(&id),
             Change::Key(key) => self.key(*key)?,
             Change::KeyGone(place) => self.key_gone(&place),
             Change::Lease(lease, body) => self.lease(*lease, body)?,
@@ -247,15 +248,26 @@ impl<'a, 'v> Adder<'a, 'v> {
         Ok(())
     }
 
-    fn identity(&mut self, id: EntityId, identity: Identity) -> Added {
+    /// What was asked for later stands.
+    fn identity(&mut self, id: EntityId, identity: Identity, verified_at: WallTime) -> Added {
         let known = self.stage.known().identities.get(&id);
-        if known.is_some_and(|known| **known == identity) {
+        if known.is_some_and(|known| known.verified_at > verified_at) {
             return Ok(());
         }
-        let row = IdentityRow { id, identity };
+        let row = IdentityRow {
+            id,
+            identity,
+            verified_at,
+        };
         self.put(self.within().identity(&row.id), &row)?;
-        self.stage.known().put_identity(row.id, row.identity);
+        let known = self.stage.known();
+        known.put_identity(row.id, row.identity, verified_at);
         Ok(())
+    }
+
+    fn identity_gone(&mut self, id: &EntityId) {
+        let known = self.gone(self.within().identity(id));
+        known.identities.remove(id);
     }
 
     fn policies(&mut self, set: PolicySet) -> Added {
@@ -265,7 +277,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             self.put(self.within().only(Table::Policies), &set.policies)?;
         }
         let seen = self.within().only(Table::PoliciesSeen);
-        self.put(seen, &set.verified_at)?;
+        self.put(seen, &PoliciesSeenRow::of(&set))?;
         self.stage.known().put_policies(set);
         Ok(())
     }

@@ -73,6 +73,7 @@ fn rows_of_two_namespaces_are_never_taken_for_each_other() {
     });
     let emptied = Change::Policies(Box::new(PolicySet {
         policies: BTreeMap::new(),
+        unread: Default::default(),
         verified_at: T0.plus(Duration::from_secs(7)),
     }));
     store_in(&home, "team", verified.chain([emptied]).collect());

@@ -10,6 +10,8 @@ use shared::{
         self, IssueDisabled, NotMirrored, NotModelled, Stale, UnknownToken, Write,
     },
     name::{PolicyName, WorkloadName},
+    settings::Footing,
+    span::Span,
     token::create::Unmodelled,
 };
 
@@ -153,6 +155,14 @@ pub(crate) enum Why {
         "the token was issued in an outage that is over, and was not settled with the primary yet"
     )]
     Unsettled,
+    /// Policies, mounts or an identity were verified too long before the outage.
+    #[error("{what}: not verified within {} before the outage (failover.policy_max_age)", Span(*.max))]
+    Unverified {
+        /// Which of them.
+        what: Footing,
+        /// The bound.
+        max: Duration,
+    },
     /// The sealed value does not open.
     #[error("the mirrored value is damaged")]
     ValueDamaged,
@@ -331,6 +341,7 @@ impl Why {
             // Their look-up and their settling are on the way, likewise.
             Self::TokenUnproven | Self::Unsettled => Class::by_design(TOKEN, Stale),
             Self::TooStale { .. } => Class::failing(STALENESS, Stale).counted_as("stale"),
+            Self::Unverified { .. } => Class::failing(STALENESS, Stale).counted_as("unverified"),
             Self::ValueDamaged => Class::failing(VALUE, Undecidable),
             Self::ValueNotMirrored => Class::failing(VALUE, Stale),
             Self::VersionNotMirrored(_) => Class::by_design(VALUE, NotModelled),

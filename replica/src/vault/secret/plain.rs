@@ -24,7 +24,7 @@ use crate::{
 /// Answers a read at `site`.
 pub(super) fn answer(site: &Site<'_>, data: &Params, allowed: &Allowed) -> Answered {
     let case = &site.case;
-    let cluster = case.cluster()?;
+    let cluster = case.mounts()?;
     let mount = cluster.mounted(site.place.path.as_str());
     if !mount.is_some_and(Mount::is_kv1) {
         return kept(site);

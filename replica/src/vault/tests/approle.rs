@@ -368,7 +368,7 @@ fn entity(change: impl FnOnce(&mut Entity)) -> Change {
         entity: Some(entity),
         groups: vec![],
     };
-    Change::Identity(EntityId::parse("e-1").unwrap(), Box::new(identity))
+    Change::Identity(EntityId::parse("e-1").unwrap(), Box::new(identity), T0)
 }
 
 fn of_entity(identity: Option<Change>) -> Said {
@@ -403,7 +403,7 @@ fn an_entity_that_is_disabled_or_another_by_now_gets_nothing() {
         (disabled.status, disabled.error()),
         (403, "permission denied")
     );
-    let gone = Change::Identity(EntityId::parse("e-1").unwrap(), Box::default());
+    let gone = Change::Identity(EntityId::parse("e-1").unwrap(), Box::default(), T0);
     let moved = entity(|entity| entity.aliases[0].name = "another".into());
     let elsewhere = entity(|entity| entity.aliases[0].mount_accessor = "other".into());
     for identity in [gone, moved, elsewhere] {

@@ -189,7 +189,7 @@ fn identities_decide_as_they_do_at_the_primary() {
             .token_as("s.of", &["default"], |grant| {
                 grant.facts.entity_id = Some(id.clone())
             })
-            .and(Change::Identity(id.clone(), Box::new(identity)))
+            .and(Change::Identity(id.clone(), Box::new(identity), T0))
             .secret("app/a", 1)
             .open();
         let said = world.ask("GET", path).token("s.of").said();
@@ -242,7 +242,7 @@ fn what_is_wrong_with_another_token_is_no_fault_of_the_caller() {
             .token_as("s.of", &["named"], |grant| {
                 grant.facts.entity_id = Some(id.clone())
             })
-            .and(Change::Identity(id.clone(), Box::new(identity)))
+            .and(Change::Identity(id.clone(), Box::new(identity), T0))
             .open();
         let said = world
             .ask("POST", "/v1/sys/capabilities-accessor")

@@ -274,7 +274,7 @@ fn policies_of_an_identity_count_as_well_and_what_names_one_was_proven_for_that_
         }
         let known = own
             .clone()
-            .map(|own| Change::Identity(own, Box::new(identity)));
+            .map(|own| Change::Identity(own, Box::new(identity), T0));
         let world = World::in_outage()
             .and(crate::samples::policies(&texts, T0))
             .and(authority_as("orders", T0, |authority| {

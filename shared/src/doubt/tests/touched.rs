@@ -68,6 +68,7 @@ fn settings(namespace: &str) -> Settings {
             authority_max_age: hour,
             token_max_age: hour,
             credential_max_age: hour,
+            policy_max_age: hour,
             issue_after_reboot: false,
             max_staleness: hour,
         },

@@ -461,17 +461,25 @@ pub(super) fn of_authority(entity: &str, group: &str) -> Vec<Kind> {
         }
         .with(Vec::new()),
         Kind {
-            fields: &[
-                "/data/key_info",
-                "/data/key_info/orders/name",
-                "/data/key_info/orders/policy",
-            ],
+            brings: &["polic", "workload"],
+            spares: &["cluster"],
+            fields: &["/data/key_info"],
             ..whole("policies", "LIST", "sys/policies/detailed/acl/")
         }
+        .with(vec![of_json("no policies", |all| {
+            all["data"] = json!({ "key_info": {}, "keys": [] })
+        })]),
+        Kind {
+            brings: &["policy orders", "workload"],
+            spares: &["cluster"],
+            fields: &["/data/key_info/orders/name", "/data/key_info/orders/policy"],
+            ..whole(
+                "a policy among the others",
+                "LIST",
+                "sys/policies/detailed/acl/",
+            )
+        }
         .with(vec![
-            of_json("no policies", |all| {
-                all["data"] = json!({ "key_info": {}, "keys": [] })
-            }),
             of_json("a policy of another name", |all| {
                 all["data"]["key_info"]["orders"]["name"] = json!("billing");
             }),
@@ -654,7 +662,8 @@ pub(super) fn of_approle() -> Vec<Kind> {
 /// Policies of a primary that shows no details of all at once.
 pub(super) fn of_single_policies() -> Vec<Kind> {
     let kind = |name, method, path: &'static str| Kind {
-        brings: &["cluster", "policies", "workload"],
+        brings: &["polic", "workload"],
+        spares: &["cluster"],
         named: path,
         ..Kind::new(name, method, path, Around::Envelope, Drive::Authority)
     };
@@ -665,6 +674,8 @@ pub(super) fn of_single_policies() -> Vec<Kind> {
         }
         .with(of_names()),
         Kind {
+            brings: &["policy orders", "workload"],
+            spares: &["cluster", "policies", "policy default"],
             fields: &["/data/name", "/data/policy"],
             ..kind("a policy", "GET", "sys/policies/acl/orders")
         }
