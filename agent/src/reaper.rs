@@ -5,17 +5,18 @@
 
 pub mod lease;
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use replica::{
     entropy::unique_u64,
     sequencer::Lane,
-    view::{DeadAncestor, View},
+    view::{DeadAncestor, LiveGrant, View},
 };
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
     grant::{Grant, Revocation, RevokeCause, Settled},
     ledger::{Entry, EntryKind},
+    name::{Accessor, TokenDigest},
     settings::Settings,
     time::{BootTime, Now},
     workload::FailoverPolicy,
@@ -194,10 +195,14 @@ struct Sweep {
 
 fn sweep(view: &View, now: Now) -> Sweep {
     let mut sweep = Sweep::default();
-    for live in view.grants() {
+    let grants = view.grants();
+    let needed = Needed::of(view, &grants);
+    for live in &grants {
         let grant = &live.grant;
         if let Some(revocation) = live.revoked.get() {
-            if now.steady.since(revocation.at) > REMEMBERED {
+            // Its token may live on at the primary, which may not know of it yet.
+            let ended = revocation.at.max(grant.deadline.wall);
+            if now.steady.since(ended) > REMEMBERED && !needed.is(grant) {
                 sweep.forgotten.push(Change::GrantForgotten(grant.digest));
             }
         } else if is_orphaned_by_death(view, grant, now) {
@@ -214,6 +219,35 @@ fn sweep(view: &View, now: Now) -> Sweep {
         }
     }
     sweep
+}
+
+/// Which records of dead tokens still refuse something.
+struct Needed {
+    /// Others hang on these.
+    parents: HashSet<TokenDigest>,
+    /// The primary does not know yet that these are dead.
+    untold: HashSet<Accessor>,
+}
+
+impl Needed {
+    fn of(view: &View, grants: &[Arc<LiveGrant>]) -> Self {
+        let untold = view.queue().into_iter();
+        let untold = untold.filter_map(|queued| match &queued.target {
+            RevocationTarget::Token(accessor) => Some(accessor.clone()),
+            RevocationTarget::Lease(_) => None,
+        });
+        Self {
+            parents: grants.iter().filter_map(|live| live.grant.parent).collect(),
+            untold: untold.collect(),
+        }
+    }
+
+    fn is(&self, grant: &Grant) -> bool {
+        let untold = grant
+            .at_primary()
+            .is_some_and(|accessor| self.untold.contains(accessor));
+        untold || self.parents.contains(&grant.digest)
+    }
 }
 
 /// Whether what a grant hangs on is dead, for certain. A token of the primary that has ended by what is known here may
@@ -338,6 +372,70 @@ mod tests {
         family[1].origin = Origin::Primary;
         stored(family, vec![], &bench).await;
         assert_eq!(ended(&bench), [(3, RevokeCause::Parent)]);
+    }
+
+    #[tokio::test]
+    async fn a_revocation_is_not_forgotten_before_its_token_has_ended_and_the_primary_knows() {
+        let bench = Bench::new(OnRecovery::Exchange);
+        let now = bench.local.clock.now();
+        let long = 10 * REMEMBERED;
+        let token = |nr: u8, left| Grant {
+            origin: Origin::Primary,
+            ..bench.grant(nr, left)
+        };
+        let mut grants = [
+            token(1, HOUR),
+            token(2, long),
+            token(3, HOUR),
+            token(4, HOUR),
+        ];
+        grants[3].parent = Some(grants[0].digest);
+        let untold = RevocationTarget::Token(grants[2].accessor.clone());
+        let revoked = grants[..3].iter().map(|grant| {
+            Change::Revoked(Revocation::of(grant, RevokeCause::Requested, now.steady))
+        });
+        let mut changes: Vec<_> = revoked.collect();
+        changes.push(Change::Queue(Box::new(QueuedRevocation::own(
+            1, untold, now.steady,
+        ))));
+        let stored = grants
+            .iter()
+            .cloned()
+            .map(|grant| Change::Grant(Box::new(grant)));
+        bench.store(stored.chain(changes).collect()).await;
+        let forgotten = |after: Duration| {
+            let wall = now.wall.plus(after);
+            let now = Now {
+                wall,
+                steady: wall,
+                boot: now.boot.plus(after),
+                ..now
+            };
+            let sweep = sweep(&bench.local.view, now);
+            let mut forgotten: Vec<_> = sweep
+                .forgotten
+                .iter()
+                .filter_map(|change| match change {
+                    Change::GrantForgotten(digest) => Some(digest.0[0]),
+                    _ => None,
+                })
+                .collect();
+            forgotten.sort_unstable();
+            forgotten
+        };
+        assert!(forgotten(REMEMBERED).is_empty());
+        // The first is remembered for the one that hangs on it, the third for the primary.
+        let past = REMEMBERED + 2 * HOUR;
+        assert!(!forgotten(past).contains(&1) && !forgotten(past).contains(&3));
+        assert!(!forgotten(past).contains(&2));
+        assert!(forgotten(long + past).contains(&2));
+        bench
+            .store(vec![
+                Change::QueueDone(1),
+                Change::GrantForgotten(grants[3].digest),
+            ])
+            .await;
+        assert_eq!(forgotten(past), [1, 3]);
     }
 
     #[tokio::test]

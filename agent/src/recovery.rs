@@ -22,11 +22,7 @@ use self::{
     primary::{Primary, ProveError},
 };
 use crate::{
-    link::Unavailable,
-    local::Local,
-    mirror::PassError,
-    offboarding,
-    upstream::{UpstreamError, workload::MintError},
+    link::Unavailable, local::Local, mirror::PassError, offboarding, upstream::workload::MintError,
 };
 
 /// Values are brought up to date for this long before failing back; the mirror does the rest while following.
@@ -42,8 +38,6 @@ enum SettleError {
     #[error(transparent)]
     Prove(#[from] ProveError),
     #[error(transparent)]
-    Revoke(#[from] UpstreamError),
-    #[error(transparent)]
     Store(#[from] SubmitError),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -54,7 +48,7 @@ enum SettleError {
 /// Settles `outage`. Ends with issuance paused where it succeeded: the driver lifts that with the new epoch.
 pub async fn settle<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> Recovery {
     tracing::info!(outage = %outage.id, "settling with the primary");
-    match run_steps(local, primary, outage).await {
+    match run_steps(local, primary).await {
         Ok(()) => Recovery::Done,
         // Not an outage: the trusted cluster took the credential away. There is nothing to be settled with it.
         Err(SettleError::Prove(ProveError::OwnCredentialRefused)) => {
@@ -68,11 +62,7 @@ pub async fn settle<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> 
     }
 }
 
-async fn run_steps<P: Primary>(
-    local: &Local,
-    primary: &P,
-    outage: &Outage,
-) -> Result<(), SettleError> {
+async fn run_steps<P: Primary>(local: &Local, primary: &P) -> Result<(), SettleError> {
     let since = local.clock.now().steady;
     primary.prove().await?;
     let (own, of_others) = revocations::queued(local);
@@ -83,7 +73,7 @@ async fn run_steps<P: Primary>(
     // Because what hangs on a token of the primary's that died meanwhile must not be settled.
     tokens::prove(local, primary, since).await;
     // Because what a token revoked besides itself needs policy that allows it now, this waits for fresh authority.
-    revocations::report_allowed(local, primary, outage, of_others).await?;
+    revocations::report_all(local, primary, of_others).await?;
     let grants = GrantSettling {
         local,
         primary,

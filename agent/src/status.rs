@@ -46,6 +46,9 @@ pub struct DaemonStatus {
     pub drill: Option<DrillStatus>,
     /// The replica's file.
     pub store: StoreStatus,
+    /// Revocations that were acknowledged here and that the primary has not done yet, oldest first: what they are about is
+    /// refused here until then.
+    pub revocations: Vec<RevocationStatus>,
     /// Tokens seen that nothing is known of.
     pub tokens_unlearned: u64,
     /// Tokens that live and that nothing proved since the last outage: another one would answer 503 for them.
@@ -54,6 +57,24 @@ pub struct DaemonStatus {
     pub theft_protection: String,
     /// The running version.
     pub version: String,
+}
+
+/// A revocation that was acknowledged here and that the primary has not done yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RevocationStatus {
+    /// Of the token; null where it is about a lease.
+    pub accessor: Option<String>,
+    /// The lease's id; null where it is about a token.
+    pub lease: Option<String>,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// The path that carries it out.
+    pub path: String,
+    /// Why it is not done: `rights` (Holdover lacks the rule), `policy` (of whoever asked for it), `failure`; null before the
+    /// first try.
+    pub held_by: Option<String>,
+    /// The rule that Holdover's policy lacks, where that is why.
+    pub missing_rule: Option<String>,
 }
 
 /// One outage.

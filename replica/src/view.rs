@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, Guard};
 use imbl::OrdMap;
 use shared::{
     acl::{Acl, CompileError, Policy},
-    change::{CredentialName, PhaseRecord, PolicySet, QueuedRevocation},
+    change::{CredentialName, PhaseRecord, PolicySet, QueuedRevocation, RevocationTarget},
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
@@ -256,6 +256,15 @@ impl View {
         if let Some(live) = self.grant(digest) {
             live.used.fetch_max(at.as_millis(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a lease was revoked here, and the primary does not know of it yet.
+    pub fn is_lease_revoked_here(&self, lease: &LeaseId) -> bool {
+        let queue = self.queue.pin();
+        queue.values().any(|queued| match &queued.target {
+            RevocationTarget::Lease(target) => target == lease,
+            RevocationTarget::Token(_) => false,
+        })
     }
 
     /// A token that Holdover presents.

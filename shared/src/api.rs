@@ -377,6 +377,8 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, CallError> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
     use super::*;
 
     fn call(method: &str, target: &str) -> Call {
@@ -468,6 +470,69 @@ mod tests {
             call("PUT", "/v1/sys/leases/revoke/database/creds/x/y").kind,
             Kind::LeaseRevoke
         );
+    }
+
+    /// What a live server answered to a token that it had revoked shows nothing of tokens; what it asks one for does.
+    #[test]
+    fn a_path_shows_something_of_a_token_only_if_it_is_known_to_ask_for_one() {
+        let asks = |method, target: &str, mount: Option<&str>| {
+            call(method, &format!("/v1/{target}")).asks_for_token(|| mount.map(MountKind::from))
+        };
+        for (method, target, mount) in [
+            ("GET", "secret/data/a", "kv"),
+            ("LIST", "secret/metadata/a", "kv"),
+            ("POST", "secret/data/a", "kv"),
+            ("GET", "database/creds/a", "database"),
+            ("GET", "cubbyhole/a", "cubbyhole"),
+        ] {
+            assert!(asks(method, target, Some(mount)), "{target}");
+            assert!(
+                !asks(method, target, None),
+                "{target}, of what nobody knows"
+            );
+        }
+        for target in [
+            "auth/token/lookup-self",
+            "auth/token/renew-self",
+            "auth/token/create",
+            "auth/token/lookup-accessor",
+            "sys/capabilities-self",
+            "sys/leases/lookup",
+            "sys/internal/ui/mounts/secret",
+        ] {
+            assert!(asks("POST", target, Some("system")), "{target}");
+        }
+        for (method, target, mount) in [
+            ("GET", "pki/ca", "pki"),
+            ("GET", "pki/cert/ca", "pki"),
+            ("POST", "pki/ocsp", "pki"),
+            ("GET", "pki/acme/directory", "pki"),
+            ("GET", "some/mount/ca/pem", "pki"),
+            // What asks for a token there is not told apart: it is looked up instead.
+            ("GET", "pki/certs", "pki"),
+            ("GET", "ssh/public_key", "ssh"),
+            ("GET", "identity/oidc/.well-known/keys", "identity"),
+            ("GET", "identity/entity/id/e", "identity"),
+            ("POST", "auth/approle/login", "approle"),
+            ("POST", "auth/userpass/login/a", "userpass"),
+            ("POST", "auth/jwt/oidc/auth_url", "jwt"),
+            ("GET", "auth/jwt/oidc/callback", "jwt"),
+            ("POST", "auth/holdover/login", "token"),
+            ("GET", "sys/health", "system"),
+            ("GET", "sys/init", "system"),
+            ("GET", "sys/leader", "system"),
+            ("GET", "sys/seal-status", "system"),
+            ("GET", "sys/internal/ui/mounts", "system"),
+            ("GET", "sys/internal/ui/namespaces", "system"),
+            ("GET", "sys/internal/specs/openapi", "system"),
+            ("POST", "sys/wrapping/lookup", "system"),
+            ("POST", "sys/wrapping/unwrap", "system"),
+            ("GET", "sys/policies/acl", "system"),
+            ("GET", "transit/keys", "transit"),
+            ("GET", "whatever/there/is", "some-plugin"),
+        ] {
+            assert!(!asks(method, target, Some(mount)), "{target}");
+        }
     }
 
     #[test]

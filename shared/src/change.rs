@@ -289,6 +289,12 @@ pub struct QueuedRevocation {
     pub peer: Option<PeerId>,
     /// When it was queued.
     pub at: WallTime,
+    /// When what it is about ends by itself, as far as that was known then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<WallTime>,
+    /// Why it is still here, though it was tried; none before the first try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
 }
 
 impl QueuedRevocation {
@@ -300,8 +306,22 @@ impl QueuedRevocation {
             requested_by: None,
             peer: None,
             at,
+            ends: None,
+            held_by: None,
         }
     }
+}
+
+/// Why a revocation that was acknowledged here is not done at the primary. Until it is, what it is about is refused here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBy {
+    /// The primary could not do it, or did not answer.
+    Failure,
+    /// Fresh policy does not allow it to whoever asked.
+    Policy,
+    /// Holdover has no right to it.
+    Rights,
 }
 
 /// What to revoke at the primary.

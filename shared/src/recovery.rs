@@ -3,7 +3,7 @@
 //! Pure: the replica's facts and freshly verified authority go in, a [`Judgement`] each comes out. Judging
 //! again is harmless: what is settled stays so.
 
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 use core::{cmp::Reverse, time::Duration};
 
 use crate::{
@@ -172,6 +172,19 @@ impl QueuedRevocation {
         match self.target {
             RevocationTarget::Lease(_) => "sys/leases/revoke",
             RevocationTarget::Token(_) => "auth/token/revoke-accessor",
+        }
+    }
+
+    /// The rule that Holdover's own policy needs for it.
+    pub fn rule(&self) -> String {
+        format!("path {:?} {{ capabilities = [\"update\"] }}", self.path())
+    }
+
+    /// Whether what it is about has ended by itself. A token may have been renewed by others: only the primary can tell.
+    pub fn is_over(&self, now: Now) -> bool {
+        match self.target {
+            RevocationTarget::Lease(_) => self.ends.is_some_and(|at| now.steady > at),
+            RevocationTarget::Token(_) => false,
         }
     }
 }

@@ -13,6 +13,8 @@ mod headers;
 mod namespaces;
 #[path = "attacks/peers.rs"]
 mod peers;
+#[path = "attacks/revoked.rs"]
+mod revoked;
 #[path = "attacks/untokened.rs"]
 mod untokened;
 

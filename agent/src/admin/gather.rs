@@ -1,10 +1,10 @@
 //! The status: facts gathered from every part of the daemon at one moment, assessed, and written out.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use shared::{
     acl::Policy,
-    change::CredentialName,
+    change::{CredentialName, HeldBy, QueuedRevocation, RevocationTarget},
     failover::Outage,
     lease::LeaseHolder,
     name::{EntityId, PolicyName},
@@ -23,7 +23,8 @@ use crate::{
     },
     status::{
         AddressFailureStatus, AddressStatus, DaemonStatus, GrantCounts, MismatchCounts,
-        MismatchStatus, OutageStatus, ParityStatus, QuarantineStatus, StoreStatus,
+        MismatchStatus, OutageStatus, ParityStatus, QuarantineStatus, RevocationStatus,
+        StoreStatus,
     },
 };
 
@@ -54,6 +55,7 @@ pub fn status(deps: &Deps) -> DaemonStatus {
         parity: parity(deps),
         drill: None,
         store: store_status(deps),
+        revocations: revocations(deps),
         tokens_unlearned: deps.metrics.tokens_unlearned(),
         tokens_unproven: unproven(deps, facts.now),
         theft_protection: "none".to_owned(),
@@ -82,6 +84,7 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
     findings.extend(addresses.iter().filter_map(AddressSnapshot::finding));
     findings.extend(deps.mirrors.unread());
     findings.extend(disagreements(&deps.parity.report()));
+    findings.extend(held_revocations(&local.view.queue()));
     findings.extend(unproven_tokens(unproven(deps, local.clock.now())));
     ReadyFacts {
         now: local.clock.now(),
@@ -320,6 +323,53 @@ fn address(one: AddressSnapshot, first: Option<&str>) -> AddressStatus {
             error: failure.why,
         }),
     }
+}
+
+/// As many of them are shown one by one.
+const REVOCATIONS_SHOWN: usize = 100;
+
+fn revocations(deps: &Deps) -> Vec<RevocationStatus> {
+    let queue = deps.local.view.queue();
+    let shown = queue.iter().take(REVOCATIONS_SHOWN);
+    shown.map(|queued| revocation(queued)).collect()
+}
+
+fn revocation(queued: &QueuedRevocation) -> RevocationStatus {
+    let (accessor, lease) = match &queued.target {
+        RevocationTarget::Token(accessor) => (Some(accessor.to_string()), None),
+        RevocationTarget::Lease(lease) => (None, Some(lease.as_str().to_owned())),
+    };
+    let held_by = queued.held_by.map(|why| match why {
+        HeldBy::Failure => "failure",
+        HeldBy::Policy => "policy",
+        HeldBy::Rights => "rights",
+    });
+    RevocationStatus {
+        accessor,
+        lease,
+        since: queued.at.to_string(),
+        path: queued.path().to_owned(),
+        held_by: held_by.map(str::to_owned),
+        missing_rule: (queued.held_by == Some(HeldBy::Rights)).then(|| queued.rule()),
+    }
+}
+
+/// That some revocations were tried and are not done, by what keeps them.
+fn held_revocations(queue: &[Arc<QueuedRevocation>]) -> Vec<String> {
+    let mut held: BTreeMap<String, usize> = BTreeMap::new();
+    for queued in queue {
+        let why = match queued.held_by {
+            None => continue,
+            Some(HeldBy::Failure) => format!("the primary could not do it at {}", queued.path()),
+            Some(HeldBy::Policy) => "no policy of whoever asked allows it any more".to_owned(),
+            Some(HeldBy::Rights) => format!("Holdover's own policy lacks {}", queued.rule()),
+        };
+        *held.entry(why).or_default() += 1;
+    }
+    let shown = held.into_iter().map(|(why, count)| {
+        format!("{count} revocations were acknowledged here and are not done at the primary: {why}. What they are about is refused here")
+    });
+    shown.collect()
 }
 
 /// Tokens that live and that another outage would not decide by, because nothing proved them, or what they hang on, since the

@@ -7,7 +7,7 @@ use shared::span::Rounded;
 use crate::{
     admin::client::AdminClient,
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
-    status::{DaemonStatus, OutageStatus, ParityStatus},
+    status::{DaemonStatus, OutageStatus, ParityStatus, RevocationStatus},
 };
 
 /// Between two looks of `--watch`.
@@ -108,6 +108,7 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
             pool.path, pool.ready, pool.size, pool.handed_out
         )?;
     }
+    write_revocations(text, &status.revocations)?;
     let parity = &status.parity;
     write_parity(text, parity)?;
     let last = status
@@ -126,6 +127,17 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
         writeln!(text, "{gap}finding: {finding}")?;
     }
     Ok(())
+}
+
+fn write_revocations(text: &mut String, untold: &[RevocationStatus]) -> std::fmt::Result {
+    let Some(first) = untold.first() else {
+        return Ok(());
+    };
+    let (count, since) = (untold.len(), &first.since);
+    writeln!(
+        text,
+        "revoking  {count} not done at the primary yet, the first since {since}"
+    )
 }
 
 fn write_parity(text: &mut String, parity: &ParityStatus) -> std::fmt::Result {

@@ -105,6 +105,7 @@ fn taken_back(
         Change::LeaseGone(lease.id.clone()),
         Change::Queue(Box::new(QueuedRevocation {
             peer,
+            ends: Some(lease.deadline.wall),
             ..QueuedRevocation::own(id, target, now.steady)
         })),
         Change::Ledger(Box::new(entry)),

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use shared::{
-    change::{Credential, QueuedRevocation},
+    change::{Credential, QueuedRevocation, RevocationTarget},
     name::{TokenDigest, WorkloadName},
     provenance::ForeignCluster,
     settings::MirrorPath,
@@ -16,6 +16,7 @@ use crate::{
     mirror::{AuthorityVerdict, Mirrors, Occasion, PassError},
     upstream::{
         ProbeOutcome, Upstream, UpstreamError,
+        pace::Urgency,
         workload::{Exact, MintError},
     },
 };
@@ -35,6 +36,8 @@ pub trait Primary: Send + Sync {
         &self,
         queued: &QueuedRevocation,
     ) -> impl Future<Output = Result<(), UpstreamError>> + Send;
+    /// Whether it says that a token is dead already, so that there is nothing to revoke.
+    fn says_dead(&self, target: &RevocationTarget) -> impl Future<Output = bool> + Send;
     /// Renews what is about to expire: our credential, standing tokens, leases.
     fn renew_due(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
     /// Verifies policies, roles and identities and stores them. Returns the workloads that the primary says
@@ -109,6 +112,15 @@ impl Primary for LivePrimary {
 
     async fn revoke(&self, queued: &QueuedRevocation) -> Result<(), UpstreamError> {
         self.upstream.revoke(&queued.target).await
+    }
+
+    async fn says_dead(&self, target: &RevocationTarget) -> bool {
+        let RevocationTarget::Token(accessor) = target else {
+            return false;
+        };
+        let urgency = Some(Urgency::Mirror);
+        let shown = self.upstream.lookup_accessor(accessor, urgency).await;
+        shown.map_or_else(|error| error.says_dead(), |shown| shown.is_over)
     }
 
     async fn renew_due(&self) -> Result<(), Unavailable> {

@@ -1,48 +1,97 @@
 //! Revocations that the primary has yet to hear of: reported at once while it is in charge, and by recovery after an
 //! outage.
+//!
+//! Each was acknowledged, and what it is about is refused here until the primary has done it. So none is given up, and none
+//! keeps another one, or an outage's end, waiting: what could not be done is tried again by itself, ever more rarely.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use replica::view::View;
+use replica::{entropy, view::View};
 use shared::{
     acl::{AclRequest, Decision as AclDecision, Operation},
-    change::{Change, QueuedRevocation, RevocationTarget},
-    failover::{Outage, Phase},
+    backoff::Backoff,
+    change::{Change, HeldBy, QueuedRevocation, RevocationTarget},
+    failover::Phase,
     ledger::{Entry, EntryKind},
+    time::BootTime,
 };
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{SettleError, commit, primary::Primary};
-use crate::{
-    local::Local,
-    upstream::{Decision, UpstreamError},
-};
+use crate::local::Local;
 
 /// How often the queue is looked at while following.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// After the primary did not take one.
-const AGAIN: Duration = Duration::from_secs(10);
+/// As many are reported at the same time, so that one which hangs holds up few.
+const AT_ONCE: usize = 8;
+
+/// Recovery reports for this long; the rest is reported while following.
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// Reports what is queued while the primary is in charge, until the daemon stops.
-pub async fn report_while_following(local: Local, primary: Arc<impl Primary>) {
+pub async fn report_while_following<P: Primary + 'static>(local: Local, primary: Arc<P>) {
+    let mut tries = Tries::default();
     loop {
         tokio::time::sleep(LOOK).await;
         if local.view.authority().phase != Phase::Following {
             continue; // Recovery reports it.
         }
-        for queued in local.view.queue() {
-            if !is_own(&local.view, &queued) && !is_allowed(&local, &queued) {
-                continue; // The next recovery withholds it.
-            }
-            let reported = report(&local, primary.as_ref(), &queued).await;
-            if let Err(error) = &reported {
-                tracing::warn!(%error, id = queued.id, "a revocation is reported to the primary later");
-            }
-            if !matches!(reported, Ok(true)) {
-                tokio::time::sleep(AGAIN).await;
-                break;
-            }
+        let mut reports = JoinSet::new();
+        for queued in tries.due(&local.view.queue(), local.clock.now().boot) {
+            let (local, primary) = (local.clone(), Arc::clone(&primary));
+            reports.spawn(async move {
+                let reported = report(&local, primary.as_ref(), &queued).await;
+                (queued.id, reported)
+            });
         }
+        while let Some(ended) = reports.join_next().await {
+            let Ok((id, reported)) = ended else {
+                continue;
+            };
+            if let Err(error) = reported {
+                tracing::warn!(%error, id, "what became of a revocation could not be stored");
+            }
+            let (now, jitter) = (
+                local.clock.now().boot,
+                entropy::jitter(local.entropy.as_ref()),
+            );
+            tries.tried(id, now, jitter);
+        }
+    }
+}
+
+/// When each queued revocation is tried next. Bounded by the queue.
+#[derive(Default)]
+struct Tries(BTreeMap<u64, (BootTime, Backoff)>);
+
+impl Tries {
+    /// Those of `queue` that are due at `now`, those not tried yet first.
+    fn due(
+        &mut self,
+        queue: &[Arc<QueuedRevocation>],
+        now: BootTime,
+    ) -> Vec<Arc<QueuedRevocation>> {
+        let ids: BTreeSet<u64> = queue.iter().map(|queued| queued.id).collect();
+        self.0.retain(|id, _| ids.contains(id));
+        let next = |queued: &QueuedRevocation| self.0.get(&queued.id).map(|(next, _)| *next);
+        let mut due: Vec<_> = queue
+            .iter()
+            .filter(|queued| next(queued).is_none_or(|next| next <= now))
+            .cloned()
+            .collect();
+        due.sort_by_key(|queued| next(queued));
+        due.truncate(AT_ONCE);
+        due
+    }
+
+    fn tried(&mut self, id: u64, now: BootTime, jitter: f64) {
+        let (next, backoff) = self.0.entry(id).or_insert((now, Backoff::ATTEMPTS));
+        *next = now.plus(backoff.next(jitter));
     }
 }
 
@@ -54,66 +103,84 @@ pub(super) fn queued(local: &Local) -> (Vec<QueuedRevocation>, Vec<QueuedRevocat
     queue.partition(|queued| is_own(&local.view, queued))
 }
 
-/// Reports all of them, but for those that Holdover lacks the right to.
+/// Reports as many of them as can be told in time; the others stay queued.
+///
+/// # Errors
+/// If what became of one could not be stored.
 pub(super) async fn report_all<P: Primary>(
     local: &Local,
     primary: &P,
     queue: Vec<QueuedRevocation>,
 ) -> Result<(), SettleError> {
-    for queued in queue {
-        report(local, primary, &queued).await?;
-    }
-    Ok(())
+    let all = async {
+        for queued in queue {
+            report(local, primary, &queued).await?;
+        }
+        Ok(())
+    };
+    timeout(WITHIN, all).await.unwrap_or(Ok(()))
 }
 
-/// Reports those that policy still allows, and withholds the others for good.
-pub(super) async fn report_allowed<P: Primary>(
-    local: &Local,
-    primary: &P,
-    outage: &Outage,
-    queue: Vec<QueuedRevocation>,
-) -> Result<(), SettleError> {
-    let (allowed, withheld): (Vec<_>, Vec<_>) = queue
-        .into_iter()
-        .partition(|queued| is_allowed(local, queued));
-    report_all(local, primary, allowed).await?;
-    for queued in withheld {
-        let now = local.clock.now().steady;
-        let mut entry =
-            Entry::new(EntryKind::Revocation, "withheld", now).of_peer(queued.peer.as_ref());
-        entry.outage = Some(outage.id.clone());
-        entry.token = queued.requested_by;
-        let ledger = Change::Ledger(Box::new(entry));
-        commit(local, vec![Change::QueueDone(queued.id), ledger]).await?;
-    }
-    Ok(())
-}
-
-/// Whether it was taken off the queue: what Holdover lacks the right to stays, for it may be granted.
+/// Has the primary carry it out, if whoever asked for it may still. What is done is taken off the queue; what is not says why.
 async fn report<P: Primary>(
     local: &Local,
     primary: &P,
     queued: &QueuedRevocation,
-) -> Result<bool, SettleError> {
-    match primary.revoke(queued).await {
-        Ok(()) => {}
-        Err(UpstreamError::Decision(decision)) if is_final(&decision) => {
-            tracing::warn!(%decision, id = queued.id, "the primary refused a queued revocation");
-        }
-        Err(UpstreamError::Decision(decision)) => {
-            tracing::error!(%decision, id = queued.id, "Holdover has no right to a queued revocation");
-            return Ok(false);
-        }
-        Err(error) => return Err(error.into()),
+) -> Result<(), SettleError> {
+    let allowed = is_own(&local.view, queued) || is_allowed(local, queued);
+    let held_by = match allowed {
+        true => tell(primary, queued).await,
+        false => Some(HeldBy::Policy),
+    };
+    match held_by {
+        Some(why) if !is_over(local, primary, queued, why).await => held(local, queued, why).await,
+        _ => commit(local, vec![Change::QueueDone(queued.id)]).await,
     }
-    commit(local, vec![Change::QueueDone(queued.id)]).await?;
-    Ok(true)
 }
 
-/// Whether the primary's refusal is its last word: what is refused for want of rights may be carried out once they are
-/// granted.
-fn is_final(decision: &Decision) -> bool {
-    !decision.is_denial()
+/// Why the primary did not do it; none if it did.
+async fn tell<P: Primary>(primary: &P, queued: &QueuedRevocation) -> Option<HeldBy> {
+    let error = primary.revoke(queued).await.err()?;
+    let (id, path) = (queued.id, queued.path());
+    if error.is_denial() {
+        let rule = queued.rule();
+        tracing::error!(%error, id, rule, "Holdover has no right to a revocation that it acknowledged: add the rule to its policy");
+        return Some(HeldBy::Rights);
+    }
+    tracing::warn!(%error, id, path, "a revocation is reported to the primary later");
+    Some(HeldBy::Failure)
+}
+
+/// Whether what it is about is gone, though nobody could revoke it. Where the primary failed, it will say so at the next try.
+async fn is_over<P: Primary>(
+    local: &Local,
+    primary: &P,
+    queued: &QueuedRevocation,
+    why: HeldBy,
+) -> bool {
+    let asked = why != HeldBy::Failure;
+    queued.is_over(local.clock.now()) || asked && primary.says_dead(&queued.target).await
+}
+
+/// Notes why it was not done, once for each reason.
+async fn held(local: &Local, queued: &QueuedRevocation, why: HeldBy) -> Result<(), SettleError> {
+    if queued.held_by == Some(why) {
+        return Ok(());
+    }
+    let mut changes = vec![Change::Queue(Box::new(QueuedRevocation {
+        held_by: Some(why),
+        ..queued.clone()
+    }))];
+    if why == HeldBy::Policy {
+        let now = local.clock.now().steady;
+        let mut entry =
+            Entry::new(EntryKind::Revocation, "withheld", now).of_peer(queued.peer.as_ref());
+        let authority = local.view.authority();
+        entry.outage = authority.phase.outage().map(|outage| outage.id.clone());
+        entry.token = queued.requested_by;
+        changes.push(Change::Ledger(Box::new(entry)));
+    }
+    commit(local, changes).await
 }
 
 fn is_own(view: &View, queued: &QueuedRevocation) -> bool {
@@ -163,4 +230,41 @@ fn is_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
         };
         matches!(acl.decide(&request), AclDecision::Allow(_))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::{name::Accessor, time::WallTime};
+
+    #[test]
+    fn what_was_never_tried_goes_first_and_what_fails_is_tried_ever_more_rarely() {
+        let target = || RevocationTarget::Token(Accessor::parse("a").unwrap());
+        let queue: Vec<_> = (0..20)
+            .map(|id| Arc::new(QueuedRevocation::own(id, target(), WallTime::EPOCH)))
+            .collect();
+        let mut tries = Tries::default();
+        let at = |secs: u64| BootTime::from_millis(secs * 1000);
+        let due = |tries: &mut Tries, secs| {
+            let due = tries.due(&queue, at(secs));
+            due.iter().map(|queued| queued.id).collect::<Vec<_>>()
+        };
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 {
+            for id in due(&mut tries, 0) {
+                seen.insert(id);
+                tries.tried(id, at(0), 0.5);
+            }
+        }
+        assert_eq!(seen.len(), 20, "none keeps another one waiting");
+        assert!(due(&mut tries, 0).is_empty());
+        let mut tried = 0;
+        for second in 0..3600 {
+            for id in due(&mut tries, second) {
+                tried += usize::from(id == 7);
+                tries.tried(id, at(second), 0.5);
+            }
+        }
+        assert!((30..100).contains(&tried), "{tried}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use shared::{
-    change::{Credential, CredentialName, QueuedRevocation, RevocationTarget},
+    change::{Credential, CredentialName, HeldBy, QueuedRevocation, RevocationTarget},
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
     name::{Accessor, LeaseId, TokenDigest, WorkloadName},
     secret::SecretText,
@@ -14,7 +14,7 @@ use shared::{
 use super::*;
 use crate::reaper;
 use crate::samples::{self, bench::Bench, orders};
-use crate::upstream::{Decision, workload::Exact};
+use crate::upstream::{Decision, UpstreamError, workload::Exact};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -80,6 +80,10 @@ impl Primary for Scripted<'_> {
     async fn revoke(&self, _queued: &QueuedRevocation) -> Result<(), UpstreamError> {
         self.asked("revoke")?;
         self.revokes.map_err(decision)
+    }
+
+    async fn says_dead(&self, _target: &RevocationTarget) -> bool {
+        false
     }
 
     async fn renew_due(&self) -> Result<(), Unavailable> {
@@ -324,11 +328,9 @@ async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_
     let grant = bench.grant(1, MINUTE);
     let queued = |id, target| {
         Change::Queue(Box::new(QueuedRevocation {
-            id,
-            target,
             requested_by: Some(grant.digest),
             peer: grant.peer.clone(),
-            at: grant.verified_at,
+            ..QueuedRevocation::own(id, target, grant.verified_at)
         }))
     };
     bench
@@ -352,21 +354,28 @@ async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_
         .filter(|asked| **asked == "revoke")
         .count();
     assert_eq!(told, 1, "{:?}", primary.questions());
-    assert!(bench.local.view.queue().is_empty());
+    // Acknowledged all the same: what it is about stays refused, and an operator sees why.
+    let left = bench.local.view.queue();
+    let left: Vec<_> = left.iter().map(|one| (one.id, one.held_by)).collect();
+    assert_eq!(left, [(2, Some(HeldBy::Policy))]);
 }
 
 #[tokio::test]
-async fn a_revocation_that_we_lack_the_right_to_stays_queued_and_one_refused_for_good_does_not() {
-    for (status, left) in [(403, 1), (400, 0)] {
+async fn a_revocation_that_is_not_done_stays_and_says_why_and_keeps_no_outage_alive() {
+    for (status, why) in [
+        (403, HeldBy::Rights),
+        (400, HeldBy::Failure),
+        (500, HeldBy::Failure),
+    ] {
         let bench = Bench::new(OnRecovery::Exchange);
         let outage = bench.outage().await;
         let at = bench.local.clock.now().steady;
-        let queued = QueuedRevocation::own(
-            1,
-            RevocationTarget::Token(Accessor::parse("a").unwrap()),
-            at,
-        );
-        bench.store(vec![Change::Queue(Box::new(queued))]).await;
+        let queued = [1, 2].map(|id| {
+            let accessor = Accessor::parse(&format!("a{id}")).unwrap();
+            let target = RevocationTarget::Token(accessor);
+            Change::Queue(Box::new(QueuedRevocation::own(id, target, at)))
+        });
+        bench.store(queued.into()).await;
         let primary = Scripted {
             revokes: Err(status),
             ..Scripted::new(&bench)
@@ -375,7 +384,13 @@ async fn a_revocation_that_we_lack_the_right_to_stays_queued_and_one_refused_for
             settle(&bench.local, &primary, &outage).await,
             Recovery::Done
         );
-        assert_eq!(bench.local.view.queue().len(), left, "after {status}");
+        let asked = primary.questions();
+        let told = asked.iter().filter(|asked| **asked == "revoke").count();
+        assert_eq!(told, 2, "the first holds nobody up");
+        let again = bench.reopened();
+        let left = again.local.view.queue();
+        let left: Vec<_> = left.iter().map(|one| one.held_by).collect();
+        assert_eq!(left, [Some(why), Some(why)], "after {status}");
     }
 }
 

@@ -7,8 +7,8 @@ use replica::view::LiveGrant;
 use shared::{
     api::{Call, Kind},
     change::CredentialName,
-    grant::{RevokeCause, Settled},
-    name::TokenDigest,
+    grant::Settled,
+    name::{LeaseId, TokenDigest},
     provenance::TokenUsed,
     secret::SecretText,
 };
@@ -104,8 +104,13 @@ impl Route {
             (Ok(call), Some(shown)) => with_replica_token(ask, call, shown, replica),
             (Err(error), Some(_)) => Route::Refused(respond::call_error(*error, None)),
             (Ok(call), None) => token_in_body(ask, call)
-                .or_else(|| ended_by_operator(ask, call, replica))
+                .or_else(|| ended_here(ask, call, replica))
+                .or_else(|| of_revoked_lease(ask, call, replica))
                 .unwrap_or_else(|| Self::Forward(standing(ask, replica))),
+            // What is no call here may be one to the primary.
+            (Err(_), None) if is_ended_here(ask, replica) => {
+                refused(StatusCode::FORBIDDEN, "permission denied")
+            }
             (Err(_), None) => Route::Forward(ForwardToken::AsSent),
         }
     }
@@ -126,9 +131,10 @@ fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn R
     if let Some(elsewhere) = token_in_body(ask, call) {
         return elsewhere;
     }
-    let live = replica
-        .grant(digest)
-        .filter(|live| live.revoked.get().is_none() && !live.grant.deadline.passed(replica.now()));
+    let live = replica.grant(digest).filter(|live| {
+        let ended = live.revoked.get().is_some() || live.grant.deadline.passed(replica.now());
+        !ended && !replica.hangs_on_dead(&live.grant)
+    });
     if live.as_ref().is_some_and(|live| is_foreign(live, ask)) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
     }
@@ -150,13 +156,42 @@ fn is_foreign(live: &LiveGrant, ask: &Ask) -> bool {
     owner.is_some_and(|owner| !ask.peer.is(owner))
 }
 
-/// What an operator revoked is refused here from that moment on, whatever the primary knows of it yet.
-fn ended_by_operator(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Route> {
-    let (_, digest) = ask.token.as_ref()?;
-    let live = replica.grant(digest)?;
-    let revoked = live.revoked.get()?;
-    let refused = revoked.cause == RevokeCause::Operator && !call.kind.needs_no_token();
+/// What was acknowledged as revoked here is refused here from that moment on, with what hangs on it, whatever the primary
+/// knows of it yet.
+fn ended_here(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Route> {
+    let refused = !call.kind.needs_no_token() && is_ended_here(ask, replica);
     refused.then_some(Route::Local)
+}
+
+fn is_ended_here(ask: &Ask, replica: &dyn Replica) -> bool {
+    let token = ask.token.as_ref();
+    token.is_some_and(|(_, digest)| replica.was_ended_here(digest))
+}
+
+/// A lease likewise: to whoever asks about it, or for more of it, it is gone. To revoke it is the primary's own to answer.
+fn of_revoked_lease(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Route> {
+    let (below, gone) = match call.kind {
+        Kind::LeaseLookup => ("", "invalid lease"),
+        Kind::LeaseRenew => ("sys/leases/renew/", "lease not found"),
+        _ => return None,
+    };
+    let in_path = call.path.as_str().strip_prefix(below);
+    let named = match in_path.filter(|_| !below.is_empty()) {
+        Some(id) => id.to_owned(),
+        None => named_lease(ask.whole_body()?)?,
+    };
+    let lease = LeaseId::parse(&named).ok()?;
+    let revoked = replica.is_lease_revoked_here(&lease);
+    revoked.then(|| refused(StatusCode::BAD_REQUEST, gone))
+}
+
+fn named_lease(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        lease_id: String,
+    }
+    let named = serde_json::from_slice::<Named>(body).ok()?;
+    Some(named.lease_id)
 }
 
 fn exchanged(

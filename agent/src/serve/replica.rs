@@ -18,9 +18,10 @@ use replica::{
 use shared::{
     api::Kind,
     change::{Change, CredentialName, Expects},
+    grant::Grant,
     kv::Doubt,
     mount::MountKind,
-    name::{OutageId, TokenDigest},
+    name::{LeaseId, OutageId, TokenDigest},
     secret::SecretText,
     settings::Settings,
     time::{Now, WallTime},
@@ -49,6 +50,15 @@ pub trait Replica: Send + Sync {
 
     /// The grant behind a token, revoked or not.
     fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>>;
+
+    /// Whether the token, or one that it hangs on, was ended by an act here: the primary may not know of it yet.
+    fn was_ended_here(&self, digest: &TokenDigest) -> bool;
+
+    /// Whether a token that `grant` hangs on is dead, by what is known here.
+    fn hangs_on_dead(&self, grant: &Grant) -> bool;
+
+    /// Whether a lease was revoked here, and the primary does not know of it yet.
+    fn is_lease_revoked_here(&self, lease: &LeaseId) -> bool;
 
     /// When the recovery began that ended the last outage: proofs of tokens from before it count no more.
     fn proven_from(&self) -> Option<WallTime>;
@@ -132,6 +142,20 @@ impl Replica for Attached {
 
     fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
         self.local.view.grant(digest)
+    }
+
+    fn was_ended_here(&self, digest: &TokenDigest) -> bool {
+        self.local.view.was_ended_here(digest)
+    }
+
+    fn hangs_on_dead(&self, grant: &Grant) -> bool {
+        let now = self.now();
+        let dead = self.local.view.dead_ancestor(grant, |end| end.passed(now));
+        dead.is_some()
+    }
+
+    fn is_lease_revoked_here(&self, lease: &LeaseId) -> bool {
+        self.local.view.is_lease_revoked_here(lease)
     }
 
     fn proven_from(&self) -> Option<WallTime> {

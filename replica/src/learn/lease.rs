@@ -24,7 +24,7 @@ pub(super) fn carried(
     incoming: &Incoming<'_>,
 ) -> Option<Change> {
     let id = LeaseId::parse(&incoming.lease_id).ok()?;
-    if incoming.lease_duration == 0 {
+    if incoming.lease_duration == 0 || view.is_lease_revoked_here(&id) {
         return None;
     }
     if exchange.evidence.asked.call.kind == Kind::LeaseRenew {

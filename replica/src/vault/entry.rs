@@ -3,6 +3,7 @@
 use shared::{
     change::{Change, QueuedRevocation, RevocationTarget},
     ledger::{Entry, EntryKind},
+    time::WallTime,
     workload::PeerId,
 };
 
@@ -28,17 +29,18 @@ fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
     case.query.peer?.identity(&workload)
 }
 
-/// That the primary is to be told of a revocation which `bearer` asked for. `on_behalf`: its policy must still allow it
-/// then.
+/// That the primary is to be told of a revocation of what `ends` then by itself, which `bearer` asked for. `on_behalf`: its
+/// policy must still allow it then.
 pub(crate) fn queued(
     case: &Case<'_>,
     bearer: &Bearer,
-    target: RevocationTarget,
+    (target, ends): (RevocationTarget, WallTime),
     on_behalf: bool,
 ) -> Answered<Change> {
     Ok(Change::Queue(Box::new(QueuedRevocation {
         requested_by: bearer.digest().filter(|_| on_behalf),
         peer: peer(case, bearer),
+        ends: Some(ends),
         ..QueuedRevocation::own(unique_u64(case.entropy)?, target, case.now().steady)
     })))
 }

@@ -239,7 +239,12 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Answered {
         let on_behalf = !lease.is_assigned_to(&who);
         let target = RevocationTarget::Lease(lease.id.clone());
         changes.push(Change::LeaseGone(lease.id.clone()));
-        changes.push(entry::queued(case, &caller.bearer, target, on_behalf)?);
+        changes.push(entry::queued(
+            case,
+            &caller.bearer,
+            (target, lease.deadline.wall),
+            on_behalf,
+        )?);
     }
     changes.push(Change::Ledger(Box::new(entry)));
     Ok(Answer::empty(status, age).with(changes, Expects::default()))
@@ -271,7 +276,7 @@ impl Named {
         let held = case.view.secrets().leases.get(&id).map(Arc::clone);
         let known = match &held {
             Some(held) => held.lease.place.namespace == case.settings().namespace,
-            None => is_queued(case, id),
+            None => case.view.is_lease_revoked_here(&id),
         };
         match known {
             true => Ok(Self { data, held }),
@@ -287,13 +292,6 @@ impl Named {
         });
         held.ok_or_else(|| Refusal::Invalid(dead.into()))
     }
-}
-
-/// Whether the primary is to be told that this lease is revoked.
-fn is_queued(case: &Case<'_>, id: LeaseId) -> bool {
-    let target = RevocationTarget::Lease(id);
-    let queue = case.view.queue();
-    queue.iter().any(|queued| queued.target == target)
 }
 
 /// Where the request's path lives.

@@ -85,7 +85,12 @@ fn revoked(case: &Case<'_>, caller: &Caller, live: Arc<LiveGrant>, cause: Revoke
     }
     if let Some(accessor) = known_there {
         let target = RevocationTarget::Token(accessor);
-        changes.push(entry::queued(case, &caller.bearer, target, true)?);
+        changes.push(entry::queued(
+            case,
+            &caller.bearer,
+            (target, grant.deadline.wall),
+            true,
+        )?);
     }
     let mut entry = entry::of(
         case,

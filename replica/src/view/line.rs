@@ -49,6 +49,27 @@ impl View {
         Some(DeadAncestor::Revoked)
     }
 
+    /// Whether the token, or one that it hangs on, was ended by an act here rather than by what the primary said. The primary may
+    /// not know of it yet.
+    pub fn was_ended_here(&self, digest: &TokenDigest) -> bool {
+        let mut at = *digest;
+        for _ in 0..DEPTH {
+            match self.revocation(&at).map(|revocation| revocation.cause) {
+                // Its children were spared.
+                Some(RevokeCause::Orphaning) => return at == *digest,
+                Some(RevokeCause::Primary) => return false,
+                // Above it is what was done.
+                Some(RevokeCause::Parent) | None => {}
+                Some(_) => return true,
+            }
+            match self.grant(&at).and_then(|live| live.grant.parent) {
+                Some(above) => at = above,
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// Whether the primary refused a token above `grant` since it last proved it: then `grant` may be dead with it.
     pub(crate) fn hangs_on_doubted(&self, grant: &Grant) -> bool {
         self.ancestors(grant).any(|live| live.is_doubted())

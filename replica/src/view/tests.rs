@@ -204,6 +204,37 @@ fn a_grant_published_after_its_revocation_is_born_dead() {
 }
 
 #[test]
+fn what_was_ended_by_an_act_here_is_told_from_what_the_primary_ended() {
+    // The second hangs on the first, the third on the second.
+    let ended = |causes: [Option<RevokeCause>; 3]| {
+        let mut family = [grant(1, 7200), grant(2, 7200), grant(3, 7200)];
+        family[1].parent = Some(digest(1));
+        family[2].parent = Some(digest(2));
+        let revoked = family
+            .iter()
+            .zip(causes)
+            .filter_map(|(grant, cause)| Some(Change::Revoked(Revocation::of(grant, cause?, T0))));
+        let revoked: Vec<_> = revoked.collect();
+        let grants = family
+            .into_iter()
+            .map(|grant| Change::Grant(Box::new(grant)));
+        let view = view(grants.chain(revoked).collect());
+        [1, 2, 3].map(|nr| view.was_ended_here(&digest(nr)))
+    };
+    use RevokeCause::{Operator, Orphaning, Parent, Primary, Requested};
+    assert_eq!(ended([None; 3]), [false; 3]);
+    assert_eq!(ended([None, Some(Requested), None]), [false, true, true]);
+    assert_eq!(
+        ended([Some(Operator), Some(Parent), Some(Parent)]),
+        [true; 3]
+    );
+    // The primary knows of these.
+    assert_eq!(ended([Some(Primary), Some(Parent), None]), [false; 3]);
+    // Those below were spared.
+    assert_eq!(ended([None, Some(Orphaning), None]), [false, true, false]);
+}
+
+#[test]
 fn policies_of_token_and_identity_are_merged_by_name() {
     const GROUPED: &str = r#"
         path "kv/*" {

@@ -28,7 +28,7 @@ use shared::{
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
     kv::Doubt,
     mount::MountKind,
-    name::{ClusterId, OutageId, TokenDigest, WorkloadName},
+    name::{ClusterId, LeaseId, OutageId, TokenDigest, WorkloadName},
     secret::{SecretBytes, SecretText},
     settings::Settings,
     time::{Now, WallTime},
@@ -46,6 +46,9 @@ use crate::{
     },
     upstream::workload::MintError,
 };
+
+/// The lease that was revoked here.
+pub(crate) const REVOKED_LEASE: &str = "database/creds/x/revoked";
 
 type Shows = Box<dyn Fn(&AnsweredRead<'_>) -> Vec<Difference> + Send + Sync>;
 
@@ -242,6 +245,19 @@ impl Replica for FakeReplica {
 
     fn grant(&self, digest: &TokenDigest) -> Option<Arc<LiveGrant>> {
         self.grants.lock().unwrap().get(digest).cloned()
+    }
+
+    fn was_ended_here(&self, digest: &TokenDigest) -> bool {
+        let live = self.grant(digest);
+        live.is_some_and(|live| live.revoked.get().is_some())
+    }
+
+    fn hangs_on_dead(&self, _: &Grant) -> bool {
+        false
+    }
+
+    fn is_lease_revoked_here(&self, lease: &LeaseId) -> bool {
+        lease.as_str() == REVOKED_LEASE
     }
 
     fn proven_from(&self) -> Option<WallTime> {
