@@ -115,6 +115,7 @@ fn decide(case: &Case<'_>) -> Answered {
             "cannot write to a path ending in '/'".into(),
         ));
     }
+    system::exists_here(case)?;
     match call.kind {
         Kind::AttestedLogin => return login::answer(case),
         Kind::Login => return approle::answer(case),

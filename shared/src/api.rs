@@ -17,7 +17,7 @@ use crate::{
     percent,
 };
 
-pub use namespace::{RequestNamespace, is_sent_with_namespace};
+pub use namespace::{RequestNamespace, is_sent_with_namespace, refused_in_namespaces};
 
 pub(crate) use namespace::cleaned;
 

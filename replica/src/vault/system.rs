@@ -4,7 +4,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use shared::{
     acl::Operation,
-    api::{Call, Kind, RequestNamespace},
+    api::{Call, Kind, RequestNamespace, refused_in_namespaces},
     change::Cluster,
     wire,
 };
@@ -65,6 +65,17 @@ fn named_none(case: &Case<'_>) -> Answered<()> {
     match root || (anywhere && !foreign) {
         true => Ok(()),
         false => Err(Why::Namespace.into()),
+    }
+}
+
+/// Refuses what is the root's alone where another namespace is named, as that one does before it looks at anything else.
+pub(crate) fn exists_here(case: &Case<'_>) -> Answered<()> {
+    let configured = &case.settings().namespace;
+    let named = matches!(case.query.namespace, RequestNamespace::Is(named) if named == configured);
+    let refused = refused_in_namespaces(case.query.call.path.as_str());
+    match refused.filter(|_| named && !configured.is_root()) {
+        Some(text) => Err(Refusal::Invalid(text.into())),
+        None => Ok(()),
     }
 }
 

@@ -22,9 +22,9 @@ pub enum RequestNamespace {
     Foreign,
 }
 
-/// Paths below `sys/` that exist in the root namespace alone: in any other they are answered by 400, whoever asks. Each with
-/// all that is below it.
-const ROOT_ONLY: [&str; 31] = [
+/// Paths below `sys/` that exist in the root namespace alone, and those that are answered for the whole server whichever is
+/// named. Each with all that is below it.
+const ROOT_ONLY: [&str; 30] = [
     "audit",
     "audit-hash",
     "config/auditing",
@@ -44,7 +44,6 @@ const ROOT_ONLY: [&str; 31] = [
     "loggers",
     "metrics",
     "monitor",
-    "plugins/catalog",
     "pprof",
     "quotas",
     "raw",
@@ -53,6 +52,27 @@ const ROOT_ONLY: [&str; 31] = [
     "replication",
     "seal",
     "seal-status",
+    "step-down",
+    "storage",
+    "unseal",
+];
+
+/// Those of them that any namespace answers.
+const ANYWHERE: [&str; 2] = ["leader", "seal-status"];
+
+/// Those of them that other namespaces do not know at all; the others they know, and refuse.
+const UNKNOWN_ELSEWHERE: [&str; 14] = [
+    "generate-recovery-token",
+    "generate-root",
+    "health",
+    "in-flight-req",
+    "init",
+    "metrics",
+    "pprof",
+    "raw",
+    "rekey",
+    "rekey-recovery-key",
+    "seal",
     "step-down",
     "storage",
     "unseal",
@@ -132,7 +152,22 @@ pub(crate) fn cleaned(path: &str) -> String {
     cleaned
 }
 
+/// What any namespace but the root answers at `path`, with 400 and whoever asks; none where there may be something.
+pub fn refused_in_namespaces(path: &str) -> Option<&'static str> {
+    if !is_root_only(path) || is_below_sys(path, &ANYWHERE) {
+        return None;
+    }
+    Some(match is_below_sys(path, &UNKNOWN_ELSEWHERE) {
+        true => "operation unavailable in namespaces",
+        false => "operation only available in root namespace",
+    })
+}
+
 fn is_root_only(path: &str) -> bool {
+    is_below_sys(path, &ROOT_ONLY)
+}
+
+fn is_below_sys(path: &str, listed: &[&str]) -> bool {
     let Some(rest) = path.strip_prefix("sys/") else {
         return false;
     };
@@ -141,7 +176,7 @@ fn is_root_only(path: &str) -> bool {
         rest.strip_prefix(*of)
             .is_some_and(|below| below.is_empty() || below.starts_with('/'))
     };
-    ROOT_ONLY.iter().any(is)
+    listed.iter().any(is)
 }
 
 /// The rest of a path that leads into `namespace`, which is not the root.
@@ -251,6 +286,7 @@ mod tests {
             "sys/mounts",
             "sys/generate-root-token/attempt",
             "sys/seals",
+            "sys/plugins/catalog",
             "health",
         ] {
             assert_eq!(
@@ -259,6 +295,31 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_namespace_refuses_it_refuses_in_the_primarys_words() {
+        let unknown = Some("operation unavailable in namespaces");
+        let refused = Some("operation only available in root namespace");
+        for (path, text) in [
+            ("sys/health", unknown),
+            ("sys/raw/core/x", unknown),
+            ("sys/rekey/init", unknown),
+            ("sys/storage/raft/snapshot", unknown),
+            ("sys/audit", refused),
+            ("sys/audit-hash/file", refused),
+            ("sys/quotas/rate-limit/x", refused),
+            ("sys/replication/status", refused),
+            ("sys/leader", None),
+            ("sys/seal-status", None),
+            ("sys/plugins/catalog", None),
+            ("sys/mounts", None),
+            ("secret/data/sys/raw", None),
+        ] {
+            assert_eq!(refused_in_namespaces(path), text, "{path}");
+        }
+        let all_are_listed = [&ANYWHERE[..], &UNKNOWN_ELSEWHERE].concat();
+        assert!(all_are_listed.iter().all(|one| ROOT_ONLY.contains(one)));
     }
 
     #[test]

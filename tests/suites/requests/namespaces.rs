@@ -115,3 +115,58 @@ async fn what_is_another_namespaces_is_the_primarys_alone() -> Result<()> {
     }
     Ok(())
 }
+
+/// One path of each kind that is below `sys/` in the root alone.
+const ROOT_ONLY: [&str; 24] = [
+    "audit",
+    "audit-hash/file",
+    "config/auditing/request-headers",
+    "config/cors",
+    "config/reload/license",
+    "config/state/sanitized",
+    "config/ui/headers",
+    "generate-root/attempt",
+    "health",
+    "host-info",
+    "in-flight-req",
+    "init",
+    "internal/counters/activity",
+    "internal/inspect/router/root",
+    "loggers",
+    "metrics",
+    "pprof/heap",
+    "quotas/config",
+    "raw/core",
+    "rekey/init",
+    "replication/status",
+    "seal",
+    "storage/raft/configuration",
+    "unseal",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_root_alone_has_is_refused_in_the_namespace_as_the_primary_refuses_it()
+-> Result<()> {
+    let host = plan().in_namespace(TEAM).start().await?;
+    let mut told = Vec::new();
+    for path in ROOT_ONLY {
+        let ask = in_namespace(Ask::get(&format!("/v1/sys/{path}")), TEAM)?;
+        for ask in [ask.clone(), ask.token("s.abcdefghijklmnopqrstuvwx")?] {
+            let said = host.ask(&ask).await?;
+            assert_eq!(
+                (said.status, said.source()),
+                (400, Some("primary")),
+                "{path}"
+            );
+            told.push((ask, said));
+        }
+    }
+    host.cut().await?;
+    for (ask, said) in told {
+        let reply = host.ask(&ask).await?;
+        assert_eq!(reply.source(), Some("replica"));
+        let (ours, theirs) = ((reply.status, reply.json()?), (said.status, said.json()?));
+        assert_eq!(ours, theirs, "{}", ask.target);
+    }
+    Ok(())
+}

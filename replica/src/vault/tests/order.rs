@@ -244,6 +244,23 @@ fn what_headers_ask_for_beyond_the_model_is_undecidable() {
 }
 
 #[test]
+fn what_is_the_roots_alone_is_refused_in_the_configured_namespace_before_the_token_is_looked_at() {
+    let mut world = world();
+    world.settings.namespace = shared::name::Namespace::parse("team");
+    let world = world.open();
+    for target in ["/v1/sys/raw/core", "/v1/sys/audit", "/v1/sys/health"] {
+        for token in ["s.app", "s.dead", ""] {
+            let named = world.ask("GET", target).token(token).namespace("team");
+            assert_eq!(named.said().status, 400, "{target}");
+        }
+    }
+    for target in ["/v1/sys/leader", "/v1/sys/seal-status"] {
+        let named = world.ask("GET", target).namespace("team").said();
+        assert_eq!(named.status, 200, "{target}");
+    }
+}
+
+#[test]
 fn other_logins_say_what_to_use() {
     let world = world().open();
     let login = world.ask("PUT", "/v1/auth/approle/login").said();
