@@ -321,20 +321,13 @@ impl Server {
             Err(answer) => return (answer, stats::operation(None)),
         };
         let operation = stats::operation(ask.call.as_ref().ok());
-        let is_login = ask
-            .call
-            .as_ref()
-            .is_ok_and(|call| matches!(call.kind, Kind::AttestedLogin | Kind::Login));
+        // An attested login brings nothing that could be guessed.
+        let is_login = ask.call.as_ref().is_ok_and(|call| call.kind == Kind::Login);
         if is_login && let Err(limit) = self.limits.login(uid, &rules.limits, now.boot) {
             return (respond::exceeded(limit), operation);
         }
         let answer = self.by_side_in_charge(&mut ask).await;
-        let refused = matches!(
-            answer.status(),
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
-        );
-        let in_vain = answer.extensions().get::<LoginFailed>().is_some();
-        if is_login && (refused || in_vain) {
+        if is_login && answer.extensions().get::<LoginFailed>().is_some() {
             self.limits.login_failed(uid, &rules.limits, now.boot);
         }
         self.counter.passed(ask, &answer);

@@ -18,7 +18,7 @@ use crate::{
     token::ttl::{PastMaxTtl, Ttl, TtlLimits, TtlWanted, ttl},
 };
 
-pub use lockout::{Attempt, LOCKED_FOR, Outcome, THRESHOLD, Tries};
+pub use lockout::{Attempt, Claimant, Guesses, LOCKED_FOR, Outcome, THRESHOLD, Tries};
 
 /// Secret ids that are kept, over all roles: those that logged in last. Each costs a look-up a cycle.
 pub const MOST_SECRET_IDS: usize = 128;

@@ -7,6 +7,8 @@ mod aftermath;
 mod ages;
 #[path = "attacks/children.rs"]
 mod children;
+#[path = "attacks/guesses.rs"]
+mod guesses;
 #[path = "attacks/headers.rs"]
 mod headers;
 #[path = "attacks/namespaces.rs"]

@@ -92,8 +92,8 @@ impl Server {
                 .await?;
         }
         self.replica.note(&mut answer);
-        let failed = |attempt: Attempt| attempt.outcome == Login::Failed;
-        let failed = answer.attempt.is_some_and(failed);
+        let failed = |attempt: &Attempt| attempt.outcome == Login::Failed;
+        let failed = answer.attempt.as_ref().is_some_and(failed);
         let mut response = respond::of_replica(answer.response);
         if failed {
             response.extensions_mut().insert(LoginFailed);
@@ -114,7 +114,8 @@ impl Server {
     }
 }
 
-/// Marks an answer to a login that counts as a failure, whatever its status is.
+/// Marks an answer to a login that was wrong: the primary said so, or what it once said. What was not decided counts for
+/// nobody, nor what could not be read.
 #[derive(Clone, Copy)]
 pub(crate) struct LoginFailed;
 

@@ -10,7 +10,7 @@ use super::{
     Handled, Server,
     ask::{Ask, Class},
     counting::{self, Leased},
-    decide::Outcome,
+    decide::{LoginFailed, Outcome},
     forward_token::{ForwardToken, Route},
     headers,
     observer::AnswerSeen,
@@ -339,6 +339,23 @@ impl Server {
         let used = token.used(ask);
         self.keys.read(ask, used, &reply.answered()).await;
         self.observer.observe(ask, used, &reply.answered()).await;
+        let seen = reply.answered();
+        let evidence = seen.evidence(ask, used, self.replica.as_ref());
+        let failed = evidence.is_some_and(|evidence| evidence.fails_login());
+        let mut answer = self.passed_on(ask, token, reply);
+        if failed {
+            answer.extensions_mut().insert(LoginFailed);
+        }
+        answer
+    }
+
+    /// The primary's answer without what the client must not see.
+    fn passed_on(
+        &self,
+        ask: &Ask,
+        token: &ForwardToken,
+        reply: PrimaryAnswer,
+    ) -> Response<RelayBody> {
         let PrimaryAnswer { parts, body } = reply;
         let Some(whole) = body.whole() else {
             if token.is_hidden() && ask.shows_its_token() {

@@ -105,7 +105,7 @@ impl Limits {
         is_affordable.then_some(()).ok_or(Exceeded::LoginFailures)
     }
 
-    /// A login of this user was refused.
+    /// A login of this user was wrong.
     pub fn login_failed(&self, uid: u32, limits: &LimitsConfig, now: BootTime) {
         // Several may fail at once: what is owed beyond the limit is forgiven.
         let _ = self.0.lock().login_failures(uid, limits, now).spend();

@@ -1,7 +1,7 @@
 //! AppRole logins in answers: a secret id that was proven again, one that is worth verifying, and one that failed.
 
 use shared::{
-    approle::{Attempt, Outcome, ProofDigest, RoleKey, SecretId},
+    approle::{Attempt, Claimant, Outcome, ProofDigest, RoleKey, SecretId},
     change::Change,
     name::{EntityId, PolicyName, RoleName},
     provenance::Refused,
@@ -9,6 +9,7 @@ use shared::{
     time::WallTime,
     token::TokenKind,
     wire::{AuthBlock, Incoming},
+    workload::Peer,
 };
 
 use super::{Exchange, PROOF_INTERVAL, wants_more};
@@ -102,7 +103,7 @@ pub fn candidate(view: &View, exchange: &Exchange<'_>) -> Option<Candidate> {
 }
 
 /// What an answer tells of whoever tries secret ids: so that what failed at the primary counts in an outage too.
-pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
+pub fn attempt(view: &View, exchange: &Exchange<'_>, peer: &Peer) -> Option<Attempt> {
     let authority = view.authority();
     let (target, ids) = login(&authority, exchange)?;
     let outcome = match exchange.evidence.refused_login() {
@@ -113,6 +114,7 @@ pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
     };
     let (role_id, pair) = ids.digests(&target, view.keys());
     Some(Attempt {
+        by: Claimant::of(peer),
         role_id,
         pair,
         outcome,

@@ -2,10 +2,11 @@
 //!
 //! Nothing here is weaker than the login at the primary. Attestation and an entry that enables issuing come first, so
 //! that nobody else can try secret ids at all. A pair that is known to be dead is refused as there; one that was never
-//! proven may be right, and is left to the primary (503). Failures of either kind count, and lock the `role_id`.
+//! proven may be right, and is left to the primary (503). Failures lock the `role_id`; who tries one unproven secret id
+//! after the other has no more of them judged, and disturbs nobody else.
 
 use shared::{
-    approle::{self, Attempt, Basis, Denial, Outcome, SecretId},
+    approle::{self, Attempt, Basis, Claimant, Denial, Outcome, SecretId},
     identity::Alias,
     settings::Footing,
     token::TokenFacts,
@@ -28,7 +29,7 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let entry = issuing_entry(case, peer)?;
     let outage = issue::issuing(case)?;
     let _ = case.mounts()?;
-    let proof = proven(case, target)?;
+    let proof = proven(case, target, peer)?;
     let role = case.authority.approles.get(&proof.role).map(AsRef::as_ref);
     let (bounds, since) = (&case.settings().bounds, outage.started_at);
     let permitted = approle::judge(role, proof, bounds, since, case.now())?;
@@ -65,10 +66,10 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
 pub(crate) fn attempt(case: &Case<'_>, answered: &Answered) -> Option<Attempt> {
     let outcome = match answered {
         Ok(_) => Outcome::Accepted,
-        Err(
-            Refusal::BadCredential
-            | Refusal::Undecidable(Why::Credential(Credential::Doubted | Credential::Unknown)),
-        ) => Outcome::Failed,
+        Err(Refusal::BadCredential) => Outcome::Failed,
+        Err(Refusal::Undecidable(Why::Credential(Credential::Doubted | Credential::Unknown))) => {
+            Outcome::Unproven
+        }
         Err(_) => return None,
     };
     let target = target(case)?;
@@ -76,6 +77,7 @@ pub(crate) fn attempt(case: &Case<'_>, answered: &Answered) -> Option<Attempt> {
     let (role_id, secret_id) = (id(&data, "role_id")?, id(&data, "secret_id")?);
     let keys = case.view.keys();
     Some(Attempt {
+        by: Claimant::of(case.query.peer?),
         role_id: target.role_id(keys, role_id),
         pair: target.pair(keys, role_id, secret_id),
         outcome,
@@ -103,7 +105,7 @@ fn issuing_entry<'a>(case: &Case<'a>, peer: &Peer) -> Answered<&'a Workload> {
 }
 
 /// What is known of the pair that the request brings, in the order of the primary's own checks.
-fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Answered<&'a SecretId> {
+fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>, peer: &Peer) -> Answered<&'a SecretId> {
     let data = case.parameters()?;
     for name in ["role_id", "secret_id"] {
         // What is no text the primary converts in its own way.
@@ -112,7 +114,8 @@ fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Answered<&'a SecretId>
     let role_id = id(&data, "role_id").ok_or(Refusal::Backend("missing role_id"))?;
     let keys = case.view.keys();
     let stands_for = target.role_id(keys, role_id);
-    if case.view.is_locked_out(&stands_for, case.now().boot) {
+    let now = case.now().boot;
+    if case.view.is_locked_out(&stands_for, now) {
         return Err(Refusal::Unauthenticated);
     }
     let mut roles = case.authority.approles.values();
@@ -123,6 +126,13 @@ fn proven<'a>(case: &Case<'a>, target: LoginMount<'_>) -> Answered<&'a SecretId>
         Some(secret_id) => {
             // The digest is keyed, so how long looking it up takes tells nothing of the pair.
             let pair = target.pair(keys, role_id, secret_id);
+            // Before it is looked up, because how it is answered must not tell whether it is right.
+            if !case
+                .view
+                .may_try(stands_for, &pair, Claimant::of(peer), now)
+            {
+                return Err(Credential::Guessed.into());
+            }
             let proof = case.authority.secret_ids.get(&pair);
             Ok(proof.ok_or(Credential::Unknown)?)
         }

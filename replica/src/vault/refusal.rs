@@ -249,6 +249,7 @@ mod tests {
             Why::ForeignPeer,
             Why::Contradiction,
             Why::Credential(Credential::Addresses),
+            Why::Credential(Credential::Guessed),
             Why::Credential(Credential::Identity),
             Why::Credential(Credential::Old),
             Why::Credential(Credential::SecondFactor),

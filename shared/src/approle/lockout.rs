@@ -2,24 +2,48 @@
 //!
 //! The primary (`internal/vault/request_handling.go:isUserLocked`) refuses every login of a `role_id` for 15 minutes
 //! once five have failed within 15 minutes; a login that succeeds in between forgives them. Here only different
-//! secret ids count: one that is tried again tells who tries nothing new, and a client that keeps trying a secret id
-//! which only the primary knows must not lock out those whose secret id is proven.
+//! secret ids count: one that is tried again tells who tries nothing new.
+//!
+//! What only the primary could judge is no failure, and locks nobody out. Yet whoever tries one secret id after the
+//! other in an outage guesses: [`Guesses`] bounds that for who does it, and for nobody else. A secret id that was
+//! accepted from the same claimant is no guess, and never refused for others that were.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use super::ProofDigest;
-use crate::time::BootTime;
+use super::{MOST_OF_ONE_ROLE, ProofDigest};
+use crate::{time::BootTime, workload::Peer};
 
-/// Different secret ids that may fail for one `role_id` within [`LOCKED_FOR`].
+/// Different secret ids that may fail for one `role_id`, or be guessed by one claimant, within [`LOCKED_FOR`].
 pub const THRESHOLD: usize = 5;
 
 /// How long failures count, and how long a `role_id` is locked.
 pub const LOCKED_FOR: Duration = Duration::from_secs(15 * 60);
 
+/// Who tries to log in: a process of this user in this unit. Entries do not matter, because such a login names none.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Claimant {
+    /// The user id.
+    pub uid: u32,
+    /// The systemd unit; none outside of one.
+    pub unit: Option<String>,
+}
+
+impl Claimant {
+    /// This peer, as one who tries to log in.
+    pub fn of(peer: &Peer) -> Self {
+        Self {
+            uid: peer.uid,
+            unit: peer.unit.clone(),
+        }
+    }
+}
+
 /// What came of trying to log in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attempt {
+    /// Who tried.
+    pub by: Claimant,
     /// What stands for the `role_id`.
     pub role_id: ProofDigest,
     /// What stands for `role_id` and `secret_id` together.
@@ -33,10 +57,12 @@ pub struct Attempt {
 pub enum Outcome {
     /// A token was given.
     Accepted,
-    /// The secret id is wrong, or not known to be right.
+    /// The secret id is wrong.
     Failed,
     /// The primary said that the `role_id` is locked.
     Locked,
+    /// Only the primary could tell whether it is right.
+    Unproven,
 }
 
 /// The failures of one `role_id`. Kept in memory alone, by boot time, which no clock step moves.
@@ -56,6 +82,7 @@ impl Tries {
             Outcome::Locked if self.is_locked(now) => {}
             Outcome::Locked => self.locked_at = Some(now),
             Outcome::Failed => self.fail(attempt.pair, now),
+            Outcome::Unproven => {}
         }
     }
 
@@ -81,6 +108,67 @@ impl Tries {
         if self.failed.len() >= THRESHOLD {
             self.failed.clear();
             self.locked_at = Some(now);
+        }
+    }
+}
+
+/// What one claimant tried for one `role_id`. Kept in memory alone, as [`Tries`] are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Guesses {
+    /// Secret ids that were accepted from it, the last one last; at most [`MOST_OF_ONE_ROLE`].
+    accepted: Vec<ProofDigest>,
+    /// Those that were neither accepted nor refused; fewer than [`THRESHOLD`].
+    unproven: Vec<(ProofDigest, BootTime)>,
+    spent_at: Option<BootTime>,
+}
+
+impl Guesses {
+    /// Notes an attempt.
+    pub fn note(&mut self, attempt: &Attempt, now: BootTime) {
+        self.unproven.retain(|(_, at)| now.since(*at) < LOCKED_FOR);
+        match attempt.outcome {
+            Outcome::Accepted => self.accept(attempt.pair),
+            Outcome::Unproven => self.guess(attempt.pair, now),
+            Outcome::Failed => self.accepted.retain(|known| *known != attempt.pair),
+            Outcome::Locked => {}
+        }
+    }
+
+    /// Whether this pair may be judged: it is no guess, or another guess may be made.
+    pub fn may_try(&self, pair: &ProofDigest, now: BootTime) -> bool {
+        self.accepted.contains(pair) || !self.is_spent(now)
+    }
+
+    /// When it last guessed; the start of time if it never did.
+    pub fn last_guess(&self) -> BootTime {
+        let last = self.unproven.iter().map(|(_, at)| *at).max();
+        last.max(self.spent_at).unwrap_or(BootTime::from_millis(0))
+    }
+
+    fn is_spent(&self, now: BootTime) -> bool {
+        self.spent_at.is_some_and(|at| now.since(at) < LOCKED_FOR)
+    }
+
+    fn accept(&mut self, pair: ProofDigest) {
+        self.unproven.retain(|(known, _)| *known != pair);
+        self.accepted.retain(|known| *known != pair);
+        self.accepted.push(pair);
+        if self.accepted.len() > MOST_OF_ONE_ROLE {
+            self.accepted.remove(0);
+        }
+    }
+
+    fn guess(&mut self, pair: ProofDigest, now: BootTime) {
+        if self.accepted.contains(&pair) || self.is_spent(now) {
+            return;
+        }
+        match self.unproven.iter_mut().find(|(known, _)| *known == pair) {
+            Some((_, at)) => *at = now,
+            None => self.unproven.push((pair, now)),
+        }
+        if self.unproven.len() >= THRESHOLD {
+            self.unproven.clear();
+            self.spent_at = Some(now);
         }
     }
 }

@@ -329,6 +329,10 @@ fn boot(secs: u64) -> BootTime {
 
 fn attempt(pair: u8, outcome: Outcome) -> Attempt {
     Attempt {
+        by: Claimant {
+            uid: 1000,
+            unit: None,
+        },
         role_id: digest(0),
         pair: digest(pair),
         outcome,
@@ -387,7 +391,72 @@ fn a_login_that_succeeds_forgives_and_the_primarys_lock_counts_here() {
     );
 }
 
+#[test]
+fn what_only_the_primary_could_judge_locks_nobody_out() {
+    let mut tries = Tries::default();
+    for pair in 0..100 {
+        tries.note(&attempt(pair, Outcome::Unproven), boot(0));
+    }
+    assert!(!tries.is_locked(boot(0)) && tries.is_idle(boot(0)));
+}
+
+#[test]
+fn five_guesses_end_guessing_for_a_quarter_of_an_hour_and_one_made_often_does_not() {
+    let mut guesses = Guesses::default();
+    for _ in 0..100 {
+        guesses.note(&attempt(1, Outcome::Unproven), boot(0));
+    }
+    assert!(guesses.may_try(&digest(9), boot(0)));
+    for pair in 2..=5 {
+        guesses.note(&attempt(pair, Outcome::Unproven), boot(1));
+    }
+    assert!(!guesses.may_try(&digest(9), boot(1 + 899)));
+    assert!(guesses.may_try(&digest(9), boot(1 + 900)));
+}
+
 proptest! {
+    /// Whatever is tried, whenever: what was accepted and not refused since may be tried, and of all else no more than
+    /// five different ones are judged within any quarter of an hour.
+    #[test]
+    fn guesses_are_bounded_and_what_was_accepted_is_none(
+        tried in proptest::collection::vec((0u8..20, 0u64..200, 0u8..8), 1..200),
+    ) {
+        let (mut guesses, mut now) = (Guesses::default(), 0);
+        let mut accepted: Vec<u8> = Vec::new();
+        let mut judged: Vec<(u64, u8)> = Vec::new();
+        for (pair, later, outcome) in tried {
+            now += later;
+            let may_try = guesses.may_try(&digest(pair), boot(now));
+            if accepted.contains(&pair) {
+                prop_assert!(may_try);
+            }
+            match outcome {
+                0 => {
+                    guesses.note(&attempt(pair, Outcome::Accepted), boot(now));
+                    accepted.retain(|known| *known != pair);
+                    accepted.push(pair);
+                    let forgotten = accepted.len().saturating_sub(MOST_OF_ONE_ROLE);
+                    accepted.drain(..forgotten);
+                }
+                1 => {
+                    guesses.note(&attempt(pair, Outcome::Failed), boot(now));
+                    accepted.retain(|known| *known != pair);
+                }
+                _ if may_try && !accepted.contains(&pair) => {
+                    guesses.note(&attempt(pair, Outcome::Unproven), boot(now));
+                    judged.push((now, pair));
+                }
+                _ => {}
+            }
+        }
+        for (start, _) in &judged {
+            let within = judged.iter().filter(|(at, _)| (*start..start + 900).contains(at));
+            let different: alloc::collections::BTreeSet<u8> = within.map(|(_, pair)| *pair).collect();
+            // Those of a window that ended when guessing did, and of the next.
+            prop_assert!(different.len() < 2 * THRESHOLD);
+        }
+    }
+
     /// However the moments lie: what is granted was accepted, seen to stand, and is not past.
     #[test]
     fn nothing_is_granted_from_an_old_or_ended_proof(

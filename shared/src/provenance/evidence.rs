@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use crate::{
     acl::Operation,
-    api::Call,
+    api::{Call, Kind},
     provenance::{ClusterShown, Provenance},
     time::WallTime,
     wire::Errors,
@@ -175,6 +175,15 @@ impl<'a> Evidence<'a> {
             403 if is("permission denied") => Some(Refused::Locked),
             _ => None,
         }
+    }
+
+    /// Whether a login was refused for what it brought, in whatever namespace: by the trusted cluster as of now, and not
+    /// because it could not be read. Nothing else counts against whoever tries.
+    pub fn fails_login(&self) -> bool {
+        let is_login = self.asked.call.kind == Kind::Login;
+        let is_current = self.is_pinned() && self.provenance.as_of.is_some();
+        let is_refused = matches!(self.status, 400 | 403);
+        is_login && is_current && is_refused && !self.is_malformed()
     }
 
     /// The decision, where it may be compared with the replica's: current, seen whole, about who may do what, and not taken
@@ -365,6 +374,32 @@ mod tests {
         assert_eq!(refused(400, b"<html>"), None);
         let elsewhere = evidence(&call, Provenance::UNSHOWN, 400).whole(wrong);
         assert_eq!(elsewhere.refused_login(), None);
+    }
+
+    #[test]
+    fn a_login_fails_by_a_current_refusal_of_what_it_brought_in_any_namespace() {
+        let call = call("PUT", "/v1/auth/approle/login");
+        let wrong: &[u8] = br#"{"errors":["invalid role or secret ID"]}"#;
+        let refused = |provenance, status, body: &'static [u8]| {
+            evidence(&call, provenance, status).whole(body)
+        };
+        let failed = refused(CURRENT, 400, wrong);
+        assert!(failed.fails_login() && refused(CURRENT, 403, DENIED).fails_login());
+        let elsewhere = with(failed, |asked| asked.mirrored_namespace = false);
+        assert!(elsewhere.fails_login(), "no way past the bound on guessing");
+        for other in [
+            refused(BEHIND, 400, wrong),
+            refused(Provenance::UNSHOWN, 400, wrong),
+            refused(CURRENT, 400, b"<html>"),
+            refused(CURRENT, 400, br#"{"errors":["failed to decode request"]}"#),
+            refused(CURRENT, 429, wrong),
+            refused(CURRENT, 500, wrong),
+            refused(CURRENT, 503, wrong),
+            refused(CURRENT, 200, b"{}"),
+            with(failed, |asked| asked.body = Some(b"not JSON")),
+        ] {
+            assert!(!other.fails_login());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::replica::{sequencer::SubmitError, vault::Answer};
 use shared::{
-    approle::{Attempt, Outcome as Login, ProofDigest},
+    approle::{Attempt, Claimant, Outcome as Login, ProofDigest},
     change::Change,
     failover::Phase,
     ledger::EntryKind,
@@ -246,31 +246,46 @@ async fn failed_logins_are_bounded_and_good_ones_are_not() {
     assert_eq!(heard.head.get("retry-after"), Some("1"));
 }
 
-/// In an outage a secret id that the replica cannot judge is answered with 503, and is a guess all the same.
+/// What nobody could judge is no failure, a refusal that is about something else neither.
 #[tokio::test]
-async fn guesses_that_only_the_primary_could_judge_are_bounded_too() {
+async fn only_logins_that_are_wrong_count_as_failed() {
     let primary = Primary::dead().await;
     let mut setup = Setup::with(&primary);
     setup.rules.limits.login_failures_per_minute_per_uid = 3;
     let rig = setup.start();
     rig.enter(holdover());
     let attempt = |outcome| Attempt {
+        by: Claimant { uid: 0, unit: None },
         role_id: ProofDigest([1; 32]),
         pair: ProofDigest([2; 32]),
         outcome,
     };
-    // Not the caller's fault: it costs nothing.
-    rig.replica.decides(|_| says(503, "{}"));
-    for _ in 0..5 {
-        assert_eq!(rig.ask(&approle()).await.status(), 503);
+    for (status, outcome) in [
+        (503, None),
+        (503, Some(Login::Unproven)),
+        (403, None),
+        (400, None),
+    ] {
+        rig.replica.decides(move |_| Answer {
+            attempt: outcome.map(attempt),
+            ..says(status, "{}")
+        });
+        for _ in 0..5 {
+            assert_eq!(rig.ask(&approle()).await.status(), status);
+        }
     }
     rig.replica.decides(move |_| Answer {
         attempt: Some(attempt(Login::Failed)),
-        ..says(503, "{}")
+        ..says(400, "{}")
     });
     for _ in 0..3 {
-        assert_eq!(rig.ask(&approle()).await.status(), 503);
+        assert_eq!(rig.ask(&approle()).await.status(), 400);
     }
     assert_eq!(rig.ask(&approle()).await.status(), 429);
-    assert_eq!(rig.replica.noted(), [Login::Failed; 3]);
+    let noted = rig.replica.noted();
+    let failed = noted.iter().filter(|outcome| **outcome == Login::Failed);
+    assert_eq!((failed.count(), noted.len()), (3, 8));
+    // An attested login brings nothing to be guessed.
+    rig.replica.decides(|_| says(200, "{}"));
+    assert_eq!(rig.ask(&login("{\"role\":\"w\"}")).await.status(), 200);
 }

@@ -3,7 +3,7 @@
 use shared::{
     approle::{Outcome, SecretId},
     name::RoleName,
-    workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
+    workload::{FailoverPolicy, OnFailover, OnRecovery, Peer, Workload},
 };
 
 use super::*;
@@ -73,7 +73,12 @@ impl Told<'_> {
     }
 
     fn attempted(&self, view: &View) -> Option<Outcome> {
-        let attempt = self.exchanged(view, |exchange| learn::attempt(view, exchange));
+        let peer = Peer {
+            uid: 7,
+            unit: None,
+            workloads: Vec::new(),
+        };
+        let attempt = self.exchanged(view, |exchange| learn::attempt(view, exchange, &peer));
         attempt.map(|attempt| attempt.outcome)
     }
 }

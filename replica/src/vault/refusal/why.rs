@@ -189,6 +189,11 @@ pub(crate) enum Credential {
     /// The primary refused it to a client.
     #[error("it was refused at the primary since it was last verified")]
     Doubted,
+    /// Too many others were tried by the same process before it.
+    #[error(
+        "too many different secret ids that only the primary knows were tried by this process; one that the primary accepted from it goes on to be served"
+    )]
+    Guessed,
     /// The entity that logged in last is gone, or the role id is another's by now.
     #[error("the identity behind it has changed since it was last used at the primary")]
     Identity,
@@ -356,7 +361,9 @@ impl Credential {
             Self::Addresses | Self::SecondFactor => Class::by_design(REQUEST, NotModelled),
             Self::Identity => Class::failing(REQUEST, Foretold::Undecidable),
             Self::Old => Class::failing(REQUEST, Stale),
-            Self::Unknown => Class::by_design(REQUEST, NotModelled).counted_as("credential"),
+            Self::Guessed | Self::Unknown => {
+                Class::by_design(REQUEST, NotModelled).counted_as("credential")
+            }
             Self::Doubted | Self::Unseen => Class::by_design(REQUEST, Stale),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::{
-    approle::{AppRole, Outcome, ProofDigest, SecretId, THRESHOLD},
+    approle::{AppRole, Attempt, Outcome, ProofDigest, SecretId, THRESHOLD},
     change::{Change, Mount},
     failover::Phase,
     grant::Grant,
@@ -256,7 +256,7 @@ fn a_pair_that_was_never_proven_is_the_primarys_to_judge() {
         assert_eq!(said.status, 503, "{body}");
         assert!(said.error().contains("not verified before the outage"));
         let failed = said.attempt.map(|attempt| attempt.outcome);
-        let tried = body.get("secret_id").map(|_| Outcome::Failed);
+        let tried = body.get("secret_id").map(|_| Outcome::Unproven);
         assert_eq!(failed, tried, "{body}");
     }
 }
@@ -322,13 +322,13 @@ fn a_proof_that_is_too_old_or_was_not_seen_to_stand_grants_nothing() {
 }
 
 #[test]
-fn a_pair_that_the_primary_refused_is_left_to_it_and_counts_as_a_guess() {
+fn a_pair_that_the_primary_refused_is_left_to_it_and_is_no_failure() {
     let refused = |proof: &mut SecretId| proof.doubted_at = Some(now(50).steady);
     let world = with_proof(refused);
     let said = right(&world);
     assert_eq!(said.status, 503);
     assert!(said.error().contains("refused at the primary"));
-    assert_eq!(said.attempt.unwrap().outcome, Outcome::Failed);
+    assert_eq!(said.attempt.unwrap().outcome, Outcome::Unproven);
     let seen = with_proof(|proof| {
         refused(proof);
         proof.verified_at = now(50).steady;
@@ -413,18 +413,69 @@ fn an_entity_that_is_disabled_or_another_by_now_gets_nothing() {
     }
 }
 
+/// Tries so many different secret ids that the replica does not know.
+fn guess(world: &Opened, peer: &Peer, times: usize) {
+    for nr in 0..times {
+        let body = ids(ROLE_ID, &format!("guess-{nr}"));
+        let said = log_in(world, Some(peer.clone()), body);
+        assert_eq!(said.status, 503, "{}", said.text);
+        let note = |attempt: &Attempt| world.0.note_login(attempt, now(160).boot);
+        said.attempt.as_ref().into_iter().for_each(note);
+    }
+}
+
 #[test]
-fn five_wrong_secret_ids_lock_the_role_id_for_everybody() {
+fn guesses_end_guessing_for_who_makes_them_and_nothing_for_others() {
     let world = proven().open();
+    let guesser = Peer {
+        uid: 4711,
+        ..peer("orders")
+    };
+    let knows = |peer: &Peer| log_in(&world, Some(peer.clone()), ids(ROLE_ID, SECRET_ID));
+    guess(&world, &guesser, THRESHOLD - 1);
+    assert_eq!(knows(&guesser).status, 200, "another guess may be made");
+    guess(&world, &guesser, 8 * THRESHOLD);
+    let said = knows(&guesser);
+    assert_eq!(said.status, 503, "right and wrong are told alike");
+    assert!(said.error().contains("too many different secret ids"));
+    assert_eq!(said.attempt, None);
+    for other in [
+        peer("orders"),
+        Peer {
+            unit: Some("other.service".into()),
+            ..guesser.clone()
+        },
+    ] {
+        assert_eq!(knows(&other).status, 200);
+    }
+    let later = world
+        .ask("PUT", "/v1/auth/approle/login")
+        .body(ids(ROLE_ID, SECRET_ID))
+        .peer(guesser);
+    assert_eq!(later.at(160 + 900).said().status, 200);
+}
+
+#[test]
+fn a_secret_id_that_was_accepted_from_a_process_is_served_whatever_else_it_tries() {
+    let world = proven().open();
+    let said = right(&world);
+    world.0.note_login(&said.attempt.unwrap(), now(160).boot);
+    guess(&world, &peer("orders"), 8 * THRESHOLD);
+    assert_eq!(right(&world).status, 200);
+}
+
+#[test]
+fn five_secret_ids_that_the_primary_refused_lock_the_role_id_for_everybody() {
+    let world = proven().open();
+    let accepted = right(&world).attempt.unwrap();
     for nr in 0..THRESHOLD {
         assert_eq!(right(&world).status, 200, "after {nr}");
-        let said = log_in(
-            &world,
-            Some(peer("billing")),
-            ids(ROLE_ID, &format!("guess-{nr}")),
-        );
-        assert_eq!(said.status, 503);
-        world.0.note_login(&said.attempt.unwrap(), now(160).boot);
+        let refused = Attempt {
+            pair: ProofDigest([u8::try_from(nr).unwrap(); 32]),
+            outcome: Outcome::Failed,
+            ..accepted.clone()
+        };
+        world.0.note_login(&refused, now(160).boot);
     }
     let said = right(&world);
     assert_like(&said, "approle_locked");

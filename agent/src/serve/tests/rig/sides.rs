@@ -32,7 +32,7 @@ use shared::{
     secret::{SecretBytes, SecretText},
     settings::Settings,
     time::{Now, WallTime},
-    workload::PeerId,
+    workload::{Peer, PeerId},
 };
 
 use super::says;
@@ -331,7 +331,7 @@ impl Replica for FakeReplica {
         changes
     }
 
-    fn login(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
+    fn login(&self, _exchange: &Exchange<'_>, _peer: &Peer) -> Option<Candidate> {
         None
     }
 
