@@ -22,6 +22,7 @@ use shared::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, OutageId, PolicyName,
         RequestPath, RoleName, TokenDigest, WorkloadName,
     },
+    offboarding::Offboarded,
     quarantine::{AclKey, Quarantine},
     secret::{SecretBytes, SecretText},
     settings::{Bounds, Settings},
@@ -367,6 +368,7 @@ pub(crate) fn everything() -> Vec<Change> {
             Some(SecretBytes::new(b"{}".to_vec())),
         ),
         Change::Mark(mark(0)),
+        Change::Offboarded(Some(Offboarded { at: T0 })),
         phase(Phase::Following, 3),
         policies(
             &[("default", "path \"a\" { capabilities = [\"read\"] }")],

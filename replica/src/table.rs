@@ -72,6 +72,8 @@ pub(crate) enum Table {
     Coverage = 23,
     /// What may be superseded at the primary.
     Doubt = 24,
+    /// Since when the primary refuses Holdover's own credential.
+    Offboarded = 25,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -91,7 +93,7 @@ pub(crate) enum Accounted {
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 23] = [
+    pub(crate) const ROWS: [Self; 24] = [
         Self::Authority,
         Self::Cluster,
         Self::Coverage,
@@ -105,6 +107,7 @@ impl Table {
         Self::LeaseBody,
         Self::Mark,
         Self::Mirror,
+        Self::Offboarded,
         Self::Phase,
         Self::Policies,
         Self::PoliciesSeen,
@@ -138,6 +141,7 @@ impl Table {
             Self::Ledger => ("ledger", Accounted::Chain),
             Self::Mark => ("mark", Accounted::Authority),
             Self::Mirror => ("mirror", Accounted::Value),
+            Self::Offboarded => ("offboarding", Accounted::Authority),
             Self::Phase => ("state", Accounted::Authority),
             Self::Policies | Self::PoliciesSeen => ("policy", Accounted::Authority),
             Self::Queue => ("queued revocation", Accounted::Authority),

@@ -23,6 +23,7 @@ use shared::{
     kv::{Kept, KvKey, Place, Record},
     lease::Lease,
     name::{Accessor, LeaseId, PolicyName, TokenDigest},
+    offboarding::Offboarded,
     quarantine::AclKey,
     secret::SecretBytes,
     settings::Settings,
@@ -87,6 +88,8 @@ pub struct Authority {
     /// What else stands against issuing on this host, as clients are told it: a clock that booted behind the mark, a
     /// reboot in the outage.
     pub issuing_blocked: Option<&'static str>,
+    /// Since when the primary refuses Holdover's own credential.
+    pub offboarded: Option<Offboarded>,
     /// What the primary said last.
     pub known: Arc<Known>,
 }
@@ -191,6 +194,7 @@ impl View {
                 paused: false,
                 rolled_back: false,
                 issuing_blocked: None,
+                offboarded: None,
                 known: Arc::default(),
             }),
             secrets: ArcSwap::default(),
@@ -324,6 +328,11 @@ impl View {
             authority.epoch = record.epoch;
             authority.proven_from = record.proven_from;
         });
+    }
+
+    /// Says since when the primary refuses Holdover's own credential.
+    pub(crate) fn set_offboarded(&self, since: Option<Offboarded>) {
+        self.bind(|authority| authority.offboarded = since);
     }
 
     /// Publishes what is known. The writer's alone.

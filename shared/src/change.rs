@@ -19,6 +19,7 @@ use crate::{
         Accessor, ClusterId, EntityId, LeaseId, MountAccessor, Namespace, PolicyName, TokenDigest,
         WorkloadName,
     },
+    offboarding::Offboarded,
     quarantine::{AclKey, Quarantine},
     secret::{SecretBytes, SecretText},
     time::{Mark, WallTime},
@@ -78,6 +79,8 @@ pub enum Change {
     Mirror(Box<MirrorState>),
     /// A mirror left the configuration, or its mount is another: its records go with it, and what was doubted of them.
     MirrorGone(String),
+    /// The primary has taken away what this host was entitled to, or gave it back. The former binds at once.
+    Offboarded(Option<Offboarded>),
     /// The machine's state.
     Phase(PhaseRecord),
     /// The policies that exist, as of a verification.

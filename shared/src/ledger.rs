@@ -26,6 +26,8 @@ pub enum EntryKind {
     Grant,
     /// A lease taken out of its pool.
     Lease,
+    /// The primary refuses Holdover's own credential, or accepts one again.
+    Offboarding,
     /// An operator's command.
     Operator,
     /// A policy set that was quarantined because the replica would have granted more, or is no longer.

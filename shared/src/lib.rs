@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod listing;
 pub mod mount;
 pub mod name;
+pub mod offboarding;
 pub mod percent;
 pub mod provenance;
 pub mod quarantine;

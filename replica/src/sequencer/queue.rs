@@ -379,6 +379,9 @@ pub(super) fn authority_holds(
     if expects.issues && authority.paused {
         return Err(SubmitError::Paused);
     }
+    if expects.issues && authority.offboarded.is_some() {
+        return Err(SubmitError::Conflict);
+    }
     if expects.issues && (authority.rolled_back || !authority.phase.issues(now)) {
         return Err(SubmitError::Conflict);
     }
@@ -411,6 +414,7 @@ fn bind(view: &View, changes: &[Change]) {
         match change {
             Change::Revoked(revocation) => view.strike(revocation),
             Change::Phase(record) => view.set_phase(record),
+            Change::Offboarded(Some(since)) => view.set_offboarded(Some(*since)),
             Change::Doubted(doubt) => view.change_doubts(|doubts| doubts.add(doubt)),
             Change::TokenDoubted(digest, at) => view.doubt_token(digest, *at),
             _ => {}

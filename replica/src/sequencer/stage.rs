@@ -11,6 +11,7 @@ use shared::{
     lease::{Assignee, LeaseHolder},
     ledger::Entry,
     name::TokenDigest,
+    offboarding::Offboarded,
     settings::Settings,
     time::{Now, WallTime},
 };
@@ -44,6 +45,7 @@ pub(super) struct Stage<'v> {
     secrets: Option<Secrets>,
     known: Option<Known>,
     phase: Option<PhaseRecord>,
+    offboarded: Option<Option<Offboarded>>,
     grants: HashMap<TokenDigest, Option<Arc<LiveGrant>>>,
     revoked: HashMap<TokenDigest, Revocation>,
     credentials: Vec<(CredentialName, Option<Arc<HeldCredential>>)>,
@@ -63,6 +65,7 @@ impl<'v> Stage<'v> {
             secrets: None,
             known: None,
             phase: None,
+            offboarded: None,
             grants: HashMap::new(),
             revoked: HashMap::new(),
             credentials: Vec::new(),
@@ -179,6 +182,9 @@ impl<'v> Stage<'v> {
         }
         if let Some(phase) = self.phase {
             view.set_phase(&phase);
+        }
+        if let Some(offboarded) = self.offboarded {
+            view.set_offboarded(offboarded);
         }
         for (name, credential) in self.credentials {
             view.set_credential(name, credential);

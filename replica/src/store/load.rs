@@ -166,6 +166,10 @@ impl<'k> Loader<'k> {
                 self.secrets.put_lease(lease, Arc::new(body));
             }
             Table::Mark => self.loaded.mark = Some(self.open(&at, sealed)?),
+            Table::Offboarded => {
+                let since = self.open(&at, sealed)?;
+                self.loaded.view.set_offboarded(Some(since));
+            }
             Table::Phase => self.loaded.phase = Some(self.open(&at, sealed)?),
             Table::Queue => {
                 let queued: QueuedRevocation = self.open(&at, sealed)?;

@@ -434,6 +434,9 @@ fn standing(case: &Case<'_>, workload: &WorkloadName) -> Answered<Bearer> {
     let (Some(entry), true) = (entry, attested) else {
         return Err(Refusal::Unauthenticated);
     };
+    if let Some(since) = case.authority.offboarded {
+        return Err(Why::Offboarded(since.at).into());
+    }
     let authority = case.authority.workloads.get(workload);
     let authority = authority
         .filter(|authority| authority.role_name == entry.role)

@@ -56,6 +56,17 @@ impl<'a> Case<'a> {
             .map_or(self.now().wall, |outage| outage.started_at)
     }
 
+    /// Refuses what is mirrored, where the primary has taken away what this host was entitled to, and that is too long ago.
+    pub(crate) fn entitled(&self) -> Answered<()> {
+        let max_age = self.settings().bounds.authority_max_age;
+        match self.authority.offboarded {
+            Some(since) if since.ends_reads(max_age, self.now()) => {
+                Err(Why::Offboarded(since.at).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How long ago `verified` was.
     pub(crate) fn age(&self, verified: WallTime) -> Duration {
         self.now().wall.since(verified)

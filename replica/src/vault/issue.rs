@@ -53,6 +53,9 @@ pub(crate) fn enabled<'a>(case: &Case<'a>, entry: &Workload) -> Answered<&'a Out
 
 /// Refuses where something stands against issuing on this host, outage or not.
 pub(crate) fn unblocked(case: &Case<'_>) -> Answered<()> {
+    if let Some(since) = case.authority.offboarded {
+        return Err(Why::Offboarded(since.at).into());
+    }
     if case.authority.rolled_back {
         return Err(Issuing::RolledBack.into());
     }

@@ -256,6 +256,7 @@ mod tests {
             Why::Credential(Credential::Unknown),
             Why::Credential(Credential::Unseen),
             Why::Doubted,
+            Why::Offboarded(shared::time::WallTime::EPOCH),
             Why::Form,
             Why::Header("X".into()),
             Why::Issuing(Issuing::Ambiguous),

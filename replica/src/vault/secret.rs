@@ -28,6 +28,7 @@ use target::{Target, target};
 
 /// Answers a request that is none of the fixed endpoints'.
 pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
+    case.entitled()?;
     let target = target(case, caller)?;
     let data = case.parameters()?;
     let allowed = caller.permit(case, &data)?;
@@ -67,6 +68,7 @@ pub(crate) fn answer_open(case: &Case<'_>) -> Answered {
     if parameter::asks_for_help(call) {
         return Err(Why::NotServed.into());
     }
+    case.entitled()?;
     let (_, mount) = case.mount()?;
     let site = site(case, mount, call.path.as_str(), false)?;
     let kept = plain::kept(&site)?;

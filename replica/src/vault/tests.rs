@@ -12,6 +12,7 @@ mod judged;
 mod lease;
 mod likeness;
 mod login;
+mod offboarded;
 mod order;
 mod others;
 mod peer;

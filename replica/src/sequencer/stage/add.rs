@@ -11,6 +11,7 @@ use shared::{
     grant::{Grant, Revocation},
     identity::Identity,
     name::{EntityId, TokenDigest, WorkloadName},
+    offboarding::Offboarded,
     quarantine::AclKey,
     settings::Settings,
     time::WallTime,
@@ -82,6 +83,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::Mark(mark) => self.put_only(Table::Mark, &mark)?,
             Change::Mirror(state) => self.mirror(*state)?,
             Change::MirrorGone(path) => self.mirror_gone(&path),
+            Change::Offboarded(since) => self.offboarded(since)?,
             Change::Phase(record) => self.phase(record, when)?,
             Change::Policies(set) => self.policies(*set)?,
             Change::Proven(digest, at) => self.proven(&digest, at)?,
@@ -160,6 +162,15 @@ impl<'a, 'v> Adder<'a, 'v> {
         if when == When::Committed {
             self.stage.phase = Some(record);
         }
+        Ok(())
+    }
+
+    fn offboarded(&mut self, since: Option<Offboarded>) -> Added {
+        match &since {
+            Some(since) => self.put_only(Table::Offboarded, since)?,
+            None => self.delete(At::only(self.keys, Table::Offboarded)),
+        }
+        self.stage.offboarded = Some(since);
         Ok(())
     }
 

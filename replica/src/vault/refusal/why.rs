@@ -12,6 +12,7 @@ use shared::{
     name::{PolicyName, WorkloadName},
     settings::Footing,
     span::Span,
+    time::WallTime,
     token::create::Unmodelled,
 };
 
@@ -90,6 +91,11 @@ pub(crate) enum Why {
     /// There is no standing token of the workload.
     #[error("no standing token for workload {0} is held")]
     NoStandingToken(WorkloadName),
+    /// The primary took away what this host was entitled to.
+    #[error(
+        "the primary refuses Holdover's own credential since {0}: nothing is issued on this host, and reads end"
+    )]
+    Offboarded(WallTime),
     /// The operation is not modelled.
     #[error("operation is not served by the replica")]
     NotServed,
@@ -330,6 +336,8 @@ impl Why {
             Self::NoEntropy => Class::failing(REQUEST, Undecidable),
             Self::NoStandingToken(_) => Class::failing(TOKEN, UnknownToken),
             Self::NotServed => Class::by_design(REQUEST, NotModelled),
+            // What the primary says to others is another matter.
+            Self::Offboarded(_) => Class::by_design(ISSUING, Undecidable).counted_as("offboarded"),
             Self::Orphaning => Class::by_design(REQUEST, NotModelled),
             Self::Parameter(_) => Class::by_design(REQUEST, NotModelled),
             Self::PathNotMirrored => Class::by_design(REQUEST, NotMirrored),
