@@ -7,6 +7,7 @@ pub mod client;
 pub mod coverage;
 pub mod gather;
 pub mod grants;
+pub mod policy;
 pub mod server;
 
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -14,7 +15,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
-use shared::name::WorkloadName;
+use shared::{name::WorkloadName, settings::Settings};
 use tokio::sync::watch;
 
 use crate::{
@@ -22,11 +23,12 @@ use crate::{
     coverage::Coverage,
     driver,
     link::Addresses,
-    local::Local,
+    local::{Local, Pending},
     metrics::{self, Metrics},
     parity::Parity,
     ready::prove::Checks,
     status::{self, Errors, MirrorStatus, RevokeGrants, SyncMirrors, board::Board},
+    upstream::{UpstreamError, own::OwnSnapshot, policy::PolicyRule, rights::MissingRight},
 };
 
 /// Where the admin API gets its answers. Cheap to clone.
@@ -38,6 +40,8 @@ pub struct Deps {
     pub driver: driver::Handle,
     /// The primary's addresses.
     pub addresses: Addresses,
+    /// Holdover's own credential.
+    pub own: Arc<dyn OwnControl>,
     /// The mirrors.
     pub mirrors: Arc<dyn MirrorControl>,
     /// The configuration in force.
@@ -52,6 +56,18 @@ pub struct Deps {
     pub parity: Parity,
     /// What passed through the socket.
     pub coverage: Arc<Coverage>,
+}
+
+/// What the admin API asks of Holdover's own credential at the primary.
+pub trait OwnControl: Send + Sync {
+    /// How it stands with Holdover's own token.
+    fn token(&self) -> OwnSnapshot;
+
+    /// The rights that it lacks, by what is known.
+    fn missing(&self, settings: &Settings) -> Vec<MissingRight>;
+
+    /// The rules of `config policy` that it is not granted, as the primary says it now.
+    fn missing_rules(&self) -> Pending<'_, Result<Vec<PolicyRule>, UpstreamError>>;
 }
 
 /// What the admin API asks of the mirror.
@@ -137,6 +153,10 @@ impl Deps {
             ("/v1/grants/revoke", true) => self.revoke(request).await,
             ("/v1/mirrors/sync", true) => self.sync(&request.body).await,
             ("/v1/grants/revoke" | "/v1/mirrors/sync", false) => not_allowed("POST"),
+            ("/v1/policy/missing", _) if request.method == Method::GET => {
+                policy::missing(self.own.as_ref()).await
+            }
+            ("/v1/policy/missing", _) => not_allowed("GET"),
             ("/v1/coverage", _) if request.method == Method::GET => coverage::answer(self, request),
             ("/v1/coverage", _) => not_allowed("GET"),
             (path @ ("/v1/status" | "/v1/grants" | "/v1/mirrors" | "/metrics"), _) => {

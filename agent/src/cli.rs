@@ -191,6 +191,7 @@ mod tests {
             vec!["run"],
             vec!["config", "check"],
             vec!["config", "policy"],
+            vec!["config", "policy", "--missing", "--json"],
             vec!["config", "suggest", "--since", "2d", "--json"],
             vec!["config", "suggest", "--policy"],
             vec![

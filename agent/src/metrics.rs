@@ -128,6 +128,9 @@ fn gauges(status: &DaemonStatus) -> Registry {
     family(&mut page, "state", help, "state", states);
     let help = "1 if the replica could take over now";
     gauge(&mut page, "ready", help, status.ready.into());
+    let help = "1 if the primary took away what this host was entitled to";
+    let offboarded = status.offboarded.is_some();
+    gauge(&mut page, "offboarded", help, offboarded.into());
     let help = "How long Holdover could carry on if the primary died now";
     let autonomy = signed(status.autonomy_seconds);
     gauge(&mut page, "autonomy_seconds", help, autonomy);

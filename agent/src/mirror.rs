@@ -85,8 +85,8 @@ pub enum PassError {
     /// A part of it ended without a result.
     #[error("a read ended without a result")]
     CutOff,
-    /// An outage began: nothing is asked until it is over.
-    #[error("paused: the replica is in charge")]
+    /// An outage began, or the host was offboarded: nothing is asked until that is over.
+    #[error("paused: in an outage, and after offboarding, the primary is not asked")]
     Paused,
     /// Its keys can be found out in neither way.
     #[error("neither SCAN {scan} nor LIST {list} is allowed")]

@@ -4,6 +4,7 @@
 //! should know. Autonomy is the smallest of the bounds that exist, if the primary died at this moment.
 
 pub mod footing;
+pub mod own;
 pub mod prove;
 pub mod start;
 
@@ -18,8 +19,11 @@ use shared::{
     time::{ClockState, Deadline, Now, WallTime},
 };
 
-use self::footing::FootingFacts;
-use crate::status::{MirrorStatus, PoolStatus, WholeSeconds};
+use self::{footing::FootingFacts, own::OffboardedFacts};
+use crate::{
+    status::{MirrorStatus, PoolStatus, WholeSeconds},
+    upstream::{own::OwnSnapshot, rights::MissingRight},
+};
 
 /// The store must have this much room left, in bytes: enough for the grants and the ledger of a long outage.
 pub const ROOM: u64 = 64 << 20;
@@ -54,6 +58,8 @@ pub struct ReadyFacts {
     pub clock: ClockState,
     /// Whether the machine booted with its clock behind the persisted mark, and nothing confirmed it since.
     pub rebooted_behind: bool,
+    /// Since when the primary refuses Holdover's own credential for good, and when reads end.
+    pub offboarded: Option<OffboardedFacts>,
     /// What else stands against issuing on this host, as clients are told it.
     pub issuing_blocked: Option<&'static str>,
     /// Policy sets that only the primary decides for, as an operator is told of them.
@@ -73,6 +79,10 @@ pub struct PrimaryFacts {
     pub undecidable: Vec<Undecided>,
     /// When Holdover's own token ends unless it is renewed; none before the first login.
     pub credential: Option<WallTime>,
+    /// How it stands with that token.
+    pub own: OwnSnapshot,
+    /// The rights that it lacks.
+    pub missing: Vec<MissingRight>,
 }
 
 /// What makes requests undecidable in an outage: known beforehand.
@@ -186,6 +196,7 @@ impl fmt::Display for AutonomyBound {
 pub fn assess(facts: &ReadyFacts) -> Readiness {
     let mut reasons = Vec::new();
     let mut findings = facts.findings.clone();
+    own::assess(facts, &mut reasons, &mut findings);
     assess_primary(facts, &mut reasons, &mut findings);
     footing::assess(facts, &mut reasons, &mut findings);
     assess_store(&facts.store, &mut reasons, &mut findings);
@@ -268,15 +279,6 @@ fn assess_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut 
         findings.push(format!(
             "{more} more policy rules cannot be evaluated: 503 in an outage"
         ));
-    }
-    match primary.credential {
-        None => findings.push("Holdover has no token of its own at the primary yet".to_owned()),
-        Some(end) if end <= facts.now.wall => {
-            findings.push(format!(
-                "Holdover's own token ended at {end}: nothing is mirrored until it logs in again"
-            ));
-        }
-        Some(_) => {}
     }
 }
 

@@ -52,7 +52,8 @@ pub async fn settle<P: Primary>(local: &Local, primary: &P, outage: &Outage) -> 
         Ok(()) => Recovery::Done,
         // Not an outage: the trusted cluster took the credential away. There is nothing to be settled with it.
         Err(SettleError::Prove(ProveError::OwnCredentialRefused)) => {
-            offboarding::offboard(local).await;
+            // What could not be stored is stored by who watches over it.
+            let _ = offboarding::offboard(local).await;
             Recovery::Done
         }
         Err(error) => {

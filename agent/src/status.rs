@@ -28,6 +28,8 @@ pub struct DaemonStatus {
     pub autonomy_bound_by: String,
     /// The outage, while there is one.
     pub outage: Option<OutageStatus>,
+    /// That the primary took away what this host was entitled to; null while it is entitled.
+    pub offboarded: Option<OffboardedStatus>,
     /// The one before, if any since the start.
     pub last_outage: Option<OutageStatus>,
     /// The primary's addresses, in order of preference.
@@ -86,6 +88,33 @@ pub struct OutageStatus {
     pub started_at: String,
     /// Why it began.
     pub cause: String,
+}
+
+/// The primary refuses Holdover's own credential, for good until it accepts another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OffboardedStatus {
+    /// When that was sure, RFC 3339 in UTC.
+    pub since: String,
+    /// When reads from the replica end.
+    pub reads_end: String,
+}
+
+/// Rules that the primary does not grant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MissingRules {
+    /// By path, each with what of it is lacking.
+    pub missing: Vec<RuleStatus>,
+}
+
+/// A rule of the policy that Holdover's own login needs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// The path, as a policy names it.
+    pub path: String,
+    /// `read`, `list`, `scan`, `update`.
+    pub capabilities: Vec<String>,
+    /// What it is needed for.
+    pub why: String,
 }
 
 /// One address of the primary.

@@ -13,6 +13,7 @@ pub mod probe;
 pub mod reply;
 pub mod request;
 mod revoke;
+pub mod rights;
 mod send;
 pub mod workload;
 
@@ -21,7 +22,9 @@ use std::{sync::Arc, time::Duration};
 use replica::entropy::jitter;
 use shared::{
     change::CredentialName,
+    offboarding::{CredentialAsked, CredentialSource, CredentialTold, Offboarded, Verdict},
     secret::{SecretBytes, SecretText},
+    time::WallTime,
 };
 use tokio::sync::Notify;
 
@@ -33,10 +36,11 @@ pub use request::Request;
 use self::{
     own::OwnStatus,
     pace::{Pacer, Urgency},
+    rights::Rights,
     send::Sender,
 };
 use crate::{
-    config::Config,
+    config::{AuthMethod, Config},
     link::{Addresses, Link, tls::TlsError},
     local::Local,
 };
@@ -55,6 +59,7 @@ struct UpstreamParts {
     auth: crate::config::AuthConfig,
     probe_timeout: Duration,
     own: OwnStatus,
+    rights: Rights,
     wake: Notify,
     host_jitter: f64,
 }
@@ -76,7 +81,11 @@ impl Upstream {
             pacer: Pacer::new(primary.requests_per_second),
             auth: primary.auth.clone(),
             probe_timeout: config.failover.probe_timeout,
-            own: OwnStatus::default(),
+            own: OwnStatus::new(match primary.auth.method {
+                AuthMethod::TokenFile { .. } => CredentialSource::File,
+                _ => CredentialSource::Login,
+            }),
+            rights: Rights::default(),
             wake: Notify::new(),
             host_jitter,
         })))
@@ -95,6 +104,11 @@ impl Upstream {
     /// How it stands with Holdover's own token.
     pub fn own(&self) -> &OwnStatus {
         &self.0.own
+    }
+
+    /// What Holdover's own token lacks.
+    pub fn rights(&self) -> &Rights {
+        &self.0.rights
     }
 
     /// Sends `request` with Holdover's own token when its turn has come. A 429 makes all of Holdover slower, and this
@@ -123,6 +137,9 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`]; decisions are replies.
     pub async fn ask_now(&self, request: &Request) -> Result<Reply, UpstreamError> {
+        if let Some(offboarded) = self.offboarded() {
+            return Err(UpstreamError::Offboarded(offboarded.at));
+        }
         let token = self.own_token().ok_or(UpstreamError::NoCredential)?;
         let reply = self.send(request, Some(&token)).await?;
         if reply.refuses_token() && self.0.own.note_refused() {
@@ -131,7 +148,8 @@ impl Upstream {
         Ok(reply)
     }
 
-    /// Sends `request` with `token` or none, at once.
+    /// Sends `request` with `token` or none, at once. Every request of Holdover's own goes through here, so that what is
+    /// refused to its token for want of a rule is known.
     ///
     /// # Errors
     /// [`UpstreamError`]; decisions are replies.
@@ -141,10 +159,33 @@ impl Upstream {
         token: Option<&SecretText>,
     ) -> Result<Reply, UpstreamError> {
         let answered = self.0.sender.send(request, token).await;
-        if let Err(UpstreamError::SlowDown { after }) = &answered {
-            self.0.pacer.slow_down(*after);
+        match &answered {
+            Ok(reply) if token.is_some() => {
+                let now = self.0.local.clock.now().boot;
+                self.0.rights.note(request, reply, now);
+            }
+            Err(UpstreamError::SlowDown { after }) => self.0.pacer.slow_down(*after),
+            _ => {}
         }
         answered
+    }
+
+    /// Since when the primary refuses Holdover's own credential, where that is sure.
+    pub(crate) fn offboarded(&self) -> Option<Offboarded> {
+        self.0.local.view.authority().offboarded
+    }
+
+    /// Takes in what the primary said of Holdover's own credential.
+    fn tell_own(&self, asked: CredentialAsked, told: CredentialTold) -> Verdict {
+        let file = self.0.own.file_facts(self.own_end());
+        let now = self.0.local.clock.now();
+        self.0.own.tell(asked, told, file, now)
+    }
+
+    /// When Holdover's own token was to end, as far as the primary ever said.
+    fn own_end(&self) -> Option<WallTime> {
+        let held = self.0.local.view.credential(&CredentialName::Own)?;
+        Some(held.expires)
     }
 
     /// Holdover's own token, opened for one request.

@@ -13,10 +13,14 @@ mod guesses;
 mod headers;
 #[path = "attacks/namespaces.rs"]
 mod namespaces;
+#[path = "attacks/offboarding.rs"]
+mod offboarding;
 #[path = "attacks/peers.rs"]
 mod peers;
 #[path = "attacks/revoked.rs"]
 mod revoked;
+#[path = "attacks/rights.rs"]
+mod rights;
 #[path = "attacks/untokened.rs"]
 mod untokened;
 

@@ -19,12 +19,12 @@ use crate::{
     parity,
     ready::{
         self, LeaseFacts, LedgerFacts, PrimaryFacts, ReadyFacts, StoreFacts, Undecided,
-        WorkloadFacts, footing::FootingFacts,
+        WorkloadFacts, footing::FootingFacts, own::OffboardedFacts,
     },
     status::{
         AddressFailureStatus, AddressStatus, DaemonStatus, GrantCounts, MismatchCounts,
-        MismatchStatus, OutageStatus, ParityStatus, QuarantineStatus, RevocationStatus,
-        StoreStatus,
+        MismatchStatus, OffboardedStatus, OutageStatus, ParityStatus, QuarantineStatus,
+        RevocationStatus, StoreStatus,
     },
 };
 
@@ -42,6 +42,10 @@ pub fn status(deps: &Deps) -> DaemonStatus {
         autonomy_seconds: readiness.autonomy.left.as_secs(),
         autonomy_bound_by: readiness.autonomy.bound_by.to_string(),
         outage: facts.phase.outage().map(outage),
+        offboarded: facts.offboarded.map(|facts| OffboardedStatus {
+            since: facts.since.to_string(),
+            reads_end: facts.reads_end.to_string(),
+        }),
         last_outage: snapshot.last_outage.as_ref().map(outage),
         addresses: addresses(deps),
         approle: approle::statuses(&deps.local.view.authority(), facts.now),
@@ -98,6 +102,10 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
         store: store(deps),
         clock: local.clock.state(),
         rebooted_behind: local.clock.rebooted_behind(),
+        offboarded: authority.offboarded.map(|offboarded| OffboardedFacts {
+            since: offboarded.at,
+            reads_end: offboarded.reads_end(settings.bounds.authority_max_age),
+        }),
         issuing_blocked: authority.issuing_blocked,
         quarantines: authority
             .quarantines
@@ -198,6 +206,8 @@ fn primary(deps: &Deps) -> PrimaryFacts {
         policies: authority.policies.is_some(),
         undecidable: undecidable.collect(),
         credential: view.credential(&CredentialName::Own).map(|own| own.expires),
+        own: deps.own.token(),
+        missing: deps.own.missing(&authority.settings),
     }
 }
 

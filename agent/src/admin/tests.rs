@@ -28,6 +28,7 @@ use crate::{
     serve::{learn_queue::LearnQueue, stats::Stats},
     socket::{BindError, bind_admin},
     status::{DaemonStatus, GrantList, MirrorList, MirrorStatus, Revoked},
+    upstream::policy::RuleNeeded,
 };
 
 mod asking;
@@ -44,6 +45,28 @@ struct World {
 }
 
 struct FakeMirrors;
+
+struct FakeOwn;
+
+impl OwnControl for FakeOwn {
+    fn token(&self) -> OwnSnapshot {
+        OwnSnapshot::default()
+    }
+
+    fn missing(&self, _settings: &Settings) -> Vec<MissingRight> {
+        Vec::new()
+    }
+
+    fn missing_rules(&self) -> Pending<'_, Result<Vec<PolicyRule>, UpstreamError>> {
+        let rule = PolicyRule {
+            path: "sys/mounts".to_owned(),
+            capabilities: vec!["read"],
+            why: "why",
+            needed: RuleNeeded::InOutages,
+        };
+        Box::pin(std::future::ready(Ok(vec![rule])))
+    }
+}
 
 impl MirrorControl for FakeMirrors {
     fn statuses(&self) -> Vec<MirrorStatus> {
@@ -121,6 +144,7 @@ impl World {
             local,
             driver,
             addresses: link.addresses().clone(),
+            own: Arc::new(FakeOwn),
             mirrors: Arc::new(FakeMirrors),
             config: watch::Sender::new(config).subscribe(),
             checks: checked,

@@ -6,9 +6,11 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::{
-    cli::{Exit, Failure, coverage, daemon, out},
+    admin::policy::shown,
+    cli::{ANSWER, Exit, Failure, converse, coverage, daemon, out},
     config::Config,
     coverage::suggest::{Suggestion, suggest, text},
+    status::{MissingRules, RuleStatus},
     upstream::policy,
 };
 
@@ -16,11 +18,22 @@ use crate::{
 pub(super) enum ConfigCommand {
     /// Checks the configuration as run does before it opens anything.
     Check,
-    /// Prints the least-privilege policy that Holdover's own login needs at the primary.
-    Policy,
+    /// Prints the least-privilege policy that Holdover's own login needs at the primary, or what it lacks.
+    Policy(PolicyArgs),
     /// Prints the mirrors and workload entries that are missing, from what passed through the socket, and the policy
     /// to grant for them.
     Suggest(SuggestArgs),
+}
+
+#[derive(clap::Args)]
+pub(super) struct PolicyArgs {
+    /// Only the rules that the primary does not grant: the running daemon asks it, with its own token. Nothing is printed
+    /// if nothing is lacking.
+    #[arg(long)]
+    missing: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Args)]
@@ -51,10 +64,33 @@ pub(super) fn perform(command: &ConfigCommand, path: &Path) -> Result<Exit, Fail
     let config = Config::load(path)?;
     match command {
         ConfigCommand::Check => out::page(&checked(&config))?,
-        ConfigCommand::Policy => out::page(&policy::required_policy(&config.settings))?,
+        ConfigCommand::Policy(args) if args.missing => missing(args, &config)?,
+        ConfigCommand::Policy(args) => required(args, &config)?,
         ConfigCommand::Suggest(args) => suggested(args, &config)?,
     }
     Ok(Exit::Done)
+}
+
+/// `config policy --json`.
+#[derive(Serialize)]
+struct RequiredRules {
+    rules: Vec<RuleStatus>,
+}
+
+fn required(args: &PolicyArgs, config: &Config) -> Result<(), Failure> {
+    if !args.json {
+        return out::page(&policy::required_policy(&config.settings));
+    }
+    let rules = policy::rules(&config.settings);
+    out::json(&RequiredRules {
+        rules: rules.iter().map(shown).collect(),
+    })
+}
+
+fn missing(args: &PolicyArgs, config: &Config) -> Result<(), Failure> {
+    let client = daemon(&config.path)?;
+    let found: MissingRules = converse(client.get("/v1/policy/missing", ANSWER))??;
+    out::show(&found, args.json, |found| policy::hcl(&found.missing))
 }
 
 fn checked(config: &Config) -> String {

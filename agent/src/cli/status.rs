@@ -77,6 +77,10 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
     if let Some(outage) = &status.outage {
         writeln!(text, "outage    {}", shown(outage))?;
     }
+    if let Some(offboarded) = &status.offboarded {
+        let (since, reads_end) = (&offboarded.since, &offboarded.reads_end);
+        writeln!(text, "OFFBOARDED since {since}; reads end at {reads_end}")?;
+    }
     writeln!(
         text,
         "ready     {}",

@@ -53,13 +53,14 @@ impl MirrorContext {
         })
     }
 
-    /// In an outage only recovery asks.
+    /// In an outage only recovery asks, and after offboarding nobody.
     pub(super) fn is_paused(&self) -> bool {
-        self.local.view.authority().phase.is_outage()
+        let authority = self.local.view.authority();
+        authority.phase.is_outage() || authority.offboarded.is_some()
     }
 
     /// # Errors
-    /// If an outage began, but for a pass that somebody asked for.
+    /// If an outage began or the host was offboarded, but for a pass that somebody asked for.
     pub(super) fn go_on(&self, occasion: Occasion) -> Result<(), PassError> {
         if occasion.is_own() && self.is_paused() {
             return Err(PassError::Paused);

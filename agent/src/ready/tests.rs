@@ -8,7 +8,7 @@ use shared::{
     time::BootTime,
 };
 
-use super::{footing::FOOTINGS_SHOWN, *};
+use super::{footing::FOOTINGS_SHOWN, own::RIGHTS_SHOWN, *};
 use crate::samples;
 
 const HOUR: u64 = 3600;
@@ -80,6 +80,8 @@ fn healthy() -> ReadyFacts {
             policies: true,
             undecidable: Vec::new(),
             credential: Some(now().wall.plus(secs(HOUR))),
+            own: OwnSnapshot::default(),
+            missing: Vec::new(),
         },
         mirrors: vec![mirror("secret/data/a/*", Some(10), 24 * HOUR)],
         leases: Vec::new(),
@@ -91,6 +93,7 @@ fn healthy() -> ReadyFacts {
         },
         clock: ClockState::Steady,
         rebooted_behind: false,
+        offboarded: None,
         issuing_blocked: None,
         quarantines: Vec::new(),
         findings: Vec::new(),
@@ -101,6 +104,16 @@ fn undecided(rule: Option<Undecidable>) -> Undecided {
     Undecided {
         policy: "odd".to_owned(),
         rule,
+    }
+}
+
+fn missing(in_outages: bool) -> MissingRight {
+    MissingRight {
+        path: "sys/x".to_owned(),
+        capabilities: vec!["read".to_owned()],
+        rule: Some("sys/+".to_owned()),
+        why: Some("why".to_owned()),
+        in_outages,
     }
 }
 
@@ -121,7 +134,30 @@ fn a_healthy_host_is_ready_for_its_longest_outage() {
 #[test]
 fn every_fault_alone_is_one_reason() {
     type Fault = (fn(&mut ReadyFacts), &'static str);
-    let faults: [Fault; 14] = [
+    let faults: [Fault; 19] = [
+        (
+            |f| f.primary.missing.push(missing(true)),
+            "the primary refuses Holdover read on sys/x",
+        ),
+        (|f| f.primary.credential = None, "no token of its own"),
+        (
+            |f| {
+                f.offboarded = Some(OffboardedFacts {
+                    since: ago(5),
+                    reads_end: ago(0),
+                });
+                f.primary.own.refused = true;
+            },
+            "offboarded: the primary refuses Holdover's own credential since",
+        ),
+        (
+            |f| f.primary.own.refused = true,
+            "the primary refuses Holdover's own token",
+        ),
+        (
+            |f| f.primary.credential = Some(ago(1)),
+            "Holdover's own token ended",
+        ),
         (|f| f.store.rolled_back = true, "older than its anchor"),
         (|f| f.store.ledger = ledger(100), "ledger is full"),
         (
@@ -174,6 +210,15 @@ fn every_fault_alone_is_one_reason() {
 }
 
 #[test]
+fn a_long_list_of_refused_rights_is_cut_and_counted() {
+    let mut facts = healthy();
+    facts.primary.missing = vec![missing(true); RIGHTS_SHOWN + 3];
+    let reasons = assess(&facts).reasons;
+    assert_eq!(reasons.len(), RIGHTS_SHOWN + 1);
+    assert!(reasons.last().unwrap().starts_with("3 more rights"));
+}
+
+#[test]
 fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
     let mut facts = healthy();
     facts.primary.undecidable = vec![undecided(None); UNDECIDED_SHOWN + 3];
@@ -199,10 +244,16 @@ fn what_only_needs_knowing_is_a_finding() {
             },
             "policy odd: the rule for \"kv/a\" asks for approval",
         ),
-        (|f| f.primary.credential = None, "no token of its own"),
         (
-            |f| f.primary.credential = Some(now().wall),
+            |f| {
+                f.phase = Phase::Holdover(outage(HOUR, 1));
+                f.primary.credential = Some(now().wall);
+            },
             "own token ended",
+        ),
+        (
+            |f| f.primary.missing.push(missing(false)),
+            "the primary refuses Holdover read on sys/x: grant it by the rule for path \"sys/+\" (why)",
         ),
         (
             |f| f.workloads.push(workload("x", false, None)),

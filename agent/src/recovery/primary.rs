@@ -101,9 +101,11 @@ impl Primary for LivePrimary {
                 ProbeOutcome::Good { .. } => return Err(ProveError::Unproven),
                 ProbeOutcome::Failed(unavailable) => return Err(unavailable.into()),
                 ProbeOutcome::Foreign(foreign) => return Err(foreign.into()),
-                ProbeOutcome::Refused if looks == 0 => {
+                ProbeOutcome::Refused if self.is_taken_away() => {
                     return Err(ProveError::OwnCredentialRefused);
                 }
+                // It may have ended, and the login for another one may not be possible yet.
+                ProbeOutcome::Refused if looks == 0 => return Err(ProveError::Unproven),
                 ProbeOutcome::Refused => looks -= 1,
             }
             tokio::time::sleep(LOOK).await;
@@ -175,6 +177,12 @@ impl Primary for LivePrimary {
 }
 
 impl LivePrimary {
+    /// Whether it is sure that the primary refuses Holdover's own credential, and not a token that merely ended.
+    fn is_taken_away(&self) -> bool {
+        let is_stored = self.upstream.offboarded().is_some();
+        is_stored || *self.upstream.own().taken_away().borrow()
+    }
+
     /// One pass. What the primary or the mirror itself says no to is the mirror's to report: only unavailability stops
     /// settling.
     async fn pass(&self, mirrors: &Mirrors, path: &str) -> Result<(), Unavailable> {

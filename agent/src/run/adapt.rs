@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use shared::{name::WorkloadName, secret::SecretBytes, workload::PeerId};
+use shared::{name::WorkloadName, secret::SecretBytes, settings::Settings, workload::PeerId};
 
 use crate::{
     admin::{self, SyncError},
@@ -12,7 +12,10 @@ use crate::{
     parity::compare::{Refresh, Wanted},
     serve::login::{MintedLogin, Minter},
     status::MirrorStatus,
-    upstream::{Upstream, workload::MintError},
+    upstream::{
+        Upstream, UpstreamError, own::OwnSnapshot, policy::PolicyRule, rights::MissingRight,
+        workload::MintError,
+    },
 };
 
 impl Minter for Upstream {
@@ -26,6 +29,20 @@ impl Minter for Upstream {
             let body = SecretBytes::new(std::mem::take(&mut *minted.envelope));
             Ok(MintedLogin { body })
         })
+    }
+}
+
+impl admin::OwnControl for Upstream {
+    fn token(&self) -> OwnSnapshot {
+        self.own().snapshot()
+    }
+
+    fn missing(&self, settings: &Settings) -> Vec<MissingRight> {
+        self.rights().missing(settings)
+    }
+
+    fn missing_rules(&self) -> Pending<'_, Result<Vec<PolicyRule>, UpstreamError>> {
+        Box::pin(Upstream::missing_rules(self))
     }
 }
 

@@ -123,6 +123,7 @@ impl Daemon {
         self.tasks
             .spawn(upstream.link().clone().keep_watch(every, within));
         self.tasks.spawn(upstream.clone().keep_own_token());
+        self.tasks.spawn(upstream.clone().watch_rights());
         self.tasks
             .spawn(offboarding::watch(local.clone(), upstream));
         let settling = grants::settle_left_over(local.clone(), Arc::clone(&primary));
@@ -161,6 +162,7 @@ impl Daemon {
             local: self.local.clone(),
             driver: self.driver.clone(),
             addresses: self.upstream.addresses().clone(),
+            own: Arc::new(self.upstream.clone()),
             mirrors: Arc::new(MirrorStatuses::new(Arc::clone(&self.mirrors))),
             config: self.config.subscribe(),
             checks,

@@ -106,6 +106,7 @@ impl Route {
             (Ok(call), None) => token_in_body(ask, call)
                 .or_else(|| ended_here(ask, call, replica))
                 .or_else(|| of_revoked_lease(ask, call, replica))
+                .or_else(|| not_presented(ask, call, replica))
                 .unwrap_or_else(|| Self::Forward(standing(ask, replica))),
             // What is no call here may be one to the primary.
             (Err(_), None) if is_ended_here(ask, replica) => {
@@ -213,6 +214,20 @@ fn exchanged(
         ),
         Some(token) => Route::Forward(ForwardToken::Exchanged { token, shown }),
     }
+}
+
+/// After offboarding no standing token is presented. To whom it would have been that is told as such: the primary's word on
+/// a request without a token would be taken for a word on the workload.
+fn not_presented(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Route> {
+    let since = replica.offboarded().filter(|_| ask.standing.is_some())?;
+    if !call.asks_for_token(|| replica.mount_kind(call.path.as_str())) {
+        return Some(Route::Forward(ForwardToken::AsSent));
+    }
+    let text = format!(
+        "the primary refuses Holdover's own credential since {}: no token is presented for this workload; bring one",
+        since.at
+    );
+    Some(refused(StatusCode::SERVICE_UNAVAILABLE, &text))
 }
 
 fn standing(ask: &Ask, replica: &dyn Replica) -> ForwardToken {

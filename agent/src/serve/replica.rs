@@ -22,6 +22,7 @@ use shared::{
     kv::Doubt,
     mount::MountKind,
     name::{LeaseId, OutageId, TokenDigest},
+    offboarding::Offboarded,
     secret::SecretText,
     settings::Settings,
     time::{Now, WallTime},
@@ -42,6 +43,9 @@ pub trait Replica: Send + Sync {
 
     /// Whether the replica answers everything, and in which outage.
     fn outage(&self) -> Option<OutageId>;
+
+    /// Since when the primary refuses Holdover's own credential.
+    fn offboarded(&self) -> Option<Offboarded>;
 
     /// What is mounted at `path`.
     fn mount_kind(&self, path: &str) -> Option<MountKind>;
@@ -129,6 +133,10 @@ impl Replica for Attached {
     fn outage(&self) -> Option<OutageId> {
         let authority = self.local.view.authority();
         authority.phase.outage().map(|outage| outage.id.clone())
+    }
+
+    fn offboarded(&self) -> Option<Offboarded> {
+        self.local.view.authority().offboarded
     }
 
     fn mount_kind(&self, path: &str) -> Option<MountKind> {

@@ -1,6 +1,6 @@
 //! Unavailability against decisions, told apart by type.
 
-use shared::provenance::ForeignCluster;
+use shared::{provenance::ForeignCluster, time::WallTime};
 
 use super::reply::Decision;
 use crate::link::Unavailable;
@@ -31,6 +31,9 @@ pub enum UpstreamError {
     /// It answers, and nothing shows that what it says is current: nothing is learned from it.
     #[error("no node of the primary answers that can be shown to be current")]
     NotCurrent,
+    /// Nothing is asked with Holdover's own credential any more, but for another one.
+    #[error("the primary refuses Holdover's own credential since {0}: the host was offboarded")]
+    Offboarded(WallTime),
     /// 429: reachable, asks for less.
     #[error("the primary asks for fewer requests")]
     SlowDown {

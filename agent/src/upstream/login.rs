@@ -3,7 +3,11 @@
 
 use std::{path::Path, time::Duration};
 
-use shared::{name::Accessor, secret::SecretText};
+use shared::{
+    name::Accessor,
+    offboarding::{CredentialAsked, CredentialTold},
+    secret::SecretText,
+};
 use zeroize::Zeroizing;
 
 use super::{Request, Upstream, UpstreamError, pace::Urgency};
@@ -116,7 +120,14 @@ impl Upstream {
             .collect();
         let request = Request::fields(format!("auth/{mount}/login"), &fields);
         self.turn(Urgency::Authority).await;
-        let shown = self.send(&request, None).await?.shown()?;
+        let reply = self.send(&request, None).await?;
+        // Whoever knows a role id can lock it (user lockout), and that looks like any other refusal of an AppRole mount.
+        let can_be_locked = matches!(self.0.auth.method, AuthMethod::AppRole { .. });
+        let told = reply.tells_of_login(can_be_locked);
+        if told != CredentialTold::Accepted {
+            let _ = self.tell_own(CredentialAsked::Login, told);
+        }
+        let shown = reply.shown()?;
         let auth = shown.auth()?;
         if auth.num_uses != 0 {
             return Err(LoginError::LimitedUse);

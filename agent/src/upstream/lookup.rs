@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::{
     name::Accessor,
+    offboarding::CredentialAsked,
     secret::{SecretBytes, SecretText},
     time::WallTime,
     token::{TokenFacts, look_up::ShownToken},
@@ -83,6 +84,19 @@ impl Upstream {
         let asked_at = self.local().clock.now().steady;
         let shown = self.send(&request, Some(token)).await?.shown()?;
         parse(&shown, asked_at)
+    }
+
+    /// Looks up Holdover's own token with itself, and takes in what that says of its credential.
+    ///
+    /// # Errors
+    /// As [`Upstream::lookup_self`].
+    pub(super) async fn lookup_own(&self, token: &SecretText) -> Result<LookedUp, UpstreamError> {
+        self.turn(Urgency::Authority).await;
+        let request = Request::read("auth/token/lookup-self");
+        let asked_at = self.local().clock.now().steady;
+        let reply = self.send(&request, Some(token)).await?;
+        let _ = self.tell_own(CredentialAsked::Token, reply.tells_of_token());
+        parse(&reply.shown()?, asked_at)
     }
 }
 

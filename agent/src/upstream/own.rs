@@ -4,6 +4,7 @@
 //! [`keep`] is a task of its own. What it does next is decided by [`life::Life`], purely; what fails is tried again
 //! after a growing pause, so that no failure makes a storm.
 
+mod file;
 pub(crate) mod life;
 mod previous;
 mod status;
@@ -14,16 +15,21 @@ use replica::sequencer::Lane;
 use shared::{
     backoff::Backoff,
     change::{Change, Credential, CredentialName, Expects},
+    ledger::{Entry, EntryKind},
     name::Accessor,
+    offboarding::{APART, CredentialAsked, CredentialTold},
     secret::SecretText,
     time::WallTime,
 };
 
-use self::life::{Life, Step};
 pub use self::status::{OwnSnapshot, OwnStatus};
+use self::{
+    file::TokenFile,
+    life::{Life, Step},
+};
 use super::{
     Request, Said, Upstream, UpstreamError,
-    login::{self, LoggedIn, LoginError},
+    login::{LoggedIn, LoginError},
     lookup::LookedUp,
     pace::Urgency,
 };
@@ -34,6 +40,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// How often a token file is looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A second login is tried so much later than would do.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// A login that was refused twice is tried again when its files change, or after this: five failures in 15 minutes lock
 /// an AppRole's role id for everyone (user lockout, on by default).
@@ -46,6 +55,8 @@ enum KeepError {
     Login(#[from] LoginError),
     #[error("the token in {0} is refused")]
     FileRefused(String),
+    #[error("the login was refused; it is tried once more in a moment")]
+    OnceMore,
     #[error(
         "the login was refused twice; it is tried again when its files change, or in a few minutes"
     )]
@@ -87,13 +98,6 @@ struct Keeper {
     bound: bool,
     /// The token in use was got with another certificate than the files hold now.
     outdated: bool,
-}
-
-/// A file that something else puts tokens into.
-struct TokenFile {
-    path: PathBuf,
-    /// How it looked when the primary last said what it thinks of its token.
-    judged: Option<Stamp>,
 }
 
 impl Keeper {
@@ -144,10 +148,16 @@ impl Keeper {
                 wait.min(LONGEST_WAIT)
             }
             Err(error) => {
-                let pause = self.backoff.next(self.upstream.jitter());
+                let pause = match self.refusals {
+                    // Two refusals with this between them are sure.
+                    1 => APART + MARGIN,
+                    _ => self.backoff.next(self.upstream.jitter()),
+                };
                 tracing::warn!(%error, ?pause, "Holdover's own token: trying again");
-                let refused = matches!(&error, KeepError::FileRefused(_) | KeepError::Held)
-                    || matches!(&error, KeepError::Login(login) if login.is_refusal());
+                let refused = matches!(
+                    &error,
+                    KeepError::FileRefused(_) | KeepError::Held | KeepError::OnceMore
+                ) || matches!(&error, KeepError::Login(login) if login.is_refusal());
                 self.upstream.own().failed(error.to_string(), refused);
                 pause
             }
@@ -171,7 +181,9 @@ impl Keeper {
 
     async fn act(&mut self) -> Result<Duration, KeepError> {
         self.adopt_file().await?;
-        if self.upstream.own_token().is_none() {
+        // What was taken away only a login gives back, whatever becomes of the token.
+        let is_offboarded = self.upstream.offboarded().is_some() && self.file.is_none();
+        if is_offboarded || self.upstream.own_token().is_none() {
             self.log_in(false).await?;
         }
         self.succeed_outdated().await;
@@ -212,73 +224,18 @@ impl Keeper {
         }
     }
 
-    /// Takes up the token in the file if it is another than the one in use, once the primary knows it. With a token
-    /// in hand, a file that is not there, or holds one that is refused, is no reason to stop.
-    async fn adopt_file(&mut self) -> Result<(), KeepError> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let (path, stamp) = (file.path.clone(), Stamp::of(&file.path));
-        if file.judged == Some(stamp) {
-            return Ok(());
-        }
-        let own = self.upstream.own_token();
-        let taken_up = match login::read_credential(&path) {
-            Ok(token)
-                if own
-                    .as_ref()
-                    .is_some_and(|own| own.expose() == token.expose()) =>
-            {
-                Ok(())
-            }
-            Ok(token) => self.adopt(&path.display().to_string(), token).await,
-            Err(error) => Err(error.into()),
-        };
-        let judged = matches!(&taken_up, Ok(()) | Err(KeepError::FileRefused(_)));
-        if let Some(file) = self.file.as_mut().filter(|_| judged) {
-            file.judged = Some(stamp);
-        }
-        let error = taken_up.as_ref().err().map(ToString::to_string);
-        self.upstream.own().file(error);
-        match taken_up {
-            Err(error) if own.is_some() => {
-                tracing::warn!(%error, "the token in use stays");
-                Ok(())
-            }
-            taken_up => taken_up,
-        }
-    }
-
-    async fn adopt(&mut self, path: &str, token: SecretText) -> Result<(), KeepError> {
-        let looked_up = match self.upstream.lookup_self(&token).await {
-            Ok(looked_up) => looked_up,
-            Err(error) if error.is_denial() => {
-                return Err(KeepError::FileRefused(path.to_owned()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let Some(accessor) = looked_up.accessor.clone() else {
-            return Err(KeepError::FileRefused(path.to_owned()));
-        };
-        let life = self.life_of(&looked_up);
-        // It is in use from now on, however old it is: leases held under another are told by that.
-        let credential = credential(token, accessor, &life, self.now());
-        self.store(vec![Change::Credential(CredentialName::Own, credential)])
-            .await?;
-        tracing::info!("took up the token in {path}");
-        self.life = Some(life);
-        Ok(())
-    }
-
     /// Asks the primary about the token in use. One that it refuses is given up for another.
     async fn learn(&mut self) -> Result<Life, KeepError> {
         let Some(token) = self.upstream.own_token() else {
             return Err(UpstreamError::NoCredential.into());
         };
-        match self.upstream.lookup_self(&token).await {
+        match self.upstream.lookup_own(&token).await {
             Ok(looked_up) => {
                 let life = self.life_of(&looked_up);
                 self.upstream.own().accepted();
+                if self.file.is_some() {
+                    self.store(self.given_back()).await?;
+                }
                 self.life = Some(life);
                 Ok(life)
             }
@@ -294,8 +251,12 @@ impl Keeper {
     /// Logs in anew. The token in use becomes the previous one if it is still `good`.
     async fn log_in(&mut self, good: bool) -> Result<Life, KeepError> {
         let asked_at = self.now();
-        if self.refusals >= 2 && asked_at.since(self.refused_at) < REFUSED_PAUSE {
-            return Err(KeepError::Held);
+        let since = asked_at.since(self.refused_at);
+        match self.refusals {
+            0 => {}
+            1 if since < APART => return Err(KeepError::OnceMore),
+            2.. if since < REFUSED_PAUSE => return Err(KeepError::Held),
+            _ => {}
         }
         let new = match self.upstream.log_in().await {
             Some(Ok(new)) => new,
@@ -327,6 +288,11 @@ impl Keeper {
         let unused = token.duplicate();
         let own = credential(token, accessor, &life, asked_at);
         changes.push(Change::Credential(CredentialName::Own, own));
+        // Before it is stored, because whoever stores that the host is offboarded goes by this.
+        let _ = self
+            .upstream
+            .tell_own(CredentialAsked::Login, CredentialTold::Accepted);
+        changes.extend(self.given_back());
         if let Err(error) = self.store(changes).await {
             // Nothing remembers it, so it must not live on.
             let _ = self.revoke_self(&unused).await;
@@ -338,6 +304,16 @@ impl Keeper {
         self.refusals = 0;
         self.life = Some(life);
         Ok(life)
+    }
+
+    /// What ends offboarding, if the host was offboarded: the primary accepts a credential again.
+    fn given_back(&self) -> Vec<Change> {
+        if self.upstream.offboarded().is_none() {
+            return Vec::new();
+        }
+        tracing::warn!("the primary accepts a credential of Holdover's again: mirroring goes on");
+        let entry = Entry::new(EntryKind::Offboarding, "ended", self.now());
+        vec![Change::Offboarded(None), Change::Ledger(Box::new(entry))]
     }
 
     async fn renew(&mut self, life: Life) -> Result<(), KeepError> {
@@ -393,6 +369,9 @@ impl Keeper {
     }
 
     async fn store(&self, changes: Vec<Change>) -> Result<(), replica::sequencer::SubmitError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let local = self.upstream.local();
         local.commit(Lane::Grant, changes, Expects::default()).await
     }

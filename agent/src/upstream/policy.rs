@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use shared::settings::{Mirror, MirrorPath, Settings};
 
+use crate::status::RuleStatus;
+
 /// The policy for this configuration, as HCL with a comment for each rule. Paths are those of the configured
 /// namespace, in which it must be written.
 pub fn required_policy(settings: &Settings) -> String {
@@ -29,51 +31,126 @@ pub fn added_policy(now: &Settings, then: &Settings) -> Option<String> {
 
 const VALUES: &str = "mirrored values";
 
-/// What every configuration needs, a line each: the path, the capability, and what it is needed for.
+/// What every configuration needs, a line each: the path, the capability, whether outages lack something without it, and
+/// what it is needed for.
 const ALWAYS: &str = "\
-auth/token/lookup-self read whether the primary serves, and Holdover's own token lives
-auth/token/renew-self update keep Holdover's own token alive
-auth/token/revoke-self update end the one before, once nothing hangs on it
-sys/mounts read which secrets engine a path belongs to
-sys/auth read which auth method a path belongs to
-sys/mounts/auth/token/tune read how long tokens live where nothing else is said
-sys/policies/detailed/acl list every policy, to decide by in an outage
-identity/entity/id/+ read entities of live tokens: templated and identity policies
-identity/group/id/+ read their groups
-auth/token/lookup update learn a token that a client uses
-auth/token/lookup-accessor update whether it still lives; what a minted token is
-auth/token/revoke-accessor update report revocations of an outage; end what was minted in vain
-sys/leases/revoke update report revocations of an outage; end replaced leases";
+auth/token/lookup-self read outages whether the primary serves, and Holdover's own token lives
+auth/token/renew-self update upkeep keep Holdover's own token alive
+auth/token/revoke-self update upkeep end the one before, once nothing hangs on it
+sys/mounts read outages which secrets engine a path belongs to
+sys/auth read outages which auth method a path belongs to
+sys/mounts/auth/token/tune read upkeep how long tokens live where nothing else is said
+sys/capabilities-self update upkeep which of these rules are lacking
+sys/policies/detailed/acl list outages every policy, to decide by in an outage
+identity/entity/id/+ read outages entities of live tokens: templated and identity policies
+identity/group/id/+ read outages their groups
+auth/token/lookup update outages learn a token that a client uses
+auth/token/lookup-accessor update outages whether it still lives; what a minted token is
+auth/token/revoke-accessor update upkeep report revocations of an outage; end what was minted in vain
+sys/leases/revoke update upkeep report revocations of an outage; end replaced leases";
 
 /// What each workload needs, where `{}` is its role.
 const OF_WORKLOAD: &str = "\
-auth/token/roles/{} read what the role of a workload allows
-auth/token/create/{} update log its workloads in
-auth/token/renew-accessor update keep standing tokens of workloads alive";
+auth/token/roles/{} read outages what the role of a workload allows
+auth/token/create/{} update outages log its workloads in
+auth/token/renew-accessor update upkeep keep standing tokens of workloads alive";
 
 /// What each AppRole mount needs, where `{}` is the mount.
 const OF_APPROLE: &str = "\
-auth/{}/role/+ read AppRole roles that workloads log in to
-auth/{}/role/+/role-id read AppRole roles that workloads log in to
-auth/{}/role/+/secret-id/lookup update whether a secret id still stands
-auth/{}/role/+/secret-id-accessor/lookup update whether a secret id still stands
-sys/mounts/auth/{}/tune read how long their tokens live
-identity/mfa/login-enforcement list whether logins need a second factor
-identity/mfa/login-enforcement/+ read whether logins need a second factor";
+auth/{}/role/+ read outages AppRole roles that workloads log in to
+auth/{}/role/+/role-id read outages AppRole roles that workloads log in to
+auth/{}/role/+/secret-id/lookup update outages whether a secret id still stands
+auth/{}/role/+/secret-id-accessor/lookup update outages whether a secret id still stands
+sys/mounts/auth/{}/tune read outages how long their tokens live
+identity/mfa/login-enforcement list outages whether logins need a second factor
+identity/mfa/login-enforcement/+ read outages whether logins need a second factor";
 
 /// What a mirrored lease needs.
 const OF_LEASE: &str = "\
-sys/leases/lookup update whether leases of Holdover's own still live
-sys/leases/renew update keep them alive";
+sys/leases/lookup update outages whether leases of Holdover's own still live
+sys/leases/renew update outages keep them alive";
+
+/// When a rule is missed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RuleNeeded {
+    /// Without it something that is configured would not work in an outage.
+    InOutages,
+    /// Without it the primary has more work, or is told less.
+    ForUpkeep,
+}
+
+/// A rule that Holdover's own login needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyRule {
+    /// The path, with `+` for any one segment, and `*` at its end for anything.
+    pub path: String,
+    /// What it grants.
+    pub capabilities: Vec<&'static str>,
+    /// What it is needed for.
+    pub why: &'static str,
+    /// When it is missed.
+    pub needed: RuleNeeded,
+}
+
+impl PolicyRule {
+    /// A path that it is for.
+    pub fn example(&self) -> String {
+        const ANY: &str = "holdover";
+        let segments = self.path.split('/').map(|segment| match segment {
+            "+" => ANY,
+            other => other,
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
+        match path.strip_suffix('*') {
+            Some(prefix) => format!("{prefix}{ANY}"),
+            None => path,
+        }
+    }
+
+    /// Whether it is for this path. Of a folder the slash at its end does not matter.
+    fn covers(&self, path: &str) -> bool {
+        if let Some(prefix) = self.path.strip_suffix('*') {
+            return path.starts_with(prefix);
+        }
+        let ours = self.path.trim_end_matches('/').split('/');
+        let theirs = path.trim_end_matches('/').split('/');
+        ours.clone().count() == theirs.clone().count()
+            && ours
+                .zip(theirs)
+                .all(|(ours, theirs)| ours == "+" || ours == theirs)
+    }
+}
+
+/// The rules for this configuration, by path.
+pub fn rules(settings: &Settings) -> Vec<PolicyRule> {
+    Rules::of(settings).0.into_values().collect()
+}
+
+/// The rule of `rules` that grants this: the longest, as the primary goes by that.
+pub fn rule_of<'a>(
+    rules: &'a [PolicyRule],
+    path: &str,
+    capability: &str,
+) -> Option<&'a PolicyRule> {
+    let grants = |rule: &&PolicyRule| rule.capabilities.contains(&capability) && rule.covers(path);
+    rules
+        .iter()
+        .filter(grants)
+        .max_by_key(|rule| rule.path.len())
+}
+
+/// These rules as HCL, each with a comment.
+pub fn hcl(rules: &[RuleStatus]) -> String {
+    let blocks = rules.iter().map(|rule| {
+        let capabilities = rule.capabilities.iter().map(String::as_str);
+        block(&rule.path, capabilities, &rule.why)
+    });
+    blocks.collect::<Vec<_>>().join("\n")
+}
 
 /// Rules by path: each path once, however often it is needed.
 #[derive(Default)]
-struct Rules(BTreeMap<String, Rule>);
-
-struct Rule {
-    capabilities: Vec<&'static str>,
-    why: &'static str,
-}
+struct Rules(BTreeMap<String, PolicyRule>);
 
 impl Rules {
     fn of(settings: &Settings) -> Self {
@@ -95,11 +172,15 @@ impl Rules {
     /// Every line of `table`, with `name` put in.
     fn all(&mut self, table: &'static str, name: &str) {
         for line in table.lines() {
-            let mut parts = line.splitn(3, ' ');
-            if let (Some(path), Some(capability), Some(why)) =
-                (parts.next(), parts.next(), parts.next())
+            let mut parts = line.splitn(4, ' ');
+            if let (Some(path), Some(capability), Some(needed), Some(why)) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
             {
-                self.need(&path.replace("{}", name), capability, why);
+                let needed = match needed {
+                    "outages" => RuleNeeded::InOutages,
+                    _ => RuleNeeded::ForUpkeep,
+                };
+                self.need(&path.replace("{}", name), capability, needed, why);
             }
         }
     }
@@ -113,42 +194,54 @@ impl Rules {
             .filter(|(mount, _)| !mount.is_empty());
         match (versioned, &mirror.path) {
             (Some((mount, name)), MirrorPath::Exact(_)) => {
-                self.need(literal, "read", VALUES);
+                self.need(literal, "read", RuleNeeded::InOutages, VALUES);
                 let metadata = format!("{mount}/metadata/{name}");
-                self.need(&metadata, "read", "whether it changed");
+                let why = "whether it changed";
+                self.need(&metadata, "read", RuleNeeded::InOutages, why);
             }
             (Some((mount, name)), MirrorPath::Prefix(_)) => {
-                self.need(&format!("{literal}*"), "read", VALUES);
+                let values = format!("{literal}*");
+                self.need(&values, "read", RuleNeeded::InOutages, VALUES);
                 let metadata = format!("{mount}/metadata/{name}*");
-                self.need(&metadata, "read", "one key that changed just now");
+                let why = "one key that changed just now";
+                self.need(&metadata, "read", RuleNeeded::InOutages, why);
                 let detailed = format!("{mount}/detailed-metadata/{}", folder_of(name));
-                self.need(&detailed, "scan", "what changed, in one request");
+                let why = "what changed, in one request";
+                self.need(&detailed, "scan", RuleNeeded::ForUpkeep, why);
             }
             (None, MirrorPath::Prefix(_)) => {
-                self.need(&format!("{literal}*"), "read", VALUES);
-                self.need(folder_of(literal), "scan", "what there is, in one request");
+                let values = format!("{literal}*");
+                self.need(&values, "read", RuleNeeded::InOutages, VALUES);
+                let why = "what there is, in one request";
+                self.need(folder_of(literal), "scan", RuleNeeded::ForUpkeep, why);
             }
             (None, MirrorPath::Exact(_)) => self.one_path(literal),
         }
     }
 
     fn one_path(&mut self, path: &str) {
-        self.need(
-            path,
-            "read",
-            "what is kept of it, or the secret that a lease is held of",
-        );
+        let why = "what is kept of it, or the secret that a lease is held of";
+        self.need(path, "read", RuleNeeded::InOutages, why);
         if path.starts_with("identity/") {
             return;
         }
         self.all(OF_LEASE, "");
     }
 
-    fn need(&mut self, path: &str, capability: &'static str, why: &'static str) {
-        let rule = self.0.entry(path.to_owned()).or_insert(Rule {
+    fn need(
+        &mut self,
+        path: &str,
+        capability: &'static str,
+        needed: RuleNeeded,
+        why: &'static str,
+    ) {
+        let rule = self.0.entry(path.to_owned()).or_insert(PolicyRule {
+            path: path.to_owned(),
             capabilities: Vec::new(),
             why,
+            needed,
         });
+        rule.needed = rule.needed.min(needed);
         if !rule.capabilities.contains(&capability) {
             rule.capabilities.push(capability);
         }
@@ -159,17 +252,21 @@ impl Rules {
         if !namespace.is_empty() {
             text += &format!("# To be written in the namespace {namespace}.\n");
         }
-        for (path, rule) in &self.0 {
-            let capabilities: Vec<_> = rule.capabilities.iter().map(|name| quoted(name)).collect();
-            text += &format!(
-                "\n# {}\npath {} {{\n  capabilities = [{}]\n}}\n",
-                rule.why,
-                quoted(path),
-                capabilities.join(", ")
-            );
+        for rule in self.0.values() {
+            text.push('\n');
+            text += &block(&rule.path, rule.capabilities.iter().copied(), rule.why);
         }
         text
     }
+}
+
+fn block<'a>(path: &str, capabilities: impl Iterator<Item = &'a str>, why: &str) -> String {
+    let capabilities: Vec<_> = capabilities.map(quoted).collect();
+    format!(
+        "# {why}\npath {} {{\n  capabilities = [{}]\n}}\n",
+        quoted(path),
+        capabilities.join(", ")
+    )
 }
 
 /// The part of a name that is listed: up to its last slash.

@@ -2,7 +2,10 @@
 //!
 //! Not paced and not retried: a probe that waits for anything but the primary says nothing of the primary.
 
-use shared::provenance::{ForeignCluster, NodeRole, NodeSeen};
+use shared::{
+    offboarding::CredentialAsked,
+    provenance::{ForeignCluster, NodeRole, NodeSeen},
+};
 
 use super::{Reply, Request, Upstream, UpstreamError};
 use crate::link::{
@@ -86,7 +89,11 @@ impl Upstream {
         };
         let within = self.link().with_connecting(self.0.probe_timeout);
         let request = Request::read("auth/token/lookup-self").within(within);
-        serving(self.0.sender.send(&request, Some(&token)).await)
+        let replied = self.send(&request, Some(&token)).await;
+        if let Ok(reply) = &replied {
+            let _ = self.tell_own(CredentialAsked::Token, reply.tells_of_token());
+        }
+        serving(replied)
     }
 }
 
@@ -118,8 +125,9 @@ fn sum_up(looks: impl Iterator<Item = Looked>) -> Result<Option<i64>, ProbeOutco
 
 fn serving(answer: Result<Reply, UpstreamError>) -> Result<Serving, UpstreamError> {
     match answer {
-        Ok(reply) if reply.refuses() => Ok(Serving::Refused),
-        Ok(reply) if reply.is_success() => Ok(Serving::Proven),
+        Ok(reply) if reply.refuses_token() => Ok(Serving::Refused),
+        // A token that may not look itself up is good, and the primary decided about it.
+        Ok(reply) if reply.is_success() || reply.refuses() => Ok(Serving::Proven),
         // Nodes that can never show that they are current say nothing of whether they serve.
         Ok(_) | Err(UpstreamError::SlowDown { .. } | UpstreamError::NotCurrent) => {
             Ok(Serving::Unproven)

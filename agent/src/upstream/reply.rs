@@ -12,7 +12,10 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::{error::Category, value::RawValue};
-use shared::{kv::Content, provenance::Provenance, strict::present, wire::AuthBlock};
+use shared::{
+    kv::Content, offboarding::CredentialTold, provenance::Provenance, strict::present,
+    wire::AuthBlock,
+};
 use zeroize::Zeroizing;
 
 use super::{error::UpstreamError, request::Request};
@@ -101,6 +104,17 @@ pub enum Said {
     No(Decision),
     /// It is this.
     Shown(ShownReply),
+}
+
+/// What an answer says of the right to what was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// The token may.
+    Granted,
+    /// No policy of the token allows it.
+    Refused,
+    /// Nothing: who asked was refused as such, or it is not the primary's word.
+    Untold,
 }
 
 /// What an answer shows: its body, which is still to be read.
@@ -226,6 +240,54 @@ impl Reply {
     /// Whether it is a success, and shows something.
     pub(super) fn is_success(&self) -> bool {
         self.status == 200 && self.shown.object().is_ok()
+    }
+
+    /// What it says of the token that looked itself up: the active node's word as of then, or nothing.
+    pub(super) fn tells_of_token(&self) -> CredentialTold {
+        match self.provenance.as_of {
+            Some(_) if self.is_success() => CredentialTold::Accepted,
+            Some(_) if self.refuses_token() => CredentialTold::Refused,
+            _ => CredentialTold::Nothing,
+        }
+    }
+
+    /// What it says of a login: the same. Where others can lock a login out, a 403 is as likely to be that, which passes.
+    pub(super) fn tells_of_login(&self, can_be_locked: bool) -> CredentialTold {
+        let refuses = match self.status {
+            400 if can_be_locked => self.refuses_ids(),
+            400 | 401 => self.shown.has_errors(),
+            403 => !can_be_locked && self.shown.has_errors(),
+            _ => false,
+        };
+        match self.provenance.as_of {
+            Some(_) if self.is_success() => CredentialTold::Accepted,
+            Some(_) if refuses => CredentialTold::Refused,
+            _ => CredentialTold::Nothing,
+        }
+    }
+
+    /// What it says of the right to what was asked: the access control has a form of its own.
+    pub(super) fn tells_of_access(&self) -> Access {
+        match self.status {
+            403 if self.denies_access() => Access::Refused,
+            400 | 404 | 405 if self.shown.has_errors() => Access::Granted,
+            200 | 202 | 204 => Access::Granted,
+            _ => Access::Untold,
+        }
+    }
+
+    fn denies_access(&self) -> bool {
+        let denied = |error: &String| error.trim_end().ends_with("* permission denied");
+        errors_of(&self.shown.body).iter().any(denied)
+    }
+
+    /// Whether a role id or secret id was refused for what it is.
+    fn refuses_ids(&self) -> bool {
+        let texts = ["invalid role", "invalid secret"];
+        let errors = errors_of(&self.shown.body);
+        errors
+            .iter()
+            .any(|error| texts.iter().any(|text| error.starts_with(text)))
     }
 
     /// Whether the token that asked was refused, rather than what it asked for: the access control's own refusal has

@@ -141,6 +141,16 @@ impl Request {
         &self.path
     }
 
+    /// The capability that it takes.
+    pub(super) fn capability(&self) -> &'static str {
+        match self.method.as_str() {
+            "LIST" => "list",
+            "SCAN" => "scan",
+            "POST" => "update",
+            _ => "read",
+        }
+    }
+
     /// The target below an address: `/v1/…`.
     pub(super) fn target(&self) -> String {
         let path = percent::encode_path(&self.path);

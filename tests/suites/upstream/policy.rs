@@ -95,6 +95,8 @@ async fn every_request_has_a_rule_and_every_rule_a_request() -> Result<()> {
     // A key that a client wrote.
     host.doubt("secret/data/shop/orders/public").await?;
     host.upstream.probe(true).await;
+    // Which of them it lacks is asked, too.
+    assert_eq!(host.upstream.missing_rules().await?, []);
     let text = required_policy(&host.config.settings);
     let wanted = rules(&text)?;
     assert!(world.secrets.len() > 4 && wanted.len() > 15, "{wanted:?}");

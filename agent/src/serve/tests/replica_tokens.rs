@@ -323,6 +323,31 @@ async fn a_request_without_a_token_uses_the_standing_one_which_is_never_shown() 
 }
 
 #[tokio::test]
+async fn after_offboarding_no_standing_token_is_presented_and_clients_own_are_forwarded() {
+    let primary = Primary::saying("{}").await;
+    let rig = Setup::with(&primary).start();
+    standing(&rig);
+    rig.replica.offboards();
+    let heard = rig.ask(&request("GET", MIRRORED, &[])).await;
+    assert_eq!(heard.outcome(), (503, "replica"));
+    assert!(
+        heard
+            .text()
+            .contains("refuses Holdover's own credential since")
+    );
+    assert!(primary.received().is_empty(), "nothing was sent");
+    let own = request("GET", MIRRORED, &["X-Vault-Token: s.own"]);
+    assert_eq!(rig.ask(&own).await.outcome(), (200, "primary"));
+    let open = rig.ask(&request("GET", "/v1/sys/health", &[])).await;
+    assert_eq!(open.outcome(), (200, "primary"));
+    let tokens = primary.received().into_iter();
+    let tokens: Vec<_> = tokens
+        .map(|one| one.head.get("x-vault-token").map(str::to_owned))
+        .collect();
+    assert_eq!(tokens, [Some("s.own".to_owned()), None]);
+}
+
+#[tokio::test]
 async fn the_standing_token_is_used_for_nothing_that_it_could_get_lost_by() {
     let primary = Primary::saying("{}").await;
     let rig = Setup::with(&primary).start();

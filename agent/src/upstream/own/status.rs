@@ -1,17 +1,28 @@
 //! How it stands with Holdover's own token, for `status`, `ready` and the probes.
 
 use parking_lot::Mutex;
-use shared::time::WallTime;
+use shared::{
+    offboarding::{
+        CredentialAsked, CredentialSource, CredentialTold, FileFacts, Refusals, Verdict,
+    },
+    time::{Now, WallTime},
+};
+use tokio::sync::watch;
 
 use super::life::Life;
 
-/// Shared between the keeper, the probes and `status`.
-#[derive(Default)]
-pub struct OwnStatus(Mutex<OwnState>);
+/// Shared between the keeper, the probes, offboarding and `status`.
+pub struct OwnStatus {
+    state: Mutex<OwnState>,
+    /// Whether the primary has taken the credential away, for who waits for that.
+    taken_away: watch::Sender<bool>,
+}
 
-#[derive(Default)]
 struct OwnState {
     snapshot: OwnSnapshot,
+    refusals: Refusals,
+    /// The token file holds another token than the one in use.
+    file_holds_another: bool,
     /// Whether the last probe was good: the first good one after failures wakes the keeper.
     good: bool,
 }
@@ -34,26 +45,77 @@ pub struct OwnSnapshot {
 }
 
 impl OwnStatus {
+    /// Nothing is known yet of a token from there.
+    pub(in crate::upstream) fn new(source: CredentialSource) -> Self {
+        Self {
+            state: Mutex::new(OwnState {
+                snapshot: OwnSnapshot::default(),
+                refusals: Refusals::new(source),
+                file_holds_another: false,
+                good: false,
+            }),
+            taken_away: watch::Sender::new(false),
+        }
+    }
+
     /// How it stands now.
     pub fn snapshot(&self) -> OwnSnapshot {
-        self.0.lock().snapshot.clone()
+        self.state.lock().snapshot.clone()
     }
 
     /// Whether the primary refused it and has accepted none since.
     pub fn is_refused(&self) -> bool {
-        self.0.lock().snapshot.refused
+        self.state.lock().snapshot.refused
+    }
+
+    /// Whether the primary has taken the credential away, as far as this process saw, and whenever that changes.
+    pub fn taken_away(&self) -> watch::Receiver<bool> {
+        self.taken_away.subscribe()
+    }
+
+    /// Takes in what the primary said of it.
+    pub(in crate::upstream) fn tell(
+        &self,
+        asked: CredentialAsked,
+        told: CredentialTold,
+        file: FileFacts,
+        now: Now,
+    ) -> Verdict {
+        let verdict = self.state.lock().refusals.tell(asked, told, file, now);
+        match verdict {
+            Verdict::Entitled => self.conclude(false),
+            Verdict::Offboarded => self.conclude(true),
+            Verdict::Open => {}
+        }
+        verdict
+    }
+
+    fn conclude(&self, taken_away: bool) {
+        let changed = |before: &mut bool| std::mem::replace(before, taken_away) != taken_away;
+        self.taken_away.send_if_modified(changed);
+    }
+
+    /// What is known of the file that it comes from.
+    pub(in crate::upstream) fn file_facts(&self, known_end: Option<WallTime>) -> FileFacts {
+        FileFacts {
+            known_end,
+            holds_another: self.state.lock().file_holds_another,
+        }
     }
 
     pub(super) fn accepted(&self) {
-        self.0.lock().snapshot.refused = false;
+        self.state.lock().snapshot.refused = false;
     }
 
-    pub(super) fn file(&self, error: Option<String>) {
-        self.0.lock().snapshot.file_error = error;
+    /// What was found in the file: what is wrong with it, and whether its token is another than the one in use.
+    pub(super) fn file(&self, error: Option<String>, holds_another: bool) {
+        let state = &mut *self.state.lock();
+        state.snapshot.file_error = error;
+        state.file_holds_another = holds_another;
     }
 
     pub(super) fn succeeded(&self, life: Option<&Life>) {
-        let snapshot = &mut self.0.lock().snapshot;
+        let snapshot = &mut self.state.lock().snapshot;
         snapshot.errors = 0;
         snapshot.last_error = None;
         snapshot.ends = life.map(Life::ends);
@@ -61,7 +123,7 @@ impl OwnStatus {
     }
 
     pub(super) fn failed(&self, error: String, refused: bool) {
-        let snapshot = &mut self.0.lock().snapshot;
+        let snapshot = &mut self.state.lock().snapshot;
         snapshot.errors = snapshot.errors.saturating_add(1);
         snapshot.last_error = Some(error);
         snapshot.refused |= refused;
@@ -69,7 +131,7 @@ impl OwnStatus {
 
     /// What a probe saw; whether the keeper should look at once. It is woken by changes only, never by every probe.
     pub(in crate::upstream) fn note_probe(&self, good: bool, refused: bool) -> bool {
-        let state = &mut *self.0.lock();
+        let state = &mut *self.state.lock();
         let was_good = std::mem::replace(&mut state.good, good);
         let was_refused = state.snapshot.refused;
         state.snapshot.refused |= refused;
@@ -78,7 +140,7 @@ impl OwnStatus {
 
     /// The primary refused it; whether that is new.
     pub(in crate::upstream) fn note_refused(&self) -> bool {
-        !std::mem::replace(&mut self.0.lock().snapshot.refused, true)
+        !std::mem::replace(&mut self.state.lock().snapshot.refused, true)
     }
 }
 
@@ -88,7 +150,7 @@ mod tests {
 
     #[test]
     fn probes_wake_the_keeper_when_something_changed_and_not_again() {
-        let own = OwnStatus::default();
+        let own = OwnStatus::new(CredentialSource::Login);
         assert!(own.note_probe(true, false));
         assert!(!own.note_probe(true, false));
         assert!(!own.note_probe(false, false));
@@ -97,5 +159,35 @@ mod tests {
         assert!(own.is_refused());
         own.accepted();
         assert!(own.note_probe(false, true));
+    }
+
+    #[test]
+    fn what_was_taken_away_is_told_once_and_until_it_is_given_back() {
+        let own = OwnStatus::new(CredentialSource::Login);
+        let mut told = own.taken_away();
+        let mut tell = |asked, what, secs| {
+            let now = crate::samples::at(secs);
+            let _ = own.tell(asked, what, FileFacts::default(), now);
+            (told.has_changed().unwrap(), *told.borrow_and_update())
+        };
+        for secs in [0, 6] {
+            tell(CredentialAsked::Token, CredentialTold::Refused, secs);
+        }
+        assert_eq!(
+            tell(CredentialAsked::Login, CredentialTold::Refused, 0),
+            (false, false)
+        );
+        assert_eq!(
+            tell(CredentialAsked::Login, CredentialTold::Refused, 6),
+            (true, true)
+        );
+        assert_eq!(
+            tell(CredentialAsked::Login, CredentialTold::Refused, 12),
+            (false, true)
+        );
+        assert_eq!(
+            tell(CredentialAsked::Login, CredentialTold::Accepted, 13),
+            (true, false)
+        );
     }
 }

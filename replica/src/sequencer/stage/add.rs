@@ -15,6 +15,7 @@ use shared::{
     quarantine::AclKey,
     settings::Settings,
     time::WallTime,
+    workload::WorkloadAuthority,
 };
 
 use super::{Stage, When};
@@ -54,13 +55,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::AppRoleGone(key) => {
                 self.gone(self.within().approle(&key)).approles.remove(&key);
             }
-            Change::Authority(of) => {
-                self.know(
-                    self.within().authority(&of.workload),
-                    *of,
-                    Known::put_workload,
-                )?;
-            }
+            Change::Authority(of) => self.authority(*of)?,
             Change::AuthorityGone(name) => self.authority_gone(&name),
             Change::Cluster(cluster) => self.cluster(*cluster)?,
             Change::Coverage(hour) => self.put(At::coverage(keys, hour.start), &hour)?,
@@ -105,6 +100,11 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::TokenDoubted(digest, at) => self.token_doubted(&digest, at)?,
         }
         Ok(())
+    }
+
+    fn authority(&mut self, of: WorkloadAuthority) -> Added {
+        let at = self.within().authority(&of.workload);
+        self.know(at, of, Known::put_workload)
     }
 
     /// The primary was seen: what is left of another namespace is not needed to go back to.

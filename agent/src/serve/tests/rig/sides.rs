@@ -29,6 +29,7 @@ use shared::{
     kv::Doubt,
     mount::MountKind,
     name::{ClusterId, LeaseId, OutageId, TokenDigest, WorkloadName},
+    offboarding::Offboarded,
     secret::{SecretBytes, SecretText},
     settings::Settings,
     time::{Now, WallTime},
@@ -59,6 +60,7 @@ pub(crate) struct FakeReplica {
     clock: Clock,
     settings: Arc<Settings>,
     outage: Mutex<Option<OutageId>>,
+    offboarded: Mutex<Option<Offboarded>>,
     grants: Mutex<HashMap<TokenDigest, Arc<LiveGrant>>>,
     credentials: Mutex<HashMap<CredentialName, String>>,
     vault: Mutex<Vault>,
@@ -90,6 +92,7 @@ impl FakeReplica {
             clock: Clock::start(None).unwrap(),
             settings: Arc::new(settings),
             outage: Mutex::default(),
+            offboarded: Mutex::default(),
             grants: Mutex::default(),
             credentials: Mutex::default(),
             vault: Mutex::new(Box::new(|_| says(200, "{\"from\":\"replica\"}"))),
@@ -162,6 +165,12 @@ impl FakeReplica {
         digest
     }
 
+    /// The primary takes Holdover's own credential away.
+    pub(crate) fn offboards(&self) {
+        let at = self.now().steady;
+        *self.offboarded.lock().unwrap() = Some(Offboarded { at });
+    }
+
     /// A known token is dead from here on.
     pub(crate) fn revoke(&self, digest: &TokenDigest) {
         let live = self.grant(digest).unwrap();
@@ -223,6 +232,10 @@ impl Replica for FakeReplica {
 
     fn settings(&self) -> Arc<Settings> {
         self.settings.clone()
+    }
+
+    fn offboarded(&self) -> Option<Offboarded> {
+        *self.offboarded.lock().unwrap()
     }
 
     fn outage(&self) -> Option<OutageId> {
