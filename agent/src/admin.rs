@@ -7,6 +7,7 @@ pub mod client;
 pub mod coverage;
 pub mod gather;
 pub mod grants;
+mod parity;
 pub mod policy;
 pub mod server;
 
@@ -152,14 +153,20 @@ impl Deps {
         match (request.path.as_str(), writes) {
             ("/v1/grants/revoke", true) => self.revoke(request).await,
             ("/v1/mirrors/sync", true) => self.sync(&request.body).await,
-            ("/v1/grants/revoke" | "/v1/mirrors/sync", false) => not_allowed("POST"),
+            ("/v1/parity/lift", true) => parity::lift(self, request).await,
+            ("/v1/grants/revoke" | "/v1/mirrors/sync" | "/v1/parity/lift", false) => {
+                not_allowed("POST")
+            }
             ("/v1/policy/missing", _) if request.method == Method::GET => {
                 policy::missing(self.own.as_ref()).await
             }
             ("/v1/policy/missing", _) => not_allowed("GET"),
             ("/v1/coverage", _) if request.method == Method::GET => coverage::answer(self, request),
             ("/v1/coverage", _) => not_allowed("GET"),
-            (path @ ("/v1/status" | "/v1/grants" | "/v1/mirrors" | "/metrics"), _) => {
+            (
+                path @ ("/v1/status" | "/v1/grants" | "/v1/mirrors" | "/v1/parity" | "/metrics"),
+                _,
+            ) => {
                 if request.method == Method::GET {
                     self.show(path)
                 } else {
@@ -183,6 +190,7 @@ impl Deps {
         match path {
             "/v1/grants" => AdminReply::ok(&grants::list(&self.local)),
             "/v1/mirrors" => AdminReply::ok(&self.mirrors()),
+            "/v1/parity" => AdminReply::ok(&parity::list(self)),
             "/metrics" => AdminReply {
                 status: StatusCode::OK,
                 content_type: metrics::CONTENT_TYPE,

@@ -9,6 +9,7 @@ mod grants;
 mod init;
 mod mirror;
 pub mod out;
+mod parity;
 mod run;
 mod status;
 
@@ -68,6 +69,9 @@ enum Command {
     /// Lists mirrors, and brings them up to date.
     #[command(subcommand)]
     Mirror(mirror::MirrorCommand),
+    /// Lists what is quarantined because the replica would have granted more than the primary, and ends that.
+    #[command(subcommand)]
+    Parity(parity::ParityCommand),
     /// Runs the daemon.
     Run,
     /// Shows whether this host could do without the primary now, and for how long.
@@ -138,6 +142,7 @@ impl Cli {
             Command::Grants(command) => grants::perform(command, &self.config),
             Command::Init(args) => init::perform(&args, &self.config),
             Command::Mirror(command) => mirror::perform(&command, &self.config),
+            Command::Parity(command) => parity::perform(command, &self.config),
             Command::Run => run::perform(&self.config),
             Command::Status(args) => status::perform(&args, &self.config),
         }
@@ -211,6 +216,10 @@ mod tests {
             vec!["grants", "revoke", "--uid", "0"],
             vec!["mirror", "list"],
             vec!["mirror", "sync"],
+            vec!["parity", "list", "--json"],
+            vec!["parity", "lift", "shop"],
+            vec!["parity", "lift", "--workload", "w", "--json"],
+            vec!["parity", "lift", "--all"],
             vec!["completions", "bash"],
             vec!["init", "--address", "https://v:8200", "--ca-file", "/ca"],
         ] {
@@ -231,6 +240,8 @@ mod tests {
             vec!["holdover", "drill"],
             vec!["holdover", "grants", "revoke"],
             vec!["holdover", "grants", "revoke", "a", "--uid", "1"],
+            vec!["holdover", "parity", "lift"],
+            vec!["holdover", "parity", "lift", "a", "--all"],
             vec!["holdover", "init"],
             vec!["holdover", "coverage", "--since", "soon"],
         ] {

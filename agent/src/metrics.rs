@@ -151,7 +151,7 @@ fn gauges(status: &DaemonStatus) -> Registry {
     let help = "The most that they may take: issuing ends before";
     let most = signed(store.ledger_max_bytes);
     gauge(&mut page, "ledger_max_bytes", help, most);
-    let help = "Policy sets that only the primary decides for, because the replica would have granted more";
+    let help = "Policies, and workloads' issuing, that are left to the primary because the replica would have granted more";
     let quarantined = i64::try_from(status.parity.quarantined.len());
     gauge(
         &mut page,

@@ -4,10 +4,11 @@
 //! Off the way of every request: the socket hands an [`Offer`] over and goes on, a task of its own judges it
 //! ([`compare`]), without effect and without sending anything that the client did not. What disagrees is judged again
 //! once everything that it was decided from was verified after the primary's answer, and counts only if it stands.
-//! Where the replica would have granted more, the policy set is quarantined.
+//! Where the replica would have granted more, what is to blame is quarantined.
 
 pub mod compare;
 pub mod counts;
+pub mod lift;
 
 mod disputes;
 
@@ -37,6 +38,7 @@ use shared::{
 use tokio::sync::mpsc;
 
 use counts::{Counts, Dropped};
+use lift::Lifts;
 
 /// Offers that wait to be judged.
 const WAITING: usize = 1024;
@@ -84,6 +86,7 @@ struct ParityState {
     /// Compared every time: what a quarantine, or a doubt, is about.
     watched: ArcSwap<HashSet<Watched>>,
     last: Mutex<Option<Mismatch>>,
+    lifts: Lifts,
 }
 
 /// A kind of request: the operation's name and the path.
@@ -149,6 +152,7 @@ impl Parity {
             pending: AtomicU64::new(0),
             watched: ArcSwap::default(),
             last: Mutex::default(),
+            lifts: Lifts::default(),
         }));
         (parity, receiver)
     }

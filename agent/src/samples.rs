@@ -273,15 +273,17 @@ pub(crate) fn decision(status: u16, as_of: WallTime) -> Comparable {
     let call = Call::parse("GET", "/v1/secret/data/a").unwrap();
     let asked = Question {
         call: &call,
-        token: TokenUsed::None,
+        token: TokenUsed::Callers,
         mirrored_namespace: true,
         asks_for_token: true,
         body: Some(b""),
+        reads_alike: true,
     };
     let provenance = Provenance {
         cluster: ClusterShown::Pinned,
         as_of: Some(as_of),
     };
     let answer = Evidence::new(asked, provenance, status);
-    answer.whole(br#"{"errors":[]}"#).comparable().unwrap()
+    let denied = br#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
+    answer.whole(denied).comparable().unwrap()
 }

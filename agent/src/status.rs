@@ -278,8 +278,34 @@ pub struct ParityStatus {
     pub dropped: u64,
     /// The last mismatch.
     pub last: Option<MismatchStatus>,
-    /// Policy sets that only the primary decides for, since whenever that was.
+    /// What is left to the primary, since whenever that was.
     pub quarantined: Vec<QuarantineStatus>,
+}
+
+/// `GET /v1/parity`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QuarantineList {
+    /// What is left to the primary.
+    pub quarantined: Vec<QuarantineStatus>,
+}
+
+/// `POST /v1/parity/lift`: exactly one of the three.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LiftQuarantines {
+    /// The policy of this name.
+    pub policy: Option<String>,
+    /// The issuing of this workload.
+    pub workload: Option<String>,
+    /// Every one.
+    pub all: bool,
+}
+
+/// What was lifted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LiftedQuarantines {
+    /// As they were listed.
+    pub lifted: Vec<QuarantineStatus>,
 }
 
 /// Mismatches by kind.
@@ -291,7 +317,7 @@ pub struct MismatchCounts {
     pub refuses_more: u64,
     /// The replica would have granted what the primary refused.
     pub grants_more: u64,
-    /// The same verdict, another answer.
+    /// The same verdict, another answer; or a refusal of the request itself.
     pub differs: u64,
 }
 
@@ -310,13 +336,13 @@ pub struct MismatchStatus {
     pub fields: Vec<String>,
 }
 
-/// One policy set in quarantine: in an outage its tokens get 503.
+/// One quarantine, of a policy or of a workload's issuing: in an outage what it decides gets 503.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QuarantineStatus {
-    /// The set: policies of the token, then of its identity.
-    pub policies: Vec<String>,
-    /// The entity that it is of.
-    pub entity: Option<String>,
+    /// The policy, if it is one.
+    pub policy: Option<String>,
+    /// The workload, if it is its issuing.
+    pub workload: Option<String>,
     /// Since when, RFC 3339 in UTC.
     pub since: String,
     /// The operation that the replica would have granted.
@@ -327,6 +353,8 @@ pub struct QuarantineStatus {
     pub primary: u16,
     /// The status with which the replica would have.
     pub replica: u16,
+    /// What in the answer showed it: `status`, or names of fields.
+    pub fields: Vec<String>,
 }
 
 /// The replica's file.

@@ -7,13 +7,21 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
-use shared::{api::Call, api::Kind, time::WallTime};
+use shared::{
+    api::{Call, Kind},
+    provenance::{Comparable, DeniedBy},
+    time::WallTime,
+};
 use zeroize::Zeroizing;
 
 use crate::{
     key::Keys,
     vault::judge::{Judgement, Standing},
 };
+
+mod blame;
+
+pub use blame::blamed;
 
 /// Ends of tokens agree within this beside the time that an answer took: TTLs are whole seconds.
 const WITHIN_SECS: u64 = 5;
@@ -35,6 +43,8 @@ const OWN_FIELDS: [&str; 9] = [
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
     status: u16,
+    /// What of the primary denied it.
+    denied_by: Option<DeniedBy>,
     fields: Vec<(&'static str, Fact)>,
 }
 
@@ -53,7 +63,7 @@ enum Fact {
 /// How two decisions disagree.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Disagreement {
-    /// The same verdict, another answer.
+    /// The same verdict, another answer; or the primary refused the request for what it is, and the replica would not.
     Differs,
     /// The replica would have granted what the primary refused, or more of it.
     GrantsMore,
@@ -104,7 +114,7 @@ pub fn compare(primary: &Facts, judged: &Facts, standing: Standing) -> Outcome {
         Standing::Decided => {}
     }
     if primary.status != judged.status {
-        let kind = of_statuses(primary.status, judged.status);
+        let kind = of_statuses(primary, judged);
         return Outcome::Disagree(kind, vec!["status"]);
     }
     let mut found: Option<Disagreement> = None;
@@ -126,13 +136,13 @@ pub fn compare(primary: &Facts, judged: &Facts, standing: Standing) -> Outcome {
     }
 }
 
-fn of_statuses(primary: u16, judged: u16) -> Disagreement {
+fn of_statuses(primary: &Facts, judged: &Facts) -> Disagreement {
     // 404 says that the caller may ask, and that nothing is there.
-    let allows = |status: u16| matches!(status, 200..=299 | 404);
-    match (primary, judged) {
-        (403, judged) if allows(judged) => Disagreement::GrantsMore,
-        (primary, 200..=299) if !allows(primary) => Disagreement::GrantsMore,
-        (primary, judged) if allows(primary) && !allows(judged) => Disagreement::RefusesMore,
+    let allows = |facts: &Facts| matches!(facts.status, 200..=299 | 404);
+    match primary.denied_by {
+        Some(_) if allows(judged) => Disagreement::GrantsMore,
+        _ if allows(primary) && !allows(judged) => Disagreement::RefusesMore,
+        // A refusal that denies nobody is of the request, and says nothing of rights.
         _ => Disagreement::Differs,
     }
 }
@@ -159,6 +169,20 @@ fn differs(primary: Option<&Fact>, judged: Option<&Fact>) -> Option<Disagreement
 }
 
 impl Facts {
+    /// What must agree of the primary's answer to `call`, as [`Facts::of`] has it.
+    pub fn decided(
+        call: &Call,
+        decision: Comparable,
+        body: Option<&[u8]>,
+        given: RangeInclusive<WallTime>,
+        keys: &Keys,
+    ) -> Self {
+        Self {
+            denied_by: decision.denied_by(),
+            ..Self::of(call, decision.status(), body, given, keys)
+        }
+    }
+
     /// What must agree of an answer of `status` with `body` to `call`, given somewhen in `given`: a busy primary's
     /// answer may be seconds old when it is there. Without a body (it streamed, or is not to be looked into) the status
     /// alone.
@@ -174,6 +198,7 @@ impl Facts {
             .and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok());
         let mut facts = Self {
             status,
+            denied_by: None,
             fields: Vec::new(),
         };
         if let Some(envelope) = envelope {

@@ -23,7 +23,7 @@ use shared::{
         RequestPath, RoleName, TokenDigest, WorkloadName,
     },
     offboarding::Offboarded,
-    quarantine::{AclKey, Quarantine},
+    quarantine::{Quarantine, Quarantined},
     secret::{SecretBytes, SecretText},
     settings::{Bounds, Settings},
     time::{BootId, BootTime, Deadline, Mark, Now, WallTime},
@@ -115,21 +115,18 @@ pub(crate) fn doubted(path: &str, since: WallTime) -> Change {
     })
 }
 
-/// These policies in quarantine, for a read.
-pub(crate) fn quarantine(policies: &[&str]) -> Quarantine {
-    let names = policies.iter().map(|name| PolicyName::parse(name).unwrap());
+/// This policy in quarantine, for a read.
+pub(crate) fn quarantine(policy: &str) -> Quarantine {
     Quarantine {
-        set: AclKey {
-            policies: names.collect(),
-            entity: None,
-        },
+        what: Quarantined::Policy(PolicyName::parse(policy).unwrap()),
         since: T0,
         operation: "read".into(),
         path: "secret/data/shop/db".into(),
         primary: 403,
         replica: 200,
-        fields: Vec::new(),
-        texts: [3; 32],
+        fields: vec!["status".into()],
+        text: Some([3; 32]),
+        of_set: None,
     }
 }
 
@@ -374,7 +371,7 @@ pub(crate) fn everything() -> Vec<Change> {
             &[("default", "path \"a\" { capabilities = [\"read\"] }")],
             T0,
         ),
-        Change::Quarantine(Box::new(quarantine(&["billing", "default"]))),
+        Change::Quarantine(Box::new(quarantine("billing"))),
         Change::Queue(Box::new(QueuedRevocation::own(
             9,
             RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),

@@ -9,7 +9,7 @@ use shared::{
     identity::Identity,
     kv::{Doubted, Place},
     name::{Accessor, EntityId, LeaseId, Namespace, PolicyName, TokenDigest, WorkloadName},
-    quarantine::AclKey,
+    quarantine::{Quarantined, QuarantinedSet},
     time::WallTime,
 };
 
@@ -66,7 +66,7 @@ pub(crate) enum Table {
     AppRole = 20,
     /// A secret id's digest, and what was proven of it.
     SecretId = 21,
-    /// A policy set in quarantine.
+    /// A policy, or a workload's issuing, in quarantine.
     Quarantine = 22,
     /// What passed through the socket within an hour.
     Coverage = 23,
@@ -384,7 +384,16 @@ impl Within<'_> {
         self.of(table, &[])
     }
 
-    pub(crate) fn quarantine(self, set: &AclKey) -> At {
+    pub(crate) fn quarantine(self, what: &Quarantined) -> At {
+        // No entity has such a letter in its name, so no row of a set is under this key.
+        let parts: [&[u8]; 2] = match what {
+            Quarantined::Policy(name) => [b"\x01policy", name.as_str().as_bytes()],
+            Quarantined::Issuing(name) => [b"\x01issuing", name.as_str().as_bytes()],
+        };
+        self.of(Table::Quarantine, &parts)
+    }
+
+    pub(crate) fn quarantined_set(self, set: &QuarantinedSet) -> At {
         let names = set.policies.iter().map(|name| name.as_str().as_bytes());
         let entity = set.entity.as_ref().map(|entity| entity.as_str().as_bytes());
         // Nothing is no name of an entity, so what names none is told from what names one.

@@ -24,7 +24,6 @@ use shared::{
     lease::Lease,
     name::{Accessor, LeaseId, PolicyName, TokenDigest},
     offboarding::Offboarded,
-    quarantine::AclKey,
     secret::SecretBytes,
     settings::Settings,
     time::{Now, WallTime},
@@ -109,7 +108,7 @@ pub struct Policies {
     /// Parsed; what does not parse is `None`, and undecidable for its tokens. Shared by verifications that
     /// changed nothing.
     pub parsed: Arc<BTreeMap<PolicyName, Option<Policy>>>,
-    pub(crate) compiled: Arc<papaya::HashMap<AclKey, Arc<CompiledAcl>>>,
+    pub(crate) compiled: Arc<papaya::HashMap<acl::AclKey, Arc<CompiledAcl>>>,
 }
 
 /// A compiled ACL and the identity that it was compiled with, so that a changed one is noticed.

@@ -6,6 +6,7 @@
 
 mod capability;
 mod compile;
+mod contributors;
 mod cursor;
 mod decode;
 mod document;
@@ -23,7 +24,7 @@ mod span;
 mod sudo;
 mod template;
 
-use alloc::{borrow::Cow, format, string::String, vec, vec::Vec};
+use alloc::{borrow::Cow, format, string::String, sync::Arc, vec, vec::Vec};
 use core::time::Duration;
 
 use serde_json::{Map, Value};
@@ -63,6 +64,11 @@ impl Operation {
     /// Whether it shows what is there: a read, a list or a scan.
     pub fn reads(self) -> bool {
         matches!(self, Self::Read | Self::List | Self::Scan)
+    }
+
+    /// Whether it asks for names: its path ends in `/`, and a rule for it may be written without.
+    pub fn lists(self) -> bool {
+        matches!(self, Self::List | Self::Scan)
     }
 
     /// Whether it brings data.
@@ -138,6 +144,14 @@ pub enum Undecidable {
     Policy {
         /// The policy's name.
         policy: String,
+    },
+    /// A policy behind the deciding rule is in quarantine.
+    #[error(
+        "the rule for {path:?} is quarantined: the replica was found to grant more by one of its policies than the primary"
+    )]
+    Quarantined {
+        /// The rule's path.
+        path: String,
     },
     /// A rule that is not modelled might decide.
     #[error("a rule for paths below {prefix:?} is not modelled")]
@@ -237,12 +251,25 @@ impl Acl {
         if !matches!(*self.capabilities(mount)?, ["deny"]) || rules.grants_below(mount) {
             return Ok(true);
         }
+        if let Some(rule) = rules.quarantined_below(mount) {
+            return Err(quarantined(rule));
+        }
         let covered = rules.only_prefix_covers(mount);
         // Where a covering rule counts only for want of others, any unmodelled rule could be the other.
         match rules.unmodelled_below(if covered { "" } else { mount }) {
             Some(prefix) => Err(unmodelled(prefix)),
             None => Ok(covered),
         }
+    }
+
+    /// Names of the policies that contributed to the rule which decides `path`, whatever it decides, in the order of the
+    /// merge; none where no rule does. `lists` as [`Operation::lists`].
+    pub fn contributors(&self, path: &str, lists: bool) -> &[Arc<str>] {
+        let Scope::Rules(rules) = &self.scope else {
+            return &[];
+        };
+        let rule = rules.find(path.trim_start_matches('/'), lists);
+        rule.map_or(&[], |rule| rules.contributors(rule))
     }
 
     /// Until when this holds: after that moment a rule or policy has expired, or a template of the time has
@@ -261,7 +288,7 @@ impl Acl {
             limit: None,
             filter: None,
         };
-        let lists = matches!(request.operation, Operation::List | Operation::Scan);
+        let lists = request.operation.lists();
         let rule = match self.find(&full_path(request), lists)? {
             Found::Root => return Ok(Some((allowed(true), None))),
             _ if request.help => return Ok(Some((allowed(false), None))),
@@ -304,7 +331,10 @@ impl Acl {
             Scope::Unreadable(policy) => Err(unreadable(policy)),
             Scope::Rules(rules) => match rules.unmodelled_for(path) {
                 Some(prefix) => Err(unmodelled(prefix)),
-                None => Ok(rules.find(path, lists).map_or(Found::Nothing, Found::Rule)),
+                None => match rules.find(path, lists) {
+                    Some(rule) if rule.quarantined => Err(quarantined(rule)),
+                    rule => Ok(rule.map_or(Found::Nothing, Found::Rule)),
+                },
             },
         }
     }
@@ -353,6 +383,12 @@ fn full_path<'a>(request: &AclRequest<'a>) -> Cow<'a, str> {
 fn unmodelled(prefix: &str) -> Undecidable {
     Undecidable::Rule {
         prefix: prefix.into(),
+    }
+}
+
+fn quarantined(rule: &Compiled) -> Undecidable {
+    Undecidable::Quarantined {
+        path: rule.path.clone(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
         WorkloadName,
     },
     offboarding::Offboarded,
-    quarantine::{AclKey, Quarantine},
+    quarantine::{Quarantine, Quarantined},
     secret::{SecretBytes, SecretText},
     time::{Mark, WallTime},
     token::ttl::TtlLimits,
@@ -88,10 +88,10 @@ pub enum Change {
     /// The primary accepted a token at this moment. Nothing else of its grant changes, whatever was committed since
     /// the request was sent; one that is revoked or unknown stays so.
     Proven(TokenDigest, WallTime),
-    /// The replica was found to grant more to a policy set than the primary did: its tokens are left to the primary.
+    /// The replica was found to grant more by a policy, or to a workload, than the primary did: that is left to the primary.
     Quarantine(Box<Quarantine>),
-    /// Its policies changed, and a comparison since has agreed.
-    QuarantineLifted(AclKey),
+    /// An operator ended it, or what it was decided by changed and a comparison since has agreed.
+    QuarantineLifted(Quarantined),
     /// A revocation to be reported to the primary.
     Queue(Box<QueuedRevocation>),
     /// The primary knows it.

@@ -40,6 +40,8 @@ pub struct Entity {
     pub aliases: Vec<Alias>,
     /// Tokens of a disabled entity are refused.
     pub disabled: bool,
+    /// When it was last written, as the primary shows it: what was changed back is not taken for unchanged.
+    pub last_update_time: String,
 }
 
 /// An entity's name at one auth mount.
@@ -56,6 +58,8 @@ pub struct Alias {
     pub metadata: Metadata,
     /// Metadata set by an operator.
     pub custom_metadata: Metadata,
+    /// As an entity's.
+    pub last_update_time: String,
 }
 
 /// A group that an entity is in.
@@ -70,6 +74,8 @@ pub struct Group {
     pub metadata: Metadata,
     /// Names of the policies it gives its members.
     pub policies: Vec<String>,
+    /// As an entity's; members that come and go count.
+    pub last_update_time: String,
 }
 
 impl Identity {

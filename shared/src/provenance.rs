@@ -8,7 +8,7 @@ mod index;
 mod node;
 mod trust;
 
-pub use evidence::{Comparable, Evidence, Question, Refused, StateTold, TokenUsed};
+pub use evidence::{Comparable, DeniedBy, Evidence, Question, Refused, StateTold, TokenUsed};
 pub use index::{Index, IndexForm};
 pub use node::{Currency, Health, NodeRole, NodeSeen};
 pub use trust::{Arrival, Asked, ClusterShown, ForeignCluster, Line, Provenance, Trust};

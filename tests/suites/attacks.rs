@@ -17,6 +17,8 @@ mod namespaces;
 mod offboarding;
 #[path = "attacks/peers.rs"]
 mod peers;
+#[path = "attacks/quarantine.rs"]
+mod quarantine;
 #[path = "attacks/revoked.rs"]
 mod revoked;
 #[path = "attacks/rights.rs"]

@@ -8,7 +8,7 @@ use shared::{
     failover::Outage,
     lease::LeaseHolder,
     name::{EntityId, PolicyName},
-    quarantine::Quarantine,
+    quarantine::{Quarantine, Quarantined},
     settings::{Footing, Settings},
     time::{Now, WallTime},
 };
@@ -138,21 +138,34 @@ fn unproven_tokens(count: u64) -> Option<String> {
 
 /// As `ready` tells of it.
 fn shown(one: &Quarantine) -> String {
+    let (held, remedy) = match &one.what {
+        Quarantined::Policy(name) => ("requests that it has a part in deciding", format!("{name}")),
+        Quarantined::Issuing(name) => ("logins and new tokens", format!("--workload {name}")),
+    };
     format!(
-        "tokens of policies {} get 503 in an outage, because the replica would have granted {} {} ({}), which the primary answered with {}",
-        parity::compare::shown(&one.set),
+        "{} since {}: {held} get 503 in an outage, because the replica would have granted more for {} {} \
+         ({}) than the primary did ({}), by {}; once that is understood, holdover parity lift {remedy}",
+        one.what,
+        one.since,
         one.operation,
         one.path,
         one.replica,
         one.primary,
+        one.fields.join(", "),
     )
+}
+
+/// What is in quarantine, as it is listed.
+pub(super) fn quarantined(deps: &Deps) -> Vec<QuarantineStatus> {
+    let authority = deps.local.view.authority();
+    let all = authority.quarantines.values();
+    all.map(|one| listed(one)).collect()
 }
 
 fn parity(deps: &Deps) -> ParityStatus {
     let report = deps.parity.report();
     let mismatches = report.mismatches();
     let [undecidable, refuses_more, grants_more, differs] = report.by_kind;
-    let authority = deps.local.view.authority();
     ParityStatus {
         checked: report.checked,
         mismatches,
@@ -173,23 +186,20 @@ fn parity(deps: &Deps) -> ParityStatus {
             path: last.path,
             fields: last.fields.into_iter().map(str::to_owned).collect(),
         }),
-        quarantined: authority
-            .quarantines
-            .values()
-            .map(|one| quarantined(one))
-            .collect(),
+        quarantined: quarantined(deps),
     }
 }
 
-fn quarantined(one: &Quarantine) -> QuarantineStatus {
+pub(super) fn listed(one: &Quarantine) -> QuarantineStatus {
     QuarantineStatus {
-        policies: one.set.policies.iter().map(ToString::to_string).collect(),
-        entity: one.set.entity.as_ref().map(ToString::to_string),
+        policy: one.what.policy().map(ToString::to_string),
+        workload: one.what.workload().map(ToString::to_string),
         since: one.since.to_string(),
         operation: one.operation.clone(),
         path: one.path.clone(),
         primary: one.primary,
         replica: one.replica,
+        fields: one.fields.clone(),
     }
 }
 

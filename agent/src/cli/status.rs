@@ -160,7 +160,7 @@ fn write_parity(text: &mut String, parity: &ParityStatus) -> std::fmt::Result {
     }
     match parity.quarantined.len() {
         0 => writeln!(text),
-        sets => writeln!(text, "; {sets} policy sets QUARANTINED"),
+        some => writeln!(text, "; {some} QUARANTINED: see holdover parity list"),
     }
 }
 

@@ -1,5 +1,4 @@
-//! The task that judges: takes offers, compares, judges again what disagrees, and puts policy sets into quarantine
-//! and out of it.
+//! The task that judges: takes offers, compares, judges again what disagrees, and puts into quarantine and out of it.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,14 +9,14 @@ use std::{
 use replica::{
     parity::{self, Disagreement, Facts, Outcome},
     sequencer::Lane,
-    vault::judge::{self, Judgement},
+    vault::judge::{self, Behind, Judgement},
 };
 use shared::{
     api::Call,
     change::{Change, Expects},
     ledger::{Entry, EntryKind},
     name::{EntityId, TokenDigest},
-    quarantine::{AclKey, Quarantine},
+    quarantine::{Quarantine, Quarantined},
     time::{BootTime, Now},
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -126,31 +125,31 @@ impl Comparer {
         let answer = offer.answer.take();
         let given = offer.asked_at.steady..=offer.answered_at.steady;
         let keys = self.local.view.keys();
-        let status = offer.decision.status();
-        let primary = Facts::of(&offer.call, status, answer.as_deref(), given, keys);
+        let (call, decision) = (&offer.call, offer.decision);
+        let primary = Facts::decided(call, decision, answer.as_deref(), given, keys);
         drop(answer);
         let compared = self.compare(&offer, &primary, now);
         match compared.outcome {
             Outcome::Agree => {
                 self.counts().agree(1);
-                self.lift(&offer, compared.judgement.set.as_ref(), now)
-                    .await;
+                self.lift(&offer, &compared.judgement, now).await;
             }
             Outcome::NotCovered => self.counts().leave(1),
             Outcome::Disagree(kind, _) if self.knows_more(&offer, &compared.judgement) => {
                 self.leave_unsettled(&offer.call, kind, 1);
             }
             Outcome::Disagree(kind, _) => {
+                let call = offer.call.clone();
                 let dispute = Dispute {
                     offer,
                     primary,
                     judged: compared.facts,
                     kind,
                     inputs: compared.judgement.inputs,
-                    set: compared.judgement.set,
+                    behind: compared.judgement.behind,
                 };
                 if !self.disputes.add(dispute, now.boot) {
-                    self.counts().drop(Dropped::Unsettled, 1);
+                    self.leave_unsettled(&call, kind, 1);
                 }
             }
         }
@@ -190,13 +189,16 @@ impl Comparer {
         }
         self.ask(now.boot);
         self.show_pending();
+        if self.parity.0.lifts.are_news() {
+            self.watch();
+        }
     }
 
     async fn judge_again(&mut self, one: OpenDispute, now: Now) {
         let first = &one.dispute;
         let compared = self.compare(&first.offer, &first.primary, now);
         let inputs = &compared.judgement.inputs;
-        match one.second_look(compared.outcome, &compared.facts, inputs) {
+        match one.second_look(compared.outcome.clone(), &compared.facts, inputs) {
             SecondLook::Waits => {
                 if let Some(one) = self.disputes.put_back(one, now.boot) {
                     self.leave_unsettled(&one.dispute.offer.call, one.dispute.kind, one.times);
@@ -206,16 +208,13 @@ impl Comparer {
             SecondLook::Gone(Outcome::NotCovered) => self.counts().leave(one.times),
             SecondLook::Gone(_) => {
                 self.counts().agree(one.times);
-                self.lift(&first.offer, compared.judgement.set.as_ref(), now)
-                    .await;
+                self.lift(&first.offer, &compared.judgement, now).await;
             }
             SecondLook::Stands(kind, fields) => {
                 self.counts().disagree(kind, &fields, one.times);
                 self.report(first, kind, &fields, now);
                 if kind == Disagreement::GrantsMore {
-                    let judged = compared.facts.status();
-                    self.quarantine(first, compared.judgement.set, judged, &fields, now)
-                        .await;
+                    self.quarantine(first, &compared, &fields, now).await;
                 }
             }
         }
@@ -251,77 +250,79 @@ impl Comparer {
         );
     }
 
-    /// Leaves the set to the primary from here on, durably. Nothing that was issued to nobody, and no token, has none.
-    async fn quarantine(
-        &mut self,
-        one: &Dispute,
-        set: Option<AclKey>,
-        replica: u16,
-        fields: &[&'static str],
-        now: Now,
-    ) {
-        let view = &self.local.view;
-        let texts = set.as_ref().and_then(|set| judge::texts(view, set));
-        let (Some(set), Some(texts)) = (set, texts) else {
-            return;
-        };
-        let known = view.authority().quarantines.get(&set).cloned();
-        if known.is_some_and(|known| known.texts == texts) {
-            return;
+    /// Leaves what is to blame to the primary from here on, durably. Where nobody's rights decided, nothing is.
+    async fn quarantine(&self, one: &Dispute, second: &Compared, fields: &[&str], now: Now) {
+        let (call, behind) = (&one.offer.call, &second.judgement.behind);
+        let blamed = parity::blamed(call, &one.primary, &second.facts, behind);
+        let lifted = self.parity.lifted().await;
+        let mut changes = Vec::new();
+        for what in blamed {
+            let text = judge::text(&self.local.view, &what, &second.judgement.inputs);
+            let lately = lifted.covers(&what, one.offer.answered_at.steady);
+            if lately || self.is_quarantined(&what, text) {
+                continue;
+            }
+            let (operation, path) = watched(call);
+            let quarantine = Quarantine {
+                what,
+                since: now.steady,
+                operation,
+                path,
+                primary: one.primary.status(),
+                replica: second.facts.status(),
+                fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+                text,
+                of_set: None,
+            };
+            log_quarantined(&quarantine);
+            let mut entry = entry(EntryKind::Parity, "quarantined", &quarantine, now);
+            entry.reason = Some(one.kind.name().to_owned());
+            entry.uid = Some(one.offer.peer.uid);
+            entry.unit.clone_from(&one.offer.peer.unit);
+            changes.push(Change::Quarantine(Box::new(quarantine)));
+            changes.push(Change::Ledger(Box::new(entry)));
         }
-        let (operation, path) = watched(&one.offer.call);
-        let (primary, policies) = (one.primary.status(), shown(&set));
-        tracing::error!(
-            policies,
-            operation,
-            path,
-            primary,
-            replica,
-            "quarantined: in an outage tokens of these policies get 503, because the replica would have granted more"
-        );
-        let mut entry = entry("quarantined", &set, &path, now);
-        entry.reason = Some(one.kind.name().to_owned());
-        entry.uid = Some(one.offer.peer.uid);
-        entry.unit.clone_from(&one.offer.peer.unit);
-        let quarantine = Quarantine {
-            set,
-            since: now.steady,
-            operation,
-            path,
-            primary,
-            replica,
-            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
-            texts,
-        };
-        let change = Change::Quarantine(Box::new(quarantine));
-        self.store(change, entry).await;
+        self.store(changes).await;
     }
 
-    /// Ends the quarantine of `set` if its policies are others by now: what it was about has just been compared under
-    /// them, and agreed.
-    async fn lift(&mut self, offer: &Offer, set: Option<&AclKey>, now: Now) {
-        let view = &self.local.view;
-        let Some(set) = set else { return };
-        let Some(known) = view.authority().quarantines.get(set).cloned() else {
+    /// Whether that is so already, by the same text.
+    fn is_quarantined(&self, what: &Quarantined, text: Option<[u8; 32]>) -> bool {
+        let authority = self.local.view.authority();
+        let known = authority.quarantines.get(what);
+        known.is_some_and(|known| text.is_some() && known.text == text)
+    }
+
+    /// Ends each quarantine of what decided here, if what that is decided by is another by now: what it was about has just
+    /// been compared under that, and agreed.
+    async fn lift(&self, offer: &Offer, judgement: &Judgement, now: Now) {
+        let authority = self.local.view.authority().known.clone();
+        if authority.quarantines.is_empty() {
             return;
-        };
+        }
         let (operation, path) = watched(&offer.call);
-        let is_it = known.path == path && known.operation == operation;
-        let changed = judge::texts(view, set).is_some_and(|texts| texts != known.texts);
-        if !is_it || !changed {
-            return;
+        let mut changes = Vec::new();
+        for known in authority.quarantines.values() {
+            let is_it = known.path == path && known.operation == operation;
+            let text = || judge::text(&self.local.view, &known.what, &judgement.inputs);
+            let changed = || known.text.is_some() && known.text != text();
+            if !is_it || !decides(&known.what, &judgement.behind) || !changed() {
+                continue;
+            }
+            tracing::warn!(
+                what = %known.what,
+                "no longer quarantined: what decides was written anew, and the decisions agree"
+            );
+            let entry = entry(EntryKind::Parity, "lifted", known, now);
+            changes.push(Change::QuarantineLifted(known.what.clone()));
+            changes.push(Change::Ledger(Box::new(entry)));
         }
-        tracing::warn!(
-            policies = shown(set),
-            "no longer quarantined: the policies changed, and the decisions agree"
-        );
-        let entry = entry("lifted", set, &path, now);
-        self.store(Change::QuarantineLifted(set.clone()), entry)
-            .await;
+        self.store(changes).await;
     }
 
-    async fn store(&mut self, change: Change, entry: Entry) {
-        let changes = vec![change, Change::Ledger(Box::new(entry))];
+    async fn store(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
         let committed = self
             .local
             .commit(Lane::Revocation, changes, Expects::default());
@@ -391,21 +392,34 @@ impl Comparer {
     }
 }
 
-/// What the ledger says of a quarantine.
-fn entry(outcome: &str, set: &AclKey, path: &str, now: Now) -> Entry {
-    let mut entry = Entry::new(EntryKind::Parity, outcome, now.steady);
-    entry.path = Some(path.to_owned());
-    entry.policies.clone_from(&set.policies);
-    entry
+/// Whether `what` had a part in a judgement that this stands behind.
+fn decides(what: &Quarantined, behind: &Behind) -> bool {
+    match what {
+        Quarantined::Policy(name) => behind.policies.contains(name),
+        Quarantined::Issuing(name) => behind.issuing.as_ref() == Some(name),
+    }
 }
 
-/// The set as an operator reads it.
-pub fn shown(set: &AclKey) -> String {
-    let names: Vec<&str> = set.policies.iter().map(|name| name.as_str()).collect();
-    match &set.entity {
-        Some(entity) => format!("{} of entity {}", names.join(", "), entity.as_str()),
-        None => names.join(", "),
-    }
+fn log_quarantined(one: &Quarantine) {
+    let (operation, path) = (&one.operation, &one.path);
+    let (primary, replica) = (one.primary, one.replica);
+    tracing::error!(
+        what = %one.what,
+        operation,
+        path,
+        primary,
+        replica,
+        "quarantined: in an outage what it decides gets 503, because the replica would have granted more"
+    );
+}
+
+/// What the ledger says of a quarantine.
+pub(super) fn entry(kind: EntryKind, outcome: &str, one: &Quarantine, now: Now) -> Entry {
+    let mut entry = Entry::new(kind, outcome, now.steady);
+    entry.path = Some(one.path.clone());
+    entry.policies = one.what.policy().cloned().into_iter().collect();
+    entry.workload = one.what.workload().cloned();
+    entry
 }
 
 #[cfg(test)]

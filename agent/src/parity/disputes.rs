@@ -10,16 +10,14 @@ use std::time::Duration;
 
 use replica::{
     parity::{Disagreement, Facts, Outcome},
-    vault::judge::Inputs,
+    vault::judge::{Behind, Inputs},
 };
-use shared::{
-    quarantine::AclKey,
-    time::{BootTime, WallTime},
-};
+use shared::time::{BootTime, WallTime};
 
 use super::{Offer, compare::Wanted};
 
-/// Disagreements that wait at once; what comes beyond is unsettled.
+/// Disagreements that wait at once, of those in which the replica would have granted more and of the others: none of these
+/// takes the place of one of those. What comes beyond is unsettled.
 const MOST: usize = 512;
 
 /// How soon one is looked at again, and how rarely at last.
@@ -29,9 +27,12 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// How soon the primary is asked about one.
 const FIRST_ASK: Duration = Duration::from_millis(50);
 
+/// How far apart the primary's clock and ours may be: a rule that ends within this of an answer may have ended there.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 /// One that could not be judged again within this stays unsettled: the cycles of a mirror that reads every secret
 /// take minutes.
-const LONGEST: Duration = Duration::from_secs(900);
+pub(super) const LONGEST: Duration = Duration::from_secs(900);
 
 /// A disagreement as it is found.
 pub(super) struct Dispute {
@@ -43,8 +44,8 @@ pub(super) struct Dispute {
     pub(super) kind: Disagreement,
     /// What the replica went by.
     pub(super) inputs: Inputs,
-    /// Whose rights decided.
-    pub(super) set: Option<AclKey>,
+    /// What stands behind it.
+    pub(super) behind: Behind,
 }
 
 /// One that waits.
@@ -88,7 +89,9 @@ impl Disputes {
             like.times += 1;
             return true;
         }
-        if self.all.len() >= MOST {
+        let grants_more = |one: &Dispute| one.kind == Disagreement::GrantsMore;
+        let alike = self.all.iter().map(|one| grants_more(&one.dispute));
+        if alike.filter(|it| *it == grants_more(&dispute)).count() >= MOST {
             return false;
         }
         self.numbers += 1;
@@ -144,8 +147,9 @@ impl Disputes {
             wanted.tokens.extend(&dispute.inputs.tokens);
             if dispute.kind == Disagreement::GrantsMore {
                 wanted.authority = true;
-                let entity = dispute.set.as_ref().and_then(|set| set.entity.clone());
-                wanted.entities.extend(entity);
+                wanted
+                    .entities
+                    .extend(dispute.inputs.entities.iter().cloned());
             }
         }
         wanted.tokens.sort_unstable();
@@ -169,10 +173,17 @@ impl Disputes {
 impl Dispute {
     fn is_like(&self, other: &Self) -> bool {
         self.kind == other.kind
-            && self.set == other.set
+            && self.behind == other.behind
             && self.offer.call == other.offer.call
             && self.primary == other.primary
             && self.judged == other.judged
+    }
+
+    /// Whether the primary may have decided without a rule that had ended by its clock, and not yet by ours.
+    fn may_have_ended(&self) -> bool {
+        let soon = self.offer.answered_at.wall.plus(CLOCKS_APART);
+        let end = self.inputs.holds_until;
+        self.kind == Disagreement::GrantsMore && end.is_some_and(|end| end <= soon)
     }
 }
 
@@ -192,7 +203,7 @@ impl OpenDispute {
             Outcome::Disagree(kind, fields) => {
                 // Of what is undecidable the body only says why.
                 let same = kind == Disagreement::Undecidable || judged.are_as(&first.judged);
-                if same && inputs.are_as(&first.inputs) {
+                if same && inputs.are_as(&first.inputs) && !first.may_have_ended() {
                     SecondLook::Stands(kind, fields)
                 } else {
                     SecondLook::Unsettled

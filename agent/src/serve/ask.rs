@@ -145,12 +145,17 @@ impl Ask {
             call,
             presented,
             namespace: &self.namespace,
-            unmodelled: headers::unmodelled(&self.headers)
-                .or_else(|| self.brings_a_form(call, body).then_some("content-type")),
+            unmodelled: self.unmodelled(call, body),
             body,
             peer: Some(&self.peer),
             now,
         }
+    }
+
+    /// The first header by which it asks for what is not modelled.
+    fn unmodelled(&self, call: &Call, body: &[u8]) -> Option<&str> {
+        let form = || self.brings_a_form(call, body).then_some("content-type");
+        headers::unmodelled(&self.headers).or_else(form)
     }
 
     /// The request as far as it says what its answer may teach, sent with the token that `used` says; none for what is no
@@ -166,6 +171,7 @@ impl Ask {
             mirrored_namespace: self.namespace.is(&replica.settings().namespace),
             asks_for_token: call.asks_for_token(|| replica.mount_kind(call.path.as_str())),
             body: self.whole_body().map(|body| &body[..]),
+            reads_alike: headers::read_alike(&self.headers),
         })
     }
 
@@ -195,12 +201,13 @@ impl Ask {
         answered_at: Now,
     ) -> Offer {
         let token = self.token.as_ref();
+        let body = self.whole_body().cloned().unwrap_or_default();
         Offer {
             call: call.clone(),
             token: token.map(|(token, _)| token.duplicate()),
             namespace: self.namespace.clone(),
-            unmodelled: headers::unmodelled(&self.headers).map(str::to_owned),
-            body: self.whole_body().cloned().unwrap_or_default(),
+            unmodelled: self.unmodelled(call, &body).map(str::to_owned),
+            body,
             peer: self.peer.clone(),
             decision,
             answer,

@@ -35,6 +35,16 @@ const INLINE_AUTH: &str = "x-vault-inline-auth-";
 /// request would be decided as one thing here and as another at the primary.
 const END_TO_END: [&str; 3] = ["x-vault-", "authorization", "content-"];
 
+/// Headers by which the primary may refuse a request before it decides about it, or answer it by another state. In an
+/// outage there is none to wait for.
+const CONDITIONS: [&str; 5] = [
+    "content-encoding",
+    "x-vault-forward",
+    "x-vault-inconsistent",
+    "x-vault-index",
+    "x-vault-no-request-forwarding",
+];
+
 /// Headers that ask for what the replica does not model, whatever their value.
 const UNMODELLED: [&str; 3] = [
     "x-vault-mfa",
@@ -187,6 +197,14 @@ pub(crate) fn unmodelled(headers: &HeaderMap) -> Option<&str> {
         .keys()
         .map(HeaderName::as_str)
         .find(|name| UNMODELLED.contains(name) || name.starts_with(INLINE_AUTH))
+}
+
+/// Whether the primary reads no more in the headers than the replica does: they ask for nothing that is not modelled, make
+/// the answer wait for no state, and bring one token at most, in one place.
+pub(crate) fn read_alike(headers: &HeaderMap) -> bool {
+    let brings_one = token_texts(headers).take(2).count() < 2;
+    let conditions = CONDITIONS.iter().any(|name| headers.contains_key(*name));
+    unmodelled(headers).is_none() && brings_one && !conditions
 }
 
 /// Asks for an answer that is not compressed, since it will be looked into.
@@ -374,6 +392,25 @@ mod tests {
         assert!(!brings_proof(&map(&[("x-vault-token", "")])));
         assert!(brings_proof(&map(&[("authorization", "Basic eA==")])));
         assert!(brings_proof(&map(&[("x-vault-inline-auth-path", "x")])));
+    }
+
+    #[test]
+    fn what_asks_for_more_or_brings_two_tokens_does_not_read_alike() {
+        let plain = [("x-vault-token", "a"), ("x-vault-request", "true")];
+        assert!(read_alike(&map(&plain)) && read_alike(&map(&[("authorization", "Bearer a")])));
+        for header in [
+            ("authorization", "Bearer b"),
+            ("authorization", "Basic eA=="),
+            ("x-vault-token", "a"),
+            ("x-vault-index", "v1:0:1:"),
+            ("x-vault-inconsistent", "fail"),
+            ("x-vault-wrap-ttl", "60"),
+            ("x-vault-mfa", "id:1"),
+        ] {
+            let mut headers = map(&plain);
+            headers.append(header.0, HeaderValue::from_static(header.1));
+            assert!(!read_alike(&headers), "{header:?}");
+        }
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Told<'_> {
         let token = self.token.map(|token| view.keys().token_digest(token));
         let (request, body) = (self.request.to_string(), self.body.to_string());
         let mut asked = Question {
+            reads_alike: true,
             call: &call,
             token: match token {
                 Some(_) => TokenUsed::Callers,

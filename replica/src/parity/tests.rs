@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shared::name::{PolicyName, WorkloadName};
 
 use super::*;
-use crate::samples::{Seeded, T0};
+use crate::{
+    samples::{Seeded, T0},
+    vault::judge::Behind,
+};
 
 fn facts(method: &str, target: &str, status: u16, body: &Value) -> Facts {
     let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
     let call = Call::parse(method, target).unwrap();
     let body = body.to_string();
-    Facts::of(&call, status, Some(body.as_bytes()), T0..=T0, &keys)
+    let mut facts = Facts::of(&call, status, Some(body.as_bytes()), T0..=T0, &keys);
+    facts.denied_by = (status == 403).then_some(DeniedBy::AccessControl);
+    facts
 }
 
 /// What comparing the primary's answer with the replica's comes to.
@@ -49,7 +55,9 @@ fn verdicts_are_told_apart_by_who_allows_more() {
     for (primary, replica, kind) in [
         (403, 200, Disagreement::GrantsMore),
         (403, 404, Disagreement::GrantsMore),
-        (400, 200, Disagreement::GrantsMore),
+        // The request was refused for what it is.
+        (400, 200, Disagreement::Differs),
+        (405, 404, Disagreement::Differs),
         (200, 403, Disagreement::RefusesMore),
         (404, 403, Disagreement::RefusesMore),
         (204, 400, Disagreement::RefusesMore),
@@ -186,4 +194,91 @@ fn facts_hold_no_secret() {
         &json!({"data": {"password": canary}}),
     );
     assert!(!format!("{kept:?}").contains(canary));
+}
+
+#[test]
+fn a_refusal_that_denies_nobody_is_no_sign_that_more_would_be_granted() {
+    let there = Facts {
+        denied_by: None,
+        ..facts("GET", "/v1/secret/data/a", 403, &json!({}))
+    };
+    let here = facts("GET", "/v1/secret/data/a", 200, &json!({}));
+    let differs = disagree(Disagreement::Differs, &["status"]);
+    assert_eq!(compare(&there, &here, Standing::Decided), differs);
+}
+
+fn names(names: &[&str]) -> Vec<PolicyName> {
+    let names = names.iter().map(|name| PolicyName::parse(name).unwrap());
+    names.collect()
+}
+
+fn behind() -> Behind {
+    let asked = [("kv/a", &["of-a"][..]), ("kv/b", &["of-b", "too"])];
+    let asked = asked.map(|(path, policies)| (path.to_owned(), names(policies)));
+    Behind {
+        rule: names(&["deciding", "too"]),
+        asked: asked.into(),
+        issuing: Some(WorkloadName::parse("orders").unwrap()),
+        policies: names(&["deciding", "other", "too"]),
+    }
+}
+
+/// What is to blame, by name.
+fn blame(method: &str, target: &str, there: &Facts, here: &Facts) -> Vec<String> {
+    let call = Call::parse(method, target).unwrap();
+    let blamed = super::blamed(&call, there, here, &behind()).into_iter();
+    blamed.map(|what| what.to_string()).collect()
+}
+
+#[test]
+fn the_policies_behind_the_deciding_rule_are_to_blame_for_an_access_that_was_denied() {
+    let target = "/v1/secret/data/a";
+    let there = facts("GET", target, 403, &json!({}));
+    let here = facts("GET", target, 200, &json!({}));
+    let blamed = blame("GET", target, &there, &here);
+    assert_eq!(blamed, ["policy deciding", "policy too"]);
+    // That the token is none there is a matter of that token.
+    for denied_by in [Some(DeniedBy::Token), None] {
+        let there = Facts {
+            denied_by,
+            ..there.clone()
+        };
+        assert!(blame("GET", target, &there, &here).is_empty());
+    }
+}
+
+#[test]
+fn where_a_token_would_have_been_issued_its_workload_is_to_blame() {
+    let auth = |policies: &[&str]| json!({"auth": {"token_policies": policies}});
+    for target in ["/v1/auth/holdover/login", "/v1/auth/token/create"] {
+        let there = facts("PUT", target, 200, &auth(&["a"]));
+        let here = facts("PUT", target, 200, &auth(&["a", "b"]));
+        let blamed = blame("PUT", target, &there, &here);
+        assert_eq!(blamed, ["issuing for workload orders"], "{target}");
+    }
+    let target = "/v1/auth/token/renew-self";
+    let auth = |ttl: u64| json!({"auth": {"lease_duration": ttl}});
+    let (there, here) = (
+        facts("PUT", target, 200, &auth(10)),
+        facts("PUT", target, 200, &auth(900)),
+    );
+    assert!(blame("PUT", target, &there, &here).is_empty());
+}
+
+#[test]
+fn of_what_is_told_only_what_was_told_more_is_to_blame() {
+    let target = "/v1/sys/capabilities-self";
+    let told = |a: &[&str], b: &[&str], odd: &[&str]| {
+        let data = json!({"data": {"kv/a": a, "kv/b": b, "//odd": odd}});
+        facts("PUT", target, 200, &data)
+    };
+    let there = told(&["read"], &["deny"], &["deny"]);
+    let here = told(&["read"], &["read", "list"], &["read"]);
+    let blamed = blame("PUT", target, &there, &here);
+    assert_eq!(blamed, ["policy of-b", "policy too"]);
+    let target = "/v1/auth/token/lookup-self";
+    let shown =
+        |policies: &[&str]| facts("GET", target, 200, &json!({"data": {"policies": policies}}));
+    let blamed = blame("GET", target, &shown(&["a", "b"]), &shown(&["a", "c"]));
+    assert_eq!(blamed, ["policy c"]);
 }

@@ -10,7 +10,7 @@ use shared::{
     grant::{Grant, Revocation},
     kv::{Doubt, Doubted, KvKey, MirrorState, Place, Record},
     name::PolicyName,
-    quarantine::Quarantine,
+    quarantine::StoredQuarantine,
     settings::Settings,
     time::{Mark, WallTime},
     workload::WorkloadAuthority,
@@ -242,8 +242,15 @@ impl<'k> Loader<'k> {
             }
             Table::Policies | Table::PoliciesSeen => self.policies(at, sealed),
             Table::Quarantine => {
-                let lies = |within: Within<'_>, of: &Quarantine| within.quarantine(&of.set);
-                self.know(at, sealed, lies, Known::put_quarantine)
+                let lies = |within: Within<'_>, of: &StoredQuarantine| match of {
+                    StoredQuarantine::One(one) => within.quarantine(&one.what),
+                    StoredQuarantine::Set(stored) => within.quarantined_set(&stored.set),
+                };
+                self.know(at, sealed, lies, |known, stored: StoredQuarantine| {
+                    for one in stored.all() {
+                        known.put_quarantine(one);
+                    }
+                })
             }
             Table::SecretId => {
                 let lies = |within: Within<'_>, of: &SecretId| within.secret_id(&of.digest);

@@ -243,7 +243,7 @@ fn what_went_is_gone_after_a_restart() {
         Change::QueueDone(9),
         Change::LeaseGone(samples::lease("database/creds/orders/abc").id),
         Change::MirrorGone("secret/data/shop/*".into()),
-        Change::QuarantineLifted(samples::quarantine(&["billing", "default"]).set),
+        Change::QuarantineLifted(samples::quarantine("billing").what),
         Change::CoverageGone(T0),
     ]);
     let opened = home.open();

@@ -8,7 +8,6 @@ use shared::{
     failover::Outage,
     grant::{Grant, Origin, ReplicaGrant, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
-    quarantine::AclKey,
     settings::Footing,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, TokenFacts},
@@ -293,10 +292,6 @@ impl Rights {
         if forbidden && matches!(case.query.call.kind, Kind::Mounts(_)) {
             return Err(Forbidden::Policies.into());
         }
-        let quarantines = &case.authority.quarantines;
-        if !quarantines.is_empty() && quarantines.contains_key(&rights.set(facts)) {
-            return Err(Why::Quarantined.into());
-        }
         rights.acl()?;
         // The primary looks only now.
         match is_disabled(case, facts) {
@@ -313,10 +308,17 @@ impl Rights {
         })
     }
 
-    /// What names them: the same for every token of these policies and this entity.
-    pub(crate) fn set(&self, facts: &TokenFacts) -> AclKey {
-        let entity = facts.entity_id.as_ref();
-        acl::key_of(&facts.policies, &self.identity_policies, entity)
+    /// The policies that contributed to the rule which decides `path`; `lists` as `Operation::lists` has it.
+    pub(crate) fn contributors(&self, path: &str, lists: bool) -> Answered<Vec<PolicyName>> {
+        let names = self.acl()?.contributors(path, lists).iter();
+        Ok(names
+            .filter_map(|name| PolicyName::parse(name).ok())
+            .collect())
+    }
+
+    /// Until when the access control is what it is.
+    pub(crate) fn holds_until(&self) -> Option<WallTime> {
+        self.acl.acl.as_ref().ok().and_then(Acl::valid_until)
     }
 
     /// Every policy, the token's and its identity's, sorted, each once.

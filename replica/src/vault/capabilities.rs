@@ -1,9 +1,13 @@
 //! `sys/capabilities-self`, `sys/capabilities` and `sys/capabilities-accessor`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
-use shared::{acl::Operation, api::Kind};
+use shared::{
+    acl::Operation,
+    api::Kind,
+    name::{PolicyName, RequestPath},
+};
 
 use super::{
     Answer,
@@ -21,48 +25,79 @@ pub(crate) fn answer(case: &Case<'_>, caller: &Caller) -> Answered {
     if case.query.call.operation != Operation::Update {
         return Err(Refusal::Operation);
     }
+    let other = of_other(case, &data)?;
+    of_rights(
+        case,
+        caller,
+        other.as_ref().unwrap_or(&caller.rights),
+        &data,
+    )
+}
+
+/// Which policies decide at each path that is asked about, if it is one that a request can have.
+pub(crate) fn contributors(
+    case: &Case<'_>,
+    caller: &Caller,
+) -> Answered<BTreeMap<String, Vec<PolicyName>>> {
+    let data = case.parameters()?;
+    let other = of_other(case, &data)?;
+    let rights = other.as_ref().unwrap_or(&caller.rights);
+    let paths = paths(&data)?.into_iter();
+    let asked = paths.filter(|path| RequestPath::parse(path).is_ok());
+    asked
+        .map(|path| Ok((path.clone(), rights.contributors(&path, true)?)))
+        .collect()
+}
+
+/// The rights that are asked about, where they are another token's.
+fn of_other(case: &Case<'_>, data: &Params) -> Answered<Option<Rights>> {
     match case.query.call.kind {
         Kind::Capabilities => {
-            let token = parameter::text(&data, "token")?.ok_or(Why::NotServed)?;
-            let other = Bearer::named(case, token);
-            of_other(case, caller, other, "invalid token", &data)
+            let token = parameter::text(data, "token")?.ok_or(Why::NotServed)?;
+            rights_of(case, Bearer::named(case, token), "invalid token").map(Some)
         }
         Kind::CapabilitiesAccessor => {
-            let accessor = parameter::text(&data, "accessor")?;
+            let accessor = parameter::text(data, "accessor")?;
             let accessor = accessor.ok_or_else(|| Refusal::Invalid("missing accessor".into()))?;
-            let other = Bearer::of_accessor(case, accessor);
-            of_other(case, caller, other, "invalid accessor", &data)
+            rights_of(
+                case,
+                Bearer::of_accessor(case, accessor),
+                "invalid accessor",
+            )
+            .map(Some)
         }
-        _ => of_rights(case, caller, &caller.rights, &data),
+        _ => Ok(None),
     }
 }
 
-fn of_other(
+fn rights_of(
     case: &Case<'_>,
-    caller: &Caller,
     other: Result<Arc<LiveGrant>, Absence>,
     dead: &'static str,
-    data: &Params,
-) -> Answered {
+) -> Answered<Rights> {
     let other = other.map_err(|absence| absence.or(Refusal::InvalidInCore(dead)))?;
-    let rights = Rights::of(case, &other.grant.facts).map_err(|refusal| match refusal {
+    Rights::of(case, &other.grant.facts).map_err(|refusal| match refusal {
         // Of another token's policies the primary tells the mistake, in words that are not modelled.
         Refusal::Invalid(_) => Why::Contradiction.into(),
         // Its entity is disabled, or gone.
         Refusal::Unauthenticated => Refusal::InvalidInCore("invalid token"),
         refusal => refusal,
-    })?;
-    of_rights(case, caller, &rights, data)
+    })
 }
 
-fn of_rights(case: &Case<'_>, caller: &Caller, rights: &Rights, data: &Params) -> Answered {
+fn paths(data: &Params) -> Answered<Vec<String>> {
     let mut paths = parameter::texts(data, "paths")?;
     if paths.is_empty() {
         paths = parameter::texts(data, "path")?;
     }
-    if paths.is_empty() {
-        return Err(Refusal::Invalid("paths must be supplied".into()));
+    match paths.is_empty() {
+        true => Err(Refusal::Invalid("paths must be supplied".into())),
+        false => Ok(paths),
     }
+}
+
+fn of_rights(case: &Case<'_>, caller: &Caller, rights: &Rights, data: &Params) -> Answered {
+    let paths = paths(data)?;
     let mut shown = Params::new();
     for path in &paths {
         if path.is_empty() {

@@ -12,6 +12,7 @@ use shared::{
     grant::{Grant, GrantBounds, Origin, ReplicaGrant, Settled},
     ledger::{Entry, EntryKind},
     name::{Accessor, PolicyName, TokenDigest},
+    quarantine::Quarantined,
     time::{Deadline, WallTime},
     token::{REPLICA_PREFIX, REPLICA_RANDOM, TokenFacts, TokenKind},
     workload::{Peer, PeerId, Workload, WorkloadAuthority},
@@ -201,8 +202,12 @@ impl Issue<'_> {
     /// durable.
     ///
     /// # Errors
-    /// If nothing is left of the bounds, or the system gives no randomness.
+    /// If nothing may be issued for the workload, nothing is left of the bounds, or the system gives no randomness.
     pub(crate) fn grant(&self, case: &Case<'_>, mut facts: TokenFacts) -> Answered {
+        let quarantined = Quarantined::Issuing(self.entry.name.clone());
+        if case.authority.quarantines.contains_key(&quarantined) {
+            return Err(Issuing::Quarantined.into());
+        }
         // Where it was mounted, what limits it, and what it may do.
         let _ = case.mounts()?;
         let rights = Rights::of(case, &facts)?;

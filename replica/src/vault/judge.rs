@@ -4,18 +4,23 @@
 //! thrown away, and nothing of it is published. Quarantine is left out of it: whether that may be lifted shows only
 //! from what would be answered without.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use shared::{
     api::Kind,
+    approle::{AppRole, MountFacts, ProofDigest, RoleFacts, RoleKey},
     change::Change,
     failover::{Cause, Outage, Phase},
+    grant::Grant,
     identity::Identity,
-    name::{Accessor, EntityId, OutageId, PolicyName, TokenDigest},
-    quarantine::AclKey,
+    name::{Accessor, EntityId, OutageId, PolicyName, RoleName, TokenDigest, WorkloadName},
+    quarantine::Quarantined,
     settings::Mirror,
     time::{Deadline, Now, WallTime},
-    token::{TokenFacts, TokenKind},
+    token::{TokenFacts, TokenKind, role::TokenRole},
     wire::Response,
     workload::WorkloadAuthority,
 };
@@ -23,13 +28,15 @@ use shared::{
 use super::{
     Answer, Presented, Query,
     caller::{Bearer, Caller},
+    capabilities,
     case::Case,
     decide, parameter,
     refusal::{Class, Forbidden, Refusal},
 };
 use crate::{
     entropy::Entropy,
-    view::{Authority, View, acl},
+    key::Keys,
+    view::{Authority, LiveGrant, View},
 };
 
 /// What the replica would have said.
@@ -38,10 +45,23 @@ pub struct Judgement {
     pub response: Response,
     /// Whether it is a decision at all.
     pub standing: Standing,
-    /// Whose rights decided, where a token was good or would have been issued.
-    pub set: Option<AclKey>,
+    /// What stands behind it.
+    pub behind: Behind,
     /// What it was decided from.
     pub inputs: Inputs,
+}
+
+/// What stands behind a judgement: if it grants more than the primary did, some of it is to blame.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Behind {
+    /// The policies that contributed to the rule which decides the request.
+    pub rule: Vec<PolicyName>,
+    /// Of capabilities that are asked for, the same for each path.
+    pub asked: BTreeMap<String, Vec<PolicyName>>,
+    /// The workload that a token would have been issued for.
+    pub issuing: Option<WorkloadName>,
+    /// Every policy of the caller.
+    pub policies: Vec<PolicyName>,
 }
 
 /// Whether an answer is a decision that the primary's can be held against. The words are few, for labels.
@@ -58,18 +78,34 @@ pub enum Standing {
 /// What a judgement went by, as far as the primary may change it.
 #[derive(Clone)]
 pub struct Inputs {
-    /// A keyed digest of the policies of the deciding set.
-    pub texts: Option<[u8; 32]>,
     /// Every token that it was about: the caller's, and one that it named.
     pub tokens: Vec<TokenDigest>,
-    /// When the least recently verified of policies, tokens, identity and workloads was verified; none where one never was.
+    /// The entities that these, and a token that would have been issued, stand for.
+    pub entities: Vec<EntityId>,
+    /// When the least recently verified of policies, tokens, identities, roles and workloads was verified; none where one never was.
     pub authority_at: Option<WallTime>,
     /// When the mirrored value, or that there is none, was; none where it never was. Where no value decided, as
     /// `authority_at`.
     pub value_at: Option<WallTime>,
-    facts: Option<TokenFacts>,
-    identity: Option<Arc<Identity>>,
+    /// The moment after which a rule of the caller's is another by time alone.
+    pub holds_until: Option<WallTime>,
+    /// A keyed digest of every policy that has a part in it, if any has.
+    texts: Option<[u8; 32]>,
+    /// The tokens themselves: one that was made anew with the same string is another.
+    subjects: Vec<TokenInput>,
+    /// Those of the entities that are known.
+    identities: Vec<Arc<Identity>>,
     workload: Option<Arc<WorkloadAuthority>>,
+    approle: Option<Arc<AppRole>>,
+}
+
+/// What of a token decides.
+#[derive(Clone, PartialEq, Debug)]
+struct TokenInput {
+    accessor: Accessor,
+    policies: Vec<PolicyName>,
+    identity_policies: Vec<PolicyName>,
+    entity: Option<EntityId>,
 }
 
 /// Judges `query`.
@@ -87,22 +123,22 @@ pub fn judge(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Judgement
     let decided = decide(&case);
     let standing = standing(&case, decided.as_ref().err());
     let issued = decided.as_ref().ok().and_then(issued);
-    let set = issued.as_ref().map(set_of).or_else(|| {
-        let caller = caller.as_ref()?;
-        Some(caller.rights.set(caller.bearer.facts()))
-    });
-    let inputs = Inputs::of(&case, caller.as_ref(), set.as_ref());
+    let inputs = Inputs::of(&case, caller.as_ref(), issued.as_ref());
     Judgement {
+        behind: Behind::of(&case, caller.as_ref(), issued.as_ref()),
         response: Answer::of(&case, decided).response,
         standing,
-        set,
         inputs,
     }
 }
 
-/// A keyed digest of the policies of `set`, as they are mirrored: another one as soon as one of them is written anew.
-pub fn texts(view: &View, set: &AclKey) -> Option<[u8; 32]> {
-    digest(view, &view.authority(), set)
+/// A keyed digest of what `what` stands for: of the policy as it is mirrored, or of the roles and rights that `inputs`
+/// say was issued by. Another one as soon as that is written anew.
+pub fn text(view: &View, what: &Quarantined, inputs: &Inputs) -> Option<[u8; 32]> {
+    match what {
+        Quarantined::Policy(name) => Some(digest(view, &view.authority(), [name])),
+        Quarantined::Issuing(_) => inputs.issued_by(view.keys()),
+    }
 }
 
 /// An outage that begins `now`, bounded as the machine would bound it.
@@ -154,24 +190,23 @@ fn is_anothers(case: &Case<'_>) -> bool {
 }
 
 /// The grant that would have been issued.
-fn issued(granted: &Answer) -> Option<TokenFacts> {
+fn issued(granted: &Answer) -> Option<Grant> {
     granted.changes.iter().find_map(|change| match change {
-        Change::Grant(grant) => Some(grant.facts.clone()),
+        Change::Grant(grant) => Some(Grant::clone(grant)),
         _ => None,
     })
 }
 
-fn set_of(facts: &TokenFacts) -> AclKey {
-    let entity = facts.entity_id.as_ref();
-    acl::key_of(&facts.policies, &facts.identity_policies, entity)
-}
-
-fn digest(view: &View, authority: &Authority, set: &AclKey) -> Option<[u8; 32]> {
-    let policies = &authority.policies.as_ref()?.set.policies;
+fn digest<'a>(
+    view: &View,
+    authority: &Authority,
+    names: impl IntoIterator<Item = &'a PolicyName>,
+) -> [u8; 32] {
+    let policies = authority.policies.as_ref().map(|known| &known.set.policies);
     let mut parts: Vec<Vec<u8>> = Vec::new();
-    for name in &set.policies {
+    for name in names {
         parts.push(name.as_str().as_bytes().to_vec());
-        let Some(policy) = policies.get(name) else {
+        let Some(policy) = policies.and_then(|policies| policies.get(name)) else {
             continue;
         };
         parts.push(policy.text.as_bytes().to_vec());
@@ -182,11 +217,36 @@ fn digest(view: &View, authority: &Authority, set: &AclKey) -> Option<[u8; 32]> 
         parts.push(ends.to_le_bytes().to_vec());
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Some(view.keys().likeness(&parts))
+    view.keys().likeness(&parts)
+}
+
+impl Behind {
+    fn of(case: &Case<'_>, caller: Option<&Caller>, issued: Option<&Grant>) -> Self {
+        let call = case.query.call;
+        let issuing = issued.and_then(|grant| Some(grant.peer.as_ref()?.workload.clone()));
+        let Some(caller) = caller else {
+            return Self {
+                issuing,
+                ..Self::default()
+            };
+        };
+        let (path, lists) = (call.path.as_str(), call.operation.lists());
+        let asks = matches!(
+            call.kind,
+            Kind::Capabilities | Kind::CapabilitiesAccessor | Kind::CapabilitiesSelf
+        );
+        let asked = asks.then(|| capabilities::contributors(case, caller).ok());
+        Self {
+            rule: caller.rights.contributors(path, lists).unwrap_or_default(),
+            asked: asked.flatten().unwrap_or_default(),
+            issuing,
+            policies: caller.rights.all_policies(caller.bearer.facts()),
+        }
+    }
 }
 
 impl Inputs {
-    fn of(case: &Case<'_>, caller: Option<&Caller>, set: Option<&AclKey>) -> Self {
+    fn of(case: &Case<'_>, caller: Option<&Caller>, issued: Option<&Grant>) -> Self {
         let authority = case.authority;
         let policies = authority.policies.as_deref();
         let mut verified = vec![policies.map(|policies| policies.set.verified_at)];
@@ -196,53 +256,132 @@ impl Inputs {
         };
         let tokens: Vec<_> = presented.into_iter().chain(named(case)).collect();
         let known = tokens.iter().filter_map(|token| case.view.grant(token));
-        // Neither a token of the replica's own nor a batch token can be looked up again.
-        let checked = known
-            .filter(|live| !live.grant.is_replica() && live.grant.facts.kind == TokenKind::Service);
-        verified.extend(checked.map(|live| Some(live.grant.verified_at)));
-        let workload = workload(case);
+        let known: Vec<Arc<LiveGrant>> = known.collect();
+        verified.extend(looked_up(&known));
+        let (workload, approle) = (
+            workload(case),
+            issued.and_then(|grant| approle(case, grant)),
+        );
         verified.extend(workload.as_ref().map(|known| Some(known.verified_at)));
-        let entity = set.and_then(|set| set.entity.as_ref());
-        let entity = entity.and_then(|entity| authority.identities.get(entity));
-        verified.extend(entity.map(|known| Some(known.verified_at)));
+        verified.extend(approle.as_ref().map(|known| Some(known.verified_at)));
+        let own = caller.map(|caller| input(caller.bearer.accessor(), caller.bearer.facts()));
+        let named = known
+            .iter()
+            .map(|live| input(&live.grant.accessor, &live.grant.facts));
+        let subjects: Vec<TokenInput> = named.chain(own).collect();
+        let issued = issued.map(|grant| input(&grant.accessor, &grant.facts));
+        let all = || subjects.iter().chain(&issued);
+        let entities: BTreeSet<_> = all().filter_map(|one| one.entity.as_ref()).collect();
+        let identities = entities
+            .iter()
+            .filter_map(|entity| authority.identities.get(*entity));
+        verified.extend(identities.clone().map(|known| Some(known.verified_at)));
         let authority_at = oldest(verified);
-        let mirror = mirror(case).map(|mirror| {
-            let state = authority.mirrors.get(&mirror.path.configured());
-            state.map(|state| state.verified_at)
-        });
+        let policies = all().flat_map(|one| one.policies.iter().chain(&one.identity_policies));
+        let of_identities = identities
+            .clone()
+            .flat_map(|known| parsed(&known.identity.policies()));
+        let names: BTreeSet<PolicyName> = policies.cloned().chain(of_identities).collect();
         Self {
-            texts: set.and_then(|set| digest(case.view, authority, set)),
-            tokens,
+            texts: (!names.is_empty()).then(|| digest(case.view, authority, &names)),
             authority_at,
-            value_at: match mirror {
-                Some(value) => oldest(vec![value, authority_at]),
-                None => authority_at,
-            },
-            facts: caller.map(|caller| caller.bearer.facts().clone()),
-            identity: set
-                .and_then(|set| set.entity.as_ref())
-                .and_then(|entity| authority.identity(entity).cloned()),
+            value_at: value_at(case, authority_at),
+            holds_until: caller.and_then(|caller| caller.rights.holds_until()),
+            identities: identities
+                .map(|known| Arc::clone(&known.identity))
+                .collect(),
+            entities: entities.into_iter().cloned().collect(),
+            tokens,
             workload,
+            approle,
+            subjects,
         }
     }
 
     /// Whether nothing differs of what decides, though it may have been verified again in between.
     pub fn are_as(&self, other: &Self) -> bool {
         self.texts == other.texts
-            && self.identity == other.identity
-            && self.facts.as_ref().map(rights) == other.facts.as_ref().map(rights)
+            && self.subjects == other.subjects
+            && (&self.entities, &self.identities) == (&other.entities, &other.identities)
             && self.workload.as_ref().map(role) == other.workload.as_ref().map(role)
+            && self.approle.as_ref().map(facts) == other.approle.as_ref().map(facts)
+    }
+
+    /// What stands for the roles and rights that a token would be issued by.
+    fn issued_by(&self, keys: &Keys) -> Option<[u8; 32]> {
+        let workload = self.workload.as_ref().map(role);
+        let approle = self.approle.as_ref().map(facts);
+        let rights = self.subjects.iter();
+        let rights: Vec<_> = rights
+            .map(|one| (&one.policies, &one.identity_policies, &one.entity))
+            .collect();
+        let all = serde_json::to_vec(&(workload, approle, rights)).ok()?;
+        Some(keys.likeness(&[&all]))
     }
 }
 
-fn rights(facts: &TokenFacts) -> (&[PolicyName], &[PolicyName], Option<&EntityId>) {
-    let entity = facts.entity_id.as_ref();
-    (&facts.policies, &facts.identity_policies, entity)
+fn input(accessor: &Accessor, facts: &TokenFacts) -> TokenInput {
+    TokenInput {
+        accessor: accessor.clone(),
+        policies: facts.policies.clone(),
+        identity_policies: facts.identity_policies.clone(),
+        entity: facts.entity_id.clone(),
+    }
 }
 
-fn role(known: &Arc<WorkloadAuthority>) -> impl PartialEq + '_ {
-    let standing = rights(&known.standing);
-    (&known.role_name, &known.role, standing)
+fn parsed(names: &[String]) -> Vec<PolicyName> {
+    let parsed = names.iter().map(|name| PolicyName::parse(name));
+    parsed.filter_map(Result::ok).collect()
+}
+
+/// What of a workload decides what is issued for it.
+fn role(
+    known: &Arc<WorkloadAuthority>,
+) -> (
+    &RoleName,
+    &TokenRole,
+    &[PolicyName],
+    &[PolicyName],
+    Option<&EntityId>,
+) {
+    let standing = &known.standing;
+    let (policies, entity) = (&standing.policies, standing.entity_id.as_ref());
+    let identity = &standing.identity_policies;
+    (&known.role_name, &known.role, policies, identity, entity)
+}
+
+/// What of an AppRole decides what is issued by it.
+fn facts(known: &Arc<AppRole>) -> (&RoleKey, &ProofDigest, &RoleFacts, &MountFacts, bool) {
+    (
+        &known.key,
+        &known.role_id,
+        &known.facts,
+        &known.mount,
+        known.mfa,
+    )
+}
+
+/// The AppRole behind a grant.
+fn approle(case: &Case<'_>, issued: &Grant) -> Option<Arc<AppRole>> {
+    let basis = issued.replica()?.approle.as_ref()?;
+    case.authority.approles.get(&basis.role).cloned()
+}
+
+/// When the tokens were verified that can be: neither one of the replica's own nor a batch token is looked up again.
+fn looked_up(known: &[Arc<LiveGrant>]) -> impl Iterator<Item = Option<WallTime>> {
+    let service = |live: &&Arc<LiveGrant>| live.grant.facts.kind == TokenKind::Service;
+    let checked = known.iter().filter(service);
+    let checked = checked.filter(|live| !live.grant.is_replica());
+    checked.map(|live| Some(live.grant.verified_at))
+}
+
+/// When the mirrored value that is asked for was verified, if that was before the authority.
+fn value_at(case: &Case<'_>, authority_at: Option<WallTime>) -> Option<WallTime> {
+    let Some(mirror) = mirror(case) else {
+        return authority_at;
+    };
+    let state = case.authority.mirrors.get(&mirror.path.configured());
+    oldest(vec![state.map(|state| state.verified_at), authority_at])
 }
 
 /// None if any of them is none.

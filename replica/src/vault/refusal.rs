@@ -293,7 +293,7 @@ mod tests {
             Why::PrimaryNeverSeen,
             Why::Orphaning,
             Why::RoleNotMirrored,
-            Why::Quarantined,
+            Why::Issuing(Issuing::Quarantined),
             Why::Root,
             stale,
             Why::TokenTooOld,

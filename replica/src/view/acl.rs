@@ -7,11 +7,22 @@ use shared::{
     change::{PolicySet, PolicyText},
     identity::Identity,
     name::{EntityId, PolicyName},
-    quarantine::AclKey,
+    quarantine::Quarantined,
     time::WallTime,
 };
 
 use super::{Authority, CompiledAcl, Policies, View};
+
+/// What an access control is compiled from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct AclKey {
+    /// Those of the token and of its identity, by name, each once.
+    policies: Vec<PolicyName>,
+    /// The entity whose templates it is filled in with.
+    entity: Option<EntityId>,
+    /// Which of the policies are in quarantine.
+    quarantined: Vec<PolicyName>,
+}
 
 /// Compiled ACLs kept at once. There is one per set of policies and entity, not per token.
 const MAX_COMPILED: usize = 4096;
@@ -41,9 +52,10 @@ impl Policies {
         }
     }
 
-    fn entry<'a>(&'a self, name: &'a PolicyName) -> PolicyEntry<'a> {
+    fn entry<'a>(&'a self, name: &'a PolicyName, quarantined: &[PolicyName]) -> PolicyEntry<'a> {
         match self.parsed.get(name) {
             _ if name.is_root() => PolicyEntry::Root,
+            Some(Some(policy)) if quarantined.contains(name) => PolicyEntry::Quarantined(policy),
             Some(Some(policy)) => PolicyEntry::Known(policy),
             Some(None) => PolicyEntry::Unreadable(name.as_str()),
             None if self.set.unread.contains_key(name) => PolicyEntry::Unreadable(name.as_str()),
@@ -54,7 +66,7 @@ impl Policies {
 
 impl View {
     /// The ACL of a token with these policies, of this entity: compiled once, and again when a policy or the identity
-    /// changed, when part of it expired, and when the time went back.
+    /// changed, when part of it expired, and when the time went back. What is in quarantine decides nothing in it.
     ///
     /// Of an entity that is not known here, rules that need it leave undecided what they could match, and the ACL's
     /// `identity` is none.
@@ -66,7 +78,12 @@ impl View {
         entity: Option<&EntityId>,
         now: WallTime,
     ) -> Arc<CompiledAcl> {
-        let key = key_of(token_policies, identity_policies, entity);
+        let policies = merged(token_policies, identity_policies);
+        let key = AclKey {
+            quarantined: quarantined(authority, &policies),
+            policies,
+            entity: entity.cloned(),
+        };
         let identity = entity.and_then(|entity| authority.identity(entity));
         let Some(policies) = &authority.policies else {
             let unknown = key
@@ -81,7 +98,10 @@ impl View {
         {
             return Arc::clone(held);
         }
-        let entries = key.policies.iter().map(|name| policies.entry(name));
+        let entries = key
+            .policies
+            .iter()
+            .map(|name| policies.entry(name, &key.quarantined));
         let acl = Arc::new(compile(entries, entity, identity, now));
         if compiled.len() >= MAX_COMPILED {
             compiled.clear();
@@ -91,16 +111,16 @@ impl View {
     }
 }
 
-/// What the ACL of a token with these policies, of this entity, is compiled from.
-pub(crate) fn key_of(
-    token_policies: &[PolicyName],
-    identity_policies: &[PolicyName],
-    entity: Option<&EntityId>,
-) -> AclKey {
-    AclKey {
-        policies: merged(token_policies, identity_policies),
-        entity: entity.cloned(),
+/// Which of these are in quarantine.
+fn quarantined(authority: &Authority, policies: &[PolicyName]) -> Vec<PolicyName> {
+    if authority.quarantines.is_empty() {
+        return Vec::new();
     }
+    let is_in = |name: &&PolicyName| {
+        let of_policy = Quarantined::Policy((*name).clone());
+        authority.quarantines.contains_key(&of_policy)
+    };
+    policies.iter().filter(is_in).cloned().collect()
 }
 
 impl CompiledAcl {

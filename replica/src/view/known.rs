@@ -9,7 +9,7 @@ use shared::{
     identity::Identity,
     kv::MirrorState,
     name::{EntityId, Namespace, WorkloadName},
-    quarantine::{AclKey, Quarantine},
+    quarantine::{Quarantine, Quarantined},
     time::WallTime,
     workload::WorkloadAuthority,
 };
@@ -34,8 +34,8 @@ pub struct Known {
     pub identities: OrdMap<EntityId, KnownIdentity>,
     /// By configured path.
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
-    /// Policy sets that only the primary decides for.
-    pub quarantines: BTreeMap<AclKey, Arc<Quarantine>>,
+    /// What is left to the primary.
+    pub quarantines: BTreeMap<Quarantined, Arc<Quarantine>>,
     /// Rows that are of another namespace than the configured one. Nothing goes by them, and they are deleted once the primary
     /// was seen in this one.
     pub(crate) elsewhere: Arc<[At]>,
@@ -107,8 +107,21 @@ impl Known {
         self.policies = Some(Arc::new(policies));
     }
 
+    /// A row of its own says more than one of a whole set, which is remembered, so that it goes when this does.
     pub(crate) fn put_quarantine(&mut self, of: Quarantine) {
-        self.quarantines.insert(of.set.clone(), Arc::new(of));
+        let of = match self.quarantines.get(&of.what) {
+            None => of,
+            Some(before) => {
+                let of_set = of.of_set.clone().or_else(|| before.of_set.clone());
+                let kept = if of.text.is_some() {
+                    of
+                } else {
+                    Quarantine::clone(before)
+                };
+                Quarantine { of_set, ..kept }
+            }
+        };
+        self.quarantines.insert(of.what.clone(), Arc::new(of));
     }
 
     pub(crate) fn put_secret_id(&mut self, secret_id: SecretId) {

@@ -1,12 +1,13 @@
 //! From a token's policies to the rules that hold for it now.
 
-use alloc::{boxed::Box, collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use crate::{identity::Identity, time::WallTime};
 
 use super::{
     Acl,
+    contributors::{ContributorMerge, ContributorSets, SetId},
     pattern::{Pattern, PatternTable, PrefixTable, RuleId, literal_prefix},
     permissions::Permissions,
     policy::Policy,
@@ -19,6 +20,9 @@ use super::{
 pub enum PolicyEntry<'a> {
     /// Its text is known and read.
     Known(&'a Policy),
+    /// The same, and it is in quarantine: it counts as ever, but a rule that it contributed to decides nothing, so that
+    /// no shorter one decides in its place.
+    Quarantined(&'a Policy),
     /// There is no policy of that name at the primary: it contributes nothing.
     Absent,
     /// `root`: everything is allowed. It must be alone.
@@ -56,6 +60,7 @@ pub(super) enum Scope {
 pub(super) struct RuleSet {
     table: PatternTable,
     rules: Vec<Compiled>,
+    contributors: ContributorSets,
     /// What the paths of rules that are not modelled begin with.
     unmodelled: PrefixTable,
 }
@@ -66,6 +71,9 @@ pub(super) struct Compiled {
     /// As an author writes it.
     pub(super) path: String,
     pub(super) permissions: Permissions,
+    /// Whether a policy behind it is in quarantine.
+    pub(super) quarantined: bool,
+    contributors: SetId,
 }
 
 impl Acl {
@@ -95,7 +103,8 @@ impl Acl {
         let (mut root, mut others, mut unreadable) = (false, false, None);
         for policy in policies {
             match policy {
-                PolicyEntry::Known(policy) => others |= merge.policy(policy)?,
+                PolicyEntry::Known(policy) => others |= merge.policy(policy, false)?,
+                PolicyEntry::Quarantined(policy) => others |= merge.policy(policy, true)?,
                 PolicyEntry::Absent => {}
                 PolicyEntry::Root => root = true,
                 PolicyEntry::Unreadable(name) => unreadable = unreadable.or(Some(name)),
@@ -130,13 +139,26 @@ impl RuleSet {
         self.unmodelled.beginning_with(mount)
     }
 
-    /// Whether a rule grants something below `mount`.
+    /// Whether a rule that decides grants something below `mount`.
     pub(super) fn grants_below(&self, mount: &str) -> bool {
-        let grants = |id| {
-            let rule = self.rule(id);
-            rule.is_some_and(|rule| rule.permissions.grants_something())
-        };
-        self.table.beginning_with(mount).any(grants) || self.table.segments_into(mount).any(grants)
+        let grants = |rule: &Compiled| rule.permissions.grants_something() && !rule.quarantined;
+        self.below(mount).any(grants)
+    }
+
+    /// A rule in quarantine below `mount`.
+    pub(super) fn quarantined_below<'t>(&'t self, mount: &'t str) -> Option<&'t Compiled> {
+        self.below(mount).find(|rule| rule.quarantined)
+    }
+
+    /// The policies that contributed to a rule, in the order in which they were merged.
+    pub(super) fn contributors(&self, rule: &Compiled) -> &[Arc<str>] {
+        self.contributors.names(rule.contributors)
+    }
+
+    fn below<'t>(&'t self, mount: &'t str) -> impl Iterator<Item = &'t Compiled> {
+        let within = self.table.beginning_with(mount);
+        let rules = within.chain(self.table.segments_into(mount));
+        rules.filter_map(|id| self.rule(id))
     }
 
     /// Whether a prefix rule, be it one that denies, covers `mount`, and there are no segment rules: the
@@ -154,7 +176,8 @@ impl RuleSet {
 struct Merge<'a> {
     identity: Option<&'a Identity>,
     now: WallTime,
-    rules: BTreeMap<Pattern, Permissions>,
+    rules: BTreeMap<Pattern, (Permissions, SetId)>,
+    contributors: ContributorMerge,
     unmodelled: BTreeMap<String, RuleId>,
     valid_until: Option<WallTime>,
 }
@@ -165,16 +188,18 @@ impl<'a> Merge<'a> {
             identity,
             now,
             rules: BTreeMap::new(),
+            contributors: ContributorMerge::default(),
             unmodelled: BTreeMap::new(),
             valid_until: None,
         }
     }
 
     /// Takes in a policy; `false` if it has expired.
-    fn policy(&mut self, policy: &Policy) -> Result<bool, CompileError> {
+    fn policy(&mut self, policy: &Policy, quarantined: bool) -> Result<bool, CompileError> {
         if !self.still_holds(policy.expires()) {
             return Ok(false);
         }
+        self.contributors.begin(policy.name(), quarantined);
         for rule in policy.rules() {
             self.rule(policy, rule)?;
         }
@@ -231,9 +256,14 @@ impl<'a> Merge<'a> {
 
     fn grant(&mut self, pattern: Pattern, permissions: &Permissions) {
         match self.rules.get_mut(&pattern) {
-            Some(known) => known.merge(permissions),
+            Some((known, contributors)) => {
+                known.merge(permissions);
+                *contributors = self.contributors.with(Some(*contributors));
+            }
             None => {
-                self.rules.insert(pattern, permissions.clone());
+                let contributors = self.contributors.with(None);
+                self.rules
+                    .insert(pattern, (permissions.clone(), contributors));
             }
         }
     }
@@ -253,18 +283,20 @@ impl<'a> Merge<'a> {
 
     fn finish(self) -> RuleSet {
         let ids = 0..RuleId::MAX;
-        let rules = || self.rules.iter().zip(ids.clone());
+        let contributors = self.contributors.finish();
+        let rules = self.rules.iter();
         RuleSet {
-            table: PatternTable::new(rules().map(|((pattern, _), id)| (pattern, id))),
+            table: PatternTable::new(self.rules.keys().zip(ids)),
             unmodelled: PrefixTable::new(self.unmodelled),
-            rules: self
-                .rules
-                .iter()
-                .map(|(pattern, permissions)| Compiled {
+            rules: rules
+                .map(|(pattern, (permissions, set))| Compiled {
                     path: pattern.display(),
                     permissions: permissions.clone(),
+                    quarantined: contributors.is_quarantined(*set),
+                    contributors: *set,
                 })
                 .collect(),
+            contributors,
         }
     }
 }

@@ -20,6 +20,10 @@ const UNREADABLE: [&str; 6] = [
     "time: ",
 ];
 
+/// How the access control denies, and how the token store does.
+const DENIED_BY_RULES: &str = "1 error occurred:\n\t* permission denied\n\n";
+const DENIED_FOR_TOKEN: &str = "permission denied";
+
 /// Whose token went with a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TokenUsed {
@@ -46,6 +50,9 @@ pub struct Question<'a> {
     pub asks_for_token: bool,
     /// Its body, if all of it was seen.
     pub body: Option<&'a [u8]>,
+    /// Whether all of it means the same here as there: no header asks for more than the call says, and it brings one token
+    /// at most.
+    pub reads_alike: bool,
 }
 
 /// A request that was answered, and where its answer comes from.
@@ -62,7 +69,17 @@ pub struct Evidence<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Comparable {
     status: u16,
+    denied_by: Option<DeniedBy>,
     as_of: WallTime,
+}
+
+/// What of the primary said no, told by the form in which it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeniedBy {
+    /// The access control: no rule of the token's policies allows the request.
+    AccessControl,
+    /// The token store: the caller's token is none, or none any more.
+    Token,
 }
 
 /// What an answer says of what is at a path.
@@ -80,6 +97,12 @@ impl Comparable {
     /// The primary's status.
     pub fn status(self) -> u16 {
         self.status
+    }
+
+    /// What denied access, if that is what was decided. Only this can show that the replica would grant more: any other
+    /// refusal is of the request, and says nothing of its rights.
+    pub fn denied_by(self) -> Option<DeniedBy> {
+        self.denied_by
     }
 
     /// The moment up to which the decision is shown to be current.
@@ -126,8 +149,7 @@ impl<'a> Evidence<'a> {
     /// Whether the caller's token was refused, in the form in which the primary refuses tokens: a look-up of it is due, and
     /// nothing more. The access control's own refusal has another form, and says nothing of the token.
     pub fn doubts_token(&self) -> bool {
-        let refused = |errors: Errors| errors.errors == ["permission denied"];
-        self.is_about_token() && self.status == 403 && self.errors().is_some_and(refused)
+        self.is_about_token() && self.denied_by() == Some(DeniedBy::Token)
     }
 
     /// The body of a success that may carry what it brought into being: a token, a lease. What an answer says of these is
@@ -186,16 +208,29 @@ impl<'a> Evidence<'a> {
         is_login && is_current && is_refused && !self.is_malformed()
     }
 
-    /// The decision, where it may be compared with the replica's: current, seen whole, about who may do what, and not taken
-    /// for a token that the caller did not send.
+    /// The decision, where it may be compared with the replica's: current, seen whole, on a request that both read alike,
+    /// about who may do what, and not taken for a token that the caller did not send.
     pub fn comparable(&self) -> Option<Comparable> {
         let whole = self.body.is_some() && self.asked.body.is_some();
-        let counts = self.is_ours() && whole && self.asked.token != TokenUsed::Standing;
+        let same = self.asked.reads_alike && self.asked.token != TokenUsed::Standing;
+        let counts = self.is_ours() && whole && same;
         let as_of = self.provenance.as_of.filter(|_| counts)?;
+        // Nobody is denied who has shown no token: what refuses a login is not the access control.
+        let had_token = self.asked.token == TokenUsed::Callers && self.asked.asks_for_token;
         self.is_decision().then_some(Comparable {
             status: self.status,
+            denied_by: self.denied_by().filter(|_| had_token),
             as_of,
         })
+    }
+
+    fn denied_by(&self) -> Option<DeniedBy> {
+        let errors = self.errors().filter(|_| self.status == 403)?;
+        match errors.errors.as_slice() {
+            [text] if text == DENIED_BY_RULES => Some(DeniedBy::AccessControl),
+            [text] if text == DENIED_FOR_TOKEN => Some(DeniedBy::Token),
+            _ => None,
+        }
     }
 
     fn is_pinned(&self) -> bool {
@@ -217,13 +252,24 @@ impl<'a> Evidence<'a> {
         matches!(self.status, 200..=299)
     }
 
-    /// Whether it is about access, rather than a failure, a limit, or the refusal of what cannot be read.
+    /// Whether it is about access, rather than a failure, a limit, a state that is awaited, the refusal of what cannot be
+    /// read, or what something before the primary says in its place.
     fn is_decision(&self) -> bool {
         match self.status {
             400 => !self.is_malformed(),
-            401 | 403 | 404 | 405 | 412 => true,
+            403 => self
+                .errors()
+                .is_some_and(|errors| !errors.errors.is_empty()),
+            404 | 405 => self.has_the_primarys_shape(),
             _ => self.is_success(),
         }
+    }
+
+    /// Whether the body is what the primary writes: an object, or nothing at all.
+    fn has_the_primarys_shape(&self) -> bool {
+        let body = self.body.unwrap_or_default();
+        let object = || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body);
+        body.trim_ascii().is_empty() || object().is_ok()
     }
 
     /// Whether the request is not what such a request is, by its body or in the primary's words.
@@ -289,6 +335,7 @@ mod tests {
             mirrored_namespace: true,
             asks_for_token: true,
             body: Some(b""),
+            reads_alike: true,
         }
     }
 
@@ -430,6 +477,8 @@ mod tests {
         assert!(!evidence(&call, Provenance::UNSHOWN, 200).serves());
     }
 
+    const DENIED_BY_ACL: &[u8] = br#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
+
     #[test]
     fn parity_compares_access_decisions_and_nothing_else() {
         let call = call("POST", "/v1/auth/token/create");
@@ -444,7 +493,7 @@ mod tests {
         assert_eq!(compared(CURRENT, 400, sent), Some(400));
         assert_eq!(compared(CURRENT, 400, b"null"), Some(400));
         assert_eq!(compared(CURRENT, 400, b"[1]"), None);
-        for status in [307, 413, 415, 429, 500, 502, 503, 504] {
+        for status in [307, 401, 412, 413, 415, 429, 500, 502, 503, 504] {
             assert_eq!(compared(CURRENT, status, sent), None);
         }
         assert_eq!(compared(BEHIND, 200, sent), None);
@@ -455,8 +504,60 @@ mod tests {
         for other in [
             with(whole, |asked| asked.token = TokenUsed::Standing),
             with(whole, |asked| asked.body = None),
+            with(whole, |asked| asked.reads_alike = false),
         ] {
             assert!(other.comparable().is_none());
+        }
+    }
+
+    #[test]
+    fn what_stands_before_the_primary_decides_nothing() {
+        let call = call("GET", "/v1/secret/data/a");
+        let compared = |status, body: &'static [u8]| {
+            let it = evidence(&call, CURRENT, status).whole(body);
+            it.comparable().is_some()
+        };
+        for status in [403, 404, 405] {
+            assert!(
+                !compared(status, b"<html><h1>Forbidden</h1></html>"),
+                "{status}"
+            );
+            assert!(!compared(status, b"[]"), "{status}");
+        }
+        assert!(!compared(403, br#"{"message":"Forbidden"}"#));
+        assert!(!compared(403, b""), "to a HEAD");
+        assert!(compared(404, br#"{"errors":[]}"#) && compared(405, b""));
+    }
+
+    #[test]
+    fn a_denial_is_told_by_its_form_and_by_the_token_that_it_is_of() {
+        let call = call("GET", "/v1/secret/data/a");
+        let denied_by = |status, body: &'static [u8]| {
+            let it = evidence(&call, CURRENT, status).whole(body);
+            it.comparable().and_then(Comparable::denied_by)
+        };
+        assert_eq!(denied_by(403, DENIED_BY_ACL), Some(DeniedBy::AccessControl));
+        assert_eq!(denied_by(403, DENIED), Some(DeniedBy::Token));
+        for (status, body) in [
+            (403, &br#"{"errors":["bad token"]}"#[..]),
+            (403, br#"{"errors":["permission denied","and more"]}"#),
+            (400, DENIED_BY_ACL),
+            (404, DENIED),
+            (200, DENIED),
+        ] {
+            assert_eq!(denied_by(status, body), None);
+        }
+        let denied = evidence(&call, CURRENT, 403).whole(DENIED_BY_ACL);
+        for other in [
+            with(denied, |asked| asked.token = TokenUsed::None),
+            with(denied, |asked| asked.asks_for_token = false),
+        ] {
+            let compared = other.comparable().unwrap();
+            assert_eq!(
+                compared.denied_by(),
+                None,
+                "a login has no rights to be denied by"
+            );
         }
     }
 
@@ -528,6 +629,38 @@ mod tests {
             prop_assert!(it.brought().is_none() && it.shows().is_none() && !it.carried_out());
             prop_assert!(it.refused_login().is_none() && it.comparable().is_none());
             prop_assert_eq!(it.serves(), elsewhere && status < 500);
+        }
+
+        /// Whatever a client sends: nobody is denied but by a whole and current 403 in the primary's two forms, to a request
+        /// that both read alike, of the caller's own token.
+        #[test]
+        fn nothing_but_a_denial_in_the_primarys_form_is_one(
+            status in prop_oneof![Just(403_u16), 200..600_u16],
+            body in prop_oneof![
+                Just(DENIED.to_vec()),
+                Just(DENIED_BY_ACL.to_vec()),
+                any::<alloc::vec::Vec<u8>>(),
+            ],
+            sent in proptest::option::of(any::<alloc::vec::Vec<u8>>()),
+            used in 0..4_usize,
+            reads_alike: bool,
+            current: bool,
+        ) {
+            let call = call("POST", "/v1/secret/data/a");
+            let used = [
+                TokenUsed::Callers,
+                TokenUsed::Foreign,
+                TokenUsed::None,
+                TokenUsed::Standing,
+            ][used];
+            let provenance = if current { CURRENT } else { BEHIND };
+            let mut it = evidence(&call, provenance, status).whole(&body);
+            (it.asked.token, it.asked.reads_alike) = (used, reads_alike);
+            it.asked.body = sent.as_deref();
+            let whole = sent.is_some() && reads_alike && current && used == TokenUsed::Callers;
+            let is_form = body == DENIED || body == DENIED_BY_ACL;
+            let denied = it.comparable().and_then(Comparable::denied_by).is_some();
+            prop_assert_eq!(denied, whole && status == 403 && is_form);
         }
     }
 }

@@ -87,6 +87,8 @@ pub(crate) fn of_acl(why: &Undecidable) -> Option<Cause> {
         Undecidable::Rule { .. } => Some(Cause::Rule),
         // Every policy of these tokens is one that both sides have read.
         Undecidable::Policy { .. } => None,
+        // And nothing is in quarantine.
+        Undecidable::Quarantined { .. } => None,
     }
 }
 

@@ -316,6 +316,7 @@ impl Host {
         let call = Call::parse("POST", "/v1/auth/approle/login")?;
         let (request, body) = (ids.to_string(), answer.body.to_string());
         let asked = Question {
+            reads_alike: true,
             call: &call,
             token: TokenUsed::None,
             mirrored_namespace: true,

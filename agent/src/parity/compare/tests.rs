@@ -14,7 +14,10 @@ use shared::{
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::samples::{self, bench::Bench};
+use crate::{
+    parity::lift::{LiftChoice, LiftError},
+    samples::{self, bench::Bench},
+};
 
 const TOKEN: &str = "s.canary-token";
 
@@ -76,17 +79,25 @@ impl World {
     /// The same, as a node that had seen what was so then.
     fn answered_as_of(&self, status: u16, as_of: WallTime) {
         self.parity.offer(Offer {
+            decision: samples::decision(status, as_of),
+            ..self.offer(status)
+        });
+    }
+
+    /// The request, and that answer to it now.
+    fn offer(&self, status: u16) -> Offer {
+        Offer {
             call: Call::parse("PUT", "/v1/sys/capabilities-self").unwrap(),
             token: Some(SecretText::new(TOKEN.into())),
             namespace: RequestNamespace::Configured,
             unmodelled: None,
             body: Bytes::from_static(br#"{"path": "sys/mounts"}"#),
             peer: samples::peer(&[]),
-            decision: samples::decision(status, as_of),
+            decision: samples::decision(status, self.bench.now().steady),
             answer: None,
             asked_at: self.bench.now(),
             answered_at: self.bench.now(),
-        });
+        }
     }
 
     fn quarantined(&self) -> usize {
@@ -115,7 +126,7 @@ impl World {
         let (entries, _) = read.await.unwrap().unwrap();
         let of_parity = entries.into_iter().map(|chained| chained.entry);
         of_parity
-            .filter(|entry| entry.kind == EntryKind::Parity)
+            .filter(|entry| matches!(entry.kind, EntryKind::Parity | EntryKind::Operator))
             .inspect(|entry| assert_eq!(entry.path.as_deref(), Some("sys/capabilities-self")))
             .map(|entry| (entry.outcome, entry.policies))
             .collect()
@@ -128,7 +139,7 @@ fn policies(local: &Local, version: u64) -> Change {
 }
 
 #[tokio::test]
-async fn a_set_that_is_granted_more_is_quarantined_until_its_policies_are_others_and_agree() {
+async fn a_policy_that_grants_more_is_quarantined_until_it_is_written_anew_and_agrees() {
     let world = World::new(1).await;
     world.answered(403);
     world
@@ -220,4 +231,63 @@ async fn in_an_outage_nothing_is_compared() {
         })
         .await;
     assert_eq!((world.parity.report().checked, world.quarantined()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_an_operator_lifted_is_quarantined_again_by_new_evidence_alone() {
+    let world = World::new(1).await;
+    world.answered(403);
+    world
+        .until("a quarantine", |world| world.quarantined() == 1)
+        .await;
+    let orders = PolicyName::parse("orders").unwrap();
+    let other = lift_of(&world, PolicyName::parse("other").unwrap()).await;
+    assert!(matches!(other, Err(LiftError::NotQuarantined(_))));
+    // What was answered before the lift is old, though it is judged again after it.
+    world.answered(403);
+    world
+        .until("one that waits", |world| world.parity.report().pending == 1)
+        .await;
+    let lifted = lift_of(&world, orders).await.unwrap();
+    assert_eq!((lifted.len(), world.quarantined()), (1, 0));
+    world
+        .until("a second check", |world| world.parity.report().checked == 2)
+        .await;
+    assert_eq!(world.quarantined(), 0);
+    world.answered(403);
+    world
+        .until("a second quarantine", |world| world.quarantined() == 1)
+        .await;
+    let outcomes: Vec<_> = world
+        .entries()
+        .await
+        .into_iter()
+        .map(|(outcome, _)| outcome)
+        .collect();
+    assert_eq!(outcomes, ["quarantined", "lifted", "quarantined"]);
+}
+
+async fn lift_of(world: &World, policy: PolicyName) -> Result<Vec<Arc<Quarantine>>, LiftError> {
+    let which = LiftChoice::policy(policy);
+    world.parity.lift(&world.bench.local, &which, Some(7)).await
+}
+
+/// Each is the primary's word on the same request, and none denies the caller anything that the replica would give.
+#[tokio::test]
+async fn no_other_refusal_quarantines() {
+    for status in [400, 404, 405] {
+        let world = World::new(1).await;
+        world.answered(status);
+        world
+            .until("it to wait", |world| world.parity.report().pending == 1)
+            .await;
+        world
+            .bench
+            .store(vec![policies(&world.bench.local, 1)])
+            .await;
+        world
+            .until("it to be told", |world| world.parity.report().checked == 1)
+            .await;
+        assert_eq!(world.quarantined(), 0, "{status}");
+    }
 }

@@ -12,7 +12,7 @@ use shared::{
     identity::Identity,
     name::{EntityId, TokenDigest, WorkloadName},
     offboarding::Offboarded,
-    quarantine::AclKey,
+    quarantine::Quarantined,
     settings::Settings,
     time::WallTime,
     workload::WorkloadAuthority,
@@ -84,12 +84,12 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::Proven(digest, at) => self.proven(&digest, at)?,
             Change::Quarantine(of) => {
                 self.know(
-                    self.within().quarantine(&of.set),
+                    self.within().quarantine(&of.what),
                     *of,
                     Known::put_quarantine,
                 )?;
             }
-            Change::QuarantineLifted(set) => self.quarantine_lifted(&set),
+            Change::QuarantineLifted(what) => self.quarantine_lifted(&what)?,
             Change::Queue(queued) => self.queue(*queued)?,
             Change::QueueDone(id) => self.queue_done(id),
             Change::Record(record, body) => self.record(*record, body)?,
@@ -308,9 +308,26 @@ impl<'a, 'v> Adder<'a, 'v> {
         known.secret_ids.remove(digest);
     }
 
-    fn quarantine_lifted(&mut self, set: &AclKey) {
-        let known = self.gone(self.within().quarantine(set));
-        known.quarantines.remove(set);
+    /// A row of a whole set goes with the first of its policies; the others have rows of their own from then on.
+    fn quarantine_lifted(&mut self, what: &Quarantined) -> Added {
+        let known = self.gone(self.within().quarantine(what));
+        let lifted = known.quarantines.remove(what);
+        let Some(set) = lifted.and_then(|lifted| lifted.of_set.clone()) else {
+            return Ok(());
+        };
+        let left = known.quarantines.values_mut();
+        let left: Vec<_> = left
+            .filter(|one| one.of_set.as_ref() == Some(&set))
+            .map(|one| {
+                Arc::make_mut(one).of_set = None;
+                Arc::clone(one)
+            })
+            .collect();
+        for one in left {
+            self.put(self.within().quarantine(&one.what), &*one)?;
+        }
+        self.delete(self.within().quarantined_set(&set));
+        Ok(())
     }
 
     pub(super) fn put(&mut self, at: At, value: &impl Serialize) -> Added {

@@ -52,11 +52,15 @@ fn dump(path: &Path) -> Vec<String> {
 
 /// A copy of the golden replica, with its key, where it may be written to.
 fn golden() -> Home {
+    copy_of("replica-1.db")
+}
+
+fn copy_of(name: &str) -> Home {
     use std::io::Write as _;
     let mut home = Home::empty(SEED);
     home.location.anchor = None;
     private::directory(private::parent(&home.location.path)).unwrap();
-    let copy = fs::read(directory().join("replica-1.db")).unwrap();
+    let copy = fs::read(directory().join(name)).unwrap();
     private::create(&home.location.path)
         .unwrap()
         .write_all(&copy)
@@ -99,4 +103,27 @@ fn this_build_writes_the_golden_replica_byte_for_byte() {
         );
     }
     assert_eq!(ours.len(), golden.len());
+}
+
+/// Builds before kept whole policy sets in quarantine.
+#[test]
+fn a_policy_set_in_quarantine_is_read_as_its_policies_and_each_is_lifted_for_good() {
+    let home = copy_of("replica-1-sets.db");
+    let held = |opened: &Opened| -> Vec<String> {
+        let authority = opened.view.authority();
+        let all = authority.quarantines.values();
+        all.inspect(|one| assert_eq!(one.text, None, "only an operator lifts it"))
+            .map(|one| one.what.to_string())
+            .collect()
+    };
+    let lift = |policy| {
+        home.store(vec![Change::QuarantineLifted(
+            samples::quarantine(policy).what,
+        )])
+    };
+    assert_eq!(held(&home.open()), ["policy billing", "policy default"]);
+    lift("billing");
+    assert_eq!(held(&home.open()), ["policy default"]);
+    lift("default");
+    assert!(held(&home.open()).is_empty());
 }

@@ -124,11 +124,6 @@ pub(crate) enum Why {
     /// A token role that no configured workload has.
     #[error("the token role is not mirrored: only those of configured workloads are")]
     RoleNotMirrored,
-    /// The token's policy set is in quarantine.
-    #[error(
-        "the token's policies are quarantined: for them the replica was found to grant more than the primary"
-    )]
-    Quarantined,
     /// Root tokens are not decided for.
     #[error("root tokens are not served by the replica")]
     Root,
@@ -248,6 +243,11 @@ pub(crate) enum Issuing {
     /// The primary is in charge.
     #[error("the primary is in charge")]
     PrimaryInCharge,
+    /// The workload's issuing is in quarantine.
+    #[error(
+        "issuing for this workload is quarantined: the replica was found to issue more than the primary"
+    )]
+    Quarantined,
     /// The replica is older than its anchor.
     #[error("the replica is older than its anchor")]
     RolledBack,
@@ -344,7 +344,6 @@ impl Why {
             Self::Policy(_) => Class::failing(POLICY, Undecidable),
             Self::PoolEmpty { .. } => Class::failing(LEASE, Stale),
             Self::PrimaryNeverSeen => Class::failing(STALENESS, Stale),
-            Self::Quarantined => Class::failing(POLICY, Undecidable),
             Self::RoleNotMirrored => Class::by_design(ISSUING, NotModelled),
             Self::Root => Class::by_design(TOKEN, NotModelled),
             // Nothing is decided by it until its look-up, which is on its way.
@@ -387,6 +386,7 @@ impl Issuing {
             | Self::OutageBound
             | Self::PastMaxTtl
             | Self::PrimaryInCharge
+            | Self::Quarantined
             | Self::Role
             | Self::RolledBack
             | Self::SeveralWorkloads

@@ -1,18 +1,24 @@
 //! Judging without effect.
 
 use serde_json::json;
-use shared::{change::Change, name::EntityId, quarantine::AclKey};
+use shared::{
+    change::Change,
+    name::{Accessor, EntityId, WorkloadName},
+    quarantine::{Quarantine, Quarantined},
+};
 
-use super::world::{CUTOVER, World, identity_of, names, peer};
+use super::world::{CUTOVER, World, authority, identity_of, names, peer};
 use crate::{
     samples::{self, T0, quarantine},
-    vault::judge::{Standing, texts},
+    vault::judge::{Standing, text},
 };
 
 fn app() -> World {
-    World::following()
-        .secret("app/a", 1)
-        .token("s.app", &["app"])
+    app_in(World::following())
+}
+
+fn app_in(world: World) -> World {
+    world.secret("app/a", 1).token("s.app", &["app"])
 }
 
 #[test]
@@ -24,11 +30,7 @@ fn a_request_is_judged_as_an_outage_beginning_now_would_answer_it() {
         (judged.response.status, judged.standing),
         (200, Standing::Decided)
     );
-    let set = AclKey {
-        policies: names(&["app"]),
-        entity: None,
-    };
-    assert_eq!(judged.set, Some(set));
+    assert_eq!(judged.behind.rule, names(&["app"]));
     let refused = read("s.none").judged();
     assert_eq!(
         (refused.response.status, refused.standing),
@@ -48,7 +50,8 @@ fn a_login_is_judged_and_nothing_is_issued() {
         (judged.response.status, judged.standing),
         (200, Standing::Decided)
     );
-    assert!(judged.set.is_some());
+    let orders = WorkloadName::parse("orders").unwrap();
+    assert_eq!(judged.behind.issuing, Some(orders));
     assert_eq!(world.0.grants().len(), before);
 }
 
@@ -116,74 +119,200 @@ fn what_it_went_by_says_when_that_was_verified_and_whether_it_changed() {
     assert!(!ask(narrowed).are_as(&first));
 }
 
+/// Two policies that decide at paths of their own, and one that both have a rule for.
+const RULES: [(&str, &str); 3] = [
+    (
+        "planted",
+        r#"path "secret/data/app/*" { capabilities = ["read"] }
+           path "secret/data/app/a" { capabilities = ["deny"] }
+           path "sys/capabilities" { capabilities = ["update"] }"#,
+    ),
+    (
+        "plain",
+        r#"path "secret/data/sho*" { capabilities = ["read"] }
+           path "secret/data/+/b" { capabilities = ["read"] }
+           path "secret/data/one" { capabilities = ["read"] }
+           path "sys/capabilities-self" { capabilities = ["update"] }
+           path "auth/token/lookup-self" { capabilities = ["read"] }"#,
+    ),
+    (
+        "too",
+        r#"path "secret/data/one" { capabilities = ["list"] }"#,
+    ),
+];
+
+fn quarantined(of: &str, world: World) -> super::world::Opened {
+    let mut world = world
+        .secret("app/a", 1)
+        .secret("app/b", 1)
+        .secret("shop", 1)
+        .secret("one", 1)
+        .token("s.both", &["planted", "plain"])
+        .token("s.shared", &["plain", "too"]);
+    world.changes.push(samples::policies(&RULES, T0));
+    world
+        .and(Change::Quarantine(Box::new(quarantine(of))))
+        .open()
+}
+
 #[test]
-fn tokens_of_a_quarantined_set_are_left_to_the_primary_and_no_others() {
-    let world = |world: World| {
-        let mut of_app = quarantine(&["app"]);
-        of_app.path = "secret/data/app/a".into();
-        let entity = Some(EntityId::parse("e-1").unwrap());
-        let mut of_entity = quarantine(&["default"]);
-        of_entity.set.entity = entity;
-        world
-            .secret("app/a", 1)
-            .token("s.app", &["app"])
-            .token("s.both", &["app", "default"])
-            .token("s.default", &["default"])
-            .and(Change::Quarantine(Box::new(of_app)))
-            .and(Change::Quarantine(Box::new(of_entity)))
+fn what_a_quarantined_policy_has_a_part_in_is_left_to_the_primary_and_nothing_else() {
+    let open = quarantined("planted", World::in_outage());
+    let read = |path: &str, token| {
+        let target = format!("/v1/{path}");
+        open.ask("GET", &target).token(token).said()
     };
-    let open = world(World::in_outage()).open();
-    let read = |token| open.ask("GET", "/v1/secret/data/app/a").token(token).said();
-    let refused = read("s.app");
-    assert_eq!(refused.status, 503);
-    assert!(refused.error().contains("quarantined"), "{}", refused.text);
-    assert_eq!(read("s.both").status, 200);
-    let own = open
-        .ask("GET", "/v1/auth/token/lookup-self")
-        .token("s.default");
-    assert_eq!(own.said().status, 200);
-    // Whether it may be lifted shows only from what would be answered without.
-    let open = world(World::following()).open();
-    let judged = open
-        .ask("GET", "/v1/secret/data/app/a")
-        .token("s.app")
-        .judged();
-    assert_eq!(judged.response.status, 200);
-    // Lifted, it is as before.
-    let set = quarantine(&["app"]).set;
-    let lifted = world(World::in_outage())
-        .and(Change::QuarantineLifted(set))
-        .open();
-    let read = lifted.ask("GET", "/v1/secret/data/app/a").token("s.app");
+    // The shorter rule of another policy does not decide in its place.
+    for path in [
+        "secret/data/app/b",
+        "secret/data/app/a",
+        "secret/data/app/none",
+    ] {
+        let refused = read(path, "s.both");
+        assert_eq!(refused.status, 503, "{path}: {}", refused.text);
+        assert!(refused.error().contains("quarantined"), "{}", refused.text);
+    }
+    assert_eq!(read("secret/data/shop", "s.both").status, 200);
+    assert_eq!(read("auth/token/lookup-self", "s.both").status, 200);
+    assert_eq!(
+        read("secret/data/elsewhere", "s.both").status,
+        503,
+        "not mirrored"
+    );
+    // What is told of capabilities is a decision, too.
+    let asked = |paths: serde_json::Value| {
+        let ask = open.ask("PUT", "/v1/sys/capabilities-self").token("s.both");
+        ask.body(json!({ "paths": paths })).said().status
+    };
+    assert_eq!(asked(json!(["secret/data/shop"])), 200);
+    assert_eq!(asked(json!(["secret/data/shop", "secret/data/app/b"])), 503);
+}
+
+#[test]
+fn a_rule_that_several_policies_made_is_left_to_the_primary_with_each_of_them() {
+    for policy in ["plain", "too"] {
+        let open = quarantined(policy, World::in_outage());
+        let read = open.ask("GET", "/v1/secret/data/one").token("s.shared");
+        assert_eq!(read.said().status, 503, "{policy}");
+    }
+    let open = quarantined("planted", World::in_outage());
+    let read = open.ask("GET", "/v1/secret/data/one").token("s.shared");
     assert_eq!(read.said().status, 200);
 }
 
 #[test]
-fn nothing_is_issued_of_a_quarantined_set() {
-    let log_in = |world: World| {
-        let world = world.open();
-        let ask = world.ask("PUT", "/v1/auth/holdover/login");
-        let ask = ask.peer(peer("orders")).body(json!({})).at(CUTOVER + 1);
-        (ask.said(), world)
-    };
-    let (said, _) = log_in(World::in_outage());
-    let policies: Vec<String> =
-        serde_json::from_value(said.body["auth"]["policies"].clone()).unwrap();
-    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
-    let held = Change::Quarantine(Box::new(quarantine(&policies)));
-    let (said, _) = log_in(World::in_outage().and(held));
-    assert_eq!((said.status, said.changes.len()), (503, 0), "{}", said.text);
+fn judging_knows_no_quarantine_and_says_what_stands_behind() {
+    let open = quarantined("planted", World::following());
+    let judged = open
+        .ask("GET", "/v1/secret/data/app/b")
+        .token("s.both")
+        .judged();
+    assert_eq!(judged.response.status, 200);
+    assert_eq!(judged.behind.rule, names(&["planted"]));
+    assert_eq!(judged.behind.policies, names(&["plain", "planted"]));
+    let shared = open.ask("GET", "/v1/secret/data/one").token("s.shared");
+    assert_eq!(shared.judged().behind.rule, names(&["plain", "too"]));
+    let paths = json!({ "paths": ["secret/data/app/b", "secret/data/one", "/odd//path", "none"] });
+    let ask = open.ask("PUT", "/v1/sys/capabilities-self").token("s.both");
+    let behind = ask.body(paths).judged().behind;
+    assert_eq!(behind.rule, names(&["plain"]));
+    let asked: Vec<_> = behind.asked.into_iter().collect();
+    assert_eq!(
+        asked,
+        [
+            ("none".to_owned(), names(&[])),
+            ("secret/data/app/b".to_owned(), names(&["planted"])),
+            ("secret/data/one".to_owned(), names(&["plain"])),
+        ]
+    );
 }
 
 #[test]
-fn the_digest_of_a_set_changes_with_each_of_its_policies_and_no_other() {
+fn a_quarantine_of_issuing_leaves_reads_and_other_workloads_alone() {
+    let orders = Quarantine {
+        what: Quarantined::Issuing(WorkloadName::parse("orders").unwrap()),
+        ..quarantine("app")
+    };
+    let held = Change::Quarantine(Box::new(orders.clone()));
+    let world = app_in(World::in_outage())
+        .and(authority("billing", T0))
+        .and(held)
+        .open();
+    let log_in = |name| {
+        let ask = world.ask("PUT", "/v1/auth/holdover/login");
+        ask.peer(peer(name)).body(json!({})).at(CUTOVER + 1).said()
+    };
+    let refused = log_in("orders");
+    assert_eq!(
+        (refused.status, refused.changes.len()),
+        (503, 0),
+        "{}",
+        refused.text
+    );
+    assert!(refused.error().contains("quarantined"), "{}", refused.text);
+    assert_eq!(log_in("billing").status, 200);
+    let read = world.ask("GET", "/v1/secret/data/app/a").token("s.app");
+    assert_eq!(read.peer(peer("orders")).said().status, 200);
+    // Lifted, it is as before.
+    let world = app_in(World::in_outage())
+        .and(Change::Quarantine(Box::new(orders.clone())))
+        .and(Change::QuarantineLifted(orders.what))
+        .open();
+    let ask = world.ask("PUT", "/v1/auth/holdover/login");
+    let said = ask
+        .peer(peer("orders"))
+        .body(json!({}))
+        .at(CUTOVER + 1)
+        .said();
+    assert_eq!(said.status, 200);
+}
+
+#[test]
+fn a_token_that_was_made_anew_with_the_same_string_is_another_input() {
+    let ask = |world: World| {
+        let open = world.open();
+        let read = open.ask("GET", "/v1/secret/data/app/a").token("s.app");
+        read.judged().inputs
+    };
+    let first = ask(app());
+    let anew = app().token_as("s.app", &["app"], |grant| {
+        grant.accessor = Accessor::parse("another").unwrap();
+    });
+    assert!(ask(app()).are_as(&first));
+    assert!(!ask(anew).are_as(&first));
+}
+
+#[test]
+fn an_identity_that_was_changed_and_changed_back_is_another_input() {
+    let ask = |written: &str| {
+        let entity = EntityId::parse("entity-1").unwrap();
+        let mut identity = samples::identity("orders");
+        identity.entity.as_mut().unwrap().last_update_time = written.into();
+        let change = Change::Identity(entity.clone(), Box::new(identity), T0);
+        let world = app().and(change).token_as("s.app", &["app"], |grant| {
+            grant.facts.entity_id = Some(entity);
+        });
+        let open = world.open();
+        let read = open.ask("GET", "/v1/secret/data/app/a").token("s.app");
+        read.judged().inputs
+    };
+    let first = ask("2026-01-01T00:00:00Z");
+    assert_eq!(first.entities.len(), 1);
+    assert!(ask("2026-01-01T00:00:00Z").are_as(&first));
+    assert!(!ask("2026-01-01T00:00:01Z").are_as(&first));
+}
+
+#[test]
+fn what_stands_for_a_policy_changes_with_it_and_with_no_other() {
     let digest = |policies: &[(&str, &str)]| {
         let mut world = World::following();
         world.changes.push(samples::policies(policies, T0));
-        texts(&world.open().0, &quarantine(&["a", "b"]).set).unwrap()
+        let open = world.open();
+        let inputs = open.ask("GET", "/v1/secret/data/app/a").judged().inputs;
+        text(&open.0, &quarantine("a").what, &inputs).unwrap()
     };
-    let first = digest(&[("a", "x"), ("b", "y"), ("c", "z")]);
-    assert_eq!(first, digest(&[("a", "x"), ("b", "y"), ("c", "w")]));
-    assert_ne!(first, digest(&[("a", "x"), ("b", "w"), ("c", "z")]));
-    assert_ne!(first, digest(&[("a", "x"), ("c", "z")]));
+    let first = digest(&[("a", "x"), ("b", "y")]);
+    assert_eq!(first, digest(&[("a", "x"), ("b", "z")]));
+    assert_ne!(first, digest(&[("a", "w"), ("b", "y")]));
+    assert_ne!(first, digest(&[("b", "y")]));
 }

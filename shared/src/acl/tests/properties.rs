@@ -246,6 +246,46 @@ proptest! {
     }
 
     #[test]
+    fn a_quarantined_policy_leaves_undecided_what_it_contributed_to_and_changes_nothing_else(
+        rules in vec(rules(), 1..4), paths in vec(path(), 1..20), at in any::<prop::sample::Index>(),
+    ) {
+        let texts = rules.iter().enumerate();
+        let policies: Vec<_> = texts
+            .map(|(nr, rules)| Policy::parse(&format!("p{nr}"), &text(rules), NOW).unwrap())
+            .collect();
+        let at = at.index(policies.len());
+        let entries = policies.iter().enumerate().map(|(nr, policy)| match nr == at {
+            true => PolicyEntry::Quarantined(policy),
+            false => PolicyEntry::Known(policy),
+        });
+        let held = Acl::compile(entries, &Identity::default(), NOW).unwrap();
+        let free = compile(&policies, &Identity::default()).unwrap();
+        let name = format!("p{at}");
+        for path in paths {
+            for (operation, _) in OPERATIONS {
+                let behind = free.contributors(&path, operation.lists());
+                prop_assert_eq!(behind, held.contributors(&path, operation.lists()));
+                let decision = decide(&held, operation, &path);
+                if behind.iter().any(|one| **one == *name) {
+                    let quarantined = Decision::Undecidable(Undecidable::Quarantined { path: String::new() });
+                    let same = core::mem::discriminant(&decision) == core::mem::discriminant(&quarantined);
+                    prop_assert!(same, "{:?}", decision);
+                } else {
+                    prop_assert_eq!(decision, decide(&free, operation, &path));
+                }
+                let decides = matches!(decide(&free, operation, &path), Decision::Allow(_));
+                prop_assert!(!decides || !behind.is_empty(), "nobody allowed it");
+            }
+            for told in [held.has_mount_access(&path)].into_iter().flatten() {
+                prop_assert_eq!(Ok(told), free.has_mount_access(&path));
+            }
+            for told in [held.capabilities(&path)].into_iter().flatten() {
+                prop_assert_eq!(Ok(told), free.capabilities(&path));
+            }
+        }
+    }
+
+    #[test]
     fn no_text_makes_the_parser_panic(
         words in vec(select(&[
             "path", "\"a\"", "{", "}", "[", "]", "=", ",", ":", "\"", "\\", "${", "{{", "}}", "<<E\n", "E\n", "<<-E\n",
