@@ -131,18 +131,11 @@ impl Refusals {
         }
     }
 
-    /// A token that is accepted again, after it was refused, says that the refusal passed. But where tokens come from
-    /// logins, only a login shows that the host may go on.
+    /// What is accepted begins anew with what was refused before. But where tokens come from logins, only a login shows that a
+    /// host may go on once it was offboarded.
     fn accepted(&mut self, asked: CredentialAsked) -> Verdict {
-        let lifts = asked == CredentialAsked::Login || self.source == CredentialSource::File;
-        *self = match lifts {
-            true => Self::new(self.source),
-            false => Self {
-                token: RefusedBetween::default(),
-                ..self.clone()
-            },
-        };
-        match lifts {
+        *self = Self::new(self.source);
+        match asked == CredentialAsked::Login || self.source == CredentialSource::File {
             true => Verdict::Entitled,
             false => Verdict::Open,
         }
@@ -160,7 +153,12 @@ impl Refusals {
     fn verdict(&self) -> Verdict {
         let sure = match self.source {
             CredentialSource::File => self.token.is_sure(),
-            CredentialSource::Login => self.token.is_sure() && self.login.is_sure(),
+            CredentialSource::Login => {
+                // A login that was refused before the token was is the story of another time.
+                let since = self.token.0.map(|(first, _)| first);
+                let later = self.login.0.is_some_and(|(_, last)| Some(last) >= since);
+                self.token.is_sure() && self.login.is_sure() && later
+            }
         };
         match sure {
             true => Verdict::Offboarded,
@@ -338,15 +336,15 @@ mod tests {
                 let said = [CredentialTold::Accepted, CredentialTold::Refused, CredentialTold::Nothing][usize::from(what)];
                 let verdict = told(&mut refusals, asked, said, secs);
                 match (asked, said) {
-                    (CredentialAsked::Login, CredentialTold::Accepted) => refused = Default::default(),
-                    (CredentialAsked::Token, CredentialTold::Accepted) => refused[0].clear(),
+                    (_, CredentialTold::Accepted) => refused = Default::default(),
                     (_, CredentialTold::Refused) => refused[usize::from(!of_token)].push(secs),
                     (_, CredentialTold::Nothing) => {}
                 }
                 let apart = |all: &Vec<i64>| {
                     all.first().zip(all.last()).is_some_and(|(first, last)| last - first >= 5)
                 };
-                let sure = said == CredentialTold::Refused && refused.iter().all(apart);
+                let later = refused[1].last() >= refused[0].first();
+                let sure = said == CredentialTold::Refused && refused.iter().all(apart) && later;
                 prop_assert_eq!(verdict == Verdict::Offboarded, sure);
             }
         }

@@ -121,9 +121,7 @@ impl Upstream {
         let request = Request::fields(format!("auth/{mount}/login"), &fields);
         self.turn(Urgency::Authority).await;
         let reply = self.send(&request, None).await?;
-        // Whoever knows a role id can lock it (user lockout), and that looks like any other refusal of an AppRole mount.
-        let can_be_locked = matches!(self.0.auth.method, AuthMethod::AppRole { .. });
-        let told = reply.tells_of_login(can_be_locked);
+        let told = reply.tells_of_login();
         if told != CredentialTold::Accepted {
             let _ = self.tell_own(CredentialAsked::Login, told);
         }

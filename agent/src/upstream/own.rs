@@ -44,9 +44,12 @@ const FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// A second login is tried so much later than would do.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// A login that was refused twice is tried again when its files change, or after this: five failures in 15 minutes lock
-/// an AppRole's role id for everyone (user lockout, on by default).
+/// A login that was refused twice is tried again when its files change, or after this.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+
+/// The same with AppRole. Five failures lock a role id for everyone (user lockout, on by default), and they are forgotten only
+/// once none came for 15 minutes.
+const REFUSED_PAUSE_APPROLE: Duration = Duration::from_secs(960);
 
 /// Why nothing could be done about the token.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +61,7 @@ enum KeepError {
     #[error("the login was refused; it is tried once more in a moment")]
     OnceMore,
     #[error(
-        "the login was refused twice; it is tried again when its files change, or in a few minutes"
+        "the login was refused twice; it is tried again when its files change, or in some minutes"
     )]
     Held,
     #[error("the new token could not be stored: {0}")]
@@ -248,6 +251,14 @@ impl Keeper {
         }
     }
 
+    /// After two refusals in a row.
+    fn refused_pause(&self) -> Duration {
+        match self.upstream.0.auth.method {
+            AuthMethod::AppRole { .. } => REFUSED_PAUSE_APPROLE,
+            _ => REFUSED_PAUSE,
+        }
+    }
+
     /// Logs in anew. The token in use becomes the previous one if it is still `good`.
     async fn log_in(&mut self, good: bool) -> Result<Life, KeepError> {
         let asked_at = self.now();
@@ -255,7 +266,7 @@ impl Keeper {
         match self.refusals {
             0 => {}
             1 if since < APART => return Err(KeepError::OnceMore),
-            2.. if since < REFUSED_PAUSE => return Err(KeepError::Held),
+            2.. if since < self.refused_pause() => return Err(KeepError::Held),
             _ => {}
         }
         let new = match self.upstream.log_in().await {

@@ -252,13 +252,8 @@ impl Reply {
     }
 
     /// What it says of a login: the same. Where others can lock a login out, a 403 is as likely to be that, which passes.
-    pub(super) fn tells_of_login(&self, can_be_locked: bool) -> CredentialTold {
-        let refuses = match self.status {
-            400 if can_be_locked => self.refuses_ids(),
-            400 | 401 => self.shown.has_errors(),
-            403 => !can_be_locked && self.shown.has_errors(),
-            _ => false,
-        };
+    pub(super) fn tells_of_login(&self) -> CredentialTold {
+        let refuses = self.status == 400 && self.refuses_identity();
         match self.provenance.as_of {
             Some(_) if self.is_success() => CredentialTold::Accepted,
             Some(_) if refuses => CredentialTold::Refused,
@@ -281,13 +276,16 @@ impl Reply {
         errors_of(&self.shown.body).iter().any(denied)
     }
 
-    /// Whether a role id or secret id was refused for what it is.
-    fn refuses_ids(&self) -> bool {
-        let texts = ["invalid role", "invalid secret"];
-        let errors = errors_of(&self.shown.body);
-        errors
-            .iter()
-            .any(|error| texts.iter().any(|text| error.starts_with(text)))
+    /// Whether a login was refused for what the primary knows by itself: a role, an id or a certificate that is none of its
+    /// own. What it asks others for (keys, reviews of tokens) may fail, and what others can lock may be locked: that is
+    /// answered with 400 and 403 as well, and passes.
+    fn refuses_identity(&self) -> bool {
+        let beginnings = ["invalid role", "invalid secret", "invalid certificate"];
+        let refuses = |error: &String| {
+            let begins = beginnings.iter().any(|text| error.starts_with(text));
+            begins || error.starts_with("role ") && error.ends_with("could not be found")
+        };
+        errors_of(&self.shown.body).iter().any(refuses)
     }
 
     /// Whether the token that asked was refused, rather than what it asked for: the access control's own refusal has
