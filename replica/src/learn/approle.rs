@@ -107,7 +107,9 @@ pub fn attempt(view: &View, exchange: &Exchange<'_>, peer: &Peer) -> Option<Atte
     let authority = view.authority();
     let (target, ids) = login(&authority, exchange)?;
     let outcome = match exchange.evidence.refused_login() {
-        Some(Refused::Failed { .. }) => Outcome::Failed,
+        // What else is refused was never looked at as a secret id: it counts for nobody, at the primary too.
+        Some(Refused::Failed { by_its_ids: false }) => return None,
+        Some(Refused::Failed { by_its_ids: true }) => Outcome::Failed,
         Some(Refused::Locked) => Outcome::Locked,
         None if exchange.evidence.carried_out() => Outcome::Accepted,
         None => return None,

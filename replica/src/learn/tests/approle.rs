@@ -180,6 +180,11 @@ fn failures_at_the_primary_count_and_its_lock_does() {
     assert_eq!(answered("approle_login_badsid"), Some(Outcome::Failed));
     assert_eq!(answered("approle_locked"), Some(Outcome::Locked));
     assert_eq!(answered("approle_login_norole"), None);
+    // The primary did not look at the secret id, and counts nothing.
+    let mut unread = login();
+    unread.status = 400;
+    unread.body = serde_json::json!({ "errors": ["missing secret_id"] });
+    assert_eq!(unread.attempted(&view), None);
 }
 
 #[test]
