@@ -62,7 +62,7 @@ pub struct ReadyFacts {
     pub offboarded: Option<OffboardedFacts>,
     /// What else stands against issuing on this host, as clients are told it.
     pub issuing_blocked: Option<&'static str>,
-    /// Policy sets that only the primary decides for, as an operator is told of them.
+    /// Policies, and workloads' issuing, that only the primary decides by, as an operator is told of them.
     pub quarantines: Vec<String>,
     /// What is known already: of the configuration, of the start, of a rejected change.
     pub findings: Vec<String>,

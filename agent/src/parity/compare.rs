@@ -12,7 +12,7 @@ use replica::{
     vault::judge::{self, Behind, Judgement},
 };
 use shared::{
-    api::Call,
+    api::{Call, Kind},
     change::{Change, Expects},
     ledger::{Entry, EntryKind},
     name::{EntityId, TokenDigest},
@@ -257,7 +257,7 @@ impl Comparer {
         let lifted = self.parity.lifted().await;
         let mut changes = Vec::new();
         for what in blamed {
-            let text = judge::text(&self.local.view, &what, &second.judgement.inputs);
+            let text = judge::text(&self.local.view, &what);
             let lately = lifted.covers(&what, one.offer.answered_at.steady);
             if lately || self.is_quarantined(&what, text) {
                 continue;
@@ -303,14 +303,14 @@ impl Comparer {
         let mut changes = Vec::new();
         for known in authority.quarantines.values() {
             let is_it = known.path == path && known.operation == operation;
-            let text = || judge::text(&self.local.view, &known.what, &judgement.inputs);
+            let text = || judge::text(&self.local.view, &known.what);
             let changed = || known.text.is_some() && known.text != text();
-            if !is_it || !decides(&known.what, &judgement.behind) || !changed() {
+            if !is_it || !decides(&known.what, &offer.call, &judgement.behind) || !changed() {
                 continue;
             }
             tracing::warn!(
                 what = %known.what,
-                "no longer quarantined: what decides was written anew, and the decisions agree"
+                "no longer quarantined: the policy was written anew, and the decisions agree"
             );
             let entry = entry(EntryKind::Parity, "lifted", known, now);
             changes.push(Change::QuarantineLifted(known.what.clone()));
@@ -392,12 +392,18 @@ impl Comparer {
     }
 }
 
-/// Whether `what` had a part in a judgement that this stands behind.
-fn decides(what: &Quarantined, behind: &Behind) -> bool {
-    match what {
-        Quarantined::Policy(name) => behind.policies.contains(name),
-        Quarantined::Issuing(name) => behind.issuing.as_ref() == Some(name),
-    }
+/// Whether `what` had a part in a judgement that this stands behind: look-ups show every policy of the token.
+fn decides(what: &Quarantined, call: &Call, behind: &Behind) -> bool {
+    let Some(name) = what.policy() else {
+        return false; // An operator ends it: another login may go by another role.
+    };
+    let shows_policies = matches!(
+        call.kind,
+        Kind::TokenLookup | Kind::TokenLookupAccessor | Kind::TokenLookupSelf
+    );
+    behind.rule.contains(name)
+        || behind.asked.values().any(|asked| asked.contains(name))
+        || shows_policies && behind.policies.contains(name)
 }
 
 fn log_quarantined(one: &Quarantine) {

@@ -218,7 +218,7 @@ impl OpenDispute {
         let since = self.dispute.offer.answered_at.steady;
         let after = |at: Option<WallTime>| at.is_some_and(|at| at > since);
         match self.dispute.kind {
-            // An identity carries no time of its own: that it was asked for is what tells.
+            // What may have no time of its own was asked for at least.
             Disagreement::GrantsMore => self.refreshed && after(inputs.authority_at),
             _ => after(inputs.value_at) && after(inputs.authority_at),
         }

@@ -102,12 +102,27 @@ impl Caller {
             .any(|name| matches!(*name, "sudo" | "root")))
     }
 
-    /// How old what decided is: the older of the policies and of the token's last verification.
+    /// How old what decided is: the oldest of its policies, its identity and the token's last verification.
     pub(crate) fn age(&self, case: &Case<'_>) -> Duration {
-        let policies = case.authority.policies.as_deref();
-        let policies = policies.map(|policies| policies.set.verified_at);
+        let entity = self.bearer.facts().entity_id.as_ref();
+        let identity = entity.and_then(|entity| case.authority.identities.get(entity));
+        let others = [
+            self.policies_verified_at(case),
+            identity.map(|known| known.verified_at),
+        ];
         let token = self.bearer.verified_at();
-        case.age(policies.map_or(token, |policies| policies.min(token)))
+        case.age(others.into_iter().flatten().fold(token, WallTime::min))
+    }
+
+    /// When the least recently read of its policies was read.
+    pub(crate) fn policies_verified_at(&self, case: &Case<'_>) -> Option<WallTime> {
+        let set = &case.authority.policies.as_deref()?.set;
+        let own = self.bearer.facts().policies.iter();
+        let names = own.chain(&self.rights.identity_policies);
+        names
+            .map(|name| set.verified(name))
+            .chain([set.verified_at])
+            .min()
     }
 }
 

@@ -35,7 +35,6 @@ use super::{
 };
 use crate::{
     entropy::Entropy,
-    key::Keys,
     view::{Authority, LiveGrant, View},
 };
 
@@ -132,12 +131,12 @@ pub fn judge(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Judgement
     }
 }
 
-/// A keyed digest of what `what` stands for: of the policy as it is mirrored, or of the roles and rights that `inputs`
-/// say was issued by. Another one as soon as that is written anew.
-pub fn text(view: &View, what: &Quarantined, inputs: &Inputs) -> Option<[u8; 32]> {
+/// A keyed digest of the policy as it is mirrored: another one as soon as that is written anew. What is issued by has none, for
+/// another login of the same workload may go by another role.
+pub fn text(view: &View, what: &Quarantined) -> Option<[u8; 32]> {
     match what {
         Quarantined::Policy(name) => Some(digest(view, &view.authority(), [name])),
-        Quarantined::Issuing(_) => inputs.issued_by(view.keys()),
+        Quarantined::Issuing(_) => None,
     }
 }
 
@@ -249,7 +248,9 @@ impl Inputs {
     fn of(case: &Case<'_>, caller: Option<&Caller>, issued: Option<&Grant>) -> Self {
         let authority = case.authority;
         let policies = authority.policies.as_deref();
-        let mut verified = vec![policies.map(|policies| policies.set.verified_at)];
+        let all = policies.map(|policies| policies.set.verified_at);
+        let of_caller = caller.and_then(|caller| caller.policies_verified_at(case));
+        let mut verified = vec![of_caller.or(all)];
         let presented = match case.query.presented {
             Presented::Token(token) => Some(case.view.keys().token_digest(token)),
             Presented::Nothing | Presented::Standing(_) => None,
@@ -305,18 +306,6 @@ impl Inputs {
             && (&self.entities, &self.identities) == (&other.entities, &other.identities)
             && self.workload.as_ref().map(role) == other.workload.as_ref().map(role)
             && self.approle.as_ref().map(facts) == other.approle.as_ref().map(facts)
-    }
-
-    /// What stands for the roles and rights that a token would be issued by.
-    fn issued_by(&self, keys: &Keys) -> Option<[u8; 32]> {
-        let workload = self.workload.as_ref().map(role);
-        let approle = self.approle.as_ref().map(facts);
-        let rights = self.subjects.iter();
-        let rights: Vec<_> = rights
-            .map(|one| (&one.policies, &one.identity_policies, &one.entity))
-            .collect();
-        let all = serde_json::to_vec(&(workload, approle, rights)).ok()?;
-        Some(keys.likeness(&[&all]))
     }
 }
 
