@@ -79,6 +79,11 @@ pub struct Group {
 }
 
 impl Identity {
+    /// Whether tokens of it are good: an entity that is gone or disabled refuses them.
+    pub fn stands(&self) -> bool {
+        self.entity.as_ref().is_some_and(|entity| !entity.disabled)
+    }
+
     /// The policies that come from the identity, sorted and each once, as the primary names them: trimmed and
     /// in lower case. The primary sorts them together with the token's own.
     pub fn policies(&self) -> Vec<String> {

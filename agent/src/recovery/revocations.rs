@@ -16,7 +16,9 @@ use shared::{
     backoff::Backoff,
     change::{Change, HeldBy, QueuedRevocation, RevocationTarget},
     failover::Phase,
+    grant::RevokeCause,
     ledger::{Entry, EntryKind},
+    name::PolicyName,
     time::BootTime,
 };
 use tokio::{task::JoinSet, time::timeout};
@@ -189,13 +191,13 @@ fn is_own(view: &View, queued: &QueuedRevocation) -> bool {
     };
     match &queued.target {
         RevocationTarget::Lease(_) => false,
-        RevocationTarget::Token(accessor) => view
-            .grant(&requester)
-            .is_some_and(|live| live.grant.accessor == *accessor),
+        RevocationTarget::Token(accessor) => view.grant(&requester).is_some_and(|live| {
+            [Some(&live.grant.accessor), live.grant.at_primary()].contains(&Some(accessor))
+        }),
     }
 }
 
-/// Whether the policies of who asked for it allow it now.
+/// Whether whoever asked for it may now: the policies allow it, and the primary ended neither the token nor its entity.
 fn is_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
     let requester = queued
         .requested_by
@@ -204,12 +206,28 @@ fn is_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
         return false;
     };
     let facts = &live.grant.facts;
-    let now = local.clock.now().wall;
     let authority = local.view.authority();
-    let (own, identity) = (&facts.policies, &facts.identity_policies);
+    let known = facts.entity_id.as_ref();
+    let known = known.and_then(|entity| authority.identity(entity));
+    let ended = live
+        .revoked
+        .get()
+        .is_some_and(|revoked| matches!(revoked.cause, RevokeCause::Primary | RevokeCause::Parent));
+    if ended || known.is_some_and(|known| !known.stands()) {
+        return false;
+    }
+    let identity = match known {
+        Some(known) => {
+            let names = known.policies();
+            let parsed = names.iter().map(|name| PolicyName::parse(name));
+            parsed.filter_map(Result::ok).collect()
+        }
+        None => facts.identity_policies.clone(),
+    };
+    let (now, entity) = (local.clock.now().wall, facts.entity_id.as_ref());
     let compiled = local
         .view
-        .acl_for(&authority, own, identity, facts.entity_id.as_ref(), now);
+        .acl_for(&authority, &facts.policies, &identity, entity, now);
     let Ok(acl) = &compiled.acl else {
         return false;
     };

@@ -361,6 +361,31 @@ async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_
 }
 
 #[tokio::test]
+async fn the_token_behind_an_exchanged_one_is_given_up_with_it() {
+    let bench = Bench::new(OnRecovery::Exchange);
+    let outage = bench.outage().await;
+    let behind = Accessor::parse("of-the-primary").unwrap();
+    let mut grant = bench.grant(1, MINUTE);
+    if let Origin::Replica(replica) = &mut grant.origin {
+        replica.settled = Settled::Exchanged(behind.clone());
+    }
+    let queued = QueuedRevocation {
+        requested_by: Some(grant.digest),
+        ..QueuedRevocation::own(1, RevocationTarget::Token(behind), grant.verified_at)
+    };
+    bench
+        .store(vec![
+            Change::Grant(Box::new(grant)),
+            Change::Queue(Box::new(queued)),
+        ])
+        .await;
+    let primary = Scripted::new(&bench);
+    let settled = settle(&bench.local, &primary, &outage).await;
+    assert_eq!(settled, Recovery::Done);
+    assert!(bench.local.view.queue().is_empty());
+}
+
+#[tokio::test]
 async fn a_revocation_that_is_not_done_stays_and_says_why_and_keeps_no_outage_alive() {
     for (status, why) in [
         (403, HeldBy::Rights),

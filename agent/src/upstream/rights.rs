@@ -27,7 +27,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// The rules are asked about so often.
 const EVERY: Duration = Duration::from_secs(300);
 
-/// The same while something is lacking, or was refused.
+/// The same at first while something is lacking, or was refused; ever more rarely where nothing changes.
 const EVERY_IN_DOUBT: Duration = Duration::from_secs(15);
 
 /// What was refused is asked about so much later, because it seldom comes alone.
@@ -241,6 +241,7 @@ impl Upstream {
 
     /// Keeps asking what Holdover's own token may do, until the daemon stops: seldom, and soon where something is lacking.
     pub async fn watch_rights(self) {
+        let mut in_doubt = EVERY_IN_DOUBT;
         loop {
             while !self.can_ask_for_rights() {
                 tokio::time::sleep(LOOK).await;
@@ -248,13 +249,15 @@ impl Upstream {
             if let Err(error) = self.missing_rules().await {
                 tracing::debug!(%error, "what Holdover's own token may do could not be asked");
             }
-            let pause = match self.rights().is_in_doubt() {
-                true => EVERY_IN_DOUBT,
-                false => EVERY,
+            let (pause, next) = match self.rights().is_in_doubt() {
+                true => (in_doubt, (in_doubt * 3 / 2).min(EVERY)),
+                false => (EVERY, EVERY_IN_DOUBT),
             };
+            in_doubt = next;
             let refused = self.rights().refused.notified();
             if tokio::time::timeout(pause, refused).await.is_ok() {
                 tokio::time::sleep(SETTLE).await;
+                in_doubt = EVERY_IN_DOUBT;
             }
         }
     }
