@@ -191,7 +191,10 @@ impl<'a> AuthorityPass<'a> {
     /// If not both could be.
     async fn common(&self) -> Result<(), PassError> {
         let mut read = vec![self.cluster().await];
-        let refused = |error: &UpstreamError| error.decision().is_some();
+        let refused = |error: &UpstreamError| {
+            let decision = error.decision();
+            decision.is_some_and(|decision| !decision.is_of_token())
+        };
         if read
             .iter()
             .all(|one| one.as_ref().err().is_none_or(refused))

@@ -49,6 +49,11 @@ impl Decision {
         matches!(self.status, 401 | 403)
     }
 
+    /// The token that asked was refused, rather than what it asked for: the access control's own refusal has another form.
+    pub fn is_of_token(&self) -> bool {
+        self.is_denial() && self.errors == ["permission denied"]
+    }
+
     /// Nothing is there.
     pub fn is_missing(&self) -> bool {
         self.status == 404

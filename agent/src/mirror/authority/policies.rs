@@ -57,7 +57,7 @@ impl AuthorityPass<'_> {
         let request = Request::list("sys/policies/detailed/acl");
         let read = match self.ask(&request).await?.said()? {
             Said::Missing(_) => self.policies_one_by_one().await?,
-            Said::No(no) if no.is_denial() || no.is_unsupported() => {
+            Said::No(no) if no.is_denial() && !no.is_of_token() || no.is_unsupported() => {
                 self.policies_one_by_one().await?
             }
             Said::Shown(shown) => detailed(&shown)?,
