@@ -1,8 +1,9 @@
 //! A standby that is cut from its peers goes on answering, from what it had: nothing is learned from it.
 
 use harness::link::Flow;
-use harness::{Context, Result, eventually};
+use harness::{Context, Result, clock, eventually};
 use serde_json::json;
+use shared::time::WallTime;
 
 use crate::rig::{BOUND, Clients, Estate};
 
@@ -20,8 +21,11 @@ async fn what_a_cut_standby_says_under_traffic_makes_nothing_look_fresh() -> Res
 
     estate.cluster.node(1).cut_cluster(Flow::Silent).await?;
     let root = estate.cluster.node(0).root();
-    root.write("auth/token/revoke", &json!({ "token": victim.token }))
-        .await?;
+    let named = json!({ "token": victim.token });
+    let shown = root.post("auth/token/lookup", &named).await?.data()?;
+    let accessor = shown["accessor"].as_str().context("an accessor")?;
+    root.write("auth/token/revoke", &named).await?;
+    let revoked = WallTime::from_millis(i64::try_from(clock::wall().as_millis())?);
     let other = estate
         .world
         .below("orders")
@@ -44,6 +48,17 @@ async fn what_a_cut_standby_says_under_traffic_makes_nothing_look_fresh() -> Res
     })
     .await
     .map_err(|failure| site.daemon.failure(failure))?;
+    // What it said of the revoked token proved nothing.
+    if let Some(proven) = site.verified_at(accessor).await? {
+        assert!(proven <= revoked, "{proven} is after {revoked}");
+    }
+    eventually(BOUND, "the revocation to be told", async || {
+        match site.read(path, &victim.token).await {
+            Ok((403, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     eventually(
         BOUND,
         "the changed value to be mirrored",

@@ -12,6 +12,7 @@ use harness::host::{Login, login_request, own_uid};
 use harness::link::Flow;
 use harness::world::{self, World};
 use harness::{Context, Failure, Result, clock, place};
+use shared::time::WallTime;
 use tokio::task::JoinHandle;
 
 /// How long Holdover may take from its start until it is ready.
@@ -122,6 +123,19 @@ impl Site {
         let client = self.daemon.client().within(Duration::from_secs(15));
         let reply = client.send(&ask).await?;
         Ok((reply.status, reply.text()))
+    }
+
+    /// When the primary last proved the token of this accessor, if that lives here.
+    pub(crate) async fn verified_at(&self, accessor: &str) -> Result<Option<WallTime>> {
+        let listed = self.daemon.admin(&Ask::get("/v1/grants")).await?.json()?;
+        let mut grants = listed["grants"].as_array().into_iter().flatten();
+        let Some(grant) = grants.find(|grant| grant["accessor"] == accessor) else {
+            return Ok(None);
+        };
+        let at = grant["verified_at"].as_str();
+        let at = at.and_then(WallTime::parse_rfc3339);
+        at.context(format!("when it was verified: {grant}"))
+            .map(Some)
     }
 
     /// Cuts the API of all nodes; once Holdover is in charge.
