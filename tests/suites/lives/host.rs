@@ -163,9 +163,10 @@ impl Host {
                 None if since(began, &beacon) => first_seen = Some(clock::instant()),
                 Some(seen) if since(seen, &beacon) => {
                     let mirrors = mirrors(place);
+                    // A mirror goes by the mounts that the authority's pass found: its own must come after that.
                     let late = mirrors
                         .iter()
-                        .find(|path| !since(began, &age_of(&status["mirrors"], "path", path)));
+                        .find(|path| !since(seen, &age_of(&status["mirrors"], "path", path)));
                     return match late {
                         Some(path) => Err(format!("{path}: {:#}", status["mirrors"])),
                         None => self.verified(wall, tokens).await,

@@ -10,6 +10,8 @@ use crate::asked::Stray;
 use crate::shown;
 use crate::wire::{Answer, Heard};
 
+const SPECIFICATION: &[u8] = b"/sys/internal/specs/openapi";
+
 /// So many differences are shown.
 const SHOWN: usize = 40;
 
@@ -96,6 +98,15 @@ const RULES: &[Rule] = &[
     (
         "a fragment is for browsers: the primary cuts it off, Holdover sends on what it is sent",
         |stray, both| both.is_ours(400, Some("replica")) && stray.bytes.contains(&b'#'),
+    ),
+    (
+        "the primary's specification of itself lists things in any order",
+        |stray, both| {
+            let asked = stray.bytes.windows(SPECIFICATION.len());
+            both.ours().map(|answer| answer.status) == Some(200)
+                && both.theirs().map(|answer| answer.status) == Some(200)
+                && asked.into_iter().any(|part| part == SPECIFICATION)
+        },
     ),
     ("more headers than Holdover reads", |_, both| {
         both.is_ours(431, None)
