@@ -26,5 +26,24 @@ mod rights;
 #[path = "attacks/untokened.rs"]
 mod untokened;
 
+use harness::Result;
+use harness::host::{FAILOVER, Host, RECOVERY};
+use harness::tap::Wire;
+
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 const VISITOR: &str = env!("CARGO_BIN_EXE_holdover-test-client");
+
+/// Cuts Holdover's way to the primary, which goes on, and waits until the replica is in charge.
+async fn cut(host: &Host) -> Result<()> {
+    host.tap()?.set(Wire::Cut);
+    host.daemon.wait_state("holdover", FAILOVER).await.map(drop)
+}
+
+/// Opens the way again, and waits until Holdover follows.
+async fn reopen(host: &Host) -> Result<()> {
+    host.tap()?.set(Wire::Whole);
+    host.daemon
+        .wait_state("following", RECOVERY)
+        .await
+        .map(drop)
+}

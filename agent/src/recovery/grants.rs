@@ -71,9 +71,12 @@ impl<P: Primary> GrantSettling<'_, P> {
         self.carry_out_all(judged).await
     }
 
-    /// The same, each by itself: one whose workload was not verified since keeps no other from it.
+    /// The same for those that an outage left, each by itself: one whose workload was not verified since keeps no other from
+    /// it. What is settled is passed over before it is judged, because this looks often.
     pub(super) async fn settle_each(&self) -> Result<(), SettleError> {
-        for live in self.local.view.grants() {
+        let mut left = self.local.view.grants();
+        left.retain(|live| live.grant.is_left_over(None));
+        for live in left {
             // One whose workload was not verified since waits for that.
             if let Ok(judged) = self.judgements(&[live]) {
                 self.carry_out_all(judged).await?;

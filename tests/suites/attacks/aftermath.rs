@@ -5,12 +5,11 @@ use std::time::Duration;
 use harness::bao::api::Api;
 use harness::daemon::config::Workload;
 use harness::failure::Context;
-use harness::host::{FAILOVER, Host, Login, Plan, RECOVERY, own_uid};
-use harness::tap::Wire;
+use harness::host::{Host, Login, Plan, RECOVERY, own_uid};
 use harness::{Result, eventually, world};
 use serde_json::{Value, json};
 
-use crate::HOLDOVER;
+use crate::{HOLDOVER, cut, reopen};
 
 /// How long anything may take that needs no outage to be noticed.
 const SOON: Duration = Duration::from_secs(20);
@@ -41,21 +40,6 @@ async fn start() -> Result<Host> {
     world::policy(&host.primary.root(), "orders", &policy).await?;
     host.start().await?;
     Ok(host)
-}
-
-/// Cuts Holdover's way to the primary, which goes on.
-async fn cut(host: &Host) -> Result<()> {
-    host.tap()?.set(Wire::Cut);
-    host.daemon.wait_state("holdover", FAILOVER).await.map(drop)
-}
-
-/// Opens the way again, and waits until Holdover follows.
-async fn reopen(host: &Host) -> Result<()> {
-    host.tap()?.set(Wire::Whole);
-    host.daemon
-        .wait_state("following", RECOVERY)
-        .await
-        .map(drop)
 }
 
 /// A token as the primary made it.

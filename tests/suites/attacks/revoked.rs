@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use harness::client::raw::Ask;
 use harness::daemon::config::Workload;
-use harness::host::{FAILOVER, Host, Plan, RECOVERY, own_uid};
-use harness::tap::Wire;
+use harness::host::{Host, Plan, RECOVERY, own_uid};
 use harness::{Result, eventually, world};
 use serde_json::{Value, json};
 
-use crate::HOLDOVER;
+use crate::{HOLDOVER, cut, reopen};
 
 /// How long anything may take that needs no outage to be noticed.
 const SOON: Duration = Duration::from_secs(20);
@@ -50,19 +49,6 @@ async fn allow(host: &Host, kept: &[&str]) -> Result<()> {
         }
     }
     world::policy(&host.primary.root(), "holdover", &policy).await
-}
-
-async fn cut(host: &Host) -> Result<()> {
-    host.tap()?.set(Wire::Cut);
-    host.daemon.wait_state("holdover", FAILOVER).await.map(drop)
-}
-
-async fn reopen(host: &Host) -> Result<()> {
-    host.tap()?.set(Wire::Whole);
-    host.daemon
-        .wait_state("following", RECOVERY)
-        .await
-        .map(drop)
 }
 
 /// A token of the orders team, which Holdover knows.

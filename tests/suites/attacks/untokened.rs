@@ -5,12 +5,11 @@ use std::time::Duration;
 use harness::client::raw::Ask;
 use harness::daemon::config::Workload;
 use harness::failure::Context;
-use harness::host::{FAILOVER, Host, Plan, RECOVERY, own_uid};
-use harness::tap::Wire;
+use harness::host::{Host, Plan, own_uid};
 use harness::{Result, world};
 use serde_json::{Value, json};
 
-use crate::HOLDOVER;
+use crate::{HOLDOVER, cut, reopen};
 
 /// How long anything may take that needs no outage to be noticed.
 const SOON: Duration = Duration::from_secs(20);
@@ -109,12 +108,10 @@ async fn a_revoked_token_is_not_kept_alive_where_nobody_looks_at_it() -> Result<
     let without = host.policy.replace("auth/token/lookup-accessor", "nothing");
     let without = without.replace("\"auth/token/lookup\"", "\"nothing/either\"");
     world::policy(&root, "holdover", &without).await?;
-    host.tap()?.set(Wire::Cut);
-    host.daemon.wait_state("holdover", FAILOVER).await?;
+    cut(&host).await?;
     root.write("auth/token/revoke", &json!({ "token": revoked }))
         .await?;
-    host.tap()?.set(Wire::Whole);
-    host.daemon.wait_state("following", RECOVERY).await?;
+    reopen(&host).await?;
     unproven(&host, 2).await?;
 
     let mut answered = 0;
@@ -128,8 +125,7 @@ async fn a_revoked_token_is_not_kept_alive_where_nobody_looks_at_it() -> Result<
     assert_eq!(host.read(path, living).await?.status, 200);
     unproven(&host, 1).await?;
 
-    host.tap()?.set(Wire::Cut);
-    host.daemon.wait_state("holdover", FAILOVER).await?;
+    cut(&host).await?;
     assert_eq!(host.read(path, living).await?.status, 200);
     let refused = host.read(path, revoked).await?;
     assert!([403, 503].contains(&refused.status), "{}", refused.text());
