@@ -110,6 +110,63 @@ pub enum Change {
     TokenDoubted(TokenDigest, WallTime),
 }
 
+/// What a change gives to whoever asked: it is taken back where it was decided by what no longer holds.
+pub enum HandedOut<'a> {
+    /// The lease that left its pool.
+    Lease(&'a LeaseId),
+    /// A token, or more of the life of one.
+    Token(&'a Grant),
+}
+
+impl Change {
+    /// What it hands out. Each kind of change says so: what is new here cannot be forgotten.
+    pub fn hands_out(&self) -> Option<HandedOut<'_>> {
+        match self {
+            Self::Grant(grant) => Some(HandedOut::Token(grant)),
+            Self::LeaseTaken(lease, _) => Some(HandedOut::Lease(lease)),
+            // What Holdover presents for a grant goes by that grant. What the primary said, and what takes away or puts in
+            // doubt, gives nothing.
+            Self::AppRole(_)
+            | Self::AppRoleGone(_)
+            | Self::Authority(_)
+            | Self::AuthorityGone(_)
+            | Self::Cluster(_)
+            | Self::Coverage(_)
+            | Self::CoverageGone(_)
+            | Self::Credential(..)
+            | Self::CredentialGone(_)
+            | Self::Doubted(_)
+            | Self::DoubtAnswered(..)
+            | Self::GrantForgotten(_)
+            | Self::Identity(..)
+            | Self::IdentityGone(_)
+            | Self::Key(_)
+            | Self::KeyGone(_)
+            | Self::Lease(..)
+            | Self::LeaseDetached(..)
+            | Self::LeaseGone(_)
+            | Self::Ledger(_)
+            | Self::Mark(_)
+            | Self::Mirror(_)
+            | Self::MirrorGone(_)
+            | Self::Offboarded(_)
+            | Self::Phase(_)
+            | Self::Policies(_)
+            | Self::Proven(..)
+            | Self::Quarantine(_)
+            | Self::QuarantineLifted(_)
+            | Self::Queue(_)
+            | Self::QueueDone(_)
+            | Self::Record(..)
+            | Self::RecordGone(..)
+            | Self::Revoked(_)
+            | Self::SecretId(_)
+            | Self::SecretIdGone(_)
+            | Self::TokenDoubted(..) => None,
+        }
+    }
+}
+
 /// What is known of the cluster, verified as a whole.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Cluster {
@@ -368,6 +425,19 @@ pub struct Expects {
     pub pooled: Option<Pooled>,
     /// The version of the settings that the decision was taken by: nothing is given by settings that are no longer in force.
     pub settings: Option<u64>,
+}
+
+impl Expects {
+    /// Whether it goes by who decides, by what, or for whom: then what is handed out under it is taken back where that changes.
+    pub fn is_conditional(&self) -> bool {
+        self.epoch.is_some() || self.settings.is_some() || !self.live.is_empty() || self.gives()
+    }
+
+    /// Whether something is given on this host's own authority, which ends when the primary takes that away.
+    pub fn gives(&self) -> bool {
+        let taken = self.pooled.as_ref().is_some_and(|lease| lease.to.is_some());
+        self.issues || taken
+    }
 }
 
 /// A lease that must still be in its pool.

@@ -4,21 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     change::{Change, Expects},
-    grant::{Grant, Revocation, RevokeCause},
-    ledger::{Entry, EntryKind},
-    name::TokenDigest,
+    grant::RevokeCause,
+    ledger::EntryKind,
     time::Now,
 };
 
 use super::{
-    Lane, Stats, SubmitError,
-    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, overtaken, stands},
+    Stats, SubmitError,
+    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
     stage::{Stage, When},
 };
-use crate::{
-    store::{StoreError, writer::Writer},
-    view::LiveGrant,
-};
+use crate::store::{StoreError, writer::Writer};
+
+mod overtaken;
+
+use overtaken::Handed;
 
 /// The log is moved into the file after about so many bytes, when nobody waits.
 const CHECKPOINT_IDLE: u64 = 1 << 20;
@@ -40,13 +40,7 @@ pub(super) struct Worker {
 struct Accepted {
     done: Done,
     expects: Expects,
-    grants: Vec<Issued>,
-}
-
-/// A grant that a submission makes or replaces.
-struct Issued {
-    grant: Grant,
-    before: Option<Arc<LiveGrant>>,
+    handed: Vec<Handed>,
 }
 
 /// Refuses whatever waits when the thread ends, even where it ends by a panic.
@@ -103,11 +97,11 @@ impl Worker {
         for Accepted {
             done,
             expects,
-            grants,
+            handed,
         } in accepted
         {
             let outcome = match &result {
-                Ok(now) => self.take_back_overtaken(&expects, grants, *now),
+                Ok(now) => self.take_back_overtaken(&expects, handed, *now),
                 Err(error) => Err(failed(error)),
             };
             answer(done, outcome);
@@ -149,7 +143,7 @@ impl Worker {
         accepted.extend(group.map(|submission| Accepted {
             done: submission.done,
             expects: Expects::default(),
-            grants: Vec::new(),
+            handed: Vec::new(),
         }));
         staged?;
         let (ops, entries) = (stage.take_ops(), stage.take_entries());
@@ -216,56 +210,6 @@ impl Worker {
         dropped || self.writer.spool.admits(kind, bytes)
     }
 
-    /// Takes back grants that were committed while their parent was revoked, the fence came down or the settings changed,
-    /// before anybody holds their token: in memory now, on disk in the next commit.
-    fn take_back_overtaken(
-        &self,
-        expects: &Expects,
-        grants: Vec<Issued>,
-        now: Now,
-    ) -> Result<(), SubmitError> {
-        if grants.is_empty() {
-            return Ok(());
-        }
-        let view = &self.shared.view;
-        let gone = |of: &TokenDigest| {
-            let above = view.grant(of);
-            let above = above.and_then(|live| view.dead_ancestor(&live.grant, |_| false));
-            above.is_some() || view.revocation(of).is_some()
-        };
-        let parent_gone = expects.live.iter().any(gone);
-        let cause = match overtaken(&view.authority(), expects) {
-            _ if parent_gone => Some(RevokeCause::Parent),
-            cause => cause,
-        };
-        let Some(cause) = cause else {
-            return Ok(());
-        };
-        let mut changes = Vec::new();
-        for issued in grants {
-            match issued.before {
-                Some(before) if !parent_gone => {
-                    view.put_grant(&before);
-                    changes.push(Change::Grant(Box::new(before.grant.clone())));
-                }
-                _ => {
-                    let revocation = Revocation::of(&issued.grant, cause, now.steady);
-                    view.strike(&revocation);
-                    let entry = Entry::new(EntryKind::Revocation, "allowed", now.steady);
-                    changes.push(Change::Ledger(Box::new(entry.about(&issued.grant))));
-                    changes.push(Change::Revoked(revocation));
-                }
-            }
-        }
-        self.shared.submit_first(Submission::new(
-            Lane::Revocation,
-            changes,
-            Expects::default(),
-            Box::new(|_| {}),
-        ));
-        Err(SubmitError::Conflict)
-    }
-
     fn control(&mut self, control: Control) -> Result<(), StoreError> {
         let (result, done) = match control {
             Control::ReadLedger { from, limit, done } => {
@@ -318,21 +262,13 @@ fn stage_one(
     submission: Submission,
     accepted: &mut Vec<Accepted>,
 ) -> Result<(), StoreError> {
-    let conditional = submission.when == When::Committed
-        && (submission.expects.epoch.is_some()
-            || submission.expects.settings.is_some()
-            || !submission.expects.live.is_empty());
-    let mut grants = Vec::new();
+    let conditional = submission.when == When::Committed && submission.expects.is_conditional();
+    let mut handed = Vec::new();
     let mut result = Ok(());
     stage.asked_at(submission.expects.asked_at);
     for change in submission.changes {
-        if let Change::Grant(grant) = &change
-            && conditional
-        {
-            grants.push(Issued {
-                before: stage.live(&grant.digest),
-                grant: Grant::clone(grant),
-            });
+        if conditional {
+            handed.extend(Handed::by(&change, stage));
         }
         result = stage.add(change, submission.when, writer.sealer());
         if result.is_err() {
@@ -342,7 +278,7 @@ fn stage_one(
     accepted.push(Accepted {
         done: submission.done,
         expects: submission.expects,
-        grants,
+        handed,
     });
     result.map_err(StoreError::from)
 }

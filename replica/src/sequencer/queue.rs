@@ -373,23 +373,30 @@ pub(super) fn authority_holds(
     expects: &Expects,
     now: Now,
 ) -> Result<(), SubmitError> {
-    if overtaken(authority, expects).is_some() {
-        return Err(SubmitError::Conflict);
-    }
-    if expects.issues && authority.paused {
+    // While the fence is down the state is about to change: whoever waits for it finds out.
+    if expects.issues && authority.paused && decided_otherwise(authority, expects).is_none() {
         return Err(SubmitError::Paused);
     }
-    if expects.issues && authority.offboarded.is_some() {
-        return Err(SubmitError::Conflict);
-    }
-    if expects.issues && (authority.rolled_back || !authority.phase.issues(now)) {
+    if overtaken(authority, expects, now).is_some() || expects.issues && authority.rolled_back {
         return Err(SubmitError::Conflict);
     }
     Ok(())
 }
 
-/// Why a grant that was decided under `expects` must not be: somebody else decides by now, or by other settings.
-pub(super) fn overtaken(authority: &Authority, expects: &Expects) -> Option<RevokeCause> {
+/// Why what was decided under `expects` must not be handed out: somebody else decides by now, or by other settings, or what
+/// this host decides by has ended.
+pub(super) fn overtaken(authority: &Authority, expects: &Expects, now: Now) -> Option<RevokeCause> {
+    if let Some(cause) = decided_otherwise(authority, expects) {
+        return Some(cause);
+    }
+    if expects.gives() && authority.offboarded.is_some() {
+        return Some(RevokeCause::Primary);
+    }
+    let is_past = expects.issues && !authority.phase.issues(now);
+    is_past.then_some(RevokeCause::OutageBound)
+}
+
+fn decided_otherwise(authority: &Authority, expects: &Expects) -> Option<RevokeCause> {
     let differs = |expected: Option<u64>, now| expected.is_some_and(|expected| expected != now);
     if differs(expects.epoch, authority.epoch) {
         return Some(RevokeCause::Recovery);

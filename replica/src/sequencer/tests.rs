@@ -17,6 +17,7 @@ use shared::{
     lease::{Assignee, Lease, LeaseHolder},
     ledger::{Entry, EntryKind},
     name::LeaseId,
+    offboarding::Offboarded,
     secret::SecretBytes,
 };
 

@@ -230,6 +230,86 @@ fn a_grant_or_renewal_in_mid_commit_is_taken_back_when_the_settings_are_replaced
     }
 }
 
+/// A lease leaves its pool under `expects` while `meanwhile` happens: nobody is given it, and the primary is told.
+fn lease_taken_back(before: Vec<Change>, expects: Expects, meanwhile: impl FnOnce(&Sequencer)) {
+    const ID: &str = "database/creds/orders/a";
+    let home = Home::made(1);
+    home.store(before.into_iter().chain([pooled(ID)]).collect());
+    let held = Held::new(&home);
+    let (changes, pooled) = take(ID, 1);
+    let expects = Expects {
+        pooled: pooled.pooled,
+        ..expects
+    };
+    let taken = held.enter(Lane::Grant, changes, expects);
+    meanwhile(&held.sequencer);
+    held.release(9);
+    assert_eq!(got(&taken), Err(SubmitError::Conflict));
+    held.sequencer.stop();
+    let restarted = home.open().view;
+    let id = LeaseId::parse(ID).unwrap();
+    for view in [held.sequencer.view(), &restarted] {
+        assert!(!view.secrets().leases.contains_key(&id));
+        assert!(view.is_lease_revoked_here(&id));
+        assert_eq!(view.queue().len(), 1);
+    }
+    let last = ledger(&home).pop().unwrap().entry;
+    assert_eq!(last.kind, EntryKind::Revocation);
+    assert_eq!(last.path.as_deref(), Some(ID));
+}
+
+#[test]
+fn a_lease_whose_settings_are_replaced_in_mid_commit_is_given_to_nobody() {
+    let home = Home::made(1);
+    let just_opened = home.open().view.authority().settings_version;
+    lease_taken_back(vec![], by_settings(just_opened), |sequencer| {
+        sequencer.set_settings(&samples::settings());
+    });
+}
+
+#[test]
+fn a_lease_in_mid_commit_is_given_to_nobody_when_the_fence_comes_down() {
+    let expects = Expects {
+        epoch: Some(4),
+        ..issues()
+    };
+    lease_taken_back(vec![outage()], expects, |sequencer| {
+        let following = samples::phase(Phase::Following, 5);
+        submit(sequencer, Lane::Revocation, vec![following], nothing());
+    });
+}
+
+#[test]
+fn a_lease_in_mid_commit_is_given_to_nobody_when_whoever_asked_is_revoked() {
+    lease_taken_back(vec![granted(1)], live(&[1]), |sequencer| {
+        submit(sequencer, Lane::Revocation, vec![revoked(1)], nothing());
+    });
+}
+
+fn offboard(sequencer: &Sequencer) {
+    let change = Change::Offboarded(Some(Offboarded { at: T0 }));
+    submit(sequencer, Lane::Revocation, vec![change], nothing());
+}
+
+#[test]
+fn a_lease_in_mid_commit_is_given_to_nobody_when_this_host_is_offboarded() {
+    lease_taken_back(vec![], nothing(), offboard);
+}
+
+#[test]
+fn a_grant_in_mid_commit_is_taken_back_when_this_host_is_offboarded() {
+    let home = Home::made(1);
+    home.store(vec![outage()]);
+    let held = Held::new(&home);
+    let grant = held.enter(Lane::Grant, vec![granted(2)], issues());
+    offboard(&held.sequencer);
+    held.release(9);
+    assert_eq!(got(&grant), Err(SubmitError::Conflict));
+    let cause = held.sequencer.view().revocation(&digest(2)).unwrap().cause;
+    assert_eq!(cause, RevokeCause::Primary);
+    held.sequencer.stop();
+}
+
 #[test]
 fn what_a_change_relied_on_is_judged_when_it_is_committed() {
     let home = Home::made(1);
