@@ -499,10 +499,15 @@ impl Life<'_> {
 
     async fn restart(&mut self) -> Result<()> {
         self.host.restart()?;
-        match self.known {
-            Some(_) => self.host.in_charge().await,
-            None => self.host.follows().await,
+        if self.known.is_some() {
+            return self.host.in_charge().await;
         }
+        self.host.follows().await?;
+        let listed = self.host.listed().await?;
+        for token in &mut self.tokens.0 {
+            token.killed(listed.contains(&token.accessors.0));
+        }
+        Ok(())
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Token {
     pub(crate) proved: bool,
     /// It was revoked by a request after the last pass.
     pub(crate) told_since: bool,
+    /// A pass has ended since the last outage in which Holdover saw it: what it knows of it is stored.
+    pub(crate) stored: bool,
 }
 
 impl Token {
@@ -72,12 +74,22 @@ impl Token {
             refused: false,
             proved: false,
             told_since: false,
+            stored: false,
         }
     }
 
     /// Whether the replica issued it.
     pub(crate) fn is_replicas(&self) -> bool {
         self.outage.is_some()
+    }
+
+    /// Holdover was killed: what it saw in the moments before may be lost, where the client had its answer already. It learns
+    /// it again at the next use.
+    pub(crate) fn killed(&mut self, is_listed: bool) {
+        if !self.stored && !self.is_replicas() {
+            self.learned &= is_listed;
+            self.proved = false;
+        }
     }
 }
 

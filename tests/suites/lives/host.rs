@@ -1,5 +1,6 @@
 //! Holdover of one life: its own wire to the primary, short intervals, and the wait for a pass that has ended.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,15 @@ impl Host {
             Err(format!("authority: {:#}", status["approle"]))
         });
         waited.await.map_err(|failure| self.daemon.failure(failure))
+    }
+
+    /// The accessors of every token that Holdover knows.
+    pub(crate) async fn listed(&self) -> Result<BTreeSet<String>> {
+        let reply = self.daemon.admin(&Ask::get("/v1/grants")).await?;
+        let grants = reply.json()?;
+        let all = grants["grants"].as_array().context("the grants")?;
+        let accessors = all.iter().filter_map(|grant| grant["accessor"].as_str());
+        Ok(accessors.map(str::to_owned).collect())
     }
 
     /// Whether every one of these tokens that lives here was proved since.

@@ -207,6 +207,7 @@ impl<'a> Life<'a> {
             token.refused = false;
             token.proved = true;
             token.told_since = false;
+            token.stored = token.learned;
         }
         Ok(())
     }
@@ -438,6 +439,7 @@ impl<'a> Life<'a> {
         for token in &mut self.tokens.0 {
             token.proved = false;
             token.told_since = false;
+            token.stored = false;
         }
         Ok(())
     }
