@@ -27,6 +27,7 @@ use shared::{
     secret::SecretBytes,
     settings::Settings,
     time::{Now, WallTime},
+    workload::PeerId,
 };
 
 use crate::{
@@ -62,6 +63,14 @@ pub struct View {
     /// Failed logins, and who is locked out for them.
     lockouts: Lockouts,
     keys: Keys,
+}
+
+/// How many revocations wait for the primary.
+pub(crate) struct RevocationsWaiting {
+    /// Of everybody.
+    pub(crate) all: usize,
+    /// Of those that one peer asked for.
+    pub(crate) of_one: usize,
 }
 
 /// Who decides, by which rules: consistent in itself, replaced as a whole.
@@ -268,6 +277,18 @@ impl View {
             RevocationTarget::Lease(target) => target == lease,
             RevocationTarget::Token(_) => false,
         })
+    }
+
+    /// How many revocations wait for the primary: of everybody, and of those that `peer` asked for.
+    pub(crate) fn waiting_revocations(&self, peer: Option<&PeerId>) -> RevocationsWaiting {
+        let queue = self.queue.pin();
+        let of_one = |queued: &&Arc<QueuedRevocation>| {
+            queued.requested_by.is_some() && queued.peer.as_ref() == peer
+        };
+        RevocationsWaiting {
+            all: queue.len(),
+            of_one: queue.values().filter(of_one).count(),
+        }
     }
 
     /// A token that Holdover presents.

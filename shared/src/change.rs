@@ -352,6 +352,10 @@ pub struct QueuedRevocation {
     /// When what it is about ends by itself, as far as that was known then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<WallTime>,
+    /// Whether somebody may have it renewed before it ends, through another host or at the primary itself: then its end as known
+    /// here proves nothing.
+    #[serde(default = "assumed")]
+    pub renewable: bool,
     /// Why it is still here, though it was tried; none before the first try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<HeldBy>,
@@ -367,9 +371,25 @@ impl QueuedRevocation {
             peer: None,
             at,
             ends: None,
+            renewable: true,
             held_by: None,
         }
     }
+
+    /// The same, of what ends at `ends` unless it is `renewable` and somebody has it renewed.
+    #[must_use]
+    pub fn ending(self, ends: WallTime, renewable: bool) -> Self {
+        Self {
+            ends: Some(ends),
+            renewable,
+            ..self
+        }
+    }
+}
+
+/// Of what was queued before it was noted.
+fn assumed() -> bool {
+    true
 }
 
 /// Why a revocation that was acknowledged here is not done at the primary. Until it is, what it is about is refused here.

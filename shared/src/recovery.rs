@@ -180,12 +180,14 @@ impl QueuedRevocation {
         format!("path {:?} {{ capabilities = [\"update\"] }}", self.path())
     }
 
-    /// Whether what it is about has ended by itself. A token may have been renewed by others: only the primary can tell.
+    /// Whether what it is about has ended by itself, for certain: nobody could have renewed it.
     pub fn is_over(&self, now: Now) -> bool {
-        match self.target {
-            RevocationTarget::Lease(_) => self.ends.is_some_and(|at| now.steady > at),
-            RevocationTarget::Token(_) => false,
-        }
+        !self.renewable && self.may_be_over(now)
+    }
+
+    /// Whether it has ended by itself unless somebody renewed it: only the primary can tell.
+    pub fn may_be_over(&self, now: Now) -> bool {
+        self.ends.is_some_and(|at| now.steady > at)
     }
 }
 

@@ -105,8 +105,8 @@ fn taken_back(
         Change::LeaseGone(lease.id.clone()),
         Change::Queue(Box::new(QueuedRevocation {
             peer,
-            ends: Some(lease.deadline.wall),
             ..QueuedRevocation::own(id, target, now.steady)
+                .ending(lease.deadline.wall, lease.renewable)
         })),
         Change::Ledger(Box::new(entry)),
     ])

@@ -36,7 +36,7 @@ pub trait Primary: Send + Sync {
         &self,
         queued: &QueuedRevocation,
     ) -> impl Future<Output = Result<(), UpstreamError>> + Send;
-    /// Whether it says that a token is dead already, so that there is nothing to revoke.
+    /// Whether it says that a token or lease is gone already, so that there is nothing to revoke.
     fn says_dead(&self, target: &RevocationTarget) -> impl Future<Output = bool> + Send;
     /// Renews what is about to expire: our credential, standing tokens, leases.
     fn renew_due(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
@@ -117,12 +117,17 @@ impl Primary for LivePrimary {
     }
 
     async fn says_dead(&self, target: &RevocationTarget) -> bool {
-        let RevocationTarget::Token(accessor) = target else {
-            return false;
-        };
-        let urgency = Some(Urgency::Mirror);
-        let shown = self.upstream.lookup_accessor(accessor, urgency).await;
-        shown.map_or_else(|error| error.says_dead(), |shown| shown.is_over)
+        match target {
+            RevocationTarget::Lease(lease) => {
+                let gone = self.upstream.is_lease_gone(lease, Urgency::Mirror).await;
+                gone.unwrap_or(false)
+            }
+            RevocationTarget::Token(accessor) => {
+                let urgency = Some(Urgency::Mirror);
+                let shown = self.upstream.lookup_accessor(accessor, urgency).await;
+                shown.map_or_else(|error| error.says_dead(), |shown| shown.is_over)
+            }
+        }
     }
 
     async fn renew_due(&self) -> Result<(), Unavailable> {

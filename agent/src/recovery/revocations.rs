@@ -1,8 +1,10 @@
 //! Revocations that the primary has yet to hear of: reported at once while it is in charge, and by recovery after an
 //! outage.
 //!
-//! Each was acknowledged, and what it is about is refused here until the primary has done it. So none is given up, and none
-//! keeps another one, or an outage's end, waiting: what could not be done is tried again by itself, ever more rarely.
+//! Each was acknowledged, and what it is about is refused here until the primary has done it, or says that it is gone. So none is
+//! given up, whatever end of it is known here where somebody may have renewed it; and none keeps another one, or an outage's
+//! end, waiting: what could not be done is tried again by itself, ever more rarely. What bounds the queue is what clients may
+//! add to it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -160,8 +162,14 @@ async fn is_over<P: Primary>(
     queued: &QueuedRevocation,
     why: HeldBy,
 ) -> bool {
-    let asked = why != HeldBy::Failure;
-    queued.is_over(local.clock.now()) || asked && primary.says_dead(&queued.target).await
+    let now = local.clock.now();
+    let is_worth_asking = match queued.target {
+        // One that nobody renewed is gone by then; before, it lives as far as anybody knows.
+        RevocationTarget::Lease(_) => queued.may_be_over(now),
+        RevocationTarget::Token(_) => true,
+    };
+    let asked = why != HeldBy::Failure && is_worth_asking;
+    queued.is_over(now) || asked && primary.says_dead(&queued.target).await
 }
 
 /// Notes why it was not done, once for each reason.

@@ -28,6 +28,8 @@ struct Scripted<'a> {
     /// The settings that come into force while the first token is minted.
     reconfigured: Mutex<Option<Settings>>,
     revokes: Result<(), u16>,
+    /// What it says where it is asked whether something is gone.
+    is_gone: bool,
     gone: Vec<WorkloadName>,
     /// What the primary says of each token that it is asked about.
     says_of_tokens: Said,
@@ -52,6 +54,7 @@ impl<'a> Scripted<'a> {
             mints: Ok(()),
             reconfigured: Mutex::default(),
             revokes: Ok(()),
+            is_gone: false,
             gone: vec![],
             says_of_tokens: Said::Lives,
         }
@@ -83,7 +86,7 @@ impl Primary for Scripted<'_> {
     }
 
     async fn says_dead(&self, _target: &RevocationTarget) -> bool {
-        false
+        self.is_gone
     }
 
     async fn renew_due(&self) -> Result<(), Unavailable> {
@@ -416,6 +419,27 @@ async fn a_revocation_that_is_not_done_stays_and_says_why_and_keeps_no_outage_al
         let left = again.local.view.queue();
         let left: Vec<_> = left.iter().map(|one| one.held_by).collect();
         assert_eq!(left, [Some(why), Some(why)], "after {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_lease_past_its_known_end_is_kept_until_the_primary_says_that_it_is_gone() {
+    for (renewable, is_gone, left) in [(true, false, 1), (true, true, 0), (false, false, 0)] {
+        let bench = Bench::new(OnRecovery::Exchange);
+        let outage = bench.outage().await;
+        let ended = bench.now().steady.minus(MINUTE);
+        let target = RevocationTarget::Lease(LeaseId::parse("database/creds/x/y").unwrap());
+        let queued = QueuedRevocation::own(1, target, ended).ending(ended, renewable);
+        bench.store(vec![Change::Queue(Box::new(queued))]).await;
+        let primary = Scripted {
+            revokes: Err(403),
+            is_gone,
+            ..Scripted::new(&bench)
+        };
+        let settled = settle(&bench.local, &primary, &outage).await;
+        assert_eq!(settled, Recovery::Done);
+        let queue = bench.local.view.queue();
+        assert_eq!(queue.len(), left, "renewable {renewable}, gone {is_gone}");
     }
 }
 

@@ -47,7 +47,8 @@ identity/group/id/+ read outages their groups
 auth/token/lookup update outages learn a token that a client uses
 auth/token/lookup-accessor update outages whether it still lives; what a minted token is
 auth/token/revoke-accessor update upkeep report revocations of an outage; end what was minted in vain
-sys/leases/revoke update upkeep report revocations of an outage; end replaced leases";
+sys/leases/revoke update upkeep report revocations of an outage; end replaced leases
+sys/leases/lookup update upkeep whether a lease that was to be revoked is gone";
 
 /// What each workload needs, where `{}` is its role.
 const OF_WORKLOAD: &str = "\

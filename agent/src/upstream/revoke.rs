@@ -39,6 +39,25 @@ impl Upstream {
         self.ask(&request, urgency).await?.done()
     }
 
+    /// Whether the primary says that there is no such lease.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn is_lease_gone(
+        &self,
+        lease: &LeaseId,
+        urgency: Urgency,
+    ) -> Result<bool, UpstreamError> {
+        let fields = [("lease_id", lease.as_str())];
+        let request = Request::fields("sys/leases/lookup", &fields).repeatable();
+        match self.ask(&request, urgency).await?.done() {
+            Err(UpstreamError::Decision(no)) if no.is_bad_request() && no.says("invalid lease") => {
+                Ok(true)
+            }
+            answered => answered.map(|()| false),
+        }
+    }
+
     /// Carries out a queued revocation.
     ///
     /// # Errors

@@ -7,7 +7,11 @@ use shared::{
     workload::PeerId,
 };
 
-use super::{caller::Bearer, case::Case, refusal::Answered};
+use super::{
+    caller::Bearer,
+    case::Case,
+    refusal::{Answered, Why},
+};
 use crate::entropy::unique_u64;
 
 /// An entry about `bearer` and whoever presents it.
@@ -29,18 +33,39 @@ fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
     case.query.peer?.identity(&workload)
 }
 
-/// That the primary is to be told of a revocation of what `ends` then by itself, which `bearer` asked for. `on_behalf`: its
-/// policy must still allow it then.
+/// As many revocations may wait for the primary before clients are refused further ones. What Holdover and operators revoke comes
+/// on top: it is bounded by the grants and leases that there are.
+pub(crate) const MOST_WAITING: usize = 32_768;
+
+/// As many of one peer's, all that are no workload's counting as one.
+pub(crate) const MOST_OF_ONE: usize = 4_096;
+
+/// What is to be revoked at the primary, and what is known of its end.
+pub(crate) struct Ending {
+    pub(crate) target: RevocationTarget,
+    pub(crate) ends: WallTime,
+    pub(crate) renewable: bool,
+}
+
+/// That the primary is to be told of a revocation which `bearer` asked for. `on_behalf`: its policy must still allow it then.
+///
+/// None is acknowledged that could not be kept until the primary has done it.
 pub(crate) fn queued(
     case: &Case<'_>,
     bearer: &Bearer,
-    (target, ends): (RevocationTarget, WallTime),
+    of: Ending,
     on_behalf: bool,
 ) -> Answered<Change> {
-    Ok(Change::Queue(Box::new(QueuedRevocation {
+    let peer = peer(case, bearer);
+    let waiting = case.view.waiting_revocations(peer.as_ref());
+    if waiting.all >= MOST_WAITING || waiting.of_one >= MOST_OF_ONE {
+        return Err(Why::TooManyRevocations.into());
+    }
+    let queued = QueuedRevocation {
         requested_by: bearer.digest().filter(|_| on_behalf),
-        peer: peer(case, bearer),
-        ends: Some(ends),
-        ..QueuedRevocation::own(unique_u64(case.entropy)?, target, case.now().steady)
-    })))
+        peer,
+        ..QueuedRevocation::own(unique_u64(case.entropy)?, of.target, case.now().steady)
+    };
+    let queued = queued.ending(of.ends, of.renewable);
+    Ok(Change::Queue(Box::new(queued)))
 }

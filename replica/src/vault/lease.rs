@@ -237,12 +237,15 @@ pub(crate) fn revoke(case: &Case<'_>, caller: &Caller) -> Answered {
     } else {
         // Giving up what Holdover took out of its own pool for this very caller needs nobody's policy later on.
         let on_behalf = !lease.is_assigned_to(&who);
-        let target = RevocationTarget::Lease(lease.id.clone());
         changes.push(Change::LeaseGone(lease.id.clone()));
         changes.push(entry::queued(
             case,
             &caller.bearer,
-            (target, lease.deadline.wall),
+            entry::Ending {
+                target: RevocationTarget::Lease(lease.id.clone()),
+                ends: lease.deadline.wall,
+                renewable: lease.renewable,
+            },
             on_behalf,
         )?);
     }

@@ -299,6 +299,7 @@ mod tests {
             Why::TokenTooOld,
             Why::TokenUnknown,
             Why::TokenUnproven,
+            Why::TooManyRevocations,
             Why::Unsettled,
             unverified(Footing::Identity(EntityId::parse("e").unwrap())),
             unverified(Footing::Mounts),

@@ -84,13 +84,13 @@ fn revoked(case: &Case<'_>, caller: &Caller, live: Arc<LiveGrant>, cause: Revoke
         changes.extend(orphans(case, grant));
     }
     if let Some(accessor) = known_there {
-        let target = RevocationTarget::Token(accessor);
-        changes.push(entry::queued(
-            case,
-            &caller.bearer,
-            (target, grant.deadline.wall),
-            true,
-        )?);
+        let token = entry::Ending {
+            target: RevocationTarget::Token(accessor),
+            ends: grant.deadline.wall,
+            // What stands behind an exchanged one has an end of its own.
+            renewable: grant.facts.renewable || grant.is_replica(),
+        };
+        changes.push(entry::queued(case, &caller.bearer, token, true)?);
     }
     let mut entry = entry::of(
         case,

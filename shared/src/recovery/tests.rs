@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     grant::Origin,
-    name::{RoleName, WorkloadName},
+    name::{LeaseId, RoleName, WorkloadName},
     samples::{self, names},
     time::Deadline,
     token::{TokenFacts, TokenKind, role::TokenRole},
@@ -273,6 +273,34 @@ fn a_grant_of_an_approle_login_goes_by_that_login_alone() {
     assert_eq!(settle_login(&granted, None), revoke);
     assert_eq!(settle_login(&granted, proven(&["other"], None)), revoke);
     assert_eq!(settle_login(&granted, proven(&["ci"], Some("e2"))), revoke);
+}
+
+#[test]
+fn the_known_end_of_a_revoked_lease_or_token_is_an_end_only_where_nobody_could_renew_it() {
+    let at = now().steady;
+    let later = |secs| Now {
+        steady: at.plus(Duration::from_secs(secs)),
+        ..now()
+    };
+    let lease = RevocationTarget::Lease(LeaseId::parse("database/creds/x/y").unwrap());
+    let token = RevocationTarget::Token(Accessor::parse("a").unwrap());
+    for target in [lease, token] {
+        let own = QueuedRevocation::own(1, target, at);
+        let ending = |renewable| {
+            own.clone()
+                .ending(at.plus(Duration::from_secs(60)), renewable)
+        };
+        let over = |queued: &QueuedRevocation, secs| queued.is_over(later(secs));
+        assert!(!over(&own, 1_000_000), "its end is not known");
+        assert!(!over(&ending(true), 1_000_000));
+        assert!(ending(true).may_be_over(later(61)));
+        assert!(!over(&ending(false), 60) && over(&ending(false), 61));
+        // What was queued before this was noted.
+        let mut stored = serde_json::to_value(ending(false)).unwrap();
+        stored.as_object_mut().unwrap().remove("renewable");
+        let stored: QueuedRevocation = serde_json::from_value(stored).unwrap();
+        assert!(!over(&stored, 1_000_000));
+    }
 }
 
 proptest! {

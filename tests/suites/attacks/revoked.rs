@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::audit::Audited;
 use harness::client::raw::Ask;
 use harness::daemon::config::Workload;
 use harness::host::{Host, Plan, RECOVERY, own_uid};
@@ -225,5 +226,64 @@ async fn a_revocation_that_cannot_be_told_holds_up_no_other_and_its_lease_is_not
     assert!(!again.text().contains(&lease), "{}", again.text());
     reopen(&host).await?;
     allow(&host, &[TOKENS, LEASES]).await?;
+    listed(&host, |all| all.is_empty()).await.map(drop)
+}
+
+/// How often Holdover was refused the revocation of a lease, as the primary's audit log has it.
+fn refusals(host: &Host) -> Result<usize> {
+    let audited = Audited::read(host.primary.audit_log())?;
+    let refused = audited.iter().filter(|one| {
+        let by_holdover = one.policies.iter().any(|policy| policy == "holdover");
+        one.kind == "response" && one.path == LEASES && by_holdover && one.error.is_some()
+    });
+    Ok(refused.count())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_lease_that_its_holder_renewed_at_the_primary_stays_refused_past_its_known_end()
+-> Result<()> {
+    let (ttl, max) = (Duration::from_secs(10), Duration::from_secs(3600));
+    let host = start(Plan::new(HOLDOVER).database(ttl, max)).await?;
+    let root = host.primary.root();
+    let holder = brought(&host).await?;
+    let leased = host.read("database/creds/orders", &holder).await?;
+    assert_eq!(leased.source(), Some("primary"), "{}", leased.text());
+    let lease = leased.json_text("/lease_id")?;
+    let named = json!({ "lease_id": lease });
+    cut(&host).await?;
+    let given_up = host.write(LEASES, &holder, &named).await?;
+    let by = (given_up.status, given_up.source());
+    assert_eq!(by, (204, Some("replica")), "{}", given_up.text());
+    let longer = json!({ "lease_id": lease, "increment": 600 });
+    let renewed = host
+        .primary
+        .api(&holder)
+        .put("sys/leases/renew", &longer)
+        .await?;
+    assert_eq!(renewed.status, 200);
+    // It has ended by then, as far as this host knows.
+    tokio::time::sleep(ttl).await;
+    reopen(&host).await?;
+    // Twice, because what is done is not tried again.
+    let before = refusals(&host)?;
+    let tried = eventually(SOON, "Holdover to try twice", async || {
+        match refusals(&host) {
+            Ok(now) if now >= before + 2 => Ok(()),
+            now => Err(format!("{now:?} after {before}")),
+        }
+    });
+    tried
+        .await
+        .map_err(|failure| host.daemon.failure(failure))?;
+    let is_held = |all: &[Value]| all.len() == 1 && all[0]["held_by"] == "rights";
+    listed(&host, is_held).await?;
+    cut(&host).await?;
+    let refused = host.write("sys/leases/lookup", &holder, &named).await?;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    reopen(&host).await?;
+    // What is gone there is done, whoever did it.
+    let shown = root.put("sys/leases/lookup", &named).await?;
+    assert_eq!(shown.status, 200, "it lives at the primary");
+    assert!(root.put(LEASES, &named).await?.status < 300);
     listed(&host, |all| all.is_empty()).await.map(drop)
 }

@@ -129,10 +129,8 @@ impl Worker {
         let target = RevocationTarget::Lease(id.clone());
         match unique_u64(self.writer.sealer().entropy) {
             Ok(nr) => {
-                let queued = QueuedRevocation {
-                    ends: Some(held.lease.deadline.wall),
-                    ..QueuedRevocation::own(nr, target, now.steady)
-                };
+                let queued = QueuedRevocation::own(nr, target, now.steady)
+                    .ending(held.lease.deadline.wall, held.lease.renewable);
                 view.set_queued(nr, Some(Arc::new(queued.clone())));
                 changes.push(Change::Queue(Box::new(queued)));
             }

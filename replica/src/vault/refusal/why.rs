@@ -118,6 +118,11 @@ pub(crate) enum Why {
     /// Policies or mounts were never seen.
     #[error("the replica has not seen the primary yet")]
     PrimaryNeverSeen,
+    /// What was acknowledged must be kept until the primary has done it.
+    #[error(
+        "as many revocations wait for the primary as are kept: `holdover status` shows them and why. Revoke it there"
+    )]
+    TooManyRevocations,
     /// Only the primary can take its own tokens' children from them.
     #[error("only the primary can revoke a token of its own and spare its children")]
     Orphaning,
@@ -352,6 +357,7 @@ impl Why {
             Self::TokenUnknown => Class::by_design(TOKEN, UnknownToken),
             // Their look-up and their settling are on the way, likewise.
             Self::TokenUnproven | Self::Unsettled => Class::by_design(TOKEN, Stale),
+            Self::TooManyRevocations => Class::by_design(REQUEST, Undecidable),
             Self::TooStale { .. } => Class::failing(STALENESS, Stale).counted_as("stale"),
             Self::Unverified { .. } => Class::failing(STALENESS, Stale).counted_as("unverified"),
             Self::ValueDamaged => Class::failing(VALUE, Undecidable),

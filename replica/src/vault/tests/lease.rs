@@ -1,6 +1,6 @@
 //! Leased secrets and `sys/leases`.
 
-use std::time::Duration;
+use std::{iter::repeat_n, time::Duration};
 
 use serde_json::{Value, json};
 use shared::{
@@ -21,7 +21,10 @@ use super::{
     likeness::assert_like,
     world::{Opened, World, identity_of, peer, phase},
 };
-use crate::samples::{self, T0, now};
+use crate::{
+    samples::{self, T0, now},
+    vault::entry,
+};
 
 mod pool;
 
@@ -338,6 +341,40 @@ fn revoking_a_lease_of_ones_own_ends_it_here_and_queues_it_for_the_primary() {
         (entry.uid, entry.unit.as_deref()),
         (Some(1000), Some("orders.service"))
     );
+}
+
+/// What giving up its own lease comes to for a client, where `waiting` revocations wait for the primary.
+fn gives_up(waiting: impl IntoIterator<Item = QueuedRevocation>) -> Said {
+    let world = world();
+    let own = own(&world, "s.app");
+    let waiting = waiting
+        .into_iter()
+        .zip(0..)
+        .map(|(queued, id)| Change::Queue(Box::new(QueuedRevocation { id, ..queued })));
+    let world = waiting.fold(world.and(own), World::and).open();
+    call(&world, "/v1/sys/leases/revoke", json!({"lease_id": OWN}))
+}
+
+#[test]
+fn no_revocation_is_acknowledged_that_could_not_be_kept_and_one_client_takes_no_others_room() {
+    let said = gives_up([]);
+    let Some(Change::Queue(own)) = said.changes.get(1) else {
+        panic!("{} changes", said.changes.len());
+    };
+    let others = QueuedRevocation {
+        peer: None,
+        ..QueuedRevocation::clone(own)
+    };
+    let holdovers = QueuedRevocation::own(0, own.target.clone(), T0);
+    let waiting = |of: &QueuedRevocation, count| repeat_n(of.clone(), count);
+    let most = entry::MOST_OF_ONE;
+    let beside = || waiting(&others, most).chain(waiting(&holdovers, most));
+    assert_eq!(gives_up(beside().chain(waiting(own, most - 1))).status, 204);
+    let refused = gives_up(waiting(own, most));
+    assert_eq!((refused.status, refused.changes.len()), (503, 0));
+    assert!(refused.error().contains("as many revocations wait"));
+    let refused = gives_up(waiting(&holdovers, entry::MOST_WAITING));
+    assert_eq!((refused.status, refused.changes.len()), (503, 0));
 }
 
 #[test]
