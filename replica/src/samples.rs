@@ -126,7 +126,7 @@ pub(crate) fn quarantine(policy: &str) -> Quarantine {
         replica: 200,
         fields: vec!["status".into()],
         text: Some([3; 32]),
-        of_set: None,
+        of_sets: Vec::new(),
     }
 }
 

@@ -102,6 +102,16 @@ pub struct Authority {
     pub known: Arc<Known>,
 }
 
+impl Authority {
+    /// The same as if nothing were in quarantine.
+    #[must_use]
+    pub fn without_quarantines(&self) -> Self {
+        let mut authority = self.clone();
+        Arc::make_mut(&mut authority.known).quarantines.clear();
+        authority
+    }
+}
+
 impl Deref for Authority {
     type Target = Known;
 

@@ -43,9 +43,9 @@ pub struct Quarantine {
     /// A keyed digest of what it was decided by then: of the policy's text, or of the role that was issued by. Only what
     /// is decided by another one can end it by itself; where none is kept, nothing but an operator does.
     pub text: Option<[u8; 32]>,
-    /// The row that it was read from, if that was one of a whole policy set.
+    /// The rows of whole policy sets that it was read from, each once: it ends with the last of them, so they go with it.
     #[serde(skip)]
-    pub of_set: Option<QuarantinedSet>,
+    pub of_sets: Vec<QuarantinedSet>,
 }
 
 /// A policy set in quarantine, as it was stored before each policy was by itself.
@@ -125,7 +125,7 @@ impl StoredQuarantine {
                         replica: stored.replica,
                         fields: stored.fields.clone(),
                         text: None,
-                        of_set: Some(stored.set.clone()),
+                        of_sets: [stored.set.clone()].into(),
                     })
                     .collect()
             }
@@ -151,7 +151,8 @@ mod tests {
         for one in &all {
             assert_eq!((one.path.as_str(), one.primary), ("secret/data/a", 403));
             assert_eq!(one.text, None);
-            assert_eq!(one.of_set.as_ref().unwrap().policies.len(), 2);
+            assert_eq!(one.of_sets.len(), 1);
+            assert_eq!(one.of_sets[0].policies.len(), 2);
         }
     }
 
@@ -166,7 +167,7 @@ mod tests {
             replica: 200,
             fields: ["policies".into()].into(),
             text: Some([3; 32]),
-            of_set: None,
+            of_sets: Vec::new(),
         };
         let row = serde_json::to_string(&one).unwrap();
         let stored: StoredQuarantine = serde_json::from_str(&row).unwrap();

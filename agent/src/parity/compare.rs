@@ -272,7 +272,7 @@ impl Comparer {
                 replica: second.facts.status(),
                 fields: fields.iter().map(|field| (*field).to_owned()).collect(),
                 text,
-                of_set: None,
+                of_sets: Vec::new(),
             };
             log_quarantined(&quarantine);
             let mut entry = entry(EntryKind::Parity, "quarantined", &quarantine, now);

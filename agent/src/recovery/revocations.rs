@@ -206,6 +206,9 @@ fn is_own(view: &View, queued: &QueuedRevocation) -> bool {
 }
 
 /// Whether whoever asked for it may now: the policies allow it, and the primary ended neither the token nor its entity.
+///
+/// Quarantine is left out of it. That leaves to the primary what the replica might give too much of, and this takes away: it
+/// was acknowledged, what it is about is refused here already, and held up it would only live on at the primary.
 fn is_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
     let requester = queued
         .requested_by
@@ -214,7 +217,7 @@ fn is_allowed(local: &Local, queued: &QueuedRevocation) -> bool {
         return false;
     };
     let facts = &live.grant.facts;
-    let authority = local.view.authority();
+    let authority = local.view.authority().without_quarantines();
     let known = facts.entity_id.as_ref();
     let known = known.and_then(|entity| authority.identity(entity));
     let ended = live

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use shared::{
     change::{Credential, CredentialName, HeldBy, QueuedRevocation, RevocationTarget},
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
-    name::{Accessor, LeaseId, TokenDigest, WorkloadName},
+    name::{Accessor, LeaseId, PolicyName, TokenDigest, WorkloadName},
+    quarantine::{Quarantine, Quarantined},
     secret::SecretText,
     settings::Settings,
+    time::WallTime,
     workload::OnRecovery,
 };
 
@@ -361,6 +363,49 @@ async fn the_primary_is_told_of_own_revocations_and_not_of_those_that_policy_no_
     let left = bench.local.view.queue();
     let left: Vec<_> = left.iter().map(|one| (one.id, one.held_by)).collect();
     assert_eq!(left, [(2, Some(HeldBy::Policy))]);
+}
+
+fn in_quarantine(policy: &str) -> Quarantine {
+    Quarantine {
+        what: Quarantined::Policy(PolicyName::parse(policy).unwrap()),
+        since: WallTime::EPOCH,
+        operation: "read".into(),
+        path: "secret/data/shop/db".into(),
+        primary: 403,
+        replica: 200,
+        fields: Vec::new(),
+        text: None,
+        of_sets: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_a_policy_in_quarantine_allows_is_told() {
+    let bench = Bench::new(OnRecovery::Exchange);
+    let outage = bench.outage().await;
+    let grant = bench.grant(1, MINUTE);
+    let allows = r#"path "sys/leases/revoke" { capabilities = ["update"] }"#;
+    let policies = samples::policies("orders", allows, 1, bench.now());
+    let lease = LeaseId::parse("database/creds/x/y").unwrap();
+    let queued = QueuedRevocation {
+        requested_by: Some(grant.digest),
+        ..QueuedRevocation::own(1, RevocationTarget::Lease(lease), grant.verified_at)
+    };
+    bench
+        .store(vec![
+            Change::Policies(Box::new(policies)),
+            Change::Grant(Box::new(grant)),
+            Change::Quarantine(Box::new(in_quarantine("orders"))),
+            Change::Queue(Box::new(queued)),
+        ])
+        .await;
+    let primary = Scripted::new(&bench);
+    assert_eq!(
+        settle(&bench.local, &primary, &outage).await,
+        Recovery::Done
+    );
+    assert!(primary.questions().contains(&"revoke"));
+    assert!(bench.local.view.queue().is_empty());
 }
 
 #[tokio::test]

@@ -107,18 +107,23 @@ impl Known {
         self.policies = Some(Arc::new(policies));
     }
 
-    /// A row of its own says more than one of a whole set, which is remembered, so that it goes when this does.
+    /// A row of its own says more than one of a whole set; each set is remembered, so that it goes when this does.
     pub(crate) fn put_quarantine(&mut self, of: Quarantine) {
         let of = match self.quarantines.get(&of.what) {
             None => of,
             Some(before) => {
-                let of_set = of.of_set.clone().or_else(|| before.of_set.clone());
+                let mut of_sets = before.of_sets.clone();
+                let news = of
+                    .of_sets
+                    .iter()
+                    .filter(|set| !before.of_sets.contains(set));
+                of_sets.extend(news.cloned());
                 let kept = if of.text.is_some() {
                     of
                 } else {
                     Quarantine::clone(before)
                 };
-                Quarantine { of_set, ..kept }
+                Quarantine { of_sets, ..kept }
             }
         };
         self.quarantines.insert(of.what.clone(), Arc::new(of));

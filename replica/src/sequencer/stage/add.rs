@@ -308,25 +308,25 @@ impl<'a, 'v> Adder<'a, 'v> {
         known.secret_ids.remove(digest);
     }
 
-    /// A row of a whole set goes with the first of its policies; the others have rows of their own from then on.
+    /// The rows of whole sets go with the first of their policies; the others have rows of their own from then on.
     fn quarantine_lifted(&mut self, what: &Quarantined) -> Added {
         let known = self.gone(self.within().quarantine(what));
         let lifted = known.quarantines.remove(what);
-        let Some(set) = lifted.and_then(|lifted| lifted.of_set.clone()) else {
-            return Ok(());
-        };
+        let sets = lifted.map_or_else(Vec::new, |lifted| lifted.of_sets.clone());
         let left = known.quarantines.values_mut();
         let left: Vec<_> = left
-            .filter(|one| one.of_set.as_ref() == Some(&set))
+            .filter(|one| one.of_sets.iter().any(|set| sets.contains(set)))
             .map(|one| {
-                Arc::make_mut(one).of_set = None;
+                Arc::make_mut(one).of_sets.retain(|set| !sets.contains(set));
                 Arc::clone(one)
             })
             .collect();
         for one in left {
             self.put(self.within().quarantine(&one.what), &*one)?;
         }
-        self.delete(self.within().quarantined_set(&set));
+        for set in &sets {
+            self.delete(self.within().quarantined_set(set));
+        }
         Ok(())
     }
 

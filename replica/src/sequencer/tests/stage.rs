@@ -2,12 +2,86 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared::{
+    change::Change,
+    name::PolicyName,
+    quarantine::{Quarantine, Quarantined, QuarantinedSet},
+};
+
 use crate::{
     key::{Keys, Sealer, epoch::Budget},
     samples::{self, Seeded, T0},
     sequencer::stage::{Stage, When},
+    table::{Op, Within},
     view::View,
 };
+
+/// Rows of earlier builds: two sets that have a policy in common.
+#[test]
+fn the_end_of_a_quarantine_is_the_end_of_every_row_of_a_set_that_it_came_from() {
+    let entropy = Seeded::new(2);
+    let keys = Keys::ephemeral(&entropy).unwrap();
+    let name = |text: &&str| PolicyName::parse(text).unwrap();
+    let set = |policies: &[&str]| QuarantinedSet {
+        policies: policies.iter().map(name).collect(),
+        entity: None,
+    };
+    let sets = [
+        set(&["app", "default"]),
+        set(&["app", "other"]),
+        set(&["third"]),
+    ];
+    let of_set = |set: &QuarantinedSet| {
+        let set = set.clone();
+        let policies = set.policies.clone().into_iter();
+        let all = policies.map(move |policy| Quarantine {
+            what: Quarantined::Policy(policy),
+            text: None,
+            of_sets: vec![set.clone()],
+            ..samples::quarantine("app")
+        });
+        all.map(|one| Change::Quarantine(Box::new(one)))
+            .collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = sets.iter().flat_map(of_set).collect();
+    let view = View::from_changes(samples::settings(), keys, rows, &entropy).unwrap();
+    let mut stage = Stage::new(&view);
+    let mut budget = Budget::unbounded();
+    let sealer = Sealer {
+        keys: view.keys(),
+        budget: &mut budget,
+        entropy: &entropy,
+    };
+    let policy = |text| Quarantined::Policy(name(&text));
+    let lifted = Change::QuarantineLifted(policy("app"));
+    stage.add(lifted, When::Committed, sealer).unwrap();
+    let (mut gone, mut put) = (Vec::new(), Vec::new());
+    for op in stage.take_ops() {
+        match op {
+            Op::Delete(at) => gone.push(at),
+            Op::Put(at, _) => put.push(at),
+        }
+    }
+    stage.publish();
+    let settings = samples::settings();
+    let within = Within {
+        keys: view.keys(),
+        namespace: &settings.namespace,
+    };
+    let [one, two, _] = &sets;
+    for at in [
+        within.quarantine(&policy("app")),
+        within.quarantined_set(one),
+        within.quarantined_set(two),
+    ] {
+        assert!(gone.contains(&at), "{at:?}");
+    }
+    let others = ["default", "other"].map(|other| within.quarantine(&policy(other)));
+    assert_eq!((gone.len(), put), (3, others.to_vec()));
+    let authority = view.authority();
+    let left: Vec<_> = authority.quarantines.keys().cloned().collect();
+    assert_eq!(left, ["default", "other", "third"].map(policy));
+}
 
 #[test]
 fn policies_that_did_not_change_are_not_parsed_again() {
