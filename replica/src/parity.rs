@@ -52,6 +52,8 @@ pub struct Facts {
 enum Fact {
     /// At most the primary's, in seconds.
     AtMost(u64),
+    /// What makes more of a token where it is so.
+    Gives(bool),
     /// Seconds since the epoch: at the earliest, at the latest.
     Ends(i64, i64),
     /// Rights: one more is more granted.
@@ -140,7 +142,10 @@ fn of_statuses(primary: &Facts, judged: &Facts) -> Disagreement {
     // 404 says that the caller may ask, and that nothing is there.
     let allows = |facts: &Facts| matches!(facts.status, 200..=299 | 404);
     match primary.denied_by {
-        Some(_) if allows(judged) => Disagreement::GrantsMore,
+        Some(DeniedBy::Issuing) if matches!(judged.status, 200..=299) => Disagreement::GrantsMore,
+        Some(DeniedBy::AccessControl | DeniedBy::Token) if allows(judged) => {
+            Disagreement::GrantsMore
+        }
         _ if allows(primary) && !allows(judged) => Disagreement::RefusesMore,
         // A refusal that denies nobody is of the request, and says nothing of rights.
         _ => Disagreement::Differs,
@@ -153,6 +158,10 @@ fn differs(primary: Option<&Fact>, judged: Option<&Fact>) -> Option<Disagreement
             let more = *is > most.saturating_add(WITHIN_SECS);
             more.then_some(Disagreement::GrantsMore)
         }
+        (Some(Fact::Gives(there)), Some(Fact::Gives(here))) if there != here => Some(match here {
+            true => Disagreement::GrantsMore,
+            false => Disagreement::Differs,
+        }),
         (Some(Fact::Ends(first, last)), Some(Fact::Ends(from, to))) => {
             let apart = from.saturating_sub(*last).max(first.saturating_sub(*to));
             (apart > WITHIN_SECS.cast_signed()).then_some(Disagreement::Differs)
@@ -258,15 +267,25 @@ type ComparedFields = Vec<(&'static str, Fact)>;
 
 impl Reading<'_> {
     fn facts(&self, call: &Call, fields: &mut ComparedFields) {
-        match call.kind {
-            Kind::AttestedLogin | Kind::Login | Kind::TokenCreate | Kind::TokenRenewSelf => {
+        match &call.kind {
+            Kind::AttestedLogin | Kind::Login | Kind::TokenCreate => {
                 self.auth(fields);
+                self.issued(fields);
+            }
+            Kind::TokenRenewSelf => {
+                self.auth(fields);
+                self.renewed(fields);
             }
             Kind::Capabilities | Kind::CapabilitiesAccessor | Kind::CapabilitiesSelf => {
                 fields.push(("capabilities", Fact::Rights(self.capabilities())));
             }
             Kind::Data => self.data(fields),
-            Kind::Mounts(_) => fields.push(("data", self.same(self.envelope.get("data")))),
+            Kind::Mounts(asked) => {
+                if asked.is_none() {
+                    fields.push(("mounts", Fact::Rights(self.mounts())));
+                }
+                fields.push(("data", self.same(self.envelope.get("data"))));
+            }
             Kind::TokenLookup | Kind::TokenLookupAccessor | Kind::TokenLookupSelf => {
                 self.look_up(fields);
             }
@@ -312,12 +331,49 @@ impl Reading<'_> {
         let mut rights = names(auth.get("token_policies"));
         rights.extend(names(auth.get("identity_policies")));
         fields.push(("policies", Fact::Rights(rights)));
-        for name in ["renewable", "entity_id", "orphan", "token_type"] {
+        for name in ["entity_id", "token_type"] {
             fields.push((name, self.same(auth.get(name))));
         }
         if let Some(ttl) = auth.get("lease_duration").and_then(Value::as_u64) {
             fields.push(("ttl", Fact::AtMost(ttl)));
         }
+    }
+
+    /// Of a new token what gives it a longer life than another of the same TTL: that it may be renewed, outlives its parent,
+    /// and is not used up. Longest life and period are not shown with it.
+    fn issued(&self, fields: &mut ComparedFields) {
+        let Some(auth) = self.envelope.get("auth").and_then(Value::as_object) else {
+            return;
+        };
+        for name in ["renewable", "orphan"] {
+            let is_so = auth.get(name).and_then(Value::as_bool).unwrap_or(false);
+            fields.push((name, Fact::Gives(is_so)));
+        }
+        let uses = auth.get("num_uses").and_then(Value::as_u64).unwrap_or(0);
+        fields.push(("num_uses", Fact::Gives(uses == 0)));
+    }
+
+    fn renewed(&self, fields: &mut ComparedFields) {
+        let auth = self.envelope.get("auth").and_then(Value::as_object);
+        for name in ["renewable", "orphan"] {
+            fields.push((name, self.same(auth.and_then(|auth| auth.get(name)))));
+        }
+    }
+
+    /// Where each mount is that is shown.
+    fn mounts(&self) -> BTreeSet<String> {
+        let data = self.envelope.get("data");
+        let of = |kind: &str, before: &str| {
+            let shown = data.and_then(|data| data.get(kind)?.as_object());
+            let paths = shown.into_iter().flat_map(Map::keys);
+            paths
+                .map(|path| format!("{before}{path}"))
+                .collect::<Vec<_>>()
+        };
+        [of("auth", "auth/"), of("secret", "")]
+            .concat()
+            .into_iter()
+            .collect()
     }
 
     /// Each capability at each path.

@@ -24,7 +24,7 @@ mod span;
 mod sudo;
 mod template;
 
-use alloc::{borrow::Cow, format, string::String, sync::Arc, vec, vec::Vec};
+use alloc::{borrow::Cow, collections::BTreeSet, format, string::String, sync::Arc, vec, vec::Vec};
 use core::time::Duration;
 
 use serde_json::{Map, Value};
@@ -270,6 +270,18 @@ impl Acl {
         };
         let rule = rules.find(path.trim_start_matches('/'), lists);
         rule.map_or(&[], |rule| rules.contributors(rule))
+    }
+
+    /// Names of the policies by which [`Self::has_mount_access`] shows the mount: those that contributed to the rule which
+    /// decides it, and to rules below it that grant something. Each once.
+    pub fn mount_contributors(&self, mount: &str) -> BTreeSet<Arc<str>> {
+        let Scope::Rules(rules) = &self.scope else {
+            return BTreeSet::new();
+        };
+        let own = self.contributors(mount, true).iter();
+        let below = rules.granting_below(mount);
+        let below = below.flat_map(|rule| rules.contributors(rule));
+        own.chain(below).cloned().collect()
     }
 
     /// Until when this holds: after that moment a rule or policy has expired, or a template of the time has

@@ -3,6 +3,7 @@
 //!
 //! An answer is passed on, whatever it is. Everything that learns, proves, purges or compares asks here.
 
+mod denials;
 mod evidence;
 mod index;
 mod node;

@@ -11,6 +11,8 @@ mod children;
 mod guesses;
 #[path = "attacks/headers.rs"]
 mod headers;
+#[path = "attacks/issuing.rs"]
+mod issuing;
 #[path = "attacks/namespaces.rs"]
 mod namespaces;
 #[path = "attacks/offboarding.rs"]

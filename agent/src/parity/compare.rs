@@ -155,14 +155,15 @@ impl Comparer {
         }
     }
 
-    /// Whether something was learned of a token after the moment up to which the primary's answer is shown to be current: a
+    /// Whether something was learned of a token or secret id after the moment up to which the primary's answer is shown to be current: a
     /// node may have answered that had not seen it yet.
     fn knows_more(&self, offer: &Offer, judgement: &Judgement) -> bool {
         let as_of = offer.decision.as_of();
         let tokens = judgement.inputs.tokens.iter();
-        tokens
-            .filter_map(|token| self.local.view.grant(token))
-            .any(|live| live.grant.verified_at > as_of)
+        let known = tokens.filter_map(|token| self.local.view.grant(token));
+        let verified = known.map(|live| live.grant.verified_at);
+        let mut learned = verified.chain(judgement.inputs.logged_in_at());
+        learned.any(|at| at > as_of)
     }
 
     fn compare(&self, offer: &Offer, primary: &Facts, now: Now) -> Compared {

@@ -1,6 +1,7 @@
 //! What a disagreement is blamed on in which the replica would have granted more: as little as it can be.
 //!
 //! Where a rule decided, the policies that contributed to it; where a token would have been issued, its workload's issuing.
+//! A mount is shown by any rule below it.
 //! Where neither did, nothing is: that the primary no longer knows a token is a matter of that token alone.
 
 use std::collections::BTreeSet;
@@ -24,14 +25,20 @@ pub fn blamed(
 ) -> BTreeSet<Quarantined> {
     if primary.status != judged.status {
         return match primary.denied_by {
+            Some(DeniedBy::AccessControl) if matches!(call.kind, Kind::Mounts(_)) => {
+                behind.mounts.values().flat_map(policies).collect()
+            }
             Some(DeniedBy::AccessControl) => policies(&behind.rule),
+            Some(DeniedBy::Issuing) => issuing(behind),
             Some(DeniedBy::Token) | None => BTreeSet::new(),
         };
     }
     match call.kind {
-        Kind::AttestedLogin | Kind::Login | Kind::TokenCreate => {
-            let issuing = behind.issuing.iter().cloned();
-            issuing.map(Quarantined::Issuing).collect()
+        Kind::AttestedLogin | Kind::Login | Kind::TokenCreate => issuing(behind),
+        Kind::Mounts(_) => {
+            let more = more_of("mounts", primary, judged).into_iter();
+            let shown = more.filter_map(|mount| behind.mounts.get(mount));
+            shown.flat_map(policies).collect()
         }
         Kind::Capabilities | Kind::CapabilitiesAccessor | Kind::CapabilitiesSelf => {
             let more = more_of("capabilities", primary, judged);
@@ -51,6 +58,11 @@ pub fn blamed(
         }
         _ => BTreeSet::new(),
     }
+}
+
+fn issuing(behind: &Behind) -> BTreeSet<Quarantined> {
+    let issuing = behind.issuing.iter().cloned();
+    issuing.map(Quarantined::Issuing).collect()
 }
 
 fn policies<'a>(names: impl IntoIterator<Item = &'a PolicyName>) -> BTreeSet<Quarantined> {

@@ -207,6 +207,118 @@ fn a_refusal_that_denies_nobody_is_no_sign_that_more_would_be_granted() {
     assert_eq!(compare(&there, &here, Standing::Decided), differs);
 }
 
+/// Of the same life a token is more that may be renewed, has no parent to end with, and is not used up.
+#[test]
+fn what_makes_a_new_token_live_longer_is_more_granted() {
+    let auth = |renewable: bool, orphan: bool, num_uses: u64| {
+        json!({"auth": {
+            "token_policies": ["a"], "lease_duration": 900, "renewable": renewable, "orphan": orphan,
+            "num_uses": num_uses,
+        }})
+    };
+    let of = |target: &str, there: &Value, here: &Value| {
+        compared("PUT", target, (200, there.clone()), (200, here.clone()))
+    };
+    let most = auth(true, true, 0);
+    for (less, field) in [
+        (auth(false, true, 0), "renewable"),
+        (auth(true, false, 0), "orphan"),
+        (auth(true, true, 3), "num_uses"),
+    ] {
+        for target in ["/v1/auth/token/create", "/v1/auth/approle/login"] {
+            let more = disagree(Disagreement::GrantsMore, &[field]);
+            assert_eq!(of(target, &less, &most), more);
+            assert_eq!(
+                of(target, &most, &less),
+                disagree(Disagreement::Differs, &[field])
+            );
+            assert_eq!(of(target, &less, &less), Outcome::Agree);
+            let (there, here) = (
+                facts("PUT", target, 200, &less),
+                facts("PUT", target, 200, &most),
+            );
+            assert_eq!(
+                blame("PUT", target, &there, &here),
+                ["issuing for workload orders"]
+            );
+        }
+    }
+    // A renewal says it again of a token that is known.
+    let differs = disagree(Disagreement::Differs, &["renewable"]);
+    assert_eq!(
+        of("/v1/auth/token/renew-self", &auth(false, true, 0), &most),
+        differs
+    );
+}
+
+#[test]
+fn a_token_that_the_primary_withheld_is_more_granted_and_its_workload_to_blame() {
+    for target in ["/v1/auth/token/create", "/v1/auth/approle/login"] {
+        let there = Facts {
+            denied_by: Some(DeniedBy::Issuing),
+            ..facts("PUT", target, 400, &json!({"errors": ["withheld"]}))
+        };
+        let here = |status| facts("PUT", target, status, &json!({}));
+        let of = |status| compare(&there, &here(status), Standing::Decided);
+        assert_eq!(of(200), disagree(Disagreement::GrantsMore, &["status"]));
+        assert_eq!(
+            blame("PUT", target, &there, &here(200)),
+            ["issuing for workload orders"]
+        );
+        assert_eq!(of(400), Outcome::Agree);
+        for status in [403, 404] {
+            assert_eq!(
+                of(status),
+                disagree(Disagreement::Differs, &["status"]),
+                "{status}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_mount_more_is_more_granted_and_what_shows_it_to_blame() {
+    let target = "/v1/sys/internal/ui/mounts";
+    let shown = |auth: &[&str], secret: &[&str]| {
+        let all = |paths: &[&str]| -> Map<String, Value> {
+            let one = |path: &&str| ((*path).to_owned(), json!({"type": "kv"}));
+            paths.iter().map(one).collect()
+        };
+        facts(
+            "GET",
+            target,
+            200,
+            &json!({"data": {"auth": all(auth), "secret": all(secret)}}),
+        )
+    };
+    let (there, here) = (shown(&[], &["a/"]), shown(&["x/"], &["a/"]));
+    let of = |there, here| compare(there, here, Standing::Decided);
+    let more = disagree(Disagreement::GrantsMore, &["mounts", "data"]);
+    assert_eq!(of(&there, &here), more);
+    assert_eq!(
+        blame("GET", target, &there, &here),
+        ["policy shows", "policy too"]
+    );
+    let less = disagree(Disagreement::Differs, &["mounts", "data"]);
+    assert_eq!(of(&here, &there), less);
+    let (there, here) = (shown(&[], &["a/"]), shown(&[], &["a/", "kv/"]));
+    assert_eq!(blame("GET", target, &there, &here), ["policy shows"]);
+    // One that is asked for by itself.
+    let target = "/v1/sys/internal/ui/mounts/kv";
+    let (there, here) = (
+        facts("GET", target, 403, &json!({})),
+        facts("GET", target, 200, &json!({"data": {}})),
+    );
+    assert_eq!(
+        of(&there, &here),
+        disagree(Disagreement::GrantsMore, &["status"])
+    );
+    assert_eq!(
+        blame("GET", target, &there, &here),
+        ["policy shows", "policy too"]
+    );
+}
+
 fn names(names: &[&str]) -> Vec<PolicyName> {
     let names = names.iter().map(|name| PolicyName::parse(name).unwrap());
     names.collect()
@@ -218,6 +330,9 @@ fn behind() -> Behind {
     Behind {
         rule: names(&["deciding", "too"]),
         asked: asked.into(),
+        mounts: [("kv/", &["shows"][..]), ("auth/x/", &["shows", "too"])]
+            .map(|(mount, policies)| (mount.to_owned(), names(policies)))
+            .into(),
         issuing: Some(WorkloadName::parse("orders").unwrap()),
         policies: names(&["deciding", "other", "too"]),
     }

@@ -331,6 +331,14 @@ impl Rights {
             .collect())
     }
 
+    /// The policies by which `sys/internal/ui/mounts` shows the mount.
+    pub(crate) fn mount_contributors(&self, mount: &str) -> Answered<Vec<PolicyName>> {
+        let names = self.acl()?.mount_contributors(mount).into_iter();
+        Ok(names
+            .filter_map(|name| PolicyName::parse(&name).ok())
+            .collect())
+    }
+
     /// Until when the access control is what it is.
     pub(crate) fn holds_until(&self) -> Option<WallTime> {
         self.acl.acl.as_ref().ok().and_then(Acl::valid_until)

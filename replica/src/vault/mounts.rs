@@ -1,12 +1,13 @@
 //! `sys/internal/ui/mounts`: what clients ask before they read, so that they know which kind of mount a path is in.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
     acl::Operation,
     change::{Cluster, Mount},
+    name::PolicyName,
 };
 
 use super::{
@@ -48,6 +49,33 @@ pub(crate) fn all(case: &Case<'_>, caller: &Caller) -> Answered {
         }
     }
     Contents::data(mounts, age(case, cluster, Some(caller))).granted(case)
+}
+
+/// By which policies the caller sees each mount that is asked about.
+pub(crate) fn contributors(
+    case: &Case<'_>,
+    caller: &Caller,
+    asked: Option<&str>,
+) -> Answered<BTreeMap<String, Vec<PolicyName>>> {
+    let mounts = shown(case.mounts()?, asked).into_iter();
+    mounts
+        .map(|at| Ok((at.to_owned(), caller.rights.mount_contributors(at)?)))
+        .collect()
+}
+
+/// The mount of the path that is asked for, or all of them.
+fn shown<'a>(cluster: &'a Cluster, asked: Option<&str>) -> Vec<&'a str> {
+    match asked {
+        None => cluster.mounts.keys().map(String::as_str).collect(),
+        Some(path) => {
+            let path = format!("{}/", path.trim_end_matches('/'));
+            cluster
+                .mount_of(&path)
+                .map(|(at, _)| at)
+                .into_iter()
+                .collect()
+        }
+    }
 }
 
 /// What everyone may see, and no more of it than that.

@@ -141,8 +141,16 @@ impl RuleSet {
 
     /// Whether a rule that decides grants something below `mount`.
     pub(super) fn grants_below(&self, mount: &str) -> bool {
-        let grants = |rule: &Compiled| rule.permissions.grants_something() && !rule.quarantined;
-        self.below(mount).any(grants)
+        self.granting_below(mount).any(|rule| !rule.quarantined)
+    }
+
+    /// The rules below `mount` that grant something.
+    pub(super) fn granting_below<'t>(
+        &'t self,
+        mount: &'t str,
+    ) -> impl Iterator<Item = &'t Compiled> {
+        let below = self.below(mount);
+        below.filter(|rule| rule.permissions.grants_something())
     }
 
     /// A rule in quarantine below `mount`.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use crate::{
     acl::Operation,
     api::{Call, Kind},
-    provenance::{ClusterShown, Provenance},
+    provenance::{ClusterShown, Provenance, denials},
     time::WallTime,
     wire::Errors,
 };
@@ -78,6 +78,8 @@ pub struct Comparable {
 pub enum DeniedBy {
     /// The access control: no rule of the token's policies allows the request.
     AccessControl,
+    /// The token store or AppRole: whoever asks may not have the token that was asked for.
+    Issuing,
     /// The token store: the caller's token is none, or none any more.
     Token,
 }
@@ -99,8 +101,8 @@ impl Comparable {
         self.status
     }
 
-    /// What denied access, if that is what was decided. Only this can show that the replica would grant more: any other
-    /// refusal is of the request, and says nothing of its rights.
+    /// What denied access or a token, if that is what was decided. Only this can show that the replica would grant more: any
+    /// other refusal is of the request, and says nothing of its rights.
     pub fn denied_by(self) -> Option<DeniedBy> {
         self.denied_by
     }
@@ -215,20 +217,31 @@ impl<'a> Evidence<'a> {
         let same = self.asked.reads_alike && self.asked.token != TokenUsed::Standing;
         let counts = self.is_ours() && whole && same;
         let as_of = self.provenance.as_of.filter(|_| counts)?;
-        // Nobody is denied who has shown no token: what refuses a login is not the access control.
+        // Nobody is denied who has shown no token, but a login: what refuses that is not the access control.
         let had_token = self.asked.token == TokenUsed::Callers && self.asked.asks_for_token;
+        let is_login = self.asked.call.kind == Kind::Login;
+        let denied_by = self.denied_by().filter(|by| match by {
+            DeniedBy::AccessControl | DeniedBy::Token => had_token,
+            DeniedBy::Issuing => had_token || is_login,
+        });
         self.is_decision().then_some(Comparable {
             status: self.status,
-            denied_by: self.denied_by().filter(|_| had_token),
+            denied_by,
             as_of,
         })
     }
 
     fn denied_by(&self) -> Option<DeniedBy> {
-        let errors = self.errors().filter(|_| self.status == 403)?;
-        match errors.errors.as_slice() {
-            [text] if text == DENIED_BY_RULES => Some(DeniedBy::AccessControl),
-            [text] if text == DENIED_FOR_TOKEN => Some(DeniedBy::Token),
+        let errors = self.errors()?;
+        let [text] = errors.errors.as_slice() else {
+            return None;
+        };
+        let kind = &self.asked.call.kind;
+        match (self.status, text.as_str()) {
+            (403, DENIED_BY_RULES) => Some(DeniedBy::AccessControl),
+            (403, DENIED_FOR_TOKEN) => Some(DeniedBy::Token),
+            (403, text) if denials::hides_mount(kind, text) => Some(DeniedBy::AccessControl),
+            (400, text) if denials::withholds_token(kind, text) => Some(DeniedBy::Issuing),
             _ => None,
         }
     }
@@ -559,6 +572,29 @@ mod tests {
                 "a login has no rights to be denied by"
             );
         }
+    }
+
+    #[test]
+    fn a_token_that_is_withheld_is_told_by_the_kind_of_request_and_its_words() {
+        let denied_by = |target, status, text: &str, token| {
+            let body = serde_json::to_vec(&Errors::one(text)).unwrap();
+            let call = call("POST", target);
+            let it = evidence(&call, CURRENT, status).whole(&body);
+            let it = with(it, |asked| asked.token = token);
+            it.comparable().and_then(Comparable::denied_by)
+        };
+        let beyond = "child policies must be subset of parent";
+        let wrong = "invalid role or secret ID";
+        let (create, login) = ("/v1/auth/token/create", "/v1/auth/approle/login");
+        let by = |target, text| denied_by(target, 400, text, TokenUsed::Callers);
+        assert_eq!(by(create, beyond), Some(DeniedBy::Issuing));
+        assert_eq!(by(login, wrong), Some(DeniedBy::Issuing));
+        let untokened = |target, text| denied_by(target, 400, text, TokenUsed::None);
+        assert_eq!(untokened(login, wrong), Some(DeniedBy::Issuing));
+        assert_eq!(untokened(create, beyond), None);
+        assert_eq!(by(create, wrong), None);
+        assert_eq!(by("/v1/secret/data/a", beyond), None);
+        assert_eq!(denied_by(create, 403, beyond, TokenUsed::Callers), None);
     }
 
     /// As OpenBao 2.7.2 says it: what it cannot read it refuses whoever asks.

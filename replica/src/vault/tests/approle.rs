@@ -10,7 +10,7 @@ use shared::{
     grant::Grant,
     identity::{Alias, Entity, Identity},
     ledger::EntryKind,
-    name::{EntityId, MountAccessor},
+    name::{Accessor, EntityId, MountAccessor},
     offboarding::Offboarded,
     time::Deadline,
     token::is_replica_token,
@@ -335,6 +335,28 @@ fn a_pair_that_the_primary_refused_is_left_to_it_and_is_no_failure() {
         proof.verified_at = now(50).steady;
     });
     assert_eq!(right(&seen).status, 200, "it was seen to stand since");
+}
+
+/// The refusal that is compared began the doubt.
+#[test]
+fn a_login_is_judged_as_before_the_refusal_that_put_it_in_doubt() {
+    let judge = |change: fn(&mut SecretId)| {
+        let world = known(World::following(), |_| {}, change).open();
+        let body = json!({"role_id": ROLE_ID, "secret_id": SECRET_ID});
+        let ask = world.ask("PUT", "/v1/auth/approle/login").body(body);
+        let judged = ask.peer(peer("orders")).judged();
+        (judged.response.status, judged.inputs)
+    };
+    let (status, first) = judge(|_| {});
+    assert_eq!(status, 200);
+    let (status, doubted) = judge(|proof| proof.doubted_at = Some(now(50).steady));
+    assert_eq!(status, 200);
+    assert!(doubted.are_as(&first));
+    assert_eq!(judge(|proof| proof.dead = Some(now(50).steady)).0, 400);
+    let (_, anew) = judge(|proof| proof.accessor = Accessor::parse("another").unwrap());
+    assert!(!anew.are_as(&first), "made anew with the same string");
+    let (_, old) = judge(|proof| proof.verified_at = T0.minus(Duration::from_secs(60)));
+    assert_eq!(old.authority_at, Some(T0.minus(Duration::from_secs(60))));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! Judging without effect.
 
+use std::time::Duration;
+
 use serde_json::json;
 use shared::{
     change::Change,
     name::{Accessor, EntityId, WorkloadName},
     quarantine::{Quarantine, Quarantined},
+    workload::WorkloadAuthority,
 };
 
-use super::world::{CUTOVER, World, authority, identity_of, names, peer};
+use super::world::{CUTOVER, World, authority, authority_as, identity_of, names, peer};
 use crate::{
     samples::{self, T0, quarantine},
     vault::judge::{Standing, text},
@@ -280,6 +283,31 @@ fn a_token_that_was_made_anew_with_the_same_string_is_another_input() {
     });
     assert!(ask(app()).are_as(&first));
     assert!(!ask(anew).are_as(&first));
+}
+
+/// What a token would have been created by has a part in it, as what a login would have been granted by.
+#[test]
+fn a_workload_whose_role_changed_is_another_input_to_a_creation() {
+    let ask = |change: fn(&mut WorkloadAuthority), at| {
+        let policy = r#"path "auth/token/create" { capabilities = ["update"] }"#;
+        let mut world = World::following();
+        world
+            .changes
+            .push(samples::policies(&[("app", policy)], T0));
+        let world = world
+            .and(authority_as("orders", at, change))
+            .token("s.app", &["app"])
+            .open();
+        let asked = world.ask("PUT", "/v1/auth/token/create").token("s.app");
+        let judged = asked.peer(peer("orders")).body(json!({})).judged();
+        assert_eq!(judged.response.status, 200);
+        judged.inputs
+    };
+    let first = ask(|_| {}, T0);
+    assert!(ask(|_| {}, T0).are_as(&first));
+    assert!(!ask(|known| known.role.renewable ^= true, T0).are_as(&first));
+    let earlier = T0.minus(Duration::from_secs(60));
+    assert_eq!(ask(|_| {}, earlier).authority_at, Some(earlier));
 }
 
 #[test]
