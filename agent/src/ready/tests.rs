@@ -114,6 +114,7 @@ fn missing(in_outages: bool) -> MissingRight {
         rule: Some("sys/+".to_owned()),
         why: Some("why".to_owned()),
         in_outages,
+        supposed: false,
     }
 }
 

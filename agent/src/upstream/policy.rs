@@ -94,7 +94,12 @@ pub struct PolicyRule {
 }
 
 impl PolicyRule {
-    /// A path that it is for.
+    /// Whether it is for more than one path.
+    pub fn has_wildcard(&self) -> bool {
+        self.path.ends_with('*') || self.path.split('/').any(|segment| segment == "+")
+    }
+
+    /// A path that it is for, made up where it has a wildcard.
     pub fn example(&self) -> String {
         const ANY: &str = "holdover";
         let segments = self.path.split('/').map(|segment| match segment {
@@ -109,7 +114,7 @@ impl PolicyRule {
     }
 
     /// Whether it is for this path. Of a folder the slash at its end does not matter.
-    fn covers(&self, path: &str) -> bool {
+    pub fn covers(&self, path: &str) -> bool {
         if let Some(prefix) = self.path.strip_suffix('*') {
             return path.starts_with(prefix);
         }

@@ -4,13 +4,20 @@
 //! The one place that sends Holdover's own requests notes each answer here, so that no room can forget to. A token that is
 //! refused as such is another matter: [`super::own`].
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+mod in_use;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use shared::{settings::Settings, time::BootTime};
 use tokio::sync::Notify;
 
+use self::in_use::InUse;
 use super::{
     Reply, Request, Upstream, UpstreamError,
     pace::Urgency,
@@ -50,8 +57,18 @@ pub struct Rights {
 #[derive(Default)]
 struct KnownRights {
     refused: BTreeMap<RefusedRequest, BootTime>,
-    /// Rules of the configuration that were not granted when that was last asked, each with what it lacks.
-    lacking: Vec<PolicyRule>,
+    /// Rules of the configuration that were not granted when that was last asked.
+    lacking: Vec<LackingRule>,
+}
+
+/// A rule that is not granted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct LackingRule {
+    /// With what of it is lacking.
+    rule: PolicyRule,
+    /// Whether that was asked about a path that Holdover made up, because it knows of none that is in use: there may be
+    /// none, or what is granted may be narrower than the rule, and enough.
+    supposed: bool,
 }
 
 /// A request that was refused.
@@ -74,6 +91,8 @@ pub struct MissingRight {
     pub why: Option<String>,
     /// Whether an outage would lack something without it.
     pub in_outages: bool,
+    /// Whether nothing that the rule is for is known to be in use.
+    pub supposed: bool,
 }
 
 impl fmt::Display for MissingRight {
@@ -81,6 +100,10 @@ impl fmt::Display for MissingRight {
         let rights = self.capabilities.join(", ");
         write!(f, "the primary refuses Holdover {rights} on {}", self.path)?;
         match (&self.rule, &self.why) {
+            (Some(rule), Some(why)) if self.supposed => write!(
+                f,
+                ", of which nothing is in use yet: unless something narrower is granted, grant the rule for path {rule:?} ({why}); holdover config policy --missing prints what is lacking"
+            ),
             (Some(rule), Some(why)) => write!(
                 f,
                 ": grant it by the rule for path {rule:?} ({why}); holdover config policy --missing prints what is lacking"
@@ -139,9 +162,9 @@ impl Rights {
         let lacking = known
             .lacking
             .iter()
-            .filter(|rule| rules.iter().any(|needed| needed.path == rule.path));
+            .filter(|one| rules.iter().any(|needed| needed.path == one.rule.path));
         let untold = lacking
-            .filter(|rule| !is_told(rule))
+            .filter(|one| !is_told(&one.rule))
             .map(MissingRight::of_rule);
         let untold: Vec<_> = untold.collect();
         refused.into_iter().chain(untold).collect()
@@ -153,7 +176,7 @@ impl Rights {
     }
 
     /// Takes in what the primary says that the token may do.
-    fn learn(&self, lacking: Vec<PolicyRule>, granted: &[RefusedRequest]) {
+    fn learn(&self, lacking: Vec<LackingRule>, granted: &[RefusedRequest]) {
         let known = &mut *self.known.lock();
         known.lacking = lacking;
         for of in granted {
@@ -170,30 +193,35 @@ impl Rights {
 impl RefusedRequest {
     /// The right to it, by the rule that should grant it. Where others of the same rule are granted, one path alone is
     /// refused, and what that is about tells the room that asked.
-    fn missing(&self, rules: &[PolicyRule], lacking: &[PolicyRule]) -> MissingRight {
+    fn missing(&self, rules: &[PolicyRule], lacking: &[LackingRule]) -> MissingRight {
         let rule = policy::rule_of(rules, &self.path, self.capability);
-        let whole = rule.is_some_and(|rule| {
-            !rule.path.ends_with('*') || lacking.iter().any(|one| one.path == rule.path)
-        });
+        let lacks = |rule: &PolicyRule| {
+            let mut shown = lacking.iter().filter(|one| !one.supposed);
+            shown.any(|one| one.rule.path == rule.path)
+        };
+        let whole = rule.is_some_and(|rule| !rule.path.ends_with('*') || lacks(rule));
         MissingRight {
             path: self.path.clone(),
             capabilities: vec![self.capability.to_owned()],
             rule: rule.map(|rule| rule.path.clone()),
             why: rule.map(|rule| rule.why.to_owned()),
             in_outages: whole && rule.is_some_and(|rule| rule.needed == RuleNeeded::InOutages),
+            supposed: false,
         }
     }
 }
 
 impl MissingRight {
-    fn of_rule(rule: &PolicyRule) -> Self {
+    fn of_rule(lacking: &LackingRule) -> Self {
+        let LackingRule { rule, supposed } = lacking;
         let names = rule.capabilities.iter();
         Self {
             path: rule.path.clone(),
             capabilities: names.map(|name| (*name).to_owned()).collect(),
             rule: Some(rule.path.clone()),
             why: Some(rule.why.to_owned()),
-            in_outages: rule.needed == RuleNeeded::InOutages,
+            in_outages: !supposed && rule.needed == RuleNeeded::InOutages,
+            supposed: *supposed,
         }
     }
 }
@@ -219,24 +247,29 @@ impl Upstream {
             policy::rules(&authority.settings)
         };
         let refused = self.rights().refused_paths();
-        let examples = rules.iter().map(PolicyRule::example);
-        let paths = examples.chain(refused.iter().map(|of| of.path.clone()));
-        let asked = AskedPaths {
-            paths: paths.collect(),
+        let in_use = InUse::of(&self.local().view, &rules);
+        let asked: Vec<_> = rules
+            .into_iter()
+            .map(|rule| AskedRule::of(rule, &in_use, &refused))
+            .collect();
+        let paths = asked.iter().flat_map(AskedRule::paths);
+        let paths: BTreeSet<_> = paths.chain(refused.iter().map(|of| &of.path)).collect();
+        let paths = AskedPaths {
+            paths: paths.into_iter().cloned().collect(),
         };
-        let request = Request::write(CAPABILITIES, &asked).asking();
+        let request = Request::write(CAPABILITIES, &paths).asking();
         let shown = self.ask(&request, Urgency::Authority).await?.shown()?;
         let told: Capabilities = shown.data()?;
-        let lacking: Vec<_> = rules
+        let lacking: Vec<_> = asked
             .into_iter()
-            .filter_map(|rule| rule.without(&told))
+            .filter_map(|rule| rule.lacking(&told))
             .collect();
         let granted = refused
             .into_iter()
             .filter(|of| grants(&told, &of.path, of.capability));
         self.rights()
             .learn(lacking.clone(), &granted.collect::<Vec<_>>());
-        Ok(lacking)
+        Ok(lacking.into_iter().map(|one| one.rule).collect())
     }
 
     /// Keeps asking what Holdover's own token may do, until the daemon stops: seldom, and soon where something is lacking.
@@ -279,13 +312,47 @@ fn grants(told: &Capabilities, path: &str, capability: &str) -> bool {
         .any(|name| name == capability || name == "root")
 }
 
-impl PolicyRule {
-    /// What of it is not granted; none where all of it is.
-    fn without(mut self, told: &Capabilities) -> Option<Self> {
-        let example = self.example();
-        self.capabilities
-            .retain(|name| !grants(told, &example, name));
-        (!self.capabilities.is_empty()).then_some(self)
+/// A rule, and the paths by which the primary is asked whether it is granted.
+struct AskedRule {
+    rule: PolicyRule,
+    /// Paths that Holdover asks for, or was refused.
+    in_use: Vec<String>,
+    /// Where there is none, one that it made up.
+    supposed: Option<String>,
+}
+
+impl AskedRule {
+    fn of(rule: PolicyRule, in_use: &InUse, refused: &[RefusedRequest]) -> Self {
+        let mut known = in_use.of_rule(&rule);
+        let refused = refused.iter().map(|of| &of.path);
+        known.extend(refused.filter(|path| rule.covers(path)).cloned());
+        Self {
+            supposed: known.is_empty().then(|| rule.example()),
+            in_use: known,
+            rule,
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &String> {
+        self.in_use.iter().chain(&self.supposed)
+    }
+
+    /// What of it is not granted; none where all of it is. Below a prefix an operator may mean to leave out some of it, but not
+    /// all; of what stands for one segment, each is needed.
+    fn lacking(mut self, told: &Capabilities) -> Option<LackingRule> {
+        let paths: Vec<_> = self.in_use.iter().chain(&self.supposed).collect();
+        let is_granted = |name: &&'static str| {
+            let mut each = paths.iter().map(|path| grants(told, path, name));
+            match self.rule.path.ends_with('*') {
+                true => each.any(|granted| granted),
+                false => each.all(|granted| granted),
+            }
+        };
+        self.rule.capabilities.retain(|name| !is_granted(name));
+        (!self.rule.capabilities.is_empty()).then_some(LackingRule {
+            rule: self.rule,
+            supposed: self.supposed.is_some(),
+        })
     }
 }
 
@@ -339,7 +406,14 @@ mod tests {
         let values = rules
             .into_iter()
             .filter(|rule| rule.path == "secret/data/shop/*");
-        rights.learn(values.collect(), &[]);
+        let lacking = |supposed| {
+            values
+                .clone()
+                .map(move |rule| LackingRule { rule, supposed })
+        };
+        rights.learn(lacking(true).collect(), &[]);
+        assert_eq!(missing(&rights), [("secret/data/shop/a".to_owned(), false)]);
+        rights.learn(lacking(false).collect(), &[]);
         assert_eq!(missing(&rights), [("secret/data/shop/a".to_owned(), true)]);
     }
 
@@ -354,6 +428,51 @@ mod tests {
         assert_eq!(missing(&rights), [("kv/new".to_owned(), false)]);
     }
 
+    /// A rule of which these paths are in use.
+    fn asked(rule: &PolicyRule, in_use: &[&str]) -> AskedRule {
+        let in_use: Vec<_> = in_use.iter().map(|path| (*path).to_owned()).collect();
+        AskedRule {
+            supposed: in_use.is_empty().then(|| rule.example()),
+            in_use,
+            rule: rule.clone(),
+        }
+    }
+
+    /// By what the primary says of the paths in use, whatever it says of others.
+    #[test]
+    fn what_is_granted_more_narrowly_than_a_rule_is_granted_where_that_is_all_that_is_in_use() {
+        let told: Capabilities = [
+            ("auth/approle/role/ci", "read"),
+            ("auth/approle/role/web", "deny"),
+            ("auth/approle/role/holdover", "deny"),
+            ("secret/data/shop/a", "read"),
+            ("secret/data/shop/b", "deny"),
+            ("secret/data/shop/holdover", "deny"),
+        ]
+        .map(|(path, granted)| (path.to_owned(), vec![granted.to_owned()]))
+        .into();
+        let rule = |path: &str| PolicyRule {
+            path: path.to_owned(),
+            capabilities: vec!["read"],
+            why: "a test",
+            needed: RuleNeeded::InOutages,
+        };
+        let (role, prefix) = (rule("auth/approle/role/+"), rule("secret/data/shop/*"));
+        let lacks = |rule: &PolicyRule, in_use: &[&str]| {
+            let lacking = asked(rule, in_use).lacking(&told)?;
+            Some(MissingRight::of_rule(&lacking).in_outages)
+        };
+        assert_eq!(lacks(&role, &["auth/approle/role/ci"]), None);
+        let two = ["auth/approle/role/ci", "auth/approle/role/web"];
+        assert_eq!(lacks(&role, &two), Some(true));
+        let (a, b) = ("secret/data/shop/a", "secret/data/shop/b");
+        assert_eq!(lacks(&prefix, &[a, b]), None, "one key may be left out");
+        assert_eq!(lacks(&prefix, &[b]), Some(true));
+        // A made-up path says nothing of what is in use.
+        assert_eq!(lacks(&role, &[]), Some(false));
+        assert_eq!(lacks(&prefix, &[]), Some(false));
+    }
+
     #[test]
     fn a_rule_lacks_what_the_primary_does_not_name() {
         let rules = policy::rules(&samples::settings(&["secret/data/shop/*"]));
@@ -365,8 +484,10 @@ mod tests {
                     (rule.example(), granted.collect())
                 })
                 .collect();
-            let lacking = rules.iter().cloned().filter_map(|rule| rule.without(&told));
-            lacking.map(|rule| rule.path).collect::<Vec<_>>()
+            let lacking = rules
+                .iter()
+                .filter_map(|rule| asked(rule, &[]).lacking(&told));
+            lacking.map(|one| one.rule.path).collect::<Vec<_>>()
         };
         assert_eq!(lacking(&["root"]), Vec::<String>::new());
         assert_eq!(lacking(&["deny"]).len(), rules.len());
