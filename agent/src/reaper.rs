@@ -156,6 +156,7 @@ fn to_report(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Opti
     });
     let target = RevocationTarget::Token(accessor.clone());
     Some(Change::Queue(Box::new(QueuedRevocation {
+        namespace: Some(grant.namespace.clone()),
         peer: grant.peer.clone(),
         ..QueuedRevocation::own(id.ok()?, target, now.steady)
     })))

@@ -297,15 +297,6 @@ impl At {
         Self::of(keys, Table::Coverage, &[&start.as_millis().to_le_bytes()])
     }
 
-    pub(crate) fn doubt(keys: &Keys, of: &Doubted) -> Self {
-        let (kind, [namespace, mount, path]): (&[u8], _) = match of {
-            Doubted::Absence(mirror) => (b"absence", [&[][..], &[], mirror.as_bytes()]),
-            Doubted::Key(place) => (b"key", parts(place)),
-            Doubted::Mirror(mirror) => (b"mirror", [&[][..], &[], mirror.as_bytes()]),
-        };
-        Self::of(keys, Table::Doubt, &[kind, namespace, mount, path])
-    }
-
     pub(crate) fn grant(keys: &Keys, digest: &TokenDigest) -> Self {
         Self::of(keys, Table::Grant, &[&digest.0])
     }
@@ -369,6 +360,20 @@ impl Within<'_> {
             CredentialName::Standing(workload) => (b"standing", workload.as_str().as_bytes()),
         };
         self.of(Table::Credential, &[kind, of])
+    }
+
+    /// That of a key is of the namespace of its place.
+    pub(crate) fn doubt(self, of: &Doubted) -> At {
+        let of_mirror =
+            |kind: &[u8], mirror: &str| self.of(Table::Doubt, &[kind, &[], &[], mirror.as_bytes()]);
+        match of {
+            Doubted::Absence(mirror) => of_mirror(b"absence", mirror),
+            Doubted::Key(place) => {
+                let [namespace, mount, path] = parts(place);
+                At::of(self.keys, Table::Doubt, &[b"key", namespace, mount, path])
+            }
+            Doubted::Mirror(mirror) => of_mirror(b"mirror", mirror),
+        }
     }
 
     pub(crate) fn identity(self, entity: &EntityId) -> At {

@@ -46,6 +46,7 @@ mod used;
 
 pub(crate) use doubts::DoubtStep;
 pub use doubts::{Doubts, KeyDoubt};
+pub(crate) use known::Elsewhere;
 pub use known::{Known, KnownIdentity};
 pub use line::DeadAncestor;
 

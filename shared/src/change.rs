@@ -343,6 +343,9 @@ pub struct QueuedRevocation {
     pub id: u64,
     /// A lease or a token of the primary's.
     pub target: RevocationTarget,
+    /// The namespace that it is of; none, until it is stored, where that is the configured one.
+    #[serde(default = "of_root", skip_serializing_if = "is_of_root")]
+    pub namespace: Option<Namespace>,
     /// Who asked: fresh policy must still allow it, unless it is about itself.
     pub requested_by: Option<TokenDigest>,
     /// The peer that asked.
@@ -354,7 +357,7 @@ pub struct QueuedRevocation {
     pub ends: Option<WallTime>,
     /// Whether somebody may have it renewed before it ends, through another host or at the primary itself: then its end as known
     /// here proves nothing.
-    #[serde(default = "assumed")]
+    #[serde(default = "assumed", skip_serializing_if = "is_assumed")]
     pub renewable: bool,
     /// Why it is still here, though it was tried; none before the first try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -367,6 +370,7 @@ impl QueuedRevocation {
         Self {
             id,
             target,
+            namespace: None,
             requested_by: None,
             peer: None,
             at,
@@ -390,6 +394,20 @@ impl QueuedRevocation {
 /// Of what was queued before it was noted.
 fn assumed() -> bool {
     true
+}
+
+fn is_assumed(renewable: &bool) -> bool {
+    *renewable
+}
+
+/// Of what was queued before it was noted, too: it is told of in the root alone, because elsewhere it would count as gone.
+#[expect(clippy::unnecessary_wraps, reason = "a default of the field")]
+fn of_root() -> Option<Namespace> {
+    Some(Namespace::default())
+}
+
+fn is_of_root(namespace: &Option<Namespace>) -> bool {
+    namespace.as_ref().is_none_or(Namespace::is_root)
 }
 
 /// Why a revocation that was acknowledged here is not done at the primary. Until it is, what it is about is refused here.

@@ -10,7 +10,7 @@ use crate::{
     approle::Basis,
     change::{QueuedRevocation, RevocationTarget},
     grant::{Grant, ReplicaGrant, RevokeCause, Settled},
-    name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
+    name::{Accessor, EntityId, Namespace, PolicyName, TokenDigest, WorkloadName},
     settings::Settings,
     time::{Now, WallTime},
     workload::{OnRecovery, Workload, WorkloadAuthority},
@@ -53,7 +53,8 @@ pub const WORTH_EXCHANGING: Duration = Duration::from_secs(5);
 
 /// Judges every replica grant that lives, against authority verified at or after `since`.
 ///
-/// A grant whose workload was not verified since is not judged at all: the plan is not complete, and `Err` names
+/// One of another namespace than the configured one is not judged: it decides nothing meanwhile, and counts again if that is
+/// configured again before its end. A grant whose workload was not verified since is not judged at all: the plan is not complete, and `Err` names
 /// the first such grant. One that an AppRole login was given goes by what `login` says of that login: none if it was
 /// not seen to stand since, and then the grant goes, for its holder can log in at the primary again.
 ///
@@ -69,6 +70,7 @@ pub fn judge<'a>(
 ) -> Result<Vec<Judgement>, Unverified> {
     grants
         .into_iter()
+        .filter(|grant| grant.namespace == settings.namespace)
         .filter_map(|grant| Some((grant, unsettled(grant, now)?)))
         .map(|(grant, replica)| {
             let workload = holder(grant, settings);
@@ -180,6 +182,12 @@ impl QueuedRevocation {
         format!("path {:?} {{ capabilities = [\"update\"] }}", self.path())
     }
 
+    /// Whether the primary can be told of it where `configured` is the namespace that Holdover asks in: in another one it would
+    /// say that there is no such thing.
+    pub fn is_of(&self, configured: &Namespace) -> bool {
+        self.namespace.as_ref().is_none_or(|own| own == configured)
+    }
+
     /// Whether what it is about has ended by itself, for certain: nobody could have renewed it.
     pub fn is_over(&self, now: Now) -> bool {
         !self.renewable && self.may_be_over(now)
@@ -197,12 +205,9 @@ fn unsettled(grant: &Grant, now: Now) -> Option<&ReplicaGrant> {
     (replica.settled == Settled::Not && !grant.deadline.passed(now)).then_some(replica)
 }
 
-/// The entry that a grant falls under, if it is still configured, and in the namespace that the grant is of.
+/// The entry that a grant falls under, if it is still configured.
 fn holder<'s>(grant: &Grant, settings: &'s Settings) -> Option<&'s Workload> {
     let peer = grant.peer.as_ref()?;
-    if grant.namespace != settings.namespace {
-        return None;
-    }
     settings.workload(&peer.workload)
 }
 

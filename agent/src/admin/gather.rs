@@ -7,7 +7,7 @@ use shared::{
     change::{CredentialName, HeldBy, QueuedRevocation, RevocationTarget},
     failover::Outage,
     lease::LeaseHolder,
-    name::{EntityId, PolicyName},
+    name::{EntityId, Namespace, PolicyName},
     quarantine::{Quarantine, Quarantined},
     settings::{Footing, Settings},
     time::{Now, WallTime},
@@ -88,7 +88,10 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
     findings.extend(addresses.iter().filter_map(AddressSnapshot::finding));
     findings.extend(deps.mirrors.unread());
     findings.extend(disagreements(&deps.parity.report()));
-    findings.extend(held_revocations(&local.view.queue()));
+    findings.extend(held_revocations(
+        &local.view.queue(),
+        &local.view.authority().settings.namespace,
+    ));
     findings.extend(unproven_tokens(unproven(deps, local.clock.now())));
     ReadyFacts {
         now: local.clock.now(),
@@ -351,19 +354,23 @@ const REVOCATIONS_SHOWN: usize = 100;
 fn revocations(deps: &Deps) -> Vec<RevocationStatus> {
     let queue = deps.local.view.queue();
     let shown = queue.iter().take(REVOCATIONS_SHOWN);
-    shown.map(|queued| revocation(queued)).collect()
+    let authority = deps.local.view.authority();
+    let here = &authority.settings.namespace;
+    shown.map(|queued| revocation(queued, here)).collect()
 }
 
-fn revocation(queued: &QueuedRevocation) -> RevocationStatus {
+fn revocation(queued: &QueuedRevocation, here: &Namespace) -> RevocationStatus {
     let (accessor, lease) = match &queued.target {
         RevocationTarget::Token(accessor) => (Some(accessor.to_string()), None),
         RevocationTarget::Lease(lease) => (None, Some(lease.as_str().to_owned())),
     };
-    let held_by = queued.held_by.map(|why| match why {
-        HeldBy::Failure => "failure",
-        HeldBy::Policy => "policy",
-        HeldBy::Rights => "rights",
-    });
+    let held_by = match queued.held_by {
+        _ if !queued.is_of(here) => Some("namespace"),
+        Some(HeldBy::Failure) => Some("failure"),
+        Some(HeldBy::Policy) => Some("policy"),
+        Some(HeldBy::Rights) => Some("rights"),
+        None => None,
+    };
     RevocationStatus {
         accessor,
         lease,
@@ -375,10 +382,13 @@ fn revocation(queued: &QueuedRevocation) -> RevocationStatus {
 }
 
 /// That some revocations were tried and are not done, by what keeps them.
-fn held_revocations(queue: &[Arc<QueuedRevocation>]) -> Vec<String> {
+fn held_revocations(queue: &[Arc<QueuedRevocation>], here: &Namespace) -> Vec<String> {
     let mut held: BTreeMap<String, usize> = BTreeMap::new();
     for queued in queue {
         let why = match queued.held_by {
+            _ if !queued.is_of(here) => {
+                "they are of another namespace than primary.namespace, and wait until that is configured again".to_owned()
+            }
             None => continue,
             Some(HeldBy::Failure) => format!("the primary could not do it at {}", queued.path()),
             Some(HeldBy::Policy) => "no policy of whoever asked allows it any more".to_owned(),

@@ -186,9 +186,10 @@ fn changes_for(grant: &Grant, operator: Option<u32>, queue_id: u64, now: Now) ->
     let mut changes = vec![Change::Revoked(revocation), Change::Ledger(Box::new(entry))];
     changes.extend(grant.at_primary().cloned().map(|accessor| {
         let target = RevocationTarget::Token(accessor);
-        Change::Queue(Box::new(QueuedRevocation::own(
-            queue_id, target, now.steady,
-        )))
+        Change::Queue(Box::new(QueuedRevocation {
+            namespace: Some(grant.namespace.clone()),
+            ..QueuedRevocation::own(queue_id, target, now.steady)
+        }))
     }));
     changes
 }

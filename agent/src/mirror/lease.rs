@@ -430,11 +430,14 @@ impl LeasePass<'_> {
         }
     }
 
-    /// Leases of this path, of whatever mount it had.
+    /// Leases of this path, of whatever mount it had in the configured namespace.
     fn leases(&self, wanted: impl Fn(&Lease) -> bool) -> Vec<Lease> {
         let secrets = self.context.local.view.secrets();
         let held = secrets.leases.values().map(|held| &held.lease);
-        let of_path = held.filter(|lease| lease.place.path == self.place.path);
+        let here = |lease: &&Lease| {
+            (&lease.place.namespace, &lease.place.path) == (&self.place.namespace, &self.place.path)
+        };
+        let of_path = held.filter(here);
         of_path.filter(|lease| wanted(lease)).cloned().collect()
     }
 
@@ -454,7 +457,9 @@ pub(super) async fn forget_leases(context: &MirrorContext) {
     let held = secrets.leases.values().map(|held| &held.lease);
     // What a workload took out of a pool is that workload's until it ends.
     let gone = held.filter(|lease| {
-        matches!(lease.holder, LeaseHolder::Pooled | LeaseHolder::Shared) && !configured(lease)
+        matches!(lease.holder, LeaseHolder::Pooled | LeaseHolder::Shared)
+            && lease.place.namespace == context.settings.namespace
+            && !configured(lease)
     });
     for id in gone.map(|lease| &lease.id) {
         // Where the primary cannot be asked its own deadline ends it.

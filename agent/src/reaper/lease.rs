@@ -77,7 +77,9 @@ fn changes(local: &Local, forced: impl Fn(&Assignee) -> bool) -> Result<Vec<Chan
             _ if lease.deadline.passed_for_good(now) => {
                 changes.push(Change::LeaseGone(lease.id.clone()));
             }
-            LeaseHolder::Assigned(who) if forced(who) || !living.has(who) => {
+            LeaseHolder::Assigned(who)
+                if forced(who) || living.are_known_of(lease) && !living.has(who) =>
+            {
                 changes.extend(taken_back(local, &authority, lease, who, now)?);
             }
             LeaseHolder::Assigned(_) | LeaseHolder::Pooled | LeaseHolder::Shared => {}
@@ -104,6 +106,7 @@ fn taken_back(
     Ok([
         Change::LeaseGone(lease.id.clone()),
         Change::Queue(Box::new(QueuedRevocation {
+            namespace: Some(lease.place.namespace.clone()),
             peer,
             ..QueuedRevocation::own(id, target, now.steady)
                 .ending(lease.deadline.wall, lease.renewable)
@@ -145,6 +148,11 @@ impl<'a> Holders<'a> {
             peers: OnceCell::new(),
             now,
         }
+    }
+
+    /// Whether it can be told who lives that holds it: of another namespace than the configured one nothing is known.
+    fn are_known_of(&self, lease: &Lease) -> bool {
+        lease.place.namespace == self.authority.settings.namespace
     }
 
     /// A peer lives as long as one of its tokens does, the one that stands for it without a login included.

@@ -46,7 +46,7 @@ pub async fn report_while_following<P: Primary + 'static>(local: Local, primary:
             continue; // Recovery reports it.
         }
         let mut reports = JoinSet::new();
-        for queued in tries.due(&local.view.queue(), local.clock.now().boot) {
+        for queued in tries.due(&reachable(&local.view), local.clock.now().boot) {
             let (local, primary) = (local.clone(), Arc::clone(&primary));
             reports.spawn(async move {
                 let reported = report(&local, primary.as_ref(), &queued).await;
@@ -99,10 +99,18 @@ impl Tries {
     }
 }
 
+/// What is queued of the configured namespace: what is of another waits until that is configured again.
+fn reachable(view: &View) -> Vec<Arc<QueuedRevocation>> {
+    let authority = view.authority();
+    let mut queue = view.queue();
+    queue.retain(|queued| queued.is_of(&authority.settings.namespace));
+    queue
+}
+
 /// What is queued: revocations that a token asked for about itself or that nobody's policy stands behind, and the
 /// others.
 pub(super) fn queued(local: &Local) -> (Vec<QueuedRevocation>, Vec<QueuedRevocation>) {
-    let queue = local.view.queue();
+    let queue = reachable(&local.view);
     let queue = queue.iter().map(|queued| (**queued).clone());
     queue.partition(|queued| is_own(&local.view, queued))
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use shared::{
     change::{Credential, CredentialName, HeldBy, QueuedRevocation, RevocationTarget},
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
-    name::{Accessor, LeaseId, PolicyName, TokenDigest, WorkloadName},
+    name::{Accessor, LeaseId, Namespace, PolicyName, TokenDigest, WorkloadName},
     quarantine::{Quarantine, Quarantined},
     secret::SecretText,
     settings::Settings,
@@ -486,6 +486,27 @@ async fn a_revoked_lease_past_its_known_end_is_kept_until_the_primary_says_that_
         let queue = bench.local.view.queue();
         assert_eq!(queue.len(), left, "renewable {renewable}, gone {is_gone}");
     }
+}
+
+#[tokio::test]
+async fn a_revocation_of_another_namespace_waits_until_that_is_configured_again() {
+    let bench = Bench::new(OnRecovery::Exchange);
+    let outage = bench.outage().await;
+    let at = bench.local.clock.now().steady;
+    let queued = [(1, None), (2, Some("team"))].map(|(id, namespace)| {
+        let target = RevocationTarget::Token(Accessor::parse("a").unwrap());
+        Change::Queue(Box::new(QueuedRevocation {
+            namespace: namespace.map(Namespace::parse),
+            ..QueuedRevocation::own(id, target, at)
+        }))
+    });
+    bench.store(queued.into()).await;
+    let primary = Scripted::new(&bench);
+    let settled = settle(&bench.local, &primary, &outage).await;
+    assert_eq!(settled, Recovery::Done);
+    let left = bench.local.view.queue();
+    let left: Vec<_> = left.iter().map(|one| (one.id, one.held_by)).collect();
+    assert_eq!(left, [(2, None)]);
 }
 
 /// A token of the primary's that was proven before the outage, and a grant that hangs on it.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::de::DeserializeOwned;
 use shared::{
     approle::{AppRole, SecretId},
-    change::{PhaseRecord, PolicyText, QueuedRevocation},
+    change::{Cluster, PhaseRecord, PolicyText, QueuedRevocation},
     coverage::CoverageHour,
     grant::{Grant, Revocation},
     kv::{Doubt, Doubted, KvKey, MirrorState, Place, Record},
@@ -24,7 +24,7 @@ use crate::{
     key::Keys,
     seal::{SealError, Sealed},
     table::{Accounted, At, CredentialRow, IdentityRow, PoliciesSeenRow, Table, WithBody, Within},
-    view::{Doubts, HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
+    view::{Doubts, Elsewhere, HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
 };
 
 /// What was read.
@@ -94,6 +94,8 @@ struct Loader<'k> {
     revocations: Vec<Revocation>,
     /// Rows of another namespace than the configured one.
     elsewhere: Vec<At>,
+    /// The cluster as it was last seen in another namespace.
+    there: Option<Cluster>,
     authority_rows: Tally,
 }
 
@@ -119,6 +121,7 @@ impl<'k> Loader<'k> {
             policies_seen: None,
             revocations: Vec::new(),
             elsewhere: Vec::new(),
+            there: None,
             authority_rows: Tally::default(),
         }
     }
@@ -143,13 +146,9 @@ impl<'k> Loader<'k> {
     /// Opens a row and puts what it is of in its place.
     fn enter(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
         match at.table {
-            Table::Cluster => self.known.put_cluster(self.open(&at, sealed)?),
+            Table::Cluster => self.cluster(at, self.open(&at, sealed)?),
             Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
-            // Nothing that was asked for before the start comes in after it: every read is later.
-            Table::Doubt => self.doubts.add(&Doubt {
-                since: WallTime::EPOCH,
-                ..self.open(&at, sealed)?
-            }),
+            Table::Doubt => self.doubt(at, self.open(&at, sealed)?),
             Table::Grant => {
                 let grant: Grant = self.open(&at, sealed)?;
                 let live = Arc::new(LiveGrant::new(grant));
@@ -295,6 +294,33 @@ impl<'k> Loader<'k> {
         Ok(())
     }
 
+    /// One of another namespace is believed too, because an earlier version did not say of which it is. Nothing that was asked for
+    /// before the start comes in after it: every read is later.
+    fn doubt(&mut self, at: At, doubt: Doubt) {
+        let lies = self.within().doubt(&doubt.of);
+        self.is_ours(at, lies);
+        let since = WallTime::EPOCH;
+        self.doubts.add(&Doubt { since, ..doubt });
+    }
+
+    /// Each namespace has a row of its own. An earlier version had one for all, which says of which it is.
+    fn cluster(&mut self, at: At, cluster: Cluster) {
+        let lies = self.within().only(Table::Cluster);
+        self.is_ours(at, lies);
+        let is_ours = cluster.namespace == self.settings.namespace;
+        let seen = match is_ours {
+            true => self.known.cluster.as_ref().map(|known| known.verified_at),
+            false => self.there.as_ref().map(|there| there.verified_at),
+        };
+        if seen.is_some_and(|seen| seen > cluster.verified_at) {
+            return;
+        }
+        match is_ours {
+            true => self.known.put_cluster(cluster),
+            false => self.there = Some(cluster),
+        }
+    }
+
     fn within(&self) -> Within<'_> {
         Within {
             keys: self.keys,
@@ -365,8 +391,24 @@ impl<'k> Loader<'k> {
         if let Some(seen) = self.policies_seen {
             known.put_policies(seen.with(self.policies));
         }
-        known.elsewhere = self.elsewhere.into();
-        loaded.view.set_known(known.of(&self.settings.namespace));
+        if !self.elsewhere.is_empty() {
+            tracing::warn!(
+                rows = self.elsewhere.len(),
+                namespace = self.settings.namespace.as_str(),
+                "the replica holds what was verified in another namespace than primary.namespace, or by an earlier version that did not say in which: nothing is decided by it, and it is deleted once the other was not configured for a day"
+            );
+        }
+        known.elsewhere = Elsewhere {
+            rows: self.elsewhere.into(),
+            seen: self
+                .there
+                .as_ref()
+                .map_or(WallTime::EPOCH, |there| there.verified_at),
+        };
+        loaded.view.set_known(match self.there {
+            Some(there) => known.beside(there),
+            None => known,
+        });
         loaded.view.set_secrets(self.secrets);
         let doubts = self.doubts;
         loaded.view.change_doubts(|known| *known = doubts.clone());

@@ -1,6 +1,6 @@
 //! What the writer owns of an authority: what the primary said last, and what followed from it here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use imbl::OrdMap;
 use shared::{
@@ -8,7 +8,7 @@ use shared::{
     change::{Cluster, PolicySet},
     identity::Identity,
     kv::MirrorState,
-    name::{EntityId, Namespace, WorkloadName},
+    name::{EntityId, WorkloadName},
     quarantine::{Quarantine, Quarantined},
     time::WallTime,
     workload::WorkloadAuthority,
@@ -36,9 +36,35 @@ pub struct Known {
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
     /// What is left to the primary.
     pub quarantines: BTreeMap<Quarantined, Arc<Quarantine>>,
-    /// Rows that are of another namespace than the configured one. Nothing goes by them, and they are deleted once the primary
-    /// was seen in this one.
-    pub(crate) elsewhere: Arc<[At]>,
+    /// Rows that are of another namespace than the configured one.
+    pub(crate) elsewhere: Elsewhere,
+}
+
+/// Rows of other namespaces than the configured one, and such that do not say of which they are. Nothing goes by them.
+#[derive(Clone)]
+pub(crate) struct Elsewhere {
+    pub(crate) rows: Arc<[At]>,
+    /// When the primary was last seen in any of those namespaces; at the epoch if that is not known.
+    pub(crate) seen: WallTime,
+}
+
+impl Elsewhere {
+    /// They are kept for so long after the primary was last seen there: a mistyped name is noticed within a day.
+    const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+    /// Whether they may go, where the primary is seen in the configured namespace at `now`.
+    pub(crate) fn is_of_no_use(&self, now: WallTime) -> bool {
+        now.since(self.seen) >= Self::KEPT
+    }
+}
+
+impl Default for Elsewhere {
+    fn default() -> Self {
+        Self {
+            rows: Arc::default(),
+            seen: WallTime::EPOCH,
+        }
+    }
 }
 
 /// An identity as the primary showed it.
@@ -56,22 +82,22 @@ impl Known {
         self.identities.get(entity).map(|known| &known.identity)
     }
 
-    /// What is left where another namespace was configured before: which cluster is trusted. All else was verified in that
-    /// one, and says nothing of this.
+    /// What is left where the primary was last seen in another namespace, as `there`: which cluster is trusted. All else decides
+    /// only if it was verified at that same cluster, by the word of this namespace.
     #[must_use]
-    pub(crate) fn of(self, namespace: &Namespace) -> Self {
-        match self.cluster {
-            Some(cluster) if cluster.namespace != *namespace => Self {
+    pub(crate) fn beside(self, there: Cluster) -> Self {
+        match &self.cluster {
+            Some(here) if here.id == there.id || here.verified_at > there.verified_at => self,
+            _ => Self {
                 cluster: Some(Arc::new(Cluster {
                     mounts: BTreeMap::new(),
                     token_ttls: None,
                     verified_at: WallTime::EPOCH,
-                    ..Cluster::clone(&cluster)
+                    ..there
                 })),
                 elsewhere: self.elsewhere,
                 ..Self::default()
             },
-            _ => self,
         }
     }
 

@@ -178,14 +178,23 @@ fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
 }
 
 #[test]
-fn a_grant_of_another_namespace_is_revoked() {
+fn a_grant_of_another_namespace_is_not_judged() {
     let elsewhere = Grant {
         namespace: crate::name::Namespace::parse("team"),
         ..grant(&["orders"], 600)
     };
     let fresh = authority(&["orders"]);
-    let fate = settle(&elsewhere, OnRecovery::Exchange, Fresh::Proven(&fresh));
-    assert_eq!(fate, Ok(Fate::Revoke(RevokeCause::Recovery)));
+    let settings = settings(OnRecovery::Exchange);
+    let fresh = |_: &WorkloadName| Fresh::Proven(&fresh);
+    let judged = judge(
+        [&elsewhere],
+        &settings,
+        fresh,
+        |_| None,
+        now().steady,
+        now(),
+    );
+    assert_eq!(judged, Ok(vec![]));
 }
 
 #[test]

@@ -218,18 +218,10 @@ async fn logs_in(host: &Host) -> Result<Reply> {
     host.ask(&login_request("orders")).await
 }
 
-/// The new namespace has Holdover's login and a mirrored secret of the same path, but no role `orders`: nothing says there what
-/// that workload may do.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_verified_in_one_namespace_decides_nothing_once_another_is_configured()
--> Result<()> {
-    let host = plan().start().await?;
-    let root = host.primary.root();
-    let (path, _) = host.secret("orders")?;
-    let before = world::token(&root, "orders").await?;
-    assert_eq!(host.read(path, &before).await?.status, 200);
-    host.until_learned(&before).await?;
-    let team = namespace(&root, TEAM).await?;
+/// The team's namespace with Holdover's login and a mirrored secret of the same path, but no role `orders`: nothing says there
+/// what that workload may do.
+async fn team_of(host: &Host, path: &str) -> Result<()> {
+    let team = namespace(&host.primary.root(), TEAM).await?;
     let kv = json!({ "type": "kv", "options": { "version": "2" } });
     team.write("sys/mounts/secret", &kv).await?;
     world::holdover_login_by(&team, &host.policy, &host.daemon).await?;
@@ -243,7 +235,11 @@ async fn what_was_verified_in_one_namespace_decides_nothing_once_another_is_conf
             Err(failure) => Err(failure.to_string()),
         },
     )
-    .await?;
+    .await
+}
+
+/// Starts Holdover with the team's namespace in place of the root, and waits until it was seen there.
+async fn move_to_team(host: &Host) -> Result<()> {
     host.daemon.terminate(Duration::from_secs(20)).await?;
     host.reconfigure(|config| config.set("primary.namespace", TEAM))?;
     host.daemon.start()?;
@@ -251,7 +247,20 @@ async fn what_was_verified_in_one_namespace_decides_nothing_once_another_is_conf
         .wait_for("the team's mirror", Duration::from_secs(30), |status| {
             status["mirrors"][0]["age_seconds"].is_number()
         })
-        .await?;
+        .await
+        .map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_verified_in_one_namespace_decides_nothing_once_another_is_configured()
+-> Result<()> {
+    let host = plan().start().await?;
+    let (path, _) = host.secret("orders")?;
+    let before = world::token(&host.primary.root(), "orders").await?;
+    assert_eq!(host.read(path, &before).await?.status, 200);
+    host.until_learned(&before).await?;
+    team_of(&host, path).await?;
+    move_to_team(&host).await?;
     host.daemon.kill9()?;
     host.primary.kill9()?;
     host.daemon.start()?;
@@ -263,5 +272,30 @@ async fn what_was_verified_in_one_namespace_decides_nothing_once_another_is_conf
         assert!(matches!(read.status, 403 | 503), "{}", read.text());
         assert!(!read.text().contains("of the team"));
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_verified_before_a_mistyped_namespace_counts_again_once_that_is_mended()
+-> Result<()> {
+    let host = plan().start().await?;
+    let (path, _) = host.secret("orders")?;
+    let token = world::token(&host.primary.root(), "orders").await?;
+    assert_eq!(host.read(path, &token).await?.status, 200);
+    host.until_learned(&token).await?;
+    team_of(&host, path).await?;
+    move_to_team(&host).await?;
+    host.daemon.terminate(Duration::from_secs(20)).await?;
+    host.reconfigure(|config| config.set("primary.namespace", ""))?;
+    host.primary.kill9()?;
+    host.daemon.start()?;
+    host.daemon.wait_state("holdover", FAILOVER).await?;
+    let read = host.read(path, &token).await?;
+    let by = (read.status, read.source());
+    assert_eq!(by, (200, Some("replica")), "{}", read.text());
+    assert!(!read.text().contains("of the team"), "{}", read.text());
+    let login = logs_in(&host).await?;
+    let by = (login.status, login.source());
+    assert_eq!(by, (200, Some("replica")), "{}", login.text());
     Ok(())
 }

@@ -107,12 +107,17 @@ impl<'a, 'v> Adder<'a, 'v> {
         self.know(at, of, Known::put_workload)
     }
 
-    /// The primary was seen: what is left of another namespace is not needed to go back to.
+    /// The primary was seen in this namespace. What is of another goes once that was not configured for long: until then its name
+    /// can be mended, and everything counts again.
     fn cluster(&mut self, cluster: Cluster) -> Added {
-        let at = At::only(self.keys, Table::Cluster);
+        let (at, seen) = (self.within().only(Table::Cluster), cluster.verified_at);
         self.know(at, cluster, Known::put_cluster)?;
-        let elsewhere = mem::take(&mut self.stage.known().elsewhere);
-        for at in elsewhere.iter() {
+        let elsewhere = &mut self.stage.known().elsewhere;
+        if !elsewhere.is_of_no_use(seen) {
+            return Ok(());
+        }
+        let elsewhere = mem::take(elsewhere);
+        for at in elsewhere.rows.iter() {
             match at.table.body() {
                 Some(_) => self.delete_with_body(*at),
                 None => self.delete(*at),
@@ -174,7 +179,10 @@ impl<'a, 'v> Adder<'a, 'v> {
         Ok(())
     }
 
-    fn queue(&mut self, queued: QueuedRevocation) -> Added {
+    /// What does not say which namespace it is of is of the configured one.
+    fn queue(&mut self, mut queued: QueuedRevocation) -> Added {
+        let namespace = &mut queued.namespace;
+        namespace.get_or_insert_with(|| self.settings.namespace.clone());
         self.put(At::queue(self.keys, queued.id), &queued)?;
         self.stage.queue.push((queued.id, Some(Arc::new(queued))));
         Ok(())

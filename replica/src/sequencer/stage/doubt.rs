@@ -9,12 +9,12 @@ use shared::{
 };
 
 use super::add::{Added, Adder};
-use crate::{table::At, view::DoubtStep};
+use crate::view::DoubtStep;
 
 impl Adder<'_, '_> {
     pub(super) fn doubted(&mut self, doubt: Doubt) -> Added {
         let doubt = self.stage.view.doubts().merged(doubt);
-        self.put(At::doubt(self.keys, &doubt.of), &doubt)?;
+        self.put(self.within().doubt(&doubt.of), &doubt)?;
         self.stage.doubts.push(DoubtStep::Add(doubt));
         Ok(())
     }
@@ -23,7 +23,7 @@ impl Adder<'_, '_> {
     pub(super) fn doubt_answered(&mut self, of: Doubted, asked_at: WallTime) {
         let since = self.stage.view.doubts().since(&of);
         if since.is_some_and(|since| since < asked_at) {
-            self.delete(At::doubt(self.keys, &of));
+            self.delete(self.within().doubt(&of));
         }
         self.stage.doubts.push(DoubtStep::Answer(of, asked_at));
     }

@@ -1,8 +1,12 @@
-//! Rows of another namespace than the configured one decide nothing, and go once the primary was seen in this one.
+//! Rows of another namespace than the configured one decide nothing, and go a day after the primary was last seen in that one.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shared::change::PolicySet;
+use shared::{
+    change::PolicySet,
+    kv::{Doubt, Doubted},
+    name::ClusterId,
+};
 
 use super::*;
 use crate::view::Authority;
@@ -36,22 +40,103 @@ fn knows_nothing(opened: &Opened) {
     }
 }
 
-fn cluster_in(namespace: &str) -> Change {
+/// So long what was not configured is kept.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The primary was seen in this namespace, `after` it was seen in the root.
+fn cluster_in(namespace: &str, after: Duration) -> Change {
+    let cluster = home_cluster();
     Change::Cluster(Box::new(Cluster {
         namespace: Namespace::parse(namespace),
-        ..home_cluster()
+        verified_at: cluster.verified_at.plus(after),
+        ..cluster
     }))
 }
 
 #[test]
-fn rows_of_another_namespace_are_not_gone_by_and_go_once_the_primary_was_seen_in_this_one() {
+fn rows_of_another_namespace_are_not_gone_by_and_count_again_when_the_name_is_mended() {
     let home = Home::made(1);
     home.store(everything());
-    store_in(&home, "team", vec![cluster_in("team")]);
-    knows_nothing(&opened_in(&home, "team"));
-    // Nor when it is configured again: all of that is gone.
-    store_in(&home, "", vec![cluster_in("")]);
+    let short = DAY.saturating_sub(Duration::from_millis(1));
+    for after in [Duration::ZERO, short] {
+        store_in(&home, "taem", vec![cluster_in("taem", after)]);
+        knows_nothing(&opened_in(&home, "taem"));
+    }
+    let (mended, before) = (opened_in(&home, "").view, view_of(everything()));
+    let (known, knew) = (mended.authority(), before.authority());
+    assert_eq!(known.cluster, knew.cluster);
+    assert_eq!(known.workloads, knew.workloads);
+    assert_eq!(known.secret_ids, knew.secret_ids);
+    assert_eq!(known.mirrors, knew.mirrors);
+    assert_eq!(
+        mended.secrets().records.len(),
+        before.secrets().records.len()
+    );
+    let standing = CredentialName::Standing(WorkloadName::parse("orders").unwrap());
+    assert!(before.credential(&standing).is_some());
+    assert!(mended.credential(&standing).is_some());
+}
+
+#[test]
+fn rows_of_another_namespace_go_a_day_after_the_primary_was_last_seen_there() {
+    let home = Home::made(1);
+    home.store(everything());
+    store_in(&home, "team", vec![cluster_in("team", DAY)]);
+    store_in(&home, "", vec![cluster_in("", 2 * DAY)]);
     knows_nothing(&opened_in(&home, ""));
+    knows_nothing(&opened_in(&home, "team"));
+}
+
+#[test]
+fn what_was_verified_at_another_cluster_than_is_trusted_by_now_decides_nothing() {
+    let home = Home::made(1);
+    home.store(everything());
+    let other = ClusterId::parse("another").unwrap();
+    let Change::Cluster(mut trusted) = cluster_in("team", DAY / 2) else {
+        return;
+    };
+    trusted.id = other.clone();
+    store_in(&home, "team", vec![Change::Cluster(trusted)]);
+    let opened = opened_in(&home, "");
+    let authority = opened.view.authority();
+    assert_eq!(authority.cluster.as_ref().unwrap().id, other);
+    assert!(authority.policies.is_none() && authority.workloads.is_empty());
+}
+
+#[test]
+fn what_an_earlier_version_kept_without_its_namespace_is_not_taken_for_the_configured_ones() {
+    let home = Home::made(1);
+    // It had one row for the cluster, wherever that was seen, and said so in it; all else it kept as the root's.
+    home.store(everything());
+    home.store(vec![cluster_in("team", Duration::ZERO)]);
+    let opened = opened_in(&home, "team");
+    let authority = opened.view.authority();
+    let cluster = authority.cluster.as_ref().unwrap();
+    assert_eq!(
+        cluster.mounts,
+        home_cluster().mounts,
+        "it names its namespace"
+    );
+    assert!(authority.policies.is_none() && authority.workloads.is_empty());
+}
+
+#[test]
+fn a_doubt_outlives_a_pass_of_another_namespace_over_the_same_path() {
+    const MIRROR: &str = "secret/data/shop/*";
+    let home = Home::made(1);
+    let doubt = Doubt {
+        of: Doubted::Mirror(MIRROR.to_owned()),
+        since: T0,
+        vanished: false,
+    };
+    home.store(vec![
+        cluster_in("", Duration::ZERO),
+        Change::Doubted(doubt.clone()),
+    ]);
+    let passed = samples::mirror(MIRROR, T0.plus(DAY / 2));
+    store_in(&home, "team", vec![cluster_in("team", DAY / 2), passed]);
+    let mended = opened_in(&home, "").view;
+    assert!(mended.doubts().since(&doubt.of).is_some());
 }
 
 #[test]
@@ -84,7 +169,7 @@ fn rows_of_two_namespaces_are_never_taken_for_each_other() {
     assert_eq!(kept.workloads, before.workloads);
     assert_eq!(kept.cluster, before.cluster);
     drop((kept, opened));
-    store_in(&home, "team", vec![cluster_in("team")]);
+    store_in(&home, "team", vec![cluster_in("team", Duration::ZERO)]);
     let team = opened_in(&home, "team");
     let authority = team.view.authority();
     let policies = &authority.policies.as_ref().unwrap().set.policies;
