@@ -103,7 +103,7 @@ impl Server {
             Route::Refused(answer) => return Ok(answer),
         };
         for name in headers::dropped(&ask.headers, &self.rules.load().forward_headers) {
-            self.stats.dropped.count(name);
+            self.stats.dropped.count(name, ask.peer.uid);
         }
         let sending = self.keys.sending(ask);
         let handled = match ask.class() {
