@@ -16,7 +16,7 @@ use shared::{
     provenance::Evidence,
     time::{Now, WallTime},
     wire::{AuthBlock, Incoming},
-    workload::PeerId,
+    workload::{Peer, PeerId},
 };
 
 use crate::view::{LiveGrant, View};
@@ -39,6 +39,8 @@ pub struct Exchange<'a> {
     /// The token that the client sent, in the form in which the replica knows it: for an exchanged token that of
     /// the client's own string. None for the standing token.
     pub token: Option<&'a TokenDigest>,
+    /// The process that asked.
+    pub asker: &'a Peer,
     /// The attested peer that a new token is given to; none where the client brought its own proof.
     pub peer: Option<&'a PeerId>,
     /// When the request was sent: what its answer grants counts from there at the latest.

@@ -419,6 +419,7 @@ pub(crate) fn secret_id() -> SecretId {
         login_at: T0,
         verified_at: T0,
         dead: None,
+        accepted_from: vec![],
         doubted_at: None,
     }
 }

@@ -26,6 +26,9 @@ pub const MOST_SECRET_IDS: usize = 128;
 /// Secret ids that are kept of one role, so that one which gets a new secret id each time leaves room for the others.
 pub const MOST_OF_ONE_ROLE: usize = 16;
 
+/// Claimants that are kept of one secret id: those that it was accepted from last.
+pub const MOST_CLAIMANTS: usize = 16;
+
 /// A role, wherever it is mounted.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct RoleKey {
@@ -148,6 +151,9 @@ pub struct SecretId {
     pub verified_at: WallTime,
     /// Since when the primary is known to refuse it.
     pub dead: Option<WallTime>,
+    /// Who it was accepted from, at the primary or here, the last one last; at most [`MOST_CLAIMANTS`]. For them it is no guess.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_from: Vec<Claimant>,
     /// When the primary last refused it to a client, which is a reason to look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubted_at: Option<WallTime>,
@@ -218,6 +224,21 @@ impl SecretId {
         self.doubted_at.is_some_and(|at| stood < at)
     }
 
+    /// Whether it was accepted from this one.
+    pub fn is_known_to(&self, claimant: &Claimant) -> bool {
+        self.accepted_from.contains(claimant)
+    }
+
+    /// This, accepted from one more.
+    #[must_use]
+    pub fn accepted_by(mut self, claimant: Claimant) -> Self {
+        self.accepted_from.retain(|known| *known != claimant);
+        self.accepted_from.push(claimant);
+        let beyond = self.accepted_from.len().saturating_sub(MOST_CLAIMANTS);
+        self.accepted_from.drain(..beyond);
+        self
+    }
+
     fn is_bound(&self) -> bool {
         !self.cidrs.is_empty() || !self.token_cidrs.is_empty()
     }
@@ -230,8 +251,16 @@ impl SecretId {
             return self;
         }
         let login_at = self.login_at.max(known.login_at);
+        // Whoever came in between is one of them, whichever of the two was made from which.
+        let both = known.clone();
+        let both = self
+            .accepted_from
+            .iter()
+            .cloned()
+            .fold(both, Self::accepted_by);
         Self {
             login_at,
+            accepted_from: both.accepted_from,
             verified_at: self.verified_at.max(known.verified_at),
             dead: known.dead.max(self.dead).filter(|dead| *dead >= login_at),
             doubted_at: self.doubted_at.max(known.doubted_at),

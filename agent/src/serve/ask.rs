@@ -186,6 +186,7 @@ impl Ask {
         Exchange {
             evidence,
             token: token.filter(|_| evidence.asked.token == TokenUsed::Callers),
+            asker: &self.peer,
             peer,
             now: self.asked_at,
             answered_at,

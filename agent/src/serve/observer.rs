@@ -181,7 +181,7 @@ impl Observer {
 
     async fn learn(&self, ask: &Ask, evidence: Evidence<'_>, is_whole: bool) {
         let exchange = ask.exchange(evidence, None, self.replica.now().steady);
-        if let Some(candidate) = self.replica.login(&exchange, &ask.peer) {
+        if let Some(candidate) = self.replica.login(&exchange) {
             self.learning
                 .ask_about_login(candidate, self.replica.now().boot);
         }

@@ -26,7 +26,6 @@ use shared::{
     secret::SecretText,
     settings::Settings,
     time::{Now, WallTime},
-    workload::Peer,
 };
 
 use tokio::sync::oneshot;
@@ -85,7 +84,7 @@ pub trait Replica: Send + Sync {
 
     /// What a login at the primary tells besides: who failed or succeeded is noted, and a secret id that is worth
     /// verifying returned. Nothing for what is not a login.
-    fn login(&self, exchange: &Exchange<'_>, peer: &Peer) -> Option<Candidate>;
+    fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate>;
 
     /// What a write that was carried out, or may have been, leaves to be done.
     fn written(&self, write: &SentWrite<'_>) -> Written;
@@ -200,12 +199,12 @@ impl Replica for Attached {
         learn::learn(&self.local.view, exchange)
     }
 
-    fn login(&self, exchange: &Exchange<'_>, peer: &Peer) -> Option<Candidate> {
+    fn login(&self, exchange: &Exchange<'_>) -> Option<Candidate> {
         let view = &self.local.view;
         if exchange.evidence.asked.call.kind != Kind::Login {
             return None;
         }
-        if let Some(attempt) = learn::attempt(view, exchange, peer) {
+        if let Some(attempt) = learn::attempt(view, exchange) {
             view.note_login(&attempt, self.now().boot);
         }
         learn::candidate(view, exchange)

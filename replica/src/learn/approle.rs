@@ -9,7 +9,6 @@ use shared::{
     time::WallTime,
     token::TokenKind,
     wire::{AuthBlock, Incoming},
-    workload::Peer,
 };
 
 use super::{Exchange, PROOF_INTERVAL, wants_more};
@@ -36,6 +35,8 @@ pub struct Candidate {
     pub identity_policies: Vec<PolicyName>,
     /// When the login was sent.
     pub login_at: WallTime,
+    /// Who it was accepted from.
+    pub by: Claimant,
 }
 
 /// That a known secret id was accepted again. One that counted as dead is not taken up here: it may be another one of
@@ -46,15 +47,19 @@ pub(super) fn proven(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) -> 
     let entity = EntityId::parse(&auth.entity_id).ok();
     let young = exchange.now.steady.since(known.login_at) < PROOF_INTERVAL;
     let same = known.entity == entity && known.identity_policies == auth.identity_policies;
-    if known.dead.is_some() || !is_whole(auth) || (young && same) {
+    let claimant = Claimant::of(exchange.asker);
+    let news = !young || !same || !known.is_known_to(&claimant);
+    if known.dead.is_some() || !is_whole(auth) || !news {
         return None;
     }
-    Some(Change::SecretId(Box::new(SecretId {
+    let accepted = SecretId {
         entity,
         identity_policies: auth.identity_policies.clone(),
         login_at: exchange.now.steady,
         ..SecretId::clone(known)
-    })))
+    };
+    let accepted = accepted.accepted_by(claimant);
+    Some(Change::SecretId(Box::new(accepted)))
 }
 
 /// That the primary refused a pair which it had accepted before: whether it is dead its accessor and its role tell.
@@ -99,11 +104,12 @@ pub fn candidate(view: &View, exchange: &Exchange<'_>) -> Option<Candidate> {
         entity: EntityId::parse(&auth.entity_id).ok(),
         identity_policies: auth.identity_policies,
         login_at: exchange.now.steady,
+        by: Claimant::of(exchange.asker),
     })
 }
 
 /// What an answer tells of whoever tries secret ids: so that what failed at the primary counts in an outage too.
-pub fn attempt(view: &View, exchange: &Exchange<'_>, peer: &Peer) -> Option<Attempt> {
+pub fn attempt(view: &View, exchange: &Exchange<'_>) -> Option<Attempt> {
     let authority = view.authority();
     let (target, ids) = login(&authority, exchange)?;
     let outcome = match exchange.evidence.refused_login() {
@@ -116,7 +122,7 @@ pub fn attempt(view: &View, exchange: &Exchange<'_>, peer: &Peer) -> Option<Atte
     };
     let (role_id, pair) = ids.digests(&target, view.keys());
     Some(Attempt {
-        by: Claimant::of(peer),
+        by: Claimant::of(exchange.asker),
         role_id,
         pair,
         outcome,

@@ -157,6 +157,11 @@ impl Told<'_> {
         ask(&Exchange {
             evidence: Evidence::new(asked, self.provenance, self.status).whole(body.as_bytes()),
             token: token.as_ref(),
+            asker: &Peer {
+                uid: 7,
+                unit: None,
+                workloads: Vec::new(),
+            },
             peer: self.peer.as_ref(),
             now: now(NOW),
             answered_at: now(NOW + 1).steady,

@@ -3,10 +3,12 @@
 //! Nothing here is weaker than the login at the primary. Attestation and an entry that enables issuing come first, so
 //! that nobody else can try secret ids at all. A pair that is known to be dead is refused as there; one that was never
 //! proven may be right, and is left to the primary (503). Failures lock the `role_id`; who tries one unproven secret id
-//! after the other has no more of them judged, and disturbs nobody else.
+//! after the other has no more of them judged, but for those that were accepted from it before. That is so for every process of
+//! the same user in the same unit, and for no other.
 
 use shared::{
     approle::{self, Attempt, Basis, Claimant, Denial, Outcome, SecretId},
+    change::Change,
     identity::Alias,
     settings::Footing,
     token::TokenFacts,
@@ -59,7 +61,13 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
         renewable: true,
         ..issue.minted(case, permitted.policies)
     };
-    issue.grant(case, facts)
+    let mut answer = issue.grant(case, facts)?;
+    let claimant = Claimant::of(peer);
+    if !proof.is_known_to(&claimant) {
+        let known = proof.clone().accepted_by(claimant);
+        answer.changes.push(Change::SecretId(Box::new(known)));
+    }
+    Ok(answer)
 }
 
 /// What a login told of whoever tries secret ids; none where none was judged.

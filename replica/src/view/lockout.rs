@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use shared::{
-    approle::{Attempt, Claimant, Guesses, Outcome, ProofDigest, Tries},
+    approle::{Attempt, Claimant, Guesses, ProofDigest, Tries},
     time::BootTime,
 };
 
-use super::View;
+use super::{Authority, View};
 
 /// Claimants that are remembered, over all roles.
 const MOST_CLAIMANTS: usize = 4096;
@@ -25,23 +25,17 @@ struct Attempts {
 }
 
 impl View {
-    /// Notes what came of a login. As at the primary, only a `role_id` that exists can be locked, or guessed at: so there
-    /// are never more of them than roles. A login that is accepted may be the first that is seen of its role.
+    /// Notes what came of a login. As at the primary, only a `role_id` that exists can be locked, or guessed at: so no client
+    /// can make them more, and those of a `role_id` that an operator replaced go with their last failure.
     pub fn note_login(&self, attempt: &Attempt, now: BootTime) {
-        let known = |role_id| {
-            let authority = self.authority();
-            authority
-                .approles
-                .values()
-                .any(|role| role.role_id == role_id)
-        };
-        let is_known = known(attempt.role_id);
-        let attempts = &mut *self.lockouts.0.lock();
-        if is_known || attempt.outcome == Outcome::Accepted {
-            attempts.guesses_of(attempt).note(attempt, now);
-        }
-        if !is_known {
+        let authority = self.authority();
+        let mut roles = authority.approles.values();
+        if !roles.any(|role| role.role_id == attempt.role_id) {
             return;
+        }
+        let attempts = &mut *self.lockouts.0.lock();
+        if !is_no_guess(&authority, &attempt.pair, &attempt.by) {
+            attempts.guesses_of(attempt).note(attempt, now);
         }
         attempts.tries.retain(|_, tries| !tries.is_idle(now));
         let tries = attempts.tries.entry(attempt.role_id).or_default();
@@ -55,7 +49,8 @@ impl View {
         tries.is_some_and(|tries| tries.is_locked(now))
     }
 
-    /// Whether `claimant` may have this pair judged: whether it is no guess, or another one may be made.
+    /// Whether `claimant` may have this pair judged: whether it is no guess, or another one may be made. Of a pair that was never
+    /// accepted from it the answer is the same, right or wrong.
     pub fn may_try(
         &self,
         role_id: ProofDigest,
@@ -63,10 +58,18 @@ impl View {
         claimant: Claimant,
         now: BootTime,
     ) -> bool {
+        if is_no_guess(&self.authority(), pair, &claimant) {
+            return true;
+        }
         let attempts = self.lockouts.0.lock();
         let guesses = attempts.guesses.get(&(role_id, claimant));
-        guesses.is_none_or(|guesses| guesses.may_try(pair, now))
+        guesses.is_none_or(|guesses| guesses.may_guess(now))
     }
+}
+
+fn is_no_guess(authority: &Authority, pair: &ProofDigest, claimant: &Claimant) -> bool {
+    let known = authority.secret_ids.get(pair);
+    known.is_some_and(|known| known.is_known_to(claimant))
 }
 
 impl Attempts {

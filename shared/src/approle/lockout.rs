@@ -5,13 +5,16 @@
 //! secret ids count: one that is tried again tells who tries nothing new.
 //!
 //! What only the primary could judge is no failure, and locks nobody out. Yet whoever tries one secret id after the
-//! other in an outage guesses: [`Guesses`] bounds that for who does it, and for nobody else. A secret id that was
-//! accepted from the same claimant is no guess, and never refused for others that were.
+//! other in an outage guesses: [`Guesses`] bounds that for all processes of the same user in the same unit, and for no others.
+//! A secret id that was accepted from the same claimant is no guess, and never refused for others that were: what is kept of it
+//! says so, over restarts. One that was accepted from others alone is: to tell it apart would tell a guesser what is right.
 
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
-use super::{MOST_OF_ONE_ROLE, ProofDigest};
+use serde::{Deserialize, Serialize};
+
+use super::ProofDigest;
 use crate::{time::BootTime, workload::Peer};
 
 /// Different secret ids that may fail for one `role_id`, or be guessed by one claimant, within [`LOCKED_FOR`].
@@ -21,7 +24,7 @@ pub const THRESHOLD: usize = 5;
 pub const LOCKED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// Who tries to log in: a process of this user in this unit. Entries do not matter, because such a login names none.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Claimant {
     /// The user id.
     pub uid: u32,
@@ -115,28 +118,25 @@ impl Tries {
 /// What one claimant tried for one `role_id`. Kept in memory alone, as [`Tries`] are.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Guesses {
-    /// Secret ids that were accepted from it, the last one last; at most [`MOST_OF_ONE_ROLE`].
-    accepted: Vec<ProofDigest>,
-    /// Those that were neither accepted nor refused; fewer than [`THRESHOLD`].
+    /// Secret ids that were neither accepted nor refused; fewer than [`THRESHOLD`].
     unproven: Vec<(ProofDigest, BootTime)>,
     spent_at: Option<BootTime>,
 }
 
 impl Guesses {
-    /// Notes an attempt.
+    /// Notes an attempt with a secret id that was not accepted from it before.
     pub fn note(&mut self, attempt: &Attempt, now: BootTime) {
         self.unproven.retain(|(_, at)| now.since(*at) < LOCKED_FOR);
         match attempt.outcome {
-            Outcome::Accepted => self.accept(attempt.pair),
+            Outcome::Accepted => self.unproven.retain(|(known, _)| *known != attempt.pair),
             Outcome::Unproven => self.guess(attempt.pair, now),
-            Outcome::Failed => self.accepted.retain(|known| *known != attempt.pair),
-            Outcome::Locked => {}
+            Outcome::Failed | Outcome::Locked => {}
         }
     }
 
-    /// Whether this pair may be judged: it is no guess, or another guess may be made.
-    pub fn may_try(&self, pair: &ProofDigest, now: BootTime) -> bool {
-        self.accepted.contains(pair) || !self.is_spent(now)
+    /// Whether another guess may be made.
+    pub fn may_guess(&self, now: BootTime) -> bool {
+        !self.is_spent(now)
     }
 
     /// When it last guessed; the start of time if it never did.
@@ -149,17 +149,8 @@ impl Guesses {
         self.spent_at.is_some_and(|at| now.since(at) < LOCKED_FOR)
     }
 
-    fn accept(&mut self, pair: ProofDigest) {
-        self.unproven.retain(|(known, _)| *known != pair);
-        self.accepted.retain(|known| *known != pair);
-        self.accepted.push(pair);
-        if self.accepted.len() > MOST_OF_ONE_ROLE {
-            self.accepted.remove(0);
-        }
-    }
-
     fn guess(&mut self, pair: ProofDigest, now: BootTime) {
-        if self.accepted.contains(&pair) || self.is_spent(now) {
+        if self.is_spent(now) {
             return;
         }
         match self.unproven.iter_mut().find(|(known, _)| *known == pair) {

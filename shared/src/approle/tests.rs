@@ -80,6 +80,7 @@ fn proof() -> SecretId {
         login_at: at(-3600),
         verified_at: at(-40),
         dead: None,
+        accepted_from: vec![],
         doubted_at: None,
     }
 }
@@ -406,43 +407,51 @@ fn five_guesses_end_guessing_for_a_quarter_of_an_hour_and_one_made_often_does_no
     for _ in 0..100 {
         guesses.note(&attempt(1, Outcome::Unproven), boot(0));
     }
-    assert!(guesses.may_try(&digest(9), boot(0)));
+    assert!(guesses.may_guess(boot(0)));
     for pair in 2..=5 {
         guesses.note(&attempt(pair, Outcome::Unproven), boot(1));
     }
-    assert!(!guesses.may_try(&digest(9), boot(1 + 899)));
-    assert!(guesses.may_try(&digest(9), boot(1 + 900)));
+    assert!(!guesses.may_guess(boot(1 + 899)));
+    assert!(guesses.may_guess(boot(1 + 900)));
+}
+
+#[test]
+fn who_a_secret_id_was_accepted_from_is_kept_of_it_and_of_no_more_than_there_is_room_for() {
+    let claimant = |uid: usize| Claimant {
+        uid: u32::try_from(uid).unwrap(),
+        unit: None,
+    };
+    let known = (0..MOST_CLAIMANTS)
+        .map(claimant)
+        .fold(proof(), SecretId::accepted_by);
+    assert!(known.is_known_to(&claimant(0)) && !known.is_known_to(&claimant(99)));
+    let other = proof().accepted_by(claimant(99)).after(&known);
+    assert!(other.is_known_to(&claimant(99)) && other.is_known_to(&claimant(1)));
+    assert!(!other.is_known_to(&claimant(0)), "longest ago");
+    assert_eq!(other.accepted_from.len(), MOST_CLAIMANTS);
+    let another = SecretId {
+        accessor: Accessor::parse("a-2").unwrap(),
+        ..proof()
+    };
+    assert!(
+        !another.after(&known).is_known_to(&claimant(1)),
+        "of the same text"
+    );
 }
 
 proptest! {
-    /// Whatever is tried, whenever: what was accepted and not refused since may be tried, and of all else no more than
-    /// five different ones are judged within any quarter of an hour.
+    /// Whatever is tried, whenever: no more than five different ones are judged within any quarter of an hour.
     #[test]
-    fn guesses_are_bounded_and_what_was_accepted_is_none(
+    fn guesses_are_bounded(
         tried in proptest::collection::vec((0u8..20, 0u64..200, 0u8..8), 1..200),
     ) {
         let (mut guesses, mut now) = (Guesses::default(), 0);
-        let mut accepted: Vec<u8> = Vec::new();
         let mut judged: Vec<(u64, u8)> = Vec::new();
         for (pair, later, outcome) in tried {
             now += later;
-            let may_try = guesses.may_try(&digest(pair), boot(now));
-            if accepted.contains(&pair) {
-                prop_assert!(may_try);
-            }
             match outcome {
-                0 => {
-                    guesses.note(&attempt(pair, Outcome::Accepted), boot(now));
-                    accepted.retain(|known| *known != pair);
-                    accepted.push(pair);
-                    let forgotten = accepted.len().saturating_sub(MOST_OF_ONE_ROLE);
-                    accepted.drain(..forgotten);
-                }
-                1 => {
-                    guesses.note(&attempt(pair, Outcome::Failed), boot(now));
-                    accepted.retain(|known| *known != pair);
-                }
-                _ if may_try && !accepted.contains(&pair) => {
+                0 => guesses.note(&attempt(pair, Outcome::Failed), boot(now)),
+                _ if guesses.may_guess(boot(now)) => {
                     guesses.note(&attempt(pair, Outcome::Unproven), boot(now));
                     judged.push((now, pair));
                 }

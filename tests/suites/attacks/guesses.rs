@@ -61,3 +61,25 @@ async fn forty_logins_that_only_the_primary_could_judge_lock_nobody_out() -> Res
     assert_eq!(outcome, (200, Some("replica")), "{}", right.text());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_id_is_no_guess_for_whom_it_was_accepted_from_over_a_restart_too() -> Result<()> {
+    let orders = Workload::new("orders", "orders")
+        .uid(own_uid())
+        .issues("15m", "2h");
+    let host = Plan::new(HOLDOVER).workload(orders).start().await?;
+    let (role_id, secret_id) = proven(&host).await.context("the AppRole")?;
+    host.cut().await?;
+    host.daemon.kill9()?;
+    host.daemon.start()?;
+    host.daemon.wait_state("holdover", BOUND).await?;
+    for nr in 0..8 {
+        let guess = login(&role_id, &format!("00000000-0000-0000-0000-{nr:012}"));
+        let reply = host.ask(&guess).await?;
+        assert_eq!(reply.status, 503, "{nr}: {}", reply.text());
+    }
+    let right = host.ask(&login(&role_id, &secret_id)).await?;
+    let outcome = (right.status, right.source());
+    assert_eq!(outcome, (200, Some("replica")), "{}", right.text());
+    Ok(())
+}

@@ -29,6 +29,7 @@ use shared::{
     name::RequestPath,
     provenance::{ClusterShown, Evidence, Provenance, Question, TokenUsed},
     secret::SecretText,
+    workload::Peer,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -332,6 +333,11 @@ impl Host {
         let exchange = Exchange {
             evidence: evidence.whole(body.as_bytes()),
             token: None,
+            asker: &Peer {
+                uid: 7,
+                unit: None,
+                workloads: Vec::new(),
+            },
             peer: None,
             now,
             answered_at: now.steady,

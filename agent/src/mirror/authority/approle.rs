@@ -380,6 +380,7 @@ impl AuthorityPass<'_> {
             login_at: candidate.login_at,
             verified_at: self.at,
             dead: None,
+            accepted_from: vec![candidate.by.clone()],
             doubted_at: None,
         })));
         changes.push(Change::AppRole(Box::new(role)));

@@ -1,9 +1,9 @@
 //! AppRole logins.
 
 use shared::{
-    approle::{Outcome, SecretId},
+    approle::{Claimant, Outcome, SecretId},
     name::RoleName,
-    workload::{FailoverPolicy, OnFailover, OnRecovery, Peer, Workload},
+    workload::{FailoverPolicy, OnFailover, OnRecovery, Workload},
 };
 
 use super::*;
@@ -73,12 +73,7 @@ impl Told<'_> {
     }
 
     fn attempted(&self, view: &View) -> Option<Outcome> {
-        let peer = Peer {
-            uid: 7,
-            unit: None,
-            workloads: Vec::new(),
-        };
-        let attempt = self.exchanged(view, |exchange| learn::attempt(view, exchange, &peer));
+        let attempt = self.exchanged(view, |exchange| learn::attempt(view, exchange));
         attempt.map(|attempt| attempt.outcome)
     }
 }
@@ -156,8 +151,14 @@ fn a_known_secret_id_is_proven_anew_by_its_login() {
     let again = proven(|_| {}).unwrap();
     assert_eq!(again.login_at, now(NOW).steady);
     assert_eq!(again.accessor, samples::secret_id().accessor);
-    let young = |proof: &mut SecretId| proof.login_at = now(NOW - 59).steady;
+    let young = |proof: &mut SecretId| {
+        proof.login_at = now(NOW - 59).steady;
+        proof.accepted_from = vec![Claimant { uid: 7, unit: None }];
+    };
     assert!(proven(young).is_none());
+    let by_another = proven(|proof| proof.login_at = now(NOW - 59).steady);
+    let claimant = Claimant { uid: 7, unit: None };
+    assert!(by_another.unwrap().is_known_to(&claimant));
     let moved = proven(|proof| {
         proof.login_at = now(NOW - 59).steady;
         proof.entity = None;

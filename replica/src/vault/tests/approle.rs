@@ -481,11 +481,22 @@ fn guesses_end_guessing_for_who_makes_them_and_nothing_for_others() {
 
 #[test]
 fn a_secret_id_that_was_accepted_from_a_process_is_served_whatever_else_it_tries() {
-    let world = proven().open();
-    let said = right(&world);
-    world.0.note_login(&said.attempt.unwrap(), now(160).boot);
+    let mut said = right(&proven().open());
+    // All that is left of it after a restart.
+    let Some(Change::SecretId(known)) = said.changes.pop() else {
+        panic!("{} changes", said.changes.len());
+    };
+    let world = proven().and(Change::SecretId(known)).open();
     guess(&world, &peer("orders"), 8 * THRESHOLD);
-    assert_eq!(right(&world).status, 200);
+    let again = right(&world);
+    assert_eq!((again.status, again.changes.len()), (200, 2), "nothing new");
+    let other = Peer {
+        uid: 4711,
+        ..peer("orders")
+    };
+    guess(&world, &other, THRESHOLD);
+    let said = log_in(&world, Some(other), ids(ROLE_ID, SECRET_ID));
+    assert_eq!(said.status, 503, "right and wrong are told alike");
 }
 
 #[test]

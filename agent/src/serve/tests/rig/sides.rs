@@ -33,7 +33,7 @@ use shared::{
     secret::{SecretBytes, SecretText},
     settings::Settings,
     time::{Now, WallTime},
-    workload::{Peer, PeerId},
+    workload::PeerId,
 };
 
 use super::says;
@@ -344,7 +344,7 @@ impl Replica for FakeReplica {
         changes
     }
 
-    fn login(&self, _exchange: &Exchange<'_>, _peer: &Peer) -> Option<Candidate> {
+    fn login(&self, _exchange: &Exchange<'_>) -> Option<Candidate> {
         None
     }
 
