@@ -248,6 +248,8 @@ table! {
         probe_timeout: Duration = span(ms(500), ms(10)..=mins(1)),
         /// How long a login or issuance waits for the machine to decide.
         issue_deadline: Duration = span(secs(5), ms(100)..=mins(10)),
+        /// How long an outage goes on, at most, once the primary serves again: what is not settled by then is settled after it.
+        settle_within: Duration = span(secs(2), ms(100)..=mins(1)),
         /// How often a workload's authority is verified.
         authority_interval: Duration = span(mins(1), ms(100)..=days(1)),
     }

@@ -140,6 +140,9 @@ fn gauges(status: &DaemonStatus) -> Registry {
     let grants = grants.map(|(origin, count)| (origin, signed(count)));
     let help = "Grants that live, by who minted them";
     family(&mut page, "grants", help, "origin", grants);
+    let help = "Grants that an outage left, and that are settled with the primary at their use";
+    let unsettled = signed(status.grants.unsettled);
+    gauge(&mut page, "grants_unsettled", help, unsettled);
     pools(&mut page, &status.pools);
     addresses(&mut page, &status.addresses);
     let store = &status.store;
@@ -305,6 +308,7 @@ mod tests {
             grants: GrantCounts {
                 primary: 4,
                 replica: 1,
+                unsettled: 0,
             },
             ..DaemonStatus::default()
         }

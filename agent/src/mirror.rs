@@ -26,9 +26,10 @@ use std::{sync::Arc, time::Duration};
 
 use replica::sequencer::SubmitError;
 use shared::{
+    approle::Basis,
     change::{Change, Cluster},
     kv::Place,
-    name::{EntityId, MountAccessor, RequestPath, TokenDigest},
+    name::{EntityId, MountAccessor, RequestPath, TokenDigest, WorkloadName},
     settings,
 };
 use tokio::{
@@ -263,6 +264,23 @@ impl Mirrors {
         memory.verify(&pass, occasion == Occasion::Cycle).await
     }
 
+    /// Verifies the authority of one workload to settle after an outage, unless that was done since.
+    ///
+    /// # Errors
+    /// If it could not be verified. That nothing may be issued for it any more is none, and is stored.
+    pub async fn verify_workload(&self, workload: &WorkloadName) -> Result<(), PassError> {
+        let mut memory = self.authority.lock().await;
+        memory.verify_workload(&self.context, workload).await
+    }
+
+    /// The same for what an AppRole login stands on: its role, the secret ids of that role, the entity.
+    ///
+    /// # Errors
+    /// If it could not be verified. That the role or the secret id is gone is none, and is stored.
+    pub async fn verify_login(&self, basis: &Basis) -> Result<(), PassError> {
+        authority::at_use::verify_login(&self.context, basis).await
+    }
+
     /// Asks the primary now, outside of every cycle, for what decisions about these tokens go by: what became of
     /// each that can be looked up, these entities, and with `authority` all that a pass over it brings.
     ///
@@ -288,12 +306,14 @@ impl Mirrors {
         Ok(())
     }
 
-    /// Asks the primary what became of a token, if it is one that can be asked about, to settle after an outage.
+    /// Asks the primary what became of a token, if it is one that can be asked about, and of whom it stands for, to settle
+    /// after an outage.
     ///
     /// # Errors
     /// If that was not answered, or says neither that it lives nor that it is dead.
     pub async fn prove_token(&self, token: &TokenDigest) -> Result<(), PassError> {
-        self.tokens.prove(*token).await
+        self.tokens.prove(*token).await?;
+        authority::at_use::verify_holder(&self.context, token).await
     }
 
     /// How these, and those that come after them, are told what is to be read before its time.

@@ -143,13 +143,21 @@ fn revocations(local: &Local, ended: &[(Grant, RevokeCause)]) -> Vec<Change> {
     changes.collect()
 }
 
-/// An exchanged grant is an orphan at the primary: there it does not die with what it hung on here.
+/// The token behind an exchanged grant is an orphan at the primary, of nobody's there: it does not die with what the grant
+/// hung on here, with its entity, or with a configuration that gives it less.
 fn to_report(local: &Local, grant: &Grant, cause: RevokeCause, now: Now) -> Option<Change> {
     let Settled::Exchanged(accessor) = &grant.replica()?.settled else {
         return None;
     };
-    if cause != RevokeCause::Parent {
-        return None;
+    match cause {
+        RevokeCause::Configuration | RevokeCause::Parent | RevokeCause::Recovery => {}
+        // It ends by itself, or the primary ended it.
+        RevokeCause::Clock
+        | RevokeCause::Expired
+        | RevokeCause::OutageBound
+        | RevokeCause::Primary => return None,
+        // Who asked for it has it queued.
+        RevokeCause::Operator | RevokeCause::Orphaning | RevokeCause::Requested => return None,
     }
     let id = unique_u64(local.entropy.as_ref()).inspect_err(|error| {
         tracing::error!(%error, "a revocation cannot be queued for the primary; its token ends by itself");

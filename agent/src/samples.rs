@@ -1,6 +1,7 @@
 //! Facts for tests, each built in one place: the workload `orders`, and what a replica may know of it.
 
 pub(crate) mod bench;
+pub(crate) mod scripted;
 
 use std::{path::Path, path::PathBuf, time::Duration};
 

@@ -12,7 +12,7 @@
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
-//! `impl Server` stands in `connection`, `decide`, `follow`, [`login`] and here, and nowhere else.
+//! `impl Server` stands in `connection`, `decide`, `follow`, [`login`], `unsettled` and here, and nowhere else.
 
 pub mod learn_queue;
 pub mod limits;
@@ -37,6 +37,7 @@ mod peer_groups;
 mod recently;
 mod replica_token;
 mod respond;
+mod unsettled;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ use crate::{
     link::{Link, body},
     mirror::Anew,
     parity::Parity,
+    recovery::settler::AtUse,
     socket::BoundSocket,
 };
 
@@ -106,6 +108,8 @@ pub struct Parts {
     pub link: Link,
     /// Who mints tokens for attested logins.
     pub minter: Arc<dyn Minter>,
+    /// Who settles what an outage left, at its use.
+    pub settler: Arc<dyn AtUse>,
     /// Where tokens go that are to be looked up.
     pub learning: LearnQueue,
     /// The configuration's part.
@@ -157,6 +161,7 @@ pub struct Server {
     driver: Handle,
     link: Link,
     minter: Arc<dyn Minter>,
+    settler: Arc<dyn AtUse>,
     observer: Arc<Observer>,
     keys: Arc<KeyWatch>,
     rules: Arc<ArcSwap<SocketRules>>,
@@ -258,6 +263,7 @@ impl Server {
             parity,
             link: parts.link,
             minter: parts.minter,
+            settler: parts.settler,
             rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
             limits: Limits::default(),
             stats: parts.stats,

@@ -241,6 +241,8 @@ pub struct GrantCounts {
     pub primary: u64,
     /// The replica.
     pub replica: u64,
+    /// Of those of the replica, what an outage that is over left: each is settled with the primary when it is used.
+    pub unsettled: u64,
 }
 
 /// One pool of leases.

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use replica::entropy::jitter;
 use shared::{
     change::CredentialName,
-    offboarding::{CredentialAsked, CredentialSource, CredentialTold, Offboarded, Verdict},
+    offboarding::{CredentialAsked, CredentialSource, CredentialTold, Entitlement, Offboarded},
     secret::{SecretBytes, SecretText},
     time::WallTime,
 };
@@ -176,7 +176,7 @@ impl Upstream {
     }
 
     /// Takes in what the primary said of Holdover's own credential.
-    fn tell_own(&self, asked: CredentialAsked, told: CredentialTold) -> Verdict {
+    fn tell_own(&self, asked: CredentialAsked, told: CredentialTold) -> Entitlement {
         let file = self.0.own.file_facts(self.own_end());
         let now = self.0.local.clock.now();
         self.0.own.tell(asked, told, file, now)

@@ -143,12 +143,12 @@ fn decide(case: &Case<'_>) -> Answered {
     serve(case, &caller)
 }
 
-/// What a draining token is good for: mirrored reads, and what clients ask before one.
+/// What a draining token is good for: mirrored reads, and what clients do around them.
 fn drains_into(case: &Case<'_>, caller: &Caller) -> bool {
     match case.query.call.kind {
         Kind::Data => secret::is_mirrored(case, caller),
-        Kind::Mounts(_) => true,
-        _ => false,
+        Kind::LeaseLookup | Kind::LeaseRenew => lease::is_own(case, caller),
+        _ => case.query.call.kind.is_around_reads(),
     }
 }
 

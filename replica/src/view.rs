@@ -42,6 +42,7 @@ mod doubts;
 mod known;
 mod line;
 mod lockout;
+mod settling;
 mod used;
 
 pub(crate) use doubts::DoubtStep;

@@ -109,6 +109,19 @@ impl Kind {
         )
     }
 
+    /// Whether clients do it around reads, to keep a token or a lease, or to give the token up.
+    pub fn is_around_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::LeaseLookup
+                | Self::LeaseRenew
+                | Self::Mounts(_)
+                | Self::TokenLookupSelf
+                | Self::TokenRenewSelf
+                | Self::TokenRevokeSelf
+        )
+    }
+
     /// Whether it asks what a token may do.
     pub fn is_about_capabilities(&self) -> bool {
         matches!(

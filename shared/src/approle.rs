@@ -160,7 +160,7 @@ pub struct SecretId {
 }
 
 /// What stands behind a grant that an AppRole login was given.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Basis {
     /// The one that was logged in to.
     pub role: RoleKey,

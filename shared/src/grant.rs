@@ -296,6 +296,15 @@ impl Grant {
         })
     }
 
+    /// This replica grant as settling made it `settled`.
+    #[must_use]
+    pub fn settled(mut self, settled: Settled) -> Self {
+        if let Origin::Replica(replica) = &mut self.origin {
+            replica.settled = settled;
+        }
+        self
+    }
+
     /// `origin` as `grants list` and the metrics name it.
     pub fn origin_name(&self) -> &'static str {
         if self.is_replica() {

@@ -77,7 +77,7 @@ pub struct FileFacts {
 /// What the refusals so far come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Verdict {
+pub enum Entitlement {
     /// The primary accepts the credential: whatever was concluded before is over.
     Entitled,
     /// It has taken it away.
@@ -116,11 +116,11 @@ impl Refusals {
         told: CredentialTold,
         file: FileFacts,
         now: Now,
-    ) -> Verdict {
+    ) -> Entitlement {
         match told {
             CredentialTold::Accepted => self.accepted(asked),
-            CredentialTold::Nothing => Verdict::Open,
-            CredentialTold::Refused if self.is_its_end(asked, file, now) => Verdict::Open,
+            CredentialTold::Nothing => Entitlement::Open,
+            CredentialTold::Refused if self.is_its_end(asked, file, now) => Entitlement::Open,
             CredentialTold::Refused => {
                 match asked {
                     CredentialAsked::Token => self.token.note(now.boot),
@@ -133,11 +133,11 @@ impl Refusals {
 
     /// What is accepted begins anew with what was refused before. But where tokens come from logins, only a login shows that a
     /// host may go on once it was offboarded.
-    fn accepted(&mut self, asked: CredentialAsked) -> Verdict {
+    fn accepted(&mut self, asked: CredentialAsked) -> Entitlement {
         *self = Self::new(self.source);
         match asked == CredentialAsked::Login || self.source == CredentialSource::File {
-            true => Verdict::Entitled,
-            false => Verdict::Open,
+            true => Entitlement::Entitled,
+            false => Entitlement::Open,
         }
     }
 
@@ -150,7 +150,7 @@ impl Refusals {
             && (ended || file.holds_another)
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> Entitlement {
         let sure = match self.source {
             CredentialSource::File => self.token.is_sure(),
             CredentialSource::Login => {
@@ -161,8 +161,8 @@ impl Refusals {
             }
         };
         match sure {
-            true => Verdict::Offboarded,
-            false => Verdict::Open,
+            true => Entitlement::Offboarded,
+            false => Entitlement::Open,
         }
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         asked: CredentialAsked,
         told: CredentialTold,
         secs: i64,
-    ) -> Verdict {
+    ) -> Entitlement {
         refusals.tell(asked, told, FileFacts::default(), samples::now(secs))
     }
 
@@ -203,7 +203,7 @@ mod tests {
         for secs in [0, 4] {
             for asked in [CredentialAsked::Token, CredentialAsked::Login] {
                 let verdict = told(&mut refusals, asked, CredentialTold::Refused, secs);
-                assert_eq!(verdict, Verdict::Open, "{secs} {asked:?}");
+                assert_eq!(verdict, Entitlement::Open, "{secs} {asked:?}");
             }
         }
         let verdict = told(
@@ -214,7 +214,7 @@ mod tests {
         );
         assert_eq!(
             verdict,
-            Verdict::Open,
+            Entitlement::Open,
             "the login was refused within four seconds"
         );
         let verdict = told(
@@ -223,7 +223,7 @@ mod tests {
             CredentialTold::Refused,
             5,
         );
-        assert_eq!(verdict, Verdict::Offboarded);
+        assert_eq!(verdict, Entitlement::Offboarded);
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
                 CredentialTold::Nothing,
                 secs,
             );
-            assert_eq!((token, login), (Verdict::Open, Verdict::Open));
+            assert_eq!((token, login), (Entitlement::Open, Entitlement::Open));
         }
     }
 
@@ -255,14 +255,14 @@ mod tests {
             CredentialTold::Accepted,
             0,
         );
-        assert_eq!(verdict, Verdict::Open);
+        assert_eq!(verdict, Entitlement::Open);
         let verdict = told(
             &mut refusals,
             CredentialAsked::Login,
             CredentialTold::Accepted,
             0,
         );
-        assert_eq!(verdict, Verdict::Entitled);
+        assert_eq!(verdict, Entitlement::Entitled);
         let mut file = Refusals::new(CredentialSource::File);
         let verdict = told(
             &mut file,
@@ -270,7 +270,7 @@ mod tests {
             CredentialTold::Accepted,
             0,
         );
-        assert_eq!(verdict, Verdict::Entitled);
+        assert_eq!(verdict, Entitlement::Entitled);
     }
 
     #[test]
@@ -281,10 +281,10 @@ mod tests {
         };
         let end = Some(samples::now(100).wall);
         for (facts, verdict) in [
-            (file(end, false), Verdict::Offboarded),
-            (file(end, true), Verdict::Open),
-            (file(None, false), Verdict::Open),
-            (file(Some(samples::now(5).wall), false), Verdict::Open),
+            (file(end, false), Entitlement::Offboarded),
+            (file(end, true), Entitlement::Open),
+            (file(None, false), Entitlement::Open),
+            (file(Some(samples::now(5).wall), false), Entitlement::Open),
         ] {
             let mut refusals = Refusals::new(CredentialSource::File);
             let mut tell = |secs| {
@@ -345,7 +345,7 @@ mod tests {
                 };
                 let later = refused[1].last() >= refused[0].first();
                 let sure = said == CredentialTold::Refused && refused.iter().all(apart) && later;
-                prop_assert_eq!(verdict == Verdict::Offboarded, sure);
+                prop_assert_eq!(verdict == Entitlement::Offboarded, sure);
             }
         }
     }

@@ -1,95 +1,141 @@
 //! Settling: what becomes of each replica grant once the primary answers again.
 //!
-//! Pure: the replica's facts and freshly verified authority go in, a [`Judgement`] each comes out. Judging
-//! again is harmless: what is settled stays so.
+//! Pure: the grant, and what is known of who it was given to, go in; a [`Verdict`] comes out. A grant is judged when it is
+//! used, so that an outage's end does not wait for what nobody uses. Judging again is harmless.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::{cmp::Reverse, time::Duration};
 
 use crate::{
-    approle::Basis,
+    approle::{self, AppRole, Basis, ProofDigest, RoleKey, SecretId},
     change::{QueuedRevocation, RevocationTarget},
     grant::{Grant, ReplicaGrant, RevokeCause, Settled},
-    name::{Accessor, EntityId, Namespace, PolicyName, TokenDigest, WorkloadName},
+    identity::Identity,
+    name::{EntityId, Namespace, PolicyName, TokenDigest, WorkloadName},
     settings::Settings,
     time::{Now, WallTime},
     workload::{OnRecovery, Workload, WorkloadAuthority},
 };
 
-/// What becomes of one replica grant.
+/// What a replica grant comes to, by authority that was verified since its outage.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Judgement {
-    /// Of the grant's token.
-    pub digest: TokenDigest,
-    /// Of the grant's token.
-    pub accessor: Accessor,
-    /// By today's authority.
-    pub fate: Fate,
+pub enum Verdict {
+    /// This becomes of it.
+    Fate(Fate),
+    /// It cannot be said before the primary was asked about this.
+    Needs(Need),
+}
+
+/// What a grant hangs on, and the primary was not asked about since the outage.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Need {
+    /// The AppRole login that it was given to: role, secret id and entity.
+    Login(Box<Basis>),
+    /// A token of the primary's that it hangs on.
+    Token(TokenDigest),
+    /// The authority of its workload.
+    Workload(WorkloadName),
 }
 
 /// What becomes of a replica grant.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fate {
-    /// It stays good for mirrored reads until its deadline, with these policies.
-    Drain {
-        /// What fresh authority leaves it.
-        policies: Vec<PolicyName>,
-        /// What fresh authority gives its identity.
-        identity_policies: Vec<PolicyName>,
-    },
+    /// It stays good for mirrored reads until its deadline.
+    Drain(Left),
     /// A primary token is minted for it.
-    Exchange {
-        /// Exactly these.
-        policies: Vec<PolicyName>,
-        /// Its remaining life: the new token's explicit max TTL.
-        remaining: Duration,
-    },
+    Exchange(Left, Wanted),
     /// Refused at once.
     Revoke(RevokeCause),
+}
+
+/// What fresh authority leaves to a grant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Left {
+    /// Of the policies that it was given.
+    pub policies: Vec<PolicyName>,
+    /// What its identity adds today.
+    pub identity_policies: Vec<PolicyName>,
+}
+
+/// The token that is minted for a grant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Exactly these.
+    pub policies: Vec<PolicyName>,
+    /// Its explicit max TTL: what is left of the grant's life.
+    pub remaining: Duration,
+    /// Whom the primary is to take it for.
+    pub stands_for: StandsFor,
+}
+
+/// Whom a minted token stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StandsFor {
+    /// Nobody. What the grant's entity adds is among the token's own policies; see [`has_outlived_its_entity`].
+    Nobody,
+    /// Whomever the workload's role and alias make it stand for: this entity, or none.
+    Workload(Option<EntityId>),
 }
 
 /// A grant with less left than this is not worth a token of the primary's: it drains.
 pub const WORTH_EXCHANGING: Duration = Duration::from_secs(5);
 
-/// Judges every replica grant that lives, against authority verified at or after `since`.
+/// What the primary last said of whom grants are given to, as it is kept here: nobody is asked for it.
+pub trait Proofs {
+    /// What the primary last proved of a workload; none if it said that nothing may be issued for it.
+    fn workload(&self, name: &WorkloadName) -> Option<&WorkloadAuthority>;
+    /// A role; none if it is gone.
+    fn approle(&self, key: &RoleKey) -> Option<&AppRole>;
+    /// A secret id; none if it is gone.
+    fn secret_id(&self, digest: &ProofDigest) -> Option<&SecretId>;
+    /// An entity with its groups, and when it was last read.
+    fn identity(&self, entity: &EntityId) -> Option<(&Identity, WallTime)>;
+    /// Whether a token with these policies may do something else without its entity, as
+    /// [`Policy::are_templated`](crate::acl::Policy::are_templated) has it. With one that is not known it may.
+    fn are_templated(&self, policies: &[PolicyName]) -> bool;
+}
+
+/// Judges a replica grant by what was verified at or after `since`. What it hangs on is judged by the caller before.
 ///
-/// One of another namespace than the configured one is not judged: it decides nothing meanwhile, and counts again if that is
-/// configured again before its end. A grant whose workload was not verified since is not judged at all: the plan is not complete, and `Err` names
-/// the first such grant. One that an AppRole login was given goes by what `login` says of that login: none if it was
-/// not seen to stand since, and then the grant goes, for its holder can log in at the primary again.
-///
-/// # Errors
-/// If authority that a grant hangs on was not verified since.
-pub fn judge<'a>(
-    grants: impl IntoIterator<Item = &'a Grant>,
+/// A grant that an AppRole login was given goes by that login alone.
+pub fn judge(
+    grant: &Grant,
+    replica: &ReplicaGrant,
     settings: &Settings,
-    authority: impl Fn(&WorkloadName) -> Fresh<'a>,
-    login: impl Fn(&Basis) -> Option<Proven>,
+    proofs: &impl Proofs,
     since: WallTime,
     now: Now,
-) -> Result<Vec<Judgement>, Unverified> {
-    grants
-        .into_iter()
-        .filter(|grant| grant.namespace == settings.namespace)
-        .filter_map(|grant| Some((grant, unsettled(grant, now)?)))
-        .map(|(grant, replica)| {
-            let workload = holder(grant, settings);
-            let proven = match (workload, &replica.approle) {
-                (None, _) => None,
-                (Some(_), Some(basis)) => login(basis),
-                (Some(workload), None) => by_authority(grant, workload, &authority, since)?,
-            };
-            let fate = match (workload, proven) {
-                (Some(workload), Some(proven)) => fate(grant, replica, workload, proven, now),
-                _ => Fate::Revoke(RevokeCause::Recovery),
-            };
-            Ok(Judgement {
-                digest: grant.digest,
-                accessor: grant.accessor.clone(),
-                fate,
-            })
-        })
-        .collect()
+) -> Verdict {
+    let gone = Verdict::Fate(Fate::Revoke(RevokeCause::Recovery));
+    // Where nothing is kept, nobody need be asked.
+    let keeps = |entry: &&Workload| entry.failover.on_recovery != OnRecovery::Revoke;
+    let Some(workload) = holder(grant, settings).filter(keeps) else {
+        return gone;
+    };
+    let proven = match &replica.approle {
+        Some(basis) => by_login(basis, proofs, since, now),
+        None => by_authority(workload, proofs, since),
+    };
+    match proven {
+        Ok(Some(proven)) => Verdict::Fate(fate(grant, replica, workload, proven, proofs, now)),
+        Ok(None) => gone,
+        Err(need) => Verdict::Needs(need),
+    }
+}
+
+/// Whether the token behind an exchanged grant stands for less than the grant did: it was minted for nobody, with what the
+/// grant's entity added then, and that entity was disabled, went, or adds something else by now.
+pub fn has_outlived_its_entity(grant: &Grant, proofs: &impl Proofs) -> bool {
+    let Some(replica) = grant.replica() else {
+        return false;
+    };
+    let minted_for_nobody =
+        replica.approle.is_some() && matches!(replica.settled, Settled::Exchanged(_));
+    let entity = grant.facts.entity_id.as_ref().filter(|_| minted_for_nobody);
+    let Some((identity, _)) = entity.and_then(|entity| proofs.identity(entity)) else {
+        return false;
+    };
+    !identity.stands() || parsed(identity) != merged(&grant.facts.identity_policies, &[])
 }
 
 /// A token of the primary's that was not proven since recovery began, and could be asked about.
@@ -97,7 +143,7 @@ pub fn judge<'a>(
 pub struct Unasked {
     /// What stands for it.
     pub digest: TokenDigest,
-    /// When it was last used, as far as that is known.
+    /// When it was last used, as far as that is proofs.
     pub used: WallTime,
     /// Whether a grant that is yet to be settled hangs on it.
     pub carries: bool,
@@ -116,17 +162,6 @@ pub fn worth_asking(mut tokens: Vec<Unasked>, most: usize) -> Vec<TokenDigest> {
     });
     tokens.truncate(most);
     tokens.iter().map(|token| token.digest).collect()
-}
-
-/// What the primary last proved of a workload.
-#[derive(Clone, Copy, Debug)]
-pub enum Fresh<'a> {
-    /// The role or what it grants is gone, and the primary said so.
-    Gone,
-    /// This.
-    Proven(&'a WorkloadAuthority),
-    /// Nothing since the outage.
-    Unknown,
 }
 
 /// What the primary would give today to whoever a grant was given to.
@@ -163,10 +198,16 @@ impl From<&WorkloadAuthority> for Proven {
     }
 }
 
-/// A grant whose workload's authority was not verified since.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("authority behind grant {0} has not been verified yet")]
-pub struct Unverified(pub Accessor);
+impl Grant {
+    /// This with what authority leaves to it.
+    #[must_use]
+    pub fn left_with(&self, left: Left) -> Self {
+        let mut grant = self.clone();
+        grant.facts.policies = left.policies;
+        grant.facts.identity_policies = left.identity_policies;
+        grant
+    }
+}
 
 impl QueuedRevocation {
     /// The API path that carries it out.
@@ -199,32 +240,67 @@ impl QueuedRevocation {
     }
 }
 
-/// Its replica part, if it lives and nothing was settled yet.
-fn unsettled(grant: &Grant, now: Now) -> Option<&ReplicaGrant> {
-    let replica = grant.replica()?;
-    (replica.settled == Settled::Not && !grant.deadline.passed(now)).then_some(replica)
-}
-
 /// The entry that a grant falls under, if it is still configured.
 fn holder<'s>(grant: &Grant, settings: &'s Settings) -> Option<&'s Workload> {
     let peer = grant.peer.as_ref()?;
     settings.workload(&peer.workload)
 }
 
-/// What an attested login would get; none if nothing.
-fn by_authority<'a>(
-    grant: &Grant,
+/// What an attested login would get; none where the primary said that it gets nothing.
+fn by_authority(
     workload: &Workload,
-    authority: &impl Fn(&WorkloadName) -> Fresh<'a>,
+    proofs: &impl Proofs,
     since: WallTime,
-) -> Result<Option<Proven>, Unverified> {
-    let fresh = match authority(&workload.name) {
-        Fresh::Gone => return Ok(None),
-        Fresh::Proven(fresh) if fresh.verified_at >= since => fresh,
-        Fresh::Proven(_) | Fresh::Unknown => return Err(Unverified(grant.accessor.clone())),
+) -> Result<Option<Proven>, Need> {
+    let Some(fresh) = proofs.workload(&workload.name) else {
+        return Ok(None);
     };
-    let same = fresh.role_name == workload.role;
-    Ok(same.then(|| fresh.into()))
+    // What was verified of the role that was configured before says nothing of this one.
+    match fresh.verified_at >= since && fresh.role_name == workload.role {
+        true => Ok(Some(fresh.into())),
+        false => Err(Need::Workload(workload.name.clone())),
+    }
+}
+
+/// What the AppRole login would get; none if nothing.
+fn by_login(
+    basis: &Basis,
+    proofs: &impl Proofs,
+    since: WallTime,
+    now: Now,
+) -> Result<Option<Proven>, Need> {
+    let found = (
+        proofs.approle(&basis.role),
+        proofs.secret_id(&basis.secret_id),
+    );
+    let (Some(role), Some(proof)) = found else {
+        return Ok(None);
+    };
+    if proof.is_dead(now) {
+        return Ok(None);
+    }
+    let needed = || Need::Login(Box::new(basis.clone()));
+    let seen = role.verified_at.min(proof.verified_at);
+    if seen < since || proof.is_doubted() {
+        return Err(needed());
+    }
+    if !approle::stands(role, proof, since, now) {
+        return Ok(None);
+    }
+    let identity_policies = match &proof.entity {
+        None => Vec::new(),
+        Some(entity) => match proofs.identity(entity) {
+            Some((_, at)) if at < since => return Err(needed()),
+            None => return Err(needed()),
+            Some((identity, _)) if !identity.stands() => return Ok(None),
+            Some((identity, _)) => parsed(identity),
+        },
+    };
+    Ok(Some(Proven {
+        policies: role.policies(),
+        identity_policies,
+        entity: proof.entity.clone(),
+    }))
 }
 
 fn fate(
@@ -232,6 +308,7 @@ fn fate(
     replica: &ReplicaGrant,
     workload: &Workload,
     proven: Proven,
+    proofs: &impl Proofs,
     now: Now,
 ) -> Fate {
     let revoke = Fate::Revoke(RevokeCause::Recovery);
@@ -244,18 +321,63 @@ fn fate(
     if policies.is_empty() && !grant.facts.policies.is_empty() {
         return revoke;
     }
-    let remaining = replica_remaining(grant, replica, now);
+    let left = Left {
+        policies,
+        identity_policies: proven.identity_policies,
+    };
+    let remaining = grant.deadline.earliest(replica.max_deadline).remaining(now);
     match workload.failover.on_recovery {
         OnRecovery::Revoke => revoke,
-        OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => Fate::Exchange {
-            policies,
-            remaining,
-        },
-        OnRecovery::Exchange | OnRecovery::Drain => Fate::Drain {
-            policies,
-            identity_policies: proven.identity_policies,
-        },
+        OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => {
+            match minted(&left, replica, proven.entity, proofs) {
+                Some((policies, stands_for)) => Fate::Exchange(
+                    left,
+                    Wanted {
+                        policies,
+                        remaining,
+                        stands_for,
+                    },
+                ),
+                None => Fate::Drain(left),
+            }
+        }
+        OnRecovery::Exchange | OnRecovery::Drain => Fate::Drain(left),
     }
+}
+
+/// Policies and entity of a token that may do what the grant may; none where only a token of the grant's own entity may.
+///
+/// The workload's role knows nothing of the entity of an AppRole login. A token without it may do the same, if no policy
+/// means something else to that entity.
+fn minted(
+    left: &Left,
+    replica: &ReplicaGrant,
+    entity: Option<EntityId>,
+    proofs: &impl Proofs,
+) -> Option<(Vec<PolicyName>, StandsFor)> {
+    if replica.approle.is_none() {
+        return Some((left.policies.clone(), StandsFor::Workload(entity)));
+    }
+    let all = merged(&left.policies, &left.identity_policies);
+    let templated = entity.is_some() && proofs.are_templated(&all);
+    // What an identity calls `root` grants nothing, and a token everything.
+    let exact = !templated && !all.iter().any(PolicyName::is_root);
+    exact.then_some((all, StandsFor::Nobody))
+}
+
+/// All of both, sorted, each once.
+fn merged(some: &[PolicyName], others: &[PolicyName]) -> Vec<PolicyName> {
+    let mut all: Vec<PolicyName> = some.iter().chain(others).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn parsed(identity: &Identity) -> Vec<PolicyName> {
+    let names = identity.policies();
+    let parsed = names.iter().map(|name| PolicyName::parse(name));
+    let parsed: Vec<PolicyName> = parsed.filter_map(Result::ok).collect();
+    merged(&parsed, &[])
 }
 
 fn still_allowed(granted: &[PolicyName], proven: &[PolicyName]) -> Vec<PolicyName> {
@@ -264,10 +386,6 @@ fn still_allowed(granted: &[PolicyName], proven: &[PolicyName]) -> Vec<PolicyNam
         .filter(|policy| proven.contains(policy))
         .cloned()
         .collect()
-}
-
-fn replica_remaining(grant: &Grant, replica: &ReplicaGrant, now: Now) -> Duration {
-    grant.deadline.earliest(replica.max_deadline).remaining(now)
 }
 
 #[cfg(test)]

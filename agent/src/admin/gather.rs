@@ -416,12 +416,15 @@ fn unproven(deps: &Deps, now: Now) -> u64 {
 
 fn counts(deps: &Deps, now: Now) -> GrantCounts {
     let mut counts = GrantCounts::default();
+    let authority = deps.local.view.authority();
+    let outage = authority.phase.outage().map(|outage| &outage.id);
     for live in grants::living(&deps.local, now) {
         if live.grant.is_replica() {
             counts.replica += 1;
         } else {
             counts.primary += 1;
         }
+        counts.unsettled += u64::from(live.grant.is_left_over(outage));
     }
     counts
 }

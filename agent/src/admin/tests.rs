@@ -260,7 +260,7 @@ async fn the_status_has_every_documented_key() {
     assert_eq!(status["autonomy_seconds"], 0);
     assert_eq!(
         status["grants"],
-        serde_json::json!({"primary": 0, "replica": 0})
+        serde_json::json!({"primary": 0, "replica": 0, "unsettled": 0})
     );
     assert_eq!(
         (

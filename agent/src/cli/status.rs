@@ -95,8 +95,8 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
     let grants = &status.grants;
     writeln!(
         text,
-        "grants    {} primary, {} replica",
-        grants.primary, grants.replica
+        "grants    {} primary, {} replica ({} unsettled)",
+        grants.primary, grants.replica, grants.unsettled
     )?;
     for role in &status.approle {
         let stands = match &role.problem {

@@ -5,6 +5,7 @@
 //! part could not be verified keeps its old authority with its old age; one whose role is gone loses it at once.
 
 pub(super) mod approle;
+pub(super) mod at_use;
 mod cluster;
 mod identity;
 mod policies;

@@ -4,21 +4,20 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use shared::{
+    approle::Basis,
     change::{Credential, QueuedRevocation, RevocationTarget},
     name::{TokenDigest, WorkloadName},
     provenance::ForeignCluster,
+    recovery::Wanted,
     settings::MirrorPath,
 };
 
+use super::settler::Minting;
 use crate::{
     link::Unavailable,
     local::Local,
-    mirror::{AuthorityVerdict, Mirrors, Occasion, PassError},
-    upstream::{
-        ProbeOutcome, Upstream, UpstreamError,
-        pace::Urgency,
-        workload::{Exact, MintError},
-    },
+    mirror::{Mirrors, Occasion, PassError},
+    upstream::{ProbeOutcome, Upstream, UpstreamError, pace::Urgency, workload::MintError},
 };
 
 /// A token refused at the first contact may be one that ended in the outage: this long for another one.
@@ -40,26 +39,27 @@ pub trait Primary: Send + Sync {
     fn says_dead(&self, target: &RevocationTarget) -> impl Future<Output = bool> + Send;
     /// Renews what is about to expire: our credential, standing tokens, leases.
     fn renew_due(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
-    /// Verifies policies, roles and identities and stores them. Returns the workloads that the primary says
-    /// have no role any more.
-    fn verify_authority(&self)
-    -> impl Future<Output = Result<Vec<WorkloadName>, PassError>> + Send;
+    /// Verifies the authority of a workload, and stores it: that it may be issued for, or that nothing may.
+    fn verify_workload(
+        &self,
+        workload: &WorkloadName,
+    ) -> impl Future<Output = Result<(), PassError>> + Send;
+    /// Verifies the role, the secret ids and the entity of an AppRole login, and stores what stands and what is dead.
+    fn verify_login(&self, basis: &Basis) -> impl Future<Output = Result<(), PassError>> + Send;
     /// Asks what became of a token of the primary's, and stores it: that it lives, or that it is dead.
     fn prove_token(
         &self,
         digest: &TokenDigest,
     ) -> impl Future<Output = Result<(), PassError>> + Send;
-    /// Mints a token that is exactly as wanted and cannot be renewed.
+    /// Mints a token that is exactly as wanted and cannot be renewed. Sent once.
     fn mint_exact(
         &self,
         workload: &WorkloadName,
-        wanted: Exact<'_>,
+        wanted: &Wanted,
+        mint: Minting,
     ) -> impl Future<Output = Result<Credential, MintError>> + Send;
-    /// Brings the mirrored values up to date, for at most `within`.
-    fn refresh_values(
-        &self,
-        within: Duration,
-    ) -> impl Future<Output = Result<(), Unavailable>> + Send;
+    /// Brings the mirrored values up to date, as far as they can be.
+    fn refresh_values(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// Why the primary cannot be settled with yet.
@@ -141,11 +141,12 @@ impl Primary for LivePrimary {
         Ok(())
     }
 
-    async fn verify_authority(&self) -> Result<Vec<WorkloadName>, PassError> {
-        let mirrors = self.mirrors.load_full();
-        let report = mirrors.verify_authority(Occasion::Recovery).await?;
-        let gone = |(name, verdict)| matches!(verdict, AuthorityVerdict::Gone(_)).then_some(name);
-        Ok(report.workloads.into_iter().filter_map(gone).collect())
+    async fn verify_workload(&self, workload: &WorkloadName) -> Result<(), PassError> {
+        self.mirrors.load_full().verify_workload(workload).await
+    }
+
+    async fn verify_login(&self, basis: &Basis) -> Result<(), PassError> {
+        self.mirrors.load_full().verify_login(basis).await
     }
 
     async fn prove_token(&self, digest: &TokenDigest) -> Result<(), PassError> {
@@ -155,9 +156,14 @@ impl Primary for LivePrimary {
     async fn mint_exact(
         &self,
         workload: &WorkloadName,
-        wanted: Exact<'_>,
+        wanted: &Wanted,
+        mint: Minting,
     ) -> Result<Credential, MintError> {
-        let minted = self.upstream.mint_exact(workload, wanted).await?;
+        let urgency = match mint {
+            Minting::AtUse => None,
+            Minting::Ahead => Some(Urgency::Recovery),
+        };
+        let minted = self.upstream.mint_exact(workload, wanted, urgency).await?;
         let expires = minted.expires();
         Ok(Credential {
             token: minted.token,
@@ -168,20 +174,27 @@ impl Primary for LivePrimary {
         })
     }
 
-    async fn refresh_values(&self, within: Duration) -> Result<(), Unavailable> {
+    async fn refresh_values(&self) {
         let mirrors = self.mirrors.load_full();
-        let all = async {
-            for mirror in mirrors.configured() {
-                self.pass(&mirrors, &mirror.path.configured()).await?;
+        for mirror in mirrors.configured() {
+            let passed = self.pass(&mirrors, &mirror.path.configured()).await;
+            if passed.is_err() {
+                return; // It is gone again.
             }
-            Ok(())
-        };
-        // What is not done by then the mirror does while following.
-        tokio::time::timeout(within, all).await.unwrap_or(Ok(()))
+        }
     }
 }
 
 impl LivePrimary {
+    /// The one that is asked by `upstream` and mirrored by `mirrors`.
+    pub fn new(local: &Local, upstream: &Upstream, mirrors: &Arc<ArcSwap<Mirrors>>) -> Self {
+        Self {
+            local: local.clone(),
+            upstream: upstream.clone(),
+            mirrors: Arc::clone(mirrors),
+        }
+    }
+
     /// Whether it is sure that the primary refuses Holdover's own credential, and not a token that merely ended.
     fn is_taken_away(&self) -> bool {
         let is_stored = self.upstream.offboarded().is_some();

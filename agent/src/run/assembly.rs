@@ -29,7 +29,7 @@ use crate::{
     parity::{self, Offer, Parity},
     ready::{prove, prove::Checks},
     reaper,
-    recovery::{grants, primary::LivePrimary, revocations},
+    recovery::{ahead, primary::LivePrimary, revocations, settler::Settler},
     serve::{Parts, Server, SocketRules, learn_queue::LearnQueue, replica::Attached, stats::Stats},
     service,
     status::board::Board,
@@ -62,21 +62,18 @@ impl Daemon {
         admin: UnixListener,
     ) -> Result<Self, RunError> {
         let (local, coverage) = (opening.local, opening.coverage);
-        let upstream = Upstream::new(&config, local.clone())?;
-        let anew = Anew::default();
+        let (upstream, anew) = (Upstream::new(&config, local.clone())?, Anew::default());
         let mirrors = follow::mirrors_of(&config, &upstream, &local, &anew);
         let mirrors = Arc::new(ArcSwap::from_pointee(mirrors));
-        let primary = Arc::new(LivePrimary {
-            local: local.clone(),
-            upstream: upstream.clone(),
-            mirrors: Arc::clone(&mirrors),
-        });
-        let edge = LiveEdge(Arc::clone(&primary));
-        let (machine, driver) = Driver::new(config.knobs(), local.clone(), edge);
+        let primary = Arc::new(LivePrimary::new(&local, &upstream, &mirrors));
+        let settler = Settler::new(local.clone(), Arc::clone(&primary));
+        let current = Arc::new(config);
+        let config = Arc::new(watch::Sender::new(Arc::clone(&current)));
+        let edge = LiveEdge::new(&primary, &config);
+        let (machine, driver) = Driver::new(current.knobs(), local.clone(), edge);
         let (learning, seen) = LearnQueue::new();
-        let notes = Arc::new(Aggregate::default());
-        let stats = Stats::default();
-        let (parity, offers) = Parity::new(config.parity_sample, open::seed(&local));
+        let (notes, stats) = (Arc::new(Aggregate::default()), Stats::default());
+        let (parity, offers) = Parity::new(current.parity_sample, open::seed(&local));
         let metrics = Arc::new(Metrics::new(&stats, learning.clone(), parity.counts()));
         let server = Server::new(Parts {
             replica: Arc::new(Attached::new(local.clone(), Arc::clone(&notes))),
@@ -84,7 +81,8 @@ impl Daemon {
             link: upstream.link().clone(),
             minter: Arc::new(upstream.clone()),
             learning,
-            rules: SocketRules::new(&config),
+            rules: SocketRules::new(&current),
+            settler: Arc::new(settler.clone()),
             stats,
             coverage: Arc::clone(&coverage),
             parity: parity.clone(),
@@ -97,7 +95,7 @@ impl Daemon {
             driver,
             server,
             board,
-            config: Arc::new(watch::Sender::new(Arc::new(config))),
+            config,
             stop: watch::Sender::new(false),
             tasks: JoinSet::new(),
             parity,
@@ -105,10 +103,9 @@ impl Daemon {
             notes,
             coverage,
         };
-        daemon
-            .tasks
-            .spawn(upkeep::watched(machine.run(), "the failover machine"));
-        daemon.keep_primary(primary);
+        let driving = upkeep::watched(machine.run(), "the failover machine");
+        daemon.tasks.spawn(driving);
+        daemon.keep_primary(primary, settler);
         daemon.keep_replica(offers);
         daemon.serve_admin(admin);
         daemon.follow_configuration(seen);
@@ -116,7 +113,7 @@ impl Daemon {
     }
 
     /// What is asked of the primary, and reported to it, whoever is in charge.
-    fn keep_primary(&mut self, primary: Arc<LivePrimary>) {
+    fn keep_primary(&mut self, primary: Arc<LivePrimary>, settler: Settler<LivePrimary>) {
         let (local, upstream) = (self.local.clone(), self.upstream.clone());
         let failover = self.config.borrow().failover;
         let (every, within) = (failover.probe_interval, failover.probe_timeout);
@@ -126,7 +123,9 @@ impl Daemon {
         self.tasks.spawn(upstream.clone().watch_rights());
         self.tasks
             .spawn(offboarding::watch(local.clone(), upstream));
-        let settling = grants::settle_left_over(local.clone(), Arc::clone(&primary));
+        let config = Arc::clone(&self.config);
+        let budget = move || config.borrow().primary.requests_per_second;
+        let settling = ahead::run(local.clone(), Arc::clone(&primary), settler, budget);
         self.tasks.spawn(settling);
         let reporting = revocations::report_while_following(local, primary);
         self.tasks.spawn(reporting);

@@ -7,7 +7,10 @@ use shared::{
     grant::RevokeCause,
 };
 
+use tokio::sync::watch;
+
 use crate::{
+    config::Config,
     driver::Edge,
     link::Unavailable,
     local::{Local, Pending},
@@ -20,11 +23,27 @@ use crate::{
 const CLOCKS_AGREE_SECS: u64 = 60;
 
 /// The edge between the machine and the primary that the configuration names.
-pub(super) struct LiveEdge(pub(super) Arc<LivePrimary>);
+pub(super) struct LiveEdge {
+    primary: Arc<LivePrimary>,
+    config: Arc<watch::Sender<Arc<Config>>>,
+}
+
+impl LiveEdge {
+    /// Between the machine and `primary`, by the configuration in force.
+    pub(super) fn new(
+        primary: &Arc<LivePrimary>,
+        config: &Arc<watch::Sender<Arc<Config>>>,
+    ) -> Self {
+        Self {
+            primary: Arc::clone(primary),
+            config: Arc::clone(config),
+        }
+    }
+}
 
 impl Edge for LiveEdge {
     fn probe(&self, audited: bool) -> Pending<'static, Probe> {
-        let primary = Arc::clone(&self.0);
+        let primary = Arc::clone(&self.primary);
         Box::pin(async move {
             let outcome = primary.upstream.probe(audited).await;
             register(&primary.local, outcome)
@@ -32,12 +51,13 @@ impl Edge for LiveEdge {
     }
 
     fn recover(&self, outage: Outage) -> Pending<'static, Recovery> {
-        let primary = Arc::clone(&self.0);
-        Box::pin(async move { recovery::settle(&primary.local, primary.as_ref(), &outage).await })
+        let primary = Arc::clone(&self.primary);
+        let within = self.config.borrow().failover.settle_within;
+        Box::pin(async move { recovery::settle(&primary.local, &primary, &outage, within).await })
     }
 
     fn exhaust(&self) {
-        let local = self.0.local.clone();
+        let local = self.primary.local.clone();
         tokio::spawn(async move {
             reaper::revoke_replica_grants(&local, RevokeCause::OutageBound).await;
         });

@@ -104,16 +104,31 @@ impl Bench {
 
     /// The workload's authority, proven now.
     pub(crate) fn authority(&self) -> WorkloadAuthority {
-        let now = self.now().steady;
-        WorkloadAuthority {
-            workload: orders(),
-            role_name: RoleName::parse("orders").unwrap(),
-            role: role(),
-            standing: token_facts(),
-            standing_accessor: Accessor::parse("standing").unwrap(),
-            standing_expires: now.plus(Duration::from_secs(3600)),
-            verified_at: now,
-        }
+        authority(self.now())
+    }
+
+    /// From now on the primary is in charge again after [`outage`](Self::outage): what was proven before counts no more.
+    pub(crate) async fn following(&self) {
+        self.enter(Phase::Following).await;
+    }
+
+    /// The machine is in this phase.
+    pub(crate) async fn enter(&self, phase: Phase) {
+        let (authority, now) = (self.local.view.authority(), self.now());
+        let returns = authority.phase.is_outage() && !phase.is_outage();
+        let proven_from = if returns {
+            Some(now.steady)
+        } else {
+            authority.proven_from
+        };
+        let epoch = authority.epoch + 1;
+        drop(authority);
+        self.store(vec![Change::Phase(PhaseRecord {
+            phase,
+            epoch,
+            proven_from,
+        })])
+        .await;
     }
 
     /// How the grant was settled; none if it was revoked.
@@ -123,6 +138,20 @@ impl Bench {
             return None;
         }
         live.grant.replica().map(|replica| replica.settled.clone())
+    }
+}
+
+/// The authority of the workload `orders`, proven now.
+pub(crate) fn authority(now: Now) -> WorkloadAuthority {
+    let now = now.steady;
+    WorkloadAuthority {
+        workload: orders(),
+        role_name: RoleName::parse("orders").unwrap(),
+        role: role(),
+        standing: token_facts(),
+        standing_accessor: Accessor::parse("standing").unwrap(),
+        standing_expires: now.plus(Duration::from_secs(3600)),
+        verified_at: now,
     }
 }
 

@@ -101,6 +101,10 @@ impl Server {
             Route::Forward(token) => token,
             Route::Local => return self.decide(ask, Outcome::None).await,
             Route::Refused(answer) => return Ok(answer),
+            Route::Unsettled(digest) => match self.settled(ask, digest).await {
+                Ok(token) => token,
+                Err(handled) => return handled,
+            },
         };
         for name in headers::dropped(&ask.headers, &self.rules.load().forward_headers) {
             self.stats.dropped.count(name, ask.peer.uid);
@@ -373,7 +377,7 @@ impl Server {
     }
 
     /// The driver is to know that the primary failed a request.
-    fn forward_failed(&self) {
+    pub(super) fn forward_failed(&self) {
         self.driver.send(Event::ForwardFailed);
     }
 }

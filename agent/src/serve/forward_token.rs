@@ -84,6 +84,8 @@ pub(crate) enum Route {
     Forward(ForwardToken),
     /// It is the replica's to answer.
     Local,
+    /// It comes with a grant that an outage left, and is routed once that is judged.
+    Unsettled(TokenDigest),
     /// It goes nowhere.
     Refused(Response<RelayBody>),
 }
@@ -105,6 +107,7 @@ impl Route {
             (Err(error), Some(_)) => Route::Refused(respond::call_error(*error, None)),
             (Ok(call), None) => token_in_body(ask, call)
                 .or_else(|| ended_here(ask, call, replica))
+                .or_else(|| names_replica_grant(ask, call, replica).then_some(Self::Local))
                 .or_else(|| of_revoked_lease(ask, call, replica))
                 .or_else(|| not_presented(ask, call, replica))
                 .unwrap_or_else(|| Self::Forward(standing(ask, replica))),
@@ -143,10 +146,17 @@ fn with_replica_token(ask: &Ask, call: &Call, shown: SecretText, replica: &dyn R
         .as_ref()
         .and_then(|live| live.grant.replica())
         .map(|issued| &issued.settled);
-    match settled {
-        None | Some(Settled::Not) => Route::Local,
-        Some(Settled::Exchanged(_)) => exchanged(ask, call, digest, shown, replica),
-        Some(Settled::Draining) => draining(ask, call),
+    match (settled, &live) {
+        (Some(Settled::Not), Some(live)) if replica.is_left_over(&live.grant) => {
+            Route::Unsettled(*digest)
+        }
+        (None | Some(Settled::Not), _) => Route::Local,
+        (Some(Settled::Exchanged(_)), _) if names_replica_grant(ask, call, replica) => Route::Local,
+        (Some(Settled::Exchanged(_)), Some(live)) if replica.has_outlived(&live.grant) => {
+            refused(StatusCode::FORBIDDEN, "permission denied")
+        }
+        (Some(Settled::Exchanged(_)), _) => exchanged(ask, call, digest, shown, replica),
+        (Some(Settled::Draining), _) => draining(ask, call),
     }
 }
 
@@ -186,12 +196,28 @@ fn of_revoked_lease(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Rou
     revoked.then(|| refused(StatusCode::BAD_REQUEST, gone))
 }
 
+/// Whether the call is about a token by its accessor, and that is one of the replica's: the primary knows none of these.
+fn names_replica_grant(ask: &Ask, call: &Call, replica: &dyn Replica) -> bool {
+    #[derive(serde::Deserialize)]
+    struct AccessorNamed {
+        accessor: String,
+    }
+    let by_accessor = match call.kind {
+        Kind::TokenLookupAccessor | Kind::CapabilitiesAccessor => true,
+        Kind::TokenRenew | Kind::TokenRevoke => call.path.as_str().ends_with("-accessor"),
+        _ => false,
+    };
+    let named = ask.whole_body().filter(|_| by_accessor);
+    let named = named.and_then(|body| serde_json::from_slice::<AccessorNamed>(body).ok());
+    named.is_some_and(|named| replica.is_of_replica(&named.accessor))
+}
+
 fn named_lease(body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Named {
+    struct LeaseNamed {
         lease_id: String,
     }
-    let named = serde_json::from_slice::<Named>(body).ok()?;
+    let named = serde_json::from_slice::<LeaseNamed>(body).ok()?;
     Some(named.lease_id)
 }
 
@@ -236,15 +262,24 @@ fn standing(ask: &Ask, replica: &dyn Replica) -> ForwardToken {
     held.map_or(ForwardToken::AsSent, ForwardToken::Standing)
 }
 
-/// Good for mirrored reads until it ends.
-fn draining(ask: &Ask, call: &Call) -> Route {
-    if call.kind == Kind::Data && ask.class() == Class::Read {
+/// Good for mirrored reads, and what clients do around them, until it ends. What exactly is the replica's to say.
+pub(crate) fn draining(ask: &Ask, call: &Call) -> Route {
+    if may_drain(ask, call) {
         return Route::Local;
     }
     refused(
         StatusCode::FORBIDDEN,
         "this token was issued in an outage that is over and serves mirrored reads alone: log in again",
     )
+}
+
+fn may_drain(ask: &Ask, call: &Call) -> bool {
+    is_read(ask, call) || call.kind.is_around_reads()
+}
+
+/// Whether it may be a read of something that is mirrored.
+pub(crate) fn is_read(ask: &Ask, call: &Call) -> bool {
+    call.kind == Kind::Data && ask.class() == Class::Read
 }
 
 /// A replica token in the token field of a body: the replica answers where that is all that the call is about.

@@ -21,8 +21,9 @@ use shared::{
     grant::Grant,
     kv::Doubt,
     mount::MountKind,
-    name::{LeaseId, OutageId, TokenDigest},
+    name::{Accessor, LeaseId, OutageId, TokenDigest},
     offboarding::Offboarded,
+    recovery::has_outlived_its_entity,
     secret::SecretText,
     settings::Settings,
     time::{Now, WallTime},
@@ -57,6 +58,15 @@ pub trait Replica: Send + Sync {
 
     /// Whether the token, or one that it hangs on, was ended by an act here: the primary may not know of it yet.
     fn was_ended_here(&self, digest: &TokenDigest) -> bool;
+
+    /// Whether an accessor is of a token that the replica issued.
+    fn is_of_replica(&self, accessor: &str) -> bool;
+
+    /// Whether it is a grant of an outage that is over, which left it unsettled.
+    fn is_left_over(&self, grant: &Grant) -> bool;
+
+    /// Whether the entity that an exchanged grant goes by is not what it was.
+    fn has_outlived(&self, grant: &Grant) -> bool;
 
     /// Whether a token that `grant` hangs on is dead, by what is known here.
     fn hangs_on_dead(&self, grant: &Grant) -> bool;
@@ -154,6 +164,21 @@ impl Replica for Attached {
 
     fn was_ended_here(&self, digest: &TokenDigest) -> bool {
         self.local.view.was_ended_here(digest)
+    }
+
+    fn is_of_replica(&self, accessor: &str) -> bool {
+        let accessor = Accessor::parse(accessor).ok();
+        let named = accessor.and_then(|accessor| self.local.view.grant_by_accessor(&accessor));
+        named.is_some_and(|live| live.grant.is_replica())
+    }
+
+    fn is_left_over(&self, grant: &Grant) -> bool {
+        let authority = self.local.view.authority();
+        grant.is_left_over(authority.phase.outage().map(|outage| &outage.id))
+    }
+
+    fn has_outlived(&self, grant: &Grant) -> bool {
+        has_outlived_its_entity(grant, &**self.local.view.authority())
     }
 
     fn hangs_on_dead(&self, grant: &Grant) -> bool {

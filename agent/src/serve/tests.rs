@@ -11,6 +11,7 @@ mod namespaces;
 mod passing;
 mod replica_tokens;
 mod rig;
+mod unsettled;
 mod worth;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use shared::{
     name::{Accessor, EntityId, PolicyName, RoleName, WorkloadName},
+    recovery::{StandsFor, Wanted},
     secret::SecretText,
     time::WallTime,
     token::TokenKind,
@@ -38,17 +39,6 @@ impl Minted {
         let life = self.shown.lease_duration;
         (life > 0).then(|| self.asked_at.plus(Duration::from_secs(life)))
     }
-}
-
-/// What a replica grant is exchanged for.
-#[derive(Clone, Copy, Debug)]
-pub struct Exact<'a> {
-    /// Exactly these token policies.
-    pub policies: &'a [PolicyName],
-    /// The entity that its authority names.
-    pub entity: Option<&'a EntityId>,
-    /// The grant's remaining life: the explicit max TTL. Counted in whole seconds, rounded down.
-    pub life: Duration,
 }
 
 /// Why no token was minted, or none that may be handed out.
@@ -132,17 +122,18 @@ impl Upstream {
         minted.map_err(MintError::of_creation)
     }
 
-    /// Mints the token that a replica grant of this workload is exchanged for.
+    /// Mints the token that a replica grant of this workload is exchanged for. Without an `urgency` it waits for no turn.
     ///
     /// # Errors
     /// If it cannot be minted exactly so. One that was minted otherwise does not live on.
     pub async fn mint_exact(
         &self,
         workload: &WorkloadName,
-        wanted: Exact<'_>,
+        wanted: &Wanted,
+        urgency: Option<Urgency>,
     ) -> Result<Minted, MintError> {
         let workload = self.workload(workload)?;
-        let life = wanted.life.as_secs();
+        let life = wanted.remaining.as_secs();
         if life == 0 {
             return Err(MintError::NotExact("nothing is left of its life"));
         }
@@ -150,12 +141,14 @@ impl Upstream {
         let body = CreateBody {
             explicit_max_ttl: Some(life),
             no_default_policy: Some(!policies.any(|name| name.as_str() == "default")),
-            policies: Some(wanted.policies),
+            policies: Some(&wanted.policies),
             renewable: Some(false),
             ttl: Some(life),
-            ..CreateBody::of(&workload)
+            ..match wanted.stands_for {
+                StandsFor::Nobody => CreateBody::default(),
+                StandsFor::Workload(_) => CreateBody::of(&workload),
+            }
         };
-        let urgency = Some(Urgency::Recovery);
         let minted = self.create(&workload.role, &body, urgency).await;
         let minted = minted.map_err(MintError::of_creation)?;
         match difference(&minted.shown, wanted) {
@@ -206,7 +199,7 @@ impl Upstream {
 }
 
 /// In what a minted token is not what was wanted.
-fn difference(minted: &AuthBlock, wanted: Exact<'_>) -> Option<&'static str> {
+fn difference(minted: &AuthBlock, wanted: &Wanted) -> Option<&'static str> {
     let sorted = |names: &[PolicyName]| {
         let mut names = names.to_vec();
         names.sort();
@@ -214,18 +207,22 @@ fn difference(minted: &AuthBlock, wanted: Exact<'_>) -> Option<&'static str> {
         names
     };
     let entity = EntityId::parse(&minted.entity_id).ok();
+    let stands_for = match &wanted.stands_for {
+        StandsFor::Nobody => None,
+        StandsFor::Workload(entity) => entity.as_ref(),
+    };
     [
         (
-            sorted(&minted.token_policies) != sorted(wanted.policies),
+            sorted(&minted.token_policies) != sorted(&wanted.policies),
             "policies",
         ),
-        (entity.as_ref() != wanted.entity, "entity_id"),
+        (entity.as_ref() != stands_for, "entity_id"),
         (minted.renewable, "renewable"),
         (!minted.orphan, "orphan"),
         (minted.num_uses != 0, "num_uses"),
         (minted.token_type != TokenKind::Service, "token_type"),
         (
-            minted.lease_duration != wanted.life.as_secs(),
+            minted.lease_duration != wanted.remaining.as_secs(),
             "lease_duration",
         ),
     ]
@@ -275,10 +272,10 @@ mod tests {
     #[test]
     fn only_the_very_token_that_was_asked_for_will_do() {
         let policies = [name("default"), name("a")];
-        let wanted = Exact {
-            policies: &policies,
-            entity: None,
-            life: Duration::from_millis(100_900),
+        let wanted = &Wanted {
+            policies: policies.into(),
+            remaining: Duration::from_millis(100_900),
+            stands_for: StandsFor::Workload(None),
         };
         assert_eq!(difference(&minted(), wanted), None);
         type Spoil = fn(&mut AuthBlock);

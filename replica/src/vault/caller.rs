@@ -6,11 +6,11 @@ use shared::{
     acl::{Acl, AclRequest, Allowed, CompileError, Decision},
     api::Kind,
     failover::Outage,
-    grant::{Grant, Origin, ReplicaGrant, Settled},
+    grant::{Grant, ReplicaGrant, Settled},
     name::{Accessor, EntityId, PolicyName, TokenDigest, WorkloadName},
     settings::Footing,
     time::{Deadline, WallTime},
-    token::{REPLICA_PREFIX, TokenFacts},
+    token::TokenFacts,
     workload::{OnFailover, Peer, PeerId, WorkloadAuthority},
 };
 
@@ -22,31 +22,16 @@ use super::{
 };
 use crate::view::{CompiledAcl, LiveGrant, acl};
 
+pub(crate) use named::Absence;
+
+mod named;
+
 /// A token that the replica knows.
 pub(crate) enum Bearer {
     /// One that a client brought, or that was issued to it.
     Grant(Arc<LiveGrant>),
     /// The standing one of a workload: its string is nobody's to see.
     Standing(Arc<WorkloadAuthority>),
-}
-
-/// Why a token that is named is not to be decided by.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Absence {
-    /// It is dead, or was never issued here.
-    Dead,
-    /// Only the primary knows.
-    Unknown(Why),
-}
-
-impl Absence {
-    /// What a request is answered for which a dead one is `dead`.
-    pub(crate) fn or(self, dead: Refusal) -> Refusal {
-        match self {
-            Self::Dead => dead,
-            Self::Unknown(why) => why.into(),
-        }
-    }
 }
 
 /// What a token's policies and identity come to.
@@ -139,26 +124,6 @@ pub(crate) fn request<'a>(case: &Case<'a>, data: &'a Params) -> AclRequest<'a> {
 }
 
 impl Bearer {
-    /// The token that `text` is, if it lives and the replica may decide by it.
-    pub(crate) fn named(case: &Case<'_>, text: &str) -> Result<Arc<LiveGrant>, Absence> {
-        let digest = case.view.keys().token_digest(text);
-        match case.view.grant(&digest) {
-            Some(live) => decidable(case, live),
-            None if text.starts_with(REPLICA_PREFIX) => Err(Absence::Dead),
-            None if case.view.revocation(&digest).is_some() => Err(Absence::Dead),
-            None => Err(Absence::Unknown(Why::TokenUnknown)),
-        }
-    }
-
-    /// The token that an accessor names, likewise.
-    pub(crate) fn of_accessor(case: &Case<'_>, text: &str) -> Result<Arc<LiveGrant>, Absence> {
-        let accessor = Accessor::parse(text).ok();
-        match accessor.and_then(|accessor| case.view.grant_by_accessor(&accessor)) {
-            Some(live) => decidable(case, live),
-            None => Err(Absence::Unknown(Why::TokenUnknown)),
-        }
-    }
-
     /// What a look-up shows.
     pub(crate) fn facts(&self) -> &TokenFacts {
         match self {
@@ -230,6 +195,15 @@ impl Bearer {
     pub(crate) fn drains(&self) -> bool {
         let replica = self.grant().and_then(Grant::replica);
         replica.is_some_and(|replica| replica.settled == Settled::Draining)
+    }
+
+    /// The replica grant that it is, if its own outage goes on: only then is it renewed.
+    pub(crate) fn of_this_outage(&self, case: &Case<'_>) -> Option<(&Grant, &ReplicaGrant)> {
+        let grant = self.grant()?;
+        let replica = grant.replica()?;
+        let outage = case.outage().map(|outage| &outage.id);
+        let goes_on = replica.settled == Settled::Not && !grant.is_left_over(outage);
+        goes_on.then_some((grant, replica))
     }
 
     /// Refuses a token that was obtained by attestation and is presented by another peer.
@@ -369,9 +343,11 @@ fn identity_policies(
         // What is minted in an outage was decided then by what is judged here.
         let made = WallTime::from_secs(facts.creation_time).min(case.cutover());
         case.recent(made, what)?;
+        read_since_the_last_outage(case, made)?;
         return Ok(facts.identity_policies.clone());
     };
     case.recent(known.verified_at, what)?;
+    read_since_the_last_outage(case, known.verified_at)?;
     let entity = known.identity.entity.as_ref();
     let entity = entity.ok_or(Refusal::Unauthenticated)?;
     let groups = &known.identity.groups;
@@ -385,42 +361,12 @@ fn identity_policies(
     Ok(policies)
 }
 
-/// A known token, if it lives and was proven recently enough before the cutover.
-fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Absence> {
-    let grant = &live.grant;
-    let ended = |deadline: Deadline| deadline.passed(case.now());
-    let hangs_on_dead = case.view.dead_ancestor(grant, ended).is_some();
-    if live.revoked.get().is_some() || ended(grant.deadline) || hangs_on_dead {
-        return Err(Absence::Dead);
+/// Refuses what would be decided by an identity that may have changed in the last outage, as a token may have ended in it.
+fn read_since_the_last_outage(case: &Case<'_>, verified_at: WallTime) -> Answered<()> {
+    match case.authority.proven_from > Some(verified_at) {
+        true => Err(Why::TokenUnproven.into()),
+        false => Ok(()),
     }
-    if grant.namespace != case.settings().namespace {
-        return Err(Absence::Unknown(Why::Namespace));
-    }
-    if grant.origin == Origin::LimitedUse {
-        return Err(Absence::Unknown(Why::LimitedUse));
-    }
-    if grant.facts.is_root() {
-        return Err(Absence::Unknown(Why::Root));
-    }
-    if live.is_doubted() || case.view.hangs_on_doubted(grant) {
-        return Err(Absence::Unknown(Why::TokenDoubted));
-    }
-    if is_unproven(case, grant) {
-        return Err(Absence::Unknown(Why::TokenUnproven));
-    }
-    if grant.is_left_over(case.outage().map(|outage| &outage.id)) {
-        return Err(Absence::Unknown(Why::Unsettled));
-    }
-    if is_of_primary(grant) && !proven(case, grant.verified_at) {
-        return Err(Absence::Unknown(Why::TokenTooOld));
-    }
-    Ok(live)
-}
-
-/// Whether a token of the primary's that it rests on was not proved since the last outage, in which it may have ended.
-fn is_unproven(case: &Case<'_>, grant: &Grant) -> bool {
-    let from = case.authority.proven_from;
-    from.is_some_and(|from| case.view.unproven(grant, from).next().is_some())
 }
 
 /// Whether it is a token of the primary, or stands for one.

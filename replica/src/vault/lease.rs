@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::{
     acl::Operation,
+    api::Kind,
     change::{Change, Expects, Mount, Pooled, RevocationTarget},
     kv::Place,
     lease::{Assignee, Lease, LeaseHolder},
@@ -205,6 +206,26 @@ pub(crate) fn renew(case: &Case<'_>, caller: &Caller) -> Answered {
         ..Contents::nothing(case.age(lease.verified_at))
     };
     contents.granted(case)
+}
+
+/// Whether the lease that the request names was given to this caller, as far as is known here. What is wrong with the
+/// request otherwise is for the answer to say.
+pub(crate) fn is_own(case: &Case<'_>, caller: &Caller) -> bool {
+    let named = match case.query.call.kind {
+        Kind::LeaseRenew => Named::of(case, caller, "sys/leases/renew/"),
+        _ => Named::of(case, caller, ""),
+    };
+    let held = match named {
+        Ok(named) => named.held,
+        Err(why) => return why != Why::LeaseUnknown.into(),
+    };
+    held.is_none_or(|held| {
+        let who = assignee(case, caller);
+        let token = caller.bearer.digest().map(LeaseHolder::Token);
+        let shared = held.lease.holder == LeaseHolder::Shared;
+        let taken = who.is_ok_and(|who| held.lease.is_assigned_to(&who));
+        shared || taken || Some(&held.lease.holder) == token.as_ref()
+    })
 }
 
 /// What the warning of a renewal says where nothing was renewed.

@@ -1,6 +1,6 @@
 //! Renewal: by the primary's arithmetic, within the bounds of the workload and of the outage.
 //!
-//! Only replica grants are renewed. Of a token of the primary a renewal tells what remains.
+//! Only replica grants are renewed, and only in their own outage. Of everything else a renewal tells what remains.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
         let accessor = parameter::text(&data, "accessor")?;
         let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
         let dead = Refusal::InvalidInCore("invalid accessor");
-        let live = Bearer::of_accessor(case, accessor).map_err(|absence| absence.or(dead))?;
+        let live = Bearer::behind_accessor(case, accessor).map_err(|absence| absence.or(dead))?;
         // The handler behind it loses the text.
         (live, "", Refusal::InvalidInCore("invalid request"))
     } else {
@@ -94,18 +94,14 @@ impl Renewed<'_> {
         if facts.kind == TokenKind::Batch {
             return Err(Refusal::Invalid("batch tokens cannot be renewed".into()));
         }
-        let replica = self
-            .bearer
-            .grant()
-            .and_then(|grant| Some((grant, grant.replica()?)));
-        let exchanged = replica.is_some_and(|(_, replica)| is_exchanged(replica));
-        let stuck = self.bearer.drains() || (case.outage().is_none() && exchanged);
-        if !facts.renewable || stuck {
+        let replica = self.bearer.grant().and_then(Grant::replica);
+        let exchanged = replica.is_some_and(is_exchanged);
+        if !facts.renewable || (case.outage().is_none() && exchanged) {
             return Err(self.stuck.clone());
         }
-        match replica {
-            Some((grant, replica)) if !exchanged => self.extend(grant, replica, increment),
-            _ => {
+        match self.bearer.of_this_outage(case) {
+            Some((grant, replica)) => self.extend(grant, replica, increment),
+            None => {
                 let deadline = self.bearer.deadline(case);
                 let remark = Some(lease::NOT_RENEWED);
                 self.answer(deadline, remark, Vec::new())

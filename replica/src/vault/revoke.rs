@@ -42,7 +42,7 @@ pub(crate) fn other(case: &Case<'_>, caller: &Caller) -> Answered {
     if call == "auth/token/revoke-accessor" {
         let accessor = parameter::text(&data, "accessor")?;
         let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
-        return match Bearer::of_accessor(case, accessor) {
+        return match Bearer::behind_accessor(case, accessor) {
             Ok(live) => revoked(case, caller, live, RevokeCause::Requested),
             Err(Absence::Dead) => {
                 let nothing: Contents<'_> = Contents::nothing(caller.age(case));

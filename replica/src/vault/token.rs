@@ -48,7 +48,7 @@ pub(crate) fn lookup_accessor(case: &Case<'_>, caller: &Caller) -> Answered {
     let accessor = parameter::text(&data, "accessor")?;
     let accessor = accessor.ok_or(Refusal::InvalidInCore("missing accessor"))?;
     let dead = Refusal::InvalidInCore("invalid accessor");
-    let live = Bearer::of_accessor(case, accessor).map_err(|absence| absence.or(dead))?;
+    let live = Bearer::behind_accessor(case, accessor).map_err(|absence| absence.or(dead))?;
     show_other(case, caller, Bearer::Grant(live), "")
 }
 

@@ -86,7 +86,7 @@ impl View {
 
     /// The tokens that `grant` hangs on, the nearest first, as far as they are known. One that was revoked ends the line: what
     /// is left below it was spared, or is dead.
-    fn ancestors(&self, grant: &Grant) -> impl Iterator<Item = Arc<LiveGrant>> {
+    pub(super) fn ancestors(&self, grant: &Grant) -> impl Iterator<Item = Arc<LiveGrant>> {
         let above = |grant: &Grant| {
             let digest = grant
                 .parent

@@ -107,6 +107,21 @@ impl Policy {
         &self.name
     }
 
+    /// Whether a token with these policies may do something else without its entity, but for reading of that entity
+    /// itself (`identity/…`), which OpenBao's own `default` lets everyone do.
+    ///
+    /// Even there a rule for the entity may be what keeps a wider one from deciding: then it counts.
+    pub fn are_templated(policies: &[&Self]) -> bool {
+        let paths = || policies.iter().flat_map(|policy| &policy.rules);
+        let paths = || paths().map(|rule| &rule.path);
+        let narrows = |path: &Template| {
+            let mut others = paths().filter(|other| !other.names_identity());
+            others.any(|other| may_meet(path.beginning(), other.beginning()))
+        };
+        let mut templated = paths().filter(|path| path.names_identity());
+        templated.any(|path| !path.beginning().starts_with("identity/") || narrows(path))
+    }
+
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -144,6 +159,12 @@ impl Policy {
             Effect::Expired => None,
         })
     }
+}
+
+/// Whether two rules with these beginnings may match the same path.
+fn may_meet(one: &str, other: &str) -> bool {
+    let (one, other) = (literal_prefix(one), literal_prefix(other));
+    one.starts_with(other) || other.starts_with(one)
 }
 
 fn is_path(item: &Item<'_>) -> Result<bool, PolicyError> {

@@ -11,6 +11,7 @@ use crate::{identity::Identity, time::WallTime};
 mod decisions;
 mod hostile;
 mod properties;
+mod templated;
 mod vectors;
 
 /// 2026-11-23.

@@ -1,21 +1,43 @@
 //! Claims about settling.
 
-use alloc::{string::String, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec, vec::Vec};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    approle::MountFacts,
     grant::Origin,
-    name::{LeaseId, RoleName, WorkloadName},
+    identity::{Entity, Group},
+    name::{Accessor, MountAccessor, Namespace, RoleName},
     samples::{self, names},
+    settings::Bounds,
     time::Deadline,
     token::{TokenFacts, TokenKind, role::TokenRole},
-    workload::{FailoverPolicy, OnFailover, PeerId, Workload},
+    workload::{FailoverPolicy, OnFailover, PeerId},
 };
 
+mod login;
+mod properties;
+
+/// When the recovery began. What was proven then or later counts.
+const SINCE: i64 = 1_000_000;
+
+/// Seconds after [`SINCE`].
+fn at(secs: i64) -> WallTime {
+    WallTime::from_secs(SINCE + secs)
+}
+
 fn now() -> Now {
-    samples::now(1_000_000)
+    samples::now(SINCE + 10)
+}
+
+fn name() -> WorkloadName {
+    WorkloadName::parse("orders").unwrap()
+}
+
+fn entity(id: &str) -> EntityId {
+    EntityId::parse(id).unwrap()
 }
 
 fn facts(policies: &[&str]) -> TokenFacts {
@@ -29,6 +51,7 @@ fn facts(policies: &[&str]) -> TokenFacts {
     }
 }
 
+/// A grant of the workload, which has that many seconds left.
 fn grant(policies: &[&str], left: u64) -> Grant {
     let max = Deadline::after(Duration::from_secs(7200), now());
     Grant {
@@ -43,8 +66,9 @@ fn grant(policies: &[&str], left: u64) -> Grant {
     }
 }
 
-fn name() -> WorkloadName {
-    WorkloadName::parse("orders").unwrap()
+fn of_entity(mut grant: Grant, id: &str) -> Grant {
+    grant.facts.entity_id = Some(entity(id));
+    grant
 }
 
 fn settings(on_recovery: OnRecovery) -> Settings {
@@ -62,11 +86,11 @@ fn settings(on_recovery: OnRecovery) -> Settings {
         },
     };
     Settings {
-        namespace: crate::name::Namespace::default(),
+        namespace: Namespace::default(),
         workloads: vec![workload],
         mirrors: vec![],
         approle_mounts: Vec::new(),
-        bounds: crate::settings::Bounds {
+        bounds: Bounds {
             max_outage: Duration::from_secs(3600),
             authority_max_age: Duration::from_secs(900),
             token_max_age: Duration::from_secs(3600),
@@ -101,243 +125,213 @@ fn authority(policies: &[&str]) -> WorkloadAuthority {
         standing: facts(policies),
         standing_accessor: Accessor::parse("st").unwrap(),
         standing_expires: now().steady,
-        verified_at: now().steady,
+        verified_at: at(0),
     }
 }
 
-fn settle(grant: &Grant, on_recovery: OnRecovery, fresh: Fresh<'_>) -> Result<Fate, Unverified> {
-    let judged = judge(
-        [grant],
-        &settings(on_recovery),
-        |_| fresh,
-        |_| None,
-        now().steady,
-        now(),
-    )?;
-    Ok(judged.into_iter().next().unwrap().fate)
+/// What is known, as tests change it.
+#[derive(Clone, Default)]
+struct Known {
+    workload: Option<WorkloadAuthority>,
+    role: Option<AppRole>,
+    proof: Option<SecretId>,
+    identities: BTreeMap<EntityId, (Identity, WallTime)>,
+    templated: Vec<PolicyName>,
+}
+
+impl Known {
+    /// The workload's role gives these policies.
+    fn of(policies: &[&str]) -> Self {
+        Self {
+            workload: Some(authority(policies)),
+            ..Self::default()
+        }
+    }
+}
+
+impl Proofs for Known {
+    fn workload(&self, name: &WorkloadName) -> Option<&WorkloadAuthority> {
+        self.workload.as_ref().filter(|of| of.workload == *name)
+    }
+
+    fn approle(&self, key: &RoleKey) -> Option<&AppRole> {
+        self.role.as_ref().filter(|role| role.key == *key)
+    }
+
+    fn secret_id(&self, digest: &ProofDigest) -> Option<&SecretId> {
+        self.proof.as_ref().filter(|proof| proof.digest == *digest)
+    }
+
+    fn identity(&self, entity: &EntityId) -> Option<(&Identity, WallTime)> {
+        let known = self.identities.get(entity);
+        known.map(|(identity, at)| (identity, *at))
+    }
+
+    fn are_templated(&self, policies: &[PolicyName]) -> bool {
+        policies.iter().any(|name| self.templated.contains(name))
+    }
+}
+
+fn verdict_where(grant: &Grant, settings: &Settings, known: &Known) -> Verdict {
+    let replica = grant.replica().unwrap();
+    judge(grant, replica, settings, known, at(0), now())
+}
+
+fn verdict(grant: &Grant, on_recovery: OnRecovery, known: &Known) -> Verdict {
+    verdict_where(grant, &settings(on_recovery), known)
+}
+
+fn exchanged(grant: &Grant, known: &Known) -> Verdict {
+    verdict(grant, OnRecovery::Exchange, known)
+}
+
+fn revoked() -> Verdict {
+    Verdict::Fate(Fate::Revoke(RevokeCause::Recovery))
+}
+
+fn left(policies: &[&str], identity_policies: &[&str]) -> Left {
+    Left {
+        policies: names(policies),
+        identity_policies: names(identity_policies),
+    }
+}
+
+fn workload_needed() -> Verdict {
+    Verdict::Needs(Need::Workload(name()))
 }
 
 #[test]
 fn a_grant_is_exchanged_for_what_fresh_policy_leaves_it() {
-    let fresh = authority(&["default", "orders"]);
-    let fate = settle(
-        &grant(&["default", "old", "orders"], 40),
-        OnRecovery::Exchange,
-        Fresh::Proven(&fresh),
-    );
-    let expected = Fate::Exchange {
+    let mut known = Known::of(&["default", "orders"]);
+    let mut granted = grant(&["default", "old", "orders"], 40);
+    let wanted = |entity| Wanted {
         policies: names(&["default", "orders"]),
         remaining: Duration::from_secs(40),
+        stands_for: StandsFor::Workload(entity),
     };
-    assert_eq!(fate, Ok(expected));
+    let expected = Fate::Exchange(left(&["default", "orders"], &[]), wanted(None));
+    assert_eq!(exchanged(&granted, &known), Verdict::Fate(expected));
+    // What its identity adds comes with the entity, and is not the token's.
+    granted = of_entity(granted, "e1");
+    let standing = &mut known.workload.as_mut().unwrap().standing;
+    standing.entity_id = Some(entity("e1"));
+    standing.identity_policies = names(&["staff"]);
+    known.templated = names(&["default", "orders"]);
+    let of_entity = left(&["default", "orders"], &["staff"]);
+    let expected = Fate::Exchange(of_entity, wanted(Some(entity("e1"))));
+    assert_eq!(exchanged(&granted, &known), Verdict::Fate(expected));
 }
 
 #[test]
-fn a_grant_that_is_about_to_end_drains() {
-    let fresh = authority(&["orders"]);
-    let fate = settle(
-        &grant(&["orders"], 2),
-        OnRecovery::Exchange,
-        Fresh::Proven(&fresh),
-    );
-    let expected = Fate::Drain {
-        policies: names(&["orders"]),
-        identity_policies: vec![],
+fn a_grant_that_is_about_to_end_drains_and_so_does_one_that_is_to() {
+    let known = Known::of(&["orders"]);
+    let drained = Verdict::Fate(Fate::Drain(left(&["orders"], &[])));
+    assert_eq!(exchanged(&grant(&["old", "orders"], 4), &known), drained);
+    assert_ne!(exchanged(&grant(&["old", "orders"], 5), &known), drained);
+    let long = grant(&["old", "orders"], 400);
+    assert_eq!(verdict(&long, OnRecovery::Drain, &known), drained);
+}
+
+#[test]
+fn no_renewal_that_was_possible_lengthens_what_is_minted() {
+    let mut granted = grant(&["orders"], 400);
+    let Origin::Replica(replica) = &mut granted.origin else {
+        panic!("no replica grant");
     };
-    assert_eq!(fate, Ok(expected));
+    replica.max_deadline = Deadline::after(Duration::from_secs(30), now());
+    let Verdict::Fate(Fate::Exchange(_, wanted)) = exchanged(&granted, &Known::of(&["orders"]))
+    else {
+        panic!("not exchanged");
+    };
+    assert_eq!(wanted.remaining, Duration::from_secs(30));
 }
 
 #[test]
 fn a_role_that_is_gone_or_grants_nothing_of_it_revokes() {
-    let revoke = Ok(Fate::Revoke(RevokeCause::Recovery));
-    assert_eq!(
-        settle(&grant(&["orders"], 40), OnRecovery::Exchange, Fresh::Gone),
-        revoke
-    );
-    let fresh = authority(&["other"]);
-    assert_eq!(
-        settle(
-            &grant(&["orders"], 40),
-            OnRecovery::Drain,
-            Fresh::Proven(&fresh)
-        ),
-        revoke
-    );
+    let granted = grant(&["orders"], 40);
+    assert_eq!(exchanged(&granted, &Known::default()), revoked());
+    let other = Known::of(&["other"]);
+    assert_eq!(verdict(&granted, OnRecovery::Drain, &other), revoked());
+    // One that had none loses none.
+    let bare = exchanged(&grant(&[], 40), &other);
+    assert!(matches!(bare, Verdict::Fate(Fate::Exchange(..))));
 }
 
 #[test]
 fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
-    let mut fresh = authority(&["orders"]);
-    fresh.standing.entity_id = Some(crate::name::EntityId::parse("e2").unwrap());
-    let fate = settle(
-        &grant(&["orders"], 40),
-        OnRecovery::Exchange,
-        Fresh::Proven(&fresh),
+    let mut known = Known::of(&["orders"]);
+    let (without, with) = (
+        grant(&["orders"], 40),
+        of_entity(grant(&["orders"], 40), "e1"),
     );
-    assert_eq!(fate, Ok(Fate::Revoke(RevokeCause::Recovery)));
+    assert_eq!(exchanged(&with, &known), revoked());
+    known.workload.as_mut().unwrap().standing.entity_id = Some(entity("e2"));
+    assert_eq!(exchanged(&without, &known), revoked());
+    assert_eq!(exchanged(&with, &known), revoked());
 }
 
 #[test]
-fn a_grant_of_another_namespace_is_not_judged() {
+fn a_grant_of_another_namespace_or_of_no_configured_workload_is_revoked() {
+    let known = Known::of(&["orders"]);
+    let granted = grant(&["orders"], 600);
     let elsewhere = Grant {
-        namespace: crate::name::Namespace::parse("team"),
-        ..grant(&["orders"], 600)
+        namespace: Namespace::parse("team"),
+        ..granted.clone()
     };
-    let fresh = authority(&["orders"]);
-    let settings = settings(OnRecovery::Exchange);
-    let fresh = |_: &WorkloadName| Fresh::Proven(&fresh);
-    let judged = judge(
-        [&elsewhere],
-        &settings,
-        fresh,
-        |_| None,
-        now().steady,
-        now(),
-    );
-    assert_eq!(judged, Ok(vec![]));
+    assert_eq!(exchanged(&elsewhere, &known), revoked());
+    let nobodys = Grant {
+        peer: None,
+        ..granted.clone()
+    };
+    assert_eq!(exchanged(&nobodys, &known), revoked());
+    let mut empty = settings(OnRecovery::Exchange);
+    empty.workloads.clear();
+    assert_eq!(verdict_where(&granted, &empty, &known), revoked());
 }
 
 #[test]
 fn nothing_is_judged_by_authority_from_before() {
-    let mut fresh = authority(&["orders"]);
-    fresh.verified_at = now().steady.minus(Duration::from_secs(1));
-    let fate = settle(
-        &grant(&["orders"], 40),
-        OnRecovery::Exchange,
-        Fresh::Proven(&fresh),
-    );
-    assert!(fate.is_err());
-    assert!(
-        settle(
-            &grant(&["orders"], 40),
-            OnRecovery::Exchange,
-            Fresh::Unknown
-        )
-        .is_err()
-    );
+    let mut known = Known::of(&["orders"]);
+    let granted = grant(&["orders"], 40);
+    known.workload.as_mut().unwrap().verified_at = at(-1);
+    for how in [OnRecovery::Exchange, OnRecovery::Drain] {
+        assert_eq!(verdict(&granted, how, &known), workload_needed());
+    }
+    known.workload.as_mut().unwrap().verified_at = at(0);
+    assert_ne!(exchanged(&granted, &known), workload_needed());
 }
 
 #[test]
-fn settled_and_expired_grants_are_left_alone() {
-    let mut settled = grant(&["orders"], 40);
-    if let Origin::Replica(replica) = &mut settled.origin {
-        replica.settled = Settled::Draining;
-    }
-    let expired = grant(&["orders"], 0);
-    let judged = judge(
-        [&settled, &expired],
-        &settings(OnRecovery::Revoke),
-        |_| Fresh::Gone,
-        |_| None,
-        now().steady,
-        now(),
-    );
-    assert_eq!(judged, Ok(vec![]));
-}
-
-/// What becomes of a grant that an AppRole login was given, where the login would get this today.
-fn settle_login(granted: &Grant, fresh: Option<Proven>) -> Fate {
-    let mut grant = granted.clone();
-    if let Origin::Replica(replica) = &mut grant.origin {
-        replica.approle = Some(alloc::boxed::Box::new(Basis {
-            role: crate::approle::RoleKey {
-                mount: crate::name::MountAccessor::parse("auth_approle_1").unwrap(),
-                name: RoleName::parse("ci").unwrap(),
-            },
-            secret_id: crate::approle::ProofDigest([4; 32]),
-        }));
-    }
-    // What the workload's own role says does not matter to it.
-    let judged = judge(
-        [&grant],
-        &settings(OnRecovery::Exchange),
-        |_| Fresh::Unknown,
-        |_| fresh.clone(),
-        now().steady,
-        now(),
-    );
-    judged.unwrap().into_iter().next().unwrap().fate
-}
-
-fn proven(policies: &[&str], entity: Option<&str>) -> Option<Proven> {
-    Some(Proven {
-        policies: names(policies),
-        identity_policies: vec![],
-        entity: entity.map(|id| EntityId::parse(id).unwrap()),
-    })
+fn what_was_verified_of_another_role_than_the_configured_one_decides_nothing() {
+    let mut reconfigured = settings(OnRecovery::Exchange);
+    reconfigured.workloads[0].role = RoleName::parse("orders-2").unwrap();
+    let granted = grant(&["orders"], 40);
+    let verdict = verdict_where(&granted, &reconfigured, &Known::of(&["orders"]));
+    assert_eq!(verdict, workload_needed());
 }
 
 #[test]
-fn a_grant_of_an_approle_login_goes_by_that_login_alone() {
-    let revoke = Fate::Revoke(RevokeCause::Recovery);
-    let granted = grant(&["default", "ci", "old"], 40);
-    let narrowed = Fate::Exchange {
-        policies: names(&["default", "ci"]),
-        remaining: Duration::from_secs(40),
+fn nobody_is_asked_about_what_is_refused_in_any_case() {
+    let mut known = Known::of(&["orders"]);
+    known.workload.as_mut().unwrap().verified_at = at(-1);
+    let granted = grant(&["orders"], 40);
+    assert_eq!(verdict(&granted, OnRecovery::Revoke, &known), revoked());
+}
+
+#[test]
+fn those_that_carry_grants_are_asked_about_first_then_what_was_used_last() {
+    let token = |nr: u8, used: i64, carries| Unasked {
+        digest: TokenDigest([nr; 32]),
+        used: at(used),
+        carries,
     };
-    assert_eq!(
-        settle_login(&granted, proven(&["ci", "default", "new"], None)),
-        narrowed
-    );
-    assert_eq!(settle_login(&granted, None), revoke);
-    assert_eq!(settle_login(&granted, proven(&["other"], None)), revoke);
-    assert_eq!(settle_login(&granted, proven(&["ci"], Some("e2"))), revoke);
-}
-
-#[test]
-fn the_known_end_of_a_revoked_lease_or_token_is_an_end_only_where_nobody_could_renew_it() {
-    let at = now().steady;
-    let later = |secs| Now {
-        steady: at.plus(Duration::from_secs(secs)),
-        ..now()
-    };
-    let lease = RevocationTarget::Lease(LeaseId::parse("database/creds/x/y").unwrap());
-    let token = RevocationTarget::Token(Accessor::parse("a").unwrap());
-    for target in [lease, token] {
-        let own = QueuedRevocation::own(1, target, at);
-        let ending = |renewable| {
-            own.clone()
-                .ending(at.plus(Duration::from_secs(60)), renewable)
-        };
-        let over = |queued: &QueuedRevocation, secs| queued.is_over(later(secs));
-        assert!(!over(&own, 1_000_000), "its end is not known");
-        assert!(!over(&ending(true), 1_000_000));
-        assert!(ending(true).may_be_over(later(61)));
-        assert!(!over(&ending(false), 60) && over(&ending(false), 61));
-        // What was queued before this was noted.
-        let mut stored = serde_json::to_value(ending(false)).unwrap();
-        stored.as_object_mut().unwrap().remove("renewable");
-        let stored: QueuedRevocation = serde_json::from_value(stored).unwrap();
-        assert!(!over(&stored, 1_000_000));
-    }
-}
-
-proptest! {
-    /// No settlement gives a grant a policy or a life that it did not have.
-    #[test]
-    fn settling_never_adds(
-        granted in proptest::collection::btree_set("[a-d]", 0..4),
-        proven in proptest::collection::btree_set("[a-d]", 0..4),
-        left in 0u64..100,
-        how in 0usize..3,
-    ) {
-        let how = [OnRecovery::Exchange, OnRecovery::Drain, OnRecovery::Revoke][how];
-        let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
-        let proven: Vec<&str> = proven.iter().map(String::as_str).collect();
-        let (grant, fresh) = (grant(&granted, left), authority(&proven));
-        let judged = judge([&grant], &settings(how), |_| Fresh::Proven(&fresh), |_| None, now().steady, now()).unwrap();
-        for judgement in judged {
-            let policies = match judgement.fate {
-                Fate::Drain { policies, .. } => policies,
-                Fate::Exchange { policies, remaining } => {
-                    prop_assert!(remaining <= Duration::from_secs(left));
-                    policies
-                }
-                Fate::Revoke(_) => vec![],
-            };
-            for policy in policies {
-                prop_assert!(grant.facts.policies.contains(&policy) && fresh.policies().contains(&policy));
-            }
-        }
-    }
+    let tokens = vec![
+        token(1, 5, false),
+        token(2, 1, true),
+        token(3, 9, false),
+        token(4, 2, true),
+    ];
+    let asked = worth_asking(tokens, 3);
+    let asked: Vec<u8> = asked.iter().map(|digest| digest.0[0]).collect();
+    assert_eq!(asked, [4, 2, 3]);
 }

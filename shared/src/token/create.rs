@@ -13,7 +13,7 @@ use alloc::{
 use core::time::Duration;
 
 use super::{
-    policies::{self, PolicyChoiceError, Wanted},
+    policies::{self, PoliciesWanted, PolicyChoiceError},
     role::TokenRole,
     ttl::{TtlLimits, TtlWanted, ttl},
 };
@@ -174,7 +174,7 @@ pub fn create(
         }
         unmodelled = unmodelled.or(Some(Unmodelled::Id));
     }
-    let wanted = Wanted {
+    let wanted = PoliciesWanted {
         policies: &asked.policies,
         no_default: asked.no_default_policy,
     };

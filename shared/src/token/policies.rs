@@ -19,7 +19,7 @@ const WRAPPING: &str = "response-wrapping";
 
 /// What a request says of policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wanted<'a> {
+pub struct PoliciesWanted<'a> {
     /// As sent; empty where none were.
     pub policies: &'a [String],
     /// `no_default_policy`.
@@ -62,7 +62,7 @@ pub enum PolicyChoiceError {
 /// [`PolicyChoiceError`].
 pub fn resolve(
     role: Option<&TokenRole>,
-    wanted: Wanted<'_>,
+    wanted: PoliciesWanted<'_>,
     parent: &[PolicyName],
     sudo: bool,
 ) -> Result<Vec<String>, PolicyChoiceError> {
@@ -120,7 +120,7 @@ pub fn still_allowed(role: &TokenRole, proven: &[PolicyName]) -> Vec<PolicyName>
 /// A role with lists has rules of its own: its tokens need not be like their parents.
 fn by_role(
     role: &TokenRole,
-    wanted: Wanted<'_>,
+    wanted: PoliciesWanted<'_>,
     parent: &[String],
 ) -> Result<Vec<String>, PolicyChoiceError> {
     let add_default = role.adds_default(wanted.no_default);
@@ -263,7 +263,7 @@ mod tests {
         no_default: bool,
         sudo: bool,
     ) -> Result<Vec<String>, PolicyChoiceError> {
-        let wanted = Wanted {
+        let wanted = PoliciesWanted {
             policies: &texts(asked),
             no_default,
         };
@@ -328,7 +328,7 @@ mod tests {
         };
         let parent = names(&["p", "default"]);
         let ask = |role: &TokenRole, asked: &[&str]| {
-            let wanted = Wanted {
+            let wanted = PoliciesWanted {
                 policies: &texts(asked),
                 no_default: false,
             };
@@ -446,7 +446,7 @@ mod tests {
         #[test]
         fn no_child_is_given_more_than_its_parent(asked in some(4), parent in some(4), no_default: bool) {
             let parent = parsed(&parent);
-            let wanted = Wanted { policies: &asked, no_default };
+            let wanted = PoliciesWanted { policies: &asked, no_default };
             if let Ok(policies) = resolve(None, wanted, &parent, false) {
                 prop_assert!(policies.iter().all(|policy| parent.iter().any(|has| has.as_str() == policy)
                     || parent.iter().any(PolicyName::is_root)));
@@ -458,7 +458,7 @@ mod tests {
         fn root_and_the_internal_policy_are_never_given(
             role in proptest::option::of(roles()), asked in some(4), sudo: bool, no_default: bool,
         ) {
-            let wanted = Wanted { policies: &asked, no_default };
+            let wanted = PoliciesWanted { policies: &asked, no_default };
             if let Ok(policies) = resolve(role.as_ref(), wanted, &names(&["a", "default"]), sudo) {
                 prop_assert!(!policies.iter().any(|policy| policy == ROOT || policy == WRAPPING));
                 prop_assert!(!(no_default && policies.iter().any(|policy| policy == DEFAULT)));
@@ -474,7 +474,7 @@ mod tests {
                 return Ok(());
             }
             let asked: Vec<_> = kept.iter().map(ToString::to_string).collect();
-            let wanted = Wanted { policies: &asked, no_default: !asked.iter().any(|policy| policy == DEFAULT) };
+            let wanted = PoliciesWanted { policies: &asked, no_default: !asked.iter().any(|policy| policy == DEFAULT) };
             let got = resolve(Some(&role), wanted, &names(&["p"]), false);
             prop_assert_eq!(got, Ok(asked));
         }

@@ -8,14 +8,12 @@ use harness::{
     world::{self, TokenRole, World},
 };
 use holdover::mirror::{AuthorityVerdict, Occasion};
-use holdover::upstream::{
-    policy::required_policy,
-    workload::{Exact, MintError},
-};
+use holdover::upstream::{policy::required_policy, workload::MintError};
 use serde_json::{Value, json};
 use shared::{
     change::CredentialName,
     name::{PolicyName, WorkloadName},
+    recovery::{StandsFor, Wanted},
     workload::WorkloadAuthority,
 };
 
@@ -222,13 +220,13 @@ async fn a_login_is_not_answered_for_by_a_refusal_of_holdovers_own_credential() 
 #[tokio::test]
 async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
     let (primary, host) = shop().await?;
-    let policies = names(&["orders"]);
-    let wanted = Exact {
-        policies: &policies,
-        entity: None,
-        life: Duration::from_millis(90_900),
+    let wanted = Wanted {
+        policies: names(&["orders"]),
+        remaining: Duration::from_millis(90_900),
+        stands_for: StandsFor::Workload(None),
     };
-    let minted = host.upstream.mint_exact(&orders(), wanted).await?;
+    let mint = async |wanted: &Wanted| host.upstream.mint_exact(&orders(), wanted, None).await;
+    let minted = mint(&wanted).await?;
     let shown = primary
         .api(minted.token.expose())
         .get("auth/token/lookup-self")
@@ -250,17 +248,11 @@ async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
         (&json!(90), &json!(true))
     );
     // Policies that the role does not allow are refused by the primary.
-    let more = names(&["billing"]);
-    let refused = host
-        .upstream
-        .mint_exact(
-            &orders(),
-            Exact {
-                policies: &more,
-                ..wanted
-            },
-        )
-        .await;
+    let more = Wanted {
+        policies: names(&["billing"]),
+        ..wanted.clone()
+    };
+    let refused = mint(&more).await;
     assert!(
         matches!(refused, Err(MintError::Upstream(error)) if error.decision().is_some_and(|no| no.is_bad_request()))
     );
@@ -273,7 +265,7 @@ async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
     world::token_role(&primary.root(), &role).await?;
     host.mirrors.verify_authority(Occasion::Recovery).await?;
     let before = accessors(&primary).await?;
-    let capped = host.upstream.mint_exact(&orders(), wanted).await;
+    let capped = mint(&wanted).await;
     assert!(
         matches!(&capped, Err(MintError::NotExact(_))),
         "{:?}",

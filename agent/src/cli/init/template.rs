@@ -51,6 +51,7 @@ socket = <ADMIN_SOCKET>
 # probe_interval = "5s"
 # probe_timeout = "500ms"
 # issue_deadline = "5s"                   # how long a login waits for the machine to decide
+# settle_within = "2s"                    # what is not settled by then is settled while following
 # max_outage = "12h"                      # nothing is issued after this
 # authority_interval = "1m"
 # authority_max_age = "15m"               # older authority issues nothing

@@ -94,7 +94,7 @@ impl AuthorityPass<'_> {
         let roles: Vec<_> = self.authority().approles.keys().cloned().collect();
         let mut unread = UnreadPaths::default();
         for key in roles {
-            match self.approle(&key).await {
+            match self.approle(&key, |_| true).await {
                 Ok(()) => {}
                 Err(PassError::Upstream(error)) if !error.is_unavailable() => {
                     tracing::warn!(%error, role = %key.name, "an AppRole role could not be verified");
@@ -108,8 +108,12 @@ impl AuthorityPass<'_> {
         Ok(complete)
     }
 
-    /// One role and its secret ids.
-    async fn approle(&self, key: &RoleKey) -> Result<(), PassError> {
+    /// One role and those of its secret ids that `asked` names.
+    pub(super) async fn approle(
+        &self,
+        key: &RoleKey,
+        asked: impl Fn(&SecretId) -> bool,
+    ) -> Result<(), PassError> {
         let role = match self.mount_path(key) {
             Some(path) => self.read_approle(&path, &key.name, &key.mount).await?,
             None => None,
@@ -121,7 +125,7 @@ impl AuthorityPass<'_> {
             return self.context.commit(changes).await;
         };
         let mut changes = self.dying(key, |proof| proof.role_id != role.role_id);
-        for proof in self.proofs(key) {
+        for proof in self.proofs(key).into_iter().filter(|proof| asked(proof)) {
             if proof.role_id == role.role_id && !proof.is_dead(self.context.now()) {
                 changes.push(self.look_at(&role, &proof).await?);
             }
@@ -342,7 +346,7 @@ pub(in crate::mirror) async fn recheck_login(
     match known {
         Some(proof) if !context.is_paused() => {
             let pass = AuthorityPass::new(context, Urgency::Authority);
-            pass.approle(&proof.role).await
+            pass.approle(&proof.role, |_| true).await
         }
         _ => Ok(()),
     }

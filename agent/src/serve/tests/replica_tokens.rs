@@ -182,18 +182,27 @@ async fn an_exchanged_token_that_is_dead_or_has_nothing_behind_it_is_not_sent_on
 }
 
 #[tokio::test]
-async fn a_draining_token_is_good_for_mirrored_reads_and_says_so_otherwise() {
+async fn a_draining_token_is_good_for_mirrored_reads_and_what_goes_with_them_and_says_so_otherwise()
+{
     let primary = Primary::saying("{}").await;
     let rig = Setup::with(&primary).start();
     let token = replica_token();
     rig.replica
         .knows(&token, of_replica(Settled::Draining), Duration::ZERO);
     let header = token_header(&token);
-    let heard = rig.ask(&request("GET", MIRRORED, &[&header])).await;
-    assert_eq!(heard.outcome(), (200, "replica"));
+    for (method, target) in [
+        ("GET", MIRRORED),
+        ("GET", LOOKUP),
+        ("PUT", "/v1/auth/token/renew-self"),
+        ("PUT", "/v1/auth/token/revoke-self"),
+        ("PUT", "/v1/sys/leases/lookup"),
+        ("PUT", "/v1/sys/leases/renew"),
+    ] {
+        let heard = rig.ask(&request(method, target, &[&header])).await;
+        assert_eq!(heard.outcome(), (200, "replica"), "{target}");
+    }
     for (method, target) in [
         ("GET", "/v1/secret/data/unmirrored"),
-        ("GET", LOOKUP),
         ("PUT", MIRRORED),
         ("PUT", "/v1/auth/token/create"),
     ] {

@@ -32,12 +32,13 @@ use crate::{
 
 pub(crate) use client::{Client, Heard, request};
 pub(crate) use primary::{Act, Primary};
-pub(crate) use sides::{FakeMinter, FakeReplica};
+pub(crate) use sides::{FakeMinter, FakeReplica, FakeSettler};
 
 /// A running socket with everything around it.
 pub(crate) struct Rig {
     pub(crate) replica: Arc<FakeReplica>,
     pub(crate) minter: Arc<FakeMinter>,
+    pub(crate) settler: Arc<FakeSettler>,
     pub(crate) coverage: Arc<Coverage>,
     pub(crate) server: Arc<Server>,
     pub(crate) path: PathBuf,
@@ -77,6 +78,7 @@ impl Setup {
         let machine = watch::Sender::new(snapshot(Phase::Following));
         let replica = Arc::new(FakeReplica::new(self.settings));
         let minter = Arc::new(FakeMinter::default());
+        let settler = Arc::new(FakeSettler::default());
         let (learning, unlearned) = LearnQueue::new();
         let (parity, offered) = Parity::new(self.rules.parity_sample, 1);
         let clock = Arc::new(Clock::start(None).unwrap());
@@ -89,6 +91,7 @@ impl Setup {
             driver: Handle::new(events, machine.subscribe()),
             link: link.clone(),
             minter: minter.clone(),
+            settler: settler.clone(),
             learning,
             rules: self.rules,
             stats: Stats::default(),
@@ -105,6 +108,7 @@ impl Setup {
         Rig {
             replica,
             minter,
+            settler,
             coverage,
             server,
             path,

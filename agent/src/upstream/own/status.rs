@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use shared::{
     offboarding::{
-        CredentialAsked, CredentialSource, CredentialTold, FileFacts, Refusals, Verdict,
+        CredentialAsked, CredentialSource, CredentialTold, Entitlement, FileFacts, Refusals,
     },
     time::{Now, WallTime},
 };
@@ -80,12 +80,12 @@ impl OwnStatus {
         told: CredentialTold,
         file: FileFacts,
         now: Now,
-    ) -> Verdict {
+    ) -> Entitlement {
         let verdict = self.state.lock().refusals.tell(asked, told, file, now);
         match verdict {
-            Verdict::Entitled => self.conclude(false),
-            Verdict::Offboarded => self.conclude(true),
-            Verdict::Open => {}
+            Entitlement::Entitled => self.conclude(false),
+            Entitlement::Offboarded => self.conclude(true),
+            Entitlement::Open => {}
         }
         verdict
     }

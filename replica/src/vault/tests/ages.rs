@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::{
-    change::Change,
+    change::{Change, PhaseRecord},
+    failover::Phase,
+    grant::Grant,
     identity::{Entity, Identity},
     name::{EntityId, PolicyName},
     time::WallTime,
@@ -12,7 +14,7 @@ use shared::{
 
 use super::{
     asked::Said,
-    world::{CUTOVER, World, authority, peer},
+    world::{CUTOVER, World, authority, outage, peer},
 };
 use crate::samples::T0;
 
@@ -173,6 +175,37 @@ fn an_identity_that_was_never_read_is_as_old_as_its_token() {
     };
     assert_eq!(ask(recent()).status, 200);
     undecided(&ask(too_old()), "identity of entity new");
+}
+
+#[test]
+fn an_identity_that_was_not_read_since_the_last_outage_may_have_changed_in_it() {
+    let read_after = |from: WallTime, token: &str| {
+        let phase = Phase::Holdover(outage("o-1"));
+        let world = world(&all(recent())).and(Change::Phase(PhaseRecord {
+            phase,
+            epoch: 7,
+            proven_from: Some(from),
+        }));
+        let (made, at) = (recent().as_secs(), T0.plus(Duration::from_secs(CUTOVER)));
+        let new = |name: &'static str| {
+            move |grant: &mut Grant| {
+                grant.facts.entity_id = Some(EntityId::parse(name).unwrap());
+                grant.facts.creation_time = made;
+                grant.verified_at = at;
+            }
+        };
+        let world = world.token_as("s.of", &["app"], new("e"));
+        let world = world.token_as("s.new", &["app"], new("new")).open();
+        let asked = world.ask("GET", "/v1/secret/data/app/a").token(token);
+        asked.said()
+    };
+    let later = recent().plus(Duration::from_secs(1));
+    for token in ["s.of", "s.new"] {
+        assert_eq!(read_after(recent(), token).status, 200, "{token}");
+        let said = read_after(later, token);
+        assert_eq!(said.status, 503, "{token}: {}", said.text);
+        assert!(said.text.contains("since the last outage"), "{}", said.text);
+    }
 }
 
 #[test]

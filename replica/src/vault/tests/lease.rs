@@ -38,7 +38,7 @@ fn world() -> World {
         .token("s.none", &["default"])
 }
 
-fn lease(
+pub(super) fn lease(
     id: &str,
     path: &str,
     holder: LeaseHolder,

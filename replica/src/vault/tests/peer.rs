@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::{
-    change::Change, failover::Phase, grant::Settled, name::WorkloadName, workload::OnFailover,
-};
+use shared::{change::Change, grant::Settled, name::WorkloadName, workload::OnFailover};
 
-use super::world::{HO, Opened, World, identity_of, outage, peer, phase, replica};
+use super::world::{HO, Opened, World, identity_of, peer, replica};
 
 #[test]
 fn a_token_obtained_by_attestation_is_its_peers_alone_in_an_outage() {
@@ -159,53 +157,4 @@ fn the_standing_token_is_held_to_what_every_token_is() {
             .status
     };
     assert_eq!(both, 403, "only a peer of exactly one workload has one");
-}
-
-#[test]
-fn a_draining_token_reads_what_is_mirrored_and_does_nothing_else() {
-    let draining = |state| {
-        let world = replica(World::in_outage(), Settled::Draining).secret("app/a", 1);
-        world.and(phase(state)).open()
-    };
-    for state in [Phase::Following, Phase::Holdover(outage("o-2"))] {
-        let world = draining(state);
-        for (method, target, status) in [
-            ("GET", "/v1/secret/data/app/a", 200),
-            ("GET", "/v1/secret/metadata/app/?list=true", 200),
-            ("GET", "/v1/secret/data/app/hidden", 403),
-            ("GET", "/v1/sys/internal/ui/mounts/secret", 200),
-            ("GET", "/v1/elsewhere", 403),
-            ("PUT", "/v1/secret/data/app/a", 403),
-            ("GET", "/v1/auth/token/lookup-self", 403),
-            ("PUT", "/v1/auth/token/renew-self", 403),
-            ("PUT", "/v1/auth/token/create", 403),
-        ] {
-            let said = world
-                .ask(method, target)
-                .token(HO)
-                .peer(peer("orders"))
-                .said();
-            assert_eq!(said.status, status, "{target}: {}", said.text);
-            if status == 403 && !target.ends_with("hidden") {
-                assert!(said.error().ends_with("log in again"), "{}", said.error());
-            }
-        }
-    }
-}
-
-#[test]
-fn nothing_is_decided_by_a_grant_that_its_outage_left_unsettled() {
-    let world = replica(World::following(), Settled::Not)
-        .secret("app/a", 1)
-        .open();
-    let ask = |target| {
-        world
-            .ask("GET", target)
-            .token(HO)
-            .peer(peer("orders"))
-            .said()
-            .status
-    };
-    assert_eq!(ask("/v1/secret/data/app/a"), 503);
-    assert_eq!(ask("/v1/auth/token/lookup-self"), 503);
 }

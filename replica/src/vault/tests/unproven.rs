@@ -4,7 +4,7 @@ use serde_json::json;
 use shared::{
     change::{Change, PhaseRecord},
     failover::Phase,
-    grant::{Grant, Origin, ReplicaGrant, Settled},
+    grant::{Grant, Settled},
     name::Accessor,
 };
 
@@ -107,30 +107,6 @@ fn what_hangs_on_a_token_that_was_not_proven_since_is_undecidable_too() {
     assert_eq!(world(FROM, exchanged(), FROM), 200);
     assert_eq!(world(FROM, exchanged(), FROM - 1), 503);
     assert_eq!(world(FROM - 1, exchanged(), FROM), 503);
-}
-
-#[test]
-fn a_grant_of_an_outage_that_is_over_decides_nothing_until_it_is_settled() {
-    let world = |settled| {
-        let world = World::in_outage().token_as(HO, &["app"], |grant| {
-            let Some(Change::Grant(of)) = replica(World::in_outage(), settled).changes.pop() else {
-                panic!("no grant");
-            };
-            let Origin::Replica(issued) = of.origin else {
-                panic!("no replica grant");
-            };
-            grant.peer = Some(identity_of("orders"));
-            grant.origin = Origin::Replica(ReplicaGrant {
-                outage: outage("o-0").id,
-                ..issued
-            });
-        });
-        read(&in_outage(world).secret("app/a", 1).open(), HO)
-    };
-    let (status, text) = world(Settled::Not);
-    assert_eq!(status, 503, "{text}");
-    assert!(text.contains("not settled"), "{text}");
-    assert_eq!(world(Settled::Draining).0, 200);
 }
 
 #[test]

@@ -40,6 +40,7 @@ use super::says;
 use crate::{
     clock::Clock,
     local::Pending,
+    recovery::settler::{self, AtUse, Judged, Minting},
     samples,
     serve::{
         login::{MintedLogin, Minter},
@@ -72,6 +73,7 @@ pub(crate) struct FakeReplica {
     lessons: Mutex<Vec<Taught>>,
     asked: Mutex<Vec<String>>,
     noted: Mutex<Vec<Outcome>>,
+    outlived: Mutex<Vec<TokenDigest>>,
 }
 
 /// What the replica was taught.
@@ -104,7 +106,13 @@ impl FakeReplica {
             lessons: Mutex::default(),
             asked: Mutex::default(),
             noted: Mutex::default(),
+            outlived: Mutex::default(),
         }
+    }
+
+    /// The entity of an exchanged grant changes.
+    pub(crate) fn outlives(&self, digest: TokenDigest) {
+        self.outlived.lock().unwrap().push(digest);
     }
 
     pub(super) fn enter(&self, phase: &Phase) {
@@ -263,6 +271,20 @@ impl Replica for FakeReplica {
     fn was_ended_here(&self, digest: &TokenDigest) -> bool {
         let live = self.grant(digest);
         live.is_some_and(|live| live.revoked.get().is_some())
+    }
+
+    fn is_of_replica(&self, accessor: &str) -> bool {
+        let grants = self.grants.lock().unwrap();
+        let mut known = grants.values().map(|live| &live.grant);
+        known.any(|grant| grant.is_replica() && grant.accessor.as_str() == accessor)
+    }
+
+    fn is_left_over(&self, grant: &Grant) -> bool {
+        grant.is_left_over(self.outage().as_ref())
+    }
+
+    fn has_outlived(&self, grant: &Grant) -> bool {
+        self.outlived.lock().unwrap().contains(&grant.digest)
     }
 
     fn hangs_on_dead(&self, _: &Grant) -> bool {
@@ -442,6 +464,63 @@ impl Minter for FakeMinter {
                 None => std::future::pending().await,
             }
         })
+    }
+}
+
+type Judges = Box<dyn Fn() -> Judged + Send + Sync>;
+
+type Settles = Box<dyn Fn() -> Pending<'static, settler::Settlement> + Send + Sync>;
+
+/// A settler that does as it is told.
+pub(crate) struct FakeSettler {
+    judges: Mutex<Judges>,
+    settles: Mutex<Settles>,
+    asked: Mutex<Vec<&'static str>>,
+}
+
+impl Default for FakeSettler {
+    fn default() -> Self {
+        Self {
+            judges: Mutex::new(Box::new(|| Judged::As(settler::Settlement::Settled))),
+            settles: Mutex::new(Box::new(|| Box::pin(std::future::pending()))),
+            asked: Mutex::default(),
+        }
+    }
+}
+
+impl FakeSettler {
+    /// It judges like this from here on.
+    pub(crate) fn judges(&self, judges: impl Fn() -> Judged + Send + Sync + 'static) {
+        *self.judges.lock().unwrap() = Box::new(judges);
+    }
+
+    /// It settles like this from here on; until then that never ends.
+    pub(crate) fn settles(
+        &self,
+        settles: impl Fn() -> settler::Settlement + Send + Sync + 'static,
+    ) {
+        *self.settles.lock().unwrap() = Box::new(move || Box::pin(std::future::ready(settles())));
+    }
+
+    /// What it was asked for.
+    pub(crate) fn asked(&self) -> Vec<&'static str> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl AtUse for FakeSettler {
+    fn judge(&self, _digest: TokenDigest) -> Pending<'static, Judged> {
+        self.asked.lock().unwrap().push("judge");
+        Box::pin(std::future::ready((self.judges.lock().unwrap())()))
+    }
+
+    fn settle(
+        &self,
+        _digest: TokenDigest,
+        _mint: Minting,
+    ) -> Pending<'static, settler::Settlement> {
+        self.asked.lock().unwrap().push("settle");
+        (self.settles.lock().unwrap())()
     }
 }
 

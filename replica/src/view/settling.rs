@@ -1,0 +1,84 @@
+//! What a replica grant comes to that its outage left: judged by what is kept here, with what it hangs on.
+
+use shared::{
+    acl::Policy,
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
+    grant::{Grant, RevokeCause, Settled},
+    identity::Identity,
+    name::{EntityId, PolicyName, WorkloadName},
+    recovery::{Fate, Need, Proofs, Verdict, judge},
+    time::{Now, WallTime},
+    workload::WorkloadAuthority,
+};
+
+use super::{Authority, View};
+
+impl Proofs for Authority {
+    fn workload(&self, name: &WorkloadName) -> Option<&WorkloadAuthority> {
+        self.workloads.get(name).map(AsRef::as_ref)
+    }
+
+    fn approle(&self, key: &RoleKey) -> Option<&AppRole> {
+        self.approles.get(key).map(AsRef::as_ref)
+    }
+
+    fn secret_id(&self, digest: &ProofDigest) -> Option<&SecretId> {
+        self.secret_ids.get(digest).map(AsRef::as_ref)
+    }
+
+    fn identity(&self, entity: &EntityId) -> Option<(&Identity, WallTime)> {
+        let known = self.identities.get(entity)?;
+        Some((&known.identity, known.verified_at))
+    }
+
+    fn are_templated(&self, policies: &[PolicyName]) -> bool {
+        let parsed = self.policies.as_ref().map(|policies| &policies.parsed);
+        let known = |name| parsed.and_then(|parsed| parsed.get(name)?.as_ref());
+        let known: Option<Vec<_>> = policies.iter().map(known).collect();
+        known.is_none_or(|known| Policy::are_templated(&known))
+    }
+}
+
+impl View {
+    /// What `grant` comes to, if its outage is over and left it unsettled: what it hangs on first, from the top down, then
+    /// itself. One of the outage that goes on comes to what was left unsettled above it, where that no longer stands.
+    ///
+    /// Whether something above it is dead already is the caller's to see: [`View::dead_ancestor`].
+    pub fn verdict(&self, authority: &Authority, grant: &Grant, now: Now) -> Option<Verdict> {
+        let unsettled = grant.replica()?.settled == Settled::Not;
+        let above = unsettled.then(|| self.verdict_above(authority, grant, now))?;
+        above.or_else(|| verdict_alone(authority, grant, now))
+    }
+
+    /// What keeps `grant` from being judged by itself: first what the primary did not prove, then what settling would end or
+    /// cannot tell yet.
+    fn verdict_above(&self, authority: &Authority, grant: &Grant, now: Now) -> Option<Verdict> {
+        let from = authority.proven_from;
+        if let Some(topmost) = from.and_then(|from| self.unproven(grant, from).last()) {
+            return Some(Verdict::Needs(Need::Token(topmost)));
+        }
+        let mut line: Vec<_> = self.ancestors(grant).collect();
+        line.reverse();
+        line.iter()
+            .find_map(|above| match verdict_alone(authority, &above.grant, now)? {
+                Verdict::Fate(Fate::Drain(_) | Fate::Exchange(..)) => None,
+                Verdict::Fate(Fate::Revoke(_)) => {
+                    Some(Verdict::Fate(Fate::Revoke(RevokeCause::Parent)))
+                }
+                needs @ Verdict::Needs(_) => Some(needs),
+            })
+    }
+}
+
+/// What a grant that its outage left unsettled comes to, whatever it hangs on.
+fn verdict_alone(authority: &Authority, grant: &Grant, now: Now) -> Option<Verdict> {
+    let replica = grant.replica()?;
+    let outage = authority.phase.outage().map(|outage| &outage.id);
+    // An outage that ended says when; without that, nothing from before the grant counts.
+    let since = authority.proven_from.unwrap_or(replica.issued_at);
+    let left = grant.is_left_over(outage);
+    left.then(|| judge(grant, replica, &authority.settings, authority, since, now))
+}
+
+#[cfg(test)]
+mod tests;
