@@ -32,10 +32,20 @@ impl Backoff {
 
     /// The next pause. `jitter` in 0..1 spreads it from four to six fifths.
     pub fn next(&mut self, jitter: f64) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * self.growth / 100).min(self.cap);
-        pause.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))
+        self.next_within(self.cap, jitter)
     }
+
+    /// The same, of no more than `most` before it is spread. It grows all the same, for when that bound is gone.
+    pub fn next_within(&mut self, most: Duration, jitter: f64) -> Duration {
+        let pause = self.pause.min(most);
+        self.pause = (self.pause * self.growth / 100).min(self.cap);
+        spread(pause, jitter)
+    }
+}
+
+/// `pause`, spread by `jitter` in 0..1 from four to six fifths of it.
+pub fn spread(pause: Duration, jitter: f64) -> Duration {
+    pause.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -52,6 +62,20 @@ mod tests {
             .collect();
         assert_eq!(pauses.get(..3), Some([1000, 1500, 2250].as_slice()));
         assert_eq!(pauses.last(), Some(&30_000));
+    }
+
+    #[test]
+    fn a_bound_holds_pauses_short_and_the_growth_goes_on_behind_it() {
+        let (mut backoff, most) = (Backoff::PROBES, Duration::from_secs(5));
+        let pauses: Vec<_> = (0..12)
+            .map(|_| backoff.next_within(most, Backoff::EVEN).as_millis())
+            .collect();
+        assert_eq!(
+            pauses.get(..5),
+            Some([1000, 1500, 2250, 3375, 5000].as_slice())
+        );
+        assert_eq!(pauses.last(), Some(&5000));
+        assert_eq!(backoff.next(Backoff::EVEN), Duration::from_secs(30));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Machine {
     state: State,
     /// When the next probe is due.
     next: BootTime,
+    /// When the last probe failed, or the outage began: the pause before the next one counts from there.
+    failed_at: BootTime,
     pending: Option<Pending>,
     last_audited: Option<BootTime>,
     last_asked: Option<BootTime>,
@@ -90,6 +92,7 @@ impl Machine {
             knobs,
             state,
             next: now.boot,
+            failed_at: now.boot,
             pending: None,
             last_audited: None,
             last_asked: None,
@@ -147,6 +150,7 @@ impl Machine {
         let mut actions = Vec::new();
         match event {
             Event::Wake => {}
+            Event::Accepted => self.accepted(context.jitter),
             Event::ForwardFailed => self.forward_failed(context.now),
             Event::ForwardSucceeded { audited } => self.forward_succeeded(audited, context.now),
             Event::OperatorStart(reason) => self.operator_start(reason, context, &mut actions),
@@ -170,8 +174,7 @@ impl Machine {
         let now = context.now;
         let lost = self.pending.take_if(|pending| now.boot >= pending.deadline);
         if let Some(lost) = lost {
-            let failed = Probe::Failed(probing::lost_probe());
-            self.probed(failed, lost.audited, context, actions);
+            self.probed(probing::lost_probe(), lost.audited, context, actions);
         }
         if let State::Recovering { id, until, .. } = &self.state
             && now.boot >= *until

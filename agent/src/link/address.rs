@@ -82,6 +82,8 @@ pub(crate) struct AddressEntry(Mutex<AddressState>);
 #[derive(Clone, Debug, Default)]
 struct AddressState {
     down: bool,
+    /// The last connection that was opened to it came about, whatever answered.
+    accepts: bool,
     behind: bool,
     latency: Option<Duration>,
     cluster: Option<ClusterId>,
@@ -204,6 +206,11 @@ impl Addresses {
         })
     }
 
+    /// Whether any of them accepts connections, as last seen: something listens there, whether it serves or not.
+    pub fn accept(&self) -> bool {
+        self.0.iter().any(Monitored::accepts)
+    }
+
     /// All of them, in order of preference.
     pub fn all(&self) -> &[Monitored] {
         &self.0
@@ -238,6 +245,11 @@ impl Monitored {
     /// Whether its last probe or connection was answered by the trusted cluster.
     pub fn is_healthy(&self) -> bool {
         !self.entry.0.lock().down
+    }
+
+    /// Whether it accepted the last connection that was opened to it.
+    pub(crate) fn accepts(&self) -> bool {
+        self.entry.0.lock().accepts
     }
 
     /// What is known of it.
@@ -343,6 +355,11 @@ impl AddressEntry {
         let changed = before.is_some_and(|before| before != node.role);
         state.variety.opened(node.role, changed, several, now);
         several || state.variety.is_per_request()
+    }
+
+    /// Whether a connection that was to be opened was accepted.
+    pub(crate) fn accepts(&self, accepted: bool) {
+        self.0.lock().accepts = accepted;
     }
 
     /// A connection did not come about.

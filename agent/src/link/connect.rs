@@ -6,14 +6,17 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
     rt::TokioIo,
@@ -48,7 +51,11 @@ type Boxed = Box<dyn StdError + Send + Sync>;
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// What opens TCP and TLS.
-pub(crate) type Https = HttpsConnector<HttpConnector<Resolver>>;
+#[derive(Clone)]
+pub(crate) struct Https {
+    tcp: HttpConnector<Resolver>,
+    tls: Arc<ClientConfig>,
+}
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,11 +88,37 @@ pub(crate) fn https(tls: ClientConfig, names: &Names, connect_timeout: Duration)
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     tcp.set_connect_timeout(Some(connect_timeout));
-    HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp)
+    let tls = Arc::new(tls);
+    Https { tcp, tls }
+}
+
+impl Https {
+    /// Opens a connection. `accepted` is called once the other end has taken it, whatever comes of it then.
+    async fn open(mut self, uri: Uri, accepted: impl FnOnce()) -> Result<Io, Boxed> {
+        let tcp = self.tcp.call(uri.clone()).await?;
+        accepted();
+        HttpsConnector::from((Opened(Some(tcp)), self.tls))
+            .call(uri)
+            .await
+    }
+}
+
+/// A TCP connection that stands, for the TLS that goes over it.
+struct Opened(Option<TokioIo<TcpStream>>);
+
+impl Service<Uri> for Opened {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: Uri) -> Self::Future {
+        let taken = || io::Error::other("this connection was taken already");
+        std::future::ready(self.0.take().ok_or_else(taken))
+    }
 }
 
 /// The authority of an address, as in a URL.
@@ -148,9 +181,12 @@ impl Connector {
 
     async fn connect_and_show(&self, uri: &Uri) -> Result<ShownStream, Unshown> {
         let within = self.base.connect_timeout;
-        let mut https = self.base.files.https(self.purpose == Purpose::Own);
-        let connecting = tokio::time::timeout(within, https.call(uri.clone()));
-        let io = match connecting.await {
+        let https = self.base.files.https(self.purpose == Purpose::Own);
+        let accepted = AtomicBool::new(false);
+        let opening = https.open(uri.clone(), || accepted.store(true, Ordering::Relaxed));
+        let opened = tokio::time::timeout(within, opening).await;
+        self.entry.accepts(accepted.into_inner());
+        let io = match opened {
             Ok(Ok(io)) => io,
             Ok(Err(error)) => return Err(Unavailable::of(error.as_ref()).into()),
             Err(_) => return Err(Unavailable::Timeout.into()),

@@ -18,11 +18,17 @@ use super::{
 pub(crate) type Looked = Result<NodeSeen, Unshown>;
 
 impl Link {
-    /// Looks at every address again and again, each by itself, until the daemon stops.
-    pub async fn keep_watch(self, every: Duration, within: Duration) {
+    /// Looks at every address again and again, each by itself, until the daemon stops. Says where a connection was `accepted`,
+    /// whatever answered: in an outage the machine's own looks are further apart.
+    pub async fn keep_watch(
+        self,
+        accepted: impl Fn() + Clone + Send + 'static,
+        every: Duration,
+        within: Duration,
+    ) {
         let mut watching = tokio::task::JoinSet::new();
         for nr in 0..self.addresses().all().len() {
-            let link = self.clone();
+            let (link, accepted) = (self.clone(), accepted.clone());
             watching.spawn(async move {
                 while let Some(at) = link.addresses().all().get(nr) {
                     match link.look(at, within).await {
@@ -30,6 +36,9 @@ impl Link {
                         Err(why) => {
                             tracing::debug!(address = %at.address.url, %why, "an address does not serve");
                         }
+                    }
+                    if at.accepts() {
+                        accepted();
                     }
                     tokio::time::sleep(every).await;
                 }

@@ -4,6 +4,7 @@ use std::{os::unix::net::UnixListener, sync::Arc};
 
 use arc_swap::ArcSwap;
 use replica::{ledger::Aggregate, sequencer::Lane};
+use shared::failover::Event;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -117,8 +118,10 @@ impl Daemon {
         let (local, upstream) = (self.local.clone(), self.upstream.clone());
         let failover = self.config.borrow().failover;
         let (every, within) = (failover.probe_interval, failover.probe_timeout);
-        self.tasks
-            .spawn(upstream.link().clone().keep_watch(every, within));
+        let driver = self.driver.clone();
+        let accepted = move || driver.send(Event::Accepted);
+        let watch = upstream.link().clone().keep_watch(accepted, every, within);
+        self.tasks.spawn(watch);
         self.tasks.spawn(upstream.clone().keep_own_token());
         self.tasks.spawn(upstream.clone().watch_rights());
         self.tasks

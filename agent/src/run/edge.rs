@@ -46,7 +46,8 @@ impl Edge for LiveEdge {
         let primary = Arc::clone(&self.primary);
         Box::pin(async move {
             let outcome = primary.upstream.probe(audited).await;
-            register(&primary.local, outcome)
+            let accepted = primary.upstream.addresses().accept();
+            register(&primary.local, outcome, accepted)
         })
     }
 
@@ -65,24 +66,26 @@ impl Edge for LiveEdge {
 }
 
 /// Registers what a probe found, and says it as the machine knows it. A refusal is a decision: the primary serves.
-fn register(local: &Local, outcome: ProbeOutcome) -> Probe {
-    match outcome {
+/// `accepted`: whether an address accepted a connection.
+fn register(local: &Local, outcome: ProbeOutcome, accepted: bool) -> Probe {
+    let cause = match outcome {
         ProbeOutcome::Good {
             authenticated,
             server_time,
         } => {
             primary_seen(local, server_time);
-            Probe::Good {
+            return Probe::Good {
                 audited: authenticated,
-            }
+            };
         }
-        ProbeOutcome::Refused => Probe::Good { audited: true },
-        ProbeOutcome::Foreign(foreign) => Probe::Failed(Cause::Unavailable(foreign.to_string())),
-        ProbeOutcome::Failed(why) => Probe::Failed(match why {
-            Unavailable::Status { .. } => Cause::Unavailable(why.to_string()),
-            _ => Cause::Unreachable(why.to_string()),
-        }),
-    }
+        ProbeOutcome::Refused => return Probe::Good { audited: true },
+        ProbeOutcome::Foreign(foreign) => Cause::Unavailable(foreign.to_string()),
+        ProbeOutcome::Failed(why @ Unavailable::Status { .. }) => {
+            Cause::Unavailable(why.to_string())
+        }
+        ProbeOutcome::Failed(why) => Cause::Unreachable(why.to_string()),
+    };
+    Probe::Failed { cause, accepted }
 }
 
 /// The primary was seen: what was doubted until then is doubted no longer. Where its clock agrees with ours, the wall

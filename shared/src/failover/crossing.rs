@@ -94,6 +94,7 @@ impl Machine {
             good: 0,
             backoff,
         };
+        self.failed_at = now.boot;
         self.enter(state, now.boot.plus(pause), actions);
     }
 

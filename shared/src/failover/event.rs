@@ -37,6 +37,9 @@ impl Knobs {
     pub const AUDITED_INTERVAL: Duration = Duration::from_secs(60);
     /// In doubt it is sent at most this often.
     pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+    /// The longest pause between probes in an outage while an address accepts connections: a server that is coming up is
+    /// soon asked.
+    pub const ACCEPTED_INTERVAL: Duration = Duration::from_secs(5);
     /// A recovery that takes longer has failed.
     pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(120);
     /// What a probe's task gets beyond the time of both halves to say how it ended.
@@ -62,6 +65,8 @@ pub struct ActionId(pub(super) u64);
 /// What the edges send to the machine.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
+    /// An address accepted a connection, whatever came of it. In an outage the next probe does not wait for long then.
+    Accepted,
     /// A forward failed as outages fail: reason to probe at once, no more.
     ForwardFailed,
     /// A forward was answered. Postpones the next probe while following; counts for nothing else.
@@ -85,7 +90,12 @@ pub enum Event {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Probe {
     /// Failed as outages fail.
-    Failed(Cause),
+    Failed {
+        /// How.
+        cause: Cause,
+        /// Whether an address accepted a connection all the same: something listens there, which may be coming up.
+        accepted: bool,
+    },
     /// Answered; `audited` if the authenticated half was asked for and went through, or was refused as a
     /// decision: both prove that the primary serves.
     Good {

@@ -8,7 +8,7 @@ use super::{
     state::{Cause, Phase},
 };
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, spread},
     time::{BootTime, Now},
 };
 
@@ -80,7 +80,9 @@ impl Machine {
                 self.next = context.now.boot.plus(Knobs::SUSPECT_INTERVAL);
             }
             Probe::Good { audited } => self.probe_good(audited, context.now, actions),
-            Probe::Failed(cause) => self.probe_failed(cause, context, actions),
+            Probe::Failed { cause, accepted } => {
+                self.probe_failed(cause, accepted, context, actions);
+            }
         }
     }
 
@@ -110,8 +112,23 @@ impl Machine {
         }
     }
 
-    fn probe_failed(&mut self, cause: Cause, context: &Context<'_>, actions: &mut Vec<Action>) {
+    /// An address accepts connections: the pause that runs is cut to what it would be, had that been seen when it began.
+    pub(super) fn accepted(&mut self, jitter: f64) {
+        if matches!(self.state, State::Outage { .. }) {
+            let pause = spread(Knobs::ACCEPTED_INTERVAL, jitter);
+            self.next = self.next.min(self.failed_at.plus(pause));
+        }
+    }
+
+    fn probe_failed(
+        &mut self,
+        cause: Cause,
+        accepted: bool,
+        context: &Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
         let now = context.now;
+        self.failed_at = now.boot;
         self.next = now.boot.plus(Knobs::SUSPECT_INTERVAL);
         match &mut self.state {
             State::Following => {
@@ -125,7 +142,11 @@ impl Machine {
             }
             State::Outage { good, backoff, .. } => {
                 *good = 0;
-                self.next = now.boot.plus(backoff.next(context.jitter));
+                let pause = match accepted {
+                    true => backoff.next_within(Knobs::ACCEPTED_INTERVAL, context.jitter),
+                    false => backoff.next(context.jitter),
+                };
+                self.next = now.boot.plus(pause);
             }
             State::Recovering { failed, .. } => {
                 *failed += 1;
@@ -137,6 +158,10 @@ impl Machine {
     }
 }
 
-pub(super) fn lost_probe() -> Cause {
-    Cause::Unreachable(String::from("no answer in time"))
+/// What a probe whose end was lost counts as.
+pub(super) fn lost_probe() -> Probe {
+    Probe::Failed {
+        cause: Cause::Unreachable(String::from("no answer in time")),
+        accepted: false,
+    }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{name::OutageId, samples, time::WallTime};
+use crate::{backoff::spread, name::OutageId, samples, time::WallTime};
 
 const KNOBS: Knobs = Knobs {
     failures: 3,
@@ -18,11 +18,13 @@ const KNOBS: Knobs = Knobs {
 };
 
 /// A machine and its clock: events go in, time goes on by hand.
+#[derive(Clone)]
 struct Bench {
     machine: Machine,
     now: Now,
     authority: Option<WallTime>,
     outages: u32,
+    jitter: f64,
 }
 
 impl Bench {
@@ -34,6 +36,7 @@ impl Bench {
             now,
             authority,
             outages: 0,
+            jitter: Backoff::EVEN,
         }
     }
 
@@ -58,7 +61,7 @@ impl Bench {
             now: self.now,
             authority: self.authority,
             fresh_id: &id,
-            jitter: 0.5,
+            jitter: self.jitter,
         };
         let actions = self.machine.handle(event, &context);
         let begun = actions
@@ -105,7 +108,15 @@ fn good() -> Probe {
 }
 
 fn bad() -> Probe {
-    Probe::Failed(Cause::Unreachable(String::from("refused")))
+    failed(false)
+}
+
+/// A failed probe, of an address that accepted the connection or did not.
+fn failed(accepted: bool) -> Probe {
+    Probe::Failed {
+        cause: Cause::Unreachable(String::from("refused")),
+        accepted,
+    }
 }
 
 fn entered(actions: &[Action]) -> Vec<&'static str> {
@@ -380,9 +391,45 @@ fn a_shorter_outage_bound_binds_the_running_outage() {
     assert_eq!(entered(&bench.pass(Duration::from_secs(60))), ["exhausted"]);
 }
 
+#[test]
+fn a_primary_that_is_back_after_a_long_outage_is_asked_as_soon_as_it_accepts_connections() {
+    let mut bench = Bench::holdover();
+    for _ in 0..12 {
+        let _ = bench.probe(bad());
+    }
+    let wait = |bench: &Bench| bench.machine.deadline(bench.now).since(bench.now.boot);
+    assert_eq!(wait(&bench), Duration::from_secs(30));
+    let mut late = bench.clone();
+    let _ = bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.handle(Event::Accepted), []);
+    assert_eq!(wait(&bench), Duration::from_secs(3));
+    let _ = late.pass(Duration::from_secs(7));
+    let actions = late.handle(Event::Accepted);
+    assert!(matches!(
+        actions.as_slice(),
+        [Action::Probe { audited: true, .. }]
+    ));
+}
+
+#[test]
+fn a_connection_that_is_accepted_changes_nothing_but_the_pause_of_an_outage() {
+    let mut bench = Bench::following();
+    let before = bench.machine.deadline(bench.now);
+    for _ in 0..100 {
+        assert_eq!(bench.handle(Event::Accepted), []);
+    }
+    assert_eq!(bench.machine.deadline(bench.now), before);
+    let mut bench = Bench::holdover();
+    for _ in 0..100 {
+        let _ = bench.handle(Event::Accepted);
+    }
+    assert_eq!(bench.machine.phase().name(), "holdover");
+}
+
 /// What may happen to a machine.
 #[derive(Clone, Debug)]
 enum Step {
+    Accepted,
     Pass(u64),
     Probe(bool),
     Recover(bool),
@@ -395,6 +442,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (0u64..40_000).prop_map(Step::Pass),
+        Just(Step::Accepted),
         any::<bool>().prop_map(Step::Probe),
         any::<bool>().prop_map(Step::Probe),
         any::<bool>().prop_map(Step::Recover),
@@ -427,6 +475,7 @@ impl Bench {
                 }
                 _ => vec![],
             },
+            Step::Accepted => self.handle(Event::Accepted),
             Step::Forward(true) => self.handle(Event::ForwardSucceeded { audited: true }),
             Step::Forward(false) => self.handle(Event::ForwardFailed),
             Step::Start => self.handle(Event::OperatorStart(String::from("x"))),
@@ -488,5 +537,38 @@ proptest! {
             }
         }
         prop_assert_eq!(bench.machine.phase().is_outage(), !up);
+    }
+
+    /// However an address comes and goes: while it accepts connections the pauses are short, and they are never shorter
+    /// than those of one that always does.
+    #[test]
+    fn an_address_that_accepts_is_asked_soon_and_one_that_flaps_no_more_often(
+        flaps in proptest::collection::vec((any::<bool>(), proptest::option::of(0u64..40_000)), 1..60),
+        jitter in 0.0f64..1.0,
+    ) {
+        let mut bench = Bench::holdover();
+        bench.jitter = jitter;
+        let mut least = Backoff::PROBES;
+        // The pause that runs when the outage begins is none after a failed probe in it.
+        let _ = bench.next_probe();
+        for (accepts, seen_after) in flaps {
+            let _ = bench.probe(failed(accepts));
+            let began = bench.now.boot;
+            let most = spread(Knobs::ACCEPTED_INTERVAL, jitter);
+            let mut bound = if accepts { most } else { spread(Duration::from_secs(30), jitter) };
+            if let Some(millis) = seen_after {
+                let seen = Duration::from_millis(millis);
+                if bench.machine.deadline(bench.now) > began.plus(seen) {
+                    let _ = bench.pass(seen);
+                    let _ = bench.handle(Event::Accepted);
+                    bound = bound.min(most.max(seen));
+                }
+            }
+            let _ = bench.next_probe();
+            let pause = bench.now.boot.since(began);
+            let shortest = least.next_within(Knobs::ACCEPTED_INTERVAL, jitter);
+            prop_assert!(pause <= bound + Duration::from_millis(1), "{pause:?} of {bound:?}");
+            prop_assert!(pause + Duration::from_millis(1) >= shortest, "{pause:?}, {shortest:?}");
+        }
     }
 }

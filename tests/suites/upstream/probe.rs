@@ -220,8 +220,11 @@ async fn a_dead_first_address_costs_nothing_and_a_standby_is_followed_to_configu
     assert!(!host.upstream.addresses().all()[0].is_healthy());
     // A standby of which nothing shows that it has the active node answer comes after that one.
     let link = host.upstream.link().clone();
-    let watching =
-        tokio::spawn(link.keep_watch(Duration::from_millis(200), Duration::from_millis(500)));
+    let watching = tokio::spawn(link.keep_watch(
+        || {},
+        Duration::from_millis(200),
+        Duration::from_millis(500),
+    ));
     harness::eventually(BOUND, "the standby to be seen behind", async || {
         let addresses = host.upstream.addresses();
         let first = addresses.to_try().next().unwrap().address.url.clone();
