@@ -3,13 +3,14 @@
 //! A connection comes into use only after it has shown the trusted cluster: `connect` opens it and asks `sys/health` over
 //! it ([`show`]) before anything with a credential goes there. What it showed comes with every answer, as a
 //! [`Provenance`]. [`forward`] sends clients' requests on, byte for byte; [`own`] sends Holdover's, which are asked as
-//! current; [`address`] is the book of addresses, each of which `monitor` looks after by itself.
+//! current; [`once`] keeps what has an effect from being sent twice; [`address`] is the book of addresses, each of which `monitor` looks after by itself.
 
 pub mod address;
 pub mod body;
 pub mod error;
 pub mod forward;
 pub mod names;
+pub(crate) mod once;
 pub mod own;
 pub mod tls;
 

@@ -14,6 +14,7 @@ mod index;
 mod kv;
 mod learn;
 mod lease;
+mod lost;
 mod names;
 mod path;
 mod plain;
@@ -109,6 +110,9 @@ pub enum PassError {
     /// Each new lease is an account at some backend: they are paced.
     #[error("a new lease was obtained moments ago")]
     TooSoon,
+    /// The answer to the same request was lost before: it may have made something that nobody has.
+    #[error("an answer was lost that may have made something; it is asked for again later")]
+    Lost,
     /// No mirror of that path is configured.
     #[error("no mirror of that path is configured")]
     Unknown,

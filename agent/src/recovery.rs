@@ -24,7 +24,9 @@ use shared::{
 use tokio::time::timeout;
 
 use self::primary::{Primary, ProveError};
-use crate::{link::Unavailable, local::Local, mirror::PassError, offboarding};
+use crate::{
+    link::Unavailable, local::Local, mirror::PassError, offboarding, upstream::UpstreamError,
+};
 
 /// Why settling could not be finished.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +112,7 @@ fn told(
     about: &shared::name::WorkloadName,
 ) -> Result<(), SettleError> {
     match ended {
-        Err(PassError::Upstream(crate::upstream::UpstreamError::Unavailable(why))) => {
+        Err(PassError::Upstream(UpstreamError::Unavailable(why) | UpstreamError::Unknown(why))) => {
             Err(why.into())
         }
         Err(error) => {

@@ -8,12 +8,14 @@
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
 //!    request (`headers` says what passes, `dropped` counts what does not), `observer` learns from the answer, and `key_watch` looks for keys that it shows
-//!    to be superseded. `Server::attested_login` in [`login`] has a token minted instead of forwarding.
+//!    to be superseded. Logins and creations go through `Server::issue` in `issue`; `Server::attested_login` in [`login`] has a
+//!    token minted instead of forwarding. What is sent once goes on if its client goes, and what nobody gets then is revoked (`custody`).
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
-//! `impl Server` stands in `connection`, `decide`, `follow`, [`login`], `unsettled` and here, and nowhere else.
+//! `impl Server` stands in `connection`, `decide`, `follow`, `issue`, [`login`], `unsettled` and here, and nowhere else.
 
+pub mod custody;
 pub mod learn_queue;
 pub mod limits;
 pub mod login;
@@ -30,6 +32,7 @@ mod dropped;
 mod follow;
 mod forward_token;
 mod headers;
+mod issue;
 mod key_watch;
 mod line;
 mod observer;
@@ -70,7 +73,8 @@ use ask::Ask;
 use body::{Arriving, Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
-use decide::{LoginFailed, Outcome};
+use custody::{Carrier, Custody};
+use decide::LoginFailed;
 use key_watch::KeyWatch;
 use learn_queue::LearnQueue;
 use limits::Limits;
@@ -171,6 +175,7 @@ pub struct Server {
     parity: Parity,
     buffers: Buffers,
     late: Arc<Semaphore>,
+    carrier: Carrier,
 }
 
 /// An answer was not to be had from the side that was asked.
@@ -269,6 +274,7 @@ impl Server {
             stats: parts.stats,
             buffers: Buffers::new(),
             late: Arc::new(Semaphore::new(LATE_ANSWERS)),
+            carrier: Carrier::new(),
         })
     }
 
@@ -300,6 +306,8 @@ impl Server {
         if !knows_chunks {
             answer = respond::measured(answer).await;
         }
+        // From here on nothing is waited for: the client has it, or goes in the middle of it.
+        Custody::hand_over(answer.extensions_mut());
         self.stats.count(
             respond::source(&answer),
             operation,
@@ -385,7 +393,7 @@ impl Server {
     async fn by_side_in_charge(&self, ask: &mut Ask) -> Response<RelayBody> {
         for _ in 0..RETAKES {
             let taken = if self.replica.outage().is_some() {
-                let decided = self.decide(ask, Outcome::None).await;
+                let decided = self.decide(ask).await;
                 decided.and_then(|answer| self.unless_taken_over(ask, answer))
             } else {
                 self.follow(ask).await

@@ -22,11 +22,13 @@ use shared::{
 use crate::view::{LiveGrant, View};
 
 mod approle;
+mod issued;
 pub mod key;
 mod lease;
 mod token;
 
 pub use approle::{Candidate, attempt, candidate};
+pub use issued::{IssuedThere, issued};
 pub use token::grant_from_lookup;
 
 /// A proof of a token that is younger than this is not written down again.

@@ -32,4 +32,15 @@ pub enum Note {
         /// The outage.
         outage: Option<OutageId>,
     },
+    /// The primary may have brought something into being for a request whose answer nobody got.
+    Unclaimed {
+        /// The peer that asked.
+        uid: Option<u32>,
+        /// Its unit.
+        unit: Option<String>,
+        /// The path.
+        path: String,
+        /// What becomes of it, as a fixed word.
+        outcome: &'static str,
+    },
 }

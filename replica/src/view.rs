@@ -315,6 +315,11 @@ impl View {
         queue
     }
 
+    /// How many revocations the primary has yet to hear of.
+    pub fn queued(&self) -> usize {
+        self.queue.pin().len()
+    }
+
     /// The keys: for digests and for opening values.
     pub fn keys(&self) -> &Keys {
         &self.keys

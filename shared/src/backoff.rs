@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::time::BootTime;
+
 /// Where the growth stands.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Backoff {
@@ -17,6 +19,9 @@ impl Backoff {
 
     /// Between attempts at anything else: the same up to a minute.
     pub const ATTEMPTS: Self = Self::new(Duration::from_secs(1), 150, Duration::from_secs(60));
+
+    /// After answers that were lost: half a minute, doubled each time, a quarter of an hour at most.
+    const LOST: Self = Self::new(Duration::from_secs(30), 200, Duration::from_secs(900));
 
     /// The `jitter` that leaves a pause as long as it is.
     pub const EVEN: f64 = 0.5;
@@ -40,6 +45,50 @@ impl Backoff {
         let pause = self.pause.min(most);
         self.pause = (self.pause * self.growth / 100).min(self.cap);
         spread(pause, jitter)
+    }
+}
+
+/// How long a request of Holdover's own is held back whose answers were lost though the primary is well: each may have made a
+/// token or an account, or spent a use of a credential.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LostAnswers {
+    backoff: Backoff,
+    held: Option<Held>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Held {
+    until: BootTime,
+    /// How often the primary had come back by then.
+    returns: u64,
+}
+
+impl Default for LostAnswers {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff::LOST,
+            held: None,
+        }
+    }
+}
+
+impl LostAnswers {
+    /// One was lost `now`. `returns` counts how often the primary was away and has come back.
+    pub fn lost(&mut self, returns: u64, now: BootTime, jitter: f64) {
+        let until = now.plus(self.backoff.next(jitter));
+        self.held = Some(Held { until, returns });
+    }
+
+    /// One came.
+    pub fn came(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How long the request is held back from `now` on, if it is. That the primary was away since explains the loss.
+    pub fn wait(&self, returns: u64, now: BootTime) -> Option<Duration> {
+        let held = self.held.filter(|held| held.returns == returns)?;
+        let wait = held.until.since(now);
+        (!wait.is_zero()).then_some(wait)
     }
 }
 
@@ -82,6 +131,30 @@ mod tests {
     fn jitter_stays_within_a_fifth() {
         assert_eq!({ Backoff::PROBES }.next(0.0), Duration::from_millis(800));
         assert_eq!({ Backoff::PROBES }.next(1.0), Duration::from_millis(1200));
+    }
+
+    #[test]
+    fn what_is_lost_again_and_again_is_asked_for_ever_more_rarely() {
+        let (mut lost, mut asked) = (LostAnswers::default(), 0);
+        for second in 0..3600 {
+            let now = BootTime::from_millis(second * 1000);
+            if lost.wait(1, now).is_none() {
+                lost.lost(1, now, Backoff::EVEN);
+                asked += 1;
+            }
+        }
+        assert!((5..10).contains(&asked), "{asked}");
+        lost.came();
+        assert_eq!(lost.wait(1, BootTime::from_millis(3_600_000)), None);
+    }
+
+    #[test]
+    fn a_primary_that_was_away_explains_what_was_lost() {
+        let mut lost = LostAnswers::default();
+        let now = BootTime::from_millis(1000);
+        lost.lost(1, now, Backoff::EVEN);
+        assert_eq!(lost.wait(1, now), Some(Duration::from_secs(30)));
+        assert_eq!(lost.wait(2, now), None);
     }
 
     /// What a renewal that always fails costs the primary: openbao#4011 saw 1,700 a second.

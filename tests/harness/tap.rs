@@ -28,6 +28,15 @@ pub enum Wire {
     Truncated(usize),
 }
 
+/// What becomes of the answers to some requests, while all others pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// The connection is closed in place of the answer.
+    Closed,
+    /// The answer waits on the wire until nothing is lost any more.
+    Held,
+}
+
 /// The wire. Gone when dropped.
 pub struct Tap {
     port: Port,
@@ -42,6 +51,7 @@ struct Shared {
     received: Mutex<Vec<Vec<u8>>>,
     answers: AtomicUsize,
     lies: Mutex<Vec<Lie>>,
+    losses: watch::Sender<Vec<(Vec<u8>, Loss)>>,
 }
 
 /// What the primary says, and what arrives in its place: of the same length, so that nothing around it changes.
@@ -65,6 +75,7 @@ impl Tap {
             received: Mutex::default(),
             answers: AtomicUsize::new(0),
             lies: Mutex::default(),
+            losses: watch::Sender::default(),
         });
         let task = tokio::spawn(serve(listener, shared.clone()));
         Ok(Tap { port, shared, task })
@@ -93,6 +104,29 @@ impl Tap {
     /// Ends all lies.
     pub fn tell_the_truth(&self) {
         lock(&self.shared.lies).clear();
+    }
+
+    /// Loses the answer to each request from now on that has `part` in its first bytes. It is carried out all the same. Over
+    /// TLS no part of a request is ever seen.
+    pub fn lose(&self, part: &str, loss: Loss) {
+        let part = part.as_bytes().to_vec();
+        self.shared
+            .losses
+            .send_modify(|losses| losses.push((part, loss)));
+    }
+
+    /// Ends all losses: what was held arrives.
+    pub fn lose_nothing(&self) {
+        self.shared.losses.send_replace(Vec::new());
+    }
+
+    /// How often Holdover sent a request with `part` in it.
+    pub fn times_sent(&self, part: &str) -> usize {
+        let sent = lock(&self.shared.sent);
+        let found = sent
+            .iter()
+            .map(|bytes| String::from_utf8_lossy(bytes).matches(part).count());
+        found.sum()
     }
 
     /// What Holdover sent, by connection.
@@ -146,9 +180,10 @@ async fn pass(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.split(), server.into_split());
     let (there, back) = (shared.wire.subscribe(), shared.wire.subscribe());
+    let lost = Mutex::new(None);
     tokio::select! {
-        end = requests(&mut from_client, &mut to_server, there, &shared.sent, nr) => end,
-        end = answers(&mut from_server, &mut to_client, back, shared, nr) => end,
+        end = requests(&mut from_client, &mut to_server, there, shared, (nr, &lost)) => end,
+        end = answers(&mut from_server, &mut to_client, back, shared, (nr, &lost)) => end,
         () = cut(wire) => Ok(()),
     }
 }
@@ -157,8 +192,8 @@ async fn requests(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     mut wire: watch::Receiver<Wire>,
-    kept: &Mutex<Vec<Vec<u8>>>,
-    nr: usize,
+    shared: &Shared,
+    (nr, lost): (usize, &Mutex<Option<Loss>>),
 ) -> std::io::Result<()> {
     let mut chunk = vec![0; 16 * 1024];
     loop {
@@ -169,7 +204,8 @@ async fn requests(
         }
         // Silence ends when the wire changes; what was sent meanwhile arrives then.
         let _ = wire.wait_for(|wire| *wire != Wire::Silent).await;
-        keep(kept, nr, bytes);
+        keep(&shared.sent, nr, bytes);
+        shared.choose(bytes, lost);
         to.write_all(bytes).await?;
     }
 }
@@ -179,7 +215,7 @@ async fn answers(
     to: &mut (impl AsyncWrite + Unpin),
     mut wire: watch::Receiver<Wire>,
     shared: &Shared,
-    nr: usize,
+    (nr, lost): (usize, &Mutex<Option<Loss>>),
 ) -> std::io::Result<()> {
     let mut chunk = vec![0; 16 * 1024];
     let mut held: Vec<u8> = Vec::new();
@@ -190,6 +226,19 @@ async fn answers(
             return Ok(());
         }
         let _ = wire.wait_for(|wire| *wire != Wire::Silent).await;
+        let loss = *lock(lost);
+        match loss {
+            Some(Loss::Closed) => {
+                shared.answers.fetch_add(1, Ordering::SeqCst);
+                return Ok(());
+            }
+            Some(Loss::Held) => {
+                shared.answers.fetch_add(1, Ordering::SeqCst);
+                let mut losses = shared.losses.subscribe();
+                let _ = losses.wait_for(Vec::is_empty).await;
+            }
+            None => {}
+        }
         let whole = match *wire.borrow() {
             Wire::Unanswered => Some(0),
             Wire::Truncated(length) => Some(length),
@@ -209,6 +258,22 @@ async fn answers(
         let ready = held.len() - waits.unwrap_or(0);
         to.write_all(held.get(..ready).unwrap_or_default()).await?;
         held.drain(..ready);
+    }
+}
+
+impl Shared {
+    /// What becomes of the answer to a request that begins with these bytes. The rest of one changes nothing of that.
+    fn choose(&self, bytes: &[u8], lost: &Mutex<Option<Loss>>) {
+        let begins = bytes
+            .split(|byte| *byte == b'\r')
+            .next()
+            .is_some_and(|line| line.ends_with(b" HTTP/1.1"));
+        if begins {
+            let has = |part: &[u8]| bytes.windows(part.len()).any(|found| found == part);
+            let losses = self.losses.borrow();
+            let loss = losses.iter().find(|(part, _)| has(part));
+            *lock(lost) = loss.map(|(_, loss)| *loss);
+        }
     }
 }
 

@@ -2,5 +2,7 @@
 
 #[path = "returns/back.rs"]
 mod back;
+#[path = "returns/sent_once.rs"]
+mod sent_once;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");

@@ -15,6 +15,7 @@ use super::{
     connect::{self, Connector},
     error::{self, Unavailable, Unshown},
     lent::Lent,
+    once::{Undone, is_left_to_active},
 };
 use crate::config::Address;
 
@@ -24,13 +25,6 @@ const REDIRECTS: usize = 2;
 /// The longest answer that is looked into for whether the active node is to be asked.
 const SHORT: u64 = 8 * 1024;
 
-/// What a node says that leaves a request to the active one, and has done nothing.
-const NOT_APPLIED: [&str; 3] = [
-    "local node not active",
-    "please forward to the active node",
-    "cannot write to readonly storage",
-];
-
 /// A request to be sent but for its body, its headers already as the primary may see them.
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
@@ -39,7 +33,7 @@ pub(crate) struct Outgoing {
     /// Without hop-by-hop headers and without `Host`.
     pub(crate) headers: HeaderMap,
     /// Whether it may be sent again after a failure whose outcome is unknown.
-    pub(crate) idempotent: bool,
+    pub(crate) repeatable: bool,
 }
 
 /// No answer of the primary, and what is known of the request.
@@ -59,7 +53,12 @@ pub(crate) type Forwarded = Result<Response<RelayBody>, ForwardError>;
 impl ForwardError {
     /// Whether the primary cannot have seen the request.
     pub(crate) fn nothing_sent(&self) -> bool {
-        matches!(self, Self::Unsent(_))
+        self.undone().is_some()
+    }
+
+    /// That nothing of it was carried out, where that is known.
+    pub(crate) fn undone(&self) -> Option<Undone> {
+        matches!(self, Self::Unsent(_)).then(Undone::unsent)
     }
 }
 
@@ -122,7 +121,7 @@ impl Link {
     async fn once_or_again(&self, to: &Monitored, outgoing: &Outgoing, body: &Bytes) -> Forwarded {
         let request = || outgoing.request(&to.address, RelayBody::Whole(body.clone()));
         match self.attempt(to, |lines| &lines.forward, request()?).await {
-            Err(ForwardError::Unknown(_)) if outgoing.idempotent => {
+            Err(ForwardError::Unknown(_)) if outgoing.repeatable => {
                 self.attempt(to, |lines| &lines.fresh, request()?).await
             }
             other => other,
@@ -142,7 +141,7 @@ impl Link {
             .get::<LineShown>()
             .is_some_and(|shown| shown.line().node.role != NodeRole::Active);
         let (answer, mut left) = left_undone(answer).await?;
-        let repeatable = by_standby && outgoing.idempotent && answer.status().is_server_error();
+        let repeatable = by_standby && outgoing.repeatable && answer.status().is_server_error();
         if left.is_none() && !repeatable {
             return Ok(answer);
         }
@@ -255,17 +254,10 @@ async fn left_undone(
         Err(read) => Ok(read),
     };
     let said = said.map_err(|error| ForwardError::Unknown(Unavailable::of(&error)))?;
-    let undone = said.whole().filter(|said| was_not_applied(said));
-    let undone = undone.map(|said| error::unavailable_of(parts.status.as_u16(), said));
+    let status = parts.status.as_u16();
+    let undone = said.whole().filter(|said| is_left_to_active(said));
+    let undone = undone.map(|said| error::unavailable_of(status, said));
     Ok((Response::from_parts(parts, said), undone))
-}
-
-/// Whether a node says that it left a request to the active one, and did nothing.
-pub(crate) fn was_not_applied(said: &[u8]) -> bool {
-    let errors = error::errors_of(said);
-    errors
-        .iter()
-        .any(|error| NOT_APPLIED.iter().any(|text| error.contains(text)))
 }
 
 /// A redirect within the primary is the client's to follow through us; one that leads anywhere else would make it
@@ -324,7 +316,7 @@ mod tests {
                 method: Method::GET,
                 target: target.parse().unwrap(),
                 headers: HeaderMap::new(),
-                idempotent: true,
+                repeatable: true,
             };
             let made = outgoing.request(&to, RelayBody::EMPTY).unwrap();
             assert_eq!(made.uri().path_and_query().unwrap().as_str(), target);

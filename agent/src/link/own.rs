@@ -14,7 +14,8 @@ use super::{
     LineShown, Link, LinkBase, Monitored,
     body::{Arriving, RelayBody},
     error::{Unavailable, Unshown, is_unavailable_status},
-    forward::{is_redirect, location, url, was_not_applied},
+    forward::{is_redirect, location, url},
+    once::Undone,
     show,
 };
 
@@ -60,6 +61,9 @@ pub enum OwnFailure {
     /// It answers, and nothing shows that it is current.
     #[error("no node answers that can be shown to be current")]
     NotCurrent,
+    /// What may not be repeated may have been carried out.
+    #[error("{0}; whether it was carried out is unknown")]
+    Unknown(Unavailable),
 }
 
 /// What came of one address.
@@ -93,7 +97,7 @@ impl Link {
                     refused = Some(answer)
                 }
                 Attempted::Answered(answer) => return Ok(answer),
-                Attempted::Unknown(why) if !call.repeatable => return Err(why),
+                Attempted::Unknown(why) if !call.repeatable => return Err(why.of_unknown_outcome()),
                 Attempted::Unsent(why) | Attempted::Unknown(why) => {
                     failure = Some(telling(failure, why));
                 }
@@ -250,7 +254,17 @@ impl OwnCall {
     /// Whether another address is asked after this answer: nothing was done, or doing it twice changes nothing.
     fn goes_on_after(&self, answer: &OwnAnswer) -> bool {
         let failed = answer.status == 500 || is_unavailable_status(answer.status);
-        failed && (self.repeatable || answer.status == 503 || was_not_applied(&answer.body))
+        failed && (self.repeatable || Undone::said(answer.status, &answer.body).is_some())
+    }
+}
+
+impl OwnFailure {
+    /// The same, of a request that was sent and may not be sent again.
+    fn of_unknown_outcome(self) -> Self {
+        Self::Unknown(match self {
+            Self::Unshown(unshown) => unshown.into_unavailable(),
+            other => Unavailable::Connect(other.to_string()),
+        })
     }
 }
 

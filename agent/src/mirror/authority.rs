@@ -27,7 +27,7 @@ use shared::{
 };
 
 pub(super) use self::standing::until_standing_due;
-use self::standing::{MintedFrom, StandingToken};
+use self::standing::{Minting, StandingToken};
 use super::{
     PassError, context::MirrorContext, index::Quiet, read::is_cut_off, status::UnreadPaths,
 };
@@ -69,7 +69,7 @@ pub(super) struct AuthorityMemory {
     quiet: Quiet,
     /// When each entity was last asked about.
     identities: BTreeMap<EntityId, WallTime>,
-    minted: MintedFrom,
+    minted: Minting,
 }
 
 /// One verification.
@@ -233,12 +233,16 @@ impl<'a> AuthorityPass<'a> {
         unread.cloned().collect()
     }
 
-    async fn workloads(&self, minted: &mut MintedFrom) -> Result<AuthorityReport, PassError> {
+    async fn workloads(&self, minted: &mut Minting) -> Result<AuthorityReport, PassError> {
         let mut report = AuthorityReport::default();
         for workload in &self.context.settings.workloads {
             let verdict = match self.workload(workload, minted).await {
                 Ok(verdict) => verdict,
-                Err(PassError::Upstream(error)) if !error.is_unavailable() => {
+                Err(error @ PassError::Lost) => AuthorityVerdict::Unknown(vec![error.to_string()]),
+                // What was lost is one workload's token, and no reason to leave the others unverified.
+                Err(PassError::Upstream(error))
+                    if !matches!(error, UpstreamError::Unavailable(_)) =>
+                {
                     AuthorityVerdict::Unknown(vec![error.to_string()])
                 }
                 Err(error) => return Err(error),
@@ -251,7 +255,7 @@ impl<'a> AuthorityPass<'a> {
     async fn workload(
         &self,
         workload: &Workload,
-        minted: &mut MintedFrom,
+        minted: &mut Minting,
     ) -> Result<AuthorityVerdict, PassError> {
         let name = &workload.name;
         let Some(role) = self.role(&workload.role).await? else {

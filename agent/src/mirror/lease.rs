@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use shared::{
+    backoff::LostAnswers,
     change::{Change, CredentialName},
     kv::Place,
     lease::{Lease, LeaseCare, LeaseHolder},
@@ -47,6 +48,8 @@ pub(super) struct LeaseMemory {
     retiring: Vec<(LeaseId, Deadline)>,
     /// No new lease is asked for before this, and why.
     hold_off: Option<HoldOff>,
+    /// New leases whose answers were lost.
+    lost: LostAnswers,
     /// An answer that came without a lease: it is kept in another way.
     unleased: Option<PathAnswer>,
     /// How many leases the path's pool got lately.
@@ -275,7 +278,12 @@ impl LeasePass<'_> {
         old: Option<&Lease>,
     ) -> Result<Lease, PassError> {
         let now = self.now();
+        if self.occasion.is_own() {
+            self.context.may_ask(&memory.lost)?;
+        }
         let acquired = self.acquire(memory, holder, now).await;
+        let path = self.place.path.as_str();
+        self.context.came_to(&mut memory.lost, &acquired, path);
         if let Err(PassError::Unsupported(why)) = &acquired {
             let why = Some(why.clone());
             memory.hold_off = Some(self.hold_off(UNSUPPORTED_FOR, why, now));

@@ -205,7 +205,9 @@ impl LivePrimary {
     /// settling.
     async fn pass(&self, mirrors: &Mirrors, path: &str) -> Result<(), Unavailable> {
         match mirrors.sync_now(path, Occasion::Recovery).await {
-            Err(PassError::Upstream(UpstreamError::Unavailable(unavailable))) => Err(unavailable),
+            Err(PassError::Upstream(
+                UpstreamError::Unavailable(unavailable) | UpstreamError::Unknown(unavailable),
+            )) => Err(unavailable),
             Err(error) => {
                 tracing::warn!(%error, path, "a mirror could not be brought up to date");
                 Ok(())

@@ -439,10 +439,11 @@ impl Unminted {
                 | UpstreamError::Offboarded(_) => Self::NotNow,
                 UpstreamError::Decision(_)
                 | UpstreamError::ForeignCluster(_)
-                | UpstreamError::NotCurrent => Self::NotSent,
+                | UpstreamError::NotCurrent
+                | UpstreamError::Unavailable(_) => Self::NotSent,
                 UpstreamError::Malformed { .. }
-                | UpstreamError::Unavailable(_)
-                | UpstreamError::Undecided { .. } => Self::Unknown,
+                | UpstreamError::Undecided { .. }
+                | UpstreamError::Unknown(_) => Self::Unknown,
             },
         }
     }

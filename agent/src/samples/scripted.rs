@@ -146,7 +146,7 @@ impl Scripted {
             Said::Yes => Ok(true),
             Said::Gone => Ok(false),
             Said::Status(status) => Err(of_status(status)),
-            Said::Lost => Err(Unavailable::Timeout.into()),
+            Said::Lost => Err(UpstreamError::Unknown(Unavailable::Timeout)),
             Said::Hangs => std::future::pending().await,
             Said::AtTheGate => {
                 self.gate.notified().await;
@@ -189,7 +189,7 @@ impl Scripted {
 impl Primary for Scripted {
     async fn prove(&self) -> Result<(), ProveError> {
         match self.answer("prove").await {
-            Err(UpstreamError::Unavailable(why)) => Err(why.into()),
+            Err(UpstreamError::Unavailable(why) | UpstreamError::Unknown(why)) => Err(why.into()),
             _ => self.proves.lock().unwrap().clone(),
         }
     }
@@ -205,7 +205,7 @@ impl Primary for Scripted {
 
     async fn renew_due(&self) -> Result<(), Unavailable> {
         match self.answer("renew").await {
-            Err(UpstreamError::Unavailable(why)) => Err(why),
+            Err(UpstreamError::Unavailable(why) | UpstreamError::Unknown(why)) => Err(why),
             _ => Ok(()),
         }
     }

@@ -1,4 +1,6 @@
-//! A request as it was asked: read once, never changed by what becomes of it.
+//! A request as it was asked: read once, never changed by what becomes of it. Beside it, how it stands with sending it.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
@@ -11,6 +13,7 @@ use replica::{
 use shared::{
     acl::Operation,
     api::{Call, CallError, Kind, RequestNamespace, is_sent_with_namespace},
+    grant::Origin,
     name::{TokenDigest, WorkloadName},
     provenance::{Comparable, Evidence, Question, TokenUsed},
     secret::SecretText,
@@ -20,8 +23,13 @@ use shared::{
     workload::{Peer, PeerId},
 };
 
-use super::{body::RelayBody, headers, replica::Replica};
-use crate::parity::Offer;
+use super::{
+    body::RelayBody,
+    custody::{Once, OpenEnd},
+    headers,
+    replica::Replica,
+};
+use crate::{link::once::Right, parity::Offer};
 
 /// A client's request.
 pub(crate) struct Ask {
@@ -51,8 +59,21 @@ pub(crate) struct Ask {
     pub(crate) mirrored: bool,
     /// Whether its answer may carry a lease.
     pub(crate) leasing: bool,
+    /// Whether sending it twice changes nothing: it brings nothing into being, and spends nothing.
+    pub(crate) repeatable: bool,
+    /// How it stands with sending it, where it may be sent once.
+    pub(crate) once: Once,
     /// When it was read.
     pub(crate) asked_at: Now,
+}
+
+/// What is known of an attempt at the primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It had no effect.
+    None,
+    /// It may have had one: the primary may hold a token that nobody uses.
+    Unknown,
 }
 
 /// How a request is treated while the primary is authoritative.
@@ -106,6 +127,8 @@ impl Ask {
             asked_at: replica.now(),
             mirrored: false,
             leasing: false,
+            repeatable: false,
+            once: Once::new(),
             standing: None,
             method: parts.method,
             target,
@@ -117,6 +140,7 @@ impl Ask {
         };
         ask.mirrored = ask.is_mirrored(settings);
         ask.leasing = ask.is_leasing(replica);
+        ask.repeatable = ask.is_repeatable(replica);
         ask.standing = ask.standing_workload(settings).cloned();
         ask
     }
@@ -124,8 +148,10 @@ impl Ask {
     /// How it is treated while the primary is authoritative.
     pub(crate) fn class(&self) -> Class {
         match &self.call {
-            // A lease is learned from the answer, which is kept whole for it.
-            Ok(_) if self.leasing && !self.mirrored => Class::Once,
+            // A lease is learned from the answer, which is kept whole for it; a wrapping is taken back if nobody gets it.
+            Ok(call) if (self.leasing || self.wraps()) && !self.mirrored && !call.is_issuance() => {
+                Class::Once
+            }
             Ok(call) if !call.is_fallbackable(self.mirrored) => Class::Stream,
             Ok(call) if call.is_issuance() => Class::Issue,
             Ok(call) if call.is_idempotent() => Class::Read,
@@ -234,6 +260,8 @@ impl Ask {
             standing: self.standing.clone(),
             mirrored: self.mirrored,
             leasing: self.leasing,
+            repeatable: self.repeatable,
+            once: Once::spent(),
             asked_at: self.asked_at,
         }
     }
@@ -276,12 +304,40 @@ impl Ask {
         writes && self.is_form() && first.is_some_and(|byte| !matches!(byte, b'{' | b'['))
     }
 
-    /// Whether sending it twice changes nothing.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        match &self.call {
+    /// Whether sending it twice changes nothing. A read may bring a lease or a wrapping into being, and spends a use of a token
+    /// that has so many.
+    fn is_repeatable(&self, replica: &dyn Replica) -> bool {
+        let idempotent = match &self.call {
             Ok(call) => call.is_idempotent(),
             Err(_) => self.method.is_safe(),
-        }
+        };
+        let token = self.token.as_ref();
+        let known = token.and_then(|(_, digest)| replica.grant(digest));
+        let is_used_up = known.is_some_and(|live| live.grant.origin == Origin::LimitedUse);
+        idempotent && !self.may_lease(replica) && !self.wraps() && !is_used_up
+    }
+
+    /// Whether it may bring something into being that lives on unless it is revoked.
+    pub(crate) fn may_issue(&self) -> bool {
+        let issues = |call: &Call| call.is_issuance();
+        self.leasing || self.wraps() || self.call.as_ref().is_ok_and(issues)
+    }
+
+    /// The right to send what is sent once; none if it was sent, and something may have come of it.
+    pub(crate) fn take_right(&mut self, replica: &Arc<dyn Replica>) -> Option<Right> {
+        let end = OpenEnd::of(self, replica);
+        self.once.take(end)
+    }
+
+    /// Whether it asks for its answer in a wrapping.
+    fn wraps(&self) -> bool {
+        headers::asks_for_wrapping(&self.headers)
+    }
+
+    /// The path that it asks for, as far as it can be read.
+    pub(crate) fn path(&self) -> &str {
+        let call = self.call.as_ref();
+        call.map_or(self.target.path(), |call| call.path.as_str())
     }
 
     /// Whether it only reads.
@@ -323,6 +379,16 @@ impl Ask {
         );
         let kind = || replica.mount_kind(call.path.as_str());
         call.kind == Kind::Data && brings && kind().is_some_and(|kind| kind.leases())
+    }
+
+    /// The same, and of what is read where nobody knows what is mounted.
+    fn may_lease(&self, replica: &dyn Replica) -> bool {
+        let unknown = |call: &Call| {
+            call.kind == Kind::Data
+                && call.operation == Operation::Read
+                && replica.mount_kind(call.path.as_str()).is_none()
+        };
+        self.leasing || self.call.as_ref().is_ok_and(unknown)
     }
 
     fn is_mirrored(&self, settings: &Settings) -> bool {

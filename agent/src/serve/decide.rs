@@ -15,7 +15,12 @@ use shared::{
     time::Now,
 };
 
-use super::{Again, Handled, Server, ask::Ask, body::RelayBody, respond};
+use super::{
+    Again, Handled, Server,
+    ask::{Ask, Outcome},
+    body::RelayBody,
+    respond,
+};
 use crate::{clock::Stopwatch, driver::Side};
 
 /// How often a decision is taken anew because what it relied on had changed.
@@ -29,7 +34,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Again`] if the primary took over while issuing was paused: then it is the primary's to answer.
-    pub(crate) async fn decide(&self, ask: &Ask, known: Outcome) -> Handled {
+    pub(crate) async fn decide(&self, ask: &Ask) -> Handled {
         let outage = self.replica.outage();
         let call = match &ask.call {
             Ok(call) => call,
@@ -50,11 +55,17 @@ impl Server {
             if let (Some((_, digest)), true) = (&ask.token, answer.response.status < 400) {
                 self.replica.used(digest);
             }
-            if known == Outcome::Unknown && !answer.changes.is_empty() {
+            let noted = ask.once.outcome() == Outcome::Unknown && !answer.changes.is_empty();
+            if noted {
                 answer.changes.push(unused_token(ask, call, now));
             }
             match self.promise(answer).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    if noted {
+                        ask.once.told();
+                    }
+                    return Ok(response);
+                }
                 Err(SubmitError::Conflict) if conflicts < CONFLICTS => conflicts += 1,
                 Err(SubmitError::Paused) => self.wait_for_the_fence(waited).await?,
                 Err(error) => {
@@ -118,15 +129,6 @@ impl Server {
 /// nobody, nor what could not be read.
 #[derive(Clone, Copy)]
 pub(crate) struct LoginFailed;
-
-/// What is known of an attempt at the primary before the replica answers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Outcome {
-    /// It had no effect.
-    None,
-    /// It may have had one: the primary may hold a token that nobody uses.
-    Unknown,
-}
 
 /// Revocations and refusals go first, and bind before they are on disk.
 pub(crate) fn lane(changes: &[Change]) -> Lane {

@@ -1,16 +1,17 @@
 //! Requests while the primary is authoritative: sent on, and answered by the replica where that may stand in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode, response::Parts};
 use hyper::body::Body as _;
-use shared::{api::Kind, failover::Event, provenance::Provenance};
+use shared::{failover::Event, provenance::Provenance};
 
 use super::{
     Handled, Server,
     ask::{Ask, Class},
     counting::{self, Leased},
-    decide::{LoginFailed, Outcome},
+    custody::{Asker, Custody},
+    decide::LoginFailed,
     forward_token::{ForwardToken, Route},
     headers,
     observer::AnswerSeen,
@@ -24,6 +25,7 @@ use crate::{
         body::{Arriving, BodyError, Buffers, RelayBody},
         error::is_unavailable_status,
         forward::{ForwardError, Outgoing},
+        once::Undone,
     },
     local::Pending,
 };
@@ -43,10 +45,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a late answer is waited for when only what it teaches would matter.
 const LATE: Duration = Duration::from_secs(30);
 
-/// Between attempts at issuing while the machine has not decided.
-const RETRY: Duration = Duration::from_millis(100);
+/// What comes of sending a request.
+type Came = Result<PrimaryAnswer, ForwardError>;
 
-type Forwarding = Pending<'static, Result<PrimaryAnswer, ForwardError>>;
+/// A request on its way.
+pub(super) type Forwarding = Pending<'static, Came>;
 
 /// An answer of the primary.
 pub(crate) struct PrimaryAnswer {
@@ -61,6 +64,16 @@ impl PrimaryAnswer {
         is_unavailable_status(self.parts.status.as_u16())
     }
 
+    /// That it says that nothing was carried out, if it does.
+    pub(super) fn undone(&self) -> Option<Undone> {
+        Undone::said(self.parts.status.as_u16(), self.body.whole()?)
+    }
+
+    /// It, as it is.
+    pub(super) fn into_response(self) -> Response<RelayBody> {
+        respond::of_primary(self.parts, self.body)
+    }
+
     fn answered(&self) -> AnswerSeen<'_> {
         let provenance = self.parts.extensions.get().copied();
         AnswerSeen {
@@ -71,35 +84,12 @@ impl PrimaryAnswer {
     }
 }
 
-/// What came of an attempt to have a token issued by the primary.
-pub(crate) enum Tried {
-    /// It said something.
-    Answered(Response<RelayBody>),
-    /// It could not.
-    Failed {
-        /// Whether it may have issued all the same.
-        outcome: Outcome,
-        /// What it answered nevertheless: that it cannot serve.
-        said: Option<Response<RelayBody>>,
-    },
-}
-
-impl Tried {
-    /// It said nothing at all.
-    pub(crate) fn failed(outcome: Outcome) -> Self {
-        Self::Failed {
-            outcome,
-            said: None,
-        }
-    }
-}
-
 impl Server {
     /// Has the primary answer, or the replica in its place where the class of the request allows.
     pub(crate) async fn follow(&self, ask: &mut Ask) -> Handled {
         let token = match Route::of(ask, self.replica.as_ref()) {
             Route::Forward(token) => token,
-            Route::Local => return self.decide(ask, Outcome::None).await,
+            Route::Local => return self.decide(ask).await,
             Route::Refused(answer) => return Ok(answer),
             Route::Unsettled(digest) => match self.settled(ask, digest).await {
                 Ok(token) => token,
@@ -125,24 +115,27 @@ impl Server {
     }
 
     /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
-    async fn read(&self, ask: &Ask, token: ForwardToken) -> Handled {
+    async fn read(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
         let deadline = self.rules.load().read_deadline;
         let watch = Stopwatch::start();
-        let mut forwarding = self.forwarding(ask, &token, ask.body_again());
-        match tokio::time::timeout(deadline, &mut forwarding).await {
-            Err(_) => {
-                self.forward_failed();
-                self.late(ask, token, forwarding).await
-            }
-            Ok(Err(error)) => {
+        let Some(mut forwarding) = self.sending(ask, &token) else {
+            return self.decide(ask).await;
+        };
+        let Ok(came) = tokio::time::timeout(deadline, &mut forwarding).await else {
+            self.forward_failed();
+            return self.late(ask, token, forwarding).await;
+        };
+        note_outcome(ask, &came);
+        match came {
+            Err(error) => {
                 tracing::debug!(%error, "a read falls back");
                 self.forward_failed();
-                self.decide(ask, Outcome::None).await
+                self.decide(ask).await
             }
-            Ok(Ok(reply)) => {
+            Ok(reply) => {
                 let left = deadline.saturating_sub(watch.elapsed());
                 if self.cannot_serve(&reply, left).await {
-                    return self.decide(ask, Outcome::None).await;
+                    return self.decide(ask).await;
                 }
                 Ok(self.finish(ask, &token, reply).await)
             }
@@ -151,27 +144,36 @@ impl Server {
 
     /// The primary is late. The replica is asked before the primary is given up, because only an answer that it has is a
     /// reason not to wait. The forward goes on all the same, because an answer that comes later still counts.
-    async fn late(&self, ask: &Ask, token: ForwardToken, mut forwarding: Forwarding) -> Handled {
-        let answer = self.decide(ask, Outcome::None).await?;
+    async fn late(
+        &self,
+        ask: &mut Ask,
+        token: ForwardToken,
+        mut forwarding: Forwarding,
+    ) -> Handled {
+        let answer = self.decide(ask).await?;
         if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
             self.watch_late(ask, &token, forwarding);
             return Ok(answer);
         }
         tokio::select! {
-            reply = &mut forwarding => match reply {
-                Ok(reply) if !reply.says_unavailable() => {
-                    Ok(self.finish(ask, &token, reply).await)
+            came = &mut forwarding => {
+                note_outcome(ask, &came);
+                match came {
+                    Ok(reply) if !reply.says_unavailable() => {
+                        Ok(self.finish(ask, &token, reply).await)
+                    }
+                    _ => Ok(answer),
                 }
-                _ => Ok(answer),
             },
             () = self.driver.until(|side| side == Some(Side::Replica)) => {
-                self.decide(ask, Outcome::None).await
+                self.decide(ask).await
             }
             () = tokio::time::sleep(PATIENCE) => Ok(answer),
         }
     }
 
-    /// Waits for an answer that nobody waits for any more: what it teaches it teaches all the same.
+    /// Waits for an answer that nobody waits for any more: what it teaches it teaches all the same, but what it brings is
+    /// nobody's.
     fn watch_late(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) {
         let Ok(permit) = self.late.clone().try_acquire_owned() else {
             return; // Enough of them: the token is looked up in its turn.
@@ -180,67 +182,30 @@ impl Server {
         let keys = self.keys.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await {
+            if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await
+                && reply.parts.extensions.get::<Custody>().is_none()
+            {
                 keys.read(&ask, used, &reply.answered()).await;
                 observer.observe(&ask, used, &reply.answered()).await;
             }
         });
     }
 
-    /// A login or token creation: by whichever side is in charge, once that is decided.
-    async fn issue(&self, ask: &Ask, token: ForwardToken) -> Handled {
-        let issue_deadline = self.rules.load().issue_deadline;
-        let mut known = Outcome::None;
-        let mut waiting: Option<Stopwatch> = None;
-        loop {
-            let trying = self.ask_to_issue(ask, &token);
-            let tried = self.while_primary(trying).await;
-            let said = match tried.unwrap_or_else(|| Tried::failed(Outcome::Unknown)) {
-                Tried::Answered(answer) => return Ok(answer),
-                Tried::Failed { outcome, said } => {
-                    known = known.max(outcome);
-                    said
-                }
-            };
-            self.forward_failed();
-            let waited = waiting.get_or_insert_with(Stopwatch::start).elapsed();
-            let left = issue_deadline.saturating_sub(waited);
-            match self.driver.side(left).await {
-                Some(Side::Replica) => {
-                    let answer = self.decide(ask, known).await?;
-                    return self.unless_taken_over(ask, answer);
-                }
-                Some(Side::Primary) if left > RETRY => tokio::time::sleep(RETRY).await,
-                _ => return Ok(said.unwrap_or_else(|| undecided(known))),
-            }
-        }
-    }
-
-    async fn ask_to_issue(&self, ask: &Ask, token: &ForwardToken) -> Tried {
-        if let Ok(call) = &ask.call
-            && call.kind == Kind::AttestedLogin
-        {
-            return self.attested_login(ask, call).await;
-        }
-        let patience = self.rules.load().read_deadline;
-        match self.forwarding(ask, token, ask.body_again()).await {
-            Err(error) if error.nothing_sent() => Tried::failed(Outcome::None),
-            Err(_) => Tried::failed(Outcome::Unknown),
-            Ok(reply) if self.cannot_serve(&reply, patience).await => Tried::Failed {
-                outcome: Outcome::Unknown,
-                said: Some(respond::of_primary(reply.parts, reply.body)),
-            },
-            Ok(reply) => Tried::Answered(self.finish(ask, token, reply).await),
-        }
-    }
-
     /// A call that is made at most once: by the replica if the primary saw nothing of it.
-    async fn once(&self, ask: &Ask, token: ForwardToken) -> Handled {
-        match self.patiently(ask, &token, ask.body_again()).await {
+    async fn once(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
+        let came = match self.sending(ask, &token) {
+            Some(sending) => self.patiently(self.doubting(sending)).await,
+            None => Err(ForwardError::Unknown(Unavailable::Timeout)),
+        };
+        note_outcome(ask, &came);
+        match came {
             Ok(answer) => Ok(self.finish(ask, &token, answer).await),
-            // Of a read that brought a lease in vain there is nothing to be undone but that lease, which ends.
-            Err(error) if error.nothing_sent() || ask.is_read() => {
-                self.decide(ask, Outcome::None).await
+            Err(error) if error.nothing_sent() => self.decide(ask).await,
+            // Of a read that brought a lease in vain there is nothing to be undone but that lease: what the replica has is as good.
+            Err(_) if ask.is_read() => {
+                let answer = self.decide(ask).await?;
+                let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+                Ok(if refused { unknown() } else { answer })
             }
             Err(_) => Ok(unknown()),
         }
@@ -248,16 +213,21 @@ impl Server {
 
     /// Everything else, both ways as it comes.
     async fn stream(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
+        if !ask.repeatable && ask.take_right(&self.replica).is_none() {
+            return Ok(unknown());
+        }
         let body = ask.body_to_send();
-        let failed = match self.patiently(ask, &token, body).await {
+        let came = self.patiently(self.forwarding(ask, &token, body)).await;
+        note_outcome(ask, &came);
+        let failed = match came {
             Ok(answer) => return Ok(self.finish(ask, &token, answer).await),
             Err(failed) => failed,
         };
-        if !failed.nothing_sent() && !ask.is_idempotent() {
+        if !failed.nothing_sent() && !ask.repeatable {
             return Ok(unknown());
         }
         if self.replica.outage().is_some() && ask.whole_body().is_some() {
-            return self.decide(ask, Outcome::None).await;
+            return self.decide(ask).await;
         }
         Ok(respond::error(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -266,31 +236,69 @@ impl Server {
     }
 
     /// Waits for the primary until the replica takes over.
-    async fn patiently(
-        &self,
-        ask: &Ask,
-        token: &ForwardToken,
-        body: RelayBody,
-    ) -> Result<PrimaryAnswer, ForwardError> {
-        let forwarded = self.while_primary(self.forwarding(ask, token, body));
+    async fn patiently(&self, forwarding: impl Future<Output = Came>) -> Came {
         let timeout = Err(ForwardError::Unknown(Unavailable::Timeout));
-        let answer = forwarded.await.unwrap_or(timeout);
-        if answer
-            .as_ref()
-            .map_or(true, PrimaryAnswer::says_unavailable)
-        {
+        let came = self.while_primary(forwarding).await.unwrap_or(timeout);
+        if came.as_ref().map_or(true, PrimaryAnswer::says_unavailable) {
             self.forward_failed();
         }
-        answer
+        came
+    }
+
+    /// What comes of `work`. If it takes longer than `read_deadline`, the machine is to look at the primary.
+    pub(super) async fn doubting<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        let deadline = self.rules.load().read_deadline;
+        match tokio::time::timeout(deadline, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.forward_failed();
+                work.await
+            }
+        }
     }
 
     /// What comes of `work`, unless the replica takes over or [`PATIENCE`] ends first.
-    async fn while_primary<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn while_primary<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
             () = self.driver.until(|side| side == Some(Side::Replica)) => None,
             () = tokio::time::sleep(PATIENCE) => None,
         }
+    }
+
+    /// The request on its way. What is sent once goes its way in a task of its own, by the right to send it; none if that is gone.
+    pub(super) fn sending(&self, ask: &mut Ask, token: &ForwardToken) -> Option<Forwarding> {
+        let forwarding = self.forwarding(ask, token, ask.body_again());
+        if ask.repeatable {
+            return Some(forwarding);
+        }
+        let right = ask.take_right(&self.replica)?;
+        let in_custody = self.in_custody(ask, token, forwarding);
+        let receipt = self.carrier.carry_out(right, in_custody);
+        Some(Box::pin(async move {
+            let lost = Err(ForwardError::Unknown(Unavailable::Timeout));
+            receipt.await.unwrap_or(lost)
+        }))
+    }
+
+    /// The same, with what the answer brings in custody.
+    fn in_custody(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) -> Forwarding {
+        let (replica, asked, used) = (Arc::clone(&self.replica), ask.again(), token.used(ask));
+        Box::pin(async move {
+            let mut answer = forwarding.await?;
+            let custody = {
+                let seen = answer.answered();
+                let evidence = seen.evidence(&asked, used, replica.as_ref());
+                evidence.and_then(|evidence| {
+                    Custody::of(&evidence, Asker::of(&asked), Arc::clone(&replica))
+                })
+            };
+            if let Some(custody) = custody {
+                answer.parts.extensions.insert(custody);
+            }
+            Ok(answer)
+        })
     }
 
     /// The request as it is sent, and the answer as far as it is buffered. Owns all that it needs.
@@ -309,7 +317,7 @@ impl Server {
             method: ask.method.clone(),
             target: ask.target.clone(),
             headers,
-            idempotent: ask.is_idempotent(),
+            repeatable: ask.repeatable,
         };
         let (is_hidden, buffers) = (token.is_hidden(), self.buffers.clone());
         Box::pin(async move {
@@ -320,21 +328,23 @@ impl Server {
 
     /// Whether an answer says that the primary cannot serve. 500 says so only if the machine, which is told, comes
     /// to doubt the primary too.
-    async fn cannot_serve(&self, reply: &PrimaryAnswer, within: Duration) -> bool {
+    pub(super) async fn cannot_serve(&self, reply: &PrimaryAnswer, within: Duration) -> bool {
         let is_unavailable = reply.says_unavailable();
         if !is_unavailable && reply.parts.status != StatusCode::INTERNAL_SERVER_ERROR {
             return false;
         }
         self.forward_failed();
-        if is_unavailable {
-            return true;
-        }
+        is_unavailable || self.comes_into_doubt(within).await
+    }
+
+    /// Whether the machine comes to doubt the primary.
+    pub(super) async fn comes_into_doubt(&self, within: Duration) -> bool {
         let doubted = self.driver.until(|side| side != Some(Side::Primary));
         tokio::time::timeout(within, doubted).await.is_ok()
     }
 
     /// Learns from an answer and passes it on.
-    async fn finish(
+    pub(super) async fn finish(
         &self,
         ask: &Ask,
         token: &ForwardToken,
@@ -433,19 +443,23 @@ fn may_lease(outgoing: &Outgoing) -> bool {
     outgoing.method == Method::GET && !outgoing.target.path().starts_with("/v1/sys/")
 }
 
-fn unknown() -> Response<RelayBody> {
+/// What is known now of a request that is sent once. Of what a balancer says in the primary's place nothing is.
+fn note_outcome(ask: &mut Ask, came: &Came) {
+    let undone = match came {
+        Ok(reply) => reply.undone(),
+        Err(error) => error.undone(),
+    };
+    match undone {
+        Some(undone) => ask.once.undone(undone),
+        None if came.as_ref().is_ok_and(|reply| !reply.says_unavailable()) => ask.once.told(),
+        None => {}
+    }
+}
+
+/// Nobody knows what came of it.
+pub(super) fn unknown() -> Response<RelayBody> {
     respond::error(
         StatusCode::GATEWAY_TIMEOUT,
         "the primary did not answer: whether this request was carried out is unknown",
     )
-}
-
-fn undecided(known: Outcome) -> Response<RelayBody> {
-    match known {
-        Outcome::None => respond::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "primary unavailable, and the replica has not taken over; nothing was applied",
-        ),
-        Outcome::Unknown => unknown(),
-    }
 }

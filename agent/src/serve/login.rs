@@ -1,10 +1,11 @@
 //! `auth/holdover/login` while the primary is authoritative: a token minted there for the attested peer.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use serde_json::{Map, Value};
 use shared::{
     acl::Operation,
-    api::Call,
     kv::Content,
     name::WorkloadName,
     secret::SecretBytes,
@@ -14,7 +15,13 @@ use shared::{
 };
 
 use super::{
-    Server, ask::Ask, body::RelayBody, decide::Outcome, follow::Tried, headers, observer::NotBound,
+    Server,
+    ask::Ask,
+    body::RelayBody,
+    custody::{Asker, Custody},
+    headers,
+    issue::Tried,
+    observer::{NotBound, own_evidence},
     respond,
 };
 use crate::{
@@ -36,6 +43,19 @@ pub trait Minter: Send + Sync {
 pub struct MintedLogin {
     /// The primary's answer: an envelope with an `auth` block.
     pub body: SecretBytes,
+}
+
+/// A minted token that nobody has yet.
+struct InCustody {
+    minted: MintedLogin,
+    custody: Option<Custody>,
+}
+
+impl MintedLogin {
+    /// It as an answer: status and body.
+    fn answer(&self) -> (u16, &[u8]) {
+        (200, self.body.expose())
+    }
 }
 
 /// Why a peer may not log in as what it asked for.
@@ -66,44 +86,83 @@ impl RoleError {
 
 impl Server {
     /// Mints for the peer, and answers once the new grant is durable.
-    pub(crate) async fn attested_login(&self, ask: &Ask, call: &Call) -> Tried {
-        if call.operation != Operation::Update {
-            return Tried::Answered(unsupported());
+    pub(crate) async fn attested_login(&self, ask: &mut Ask) -> Tried {
+        let identity = match self.identity(ask) {
+            Ok(identity) => identity,
+            Err(refused) => return Tried::Answered(*refused),
+        };
+        let minting = self.minting(ask, &identity);
+        let Some(right) = ask.take_right(&self.replica) else {
+            return Tried::Unknown(None);
+        };
+        let minted = match self.carrier.carry_out(right, minting).await {
+            Ok(Ok(minted)) => minted,
+            Ok(Err(error)) => return self.not_minted(ask, &identity, error).await,
+            Err(_) => return Tried::Unknown(None),
+        };
+        ask.once.told();
+        Tried::Answered(self.hand_out(ask, &identity, minted).await)
+    }
+
+    /// As whom the peer logs in.
+    fn identity(&self, ask: &Ask) -> Result<PeerId, Box<Response<RelayBody>>> {
+        let operation = ask.call.as_ref().map(|call| call.operation);
+        if operation != Ok(Operation::Update) {
+            return Err(unsupported().into());
         }
         // In an outage it is not answered either.
         if !ask.namespace.is(&self.replica.settings().namespace) {
-            return Tried::Answered(respond::error(
-                StatusCode::BAD_REQUEST,
-                "auth/holdover/login is in the configured namespace; name no other",
-            ));
+            let text = "auth/holdover/login is in the configured namespace; name no other";
+            return Err(respond::error(StatusCode::BAD_REQUEST, text).into());
         }
         if headers::asks_for_wrapping(&ask.headers) {
-            return Tried::Answered(respond::error(
-                StatusCode::BAD_REQUEST,
-                "auth/holdover/login gives no wrapped answers: leave out X-Vault-Wrap-TTL",
-            ));
+            let text = "auth/holdover/login gives no wrapped answers: leave out X-Vault-Wrap-TTL";
+            return Err(respond::error(StatusCode::BAD_REQUEST, text).into());
         }
         let body = ask.whole_body().map(|body| &body[..]).unwrap_or_default();
-        let identity = match role(body, &ask.peer, &self.replica.settings()) {
-            Ok(identity) => identity,
-            Err(error) => {
-                return Tried::Answered(respond::error(error.status(), &error.to_string()));
-            }
-        };
-        match self.minter.mint(&identity.workload, &identity).await {
-            Ok(minted) => Tried::Answered(self.hand_out(ask, &identity, minted).await),
-            Err(MintError::Upstream(error)) if error.is_of_the_way() => {
-                tracing::info!(%error, "a login could not be minted at the primary");
-                Tried::failed(Outcome::Unknown)
-            }
-            Err(error) => {
-                // Only what the primary says of the workload's role is comparable with what the replica would say.
-                if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
-                    self.compare_refusal(ask, decision, &identity).await;
-                }
-                Tried::Answered(refused(&error))
+        role(body, &ask.peer, &self.replica.settings())
+            .map_err(|error| respond::error(error.status(), &error.to_string()).into())
+    }
+
+    /// A token on its way, in custody from when it is there.
+    fn minting(
+        &self,
+        ask: &Ask,
+        identity: &PeerId,
+    ) -> Pending<'static, Result<InCustody, MintError>> {
+        let (minter, replica) = (Arc::clone(&self.minter), Arc::clone(&self.replica));
+        let (asked, identity) = (ask.again(), identity.clone());
+        Box::pin(async move {
+            let minted = minter.mint(&identity.workload, &identity).await?;
+            let evidence = own_evidence(&asked, minted.answer(), replica.as_ref());
+            let custody = evidence.and_then(|evidence| {
+                Custody::of(&evidence, Asker::of(&asked), Arc::clone(&replica))
+            });
+            Ok(InCustody { minted, custody })
+        })
+    }
+
+    /// What follows from a mint that brought nothing, or nothing that is known.
+    async fn not_minted(&self, ask: &Ask, identity: &PeerId, error: MintError) -> Tried {
+        if let MintError::Upstream(error) = &error
+            && error.is_of_the_way()
+        {
+            tracing::info!(%error, "a login could not be minted at the primary");
+            return Tried::failed(error.undone(), None);
+        }
+        // Only what the primary says of the workload's role is comparable with what the replica would say.
+        if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
+            self.compare_refusal(ask, decision, identity).await;
+        }
+        if let MintError::Upstream(UpstreamError::Undecided { .. }) = &error {
+            self.forward_failed();
+            let patience = self.rules.load().read_deadline;
+            if self.comes_into_doubt(patience).await {
+                return Tried::Unknown(Some(refused(&error)));
             }
         }
+        ask.once.told();
+        Tried::Answered(refused(&error))
     }
 
     /// The grant is committed before its token leaves.
@@ -111,10 +170,10 @@ impl Server {
         &self,
         ask: &Ask,
         identity: &PeerId,
-        minted: MintedLogin,
+        InCustody { minted, custody }: InCustody,
     ) -> Response<RelayBody> {
-        let answer = (200, &minted.body.expose()[..]);
-        if let Err(error) = self.observer.observe_own(ask, answer, identity).await {
+        let bound = self.observer.observe_own(ask, minted.answer(), identity);
+        if let Err(error) = bound.await {
             tracing::error!(%error, "a login was withheld: its token is not bound to its process");
             let text = match error {
                 NotBound::Store(_) => "the replica cannot make this login durable now",
@@ -122,7 +181,11 @@ impl Server {
             };
             return respond::error(StatusCode::SERVICE_UNAVAILABLE, text);
         }
-        minted_answer(&minted)
+        let mut answer = minted_answer(&minted);
+        if let Some(custody) = custody {
+            answer.extensions_mut().insert(custody);
+        }
+        answer
     }
 
     async fn compare_refusal(&self, ask: &Ask, decision: &Decision, identity: &PeerId) {

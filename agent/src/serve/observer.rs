@@ -125,15 +125,9 @@ impl Observer {
         (status, body): (u16, &[u8]),
         peer: &PeerId,
     ) -> Result<(), NotBound> {
-        // Own requests are answered as current.
-        let provenance = Provenance {
-            cluster: ClusterShown::Pinned,
-            as_of: Some(ask.asked_at.steady),
-        };
-        let Some(asked) = ask.question(TokenUsed::None, self.replica.as_ref()) else {
+        let Some(evidence) = own_evidence(ask, (status, body), self.replica.as_ref()) else {
             return Err(NotBound::Unlearned);
         };
-        let evidence = Evidence::new(asked, provenance, status).whole(body);
         let exchange = ask.exchange(evidence, Some(peer), self.replica.now().steady);
         let changes = self.replica.learn(&exchange);
         let binds = |change: &Change| match change {
@@ -250,6 +244,20 @@ impl Observer {
             self.parity.offer(offer);
         }
     }
+}
+
+/// The answer to a request of Holdover's own in the caller's name, which is asked as current; none for what is no API call.
+pub(crate) fn own_evidence<'a>(
+    ask: &'a Ask,
+    (status, body): (u16, &'a [u8]),
+    replica: &dyn Replica,
+) -> Option<Evidence<'a>> {
+    let provenance = Provenance {
+        cluster: ClusterShown::Pinned,
+        as_of: Some(ask.asked_at.steady),
+    };
+    let asked = ask.question(TokenUsed::None, replica)?;
+    Some(Evidence::new(asked, provenance, status).whole(body))
 }
 
 async fn commit(replica: Arc<dyn Replica>, changes: Vec<Change>) {

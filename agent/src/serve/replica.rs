@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use replica::{
+    entropy::unique_u64,
     learn::{
         self, Candidate, Exchange,
         key::{self, AnsweredRead, Difference, SentWrite, Written},
     },
-    ledger::Aggregate,
+    ledger::{Aggregate, Note},
     sequencer::{Lane, SubmitError},
     vault::{
         Answer, Query,
@@ -31,6 +32,7 @@ use shared::{
 
 use tokio::sync::oneshot;
 
+use super::custody::{MOST_QUEUED, Unclaimed};
 use crate::local::{Local, Pending};
 
 /// The replica as the socket sees it. Nothing here waits but [`Replica::commit`].
@@ -112,6 +114,12 @@ pub trait Replica: Send + Sync {
         changes: Vec<Change>,
         expects: Expects,
     ) -> Pending<'_, Result<(), SubmitError>>;
+
+    /// Has the primary told, durably and with backoff, to revoke what nobody got. Never waits.
+    fn revoke_unclaimed(&self, unclaimed: Unclaimed);
+
+    /// Counts for the ledger what nobody may have got. Never waits.
+    fn note_unclaimed(&self, note: Note);
 
     /// Counts an answer for the ledger, and notes what came of a login.
     fn note(&self, answer: &mut Answer);
@@ -266,6 +274,18 @@ impl Replica for Attached {
         expects: Expects,
     ) -> Pending<'_, Result<(), SubmitError>> {
         Box::pin(self.local.commit(lane, changes, expects))
+    }
+
+    fn revoke_unclaimed(&self, unclaimed: Unclaimed) {
+        let room = MOST_QUEUED.saturating_sub(self.local.view.queued());
+        let fresh_id = || unique_u64(self.local.entropy.as_ref()).ok();
+        let (told, note) = unclaimed.settled(room, fresh_id, self.now().steady);
+        self.local.commit_later(Lane::Revocation, told);
+        self.note_unclaimed(note);
+    }
+
+    fn note_unclaimed(&self, note: Note) {
+        self.notes.add(note, self.now().steady);
     }
 
     fn note(&self, answer: &mut Answer) {

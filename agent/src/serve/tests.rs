@@ -11,6 +11,7 @@ mod namespaces;
 mod passing;
 mod replica_tokens;
 mod rig;
+mod sent_once;
 mod unsettled;
 mod worth;
 

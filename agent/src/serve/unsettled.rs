@@ -11,7 +11,6 @@ use super::{
     Handled, Server,
     ask::Ask,
     body::RelayBody,
-    decide::Outcome,
     forward_token::{self, ForwardToken, Route},
     respond,
 };
@@ -28,7 +27,7 @@ impl Server {
         digest: TokenDigest,
     ) -> Result<ForwardToken, Handled> {
         let Ok(call) = &ask.call else {
-            return Err(self.decide(ask, Outcome::None).await);
+            return Err(self.decide(ask).await);
         };
         let judging = self.settler.judge(digest);
         let judged = self.in_time(ask, judging).await?;
@@ -36,13 +35,13 @@ impl Server {
             Judged::As(outcome) => outcome,
             // What asks about the token itself, or gives it up, needs nothing of the primary's.
             Judged::Exchange if is_about_itself(call) => {
-                return Err(self.decide(ask, Outcome::None).await);
+                return Err(self.decide(ask).await);
             }
             Judged::Exchange => {
                 // It goes on, whoever waits for it.
                 let minting = self.settler.settle(digest, Minting::AtUse);
                 if forward_token::is_read(ask, call) {
-                    let answer = self.decide(ask, Outcome::None).await;
+                    let answer = self.decide(ask).await;
                     let is_served = |answer: &Response<RelayBody>| {
                         answer.status() != StatusCode::SERVICE_UNAVAILABLE
                     };
@@ -74,7 +73,7 @@ impl Server {
         };
         match route {
             Route::Forward(token) => Ok(token),
-            Route::Local => Err(self.decide(ask, Outcome::None).await),
+            Route::Local => Err(self.decide(ask).await),
             Route::Refused(answer) => Err(Ok(answer)),
             // It was left by yet another outage, or changed in this very moment.
             Route::Unsettled(_) => Err(Ok(later("it is being settled"))),
@@ -87,7 +86,7 @@ impl Server {
         tokio::select! {
             done = work => Ok(done),
             () = self.driver.until(|side| side == Some(Side::Replica)) => {
-                Err(self.decide(ask, Outcome::None).await)
+                Err(self.decide(ask).await)
             }
             () = tokio::time::sleep(deadline) => {
                 self.forward_failed();

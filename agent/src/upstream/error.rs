@@ -3,7 +3,7 @@
 use shared::{provenance::ForeignCluster, time::WallTime};
 
 use super::reply::Decision;
-use crate::link::Unavailable;
+use crate::link::{Unavailable, once::Undone};
 
 /// Why a request of Holdover's own brought nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -50,19 +50,30 @@ pub enum UpstreamError {
         /// Its `errors`.
         errors: Vec<String>,
     },
+    /// It did not answer what may not be repeated, and may have carried it out.
+    #[error("{0}; whether it was carried out is unknown")]
+    Unknown(Unavailable),
 }
 
 impl UpstreamError {
     /// Whether the primary is unavailable, rather than having said something.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unknown(_))
+    }
+
+    /// That nothing of the request was carried out, where that is known of one that may not be repeated.
+    pub(crate) fn undone(&self) -> Option<Undone> {
+        match self {
+            Self::Malformed { .. } | Self::Undecided { .. } | Self::Unknown(_) => None,
+            _ => Some(Undone::unsent()),
+        }
     }
 
     /// Whether nothing that counts came of the way to the primary: it is unavailable, or a stranger answers there.
     pub fn is_of_the_way(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::ForeignCluster(_) | Self::NotCurrent
+            Self::Unavailable(_) | Self::Unknown(_) | Self::ForeignCluster(_) | Self::NotCurrent
         )
     }
 

@@ -48,6 +48,11 @@ pub enum LoginError {
 }
 
 impl LoginError {
+    /// Whether nobody knows what came of it: it may have spent a use of the credential.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Upstream(UpstreamError::Unknown(_)))
+    }
+
     /// Whether the primary said no, rather than nothing.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Upstream(UpstreamError::Decision { .. }))

@@ -13,7 +13,7 @@ use std::{path::PathBuf, time::Duration};
 
 use replica::sequencer::Lane;
 use shared::{
-    backoff::Backoff,
+    backoff::{Backoff, LostAnswers},
     change::{Change, Credential, CredentialName, Expects},
     ledger::{Entry, EntryKind},
     name::Accessor,
@@ -64,6 +64,10 @@ enum KeepError {
         "the login was refused twice; it is tried again when its files change, or in some minutes"
     )]
     Held,
+    #[error(
+        "the answer to a login was lost, which may have spent a use of its credential; it is tried again later"
+    )]
+    Lost,
     #[error("the new token could not be stored: {0}")]
     Store(#[from] replica::sequencer::SubmitError),
 }
@@ -90,6 +94,8 @@ struct Keeper {
     /// What is known of the token in use; none until the primary was asked.
     life: Option<Life>,
     backoff: Backoff,
+    /// Logins whose answers were lost.
+    lost: LostAnswers,
     /// Logins refused in a row with the same files, and when the last was.
     refusals: u32,
     refused_at: WallTime,
@@ -126,6 +132,7 @@ impl Keeper {
             upstream,
             life: None,
             backoff: Backoff::ATTEMPTS,
+            lost: LostAnswers::default(),
             refusals: 0,
             refused_at: WallTime::EPOCH,
             file,
@@ -269,23 +276,7 @@ impl Keeper {
             2.. if since < self.refused_pause() => return Err(KeepError::Held),
             _ => {}
         }
-        let new = match self.upstream.log_in().await {
-            Some(Ok(new)) => new,
-            Some(Err(error)) => {
-                if error.is_refusal() {
-                    self.refusals = self.refusals.saturating_add(1);
-                    self.refused_at = asked_at;
-                }
-                return Err(error.into());
-            }
-            None => {
-                let path = self
-                    .file
-                    .as_ref()
-                    .map(|file| file.path.display().to_string());
-                return Err(KeepError::FileRefused(path.unwrap_or_default()));
-            }
-        };
+        let new = self.ask_to_log_in(asked_at).await?;
         let life = Life::new(asked_at, new.ttl, new.renewable, self.upstream.jitter());
         // Both in one commit, because leases are still held under the one before: forgotten between two commits, it could
         // not be revoked once they have moved, and revoked too soon it would take them along.
@@ -315,6 +306,37 @@ impl Keeper {
         self.refusals = 0;
         self.life = Some(life);
         Ok(life)
+    }
+
+    /// A login, unless the answers to such were lost lately: each may have spent a use of the credential.
+    async fn ask_to_log_in(&mut self, asked_at: WallTime) -> Result<LoggedIn, KeepError> {
+        let boot = self.upstream.local().clock.now().boot;
+        let returns = self.upstream.own().returns();
+        if self.lost.wait(returns, boot).is_some() {
+            return Err(KeepError::Lost);
+        }
+        match self.upstream.log_in().await {
+            Some(Ok(new)) => {
+                self.lost.came();
+                Ok(new)
+            }
+            Some(Err(error)) => {
+                match error.is_lost() {
+                    true => self.lost.lost(returns, boot, self.upstream.jitter()),
+                    false => self.lost.came(),
+                }
+                if error.is_refusal() {
+                    self.refusals = self.refusals.saturating_add(1);
+                    self.refused_at = asked_at;
+                }
+                Err(error.into())
+            }
+            None => {
+                let file = self.file.as_ref();
+                let path = file.map(|file| file.path.display().to_string());
+                Err(KeepError::FileRefused(path.unwrap_or_default()))
+            }
+        }
     }
 
     /// What ends offboarding, if the host was offboarded: the primary accepts a credential again.

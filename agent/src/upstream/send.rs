@@ -10,7 +10,7 @@ use super::{Reply, Request, UpstreamError, reply, request};
 use crate::link::{
     Link, Unavailable,
     error::{Unshown, errors_of, is_unavailable_status, unavailable_of},
-    forward::was_not_applied,
+    once::Undone,
     own::{OwnAnswer, OwnCall, OwnFailure},
 };
 
@@ -88,6 +88,7 @@ impl From<OwnFailure> for UpstreamError {
             OwnFailure::Unshown(Unshown::Foreign(foreign)) => foreign.into(),
             OwnFailure::Unshown(Unshown::Unavailable(unavailable)) => unavailable.into(),
             OwnFailure::Unshown(Unshown::SlowDown) => Self::SlowDown { after: None },
+            OwnFailure::Unknown(unavailable) => Self::Unknown(unavailable),
             OwnFailure::Unshown(Unshown::NotActive) | OwnFailure::NotCurrent => Self::NotCurrent,
         }
     }
@@ -104,6 +105,7 @@ fn reply_of(answer: OwnAnswer, request: &Request) -> Result<Reply, UpstreamError
         }
         status => status,
     };
+    let undone = Undone::said(status, &answer.body).is_some();
     match status {
         ..=428 | 430..=499 if answer.overlong => return Err(reply::overlong(request)),
         429 => {
@@ -112,8 +114,13 @@ fn reply_of(answer: OwnAnswer, request: &Request) -> Result<Reply, UpstreamError
             });
         }
         // A node that leaves it to an active one, of which there is none now.
-        _ if is_unavailable_status(status) || (status >= 500 && was_not_applied(&answer.body)) => {
-            return Err(unavailable_of(status, &answer.body).into());
+        _ if undone => return Err(unavailable_of(status, &answer.body).into()),
+        _ if is_unavailable_status(status) => {
+            let unavailable = unavailable_of(status, &answer.body);
+            return Err(match request.repeatable {
+                true => unavailable.into(),
+                false => UpstreamError::Unknown(unavailable),
+            });
         }
         500.. => {
             return Err(UpstreamError::Undecided {

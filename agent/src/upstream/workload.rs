@@ -19,6 +19,10 @@ use zeroize::Zeroizing;
 
 use super::{Decision, Request, Upstream, UpstreamError, pace::Urgency};
 
+/// How long the answer to a mint for a client is waited for. The client does not wait so long; but a token that comes when it
+/// has gone is revoked, and one that nobody heard of is not.
+const LATE_PATIENCE: Duration = Duration::from_secs(90);
+
 /// A token of a workload, fresh from the primary.
 pub struct Minted {
     /// The token.
@@ -176,7 +180,7 @@ impl Upstream {
         let request = Request::write(format!("auth/token/create/{role}"), body);
         let reply = match urgency {
             Some(urgency) => self.ask(&request, urgency).await?,
-            None => self.ask_now(&request).await?,
+            None => self.ask_now(&request.within(LATE_PATIENCE)).await?,
         };
         let shown = reply.shown()?;
         let auth = shown.auth()?;

@@ -1,4 +1,5 @@
-//! Aggregation: reads per grant, path and second; denials per uid, reason and second, under a quota per uid.
+//! Aggregation: reads per grant, path and second; denials, and what nobody got, per uid, what it is and second, under a
+//! quota per uid.
 //!
 //! Bounded on every side: within a second by how many different things are counted apart, per uid by a quota a
 //! minute, and what does not fit is counted without its details. So nobody can fill the ledger for others.
@@ -120,6 +121,19 @@ impl Counts {
                 quota.outage.clone_from(outage);
                 None
             }
+            Note::Unclaimed { uid, outcome, .. } => {
+                let quota = self.quota(uid, second.div_euclid(60));
+                if different < MAX_READS + MAX_DENIALS && quota.made < DENIALS_PER_MINUTE {
+                    quota.made += 1;
+                    return Some(note);
+                }
+                Some(Note::Unclaimed {
+                    uid: None,
+                    unit: None,
+                    path: String::new(),
+                    outcome,
+                })
+            }
         }
     }
 
@@ -185,6 +199,18 @@ fn entry(note: Note, count: u64, at: WallTime) -> Entry {
             count: Some(count),
             ..Entry::new(EntryKind::Denial, "denied", at)
         },
+        Note::Unclaimed {
+            uid,
+            unit,
+            path,
+            outcome,
+        } => Entry {
+            uid,
+            unit,
+            path: (!path.is_empty()).then_some(path),
+            count: Some(count),
+            ..Entry::new(EntryKind::Unknown, outcome, at)
+        },
     }
 }
 
@@ -210,6 +236,24 @@ mod tests {
             reason,
             outage: None,
         }
+    }
+
+    #[test]
+    fn what_nobody_got_is_told_by_path_until_one_uid_has_too_much_of_it() {
+        let counts = Aggregate::default();
+        for nr in 0..1000 {
+            let note = Note::Unclaimed {
+                uid: Some(1),
+                unit: None,
+                path: format!("auth/{nr}/login"),
+                outcome: "unknown",
+            };
+            counts.add(note, at(0));
+        }
+        let told = entries(counts.flush());
+        assert_eq!(told.len(), DENIALS_PER_MINUTE as usize + 1);
+        assert_eq!(total(&told), 1000);
+        assert!(told.iter().all(|entry| entry.kind == EntryKind::Unknown));
     }
 
     fn at(secs: u64) -> WallTime {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::tap::{Tap, Wire};
+use harness::tap::{Loss, Tap, Wire};
 use harness::{Result, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -95,4 +95,43 @@ async fn both_directions_are_kept_by_connection() -> Result<()> {
         }
     })
     .await
+}
+
+#[tokio::test]
+async fn the_answer_to_some_requests_is_lost_or_held_and_all_others_come() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let tap = Tap::to(&listener.local_addr()?.to_string()).await?;
+    let _server = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 64];
+                while client.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let _ = client.write_all(b"answer").await;
+                }
+            });
+        }
+    });
+    let ask = async |stream: &mut TcpStream, path: &str| {
+        let _ = stream
+            .write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())
+            .await;
+        let mut back = [0; 64];
+        let read = tokio::time::timeout(SILENCE, stream.read(&mut back)).await;
+        read.ok()
+            .map(|read| read.is_ok_and(|read| &back[..read] == b"answer"))
+    };
+    tap.lose("/closed", Loss::Closed);
+    tap.lose("/held", Loss::Held);
+    let mut one = TcpStream::connect(tap.address()).await?;
+    let mut two = TcpStream::connect(tap.address()).await?;
+    assert_eq!(ask(&mut one, "/other").await, Some(true));
+    assert_eq!(ask(&mut one, "/closed").await, Some(false));
+    assert_eq!(ask(&mut two, "/held").await, None);
+    tap.lose_nothing();
+    let mut late = [0; 6];
+    two.read_exact(&mut late).await?;
+    assert_eq!(&late, b"answer", "what was held arrives");
+    assert_eq!(ask(&mut two, "/held").await, Some(true));
+    assert_eq!((tap.times_sent("/held"), tap.broken()), (2, 2));
+    Ok(())
 }

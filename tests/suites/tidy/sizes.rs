@@ -12,7 +12,7 @@ use crate::{
 const FILE: usize = 400;
 
 /// Lines of the crate `agent`.
-const AGENT: usize = 25_500;
+const AGENT: usize = 26_500;
 
 /// Lines of the three crates together.
 const ALL: usize = 48_000;

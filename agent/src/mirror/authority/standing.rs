@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use replica::sequencer::Lane;
 use shared::{
+    backoff::LostAnswers,
     change::{Change, Credential, CredentialName},
     name::{Accessor, RoleName, WorkloadName},
     time::WallTime,
@@ -18,14 +19,21 @@ use crate::{
         Request, UpstreamError,
         lookup::LookedUp,
         own::life::{ENDLESS, Life, Step},
+        workload::Minted,
     },
 };
 
 /// A standing token that needs anything before this has passed is asked about even where nothing was written.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What each standing token was minted from, of those that were since the start.
-pub(super) type MintedFrom = BTreeMap<WorkloadName, TokenOrigin>;
+/// What is remembered of mints since the start.
+#[derive(Default)]
+pub(super) struct Minting {
+    /// What each standing token was minted from.
+    from: BTreeMap<WorkloadName, TokenOrigin>,
+    /// Mints whose answers were lost.
+    lost: BTreeMap<WorkloadName, LostAnswers>,
+}
 
 /// What a standing token was minted from.
 #[derive(PartialEq, Eq)]
@@ -62,7 +70,7 @@ pub(super) struct StandingToken<'a> {
     pub(super) pass: &'a AuthorityPass<'a>,
     pub(super) workload: &'a Workload,
     pub(super) role: &'a TokenRole,
-    pub(super) minted: &'a mut MintedFrom,
+    pub(super) minted: &'a mut Minting,
 }
 
 impl StandingToken<'_> {
@@ -92,7 +100,7 @@ impl StandingToken<'_> {
     /// Whether the token in hand was minted from another role, or for another entity, than is wanted now.
     fn is_outdated(&self) -> bool {
         let workload = self.workload;
-        if let Some(origin) = self.minted.get(&workload.name) {
+        if let Some(origin) = self.minted.from.get(&workload.name) {
             return *origin != self.origin();
         }
         // It is from before the last start.
@@ -145,7 +153,7 @@ impl StandingToken<'_> {
     /// It is kept before it is looked up, because what keeps this pass from that does not keep the next one.
     async fn mint(&mut self) -> Result<LookedUp, PassError> {
         let upstream = &self.pass.context.upstream;
-        let minted = upstream.mint(self.workload, self.pass.urgency).await?;
+        let minted = self.ask_to_mint().await?;
         let accessor = minted.accessor.clone();
         let credential = Credential {
             expires: ends(minted.expires(), minted.asked_at),
@@ -161,8 +169,21 @@ impl StandingToken<'_> {
         }
         // Only now, because an origin without its token would keep an outdated token in place of it.
         let origin = self.origin();
-        self.minted.insert(self.workload.name.clone(), origin);
+        self.minted.from.insert(self.workload.name.clone(), origin);
         Ok(self.look_up(&accessor).await?)
+    }
+
+    /// A new token, unless the answers to such requests were lost lately: each may have made one.
+    async fn ask_to_mint(&mut self) -> Result<Minted, PassError> {
+        let (context, workload) = (self.pass.context, self.workload);
+        let lost = self.minted.lost.entry(workload.name.clone());
+        let lost = lost.or_default();
+        context.may_ask(lost)?;
+        let minted = context.upstream.mint(workload, self.pass.urgency).await;
+        let minted = minted.map_err(PassError::from);
+        let path = format!("auth/token/create/{}", workload.role);
+        context.came_to(lost, &minted, &path);
+        minted
     }
 
     async fn store(&self, credential: Credential) -> Result<(), PassError> {

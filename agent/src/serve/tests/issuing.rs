@@ -184,22 +184,6 @@ async fn a_slow_login_is_the_primarys_as_long_as_it_is_in_charge() {
 }
 
 #[tokio::test]
-async fn a_login_that_a_blip_broke_is_sent_again() {
-    let broken = std::sync::atomic::AtomicBool::new(false);
-    let primary = Primary::start(move |_| {
-        if broken.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            Act::Say(ok("{\"auth\":{}}"))
-        } else {
-            Act::Break(Vec::new())
-        }
-    })
-    .await;
-    let rig = Setup::with(&primary).start();
-    assert_eq!(rig.ask(&approle()).await.outcome(), (200, "primary"));
-    assert_eq!(primary.received().len(), 2);
-}
-
-#[tokio::test]
 async fn where_nobody_takes_over_the_wait_ends_with_what_is_known() {
     let sealed = Primary::start(|_| Act::Say(with("503 x", "", "{\"errors\":[\"sealed\"]}"))).await;
     for (primary, status, source) in [

@@ -25,6 +25,10 @@ struct OwnState {
     file_holds_another: bool,
     /// Whether the last probe was good: the first good one after failures wakes the keeper.
     good: bool,
+    /// A probe failed since the last good one.
+    is_away: bool,
+    /// How often one was good after that.
+    returns: u64,
 }
 
 /// How it stands, at one moment.
@@ -53,6 +57,8 @@ impl OwnStatus {
                 refusals: Refusals::new(source),
                 file_holds_another: false,
                 good: false,
+                is_away: false,
+                returns: 0,
             }),
             taken_away: watch::Sender::new(false),
         }
@@ -133,9 +139,18 @@ impl OwnStatus {
     pub(in crate::upstream) fn note_probe(&self, good: bool, refused: bool) -> bool {
         let state = &mut *self.state.lock();
         let was_good = std::mem::replace(&mut state.good, good);
+        state.is_away |= !good;
+        if good && std::mem::take(&mut state.is_away) {
+            state.returns += 1;
+        }
         let was_refused = state.snapshot.refused;
         state.snapshot.refused |= refused;
         (good && !was_good) || (refused && !was_refused)
+    }
+
+    /// How often the primary came back, as probes saw it.
+    pub(crate) fn returns(&self) -> u64 {
+        self.state.lock().returns
     }
 
     /// The primary refused it; whether that is new.
@@ -159,6 +174,22 @@ mod tests {
         assert!(own.is_refused());
         own.accepted();
         assert!(own.note_probe(false, true));
+    }
+
+    #[test]
+    fn the_primary_comes_back_only_from_where_it_was_away() {
+        let own = OwnStatus::new(CredentialSource::Login);
+        for (good, returns) in [
+            (true, 0),
+            (true, 0),
+            (false, 0),
+            (false, 0),
+            (true, 1),
+            (true, 1),
+        ] {
+            own.note_probe(good, false);
+            assert_eq!(own.returns(), returns);
+        }
     }
 
     #[test]

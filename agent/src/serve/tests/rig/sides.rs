@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,13 +15,14 @@ use ::replica::{
         self, Candidate, Exchange,
         key::{AnsweredRead, Difference, SentWrite, Written},
     },
+    ledger::Note,
     sequencer::{Lane, SubmitError},
     vault::{Answer, Presented, Query, foresee::Foreseen},
     view::LiveGrant,
 };
 use shared::{
     approle::Outcome,
-    change::{Change, Cluster, CredentialName, Expects, Mount},
+    change::{Change, Cluster, CredentialName, Expects, Mount, RevocationTarget},
     coverage::Foretold,
     doubt,
     failover::Phase,
@@ -43,6 +44,7 @@ use crate::{
     recovery::settler::{self, AtUse, Judged, Minting},
     samples,
     serve::{
+        custody::{MOST_QUEUED, Unclaimed},
         login::{MintedLogin, Minter},
         replica::Replica,
     },
@@ -74,6 +76,7 @@ pub(crate) struct FakeReplica {
     asked: Mutex<Vec<String>>,
     noted: Mutex<Vec<Outcome>>,
     outlived: Mutex<Vec<TokenDigest>>,
+    unclaimed: Mutex<Vec<String>>,
 }
 
 /// What the replica was taught.
@@ -107,6 +110,7 @@ impl FakeReplica {
             asked: Mutex::default(),
             noted: Mutex::default(),
             outlived: Mutex::default(),
+            unclaimed: Mutex::default(),
         }
     }
 
@@ -220,6 +224,22 @@ impl FakeReplica {
     /// What it was taught.
     pub(crate) fn lessons(&self) -> Vec<Taught> {
         self.lessons.lock().unwrap().clone()
+    }
+
+    /// What the ledger says that nobody got: path and outcome.
+    pub(crate) fn unclaimed(&self) -> Vec<String> {
+        self.unclaimed.lock().unwrap().clone()
+    }
+
+    /// What the primary is to be told to revoke.
+    pub(crate) fn revoked(&self) -> Vec<RevocationTarget> {
+        let committed = self.committed.lock().unwrap();
+        let changes = committed.iter().flat_map(|(_, changes)| changes);
+        let targets = changes.filter_map(|change| match change {
+            Change::Queue(queued) => Some(queued.target.clone()),
+            _ => None,
+        });
+        targets.collect()
     }
 
     /// What came of logins.
@@ -427,17 +447,38 @@ impl Replica for FakeReplica {
         Box::pin(async move { failure.map_or(Ok(()), Err) })
     }
 
+    fn revoke_unclaimed(&self, unclaimed: Unclaimed) {
+        let mut ids = 1..;
+        let (told, note) = unclaimed.settled(MOST_QUEUED, || ids.next(), self.now().steady);
+        if !told.is_empty() {
+            let mut committed = self.committed.lock().unwrap();
+            committed.push((Lane::Revocation, told));
+        }
+        self.note_unclaimed(note);
+    }
+
+    fn note_unclaimed(&self, note: Note) {
+        if let Note::Unclaimed { path, outcome, .. } = note {
+            let mut unclaimed = self.unclaimed.lock().unwrap();
+            unclaimed.push(format!("{path} {outcome}"));
+        }
+    }
+
     fn note(&self, answer: &mut Answer) {
         let outcome = answer.attempt.as_ref().map(|attempt| attempt.outcome);
         self.noted.lock().unwrap().extend(outcome);
     }
 }
 
-type Mints = Box<dyn Fn(&WorkloadName) -> Result<String, MintError> + Send + Sync>;
+type Mints = Arc<dyn Fn(&WorkloadName) -> Result<String, MintError> + Send + Sync>;
 
 /// A minter that does as it is told.
 #[derive(Default)]
-pub(crate) struct FakeMinter(Mutex<Option<Mints>>);
+pub(crate) struct FakeMinter {
+    mints: Mutex<Option<Mints>>,
+    takes: Mutex<Duration>,
+    asked: AtomicUsize,
+}
 
 impl FakeMinter {
     /// It mints like this from here on; none never answers.
@@ -445,7 +486,17 @@ impl FakeMinter {
         &self,
         mints: impl Fn(&WorkloadName) -> Result<String, MintError> + Send + Sync + 'static,
     ) {
-        *self.0.lock().unwrap() = Some(Box::new(mints));
+        *self.mints.lock().unwrap() = Some(Arc::new(mints));
+    }
+
+    /// It takes so long from here on.
+    pub(crate) fn takes(&self, takes: Duration) {
+        *self.takes.lock().unwrap() = takes;
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -455,10 +506,15 @@ impl Minter for FakeMinter {
         workload: &'a WorkloadName,
         _peer: &'a PeerId,
     ) -> Pending<'a, Result<MintedLogin, MintError>> {
-        let minted = self.0.lock().unwrap().as_ref().map(|mints| mints(workload));
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let (mints, takes) = (
+            self.mints.lock().unwrap().clone(),
+            *self.takes.lock().unwrap(),
+        );
         Box::pin(async move {
-            match minted {
-                Some(minted) => minted.map(|body| MintedLogin {
+            tokio::time::sleep(takes).await;
+            match mints {
+                Some(mints) => mints(workload).map(|body| MintedLogin {
                     body: SecretBytes::new(body.into_bytes()),
                 }),
                 None => std::future::pending().await,

@@ -1,0 +1,105 @@
+//! What may have had an effect is sent once.
+//!
+//! The [`Right`] to send such a request is a value: sending takes it, and only what is [`Undone`] gives it back. So no loop
+//! around a request, however it is written, can have it carried out twice.
+
+use super::error::errors_of;
+
+/// What a node says that leaves a request to the active one, and has done nothing.
+const LEFT_TO_ACTIVE: [&str; 3] = [
+    "local node not active",
+    "please forward to the active node",
+    "cannot write to readonly storage",
+];
+
+/// What a node says with a 503 that has looked at no request. Whatever else says 503 may be a balancer that lost the node
+/// behind it in the middle.
+const NOT_SERVING: [&str; 5] = [
+    "Vault is sealed",
+    "Vault is in standby mode",
+    "no active Vault instance found",
+    "node is not active",
+    "server is not yet initialized",
+];
+
+/// The right to send a request once. Each has one of its own.
+#[derive(Debug)]
+pub(crate) struct Right(());
+
+/// Proof that nothing of a request was carried out: none of it was sent, or what answered says so.
+#[derive(Debug)]
+pub(crate) struct Undone(());
+
+impl Right {
+    /// That of a request that is new here.
+    pub(crate) fn of_new() -> Self {
+        Self(())
+    }
+}
+
+impl Undone {
+    /// Nothing of it was sent.
+    pub(crate) fn unsent() -> Self {
+        Self(())
+    }
+
+    /// Whether an answer says so.
+    pub(crate) fn said(status: u16, body: &[u8]) -> Option<Self> {
+        let undone = match status {
+            503 => is_left_to_active(body) || says(body, &NOT_SERVING),
+            500.. => is_left_to_active(body),
+            _ => false,
+        };
+        undone.then_some(Self(()))
+    }
+}
+
+/// Whether a node that failed says that it left a request to the active one, and did nothing.
+pub(crate) fn is_left_to_active(body: &[u8]) -> bool {
+    says(body, &LEFT_TO_ACTIVE)
+}
+
+fn says(body: &[u8], texts: &[&str]) -> bool {
+    let errors = errors_of(body);
+    let mut errors = errors.iter();
+    errors.any(|error| texts.iter().any(|text| error.contains(text)))
+}
+
+impl From<Undone> for Right {
+    fn from(_: Undone) -> Self {
+        Self(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_undone(status: u16, text: &str) -> bool {
+        let body = serde_json::json!({ "errors": [text] }).to_string();
+        Undone::said(status, body.as_bytes()).is_some()
+    }
+
+    #[test]
+    fn a_node_that_left_a_request_alone_says_so_in_words() {
+        assert!(is_undone(503, "Vault is sealed"));
+        let no_leader = "local node not active but active cluster node not found";
+        assert!(is_undone(500, no_leader) && is_undone(503, no_leader));
+        assert!(is_undone(500, "cannot write to readonly storage"));
+    }
+
+    #[test]
+    fn a_status_alone_says_nothing_of_what_was_carried_out() {
+        for status in [500, 502, 503, 504] {
+            assert!(!is_undone(
+                status,
+                "upstream connect error or disconnect/reset"
+            ));
+            assert!(Undone::said(status, b"<html>").is_none());
+            assert!(Undone::said(status, b"").is_none());
+        }
+        // A node that seals itself may have carried out what it was at.
+        assert!(!is_undone(500, "Vault is sealed"));
+        assert!(!is_undone(200, "Vault is sealed") && !is_undone(400, "local node not active"));
+    }
+}

@@ -1,0 +1,331 @@
+//! What requests bring into being at the primary, until somebody has it: what nobody gets is revoked there, and what may be
+//! there unknown to anybody is in the ledger.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Extensions;
+use replica::{
+    learn::{IssuedThere, issued},
+    ledger::Note,
+};
+use shared::{
+    change::{Change, QueuedRevocation},
+    provenance::Evidence,
+    time::WallTime,
+};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{
+    ask::{Ask, Outcome},
+    replica::Replica,
+};
+use crate::{
+    link::once::{Right, Undone},
+    local::Pending,
+};
+
+/// Requests that go on though nobody waits for them. Of one more it stays unknown what came of it.
+const GOING_ON: usize = 1024;
+
+/// How long they do: the primary itself gives up after 90 s.
+const LATE: Duration = Duration::from_secs(100);
+
+/// Revocations of what nobody got that may wait for the primary. What comes beyond ends by its TTL.
+pub(crate) const MOST_QUEUED: usize = 1024;
+
+/// What an answer brought, on its way to the client. Dropped before it was handed over, it is revoked.
+#[derive(Clone)]
+pub(crate) struct Custody(Arc<Held>);
+
+struct Held {
+    replica: Arc<dyn Replica>,
+    asker: Asker,
+    issued: Vec<IssuedThere>,
+    handed_over: AtomicBool,
+}
+
+/// Who asked for something, and where.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    uid: u32,
+    unit: Option<String>,
+    path: String,
+}
+
+/// What nobody got.
+pub struct Unclaimed {
+    issued: Vec<IssuedThere>,
+    asker: Asker,
+}
+
+impl Custody {
+    /// Takes what came with an answer into custody; none if nothing did.
+    pub(crate) fn of(
+        evidence: &Evidence<'_>,
+        asker: Asker,
+        replica: Arc<dyn Replica>,
+    ) -> Option<Self> {
+        let issued = issued(evidence);
+        (!issued.is_empty()).then(|| {
+            Self(Arc::new(Held {
+                replica,
+                asker,
+                issued,
+                handed_over: AtomicBool::new(false),
+            }))
+        })
+    }
+
+    /// The client has what is in custody with this answer, or may have it.
+    pub(crate) fn hand_over(answer: &mut Extensions) {
+        if let Some(custody) = answer.remove::<Self>() {
+            custody.0.handed_over.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !*self.handed_over.get_mut() {
+            self.replica.revoke_unclaimed(Unclaimed {
+                issued: std::mem::take(&mut self.issued),
+                asker: self.asker.clone(),
+            });
+        }
+    }
+}
+
+impl Asker {
+    pub(crate) fn of(ask: &Ask) -> Self {
+        Self {
+            uid: ask.peer.uid,
+            unit: ask.peer.unit.clone(),
+            path: ask.path().to_owned(),
+        }
+    }
+
+    fn note(self, outcome: &'static str) -> Note {
+        Note::Unclaimed {
+            uid: Some(self.uid),
+            unit: self.unit,
+            path: self.path,
+            outcome,
+        }
+    }
+}
+
+impl Unclaimed {
+    /// What is to be told to the primary, with an id for each from `fresh_id`, while there is `room`; and what the ledger says.
+    pub(crate) fn settled(
+        self,
+        room: usize,
+        mut fresh_id: impl FnMut() -> Option<u64>,
+        now: WallTime,
+    ) -> (Vec<Change>, Note) {
+        let mut all_told = self.issued.len() <= room;
+        let mut told = Vec::new();
+        for IssuedThere { target, life } in self.issued.into_iter().take(room) {
+            match target.zip(fresh_id()) {
+                Some((target, id)) => told.push(Change::Queue(Box::new(QueuedRevocation {
+                    ends: Some(now.plus(life)),
+                    ..QueuedRevocation::own(id, target, now)
+                }))),
+                None => all_told = false,
+            }
+        }
+        let outcome = if all_told { "revoked" } else { "unknown" };
+        (told, self.asker.note(outcome))
+    }
+}
+
+/// How it stands with what is sent once.
+pub(crate) enum Once {
+    /// Nothing was sent, or nothing came of it.
+    Unsent(Right),
+    /// It was sent.
+    Sent(OpenEnd),
+}
+
+impl Once {
+    pub(crate) fn new() -> Self {
+        Self::Unsent(Right::of_new())
+    }
+
+    /// That of a copy, which is not sent.
+    pub(crate) fn spent() -> Self {
+        Self::Sent(OpenEnd::closed())
+    }
+
+    /// The right to send it, which leaves `end`; none if it was sent before.
+    pub(crate) fn take(&mut self, end: OpenEnd) -> Option<Right> {
+        match std::mem::replace(self, Self::Sent(end)) {
+            Self::Unsent(right) => Some(right),
+            sent @ Self::Sent(_) => {
+                self.told();
+                *self = sent;
+                None
+            }
+        }
+    }
+
+    /// Nothing came of it: it may be sent again.
+    pub(crate) fn undone(&mut self, undone: Undone) {
+        self.told();
+        *self = Self::Unsent(undone.into());
+    }
+
+    /// What came of it is known, or the ledger has what is not.
+    pub(crate) fn told(&self) {
+        if let Self::Sent(end) = self {
+            end.is_told.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was sent, and may have been carried out.
+    pub(crate) fn is_sent(&self) -> bool {
+        matches!(self, Self::Sent(_))
+    }
+
+    /// What is known of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Sent(end) if !end.is_told.load(Ordering::Relaxed) => Outcome::Unknown,
+            _ => Outcome::None,
+        }
+    }
+}
+
+/// A request that was sent, and of which nobody knows what came. Dropped so, the ledger says that the primary may hold
+/// something that nobody has, if the request can have brought anything.
+pub(crate) struct OpenEnd {
+    issues: Option<(Arc<dyn Replica>, Asker)>,
+    is_told: AtomicBool,
+}
+
+impl OpenEnd {
+    pub(crate) fn of(ask: &Ask, replica: &Arc<dyn Replica>) -> Self {
+        let issues = ask.may_issue();
+        Self {
+            issues: issues.then(|| (Arc::clone(replica), Asker::of(ask))),
+            is_told: AtomicBool::new(false),
+        }
+    }
+
+    fn closed() -> Self {
+        Self {
+            issues: None,
+            is_told: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Drop for OpenEnd {
+    fn drop(&mut self) {
+        if let (false, Some((replica, asker))) = (*self.is_told.get_mut(), self.issues.take()) {
+            replica.note_unclaimed(asker.note("unknown"));
+        }
+    }
+}
+
+/// Carries out what is sent once: to its end, though whoever waits for it goes.
+#[derive(Clone)]
+pub(crate) struct Carrier(Arc<Semaphore>);
+
+impl Carrier {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(GOING_ON)))
+    }
+
+    /// Begins `work`, by this right. What comes of it after the receiver has gone is dropped with all that is in its custody.
+    pub(crate) fn carry_out<T: Send + 'static>(
+        &self,
+        _right: Right,
+        mut work: Pending<'static, T>,
+    ) -> oneshot::Receiver<T> {
+        let (mut done, receipt) = oneshot::channel();
+        let going_on = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                biased;
+                ended = &mut work => Some(ended),
+                () = done.closed() => match going_on.try_acquire() {
+                    Ok(_room) => tokio::time::timeout(LATE, work).await.ok(),
+                    Err(_) => None,
+                },
+            };
+            if let Some(ended) = ended {
+                drop(done.send(ended));
+            }
+        });
+        receipt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{change::RevocationTarget, name::Accessor};
+
+    use super::*;
+
+    fn unclaimed(targets: [Option<&str>; 3]) -> Unclaimed {
+        let token = |name: &str| RevocationTarget::Token(Accessor::parse(name).unwrap());
+        Unclaimed {
+            issued: targets
+                .map(|target| IssuedThere {
+                    target: target.map(token),
+                    life: Duration::from_secs(60),
+                })
+                .into(),
+            asker: Asker {
+                uid: 7,
+                unit: None,
+                path: "auth/a/login".to_owned(),
+            },
+        }
+    }
+
+    /// How many revocations are queued, and what the ledger says.
+    fn settled(targets: [Option<&str>; 3], room: usize) -> (usize, &'static str) {
+        let mut ids = 1..;
+        let now = WallTime::from_secs(1000);
+        let (told, note) = unclaimed(targets).settled(room, || ids.next(), now);
+        for change in &told {
+            let Change::Queue(queued) = change else {
+                panic!("not queued");
+            };
+            assert_eq!(queued.ends, Some(WallTime::from_secs(1060)));
+            assert_eq!(queued.requested_by, None);
+        }
+        match note {
+            Note::Unclaimed { outcome, .. } => (told.len(), outcome),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_nobody_got_is_revoked_and_what_cannot_be_is_told() {
+        assert_eq!(
+            settled([Some("a"), Some("b"), Some("c")], 9),
+            (3, "revoked")
+        );
+        assert_eq!(settled([Some("a"), None, Some("c")], 9), (2, "unknown"));
+    }
+
+    #[test]
+    fn the_queue_has_a_bound_and_the_ledger_says_what_is_beyond_it() {
+        assert_eq!(
+            settled([Some("a"), Some("b"), Some("c")], 2),
+            (2, "unknown")
+        );
+        assert_eq!(
+            settled([Some("a"), Some("b"), Some("c")], 0),
+            (0, "unknown")
+        );
+    }
+}
