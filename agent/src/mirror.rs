@@ -446,5 +446,5 @@ async fn forget_what_left(context: &MirrorContext) {
         tracing::warn!(%error, "mirrors that left the configuration are still in the replica");
     }
     context.until_it_can_ask().await;
-    lease::forget_leases(context).await;
+    lease::leaving::forget_leases(context).await;
 }

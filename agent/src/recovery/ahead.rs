@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     primary::Primary,
-    settler::{AtUse, Minting, Settlement, Settler},
+    settler::{AtUse, MintTurn, Settlement, Settler},
 };
 use crate::{local::Local, reaper};
 
@@ -78,7 +78,7 @@ async fn settle_some<P: Primary + 'static>(
             return;
         }
         // One that takes longer goes on by itself, and keeps no other one waiting.
-        let settling = settler.settle(digest, Minting::Ahead);
+        let settling = settler.settle(digest, MintTurn::Ahead);
         if timeout(WITHIN, settling).await != Ok(Settlement::Settled) {
             tried.failed(digest, local.clock.now().boot);
         }

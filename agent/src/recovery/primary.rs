@@ -12,7 +12,7 @@ use shared::{
     settings::MirrorPath,
 };
 
-use super::settler::Minting;
+use super::settler::MintTurn;
 use crate::{
     link::Unavailable,
     local::Local,
@@ -56,7 +56,7 @@ pub trait Primary: Send + Sync {
         &self,
         workload: &WorkloadName,
         wanted: &Wanted,
-        mint: Minting,
+        mint: MintTurn,
     ) -> impl Future<Output = Result<Credential, MintError>> + Send;
     /// Brings the mirrored values up to date, as far as they can be.
     fn refresh_values(&self) -> impl Future<Output = ()> + Send;
@@ -157,11 +157,11 @@ impl Primary for LivePrimary {
         &self,
         workload: &WorkloadName,
         wanted: &Wanted,
-        mint: Minting,
+        mint: MintTurn,
     ) -> Result<Credential, MintError> {
         let urgency = match mint {
-            Minting::AtUse => None,
-            Minting::Ahead => Some(Urgency::Recovery),
+            MintTurn::AtUse => None,
+            MintTurn::Ahead => Some(Urgency::Recovery),
         };
         let minted = self.upstream.mint_exact(workload, wanted, urgency).await?;
         let expires = minted.expires();

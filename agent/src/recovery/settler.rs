@@ -64,12 +64,12 @@ pub trait AtUse: Send + Sync {
     /// Judges, and settles what needs no token of the primary's.
     fn judge(&self, digest: TokenDigest) -> Pending<'static, Judged>;
     /// Settles. It goes on though nobody waits for it any more.
-    fn settle(&self, digest: TokenDigest, mint: Minting) -> Pending<'static, Settlement>;
+    fn settle(&self, digest: TokenDigest, mint: MintTurn) -> Pending<'static, Settlement>;
 }
 
 /// For whom a token is minted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Minting {
+pub enum MintTurn {
     /// A request waits: it counts as its forward.
     AtUse,
     /// Nobody waits: it waits for its turn among Holdover's own requests.
@@ -174,7 +174,7 @@ impl<P: Primary + 'static> AtUse for Settler<P> {
         })
     }
 
-    fn settle(&self, digest: TokenDigest, mint: Minting) -> Pending<'static, Settlement> {
+    fn settle(&self, digest: TokenDigest, mint: MintTurn) -> Pending<'static, Settlement> {
         let own = self.clone();
         let settled = self.0.settling.join(digest, move || async move {
             match own.judgement(digest).await {
@@ -240,14 +240,11 @@ impl<P: Primary + 'static> Inner<P> {
             return None;
         }
         let authority = self.local.view.authority();
-        // In another namespace it is nobody's, and waits.
-        let ours = live.grant.namespace == authority.settings.namespace;
-        let verdict = self.local.view.verdict(&authority, &live.grant, now);
-        let verdict = verdict.filter(|_| ours)?;
+        let verdict = self.local.view.verdict(&authority, &live.grant, now)?;
         Some((live.grant.clone(), verdict, authority.settings_version))
     }
 
-    async fn exchange(&self, exchange: Exchange, mint: Minting) -> Settlement {
+    async fn exchange(&self, exchange: Exchange, mint: MintTurn) -> Settlement {
         let Exchange {
             grant,
             left,

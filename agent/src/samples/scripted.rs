@@ -21,7 +21,7 @@ use crate::{
     mirror::PassError,
     recovery::{
         primary::{Primary, ProveError},
-        settler::Minting,
+        settler::MintTurn,
     },
     upstream::{Decision, UpstreamError, workload::MintError},
 };
@@ -55,7 +55,7 @@ pub(crate) struct Scripted {
     dies_at: Option<usize>,
     proves: Mutex<Result<(), ProveError>>,
     meanwhile: Mutex<Option<Meanwhile>>,
-    minted: Mutex<Vec<(Wanted, Minting)>>,
+    minted: Mutex<Vec<(Wanted, MintTurn)>>,
     revoked: Mutex<Vec<RevocationTarget>>,
     tokens: Mutex<Vec<TokenDigest>>,
     pub(crate) gate: Notify,
@@ -117,7 +117,7 @@ impl Scripted {
     }
 
     /// What it was asked to mint.
-    pub(crate) fn minted(&self) -> Vec<(Wanted, Minting)> {
+    pub(crate) fn minted(&self) -> Vec<(Wanted, MintTurn)> {
         self.minted.lock().unwrap().clone()
     }
 
@@ -248,7 +248,7 @@ impl Primary for Scripted {
         &self,
         _workload: &WorkloadName,
         wanted: &Wanted,
-        mint: Minting,
+        mint: MintTurn,
     ) -> Result<Credential, MintError> {
         let issued_at = self.local.clock.now().steady;
         let nr = {

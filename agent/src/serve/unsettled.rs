@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     driver::Side,
-    recovery::settler::{Judged, Minting, Settlement},
+    recovery::settler::{Judged, MintTurn, Settlement},
 };
 
 impl Server {
@@ -39,7 +39,7 @@ impl Server {
             }
             Judged::Exchange => {
                 // It goes on, whoever waits for it.
-                let minting = self.settler.settle(digest, Minting::AtUse);
+                let minting = self.settler.settle(digest, MintTurn::AtUse);
                 if forward_token::is_read(ask, call) {
                     let answer = self.decide(ask).await;
                     let is_served = |answer: &Response<RelayBody>| {

@@ -76,7 +76,9 @@ fn verdict_alone(authority: &Authority, grant: &Grant, now: Now) -> Option<Verdi
     let outage = authority.phase.outage().map(|outage| &outage.id);
     // An outage that ended says when; without that, nothing from before the grant counts.
     let since = authority.proven_from.unwrap_or(replica.issued_at);
-    let left = grant.is_left_over(outage);
+    // One of another namespace decides nothing, and counts again if that is configured again before its end.
+    let ours = grant.namespace == authority.settings.namespace;
+    let left = ours && grant.is_left_over(outage);
     left.then(|| judge(grant, replica, &authority.settings, authority, since, now))
 }
 

@@ -271,14 +271,9 @@ fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
 }
 
 #[test]
-fn a_grant_of_another_namespace_or_of_no_configured_workload_is_revoked() {
+fn a_grant_of_no_configured_workload_is_revoked() {
     let known = Known::of(&["orders"]);
     let granted = grant(&["orders"], 600);
-    let elsewhere = Grant {
-        namespace: Namespace::parse("team"),
-        ..granted.clone()
-    };
-    assert_eq!(exchanged(&elsewhere, &known), revoked());
     let nobodys = Grant {
         peer: None,
         ..granted.clone()

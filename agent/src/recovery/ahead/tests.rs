@@ -69,7 +69,7 @@ async fn what_was_used_last_comes_first_and_what_was_never_used_never() {
         assert_eq!(bench.settled(unused), Some(Settled::Not));
     }
     assert_eq!(primary.times("mint"), 3);
-    let ahead = |(_, mint): &(_, Minting)| *mint == Minting::Ahead;
+    let ahead = |(_, mint): &(_, MintTurn)| *mint == MintTurn::Ahead;
     assert!(primary.minted().iter().all(ahead));
 }
 

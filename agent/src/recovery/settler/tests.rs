@@ -89,7 +89,7 @@ impl Left {
 
     /// What the grant comes to at a use that needs the primary.
     async fn used(&self) -> Settlement {
-        ended(self.settler.settle(GRANT, Minting::AtUse)).await
+        ended(self.settler.settle(GRANT, MintTurn::AtUse)).await
     }
 
     fn settled(&self) -> Option<Settled> {
@@ -191,7 +191,7 @@ async fn the_exchanged_token_is_what_is_left_of_the_grant_and_is_held_sealed() {
     let [(wanted, mint)] = &left.primary.minted()[..] else {
         panic!("one mint");
     };
-    assert_eq!(*mint, Minting::AtUse);
+    assert_eq!(*mint, MintTurn::AtUse);
     assert_eq!(wanted.policies, before.facts.policies);
     assert_eq!(wanted.stands_for, StandsFor::Workload(None));
     assert!(wanted.remaining <= MINUTE);
@@ -203,7 +203,7 @@ async fn however_many_use_it_at_once_one_token_is_minted_and_all_get_it() {
     let left = Left::over(OnRecovery::Exchange).await;
     left.primary.says("mint", Said::AtTheGate);
     let uses: Vec<_> = (0..50)
-        .map(|_| tokio::spawn(left.settler.settle(GRANT, Minting::AtUse)))
+        .map(|_| tokio::spawn(left.settler.settle(GRANT, MintTurn::AtUse)))
         .collect();
     eventually(|| left.primary.times("mint") == 1).await;
     left.primary.gate.notify_one();
@@ -222,7 +222,7 @@ async fn who_uses_different_grants_of_one_workload_has_it_verified_once() {
     let uses: Vec<_> = (1..=20)
         .map(|nr| {
             let digest = TokenDigest([nr; 32]);
-            tokio::spawn(left.settler.settle(digest, Minting::AtUse))
+            tokio::spawn(left.settler.settle(digest, MintTurn::AtUse))
         })
         .collect();
     eventually(|| left.primary.times("workload") == 1).await;
@@ -238,7 +238,7 @@ async fn who_uses_different_grants_of_one_workload_has_it_verified_once() {
 async fn a_client_that_goes_away_loses_no_token() {
     let left = Left::over(OnRecovery::Exchange).await;
     left.primary.says("mint", Said::AtTheGate);
-    let used = tokio::spawn(left.settler.settle(GRANT, Minting::AtUse));
+    let used = tokio::spawn(left.settler.settle(GRANT, MintTurn::AtUse));
     eventually(|| left.primary.times("mint") == 1).await;
     used.abort();
     assert!(used.await.is_err());
@@ -391,7 +391,7 @@ async fn unknown_outcomes_are_not_kept_of_what_ended_otherwise() {
     let ends = Revocation::of(&left.grant(), RevokeCause::Expired, left.bench.now().steady);
     left.store(vec![Change::Revoked(ends)]).await;
     let other = TokenDigest([2; 32]);
-    let used = left.settler.settle(other, Minting::AtUse);
+    let used = left.settler.settle(other, MintTurn::AtUse);
     assert!(unreachable(&ended(used).await));
     let unknown = left.settler.0.unknown.lock();
     assert_eq!(unknown.keys().copied().collect::<Vec<_>>(), [other]);

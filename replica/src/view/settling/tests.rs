@@ -7,7 +7,7 @@ use shared::{
     change::{Change, PhaseRecord},
     failover::{Cause, Outage, Phase},
     grant::{Origin, ReplicaGrant},
-    name::{Accessor, OutageId, RoleName, TokenDigest},
+    name::{Accessor, Namespace, OutageId, RoleName, TokenDigest},
     settings::Settings,
     time::Deadline,
     token::role::TokenRole,
@@ -295,6 +295,15 @@ fn nothing_comes_of_what_is_settled_or_of_the_outage_that_goes_on() {
     assert_eq!(of(next(), left(1, "ends")), revoked(RevokeCause::Recovery));
     assert_eq!(of(next(), left(1, "asks")), needs_workload());
     assert!(is_exchange(of(next(), left(1, "keeps")).as_ref()));
+}
+
+#[test]
+fn a_grant_of_another_namespace_waits_for_it() {
+    let elsewhere = Grant {
+        namespace: Namespace::parse("team"),
+        ..left(1, "ends")
+    };
+    assert_eq!(World::following().and(elsewhere).verdict(1), None);
 }
 
 #[test]

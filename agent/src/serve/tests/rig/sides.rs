@@ -41,7 +41,7 @@ use super::says;
 use crate::{
     clock::Clock,
     local::Pending,
-    recovery::settler::{self, AtUse, Judged, Minting},
+    recovery::settler::{self, AtUse, Judged, MintTurn},
     samples,
     serve::{
         custody::{MOST_QUEUED, Unclaimed},
@@ -573,7 +573,7 @@ impl AtUse for FakeSettler {
     fn settle(
         &self,
         _digest: TokenDigest,
-        _mint: Minting,
+        _mint: MintTurn,
     ) -> Pending<'static, settler::Settlement> {
         self.asked.lock().unwrap().push("settle");
         (self.settles.lock().unwrap())()
