@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use harness::bao::DatabaseRole;
 use harness::client::raw::{Ask, Reply};
 use harness::daemon::config::Workload;
 use harness::host::{Host, Plan, RECOVERY, login_request, own_uid};
@@ -256,6 +257,85 @@ async fn what_nobody_got_is_revoked_though_holdover_dies_before_it_could_be_told
         Ok(())
     });
     waited.await.map_err(|failure| host.daemon.failure(failure))
+}
+
+/// The leases of a role of the database.
+async fn leases(host: &Host, role: &str) -> Result<usize> {
+    let path = format!("sys/leases/lookup/database/creds/{role}");
+    let listed = host.primary.root().list(&path).await?;
+    if listed.status == 404 {
+        return Ok(0);
+    }
+    let keys = listed.data()?;
+    Ok(keys["keys"].as_array().context("no keys")?.len())
+}
+
+async fn until_leases(host: &Host, role: &str, wanted: usize) -> Result<()> {
+    let what = format!("{wanted} leases of {role}");
+    let waited = eventually(BOUND, &what, async || match leases(host, role).await {
+        Ok(found) if found == wanted => Ok(()),
+        Ok(found) => Err(Failure::new(format!("{found} of them"))),
+        Err(failure) => Err(failure),
+    });
+    waited.await.map_err(|failure| host.daemon.failure(failure))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_nobody_got_is_one_and_is_revoked_if_it_comes_late() -> Result<()> {
+    let hour = Duration::from_secs(3600);
+    let mut host = Plan::new(HOLDOVER)
+        .database(hour, hour)
+        .tapped()
+        .set("primary.read_deadline", "500ms")
+        .prepare()
+        .await?;
+    let root = host.primary.root();
+    let lessee = r#"path "database/creds/*" { capabilities = ["read"] }"#;
+    world::policy(&root, "lessee", lessee).await?;
+    let others = DatabaseRole {
+        name: "others",
+        default_ttl: hour,
+        max_ttl: hour,
+    };
+    host.primary
+        .enable_database(host.postgres()?, &others)
+        .await?;
+    host.start().await?;
+    let wanted = json!({ "policies": ["lessee"] });
+    let made = root.post("auth/token/create", &wanted).await?;
+    let token = made.text("/auth/client_token")?;
+    host.read("auth/token/lookup-self", &token).await?;
+    host.until_learned(&token).await?;
+    let tap = host.tap()?;
+    // Not mirrored, and lost: it is not read again.
+    let path = "/v1/database/creds/others ";
+    tap.lose(path, Loss::Closed);
+    assert_unknown(&host.read("database/creds/others", &token).await?);
+    assert_eq!(
+        (tap.times_sent(path), leases(&host, "others").await?),
+        (1, 1)
+    );
+    tap.lose_nothing();
+    // Its client goes, and then it comes.
+    tap.lose(path, Loss::Held);
+    let request = format!(
+        "GET /v1/database/creds/others HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {token}\r\n\r\n"
+    );
+    let mut client = tokio::net::UnixStream::connect(host.daemon.socket()).await?;
+    client.write_all(request.as_bytes()).await?;
+    until_leases(&host, "others", 2).await?;
+    drop(client);
+    tap.lose_nothing();
+    until_leases(&host, "others", 1).await?;
+    // Mirrored: the replica answers with Holdover's own lease, and the late one is nobody's.
+    let own = leases(&host, "orders").await?;
+    tap.lose("/v1/database/creds/orders ", Loss::Held);
+    let reply = host.read("database/creds/orders", &token).await?;
+    let outcome = (reply.status, reply.source());
+    assert_eq!(outcome, (200, Some("replica")), "{}", reply.text());
+    until_leases(&host, "orders", own + 1).await?;
+    tap.lose_nothing();
+    until_leases(&host, "orders", own).await
 }
 
 /// Waits until Holdover has sent so many more requests with `part` in them: it lives, and does what it does again and again.
