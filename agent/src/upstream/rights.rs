@@ -287,11 +287,23 @@ impl Upstream {
                 false => (EVERY, EVERY_IN_DOUBT),
             };
             in_doubt = next;
-            let refused = self.rights().refused.notified();
-            if tokio::time::timeout(pause, refused).await.is_ok() {
-                tokio::time::sleep(SETTLE).await;
-                in_doubt = EVERY_IN_DOUBT;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.next_return() => {}
+                () = self.rights().refused.notified() => {
+                    tokio::time::sleep(SETTLE).await;
+                    in_doubt = EVERY_IN_DOUBT;
+                }
             }
+        }
+    }
+
+    /// Waits until another outage is over: rules may have been taken away in it.
+    async fn next_return(&self) {
+        let recovered = || self.local().view.authority().proven_from;
+        let before = recovered();
+        while recovered() == before {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
