@@ -20,7 +20,8 @@ use crate::{
     upstream::{ProbeOutcome, Upstream, UpstreamError, pace::Urgency, workload::MintError},
 };
 
-/// A token refused at the first contact may be one that ended in the outage: this long for another one.
+/// A token refused at the first contact may be one that ended in the outage: this long for another one. As long for an
+/// answer where a quota keeps the first ones from being any.
 const LOGIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two looks whether there is another token.
@@ -98,15 +99,16 @@ impl Primary for LivePrimary {
                     authenticated: true,
                     ..
                 } => return Ok(()),
-                ProbeOutcome::Good { .. } => return Err(ProveError::Unproven),
                 ProbeOutcome::Failed(unavailable) => return Err(unavailable.into()),
                 ProbeOutcome::Foreign(foreign) => return Err(foreign.into()),
                 ProbeOutcome::Refused if self.is_taken_away() => {
                     return Err(ProveError::OwnCredentialRefused);
                 }
-                // It may have ended, and the login for another one may not be possible yet.
-                ProbeOutcome::Refused if looks == 0 => return Err(ProveError::Unproven),
-                ProbeOutcome::Refused => looks -= 1,
+                // It may have ended, and the login for another one may not be possible yet; or others use a quota up.
+                ProbeOutcome::Good { .. } | ProbeOutcome::Refused if looks == 0 => {
+                    return Err(ProveError::Unproven);
+                }
+                ProbeOutcome::Good { .. } | ProbeOutcome::Refused => looks -= 1,
             }
             tokio::time::sleep(LOOK).await;
         }
