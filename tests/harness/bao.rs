@@ -117,6 +117,11 @@ impl Primary {
         self.listeners.iter().map(address).collect()
     }
 
+    /// The authority that its certificate is of: who has it can stand before it.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// The CA that its certificate hangs from.
     pub fn ca_file(&self) -> &Path {
         &self.ca

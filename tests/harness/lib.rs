@@ -15,6 +15,7 @@ pub mod clock;
 pub mod cluster;
 pub mod daemon;
 pub mod failure;
+pub mod gate;
 pub mod host;
 pub mod link;
 pub mod load;
