@@ -57,6 +57,7 @@ impl Server {
             };
             self.forward_failed();
             let left = self.left_to_issue(ask);
+            let was_in_doubt = self.driver.snapshot().side().is_none();
             let side = match (ask.once.is_sent(), &said) {
                 (false, _) => self.driver.side(left).await,
                 (true, None) => self.who_takes_over(left, left).await,
@@ -71,6 +72,8 @@ impl Server {
                     let answer = self.decide(ask).await?;
                     return self.unless_taken_over(ask, answer);
                 }
+                // That it is well after all is news: nothing is to be waited for any more.
+                Some(Side::Primary) if !ask.once.is_sent() && was_in_doubt => {}
                 Some(Side::Primary) if !ask.once.is_sent() && left > RETRY => {
                     tokio::time::sleep(RETRY).await;
                 }
