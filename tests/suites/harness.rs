@@ -7,6 +7,8 @@ mod canary;
 mod clients;
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/gate.rs"]
+mod gate;
 #[path = "harness/load.rs"]
 mod load;
 #[path = "harness/primary.rs"]

@@ -247,6 +247,14 @@ async fn one_token_is_minted_however_many_requests_wait_for_it() -> Result<()> {
     assert_eq!(stage.mints().len(), 1);
     let reads = (0..AT_ONCE).map(|_| stage.read_own("orders", &read.token));
     all_are(&stage, together(reads).await?, 200)?;
+    // A read is answered at once, and starts the mint.
+    eventually(SOON, "the mint that a read started", async || {
+        match stage.mints().len() {
+            2 => Ok(()),
+            count => Err(format!("{count} minted")),
+        }
+    })
+    .await?;
     stage.is_whole("orders", &read.token).await?;
     assert_eq!(stage.mints().len(), 2);
     Ok(())
