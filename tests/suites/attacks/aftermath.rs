@@ -156,7 +156,8 @@ async fn what_the_primary_did_not_confirm_since_is_503_until_it_does_over_a_rest
         .await?;
     host.daemon.kill9()?;
     host.daemon.start()?;
-    host.daemon.wait_ready(RECOVERY).await?;
+    // Ready it is not: it lacks a right.
+    host.daemon.wait_state("following", RECOVERY).await?;
     cut(&host).await?;
     assert_eq!(in_outage(&host, &used.token).await?, 200);
     let refused = host.read(path, &idle.token).await?;
