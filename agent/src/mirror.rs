@@ -310,6 +310,15 @@ impl Mirrors {
         Ok(())
     }
 
+    /// The same for every login that is known, and for the entities that decisions go by.
+    ///
+    /// # Errors
+    /// If the primary went away. What it would not say is told in the status.
+    pub async fn verify_logins(&self) -> Result<(), PassError> {
+        let mut memory = self.authority.lock().await;
+        memory.verify_logins(&self.context).await
+    }
+
     /// Asks the primary what became of a token, if it is one that can be asked about, and of whom it stands for, to settle
     /// after an outage.
     ///

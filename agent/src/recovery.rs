@@ -88,13 +88,14 @@ async fn steps<P: Primary>(local: Local, primary: Arc<P>) -> Result<(), SettleEr
     // Because what an operator or a holder gave up must not be renewed or exchanged, this comes before all else.
     revocations::report_all(local, primary, own).await?;
     for workload in workloads(local) {
-        told(primary.verify_workload(&workload).await, &workload)?;
+        told(primary.verify_workload(&workload).await, workload.as_str())?;
     }
     primary.renew_due().await?;
     // Because what a token revoked besides itself needs policy that allows it now, this waits for fresh authority.
     revocations::report_all(local, primary, of_others).await?;
     tokens::prove(local, primary, since).await;
-    Ok(())
+    // Last, because each login costs a few requests: an outage that comes at once goes by what it says of them.
+    told(primary.verify_logins().await, "logins")
 }
 
 fn workloads(local: &Local) -> Vec<shared::name::WorkloadName> {
@@ -107,16 +108,13 @@ fn workloads(local: &Local) -> Vec<shared::name::WorkloadName> {
 ///
 /// # Errors
 /// If the primary is gone again.
-fn told(
-    ended: Result<(), PassError>,
-    about: &shared::name::WorkloadName,
-) -> Result<(), SettleError> {
+fn told(ended: Result<(), PassError>, about: &str) -> Result<(), SettleError> {
     match ended {
         Err(PassError::Upstream(UpstreamError::Unavailable(why) | UpstreamError::Unknown(why))) => {
             Err(why.into())
         }
         Err(error) => {
-            tracing::warn!(%error, workload = %about, "authority is verified while following");
+            tracing::warn!(%error, about, "authority is verified while following");
             Ok(())
         }
         Ok(()) => Ok(()),

@@ -47,6 +47,9 @@ pub trait Primary: Send + Sync {
     ) -> impl Future<Output = Result<(), PassError>> + Send;
     /// Verifies the role, the secret ids and the entity of an AppRole login, and stores what stands and what is dead.
     fn verify_login(&self, basis: &Basis) -> impl Future<Output = Result<(), PassError>> + Send;
+    /// Verifies every AppRole that is logged in to, its secret ids, and the entities that decisions go by, as many as one pass
+    /// asks about.
+    fn verify_logins(&self) -> impl Future<Output = Result<(), PassError>> + Send;
     /// Asks what became of a token of the primary's, and stores it: that it lives, or that it is dead.
     fn prove_token(
         &self,
@@ -149,6 +152,10 @@ impl Primary for LivePrimary {
 
     async fn verify_login(&self, basis: &Basis) -> Result<(), PassError> {
         self.mirrors.load_full().verify_login(basis).await
+    }
+
+    async fn verify_logins(&self) -> Result<(), PassError> {
+        self.mirrors.load_full().verify_logins().await
     }
 
     async fn prove_token(&self, digest: &TokenDigest) -> Result<(), PassError> {

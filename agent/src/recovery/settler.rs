@@ -4,7 +4,7 @@
 //! However many use it at the same time, it is judged and minted for once. What cannot be told now is told as such, and
 //! tried again at the next use.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use replica::{
@@ -17,7 +17,7 @@ use shared::{
     ledger::{Entry, EntryKind},
     name::{Accessor, TokenDigest},
     recovery::{Fate, Left, Need, Verdict, Wanted},
-    time::Deadline,
+    time::{BootTime, Deadline},
 };
 
 use super::{
@@ -33,6 +33,9 @@ use crate::{
 
 /// A token that may have been minted, and was not heard of, is minted anew so often.
 const MINTS: u8 = 3;
+
+/// The longest `Retry-After` that is obeyed.
+const LONGEST_HOLD_OFF: Duration = Duration::from_secs(120);
 
 /// A line of tokens is asked about one by one: so many at most at one use.
 const NEEDS: usize = 16;
@@ -93,6 +96,8 @@ struct Inner<P> {
     inquiry: Inquiry<P>,
     /// Tokens that may have been minted, by the grant that they were for. Only for what is unsettled.
     unknown: Mutex<BTreeMap<TokenDigest, u8>>,
+    /// Until when nothing is minted, as the primary asked (`Retry-After`).
+    held_off: Mutex<Option<BootTime>>,
 }
 
 /// A judgement, with what a token would be minted by.
@@ -121,6 +126,7 @@ impl<P: Primary + 'static> Settler<P> {
             judging: Flights::default(),
             settling: Flights::default(),
             unknown: Mutex::default(),
+            held_off: Mutex::default(),
         }))
     }
 
@@ -254,6 +260,9 @@ impl<P: Primary + 'static> Inner<P> {
         let Some(peer) = &grant.peer else {
             return Settlement::Settled;
         };
+        if self.is_held_off() {
+            return Settlement::Drains;
+        }
         let minted = self.primary.mint_exact(&peer.workload, &wanted, mint).await;
         match minted {
             Ok(token) => self.exchanged(&grant, left, token, judged_by).await,
@@ -264,6 +273,7 @@ impl<P: Primary + 'static> Inner<P> {
                 }
                 Unminted::NotNow => {
                     tracing::warn!(%error, accessor = %grant.accessor, "a replica grant is exchanged later");
+                    self.hold_off(&error);
                     Settlement::Drains
                 }
                 Unminted::NotSent => Settlement::Unreachable(error.to_string()),
@@ -274,6 +284,24 @@ impl<P: Primary + 'static> Inner<P> {
                 }
             },
         }
+    }
+
+    fn is_held_off(&self) -> bool {
+        let now = self.local.clock.now().boot;
+        self.held_off.lock().is_some_and(|until| now < until)
+    }
+
+    fn hold_off(&self, error: &MintError) {
+        let MintError::Upstream(UpstreamError::SlowDown { after: Some(after) }) = error else {
+            return;
+        };
+        let until = self
+            .local
+            .clock
+            .now()
+            .boot
+            .plus((*after).min(LONGEST_HOLD_OFF));
+        *self.held_off.lock() = Some(until);
     }
 
     /// The grant with a primary token behind it: never more than it had, and no longer than that token lives.

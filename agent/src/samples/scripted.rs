@@ -1,6 +1,6 @@
 //! A primary for tests that says what it is told to say, and remembers what it was asked.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use replica::sequencer::Lane;
 use shared::{
@@ -35,6 +35,8 @@ pub(crate) enum Said {
     Gone,
     /// This status, and nothing about what was asked.
     Status(u16),
+    /// To wait for so long.
+    Wait(Duration),
     /// Nothing: the request is lost.
     Lost,
     /// Nothing, ever.
@@ -146,6 +148,7 @@ impl Scripted {
             Said::Yes => Ok(true),
             Said::Gone => Ok(false),
             Said::Status(status) => Err(of_status(status)),
+            Said::Wait(after) => Err(UpstreamError::SlowDown { after: Some(after) }),
             Said::Lost => Err(UpstreamError::Unknown(Unavailable::Timeout)),
             Said::Hangs => std::future::pending().await,
             Said::AtTheGate => {
@@ -229,6 +232,10 @@ impl Primary for Scripted {
         };
         self.store(changes).await;
         Ok(())
+    }
+
+    async fn verify_logins(&self) -> Result<(), PassError> {
+        Ok(self.answer("logins").await.map(drop)?)
     }
 
     async fn prove_token(&self, digest: &TokenDigest) -> Result<(), PassError> {

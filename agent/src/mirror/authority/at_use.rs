@@ -43,6 +43,17 @@ impl AuthorityMemory {
             AuthorityVerdict::Unknown(reasons) => Err(PassError::Partial(reasons.join("; "))),
         }
     }
+
+    /// Every login that is known, and as many entities that decisions go by as one pass asks about.
+    pub(in crate::mirror) async fn verify_logins(
+        &mut self,
+        context: &MirrorContext,
+    ) -> Result<(), PassError> {
+        let pass = AuthorityPass::new(context, Urgency::Recovery);
+        pass.approles().await?;
+        self.identities(&pass).await;
+        Ok(())
+    }
 }
 
 impl AuthorityPass<'_> {

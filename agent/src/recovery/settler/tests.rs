@@ -424,6 +424,21 @@ async fn a_mint_that_is_refused_to_holdover_itself_is_tried_again_and_nothing_is
 }
 
 #[tokio::test]
+async fn nothing_is_minted_for_as_long_as_the_primary_asks() {
+    let left = Left::over(OnRecovery::Exchange).await;
+    left.primary
+        .says("mint", Said::Wait(Duration::from_millis(100)));
+    let until = left.bench.now().boot.plus(Duration::from_millis(100));
+    while left.bench.now().boot < until {
+        assert_eq!(left.used().await, Settlement::Drains);
+    }
+    assert_eq!(left.primary.times("mint"), 1);
+    left.primary.says("mint", Said::Yes);
+    eventually_settled(&left).await;
+    assert_eq!(left.settled(), exchanged(2));
+}
+
+#[tokio::test]
 async fn a_mint_of_which_nothing_was_done_does_not_count_as_one_of_unknown_outcome() {
     let left = Left::over(OnRecovery::Exchange).await;
     left.primary.says("mint", Said::Status(412));

@@ -115,6 +115,6 @@ async fn what_recovery_verified_is_not_asked_for_again_at_the_first_use() {
     };
     left.store(vec![Change::Phase(fence)]).await;
     assert_eq!(left.used().await, Settlement::Settled);
-    let questions = ["prove", "workload", "renew", "mint"];
+    let questions = ["prove", "workload", "renew", "logins", "mint"];
     assert_eq!(left.primary.questions(), questions);
 }
