@@ -72,6 +72,9 @@ async fn story(client: impl Client) -> Result<()> {
     round(&client, &host, &none, State::Outage).await?;
 
     host.restore().await?;
+    // It is exchanged at its first use.
+    let (path, _) = host.secret("billing")?;
+    host.read_of_primary(path, &within.token).await?;
     round(&client, &host, &known, State::Following).await?;
     round(&client, &host, &issued.exchanged(), State::Following).await?;
     round(&client, &host, &none, State::Following).await?;

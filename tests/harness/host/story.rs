@@ -11,6 +11,7 @@ use crate::bao::api::Api;
 use crate::client::raw::{Ask, Reply};
 use crate::clock;
 use crate::cluster::Cluster;
+use crate::eventually;
 use crate::failure::{Context, Failure, Result};
 use crate::link::Flow;
 
@@ -123,6 +124,22 @@ impl<P> Host<P> {
             "" => self.ask(&ask).await,
             token => self.ask(&ask.token(token)?).await,
         }
+    }
+
+    /// Reads until the primary answers. A token that an outage left is exchanged at its first use, and the replica answers
+    /// reads meanwhile.
+    pub async fn read_of_primary(&self, path: &str, token: &str) -> Result<Reply> {
+        let mut last = None;
+        eventually(RECOVERY, "the primary's answer", async || {
+            let reply = self.read(path, token).await;
+            let reply = reply.map_err(|failure| failure.to_string())?;
+            let told = format!("{} by {:?}: {}", reply.status, reply.source(), reply.text());
+            let of_primary = reply.source() == Some("primary");
+            last = Some(reply);
+            of_primary.then_some(()).ok_or(told)
+        })
+        .await?;
+        last.context("an answer")
     }
 
     /// Writes with POST to an API path without `/v1/`; an empty token sends none.
