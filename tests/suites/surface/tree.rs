@@ -110,7 +110,7 @@ pub(crate) async fn plant_balanced(executable: &str) -> Result<(Tree<Cluster>, B
     let issuer = json!({ "issuer": "https://bao.shop.test:8200" });
     root.write("identity/oidc/config", &issuer).await?;
     // With one client after the other, one connection to the primary is enough for all of them.
-    Ok((planted(host, 6).await?, balancer))
+    Ok((planted(host, 16).await?, balancer))
 }
 
 fn plan(executable: &str) -> Plan {
