@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use harness::balancer::Balancer;
+use harness::balancer::{Balancer, Standing};
 use harness::bao::Primary;
 use harness::bao::api::Api;
 use harness::client::raw::Ask;
@@ -79,9 +79,20 @@ pub(crate) struct Tree<P> {
     /// The token that may read everything.
     pub(crate) all: String,
     tokens: Vec<(Bearer, String)>,
+    /// What stands before the nodes, and they.
+    balanced: Option<(Balancer, Vec<String>)>,
 }
 
 impl<P> Tree<P> {
+    /// Has other nodes answer from here on, where there are several: few connections are enough for all who ask, and each
+    /// stays with its node.
+    pub(crate) fn turn(&self) -> Result<()> {
+        match &self.balanced {
+            Some((balancer, nodes)) => balancer.set_backends(nodes, Standing::Close),
+            None => Ok(()),
+        }
+    }
+
     /// The question as it is sent.
     pub(crate) fn ask(&self, question: &Question) -> Result<Ask> {
         let ask = Ask::new(question.method, &question.target)?;
@@ -100,9 +111,10 @@ pub(crate) async fn plant(executable: &str) -> Result<Tree<Primary>> {
 }
 
 /// The same over three nodes behind a balancer that leads each connection to the next of them.
-pub(crate) async fn plant_balanced(executable: &str) -> Result<(Tree<Cluster>, Balancer)> {
+pub(crate) async fn plant_balanced(executable: &str) -> Result<Tree<Cluster>> {
     let cluster = Cluster::raft(3).await?;
-    let balancer = Balancer::round_robin(&cluster.socket_addresses()).await?;
+    let nodes = cluster.socket_addresses();
+    let balancer = Balancer::round_robin(&nodes).await?;
     let addresses = [balancer.address()];
     let host = plan(executable).prepare_over(cluster, &addresses).await?;
     let root = host.primary.root().await?;
@@ -110,7 +122,11 @@ pub(crate) async fn plant_balanced(executable: &str) -> Result<(Tree<Cluster>, B
     let issuer = json!({ "issuer": "https://bao.shop.test:8200" });
     root.write("identity/oidc/config", &issuer).await?;
     // With one client after the other, one connection to the primary is enough for all of them.
-    Ok((planted(host, 16).await?, balancer))
+    let tree = planted(host, 6).await?;
+    Ok(Tree {
+        balanced: Some((balancer, nodes)),
+        ..tree
+    })
 }
 
 fn plan(executable: &str) -> Plan {
@@ -145,6 +161,7 @@ async fn planted<P: Servers>(mut host: Host<P>, lanes: usize) -> Result<Tree<P>>
         host,
         lanes,
         tokens,
+        balanced: None,
     };
     for (bearer, token) in &tree.tokens {
         if *bearer != Bearer::Unknown {
