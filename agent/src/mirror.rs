@@ -273,6 +273,9 @@ impl Mirrors {
     /// # Errors
     /// If it could not be verified. That nothing may be issued for it any more is none, and is stored.
     pub async fn verify_workload(&self, workload: &WorkloadName) -> Result<(), PassError> {
+        if authority::at_use::is_verified_since(&self.context, workload) {
+            return Ok(()); // Without waiting for a pass that is under way.
+        }
         let mut memory = self.authority.lock().await;
         memory.verify_workload(&self.context, workload).await
     }

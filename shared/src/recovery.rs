@@ -91,8 +91,8 @@ pub trait Proofs {
     /// An entity with its groups, and when it was last read.
     fn identity(&self, entity: &EntityId) -> Option<(&Identity, WallTime)>;
     /// Whether a token with these policies may do something else without its entity, as
-    /// [`Policy::are_templated`](crate::acl::Policy::are_templated) has it. With one that is not known it may.
-    fn are_templated(&self, policies: &[PolicyName]) -> bool;
+    /// [`Policy::are_templated`](crate::acl::Policy::are_templated) has it. None where one of them is not known.
+    fn are_templated(&self, policies: &[PolicyName]) -> Option<bool>;
 }
 
 /// Judges a replica grant by what was verified at or after `since`. What it hangs on is judged by the caller before.
@@ -135,7 +135,10 @@ pub fn has_outlived_its_entity(grant: &Grant, proofs: &impl Proofs) -> bool {
     let Some((identity, _)) = entity.and_then(|entity| proofs.identity(entity)) else {
         return false;
     };
-    !identity.stands() || parsed(identity) != merged(&grant.facts.identity_policies, &[])
+    let all = merged(&grant.facts.policies, &grant.facts.identity_policies);
+    !identity.stands()
+        || parsed(identity) != merged(&grant.facts.identity_policies, &[])
+        || proofs.are_templated(&all) == Some(true)
 }
 
 /// A token of the primary's that was not proven since recovery began, and could be asked about.
@@ -359,7 +362,7 @@ fn minted(
         return Some((left.policies.clone(), StandsFor::Workload(entity)));
     }
     let all = merged(&left.policies, &left.identity_policies);
-    let templated = entity.is_some() && proofs.are_templated(&all);
+    let templated = entity.is_some() && proofs.are_templated(&all) != Some(false);
     // What an identity calls `root` grants nothing, and a token everything.
     let exact = !templated && !all.iter().any(PolicyName::is_root);
     exact.then_some((all, StandsFor::Nobody))

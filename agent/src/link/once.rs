@@ -46,7 +46,7 @@ impl Undone {
     /// Whether an answer says so.
     pub(crate) fn said(status: u16, body: &[u8]) -> Option<Self> {
         let undone = match status {
-            503 => is_left_to_active(body) || says(body, &NOT_SERVING),
+            503 => is_left_to_active(body) || is_not_serving(body),
             500.. => is_left_to_active(body),
             _ => false,
         };
@@ -57,6 +57,12 @@ impl Undone {
 /// Whether a node that failed says that it left a request to the active one, and did nothing.
 pub(crate) fn is_left_to_active(body: &[u8]) -> bool {
     says(body, &LEFT_TO_ACTIVE)
+}
+
+/// The text alone: behind other words it may come of what was begun, and could not be stored any more.
+fn is_not_serving(body: &[u8]) -> bool {
+    let errors = errors_of(body);
+    matches!(errors.as_slice(), [only] if NOT_SERVING.contains(&only.as_str()))
 }
 
 fn says(body: &[u8], texts: &[&str]) -> bool {
@@ -100,6 +106,10 @@ mod tests {
         }
         // A node that seals itself may have carried out what it was at.
         assert!(!is_undone(500, "Vault is sealed"));
+        assert!(!is_undone(
+            503,
+            "failed to store the entry: Vault is sealed"
+        ));
         assert!(!is_undone(200, "Vault is sealed") && !is_undone(400, "local node not active"));
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     primary::Primary,
-    settler::{AtUse, MintTurn, Settlement, Settler},
+    settler::{AtUse, Settlement, Settler},
 };
 use crate::{local::Local, reaper};
 
@@ -62,23 +62,29 @@ pub async fn run<P: Primary + 'static>(
             tokio::spawn(async move { primary.refresh_values().await });
         }
         end_outlived(&local).await;
-        settle_some(&local, &settler, &mut tried, &per_second).await;
+        settle_some(&local, primary.as_ref(), &settler, &mut tried, &per_second).await;
     }
 }
 
 /// Settles those that were used last: a few, because others may have been used by then.
 async fn settle_some<P: Primary + 'static>(
     local: &Local,
+    primary: &P,
     settler: &Settler<P>,
     tried: &mut Retries,
     per_second: &impl Fn() -> u32,
 ) {
-    for digest in tried.due(&local.view.grants(), local.clock.now()) {
+    let mut grants = local.view.grants();
+    let namespace = local.view.authority().settings.namespace.clone();
+    grants.retain(|live| live.grant.namespace == namespace);
+    for digest in tried.due(&grants, local.clock.now()) {
+        // Before it is begun, because a request that comes meanwhile joins it and must not wait for turns.
+        primary.turn().await;
         if local.view.authority().phase != Phase::Following {
             return;
         }
         // One that takes longer goes on by itself, and keeps no other one waiting.
-        let settling = settler.settle(digest, MintTurn::Ahead);
+        let settling = settler.settle(digest);
         if timeout(WITHIN, settling).await != Ok(Settlement::Settled) {
             tried.failed(digest, local.clock.now().boot);
         }

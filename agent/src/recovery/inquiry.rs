@@ -20,8 +20,8 @@ pub(super) struct Inquiry<P> {
     clock: Arc<Clock>,
     primary: Arc<P>,
     under_way: Flights<Need, Asked>,
-    /// Until when each of what it would not say is not asked again.
-    refused: Mutex<HashMap<Need, BootTime>>,
+    /// What it would not say, and until when each of that is not asked again.
+    refused: Mutex<HashMap<Need, (BootTime, Asked)>>,
 }
 
 /// What came of inquiry. What was told is in the replica.
@@ -29,8 +29,10 @@ pub(super) struct Inquiry<P> {
 pub(super) enum Asked {
     /// It said how that stands.
     Told,
-    /// It said no to Holdover, or asks for less.
+    /// It said no to Holdover.
     Refused,
+    /// It asks for fewer requests.
+    Later(String),
     /// It could not be reached.
     Unreachable(String),
     /// It could not be asked, or nothing could be made of what it said.
@@ -49,8 +51,8 @@ impl<P: Primary + 'static> Inquiry<P> {
 
     /// Has the primary say how it stands with what is needed.
     pub(super) async fn ask(&self, need: Need) -> Asked {
-        if self.was_refused(&need) {
-            return Asked::Refused;
+        if let Some(before) = self.was_refused(&need) {
+            return before;
         }
         let (primary, wanted) = (Arc::clone(&self.primary), need.clone());
         let asked = self.under_way.join(need.clone(), move || async move {
@@ -62,26 +64,27 @@ impl<P: Primary + 'static> Inquiry<P> {
         });
         let cut_off = || Asked::Failed("the primary could not be asked".into());
         let asked = asked.await.unwrap_or_else(cut_off);
-        if matches!(asked, Asked::Refused) {
-            self.refuse(need);
+        if !matches!(asked, Asked::Told | Asked::Unreachable(_)) {
+            self.refuse(need, asked.clone());
         }
         asked
     }
 
-    fn was_refused(&self, need: &Need) -> bool {
+    fn was_refused(&self, need: &Need) -> Option<Asked> {
         let now = self.clock.now().boot;
         let refused = self.refused.lock();
-        refused.get(need).is_some_and(|until| now < *until)
+        let (until, asked) = refused.get(need)?;
+        (now < *until).then(|| asked.clone())
     }
 
-    fn refuse(&self, need: Need) {
+    fn refuse(&self, need: Need, asked: Asked) {
         let now = self.clock.now().boot;
         let mut refused = self.refused.lock();
         if refused.len() >= REFUSALS {
-            refused.retain(|_, until| now < *until);
+            refused.retain(|_, (until, _)| now < *until);
         }
         if refused.len() < REFUSALS {
-            refused.insert(need, now.plus(REFUSED_FOR));
+            refused.insert(need, (now.plus(REFUSED_FOR), asked));
         }
     }
 }
@@ -91,6 +94,7 @@ fn asked(told: Result<(), PassError>) -> Asked {
         Ok(()) => Asked::Told,
         Err(PassError::Upstream(error)) if !error.is_of_the_way() => match error {
             UpstreamError::Undecided { .. } => Asked::Failed(error.to_string()),
+            UpstreamError::SlowDown { .. } => Asked::Later(error.to_string()),
             _ => Asked::Refused,
         },
         Err(PassError::Partial(_)) => Asked::Refused,
@@ -132,7 +136,7 @@ mod tests {
         for nr in 0..u16::try_from(2 * REFUSALS).unwrap() {
             let mut digest = [3; 32];
             digest[..2].copy_from_slice(&nr.to_le_bytes());
-            inquiry.refuse(Need::Token(TokenDigest(digest)));
+            inquiry.refuse(Need::Token(TokenDigest(digest)), Asked::Refused);
         }
         assert!(inquiry.refused.lock().len() <= REFUSALS);
     }

@@ -12,7 +12,6 @@ use shared::{
     settings::MirrorPath,
 };
 
-use super::settler::MintTurn;
 use crate::{
     link::Unavailable,
     local::Local,
@@ -60,8 +59,9 @@ pub trait Primary: Send + Sync {
         &self,
         workload: &WorkloadName,
         wanted: &Wanted,
-        mint: MintTurn,
     ) -> impl Future<Output = Result<Credential, MintError>> + Send;
+    /// Waits for a turn among Holdover's own requests, behind those that are more urgent.
+    fn turn(&self) -> impl Future<Output = ()> + Send;
     /// Brings the mirrored values up to date, as far as they can be.
     fn refresh_values(&self) -> impl Future<Output = ()> + Send;
 }
@@ -166,13 +166,8 @@ impl Primary for LivePrimary {
         &self,
         workload: &WorkloadName,
         wanted: &Wanted,
-        mint: MintTurn,
     ) -> Result<Credential, MintError> {
-        let urgency = match mint {
-            MintTurn::AtUse => None,
-            MintTurn::Ahead => Some(Urgency::Recovery),
-        };
-        let minted = self.upstream.mint_exact(workload, wanted, urgency).await?;
+        let minted = self.upstream.mint_exact(workload, wanted).await?;
         let expires = minted.expires();
         Ok(Credential {
             token: minted.token,
@@ -181,6 +176,10 @@ impl Primary for LivePrimary {
             renewable: false,
             issued_at: minted.asked_at,
         })
+    }
+
+    async fn turn(&self) {
+        self.upstream.turn(Urgency::Mirror).await;
     }
 
     async fn refresh_values(&self) {

@@ -15,7 +15,7 @@ use shared::{
     change::{Change, Credential, CredentialName, Expects, QueuedRevocation, RevocationTarget},
     grant::{Grant, Settled},
     ledger::{Entry, EntryKind},
-    name::{Accessor, TokenDigest},
+    name::{Accessor, TokenDigest, WorkloadName},
     recovery::{Fate, Left, Need, Verdict, Wanted},
     time::{BootTime, Deadline},
 };
@@ -47,6 +47,8 @@ pub enum Settlement {
     Settled,
     /// It is good for mirrored reads and what goes with them, for now. Nothing of that is stored.
     Drains,
+    /// The primary asks to wait. What is mirrored is read meanwhile, and all else is told to wait, too.
+    Later(String),
     /// It cannot be told now, because the primary cannot be reached for it: perhaps that is an outage.
     Unreachable(String),
     /// It cannot be told now.
@@ -67,16 +69,7 @@ pub trait AtUse: Send + Sync {
     /// Judges, and settles what needs no token of the primary's.
     fn judge(&self, digest: TokenDigest) -> Pending<'static, Judged>;
     /// Settles. It goes on though nobody waits for it any more.
-    fn settle(&self, digest: TokenDigest, mint: MintTurn) -> Pending<'static, Settlement>;
-}
-
-/// For whom a token is minted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MintTurn {
-    /// A request waits: it counts as its forward.
-    AtUse,
-    /// Nobody waits: it waits for its turn among Holdover's own requests.
-    Ahead,
+    fn settle(&self, digest: TokenDigest) -> Pending<'static, Settlement>;
 }
 
 /// The settler in production.
@@ -96,8 +89,8 @@ struct Inner<P> {
     inquiry: Inquiry<P>,
     /// Tokens that may have been minted, by the grant that they were for. Only for what is unsettled.
     unknown: Mutex<BTreeMap<TokenDigest, u8>>,
-    /// Until when nothing is minted, as the primary asked (`Retry-After`).
-    held_off: Mutex<Option<BootTime>>,
+    /// Until when nothing is minted for a workload, as the primary asked (`Retry-After`).
+    held_off: Mutex<BTreeMap<WorkloadName, BootTime>>,
 }
 
 /// A judgement, with what a token would be minted by.
@@ -180,12 +173,12 @@ impl<P: Primary + 'static> AtUse for Settler<P> {
         })
     }
 
-    fn settle(&self, digest: TokenDigest, mint: MintTurn) -> Pending<'static, Settlement> {
+    fn settle(&self, digest: TokenDigest) -> Pending<'static, Settlement> {
         let own = self.clone();
         let settled = self.0.settling.join(digest, move || async move {
             match own.judgement(digest).await {
                 Judgement::As(outcome) => outcome,
-                Judgement::Exchange(exchange) => own.0.exchange(*exchange, mint).await,
+                Judgement::Exchange(exchange) => own.0.exchange(*exchange).await,
             }
         });
         Box::pin(async move {
@@ -226,6 +219,7 @@ impl<P: Primary + 'static> Inner<P> {
                     return Err(unread(format!("{what} could not be verified")));
                 }
                 (Asked::Failed(why), _) => return Err(unread(why)),
+                (Asked::Later(why), _) => return Err(Judgement::As(Settlement::Later(why))),
                 (Asked::Unreachable(why), _) => {
                     return Err(Judgement::As(Settlement::Unreachable(why)));
                 }
@@ -250,7 +244,7 @@ impl<P: Primary + 'static> Inner<P> {
         Some((live.grant.clone(), verdict, authority.settings_version))
     }
 
-    async fn exchange(&self, exchange: Exchange, mint: MintTurn) -> Settlement {
+    async fn exchange(&self, exchange: Exchange) -> Settlement {
         let Exchange {
             grant,
             left,
@@ -260,10 +254,10 @@ impl<P: Primary + 'static> Inner<P> {
         let Some(peer) = &grant.peer else {
             return Settlement::Settled;
         };
-        if self.is_held_off() {
-            return Settlement::Drains;
+        if self.is_held_off(&peer.workload) {
+            return Settlement::Later("the primary asks for fewer requests".into());
         }
-        let minted = self.primary.mint_exact(&peer.workload, &wanted, mint).await;
+        let minted = self.primary.mint_exact(&peer.workload, &wanted).await;
         match minted {
             Ok(token) => self.exchanged(&grant, left, token, judged_by).await,
             Err(error) => match Unminted::of(&error) {
@@ -273,8 +267,11 @@ impl<P: Primary + 'static> Inner<P> {
                 }
                 Unminted::NotNow => {
                     tracing::warn!(%error, accessor = %grant.accessor, "a replica grant is exchanged later");
-                    self.hold_off(&error);
                     Settlement::Drains
+                }
+                Unminted::Later(after) => {
+                    self.hold_off(&peer.workload, after);
+                    Settlement::Later(error.to_string())
                 }
                 Unminted::NotSent => Settlement::Unreachable(error.to_string()),
                 Unminted::Unknown => {
@@ -286,22 +283,16 @@ impl<P: Primary + 'static> Inner<P> {
         }
     }
 
-    fn is_held_off(&self) -> bool {
+    fn is_held_off(&self, workload: &WorkloadName) -> bool {
         let now = self.local.clock.now().boot;
-        self.held_off.lock().is_some_and(|until| now < until)
+        let held_off = self.held_off.lock();
+        held_off.get(workload).is_some_and(|until| now < *until)
     }
 
-    fn hold_off(&self, error: &MintError) {
-        let MintError::Upstream(UpstreamError::SlowDown { after: Some(after) }) = error else {
-            return;
-        };
-        let until = self
-            .local
-            .clock
-            .now()
-            .boot
-            .plus((*after).min(LONGEST_HOLD_OFF));
-        *self.held_off.lock() = Some(until);
+    fn hold_off(&self, workload: &WorkloadName, after: Option<Duration>) {
+        let pause = after.unwrap_or_default().min(LONGEST_HOLD_OFF);
+        let until = self.local.clock.now().boot.plus(pause);
+        self.held_off.lock().insert(workload.clone(), until);
     }
 
     /// The grant with a primary token behind it: never more than it had, and no longer than that token lives.
@@ -444,7 +435,9 @@ fn unread(why: impl Into<String>) -> Judgement {
 enum Unminted {
     /// The primary gives none that is exactly so.
     Never,
-    /// It asks Holdover to wait, or not to ask.
+    /// It asks Holdover to wait: so long, if it said.
+    Later(Option<Duration>),
+    /// It would not have Holdover ask.
     NotNow,
     /// Nothing reached it.
     NotSent,
@@ -459,9 +452,8 @@ impl Unminted {
             MintError::OwnCredentialRefused(_) => Self::NotNow,
             MintError::Upstream(error) => match error {
                 UpstreamError::Decision(decision) if is_about_it(decision) => Self::Never,
-                UpstreamError::SlowDown { .. }
-                | UpstreamError::NoCredential
-                | UpstreamError::Offboarded(_) => Self::NotNow,
+                UpstreamError::SlowDown { after } => Self::Later(*after),
+                UpstreamError::NoCredential | UpstreamError::Offboarded(_) => Self::NotNow,
                 UpstreamError::Decision(_)
                 | UpstreamError::ForeignCluster(_)
                 | UpstreamError::NotCurrent

@@ -107,7 +107,7 @@ async fn no_step_that_is_refused_keeps_the_outage_or_the_others() {
 
 #[tokio::test]
 async fn a_primary_that_cannot_serve_keeps_the_outage_and_issuing_goes_on() {
-    for (question, at) in [("prove", 1), ("workload", 3), ("renew", 4), ("logins", 7)] {
+    for (question, at) in [("prove", 1), ("workload", 3), ("renew", 4)] {
         let (bench, outage) = with_something_for_each_step().await;
         let primary = Arc::new(Scripted::new(&bench.local));
         primary.says(question, Said::Lost);
@@ -232,11 +232,11 @@ async fn settling_that_was_cut_off_anywhere_is_taken_up_again() {
         let (bench, outage) = with_something_for_each_step().await;
         let primary = Arc::new(Scripted::dying_at(&bench.local, dies_at));
         let first = settled(&bench, &primary, &outage).await;
-        assert!(
-            matches!(first, Recovery::Failed(_)),
-            "at {dies_at}: {first:?}"
-        );
-        assert!(!is_paused(&bench), "at {dies_at}");
+        // What is left to be told then is told while following, if the primary is not gone.
+        let told_later = dies_at >= 4;
+        let is_done = first == Recovery::Done;
+        assert_eq!(is_done, told_later, "at {dies_at}: {first:?}");
+        assert_eq!(is_paused(&bench), told_later, "at {dies_at}");
         let bench = bench.reopened();
         assert!(bench.local.view.authority().phase.is_outage());
         let primary = Arc::new(Scripted::new(&bench.local));

@@ -19,10 +19,7 @@ use crate::{
     link::Unavailable,
     local::{Local, Pending},
     mirror::PassError,
-    recovery::{
-        primary::{Primary, ProveError},
-        settler::MintTurn,
-    },
+    recovery::primary::{Primary, ProveError},
     upstream::{Decision, UpstreamError, workload::MintError},
 };
 
@@ -57,7 +54,7 @@ pub(crate) struct Scripted {
     dies_at: Option<usize>,
     proves: Mutex<Result<(), ProveError>>,
     meanwhile: Mutex<Option<Meanwhile>>,
-    minted: Mutex<Vec<(Wanted, MintTurn)>>,
+    minted: Mutex<Vec<Wanted>>,
     revoked: Mutex<Vec<RevocationTarget>>,
     tokens: Mutex<Vec<TokenDigest>>,
     pub(crate) gate: Notify,
@@ -119,7 +116,7 @@ impl Scripted {
     }
 
     /// What it was asked to mint.
-    pub(crate) fn minted(&self) -> Vec<(Wanted, MintTurn)> {
+    pub(crate) fn minted(&self) -> Vec<Wanted> {
         self.minted.lock().unwrap().clone()
     }
 
@@ -255,12 +252,11 @@ impl Primary for Scripted {
         &self,
         _workload: &WorkloadName,
         wanted: &Wanted,
-        mint: MintTurn,
     ) -> Result<Credential, MintError> {
         let issued_at = self.local.clock.now().steady;
         let nr = {
             let mut minted = self.minted.lock().unwrap();
-            minted.push((wanted.clone(), mint));
+            minted.push(wanted.clone());
             minted.len()
         };
         let answer = self.answer("mint").await;
@@ -285,6 +281,8 @@ impl Primary for Scripted {
             issued_at,
         })
     }
+
+    async fn turn(&self) {}
 
     async fn refresh_values(&self) {
         let _ = self.answer("values").await;

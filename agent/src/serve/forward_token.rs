@@ -273,7 +273,8 @@ pub(crate) fn draining(ask: &Ask, call: &Call) -> Route {
     )
 }
 
-fn may_drain(ask: &Ask, call: &Call) -> bool {
+/// Whether a draining token may be good for it.
+pub(crate) fn may_drain(ask: &Ask, call: &Call) -> bool {
     is_read(ask, call) || call.kind.is_around_reads()
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     driver::Side,
-    recovery::settler::{Judged, MintTurn, Settlement},
+    recovery::settler::{Judged, Settlement},
 };
 
 impl Server {
@@ -29,17 +29,21 @@ impl Server {
         let Ok(call) = &ask.call else {
             return Err(self.decide(ask).await);
         };
+        // To give itself up it needs to be nothing else.
+        if call.kind == Kind::TokenRevokeSelf {
+            return Err(self.decide(ask).await);
+        }
         let judging = self.settler.judge(digest);
         let judged = self.in_time(ask, judging).await?;
         let outcome = match judged {
             Judged::As(outcome) => outcome,
-            // What asks about the token itself, or gives it up, needs nothing of the primary's.
-            Judged::Exchange if is_about_itself(call) => {
+            // What asks about the token itself needs nothing of the primary's.
+            Judged::Exchange if call.kind == Kind::TokenLookupSelf => {
                 return Err(self.decide(ask).await);
             }
             Judged::Exchange => {
                 // It goes on, whoever waits for it.
-                let minting = self.settler.settle(digest, MintTurn::AtUse);
+                let minting = self.settler.settle(digest);
                 if forward_token::is_read(ask, call) {
                     let answer = self.decide(ask).await;
                     let is_served = |answer: &Response<RelayBody>| {
@@ -65,6 +69,8 @@ impl Server {
         let route = match outcome {
             Settlement::Settled => Route::of(ask, self.replica.as_ref()),
             Settlement::Drains => forward_token::draining(ask, call),
+            Settlement::Later(_) if forward_token::may_drain(ask, call) => Route::Local,
+            Settlement::Later(why) => return Err(Ok(later(&why))),
             Settlement::Unread(why) => return Err(Ok(later(&why))),
             Settlement::Unreachable(why) => {
                 self.forward_failed();
@@ -94,10 +100,6 @@ impl Server {
             }
         }
     }
-}
-
-fn is_about_itself(call: &Call) -> bool {
-    matches!(call.kind, Kind::TokenLookupSelf | Kind::TokenRevokeSelf)
 }
 
 fn later(why: &str) -> Response<RelayBody> {

@@ -44,8 +44,6 @@ struct Spacing {
     seen: Duration,
     /// When the next request may go.
     next: Duration,
-    /// Until when the primary wants to be asked nothing.
-    quiet: Duration,
 }
 
 impl Spacing {
@@ -63,7 +61,6 @@ impl Spacing {
             rate: full,
             seen: Duration::ZERO,
             next: Duration::ZERO,
-            quiet: Duration::ZERO,
         }
     }
 
@@ -82,7 +79,6 @@ impl Spacing {
     fn slow_down(&mut self, now: Duration, retry_after: Option<Duration>) {
         self.rate = (self.rate / 2.0).max(Self::FLOOR);
         let pause = retry_after.unwrap_or_default().min(Self::LONGEST_PAUSE);
-        self.quiet = self.quiet.max(now + pause);
         self.next = self.next.max(now + pause.max(self.spacing()));
     }
 
@@ -115,11 +111,6 @@ impl Pacer {
     pub fn slow_down(&self, retry_after: Option<Duration>) {
         let now = self.watch.elapsed();
         self.pace.lock().spacing.slow_down(now, retry_after);
-    }
-
-    /// Whether the primary wants to be asked nothing now: for what waits for no turn and can be asked later.
-    pub fn is_quiet(&self) -> bool {
-        self.watch.elapsed() < self.pace.lock().spacing.quiet
     }
 
     fn try_take(&self, urgency: Urgency) -> Result<(), Duration> {
@@ -189,7 +180,6 @@ mod tests {
         let mut spacing = Spacing::new(10);
         spacing.slow_down(Duration::ZERO, Some(Duration::from_secs(5)));
         spacing.slow_down(Duration::from_secs(1), None);
-        assert_eq!(spacing.quiet, Duration::from_secs(5));
         assert_eq!(through(&mut spacing, 0, 5000), 0);
         assert!(spacing.take(Duration::from_secs(5)).is_ok());
         spacing.slow_down(Duration::from_secs(5), Some(Duration::from_secs(86_400)));

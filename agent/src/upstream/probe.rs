@@ -84,7 +84,7 @@ impl Upstream {
     }
 
     async fn operate(&self) -> Result<Serving, UpstreamError> {
-        let Some(token) = self.own_token().filter(|_| !self.0.pacer.is_quiet()) else {
+        let Some(token) = self.own_token() else {
             return Ok(Serving::Unproven);
         };
         let within = self.link().with_connecting(self.0.probe_timeout);

@@ -126,7 +126,7 @@ impl Upstream {
         minted.map_err(MintError::of_creation)
     }
 
-    /// Mints the token that a replica grant of this workload is exchanged for. Without an `urgency` it waits for no turn.
+    /// Mints the token that a replica grant of this workload is exchanged for. It waits for no turn.
     ///
     /// # Errors
     /// If it cannot be minted exactly so. One that was minted otherwise does not live on.
@@ -134,7 +134,6 @@ impl Upstream {
         &self,
         workload: &WorkloadName,
         wanted: &Wanted,
-        urgency: Option<Urgency>,
     ) -> Result<Minted, MintError> {
         let workload = self.workload(workload)?;
         let life = wanted.remaining.as_secs();
@@ -153,7 +152,7 @@ impl Upstream {
                 StandsFor::Workload(_) => CreateBody::of(&workload),
             }
         };
-        let minted = self.create(&workload.role, &body, urgency).await;
+        let minted = self.create(&workload.role, &body, None).await;
         let minted = minted.map_err(MintError::of_creation)?;
         match difference(&minted.shown, wanted) {
             None => Ok(minted),

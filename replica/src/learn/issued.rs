@@ -71,7 +71,8 @@ pub fn issued(evidence: &Evidence<'_>) -> Vec<IssuedThere> {
     }
     if let Some(wrapping) = brought.wrap_info {
         issued.push(token(&wrapping.accessor, wrapping.ttl));
-        if !wrapping.wrapped_accessor.is_empty() {
+        // Of a renewal it names a token that was there before.
+        if call.is_issuance() && !wrapping.wrapped_accessor.is_empty() {
             issued.push(token(&wrapping.wrapped_accessor, wrapping.ttl));
         }
     }
@@ -164,6 +165,11 @@ mod tests {
             said("PUT", "auth/token/create", wrapped),
             ["token w", "token a"]
         );
+        // What is renewed was there before, and may be somebody else's.
+        for renewal in ["renew-self", "renew", "renew-accessor"] {
+            let path = format!("auth/token/{renewal}");
+            assert_eq!(said("PUT", &path, wrapped), ["token w"], "{path}");
+        }
         let wrapped = r#"{"wrap_info":{"token":"s.w","accessor":"w","ttl":60}}"#;
         assert_eq!(said("GET", "secret/data/a", wrapped), ["token w"]);
     }

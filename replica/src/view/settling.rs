@@ -31,11 +31,11 @@ impl Proofs for Authority {
         Some((&known.identity, known.verified_at))
     }
 
-    fn are_templated(&self, policies: &[PolicyName]) -> bool {
+    fn are_templated(&self, policies: &[PolicyName]) -> Option<bool> {
         let parsed = self.policies.as_ref().map(|policies| &policies.parsed);
         let known = |name| parsed.and_then(|parsed| parsed.get(name)?.as_ref());
         let known: Option<Vec<_>> = policies.iter().map(known).collect();
-        known.is_none_or(|known| Policy::are_templated(&known))
+        known.map(|known| Policy::are_templated(&known))
     }
 }
 

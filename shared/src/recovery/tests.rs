@@ -130,13 +130,26 @@ fn authority(policies: &[&str]) -> WorkloadAuthority {
 }
 
 /// What is known, as tests change it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Known {
     workload: Option<WorkloadAuthority>,
     role: Option<AppRole>,
     proof: Option<SecretId>,
     identities: BTreeMap<EntityId, (Identity, WallTime)>,
-    templated: Vec<PolicyName>,
+    /// None where the policies are not known.
+    templated: Option<Vec<PolicyName>>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            workload: None,
+            role: None,
+            proof: None,
+            identities: BTreeMap::new(),
+            templated: Some(Vec::new()),
+        }
+    }
 }
 
 impl Known {
@@ -167,8 +180,9 @@ impl Proofs for Known {
         known.map(|(identity, at)| (identity, *at))
     }
 
-    fn are_templated(&self, policies: &[PolicyName]) -> bool {
-        policies.iter().any(|name| self.templated.contains(name))
+    fn are_templated(&self, policies: &[PolicyName]) -> Option<bool> {
+        let templated = self.templated.as_ref()?;
+        Some(policies.iter().any(|name| templated.contains(name)))
     }
 }
 
@@ -216,7 +230,7 @@ fn a_grant_is_exchanged_for_what_fresh_policy_leaves_it() {
     let standing = &mut known.workload.as_mut().unwrap().standing;
     standing.entity_id = Some(entity("e1"));
     standing.identity_policies = names(&["staff"]);
-    known.templated = names(&["default", "orders"]);
+    known.templated = Some(names(&["default", "orders"]));
     let of_entity = left(&["default", "orders"], &["staff"]);
     let expected = Fate::Exchange(of_entity, wanted(Some(entity("e1"))));
     assert_eq!(exchanged(&granted, &known), Verdict::Fate(expected));

@@ -225,7 +225,7 @@ async fn an_exchange_gets_exactly_what_was_judged_or_nothing() -> Result<()> {
         remaining: Duration::from_millis(90_900),
         stands_for: StandsFor::Workload(None),
     };
-    let mint = async |wanted: &Wanted| host.upstream.mint_exact(&orders(), wanted, None).await;
+    let mint = async |wanted: &Wanted| host.upstream.mint_exact(&orders(), wanted).await;
     let minted = mint(&wanted).await?;
     let shown = primary
         .api(minted.token.expose())

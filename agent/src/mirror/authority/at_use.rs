@@ -73,7 +73,7 @@ impl AuthorityPass<'_> {
 
 /// Whether the authority of a workload was verified in or after the recovery that ended the last outage. In one it was not:
 /// what a recovery verified that failed does not count.
-fn is_verified_since(context: &MirrorContext, name: &WorkloadName) -> bool {
+pub(in crate::mirror) fn is_verified_since(context: &MirrorContext, name: &WorkloadName) -> bool {
     let authority = context.local.view.authority();
     let known = authority.workloads.get(name);
     let settled = !authority.phase.is_outage();

@@ -49,7 +49,7 @@ fn settler(bench: &Bench, primary: &Arc<Scripted>) -> Settler<Scripted> {
 
 async fn look(bench: &Bench, primary: &Arc<Scripted>, tried: &mut Retries) {
     let settler = settler(bench, primary);
-    settle_some(&bench.local, &settler, tried, &|| AMPLE).await;
+    settle_some(&bench.local, primary.as_ref(), &settler, tried, &|| AMPLE).await;
 }
 
 #[tokio::test]
@@ -69,8 +69,6 @@ async fn what_was_used_last_comes_first_and_what_was_never_used_never() {
         assert_eq!(bench.settled(unused), Some(Settled::Not));
     }
     assert_eq!(primary.times("mint"), 3);
-    let ahead = |(_, mint): &(_, MintTurn)| *mint == MintTurn::Ahead;
-    assert!(primary.minted().iter().all(ahead));
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl Left {
 
     /// What the grant comes to at a use that needs the primary.
     async fn used(&self) -> Settlement {
-        ended(self.settler.settle(GRANT, MintTurn::AtUse)).await
+        ended(self.settler.settle(GRANT)).await
     }
 
     fn settled(&self) -> Option<Settled> {
@@ -142,6 +142,10 @@ fn unreachable(outcome: &Settlement) -> bool {
     matches!(outcome, Settlement::Unreachable(_))
 }
 
+fn asks_to_wait(outcome: &Settlement) -> bool {
+    matches!(outcome, Settlement::Later(_))
+}
+
 fn unread(outcome: &Settlement) -> bool {
     matches!(outcome, Settlement::Unread(_))
 }
@@ -188,10 +192,9 @@ async fn the_exchanged_token_is_what_is_left_of_the_grant_and_is_held_sealed() {
     let after = left.grant();
     assert!(after.deadline.wall <= before.deadline.wall);
     assert_eq!(after.facts.policies, before.facts.policies);
-    let [(wanted, mint)] = &left.primary.minted()[..] else {
+    let [wanted] = &left.primary.minted()[..] else {
         panic!("one mint");
     };
-    assert_eq!(*mint, MintTurn::AtUse);
     assert_eq!(wanted.policies, before.facts.policies);
     assert_eq!(wanted.stands_for, StandsFor::Workload(None));
     assert!(wanted.remaining <= MINUTE);
@@ -203,7 +206,7 @@ async fn however_many_use_it_at_once_one_token_is_minted_and_all_get_it() {
     let left = Left::over(OnRecovery::Exchange).await;
     left.primary.says("mint", Said::AtTheGate);
     let uses: Vec<_> = (0..50)
-        .map(|_| tokio::spawn(left.settler.settle(GRANT, MintTurn::AtUse)))
+        .map(|_| tokio::spawn(left.settler.settle(GRANT)))
         .collect();
     eventually(|| left.primary.times("mint") == 1).await;
     left.primary.gate.notify_one();
@@ -222,7 +225,7 @@ async fn who_uses_different_grants_of_one_workload_has_it_verified_once() {
     let uses: Vec<_> = (1..=20)
         .map(|nr| {
             let digest = TokenDigest([nr; 32]);
-            tokio::spawn(left.settler.settle(digest, MintTurn::AtUse))
+            tokio::spawn(left.settler.settle(digest))
         })
         .collect();
     eventually(|| left.primary.times("workload") == 1).await;
@@ -238,7 +241,7 @@ async fn who_uses_different_grants_of_one_workload_has_it_verified_once() {
 async fn a_client_that_goes_away_loses_no_token() {
     let left = Left::over(OnRecovery::Exchange).await;
     left.primary.says("mint", Said::AtTheGate);
-    let used = tokio::spawn(left.settler.settle(GRANT, MintTurn::AtUse));
+    let used = tokio::spawn(left.settler.settle(GRANT));
     eventually(|| left.primary.times("mint") == 1).await;
     used.abort();
     assert!(used.await.is_err());
@@ -391,7 +394,7 @@ async fn unknown_outcomes_are_not_kept_of_what_ended_otherwise() {
     let ends = Revocation::of(&left.grant(), RevokeCause::Expired, left.bench.now().steady);
     left.store(vec![Change::Revoked(ends)]).await;
     let other = TokenDigest([2; 32]);
-    let used = left.settler.settle(other, MintTurn::AtUse);
+    let used = left.settler.settle(other);
     assert!(unreachable(&ended(used).await));
     let unknown = left.settler.0.unknown.lock();
     assert_eq!(unknown.keys().copied().collect::<Vec<_>>(), [other]);
@@ -413,7 +416,11 @@ async fn a_mint_that_is_refused_to_holdover_itself_is_tried_again_and_nothing_is
         let left = Left::over(OnRecovery::Exchange).await;
         left.primary.says("mint", Said::Status(status));
         for _ in 0..4 {
-            assert_eq!(left.used().await, Settlement::Drains, "{status}");
+            let outcome = left.used().await;
+            match status {
+                403 => assert_eq!(outcome, Settlement::Drains),
+                _ => assert!(asks_to_wait(&outcome), "{outcome:?}"),
+            }
             assert_eq!(left.settled(), Some(Settled::Not), "{status}");
         }
         left.primary.says("mint", Said::Yes);
@@ -430,7 +437,7 @@ async fn nothing_is_minted_for_as_long_as_the_primary_asks() {
         .says("mint", Said::Wait(Duration::from_millis(100)));
     let until = left.bench.now().boot.plus(Duration::from_millis(100));
     while left.bench.now().boot < until {
-        assert_eq!(left.used().await, Settlement::Drains);
+        assert!(asks_to_wait(&left.used().await));
     }
     assert_eq!(left.primary.times("mint"), 1);
     left.primary.says("mint", Said::Yes);
@@ -454,7 +461,11 @@ async fn a_workload_that_cannot_be_verified_has_its_grants_drain_for_now() {
     for status in [403, 404, 429] {
         let left = Left::over(OnRecovery::Exchange).await;
         left.primary.says("workload", Said::Status(status));
-        assert_eq!(left.used().await, Settlement::Drains, "{status}");
+        let outcome = left.used().await;
+        match status {
+            429 => assert!(asks_to_wait(&outcome), "{outcome:?}"),
+            _ => assert_eq!(outcome, Settlement::Drains, "{status}"),
+        }
         assert_eq!(
             left.settled(),
             Some(Settled::Not),
@@ -481,10 +492,12 @@ async fn a_primary_that_does_not_answer_is_told_as_such_and_asked_at_the_next_us
             };
             assert!(told(&outcome), "{said:?}: {outcome:?}");
         }
-        assert_eq!(left.primary.times("workload"), 2, "{said:?}");
+        // What it failed at is not asked again at once: a client that insists must not wear it out.
+        let asked = if said == Said::Lost { 2 } else { 1 };
+        assert_eq!(left.primary.times("workload"), asked, "{said:?}");
         assert_eq!(left.settled(), Some(Settled::Not), "{said:?}");
         left.primary.says("workload", Said::Yes);
-        assert_eq!(left.used().await, Settlement::Settled, "{said:?}");
+        eventually_settled(&left).await;
         assert_eq!(left.settled(), exchanged(1), "{said:?}");
     }
 }
@@ -509,7 +522,7 @@ async fn a_grant_keeps_no_policy_that_the_primary_took_from_its_workload() {
     .await;
     assert_eq!(left.used().await, Settlement::Settled);
     assert_eq!(left.grant().facts.policies, both[..1]);
-    let [(wanted, _)] = &left.primary.minted()[..] else {
+    let [wanted] = &left.primary.minted()[..] else {
         panic!("one mint");
     };
     assert_eq!(wanted.policies, both[..1]);
@@ -550,7 +563,12 @@ async fn what_a_grant_hangs_on_is_proven_before_it() {
         let (left, _) = hanging_on(Origin::Primary).await;
         left.primary.says("token", said);
         let outcome = left.used().await;
-        assert!(unread(&outcome) || unreachable(&outcome), "{outcome:?}");
+        let told = match said {
+            Said::Lost => unreachable,
+            Said::Status(429) => asks_to_wait,
+            _ => unread,
+        };
+        assert!(told(&outcome), "{outcome:?}");
         assert_eq!(left.settled(), Some(Settled::Not), "{said:?}");
         assert_eq!(left.primary.questions(), ["token"], "{said:?}");
         left.primary.says("token", Said::Yes);

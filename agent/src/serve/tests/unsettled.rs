@@ -124,16 +124,30 @@ async fn a_read_that_the_replica_cannot_answer_waits_for_the_mint() {
 
 #[tokio::test]
 async fn looking_it_up_and_giving_it_up_never_mint() {
-    for (method, target) in [
-        ("GET", "/v1/auth/token/lookup-self"),
-        ("PUT", "/v1/auth/token/revoke-self"),
+    let judged: &[&str] = &["judge"];
+    for (method, target, asked) in [
+        ("GET", "/v1/auth/token/lookup-self", judged),
+        // Whatever it comes to, its holder may end it.
+        ("PUT", "/v1/auth/token/revoke-self", &[]),
     ] {
         let left = Left::over().await;
         left.rig.settler.judges(|| Judged::Exchange);
         let (status, source, _) = left.ask(method, target).await;
         assert_eq!((status, &*source), (200, "replica"), "{target}");
-        assert_eq!(left.rig.settler.asked(), ["judge"], "{target}");
+        assert_eq!(left.rig.settler.asked(), asked, "{target}");
     }
+}
+
+#[tokio::test]
+async fn where_the_primary_asks_to_wait_reads_go_on_and_nobody_is_told_to_log_in_again() {
+    let left = Left::over().await;
+    let wait = || Judged::As(Settlement::Later("fewer requests".into()));
+    left.rig.settler.judges(wait);
+    let (status, source, _) = left.ask("GET", MIRRORED).await;
+    assert_eq!((status, &*source), (200, "replica"));
+    let (status, _, text) = left.ask("PUT", "/v1/auth/token/create").await;
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("try again"), "{text}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use shared::{
+    api::Kind,
     grant::{Grant, Origin, Settled},
     name::Accessor,
     recovery::{Fate, Need, Verdict},
@@ -124,6 +125,10 @@ fn judged(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Absen
         Some(Verdict::Fate(Fate::Drain(left))) => return Ok(draining(&grant.left_with(left))),
         // Its workload may do less by now, and the primary would not say: what was readable stays so until it does.
         Some(Verdict::Needs(Need::Workload(_))) => return Ok(draining(grant)),
+        // To give itself up it needs to be nobody's.
+        Some(Verdict::Needs(_)) if case.query.call.kind == Kind::TokenRevokeSelf => {
+            return Ok(draining(grant));
+        }
         Some(Verdict::Needs(Need::Login(_) | Need::Token(_))) => {
             return Err(Absence::Unknown(Why::Unsettled));
         }

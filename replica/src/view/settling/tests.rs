@@ -342,11 +342,12 @@ fn templates_are_those_of_policies_that_are_known() {
     world.changes.push(samples::policies(&texts, T0));
     let view = world.open();
     let of = |policies: &[&str]| view.authority().are_templated(&names(policies));
-    assert!(!of(&[]) && !of(&["plain"]));
-    for doubtful in ["named", "broken", "unknown"] {
-        assert!(of(&[doubtful]) && of(&["plain", doubtful]), "{doubtful}");
+    assert_eq!((of(&[]), of(&["plain"])), (Some(false), Some(false)));
+    assert_eq!(of(&["plain", "named"]), Some(true));
+    for unknown in ["broken", "unknown"] {
+        assert_eq!(of(&["plain", unknown]), None, "{unknown}");
     }
     let entropy = Seeded::new(1);
     let nothing = View::new(samples::settings(), Keys::ephemeral(&entropy).unwrap());
-    assert!(nothing.authority().are_templated(&names(&["plain"])));
+    assert_eq!(nothing.authority().are_templated(&names(&["plain"])), None);
 }

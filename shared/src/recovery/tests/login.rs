@@ -161,14 +161,14 @@ fn what_its_entity_adds_becomes_the_tokens_own_where_nothing_is_templated_by_it(
 fn it_drains_where_a_policy_is_templated_by_its_entity_or_names_root() {
     let drained = |added: &[&str]| Verdict::Fate(Fate::Drain(left(&["ci"], added)));
     for templated in ["ci", "group"] {
-        let verdict = where_known(|known| known.templated = names(&[templated]));
+        let verdict = where_known(|known| known.templated = Some(names(&[templated])));
         assert_eq!(verdict, drained(&["ci", "group", "own"]), "{templated}");
     }
     // Of a policy that it does not have nothing follows, nor where there is no entity.
-    let other = where_known(|known| known.templated = names(&["other"]));
+    let other = where_known(|known| known.templated = Some(names(&["other"])));
     assert!(matches!(other, Verdict::Fate(Fate::Exchange(..))));
     let mut nobody = known(&["ci"]);
-    nobody.templated = names(&["ci"]);
+    nobody.templated = Some(names(&["ci"]));
     let expected = for_nobody(left(&["ci"], &[]), &["ci"]);
     assert_eq!(exchanged(&login(&["ci"]), &nobody), expected);
     let rooted = of_identity(|(known, _)| *known = identity(&["root"], &[]));
@@ -256,6 +256,12 @@ fn a_token_that_was_minted_for_nobody_ends_with_what_its_entity_was() {
     assert!(outlived(
         &|known| *known = identity(&["ci", "more", "own"], &["group"])
     ));
+    // A rule that names the entity binds nobody else: with it the token might do more than the grant.
+    let mut templated = before.clone();
+    templated.templated = Some(names(&["ci"]));
+    assert!(has_outlived_its_entity(&settled, &templated));
+    templated.templated = None;
+    assert!(!has_outlived_its_entity(&settled, &templated));
     // Not read is not changed.
     assert!(!has_outlived_its_entity(&settled, &known(&["ci"])));
 }

@@ -91,7 +91,7 @@ impl Drawn {
         identity.entity.as_mut().unwrap().disabled = !self.stands;
         let read = (identity, at(self.seen[3]));
         known.identities = BTreeMap::from([(entity("e1"), read)]);
-        known.templated = names(&texts(&self.templated));
+        known.templated = Some(names(&texts(&self.templated)));
         known
     }
 

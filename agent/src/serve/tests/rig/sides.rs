@@ -41,7 +41,7 @@ use super::says;
 use crate::{
     clock::Clock,
     local::Pending,
-    recovery::settler::{self, AtUse, Judged, MintTurn},
+    recovery::settler::{self, AtUse, Judged},
     samples,
     serve::{
         custody::{MOST_QUEUED, Unclaimed},
@@ -570,11 +570,7 @@ impl AtUse for FakeSettler {
         Box::pin(std::future::ready((self.judges.lock().unwrap())()))
     }
 
-    fn settle(
-        &self,
-        _digest: TokenDigest,
-        _mint: MintTurn,
-    ) -> Pending<'static, settler::Settlement> {
+    fn settle(&self, _digest: TokenDigest) -> Pending<'static, settler::Settlement> {
         self.asked.lock().unwrap().push("settle");
         (self.settles.lock().unwrap())()
     }
