@@ -147,6 +147,15 @@ impl Handle {
         decided.side()
     }
 
+    /// Waits, at most `within`, while the replica is in charge.
+    pub async fn while_replicas(&self, within: Duration) {
+        let is_replicas = |snapshot: &Snapshot| snapshot.side() == Some(Side::Replica);
+        if is_replicas(&self.snapshot.borrow()) {
+            let others = self.until(|side| side != Some(Side::Replica));
+            let _ = tokio::time::timeout(within, others).await;
+        }
+    }
+
     /// Waits until the side in charge is as `wanted`; for good if the driver stops before that.
     pub async fn until(&self, wanted: impl Fn(Option<Side>) -> bool) {
         let mut snapshot = self.snapshot.clone();

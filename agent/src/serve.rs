@@ -99,6 +99,9 @@ const LATE_ANSWERS: usize = 256;
 /// After accepting failed, for want of descriptors for instance.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
+/// From the end of an outage until everybody knows of it takes no longer, unless there is another one by then.
+const HANDOVER: Duration = Duration::from_secs(1);
+
 /// How often a request is taken up anew because the other side took over.
 const RETAKES: usize = 3;
 
@@ -393,9 +396,14 @@ impl Server {
     async fn by_side_in_charge(&self, ask: &mut Ask) -> Response<RelayBody> {
         for _ in 0..RETAKES {
             let taken = if self.replica.outage().is_some() {
-                let decided = self.decide(ask).await;
-                decided.and_then(|answer| self.unless_taken_over(ask, answer))
+                match self.decide(ask).await {
+                    Ok(answer) => self.unless_taken_over(ask, answer).await,
+                    again => again,
+                }
             } else {
+                // The view says first that an outage is over. Nothing is sent before the machine says so, too: it would be
+                // given up at once.
+                self.driver.while_replicas(HANDOVER).await;
                 self.follow(ask).await
             };
             match taken {

@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::{
-    Again, Handled, Server,
+    Again, HANDOVER, Handled, Server,
     ask::{Ask, Outcome},
     body::RelayBody,
     respond,
@@ -84,11 +84,19 @@ impl Server {
     ///
     /// # Errors
     /// [`Again::Retake`].
-    pub(crate) fn unless_taken_over(&self, ask: &Ask, answer: Response<RelayBody>) -> Handled {
+    pub(crate) async fn unless_taken_over(
+        &self,
+        ask: &Ask,
+        answer: Response<RelayBody>,
+    ) -> Handled {
         let issues = ask.call.as_ref().is_ok_and(Call::is_issuance);
         let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
         match issues && refused && self.replica.outage().is_none() {
-            true => Err(Again::Retake),
+            true => {
+                // The machine says so a moment later. Until then it would be the replica's again, and again refused.
+                self.driver.while_replicas(HANDOVER).await;
+                Err(Again::Retake)
+            }
             false => Ok(answer),
         }
     }

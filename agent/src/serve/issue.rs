@@ -70,7 +70,7 @@ impl Server {
             match side {
                 Some(Side::Replica) => {
                     let answer = self.decide(ask).await?;
-                    return self.unless_taken_over(ask, answer);
+                    return self.unless_taken_over(ask, answer).await;
                 }
                 // That it is well after all is news: nothing is to be waited for any more.
                 Some(Side::Primary) if !ask.once.is_sent() && was_in_doubt => {}

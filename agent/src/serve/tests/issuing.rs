@@ -156,6 +156,24 @@ async fn a_login_waits_for_the_machine_and_is_served_by_whoever_takes_over() {
 }
 
 #[tokio::test]
+async fn a_login_while_the_primary_takes_over_is_the_primarys_though_not_everybody_knows_yet() {
+    let primary = Primary::dead().await;
+    let rig = Setup::with(&primary).start();
+    rig.enter(holdover());
+    rig.minter.mints(|_| Ok(MINTED.to_owned()));
+    rig.replica.decides(|_| says(503, "{}"));
+    // The outage is over, and the machine has not said so.
+    rig.replica.enter(&Phase::Following);
+    let login = login("");
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        rig.enter(Phase::Following);
+    };
+    let (heard, ()) = tokio::join!(rig.ask(&login), later);
+    assert_eq!(heard.status(), 200, "{}", heard.text());
+}
+
+#[tokio::test]
 async fn a_login_that_hangs_is_the_replicas_once_it_takes_over_and_the_ledger_notes_it() {
     let primary = Primary::start(|_| Act::Hang).await;
     let rig = Setup::with(&primary).start();

@@ -119,7 +119,7 @@ impl FakeReplica {
         self.outlived.lock().unwrap().push(digest);
     }
 
-    pub(super) fn enter(&self, phase: &Phase) {
+    pub(crate) fn enter(&self, phase: &Phase) {
         *self.outage.lock().unwrap() = phase.outage().map(|outage| outage.id.clone());
     }
 
