@@ -432,17 +432,17 @@ async fn a_mint_that_is_refused_to_holdover_itself_is_tried_again_and_nothing_is
 
 #[tokio::test]
 async fn nothing_is_minted_for_as_long_as_the_primary_asks() {
-    let left = Left::over(OnRecovery::Exchange).await;
-    left.primary
-        .says("mint", Said::Wait(Duration::from_millis(100)));
-    let until = left.bench.now().boot.plus(Duration::from_millis(100));
-    while left.bench.now().boot < until {
+    for (wait, over) in [(LONG, false), (Duration::from_millis(10), true)] {
+        let left = Left::over(OnRecovery::Exchange).await;
+        left.primary.says("mint", Said::Wait(wait));
         assert!(asks_to_wait(&left.used().await));
+        left.primary.says("mint", Said::Yes);
+        match over {
+            true => eventually_settled(&left).await,
+            false => assert!(asks_to_wait(&left.used().await)),
+        }
+        assert_eq!(left.primary.times("mint"), 1 + usize::from(over));
     }
-    assert_eq!(left.primary.times("mint"), 1);
-    left.primary.says("mint", Said::Yes);
-    eventually_settled(&left).await;
-    assert_eq!(left.settled(), exchanged(2));
 }
 
 #[tokio::test]
