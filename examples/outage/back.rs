@@ -25,14 +25,17 @@ pub(crate) async fn the_primary_returns(
     let load = plan.start()?;
     answers(&load, "replica", 200).await?;
     teller
-        .promise("it is unsealed, and Holdover settles with it", async {
+        .promise("it is unsealed, and Holdover steps aside", async {
             let grants = figures::number(&host.daemon.status().await?, "/grants/replica");
             host.primary.start_again().await?;
             let watch = Stopwatch::start();
             host.daemon.wait_state("following", RECOVERY).await?;
             let took = figures::span(watch.elapsed());
             answers(&load, "primary", 200).await?;
-            Ok(((), format!("{grants} grants judged and exchanged · {took}")))
+            Ok((
+                (),
+                format!("{grants} grants left to be settled at their use · {took}"),
+            ))
         })
         .await?;
     teller
