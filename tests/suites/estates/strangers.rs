@@ -50,7 +50,7 @@ async fn a_stranger_for_a_moment_gets_nothing_and_teaches_nothing() -> Result<()
         site.daemon.wait_state("following", FOLLOWING).await?;
         assert_eq!(site.read(path, &keeper.token).await?.0, 200);
     }
-    clients.flawless(&site).await?;
+    clients.flawless_over(&site, 10).await?;
     nothing_leaked(&recorder, &estate).await?;
     site.outage(&estate).await?;
     is_known_good(&site, &estate, &keeper.token).await
@@ -73,7 +73,7 @@ async fn a_stranger_that_stays_is_an_outage_that_names_it() -> Result<()> {
     recorder.set_backend(&own, Standing::Close)?;
     site.daemon.wait_state("following", FOLLOWING).await?;
     is_known_good(&site, &estate, &keeper.token).await?;
-    clients.flawless(&site).await?;
+    clients.flawless_over(&site, 2).await?;
     nothing_leaked(&recorder, &estate).await
 }
 
@@ -94,7 +94,7 @@ async fn a_stranger_among_the_nodes_behind_a_balancer_is_passed_over() -> Result
     for _ in 0..20 {
         site.login().await?;
     }
-    clients.flawless(&site).await?;
+    clients.flawless_over(&site, 1).await?;
     let met = recorder.exchanges();
     assert!(!met.is_empty(), "the stranger was never met");
     let leaked: Vec<_> = met.iter().filter(|one| one.has_credential()).collect();
