@@ -126,19 +126,26 @@ pub fn judge(
 /// Whether the token behind an exchanged grant stands for less than the grant did: it was minted for nobody, with what the
 /// grant's entity added then, and that entity was disabled, went, or adds something else by now.
 pub fn has_outlived_its_entity(grant: &Grant, proofs: &impl Proofs) -> bool {
-    let Some(replica) = grant.replica() else {
+    let known = entity_left_out(grant).and_then(|entity| proofs.identity(entity));
+    let Some((identity, _)) = known else {
         return false;
     };
-    let minted_for_nobody =
-        replica.approle.is_some() && matches!(replica.settled, Settled::Exchanged(_));
-    let entity = grant.facts.entity_id.as_ref().filter(|_| minted_for_nobody);
-    let Some((identity, _)) = entity.and_then(|entity| proofs.identity(entity)) else {
-        return false;
-    };
+    !identity.stands() || parsed(identity) != merged(&grant.facts.identity_policies, &[])
+}
+
+/// Whether a policy of an exchanged grant came to depend on its entity, which the token behind it does not stand for: with a
+/// rule that names the entity it might do more than the grant. Compares rules with each other: not for every request.
+pub fn has_come_to_need_its_entity(grant: &Grant, proofs: &impl Proofs) -> bool {
     let all = merged(&grant.facts.policies, &grant.facts.identity_policies);
-    !identity.stands()
-        || parsed(identity) != merged(&grant.facts.identity_policies, &[])
-        || proofs.are_templated(&all) == Some(true)
+    entity_left_out(grant).is_some() && proofs.are_templated(&all) == Some(true)
+}
+
+/// The entity of an exchanged grant whose token was minted for nobody.
+fn entity_left_out(grant: &Grant) -> Option<&EntityId> {
+    let replica = grant.replica()?;
+    let exchanged = matches!(replica.settled, Settled::Exchanged(_));
+    let minted_for_nobody = exchanged && replica.approle.is_some();
+    grant.facts.entity_id.as_ref().filter(|_| minted_for_nobody)
 }
 
 /// A token of the primary's that was not proven since recovery began, and could be asked about.

@@ -4,12 +4,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use replica::view::LiveGrant;
+use replica::view::{LiveGrant, Policies};
 use shared::{
     failover::Phase,
     grant::RevokeCause,
     name::TokenDigest,
-    recovery::has_outlived_its_entity,
+    recovery::{has_come_to_need_its_entity, has_outlived_its_entity},
     time::{BootTime, Now, WallTime},
 };
 use tokio::time::timeout;
@@ -45,7 +45,8 @@ pub async fn run<P: Primary + 'static>(
     settler: Settler<P>,
     per_second: impl Fn() -> u32,
 ) {
-    let (mut tried, mut refreshed) = (Retries::default(), None);
+    let (mut tried, mut policies, mut refreshed) =
+        (Retries::default(), HeldAgainst::default(), None);
     loop {
         tokio::time::sleep(LOOK).await;
         let (phase, from) = {
@@ -61,7 +62,7 @@ pub async fn run<P: Primary + 'static>(
             let primary = Arc::clone(&primary);
             tokio::spawn(async move { primary.refresh_values().await });
         }
-        end_outlived(&local).await;
+        end_outlived(&local, policies.were_read_anew(&local)).await;
         settle_some(&local, primary.as_ref(), &settler, &mut tried, &per_second).await;
     }
 }
@@ -94,14 +95,33 @@ async fn settle_some<P: Primary + 'static>(
     }
 }
 
+/// The policies that grants were last held against. Which of them depend on an entity costs too much to be looked at each
+/// time.
+#[derive(Default)]
+struct HeldAgainst(Option<Arc<Policies>>);
+
+impl HeldAgainst {
+    /// Whether they were read anew since.
+    fn were_read_anew(&mut self, local: &Local) -> bool {
+        let now = local.view.authority().policies.clone();
+        let address = |policies: &Option<Arc<Policies>>| policies.as_ref().map(Arc::as_ptr);
+        let anew = address(&now) != address(&self.0);
+        self.0 = now;
+        anew
+    }
+}
+
 /// Revokes what goes by an entity that is not what it was: the token behind it does not know of that entity.
-async fn end_outlived(local: &Local) {
+async fn end_outlived(local: &Local, policies_too: bool) {
     let outlived: Vec<_> = {
         let authority = local.view.authority();
         let grants = local.view.grants();
         let living = grants.iter().filter(|live| live.revoked.get().is_none());
         let living = living.map(|live| &live.grant);
-        let outlived = living.filter(|grant| has_outlived_its_entity(grant, &**authority));
+        let outlived = living.filter(|grant| {
+            has_outlived_its_entity(grant, &**authority)
+                || policies_too && has_come_to_need_its_entity(grant, &**authority)
+        });
         outlived
             .map(|grant| (grant.clone(), RevokeCause::Recovery))
             .collect()

@@ -13,6 +13,7 @@ use shared::{
 use super::*;
 use crate::samples::{
     bench::Bench,
+    policies,
     scripted::{self, Said, Scripted},
 };
 
@@ -220,7 +221,7 @@ async fn an_entity_that_is_not_what_it_was_ends_the_grant_that_was_exchanged_wit
         let at = bench.now().steady;
         let changed = Change::Identity(entity(), Box::new(now_is.clone()), at);
         bench.store(vec![changed]).await;
-        end_outlived(&bench.local).await;
+        end_outlived(&bench.local, false).await;
         assert_eq!(bench.settled(1).is_none(), ends, "{now_is:?}");
         let queue = bench.local.view.queue();
         let queued: Vec<_> = queue.iter().map(|one| one.target.clone()).collect();
@@ -228,11 +229,28 @@ async fn an_entity_that_is_not_what_it_was_ends_the_grant_that_was_exchanged_wit
         let expected: &[_] = if ends { &[token] } else { &[] };
         assert_eq!(queued, expected, "{now_is:?}");
         // Once.
-        end_outlived(&bench.local).await;
+        end_outlived(&bench.local, false).await;
         assert_eq!(bench.local.view.queue().len(), queued.len());
         let name = CredentialName::Exchanged(TokenDigest([1; 32]));
         assert!(bench.local.view.credential(&name).is_none());
     }
+}
+
+#[tokio::test]
+async fn a_policy_that_comes_to_name_the_entity_ends_the_grant_that_was_exchanged_without_it() {
+    let bench = exchanged_without_its_entity().await;
+    let (now, mut held) = (bench.now(), HeldAgainst::default());
+    for (path, ends) in [("kv/a", false), ("kv/{{identity.entity.id}}", true)] {
+        let text = format!("path {path:?} {{ capabilities = [\"deny\"] }}");
+        let mut set = policies("orders", &text, 1, now);
+        set.policies
+            .extend(policies("of-entity", "", 1, now).policies);
+        bench.store(vec![Change::Policies(Box::new(set))]).await;
+        end_outlived(&bench.local, held.were_read_anew(&bench.local)).await;
+        assert_eq!(bench.settled(1).is_none(), ends, "{path}");
+        assert!(!held.were_read_anew(&bench.local), "{path}");
+    }
+    assert_eq!(bench.local.view.queue().len(), 1);
 }
 
 #[tokio::test]

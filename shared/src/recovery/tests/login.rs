@@ -259,9 +259,10 @@ fn a_token_that_was_minted_for_nobody_ends_with_what_its_entity_was() {
     // A rule that names the entity binds nobody else: with it the token might do more than the grant.
     let mut templated = before.clone();
     templated.templated = Some(names(&["ci"]));
-    assert!(has_outlived_its_entity(&settled, &templated));
+    assert!(has_come_to_need_its_entity(&settled, &templated));
+    assert!(!has_come_to_need_its_entity(&settled, &before));
     templated.templated = None;
-    assert!(!has_outlived_its_entity(&settled, &templated));
+    assert!(!has_come_to_need_its_entity(&settled, &templated));
     // Not read is not changed.
     assert!(!has_outlived_its_entity(&settled, &known(&["ci"])));
 }
@@ -277,6 +278,8 @@ fn no_other_token_ends_with_its_entity() {
     let of_nobody = settled_as(&gone, &login_of_entity(&["ci"]));
     gone.identities.get_mut(&entity(ENTITY)).unwrap().0.entity = None;
     assert!(has_outlived_its_entity(&of_nobody, &gone));
+    gone.templated = Some(names(&["ci"]));
+    assert!(has_come_to_need_its_entity(&of_nobody, &gone));
     for other in [
         attested,
         unsettled,
@@ -284,5 +287,6 @@ fn no_other_token_ends_with_its_entity() {
         settled_as(&known(&["ci"]), &login(&["ci"])),
     ] {
         assert!(!has_outlived_its_entity(&other, &gone));
+        assert!(!has_come_to_need_its_entity(&other, &gone));
     }
 }
