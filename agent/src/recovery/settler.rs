@@ -37,6 +37,9 @@ const MINTS: u8 = 3;
 /// The longest `Retry-After` that is obeyed.
 const LONGEST_HOLD_OFF: Duration = Duration::from_secs(120);
 
+/// Where the replica takes nothing, nothing is minted for this long.
+const UNSTORED: Duration = Duration::from_secs(10);
+
 /// A line of tokens is asked about one by one: so many at most at one use.
 const NEEDS: usize = 16;
 
@@ -89,7 +92,8 @@ struct Inner<P> {
     inquiry: Inquiry<P>,
     /// Tokens that may have been minted, by the grant that they were for. Only for what is unsettled.
     unknown: Mutex<BTreeMap<TokenDigest, u8>>,
-    /// Until when nothing is minted for a workload, as the primary asked (`Retry-After`).
+    /// Until when nothing is minted for a workload: the primary asked for that (`Retry-After`), or what was minted could not be
+    /// kept.
     held_off: Mutex<BTreeMap<WorkloadName, BootTime>>,
 }
 
@@ -255,7 +259,7 @@ impl<P: Primary + 'static> Inner<P> {
             return Settlement::Settled;
         };
         if self.is_held_off(&peer.workload) {
-            return Settlement::Later("the primary asks for fewer requests".into());
+            return Settlement::Later("minting is put off for a moment".into());
         }
         let minted = self.primary.mint_exact(&peer.workload, &wanted).await;
         match minted {
@@ -325,8 +329,12 @@ impl<P: Primary + 'static> Inner<P> {
             Change::Ledger(Box::new(entry)),
         ];
         let stored = self.store(grant, changes, judged_by).await;
-        if stored.is_err() {
+        if let Err(error) = &stored {
             self.give_up(grant, accessor).await;
+            // What cannot be kept would be minted and revoked at every use.
+            if let (false, Some(peer)) = (*error == SubmitError::Conflict, &grant.peer) {
+                self.hold_off(&peer.workload, Some(UNSTORED));
+            }
         }
         self.told(&grant.digest, stored)
     }
@@ -363,10 +371,14 @@ impl<P: Primary + 'static> Inner<P> {
         }
     }
 
-    /// How often it is unknown by now whether a token was minted for a grant. What is not to be settled any more is forgotten.
+    /// How often it is unknown by now whether a token was minted for a grant. What is not to be settled any more is forgotten in
+    /// time.
     fn unknown_once_more(&self, digest: TokenDigest) -> u8 {
         let mut unknown = self.unknown.lock();
-        unknown.retain(|digest, _| self.verdict(digest).is_some());
+        // Now and then, because where many are lost at once each would judge all the others.
+        if unknown.len().is_power_of_two() {
+            unknown.retain(|digest, _| self.verdict(digest).is_some());
+        }
         let times = unknown.entry(digest).or_default();
         *times = times.saturating_add(1);
         *times

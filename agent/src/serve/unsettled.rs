@@ -69,7 +69,15 @@ impl Server {
         let route = match outcome {
             Settlement::Settled => Route::of(ask, self.replica.as_ref()),
             Settlement::Drains => forward_token::draining(ask, call),
-            Settlement::Later(_) if forward_token::may_drain(ask, call) => Route::Local,
+            Settlement::Later(why) if forward_token::may_drain(ask, call) => {
+                // A refusal would be by what is not verified: clients throw a good token away for it.
+                let is_refused =
+                    |answer: &Response<RelayBody>| answer.status() == StatusCode::FORBIDDEN;
+                return Err(match self.decide(ask).await {
+                    Ok(answer) if is_refused(&answer) => Ok(later(&why)),
+                    handled => handled,
+                });
+            }
             Settlement::Later(why) => return Err(Ok(later(&why))),
             Settlement::Unread(why) => return Err(Ok(later(&why))),
             Settlement::Unreachable(why) => {

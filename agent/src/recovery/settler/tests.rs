@@ -146,6 +146,15 @@ fn asks_to_wait(outcome: &Settlement) -> bool {
     matches!(outcome, Settlement::Later(_))
 }
 
+/// Whether it is what a client is told where the primary says this to what a judgement needs.
+fn tells_of(said: Said, outcome: &Settlement) -> bool {
+    match said {
+        Said::Lost => unreachable(outcome),
+        Said::Status(429) => asks_to_wait(outcome),
+        _ => unread(outcome),
+    }
+}
+
 fn unread(outcome: &Settlement) -> bool {
     matches!(outcome, Settlement::Unread(_))
 }
@@ -446,6 +455,20 @@ async fn nothing_is_minted_for_as_long_as_the_primary_asks() {
 }
 
 #[tokio::test]
+async fn where_the_replica_takes_nothing_not_every_use_mints() {
+    let left = Left::over(OnRecovery::Exchange).await;
+    assert_eq!(ended(left.settler.judge(GRANT)).await, Judged::Exchange);
+    left.bench.local.sequencer.stop();
+    assert!(unread(&left.used().await));
+    for _ in 0..3 {
+        assert!(asks_to_wait(&left.used().await));
+    }
+    assert_eq!(left.primary.times("mint"), 1);
+    // Nobody gets it, and the queue takes nothing either.
+    assert_eq!(left.primary.revoked(), [token(1)]);
+}
+
+#[tokio::test]
 async fn a_mint_of_which_nothing_was_done_does_not_count_as_one_of_unknown_outcome() {
     let left = Left::over(OnRecovery::Exchange).await;
     left.primary.says("mint", Said::Status(412));
@@ -563,12 +586,7 @@ async fn what_a_grant_hangs_on_is_proven_before_it() {
         let (left, _) = hanging_on(Origin::Primary).await;
         left.primary.says("token", said);
         let outcome = left.used().await;
-        let told = match said {
-            Said::Lost => unreachable,
-            Said::Status(429) => asks_to_wait,
-            _ => unread,
-        };
-        assert!(told(&outcome), "{outcome:?}");
+        assert!(tells_of(said, &outcome), "{outcome:?}");
         assert_eq!(left.settled(), Some(Settled::Not), "{said:?}");
         assert_eq!(left.primary.questions(), ["token"], "{said:?}");
         left.primary.says("token", Said::Yes);

@@ -145,9 +145,13 @@ async fn where_the_primary_asks_to_wait_reads_go_on_and_nobody_is_told_to_log_in
     left.rig.settler.judges(wait);
     let (status, source, _) = left.ask("GET", MIRRORED).await;
     assert_eq!((status, &*source), (200, "replica"));
-    let (status, _, text) = left.ask("PUT", "/v1/auth/token/create").await;
-    assert_eq!(status, 503, "{text}");
-    assert!(text.contains("try again"), "{text}");
+    // By what was not verified nobody is refused.
+    left.rig.replica.decides(|_| says(403, "{}"));
+    for (method, target) in [("GET", MIRRORED), ("PUT", "/v1/auth/token/create")] {
+        let (status, _, text) = left.ask(method, target).await;
+        assert_eq!(status, 503, "{target}: {text}");
+        assert!(text.contains("try again"), "{target}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -164,12 +164,7 @@ async fn a_login_that_cannot_be_read_waits_for_the_next_use() {
         let left = logged_in(PLAIN).await;
         left.primary.says("login", said);
         let outcome = left.used().await;
-        let told = match said {
-            Said::Lost => unreachable,
-            Said::Status(429) => asks_to_wait,
-            _ => unread,
-        };
-        assert!(told(&outcome), "{outcome:?}");
+        assert!(tells_of(said, &outcome), "{outcome:?}");
         assert_eq!(left.settled(), Some(Settled::Not), "{said:?}");
         left.primary.says("login", Said::Yes);
         eventually_settled(&left).await;
