@@ -12,7 +12,7 @@ use crate::known::Question;
 /// A cause: its name, what its text has in it, and when there may be such a cause.
 type Cause = (&'static str, &'static str, fn(&Question<'_>) -> bool);
 
-const CAUSES: [Cause; 8] = [
+const CAUSES: [Cause; 10] = [
     ("token never used here", UNKNOWN, |q| !q.token.learned),
     ("token of another namespace", UNKNOWN, |q| q.token.foreign),
     (
@@ -34,6 +34,16 @@ const CAUSES: [Cause; 8] = [
         "value written",
         "what is mirrored here may be superseded",
         |q| q.written,
+    ),
+    (
+        "value not read since the last outage",
+        "what is mirrored here may be superseded",
+        |q| q.at_once && q.changed,
+    ),
+    (
+        "mount not read since the last outage",
+        "has not completed its first pass",
+        |q| q.at_once && q.remounted,
     ),
     (
         "value not read since the last outage",

@@ -179,6 +179,10 @@ pub(crate) struct Question<'a> {
     pub(crate) loosely: bool,
     /// It was written through the socket after the last pass.
     pub(crate) written: bool,
+    /// It was changed at the primary after the last pass.
+    pub(crate) changed: bool,
+    /// Its mount was taken away, and another one put in its place, after the last pass.
+    pub(crate) remounted: bool,
     /// The primary took it, and those above it, since the last outage.
     pub(crate) proved: bool,
     /// No pass has ended since the last outage.

@@ -65,6 +65,8 @@ pub(crate) struct Place {
     entity: String,
     pub(crate) secrets: Vec<Versions>,
     pub(crate) mounted: bool,
+    /// Another spare mount was put in the place of the first, and no pass has seen it yet.
+    remounted: bool,
 }
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -100,6 +102,7 @@ impl Place {
             entity: String::new(),
             secrets: vec![Versions::default(); SECRETS.len()],
             mounted: true,
+            remounted: false,
         };
         place.furnish().await?;
         Ok(place)
@@ -317,9 +320,22 @@ impl Place {
 
     /// A pass has seen everything as it is now.
     pub(crate) fn seen(&mut self) {
+        self.remounted = false;
         for versions in &mut self.secrets {
             versions.known = BTreeSet::from([versions.current.clone()]);
         }
+    }
+
+    /// Whether no pass has seen the secret as it is now.
+    pub(crate) fn is_changed(&self, probe: usize) -> bool {
+        let known = self.secrets.get(probe).map(|versions| versions.known.len());
+        known.is_some_and(|known| known > 1)
+    }
+
+    /// Whether no pass has seen the mount that the secret is in.
+    pub(crate) fn is_remounted(&self, probe: usize) -> bool {
+        let mount = SECRETS.get(probe).map(|(mount, _)| *mount);
+        self.remounted && mount == Some(Mount::Spare)
     }
 
     pub(crate) async fn write_secret(&mut self, nr: usize, act: Secret) -> Result<()> {
@@ -375,6 +391,7 @@ impl Place {
         self.unmount().await?;
         self.mount(Mount::Spare).await?;
         self.mounted = true;
+        self.remounted = true;
         for (nr, (mount, _)) in SECRETS.iter().enumerate() {
             if *mount == Mount::Spare {
                 self.write_secret(nr, Secret::Write).await?;

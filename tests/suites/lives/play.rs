@@ -384,6 +384,8 @@ impl<'a> Life<'a> {
             dead,
             loosely: token.outage.is_some_and(|outage| outage != self.outage),
             written: self.written.contains(&probe),
+            changed: self.place.is_changed(probe),
+            remounted: self.place.is_remounted(probe),
             proved: self.tokens.is_proved(nr),
             at_once: self.at_once,
         })
