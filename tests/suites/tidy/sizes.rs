@@ -12,10 +12,10 @@ use crate::{
 const FILE: usize = 400;
 
 /// Lines of the crate `agent`.
-const AGENT: usize = 26_500;
+const AGENT: usize = 29_000;
 
 /// Lines of the three crates together.
-const ALL: usize = 48_000;
+const ALL: usize = 54_000;
 
 /// Lines of one function.
 const FUNCTION: usize = 60;
