@@ -360,7 +360,8 @@ impl AppRole {
     }
 }
 
-/// Whether a login with `proof` to `role` may be granted in an outage that began at `cutover`, and what it gets.
+/// Whether a login with `proof` to `role` may be granted in an outage that began at `cutover`, and what it gets. What the primary
+/// has not shown since `proven_from`, when it came back from the outage before, may have ended in that one.
 ///
 /// # Errors
 /// The first reason that stands against it. Only [`Denial::Dead`] is the primary's own answer; the others only the
@@ -370,6 +371,7 @@ pub fn judge(
     proof: &SecretId,
     bounds: &Bounds,
     cutover: WallTime,
+    proven_from: Option<WallTime>,
     now: Now,
 ) -> Result<Permitted, Denial> {
     if proof.is_dead(now) {
@@ -389,6 +391,11 @@ pub fn judge(
     }
     let proven_at = role.verified_at.min(proof.verified_at);
     if cutover.since(proven_at) > bounds.authority_max_age {
+        return Err(Denial::Unseen);
+    }
+    // An accepted login shows that the secret id stands; of the role it shows nothing that a token could be given by.
+    let shown_at = role.verified_at.min(proof.verified_at.max(proof.login_at));
+    if proven_from > Some(shown_at) {
         return Err(Denial::Unseen);
     }
     if let Some(problem) = role.problem() {

@@ -34,7 +34,8 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let proof = proven(case, target, peer)?;
     let role = case.authority.approles.get(&proof.role).map(AsRef::as_ref);
     let (bounds, since) = (&case.settings().bounds, outage.started_at);
-    let permitted = approle::judge(role, proof, bounds, since, case.now())?;
+    let proven_from = case.authority.proven_from;
+    let permitted = approle::judge(role, proof, bounds, since, proven_from, case.now())?;
     entity_stands(case, &target, proof)?;
     let issue = Issue {
         entry,

@@ -83,7 +83,7 @@ pub(crate) fn proven<'a>(
     Ok(authority)
 }
 
-/// Whether that was recent enough before the outage.
+/// Whether that was recent enough before the outage, and after the one before it.
 pub(crate) fn recent(
     case: &Case<'_>,
     authority: &WorkloadAuthority,
@@ -92,6 +92,10 @@ pub(crate) fn recent(
     let age = outage.started_at.since(authority.verified_at);
     if age > case.settings().bounds.authority_max_age {
         return Err(Why::AuthorityTooOld(authority.workload.clone()).into());
+    }
+    // What a workload may have been allowed until it ended in an outage, nobody told us.
+    if case.authority.proven_from > Some(authority.verified_at) {
+        return Err(Why::AuthorityUnproven(authority.workload.clone()).into());
     }
     Ok(())
 }

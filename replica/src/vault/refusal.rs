@@ -241,6 +241,7 @@ mod tests {
         let mut texts: Vec<String> = [
             Why::AuthMethod,
             Why::AuthorityTooOld(workload.clone()),
+            Why::AuthorityUnproven(workload.clone()),
             Why::Beyond {
                 policy: PolicyName::parse("p").unwrap(),
                 workload: workload.clone(),

@@ -86,7 +86,7 @@ fn proof() -> SecretId {
 }
 
 fn judged(role: &AppRole, proof: &SecretId) -> Result<Permitted, Denial> {
-    judge(Some(role), proof, &bounds(), at(0), now())
+    judge(Some(role), proof, &bounds(), at(0), None, now())
 }
 
 #[test]
@@ -178,9 +178,27 @@ fn what_was_not_verified_in_time_only_the_primary_can_decide() {
     assert_eq!(judge_at(-86_400, -901, -900), Err(Denial::Unseen));
     assert_eq!(judge_at(-86_400, -900, -901), Err(Denial::Unseen));
     assert_eq!(
-        judge(None, &proof(), &bounds(), at(0), now()),
+        judge(None, &proof(), &bounds(), at(0), None, now()),
         Err(Denial::Unseen)
     );
+}
+
+#[test]
+fn what_was_not_shown_since_the_last_outage_may_have_ended_in_it() {
+    let judge_at = |role_seen: i64, stood: i64, login: i64| {
+        let (mut role, mut proof) = (role(), proof());
+        role.verified_at = at(role_seen);
+        proof.verified_at = at(stood);
+        proof.login_at = at(login);
+        let from = Some(at(-30));
+        judge(Some(&role), &proof, &bounds(), at(0), from, now()).map(drop)
+    };
+    assert_eq!(judge_at(-30, -30, -3600), Ok(()));
+    assert_eq!(judge_at(-31, -30, -3600), Err(Denial::Unseen));
+    assert_eq!(judge_at(-30, -31, -3600), Err(Denial::Unseen));
+    // The primary took it since: that is news of the secret id, and none of the role.
+    assert_eq!(judge_at(-30, -31, -30), Ok(()));
+    assert_eq!(judge_at(-31, -31, -30), Err(Denial::Unseen));
 }
 
 #[test]

@@ -176,7 +176,8 @@ impl Life<'_> {
             Basis::AppRole => self.log_in_there().await?,
             _ => self.mint().await?,
         };
-        self.issued(&reply, name, basis, there, None).await
+        let excuse = causes::login_cause(self.at_once, &reply);
+        self.issued(&reply, name, basis, there, excuse).await
     }
 
     async fn log_in_as_user(&mut self) -> Result<()> {
@@ -323,6 +324,7 @@ impl Life<'_> {
             true => (answer.status, answer.body["auth"].clone()),
             false => (403, Value::Null),
         };
+        let excuse = excuse.or_else(|| causes::login_cause(self.at_once, &reply));
         self.issued(&reply, &name, Basis::Of(by), made, excuse)
             .await
     }

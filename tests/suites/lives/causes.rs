@@ -69,6 +69,18 @@ pub(crate) fn cause(question: &Question<'_>, reply: &Reply) -> Option<&'static s
         .map(|(name, ..)| *name)
 }
 
+/// Why a login may be left undecided that the primary grants: a return may be too short to read all that it is given by.
+pub(crate) fn login_cause(at_once: bool, reply: &Reply) -> Option<&'static str> {
+    const SAID: [&str; 3] = [
+        "the primary has not confirmed",
+        "its role was not verified",
+        "was refused since it was last verified",
+    ];
+    let text = error(reply);
+    let is_named = SAID.iter().any(|part| text.contains(part));
+    (at_once && reply.status == 503 && is_named).then_some("login not read since the last outage")
+}
+
 /// The first error of an answer.
 pub(crate) fn error(reply: &Reply) -> String {
     let body = reply.json().unwrap_or_default();

@@ -27,6 +27,11 @@ pub(crate) enum Why {
         "workload {0} has no authority verified recently enough before the outage: nothing is issued"
     )]
     AuthorityTooOld(WorkloadName),
+    /// The workload's authority was not verified since the last outage, in which it may have ended.
+    #[error(
+        "the primary has not confirmed the authority of workload {0} since the last outage: nothing is issued"
+    )]
+    AuthorityUnproven(WorkloadName),
     /// A token with this policy would have more than the primary proved for its workload.
     #[error(
         "policy {policy} is not what the primary last proved for workload {workload}: a token that is created in an outage has \
@@ -215,7 +220,9 @@ pub(crate) enum Credential {
     )]
     Unknown,
     /// Role or accessor were not seen to stand recently enough.
-    #[error("its role was not verified recently enough before the outage")]
+    #[error(
+        "its role was not verified recently enough before the outage, or not since the one before it"
+    )]
     Unseen,
 }
 
@@ -321,7 +328,7 @@ impl Why {
         use Foretold::Undecidable;
         match self {
             Self::AuthMethod => Class::by_design(REQUEST, NotModelled),
-            Self::AuthorityTooOld(_) => Class::failing(ISSUING, Stale),
+            Self::AuthorityTooOld(_) | Self::AuthorityUnproven(_) => Class::failing(ISSUING, Stale),
             Self::Beyond { .. } => Class::by_design(ISSUING, NotModelled),
             Self::BoundAddresses => Class::by_design(REQUEST, NotModelled),
             Self::Contradiction => Class::failing(POLICY, Undecidable),

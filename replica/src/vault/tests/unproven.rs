@@ -124,3 +124,21 @@ fn the_standing_token_counts_only_if_its_workload_was_verified_since() {
     assert_eq!(world(FROM - 1), 503);
     assert_eq!(world(FROM), 200);
 }
+
+#[test]
+fn a_workload_logs_in_only_if_its_authority_was_verified_since() {
+    let login = |at: u64| {
+        let world = in_outage(World::in_outage()).and(authority("orders", now(at).steady));
+        let said = world
+            .open()
+            .ask("PUT", "/v1/auth/holdover/login")
+            .body(json!({"role": "orders"}))
+            .peer(peer("orders"))
+            .said();
+        (said.status, said.text)
+    };
+    assert_eq!(login(FROM).0, 200);
+    let (status, text) = login(FROM - 1);
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("since the last outage"), "{text}");
+}
