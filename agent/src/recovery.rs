@@ -19,14 +19,17 @@ use std::{sync::Arc, time::Duration};
 use replica::sequencer::{Lane, SubmitError};
 use shared::{
     change::{Change, Expects},
-    failover::{Outage, Recovery},
+    failover::{Outage, Phase, Recovery},
 };
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
-use self::primary::{Primary, ProveError};
+use self::primary::{Contact, Primary, ProveError};
 use crate::{
     link::Unavailable, local::Local, mirror::PassError, offboarding, upstream::UpstreamError,
 };
+
+/// Between two looks whether what was left behind the fence is worth waiting for still.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why settling could not be finished.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +42,8 @@ enum SettleError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Settles `outage`, in `within` at most from the proof that the primary serves. Ends with issuance paused where it
-/// succeeded: the driver lifts that with the new epoch.
+/// Settles `outage`, in `within` at most. Ends with issuance paused where it succeeded: the driver lifts that with the new
+/// epoch.
 pub async fn settle<P: Primary + 'static>(
     local: &Local,
     primary: &Arc<P>,
@@ -68,11 +71,19 @@ async fn run_steps<P: Primary + 'static>(
     primary: &Arc<P>,
     within: Duration,
 ) -> Result<(), SettleError> {
-    primary.prove().await?;
+    let (serves, mut seen) = oneshot::channel();
     // On their own, because one that was cut off in the middle of a request would not know what came of it.
-    let steps = tokio::spawn(steps(local.clone(), Arc::clone(primary)));
-    match timeout(within, steps).await {
+    let steps = tokio::spawn(contact_and_steps(
+        local.clone(),
+        Arc::clone(primary),
+        serves,
+    ));
+    let ended = timeout(within, steps).await;
+    let is_seen = seen.try_recv().is_ok();
+    match ended {
         Ok(Ok(ended)) => ended?,
+        // Whatever else is left, a primary takes over only if it was seen to serve.
+        _ if !is_seen => return Err(ProveError::Unproven.into()),
         Ok(Err(error)) => tracing::error!(%error, "a step of settling ended without a result"),
         Err(_) => tracing::info!("the rest is settled while following"),
     }
@@ -80,9 +91,46 @@ async fn run_steps<P: Primary + 'static>(
     Ok(local.pause_issuing().await?)
 }
 
+/// The steps, once the primary was seen to serve. Without a token of Holdover's own none of them can be asked for: they wait
+/// for one, behind the fence if need be. Ends without them if nobody waits for `serves` any more by then.
+async fn contact_and_steps<P: Primary>(
+    local: Local,
+    primary: Arc<P>,
+    mut serves: oneshot::Sender<()>,
+) -> Result<(), SettleError> {
+    let contact = tokio::select! {
+        contact = primary.prove() => contact?,
+        () = serves.closed() => return Err(ProveError::Unproven.into()),
+    };
+    if serves.send(()).is_err() {
+        return Err(ProveError::Unproven.into());
+    }
+    if contact == Contact::Tokenless {
+        tracing::warn!(
+            "the primary serves and takes no token of Holdover's own: the rest is settled when there is another"
+        );
+        tokio::select! {
+            () = primary.until_token() => {}
+            () = until_of_no_use(&local) => return Ok(()),
+        }
+    }
+    steps(&local, primary.as_ref()).await
+}
+
+/// Waits until what was left of an outage's settling is of no use: the primary is gone again, or took all rights away.
+async fn until_of_no_use(local: &Local) {
+    let is_of_use = || {
+        let authority = local.view.authority();
+        let stays_out = matches!(authority.phase, Phase::Holdover(_) | Phase::Exhausted(_));
+        !stays_out && authority.offboarded.is_none()
+    };
+    while is_of_use() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// What is worth an outage's while, the most urgent first.
-async fn steps<P: Primary>(local: Local, primary: Arc<P>) -> Result<(), SettleError> {
-    let (local, primary) = (&local, primary.as_ref());
+async fn steps<P: Primary>(local: &Local, primary: &P) -> Result<(), SettleError> {
     let since = local.clock.now().steady;
     let (own, of_others) = revocations::queued(local);
     // Because what an operator or a holder gave up must not be renewed or exchanged, this comes before all else.

@@ -226,11 +226,12 @@ impl Upstream {
         self.0.host_jitter
     }
 
-    /// What a probe saw may be what the keeper of Holdover's token waits for.
+    /// What a probe saw may be what the keeper of Holdover's token waits for: a primary that is back takes logins, whatever it
+    /// says of the token.
     fn note_probe(&self, outcome: &ProbeOutcome) {
         let refused = matches!(outcome, ProbeOutcome::Refused);
-        let good = matches!(outcome, ProbeOutcome::Good { .. });
-        if self.0.own.note_probe(good, refused) {
+        let failed = matches!(outcome, ProbeOutcome::Failed(_) | ProbeOutcome::Foreign(_));
+        if self.0.own.note_probe(!failed, refused) {
             self.0.wake.notify_one();
         }
     }

@@ -38,7 +38,10 @@ fn assess_token(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Ve
         false => reasons,
     };
     let own = &primary.own;
-    let why = own.last_error.as_deref().unwrap_or("not asked yet");
+    let logging_in = own.logging_in.as_ref();
+    let logging_in = logging_in.map(|path| format!("{path} has not answered yet"));
+    let why = own.last_error.clone().or(logging_in);
+    let why = why.unwrap_or_else(|| "not asked yet".to_owned());
     match primary.credential {
         None if primary.cluster => told.push(format!("Holdover has no token of its own at the primary yet: {why}")),
         None => {}

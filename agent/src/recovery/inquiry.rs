@@ -31,6 +31,8 @@ pub(super) enum Asked {
     Told,
     /// It said no to Holdover.
     Refused,
+    /// Holdover has no token of its own to ask with now.
+    Tokenless(String),
     /// It asks for fewer requests.
     Later(String),
     /// It could not be reached.
@@ -89,9 +91,17 @@ impl<P: Primary + 'static> Inquiry<P> {
     }
 }
 
+/// As clients are told it.
+pub(super) fn tokenless(error: &impl std::fmt::Display) -> String {
+    format!("Holdover has no token of its own that the primary takes: {error}")
+}
+
 fn asked(told: Result<(), PassError>) -> Asked {
     match told {
         Ok(()) => Asked::Told,
+        Err(PassError::Upstream(error)) if error.is_of_own_token() => {
+            Asked::Tokenless(tokenless(&error))
+        }
         Err(PassError::Upstream(error)) if !error.is_of_the_way() => match error {
             UpstreamError::Undecided { .. } => Asked::Failed(error.to_string()),
             UpstreamError::SlowDown { .. } => Asked::Later(error.to_string()),

@@ -19,17 +19,26 @@ use crate::{
     upstream::{ProbeOutcome, Upstream, UpstreamError, pace::Urgency, workload::MintError},
 };
 
-/// A token refused at the first contact may be one that ended in the outage: this long for another one. As long for an
-/// answer where a quota keeps the first ones from being any.
-const LOGIN_WITHIN: Duration = Duration::from_secs(10);
-
-/// Between two looks whether there is another token.
+/// Between two looks whether it serves, or whether there is another token.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What the primary makes of Holdover's own token, where it serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contact {
+    /// It does not refuse it.
+    Whole,
+    /// There is none, or none that it takes: that one ended in the outage, say. Nothing can be asked for before there is
+    /// another.
+    Tokenless,
+}
 
 /// What recovery asks of the primary.
 pub trait Primary: Send + Sync {
-    /// The same cluster answers, unsealed, active, and takes our credential.
-    fn prove(&self) -> impl Future<Output = Result<(), ProveError>> + Send;
+    /// The same cluster answers, unsealed and active. Waits for as long as something answers that shows neither that it
+    /// serves nor that it does not.
+    fn prove(&self) -> impl Future<Output = Result<Contact, ProveError>> + Send;
+    /// Waits until Holdover has a token of its own that was not refused.
+    fn until_token(&self) -> impl Future<Output = ()> + Send;
     /// Carries out one revocation; what is gone already counts as done.
     fn revoke(
         &self,
@@ -78,8 +87,8 @@ pub enum ProveError {
     /// It cannot serve.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// It is up, and nothing showed that it takes the credential.
-    #[error("the primary answers, but no authenticated request succeeds")]
+    /// Nothing showed in time that it serves.
+    #[error("nothing shows that the primary serves authenticated requests")]
     Unproven,
 }
 
@@ -94,25 +103,31 @@ pub struct LivePrimary {
 }
 
 impl Primary for LivePrimary {
-    async fn prove(&self) -> Result<(), ProveError> {
-        let mut looks = LOGIN_WITHIN.as_millis() / LOOK.as_millis();
+    async fn prove(&self) -> Result<Contact, ProveError> {
         loop {
             match self.upstream.probe(true).await {
                 ProbeOutcome::Good {
                     authenticated: true,
                     ..
-                } => return Ok(()),
+                } => return Ok(Contact::Whole),
+                // Others use a quota up, and each step is told so by itself.
+                ProbeOutcome::Slowed { .. } => return Ok(Contact::Whole),
                 ProbeOutcome::Failed(unavailable) => return Err(unavailable.into()),
                 ProbeOutcome::Foreign(foreign) => return Err(foreign.into()),
                 ProbeOutcome::Refused if self.is_taken_away() => {
                     return Err(ProveError::OwnCredentialRefused);
                 }
-                // It may have ended, and the login for another one may not be possible yet; or others use a quota up.
-                ProbeOutcome::Good { .. } | ProbeOutcome::Refused if looks == 0 => {
-                    return Err(ProveError::Unproven);
+                ProbeOutcome::Refused => return Ok(Contact::Tokenless),
+                ProbeOutcome::Good { .. } if self.upstream.own_token().is_none() => {
+                    return Ok(Contact::Tokenless);
                 }
-                ProbeOutcome::Good { .. } | ProbeOutcome::Refused => looks -= 1,
+                ProbeOutcome::Good { .. } => tokio::time::sleep(LOOK).await,
             }
+        }
+    }
+
+    async fn until_token(&self) {
+        while self.upstream.own().is_refused() || self.upstream.own_token().is_none() {
             tokio::time::sleep(LOOK).await;
         }
     }

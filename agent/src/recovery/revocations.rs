@@ -154,7 +154,8 @@ async fn report<P: Primary>(
 async fn tell<P: Primary>(primary: &P, queued: &QueuedRevocation) -> Option<HeldBy> {
     let error = primary.revoke(queued).await.err()?;
     let (id, path) = (queued.id, queued.path());
-    if error.is_denial() {
+    // Where it is Holdover's own token that was refused, nothing was said of its rights.
+    if error.is_denial() && !error.is_of_own_token() {
         let rule = queued.rule();
         tracing::error!(%error, id, rule, "Holdover has no right to a revocation that it acknowledged: add the rule to its policy");
         return Some(HeldBy::Rights);

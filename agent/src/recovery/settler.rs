@@ -4,6 +4,8 @@
 //! However many use it at the same time, it is judged and minted for once. What cannot be told now is told as such, and
 //! tried again at the next use.
 
+mod unminted;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
@@ -20,15 +22,15 @@ use shared::{
     time::{BootTime, Deadline},
 };
 
+use self::unminted::Unminted;
 use super::{
     flights::Flights,
-    inquiry::{Asked, Inquiry},
+    inquiry::{Asked, Inquiry, tokenless},
     primary::Primary,
 };
 use crate::{
     local::{Local, Pending},
     reaper,
-    upstream::{Decision, UpstreamError, workload::MintError},
 };
 
 /// A token that may have been minted, and was not heard of, is minted anew so often.
@@ -50,7 +52,8 @@ pub enum Settlement {
     Settled,
     /// It is good for mirrored reads and what goes with them, for now. Nothing of that is stored.
     Drains,
-    /// The primary asks to wait. What is mirrored is read meanwhile, and all else is told to wait, too.
+    /// The primary asks to wait, or Holdover has to get another token of its own first. What is mirrored is read meanwhile, and
+    /// all else is told to wait, too.
     Later(String),
     /// It cannot be told now, because the primary cannot be reached for it: perhaps that is an outage.
     Unreachable(String),
@@ -222,8 +225,10 @@ impl<P: Primary + 'static> Inner<P> {
                     };
                     return Err(unread(format!("{what} could not be verified")));
                 }
-                (Asked::Failed(why), _) => return Err(unread(why)),
-                (Asked::Later(why), _) => return Err(Judgement::As(Settlement::Later(why))),
+                (Asked::Later(why), _) | (Asked::Tokenless(why), Need::Workload(_)) => {
+                    return Err(Judgement::As(Settlement::Later(why)));
+                }
+                (Asked::Failed(why) | Asked::Tokenless(why), _) => return Err(unread(why)),
                 (Asked::Unreachable(why), _) => {
                     return Err(Judgement::As(Settlement::Unreachable(why)));
                 }
@@ -269,6 +274,7 @@ impl<P: Primary + 'static> Inner<P> {
                     tracing::warn!(%error, accessor = %grant.accessor, "no exact token for a replica grant: it drains");
                     self.drain(&grant, left, judged_by).await
                 }
+                Unminted::Tokenless => Settlement::Later(tokenless(&error)),
                 Unminted::NotNow => {
                     tracing::warn!(%error, accessor = %grant.accessor, "a replica grant is exchanged later");
                     Settlement::Drains
@@ -441,46 +447,6 @@ impl<P: Primary + 'static> Inner<P> {
 
 fn unread(why: impl Into<String>) -> Judgement {
     Judgement::As(Settlement::Unread(why.into()))
-}
-
-/// What it means that no token was minted.
-enum Unminted {
-    /// The primary gives none that is exactly so.
-    Never,
-    /// It asks Holdover to wait: so long, if it said.
-    Later(Option<Duration>),
-    /// It would not have Holdover ask.
-    NotNow,
-    /// Nothing reached it.
-    NotSent,
-    /// It may have minted one.
-    Unknown,
-}
-
-impl Unminted {
-    fn of(error: &MintError) -> Self {
-        match error {
-            MintError::NotExact(_) | MintError::UnknownWorkload => Self::Never,
-            MintError::OwnCredentialRefused(_) => Self::NotNow,
-            MintError::Upstream(error) => match error {
-                UpstreamError::Decision(decision) if is_about_it(decision) => Self::Never,
-                UpstreamError::SlowDown { after } => Self::Later(*after),
-                UpstreamError::NoCredential | UpstreamError::Offboarded(_) => Self::NotNow,
-                UpstreamError::Decision(_)
-                | UpstreamError::ForeignCluster(_)
-                | UpstreamError::NotCurrent
-                | UpstreamError::Unavailable(_) => Self::NotSent,
-                UpstreamError::Malformed { .. }
-                | UpstreamError::Undecided { .. }
-                | UpstreamError::Unknown(_) => Self::Unknown,
-            },
-        }
-    }
-}
-
-/// Whether it is about what was asked for, rather than about the node that answered or the moment.
-fn is_about_it(decision: &Decision) -> bool {
-    decision.is_bad_request() || decision.is_missing() || decision.is_unsupported()
 }
 
 #[cfg(test)]

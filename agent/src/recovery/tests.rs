@@ -4,6 +4,7 @@ use shared::{
     change::{HeldBy, QueuedRevocation, RevocationTarget},
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
     name::{Accessor, LeaseId, Namespace, PolicyName, TokenDigest},
+    offboarding::Offboarded,
     quarantine::{Quarantine, Quarantined},
     time::WallTime,
     workload::OnRecovery,
@@ -205,7 +206,6 @@ async fn of_the_primarys_tokens_only_some_are_asked_about_and_those_first_that_g
 async fn only_a_refusal_of_holdovers_own_credential_offboards() {
     for (why, offboards) in [
         (ProveError::OwnCredentialRefused, true),
-        (ProveError::Unproven, false),
         (ProveError::Unavailable(Unavailable::Timeout), false),
     ] {
         let bench = Bench::new(OnRecovery::Exchange);
@@ -222,6 +222,88 @@ async fn only_a_refusal_of_holdovers_own_credential_offboards() {
         assert_eq!(workloads.is_empty(), offboards, "{why}");
         assert_eq!(primary.questions(), ["prove"], "{why}");
     }
+}
+
+/// What is asked for where another token of Holdover's own has to be had first.
+fn steps_with_another_token() -> Vec<&'static str> {
+    let (first, rest) = STEPS.split_at(1);
+    [first, &["own"], rest].concat()
+}
+
+#[tokio::test]
+async fn another_token_that_comes_in_time_is_settled_with_before_the_fence() {
+    let (bench, outage) = with_something_for_each_step().await;
+    let primary = Arc::new(Scripted::new(&bench.local));
+    primary.proves(Ok(Contact::Tokenless));
+    assert_eq!(settled(&bench, &primary, &outage).await, Recovery::Done);
+    assert_eq!(primary.questions(), steps_with_another_token());
+}
+
+#[tokio::test]
+async fn another_token_is_waited_for_behind_the_fence_and_nothing_is_asked_without_it() {
+    let (bench, outage) = with_something_for_each_step().await;
+    let primary = Arc::new(Scripted::new(&bench.local));
+    primary.proves(Ok(Contact::Tokenless));
+    primary.says("own", Said::AtTheGate);
+    let within = Duration::from_millis(50);
+    let ended = settle(&bench.local, &primary, &outage, within);
+    let ended = tokio::time::timeout(LONG, ended).await;
+    assert_eq!(ended, Ok(Recovery::Done));
+    assert!(is_paused(&bench));
+    assert_eq!(primary.questions(), ["prove", "own"]);
+    assert_eq!(bench.local.view.queue().len(), 2, "nothing is given up");
+    bench.following().await;
+    primary.gate.notify_one();
+    let all_asked = async {
+        while primary.questions() != steps_with_another_token() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, all_asked).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_another_token_ends_with_the_next_outage_and_with_all_rights() {
+    let since = Offboarded {
+        at: WallTime::EPOCH,
+    };
+    for ends in [None, Some(since)] {
+        let (bench, outage) = with_something_for_each_step().await;
+        let primary = Arc::new(Scripted::new(&bench.local));
+        primary.proves(Ok(Contact::Tokenless));
+        primary.says("own", Said::Hangs);
+        match ends {
+            None => bench.enter(Phase::Holdover(outage)).await,
+            Some(since) => bench.store(vec![Change::Offboarded(Some(since))]).await,
+        }
+        let (serves, seen) = oneshot::channel();
+        let steps = contact_and_steps(bench.local.clone(), Arc::clone(&primary), serves);
+        let ended = tokio::time::timeout(LONG, steps).await.unwrap();
+        assert!(ended.is_ok() && seen.await.is_ok());
+        let asked = primary.questions();
+        let mut steps = asked.iter().filter(|asked| STEPS[1..].contains(asked));
+        assert_eq!(steps.next(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_never_shows_that_it_serves_keeps_the_outage_and_is_left_alone() {
+    let (bench, outage) = with_something_for_each_step().await;
+    let primary = Arc::new(Scripted::new(&bench.local));
+    primary.says("prove", Said::AtTheGate);
+    let within = Duration::from_millis(50);
+    let ended = settle(&bench.local, &primary, &outage, within);
+    let ended = tokio::time::timeout(LONG, ended).await.unwrap();
+    assert_eq!(ended, Recovery::Failed(ProveError::Unproven.to_string()));
+    assert!(!is_paused(&bench));
+    // Nobody holds it but the test, once nothing of this try is left.
+    let left_alone = async {
+        while Arc::strong_count(&primary) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, left_alone).await.unwrap();
+    assert_eq!(primary.questions(), ["prove"]);
 }
 
 /// The primary dies at each question in turn, and Holdover is restarted: the outage goes on, nothing is lost, and the next

@@ -79,6 +79,10 @@ fn register(local: &Local, outcome: ProbeOutcome, accepted: bool) -> Probe {
             };
         }
         ProbeOutcome::Refused => return Probe::Good { audited: true },
+        ProbeOutcome::Slowed { server_time } => {
+            primary_seen(local, server_time);
+            return Probe::Good { audited: false };
+        }
         ProbeOutcome::Foreign(foreign) => Cause::Unavailable(foreign.to_string()),
         ProbeOutcome::Failed(why @ Unavailable::Status { .. }) => {
             Cause::Unavailable(why.to_string())

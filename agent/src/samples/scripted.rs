@@ -19,7 +19,7 @@ use crate::{
     link::Unavailable,
     local::{Local, Pending},
     mirror::PassError,
-    recovery::primary::{Primary, ProveError},
+    recovery::primary::{Contact, Primary, ProveError},
     upstream::{Decision, UpstreamError, workload::MintError},
 };
 
@@ -32,6 +32,8 @@ pub(crate) enum Said {
     Gone,
     /// This status, and nothing about what was asked.
     Status(u16),
+    /// That it does not take Holdover's own token.
+    RefusesToken,
     /// To wait for so long.
     Wait(Duration),
     /// Nothing: the request is lost.
@@ -52,7 +54,7 @@ pub(crate) struct Scripted {
     asked: Mutex<Vec<&'static str>>,
     /// From this question on it is gone.
     dies_at: Option<usize>,
-    proves: Mutex<Result<(), ProveError>>,
+    proves: Mutex<Result<Contact, ProveError>>,
     meanwhile: Mutex<Option<Meanwhile>>,
     minted: Mutex<Vec<Wanted>>,
     revoked: Mutex<Vec<RevocationTarget>>,
@@ -68,7 +70,7 @@ impl Scripted {
             says: Mutex::default(),
             asked: Mutex::default(),
             dies_at: None,
-            proves: Mutex::new(Ok(())),
+            proves: Mutex::new(Ok(Contact::Whole)),
             meanwhile: Mutex::default(),
             minted: Mutex::default(),
             revoked: Mutex::default(),
@@ -91,7 +93,7 @@ impl Scripted {
     }
 
     /// It ends the first contact like this.
-    pub(crate) fn proves(&self, proves: Result<(), ProveError>) {
+    pub(crate) fn proves(&self, proves: Result<Contact, ProveError>) {
         *self.proves.lock().unwrap() = proves;
     }
 
@@ -145,6 +147,10 @@ impl Scripted {
             Said::Yes => Ok(true),
             Said::Gone => Ok(false),
             Said::Status(status) => Err(of_status(status)),
+            Said::RefusesToken => {
+                let decision = Decision::said(403, "permission denied");
+                Err(UpstreamError::Decision(decision))
+            }
             Said::Wait(after) => Err(UpstreamError::SlowDown { after: Some(after) }),
             Said::Lost => Err(UpstreamError::Unknown(Unavailable::Timeout)),
             Said::Hangs => std::future::pending().await,
@@ -187,11 +193,15 @@ impl Scripted {
 }
 
 impl Primary for Scripted {
-    async fn prove(&self) -> Result<(), ProveError> {
+    async fn prove(&self) -> Result<Contact, ProveError> {
         match self.answer("prove").await {
             Err(UpstreamError::Unavailable(why) | UpstreamError::Unknown(why)) => Err(why.into()),
             _ => self.proves.lock().unwrap().clone(),
         }
+    }
+
+    async fn until_token(&self) {
+        let _ = self.answer("own").await;
     }
 
     async fn revoke(&self, queued: &QueuedRevocation) -> Result<(), UpstreamError> {

@@ -85,6 +85,12 @@ impl UpstreamError {
         }
     }
 
+    /// Whether nothing was decided but that Holdover has no token of its own that the primary takes: there is none yet, or it
+    /// ended. Another one may be had.
+    pub fn is_of_own_token(&self) -> bool {
+        matches!(self, Self::NoCredential) || self.decision().is_some_and(Decision::is_of_token)
+    }
+
     /// Whether the primary decided that who asked may not.
     pub fn is_denial(&self) -> bool {
         self.decision().is_some_and(Decision::is_denial)
@@ -115,6 +121,15 @@ mod tests {
             .filter(|s| crate::link::error::is_unavailable_status(*s))
             .collect();
         assert_eq!(outages, [502, 503, 504]);
+    }
+
+    #[test]
+    fn a_refused_token_of_holdovers_own_is_no_word_about_what_was_asked() {
+        assert!(UpstreamError::NoCredential.is_of_own_token());
+        assert!(decision(403, "permission denied").is_of_own_token());
+        let of_policy = "1 error occurred:\n\t* permission denied\n\n";
+        assert!(!decision(403, of_policy).is_of_own_token());
+        assert!(!decision(400, "permission denied").is_of_own_token());
     }
 
     #[test]

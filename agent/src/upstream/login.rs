@@ -42,7 +42,15 @@ pub enum LoginError {
     /// The token that a login gives ends after some uses.
     #[error("the login gives tokens of limited uses (token_num_uses)")]
     LimitedUse,
-    /// The primary did not answer it, or refused it.
+    /// The primary did not answer the login, or refused it.
+    #[error("{path}: {error}")]
+    Login {
+        /// The path asked.
+        path: String,
+        /// What came of it.
+        error: UpstreamError,
+    },
+    /// The primary did not answer what was asked about a token, or refused it.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -50,12 +58,19 @@ pub enum LoginError {
 impl LoginError {
     /// Whether nobody knows what came of it: it may have spent a use of the credential.
     pub(super) fn is_lost(&self) -> bool {
-        matches!(self, Self::Upstream(UpstreamError::Unknown(_)))
+        matches!(self.upstream(), Some(UpstreamError::Unknown(_)))
     }
 
     /// Whether the primary said no, rather than nothing.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Upstream(UpstreamError::Decision { .. }))
+        matches!(self.upstream(), Some(UpstreamError::Decision(_)))
+    }
+
+    fn upstream(&self) -> Option<&UpstreamError> {
+        match self {
+            Self::Login { error, .. } | Self::Upstream(error) => Some(error),
+            Self::Certificate(_) | Self::File { .. } | Self::LimitedUse => None,
+        }
     }
 }
 
@@ -85,6 +100,12 @@ impl Upstream {
             Ok(Some(proof)) => Some(self.log_in_with(&proof).await),
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// Where Holdover logs in.
+    pub(super) fn login_path(&self) -> String {
+        let mount = self.0.auth.mount.trim_matches('/');
+        format!("auth/{mount}/login")
     }
 
     /// The fields of a login. Every file of the method is read now, because projected tokens rotate.
@@ -118,25 +139,29 @@ impl Upstream {
     }
 
     async fn log_in_with(&self, proof: &[(&str, SecretText)]) -> Result<LoggedIn, LoginError> {
-        let mount = self.0.auth.mount.trim_matches('/');
         let fields: Vec<_> = proof
             .iter()
             .map(|(name, text)| (*name, &**text.expose()))
             .collect();
-        let request = Request::fields(format!("auth/{mount}/login"), &fields);
+        let path = self.login_path();
+        let request = Request::fields(path.clone(), &fields);
         self.turn(Urgency::Authority).await;
-        let reply = self.send(&request, None).await?;
+        let failed = |error| LoginError::Login {
+            path: path.clone(),
+            error,
+        };
+        let reply = self.send(&request, None).await.map_err(failed)?;
         let told = reply.tells_of_login();
         if told != CredentialTold::Accepted {
             let _ = self.tell_own(CredentialAsked::Login, told);
         }
-        let shown = reply.shown()?;
-        let auth = shown.auth()?;
+        let shown = reply.shown().map_err(failed)?;
+        let auth = shown.auth().map_err(failed)?;
         if auth.num_uses != 0 {
             return Err(LoginError::LimitedUse);
         }
         let accessor = Accessor::parse(&auth.accessor)
-            .map_err(|_| shown.unexpected("a token without an accessor"))?;
+            .map_err(|_| failed(shown.unexpected("a token without an accessor")))?;
         Ok(LoggedIn {
             token: SecretText::filled(|text| text.push_str(&auth.client_token)),
             accessor,

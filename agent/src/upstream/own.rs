@@ -58,12 +58,12 @@ enum KeepError {
     Login(#[from] LoginError),
     #[error("the token in {0} is refused")]
     FileRefused(String),
-    #[error("the login was refused; it is tried once more in a moment")]
-    OnceMore,
+    #[error("{0}: the login was refused; it is tried once more in a moment")]
+    OnceMore(String),
     #[error(
-        "the login was refused twice; it is tried again when its files change, or in some minutes"
+        "{0}: the login was refused twice; it is tried again when its files change, or in some minutes"
     )]
-    Held,
+    Held(String),
     #[error(
         "the answer to a login was lost, which may have spent a use of its credential; it is tried again later"
     )]
@@ -166,7 +166,7 @@ impl Keeper {
                 tracing::warn!(%error, ?pause, "Holdover's own token: trying again");
                 let refused = matches!(
                     &error,
-                    KeepError::FileRefused(_) | KeepError::Held | KeepError::OnceMore
+                    KeepError::FileRefused(_) | KeepError::Held(_) | KeepError::OnceMore(_)
                 ) || matches!(&error, KeepError::Login(login) if login.is_refusal());
                 self.upstream.own().failed(error.to_string(), refused);
                 pause
@@ -272,8 +272,10 @@ impl Keeper {
         let since = asked_at.since(self.refused_at);
         match self.refusals {
             0 => {}
-            1 if since < APART => return Err(KeepError::OnceMore),
-            2.. if since < self.refused_pause() => return Err(KeepError::Held),
+            1 if since < APART => return Err(KeepError::OnceMore(self.upstream.login_path())),
+            2.. if since < self.refused_pause() => {
+                return Err(KeepError::Held(self.upstream.login_path()));
+            }
             _ => {}
         }
         let new = self.ask_to_log_in(asked_at).await?;
@@ -314,6 +316,9 @@ impl Keeper {
         let returns = self.upstream.own().returns();
         if self.lost.wait(returns, boot).is_some() {
             return Err(KeepError::Lost);
+        }
+        if self.file.is_none() {
+            self.upstream.own().logs_in_at(self.upstream.login_path());
         }
         match self.upstream.log_in().await {
             Some(Ok(new)) => {

@@ -30,6 +30,11 @@ pub enum ProbeOutcome {
     },
     /// It serves, and refuses Holdover's own token: a decision, not unavailability.
     Refused,
+    /// It answers, and asks for fewer requests than the authenticated operation of this probe.
+    Slowed {
+        /// The primary's clock, in Unix seconds.
+        server_time: Option<i64>,
+    },
 }
 
 /// How far the primary was seen to serve.
@@ -38,7 +43,9 @@ enum Serving {
     Proven,
     /// Holdover's own token was refused.
     Refused,
-    /// Only its health was asked, or the answer was neither.
+    /// It asked for fewer requests.
+    Slowed,
+    /// Only its health was asked, or the answer was none of these.
     Unproven,
 }
 
@@ -50,6 +57,7 @@ impl Upstream {
         let outcome = match self.look_at_all().await {
             Ok(server_time) if authenticated => match self.operate().await {
                 Ok(Serving::Refused) => ProbeOutcome::Refused,
+                Ok(Serving::Slowed) => ProbeOutcome::Slowed { server_time },
                 Ok(serving) => ProbeOutcome::Good {
                     authenticated: matches!(serving, Serving::Proven),
                     server_time,
@@ -128,10 +136,9 @@ fn serving(answer: Result<Reply, UpstreamError>) -> Result<Serving, UpstreamErro
         Ok(reply) if reply.refuses_token() => Ok(Serving::Refused),
         // A token that may not look itself up is good, and the primary decided about it.
         Ok(reply) if reply.is_success() || reply.refuses() => Ok(Serving::Proven),
+        Err(UpstreamError::SlowDown { .. }) => Ok(Serving::Slowed),
         // Nodes that can never show that they are current say nothing of whether they serve.
-        Ok(_) | Err(UpstreamError::SlowDown { .. } | UpstreamError::NotCurrent) => {
-            Ok(Serving::Unproven)
-        }
+        Ok(_) | Err(UpstreamError::NotCurrent) => Ok(Serving::Unproven),
         // With a failing authenticated probe, 500 means that it is unavailable too.
         Err(UpstreamError::Undecided { status, errors, .. }) => {
             let body = serde_json::to_vec(&shared::wire::Errors { errors }).unwrap_or_default();
@@ -215,6 +222,6 @@ mod tests {
             assert!(matches!(serving, Ok(Serving::Unproven)), "{status} {page}");
         }
         let slowed = Err(UpstreamError::SlowDown { after: None });
-        assert!(matches!(serving(slowed), Ok(Serving::Unproven)));
+        assert!(matches!(serving(slowed), Ok(Serving::Slowed)));
     }
 }

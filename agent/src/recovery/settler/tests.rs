@@ -502,6 +502,27 @@ async fn a_workload_that_cannot_be_verified_has_its_grants_drain_for_now() {
 }
 
 #[tokio::test]
+async fn a_grant_waits_for_another_token_of_holdovers_own_and_nothing_is_settled_without_it() {
+    for question in ["workload", "mint"] {
+        let left = Left::over(OnRecovery::Exchange).await;
+        left.primary.says(question, Said::RefusesToken);
+        for _ in 0..4 {
+            // What is mirrored is read meanwhile; a refusal of Holdover's own token is none of a client's.
+            let outcome = left.used().await;
+            assert!(asks_to_wait(&outcome), "{question}: {outcome:?}");
+            assert_eq!(left.settled(), Some(Settled::Not), "{question}");
+        }
+        assert_eq!(left.noted(EntryKind::Unknown).await, 0, "{question}");
+        left.primary.says(question, Said::Yes);
+        eventually_settled(&left).await;
+        assert!(
+            matches!(left.settled(), Some(Settled::Exchanged(_))),
+            "{question}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_primary_that_does_not_answer_is_told_as_such_and_asked_at_the_next_use() {
     for said in [Said::Lost, Said::Status(500)] {
         let left = Left::over(OnRecovery::Exchange).await;
@@ -582,7 +603,12 @@ async fn what_a_grant_hangs_on_is_proven_before_it() {
         assert_eq!(left.primary.times("mint"), mints, "{said:?}");
         assert_eq!(left.primary.questions()[0], "token", "{said:?}");
     }
-    for said in [Said::Status(403), Said::Status(429), Said::Lost] {
+    for said in [
+        Said::Status(403),
+        Said::RefusesToken,
+        Said::Status(429),
+        Said::Lost,
+    ] {
         let (left, _) = hanging_on(Origin::Primary).await;
         left.primary.says("token", said);
         let outcome = left.used().await;

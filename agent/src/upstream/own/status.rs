@@ -23,11 +23,11 @@ struct OwnState {
     refusals: Refusals,
     /// The token file holds another token than the one in use.
     file_holds_another: bool,
-    /// Whether the last probe was good: the first good one after failures wakes the keeper.
-    good: bool,
-    /// A probe failed since the last good one.
+    /// Whether the last probe was answered: the first answered one after failures wakes the keeper.
+    answered: bool,
+    /// A probe failed since the last answered one.
     is_away: bool,
-    /// How often one was good after that.
+    /// How often one was answered after that.
     returns: u64,
 }
 
@@ -40,6 +40,8 @@ pub struct OwnSnapshot {
     pub errors: u32,
     /// The last failure since the last success.
     pub last_error: Option<String>,
+    /// The path of a login that was not answered yet.
+    pub logging_in: Option<String>,
     /// What is wrong with the token file, while another token is in use.
     pub file_error: Option<String>,
     /// When it ends unless renewed, as far as it was asked.
@@ -56,7 +58,7 @@ impl OwnStatus {
                 snapshot: OwnSnapshot::default(),
                 refusals: Refusals::new(source),
                 file_holds_another: false,
-                good: false,
+                answered: false,
                 is_away: false,
                 returns: 0,
             }),
@@ -109,6 +111,11 @@ impl OwnStatus {
         }
     }
 
+    /// A login is asked for.
+    pub(super) fn logs_in_at(&self, path: String) {
+        self.state.lock().snapshot.logging_in = Some(path);
+    }
+
     pub(super) fn accepted(&self) {
         self.state.lock().snapshot.refused = false;
     }
@@ -124,6 +131,7 @@ impl OwnStatus {
         let snapshot = &mut self.state.lock().snapshot;
         snapshot.errors = 0;
         snapshot.last_error = None;
+        snapshot.logging_in = None;
         snapshot.ends = life.map(Life::ends);
         snapshot.ending = life.is_some_and(Life::is_worn);
     }
@@ -132,20 +140,22 @@ impl OwnStatus {
         let snapshot = &mut self.state.lock().snapshot;
         snapshot.errors = snapshot.errors.saturating_add(1);
         snapshot.last_error = Some(error);
+        snapshot.logging_in = None;
         snapshot.refused |= refused;
     }
 
-    /// What a probe saw; whether the keeper should look at once. It is woken by changes only, never by every probe.
-    pub(in crate::upstream) fn note_probe(&self, good: bool, refused: bool) -> bool {
+    /// What a probe saw: whether the primary answered as one that serves, and whether it refused the token. Whether the keeper
+    /// should look at once: it is woken by changes only, never by every probe.
+    pub(in crate::upstream) fn note_probe(&self, answered: bool, refused: bool) -> bool {
         let state = &mut *self.state.lock();
-        let was_good = std::mem::replace(&mut state.good, good);
-        state.is_away |= !good;
-        if good && std::mem::take(&mut state.is_away) {
+        let had_answered = std::mem::replace(&mut state.answered, answered);
+        state.is_away |= !answered;
+        if answered && std::mem::take(&mut state.is_away) {
             state.returns += 1;
         }
         let was_refused = state.snapshot.refused;
         state.snapshot.refused |= refused;
-        (good && !was_good) || (refused && !was_refused)
+        (answered && !had_answered) || (refused && !was_refused)
     }
 
     /// How often the primary came back, as probes saw it.
@@ -169,11 +179,20 @@ mod tests {
         assert!(own.note_probe(true, false));
         assert!(!own.note_probe(true, false));
         assert!(!own.note_probe(false, false));
-        assert!(own.note_probe(false, true));
-        assert!(!own.note_probe(false, true));
+        assert!(own.note_probe(true, true));
+        assert!(!own.note_probe(true, true));
         assert!(own.is_refused());
         own.accepted();
-        assert!(own.note_probe(false, true));
+        assert!(own.note_probe(true, true));
+    }
+
+    #[test]
+    fn a_token_that_was_refused_before_an_outage_is_looked_at_once_the_primary_is_back() {
+        let own = OwnStatus::new(CredentialSource::Login);
+        assert!(own.note_probe(true, true));
+        assert!(!own.note_probe(false, false));
+        assert!(own.note_probe(true, true), "nothing new is said of it");
+        assert_eq!(own.returns(), 1);
     }
 
     #[test]
