@@ -30,7 +30,7 @@ use shared::{
     approle::Basis,
     change::{Change, Cluster},
     kv::Place,
-    name::{EntityId, MountAccessor, RequestPath, TokenDigest, WorkloadName},
+    name::{EntityId, MountAccessor, PolicyName, RequestPath, TokenDigest, WorkloadName},
     settings,
 };
 use tokio::{
@@ -285,7 +285,20 @@ impl Mirrors {
     /// # Errors
     /// If it could not be verified. That the role or the secret id is gone is none, and is stored.
     pub async fn verify_login(&self, basis: &Basis) -> Result<(), PassError> {
+        if !authority::at_use::are_mounts_read_since(&self.context) {
+            let mut memory = self.authority.lock().await;
+            memory.verify_mounts(&self.context).await?;
+        }
         authority::at_use::verify_login(&self.context, basis).await
+    }
+
+    /// Reads what a policy says, with all others, to settle after an outage, unless that was done since.
+    ///
+    /// # Errors
+    /// If that policy could not be read. That it does not exist is none, and is stored.
+    pub async fn verify_policy(&self, name: &PolicyName) -> Result<(), PassError> {
+        let _memory = self.authority.lock().await;
+        authority::at_use::verify_policy(&self.context, name).await
     }
 
     /// Asks the primary now, outside of every cycle, for what decisions about these tokens go by: what became of

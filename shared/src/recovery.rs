@@ -22,6 +22,8 @@ use crate::{
 pub enum Verdict {
     /// This becomes of it.
     Fate(Fate),
+    /// It lives on with this. Whether a token can be minted for it cannot be said before the primary was asked about that.
+    Lives(Left, Need),
     /// It cannot be said before the primary was asked about this.
     Needs(Need),
 }
@@ -31,6 +33,8 @@ pub enum Verdict {
 pub enum Need {
     /// The AppRole login that it was given to: role, secret id and entity.
     Login(Box<Basis>),
+    /// What a policy says: a token without the grant's entity may do the same only where that is nothing of the entity.
+    Policy(PolicyName),
     /// A token of the primary's that it hangs on.
     Token(TokenDigest),
     /// The authority of its workload.
@@ -90,8 +94,12 @@ pub trait Proofs {
     fn secret_id(&self, digest: &ProofDigest) -> Option<&SecretId>;
     /// An entity with its groups, and when it was last read.
     fn identity(&self, entity: &EntityId) -> Option<(&Identity, WallTime)>;
+    /// When a policy was last read, or last seen not to exist; none if policies never were.
+    fn policy_read(&self, name: &PolicyName) -> Option<WallTime>;
     /// Whether a token with these policies may do something else without its entity, as
-    /// [`Policy::are_templated`](crate::acl::Policy::are_templated) has it. None where one of them is not known.
+    /// [`Policy::are_templated`](crate::acl::Policy::are_templated) has it, by what was last read of them. One that does not
+    /// exist says nothing; one that is not understood, or never was read though it exists, may say anything. None if policies
+    /// never were read.
     fn are_templated(&self, policies: &[PolicyName]) -> Option<bool>;
 }
 
@@ -117,7 +125,10 @@ pub fn judge(
         None => by_authority(workload, proofs, since),
     };
     match proven {
-        Ok(Some(proven)) => Verdict::Fate(fate(grant, replica, workload, proven, proofs, now)),
+        Ok(Some(proven)) => {
+            let by_policies = ByPolicies { proofs, since };
+            fate(grant, replica, workload, proven, &by_policies, now)
+        }
         Ok(None) => gone,
         Err(need) => Verdict::Needs(need),
     }
@@ -313,15 +324,15 @@ fn by_login(
     }))
 }
 
-fn fate(
+fn fate<P: Proofs>(
     grant: &Grant,
     replica: &ReplicaGrant,
     workload: &Workload,
     proven: Proven,
-    proofs: &impl Proofs,
+    by_policies: &ByPolicies<'_, P>,
     now: Now,
-) -> Fate {
-    let revoke = Fate::Revoke(RevokeCause::Recovery);
+) -> Verdict {
+    let revoke = Verdict::Fate(Fate::Revoke(RevokeCause::Recovery));
     // The entity behind the grant decides what its templates and identity policies mean: another one now
     // means that the grant was for somebody else.
     if proven.entity != grant.facts.entity_id {
@@ -339,19 +350,20 @@ fn fate(
     match workload.failover.on_recovery {
         OnRecovery::Revoke => revoke,
         OnRecovery::Exchange if remaining >= WORTH_EXCHANGING => {
-            match minted(&left, replica, proven.entity, proofs) {
-                Some((policies, stands_for)) => Fate::Exchange(
-                    left,
-                    Wanted {
+            match minted(&left, replica, proven.entity, by_policies) {
+                Ok(Some((policies, stands_for))) => {
+                    let wanted = Wanted {
                         policies,
                         remaining,
                         stands_for,
-                    },
-                ),
-                None => Fate::Drain(left),
+                    };
+                    Verdict::Fate(Fate::Exchange(left, wanted))
+                }
+                Ok(None) => Verdict::Fate(Fate::Drain(left)),
+                Err(need) => Verdict::Lives(left, need),
             }
         }
-        OnRecovery::Exchange | OnRecovery::Drain => Fate::Drain(left),
+        OnRecovery::Exchange | OnRecovery::Drain => Verdict::Fate(Fate::Drain(left)),
     }
 }
 
@@ -359,20 +371,44 @@ fn fate(
 ///
 /// The workload's role knows nothing of the entity of an AppRole login. A token without it may do the same, if no policy
 /// means something else to that entity.
-fn minted(
+///
+/// # Errors
+/// What has to be read to tell.
+fn minted<P: Proofs>(
     left: &Left,
     replica: &ReplicaGrant,
     entity: Option<EntityId>,
-    proofs: &impl Proofs,
-) -> Option<(Vec<PolicyName>, StandsFor)> {
+    by_policies: &ByPolicies<'_, P>,
+) -> Result<Option<(Vec<PolicyName>, StandsFor)>, Need> {
     if replica.approle.is_none() {
-        return Some((left.policies.clone(), StandsFor::Workload(entity)));
+        let policies = left.policies.clone();
+        return Ok(Some((policies, StandsFor::Workload(entity))));
     }
     let all = merged(&left.policies, &left.identity_policies);
-    let templated = entity.is_some() && proofs.are_templated(&all) != Some(false);
     // What an identity calls `root` grants nothing, and a token everything.
-    let exact = !templated && !all.iter().any(PolicyName::is_root);
-    exact.then_some((all, StandsFor::Nobody))
+    if all.iter().any(PolicyName::is_root) {
+        return Ok(None);
+    }
+    let templated = entity.is_some() && by_policies.are_templated(&all)?;
+    Ok((!templated).then_some((all, StandsFor::Nobody)))
+}
+
+/// Policies as they were read at or after `since`: an older text may have been written anew in the outage.
+struct ByPolicies<'p, P> {
+    proofs: &'p P,
+    since: WallTime,
+}
+
+impl<P: Proofs> ByPolicies<'_, P> {
+    /// # Errors
+    /// The first that has to be read to tell.
+    fn are_templated(&self, policies: &[PolicyName]) -> Result<bool, Need> {
+        let is_old = |name: &&PolicyName| self.proofs.policy_read(name) < Some(self.since);
+        match policies.iter().find(is_old) {
+            Some(old) => Err(Need::Policy(old.clone())),
+            None => Ok(self.proofs.are_templated(policies).unwrap_or(true)),
+        }
+    }
 }
 
 /// All of both, sorted, each once.

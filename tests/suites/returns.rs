@@ -27,5 +27,7 @@ mod roles;
 mod sent_once;
 #[path = "returns/thousands.rs"]
 mod thousands;
+#[path = "returns/unread.rs"]
+mod unread;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");

@@ -70,6 +70,8 @@ pub(super) struct AuthorityMemory {
     /// When each entity was last asked about.
     identities: BTreeMap<EntityId, WallTime>,
     minted: Minting,
+    /// When it was last tried to read the mounts for a login that was to be settled.
+    mounts_tried: Option<WallTime>,
 }
 
 /// One verification.

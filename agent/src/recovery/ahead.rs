@@ -117,7 +117,10 @@ async fn end_outlived(local: &Local, policies_too: bool) {
         let authority = local.view.authority();
         let grants = local.view.grants();
         let living = grants.iter().filter(|live| live.revoked.get().is_none());
+        // What another namespace's policies and entities say is nothing about these.
+        let namespace = &authority.settings.namespace;
         let living = living.map(|live| &live.grant);
+        let living = living.filter(|grant| grant.namespace == *namespace);
         let outlived = living.filter(|grant| {
             has_outlived_its_entity(grant, &**authority)
                 || policies_too && has_come_to_need_its_entity(grant, &**authority)

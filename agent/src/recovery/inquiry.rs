@@ -29,8 +29,8 @@ pub(super) struct Inquiry<P> {
 pub(super) enum Asked {
     /// It said how that stands.
     Told,
-    /// It said no to Holdover.
-    Refused,
+    /// It said no to Holdover, or not all: why.
+    Refused(String),
     /// Holdover has no token of its own to ask with now.
     Tokenless(String),
     /// It asks for fewer requests.
@@ -58,11 +58,13 @@ impl<P: Primary + 'static> Inquiry<P> {
         }
         let (primary, wanted) = (Arc::clone(&self.primary), need.clone());
         let asked = self.under_way.join(need.clone(), move || async move {
-            match wanted {
-                Need::Login(basis) => asked(primary.verify_login(&basis).await),
-                Need::Token(digest) => asked(primary.prove_token(&digest).await),
-                Need::Workload(name) => asked(primary.verify_workload(&name).await),
-            }
+            let told = match wanted {
+                Need::Login(basis) => primary.verify_login(&basis).await,
+                Need::Policy(name) => primary.verify_policy(&name).await,
+                Need::Token(digest) => primary.prove_token(&digest).await,
+                Need::Workload(name) => primary.verify_workload(&name).await,
+            };
+            asked(told, primary.as_ref())
         });
         let cut_off = || Asked::Failed("the primary could not be asked".into());
         let asked = asked.await.unwrap_or_else(cut_off);
@@ -96,7 +98,7 @@ pub(super) fn tokenless(error: &impl std::fmt::Display) -> String {
     format!("Holdover has no token of its own that the primary takes: {error}")
 }
 
-fn asked(told: Result<(), PassError>) -> Asked {
+fn asked(told: Result<(), PassError>, primary: &impl Primary) -> Asked {
     match told {
         Ok(()) => Asked::Told,
         Err(PassError::Upstream(error)) if error.is_of_own_token() => {
@@ -105,9 +107,12 @@ fn asked(told: Result<(), PassError>) -> Asked {
         Err(PassError::Upstream(error)) if !error.is_of_the_way() => match error {
             UpstreamError::Undecided { .. } => Asked::Failed(error.to_string()),
             UpstreamError::SlowDown { .. } => Asked::Later(error.to_string()),
-            _ => Asked::Refused,
+            _ => {
+                let lacking = primary.lacking(&error);
+                Asked::Refused(lacking.unwrap_or_else(|| error.to_string()))
+            }
         },
-        Err(PassError::Partial(_)) => Asked::Refused,
+        Err(error @ PassError::Partial(_)) => Asked::Refused(error.to_string()),
         Err(error @ PassError::Upstream(_)) => Asked::Unreachable(error.to_string()),
         Err(error) => Asked::Failed(error.to_string()),
     }
@@ -132,7 +137,7 @@ mod tests {
         let (mut uses, until) = (0, bench.now().boot.plus(REFUSED_FOR));
         while bench.now().boot < until {
             let asked = inquiry.ask(Need::Workload(crate::samples::orders())).await;
-            assert!(matches!(asked, Asked::Refused));
+            assert!(matches!(asked, Asked::Refused(_)));
             uses += 1;
         }
         assert!(uses > 2 && primary.times("workload") <= 2, "{uses}");
@@ -146,7 +151,8 @@ mod tests {
         for nr in 0..u16::try_from(2 * REFUSALS).unwrap() {
             let mut digest = [3; 32];
             digest[..2].copy_from_slice(&nr.to_le_bytes());
-            inquiry.refuse(Need::Token(TokenDigest(digest)), Asked::Refused);
+            let refused = Asked::Refused("no".into());
+            inquiry.refuse(Need::Token(TokenDigest(digest)), refused);
         }
         assert!(inquiry.refused.lock().len() <= REFUSALS);
     }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use shared::{
     approle::Basis,
     change::{Credential, QueuedRevocation, RevocationTarget},
-    name::{TokenDigest, WorkloadName},
+    name::{PolicyName, TokenDigest, WorkloadName},
     provenance::ForeignCluster,
     recovery::Wanted,
     settings::MirrorPath,
@@ -55,6 +55,11 @@ pub trait Primary: Send + Sync {
     ) -> impl Future<Output = Result<(), PassError>> + Send;
     /// Verifies the role, the secret ids and the entity of an AppRole login, and stores what stands and what is dead.
     fn verify_login(&self, basis: &Basis) -> impl Future<Output = Result<(), PassError>> + Send;
+    /// Reads what a policy says, with all others, and stores it.
+    fn verify_policy(
+        &self,
+        name: &PolicyName,
+    ) -> impl Future<Output = Result<(), PassError>> + Send;
     /// Verifies every AppRole that is logged in to, its secret ids, and the entities that decisions go by, as many as one pass
     /// asks about.
     fn verify_logins(&self) -> impl Future<Output = Result<(), PassError>> + Send;
@@ -69,6 +74,8 @@ pub trait Primary: Send + Sync {
         workload: &WorkloadName,
         wanted: &Wanted,
     ) -> impl Future<Output = Result<Credential, MintError>> + Send;
+    /// What Holdover lacks where the primary refused it that, with the rule that grants it.
+    fn lacking(&self, refused: &UpstreamError) -> Option<String>;
     /// Waits for a turn among Holdover's own requests, behind those that are more urgent.
     fn turn(&self) -> impl Future<Output = ()> + Send;
     /// Brings the mirrored values up to date, as far as they can be.
@@ -169,6 +176,10 @@ impl Primary for LivePrimary {
         self.mirrors.load_full().verify_login(basis).await
     }
 
+    async fn verify_policy(&self, name: &PolicyName) -> Result<(), PassError> {
+        self.mirrors.load_full().verify_policy(name).await
+    }
+
     async fn verify_logins(&self) -> Result<(), PassError> {
         self.mirrors.load_full().verify_logins().await
     }
@@ -191,6 +202,13 @@ impl Primary for LivePrimary {
             renewable: false,
             issued_at: minted.asked_at,
         })
+    }
+
+    fn lacking(&self, refused: &UpstreamError) -> Option<String> {
+        let path = refused.decision()?.path();
+        let settings = Arc::clone(&self.local.view.authority().settings);
+        let right = self.upstream.rights().missing_on(path, &settings)?;
+        Some(right.to_string())
     }
 
     async fn turn(&self) {

@@ -18,7 +18,9 @@ use shared::{
     grant::{Grant, Settled},
     ledger::{Entry, EntryKind},
     name::{Accessor, TokenDigest, WorkloadName},
-    recovery::{Fate, Left, Need, Verdict, Wanted},
+    recovery::{
+        Fate, Left, Need, Verdict, Wanted, has_come_to_need_its_entity, has_outlived_its_entity,
+    },
     time::{BootTime, Deadline},
 };
 
@@ -41,6 +43,9 @@ const LONGEST_HOLD_OFF: Duration = Duration::from_secs(120);
 
 /// Where the replica takes nothing, nothing is minted for this long.
 const UNSTORED: Duration = Duration::from_secs(10);
+
+/// Why the next use has to judge anew.
+const CHANGED: &str = "it was changed meanwhile";
 
 /// A line of tokens is asked about one by one: so many at most at one use.
 const NEEDS: usize = 16;
@@ -206,26 +211,29 @@ impl<P: Primary + 'static> Inner<P> {
             };
             let need = match verdict {
                 Verdict::Fate(fate) => return Ok((grant, fate, version)),
-                Verdict::Needs(need) => need,
+                Verdict::Lives(_, need) | Verdict::Needs(need) => need,
             };
-            // What was told and is needed still was not told well enough.
             let told = match asked.replace(need.clone()) {
-                Some(before) if before == need => Asked::Refused,
+                Some(before) if before == need => {
+                    Asked::Refused("what the primary said of it is not enough".into())
+                }
                 _ => self.inquiry.ask(need.clone()).await,
             };
             match (told, need) {
                 (Asked::Told, _) => {}
-                (Asked::Refused, Need::Workload(_)) => {
+                (Asked::Refused(_), Need::Workload(_) | Need::Policy(_)) => {
                     return Err(Judgement::As(Settlement::Drains));
                 }
-                (Asked::Refused, need) => {
-                    let what = match need {
-                        Need::Login(_) => "the AppRole login that it was given to",
-                        _ => "a token that it hangs on",
-                    };
-                    return Err(unread(format!("{what} could not be verified")));
+                (Asked::Refused(why), Need::Login(_)) => {
+                    let what = "the AppRole login that it was given to could not be verified";
+                    return Err(unread(format!("{what}: {why}")));
                 }
-                (Asked::Later(why), _) | (Asked::Tokenless(why), Need::Workload(_)) => {
+                (Asked::Refused(why), Need::Token(_)) => {
+                    let what = "a token that it hangs on could not be verified";
+                    return Err(unread(format!("{what}: {why}")));
+                }
+                (Asked::Later(why), _)
+                | (Asked::Tokenless(why), Need::Workload(_) | Need::Policy(_)) => {
                     return Err(Judgement::As(Settlement::Later(why)));
                 }
                 (Asked::Failed(why) | Asked::Tokenless(why), _) => return Err(unread(why)),
@@ -329,6 +337,10 @@ impl<P: Primary + 'static> Inner<P> {
         entry.accessor = Some(accessor.clone());
         entry.policies.clone_from(&exchanged.facts.policies);
         entry.deadline = Some(exchanged.deadline.wall);
+        if self.has_outlived(&exchanged) {
+            self.give_up(grant, accessor).await;
+            return Settlement::Unread(CHANGED.into());
+        }
         let changes = vec![
             Change::Credential(CredentialName::Exchanged(grant.digest), token),
             Change::Grant(Box::new(exchanged)),
@@ -343,6 +355,13 @@ impl<P: Primary + 'static> Inner<P> {
             }
         }
         self.told(&grant.digest, stored)
+    }
+
+    /// Whether its entity, or what policies say of it, was read anew while a token was minted, and the token is too much by now.
+    fn has_outlived(&self, exchanged: &Grant) -> bool {
+        let authority = self.local.view.authority();
+        has_outlived_its_entity(exchanged, &**authority)
+            || has_come_to_need_its_entity(exchanged, &**authority)
     }
 
     /// The grant as it is by now, if it lives and nobody else settled it while a token was minted for it.
@@ -412,7 +431,7 @@ impl<P: Primary + 'static> Inner<P> {
                 Settlement::Settled
             }
             // What lives of it is judged once more.
-            Err(SubmitError::Conflict) => Settlement::Unread("it was changed meanwhile".into()),
+            Err(SubmitError::Conflict) => Settlement::Unread(CHANGED.into()),
             Err(error) => {
                 tracing::error!(%error, "what a replica grant came to could not be stored");
                 Settlement::Unread("the replica cannot make this durable now".into())

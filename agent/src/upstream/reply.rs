@@ -26,17 +26,24 @@ use crate::link::error::errors_of;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the primary answered {status}: {}", errors.join("; "))]
 pub struct Decision {
+    path: String,
     status: u16,
     errors: Vec<String>,
 }
 
 impl Decision {
     /// Private, so that nothing but [`Reply::said`] makes one.
-    fn of(status: u16, body: &[u8]) -> Self {
+    fn of(status: u16, shown: &ShownReply) -> Self {
         Self {
+            path: shown.path.clone(),
             status,
-            errors: errors_of(body),
+            errors: errors_of(&shown.body),
         }
+    }
+
+    /// The path that was asked.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// It cannot do what it was asked as it was asked.
@@ -83,7 +90,8 @@ impl Decision {
     #[cfg(test)]
     pub(crate) fn said(status: u16, text: &str) -> Self {
         let body = serde_json::json!({ "errors": [text] }).to_string();
-        Self::of(status, body.as_bytes())
+        let reply = Reply::new(status, "x".to_owned(), body.into_bytes().into());
+        Self::of(status, &reply.shown)
     }
 }
 
@@ -206,7 +214,7 @@ impl Reply {
             202 | 204 => Ok(Said::Done { path: shown.path }),
             404 if shown.has_errors() => Ok(Said::Missing(shown)),
             404 if shown.envelope().is_ok() => Ok(Said::Emptied(shown)),
-            400..=499 if shown.has_errors() => Ok(Said::No(Decision::of(status, &shown.body))),
+            400..=499 if shown.has_errors() => Ok(Said::No(Decision::of(status, &shown))),
             400..=499 => {
                 let what = format!("{status} in another form than the primary's");
                 Err(shown.unexpected(what))
@@ -306,7 +314,7 @@ impl Said {
         match self {
             Self::Done { path } => unexpected(path, "there is nothing in it"),
             Self::Emptied(shown) => shown.unexpected("404 in an envelope"),
-            Self::Missing(shown) => UpstreamError::Decision(Decision::of(404, &shown.body)),
+            Self::Missing(shown) => UpstreamError::Decision(Decision::of(404, shown)),
             Self::No(decision) => UpstreamError::Decision(decision.clone()),
             Self::Shown(shown) => shown.unexpected("200"),
         }
@@ -315,7 +323,7 @@ impl Said {
     /// The decision, where it is none but the primary's no.
     pub fn decision(&self) -> Option<Decision> {
         match self {
-            Self::Missing(shown) => Some(Decision::of(404, &shown.body)),
+            Self::Missing(shown) => Some(Decision::of(404, shown)),
             Self::No(decision) => Some(decision.clone()),
             Self::Done { .. } | Self::Emptied(_) | Self::Shown(_) => None,
         }

@@ -170,6 +170,14 @@ impl Rights {
         refused.into_iter().chain(untold).collect()
     }
 
+    /// The right to ask for `path`, where that was refused.
+    pub fn missing_on(&self, path: &str, settings: &Settings) -> Option<MissingRight> {
+        let known = self.known.lock();
+        let mut refused = known.refused.keys();
+        let of = refused.find(|of| of.path == path)?;
+        Some(of.missing(&policy::rules(settings), &known.lacking))
+    }
+
     /// What was refused, to be asked about again.
     fn refused_paths(&self) -> Vec<RefusedRequest> {
         self.known.lock().refused.keys().cloned().collect()
@@ -405,6 +413,11 @@ mod tests {
         answered(&rights, "sys/mounts", (403, "<html>"), 1);
         answered(&rights, "sys/mounts", (503, DENIED), 1);
         assert_eq!(missing(&rights), kept);
+        let settings = samples::settings(&["secret/data/shop/*"]);
+        let on = |path: &str| rights.missing_on(path, &settings);
+        let told = on("sys/mounts").map(|right| right.to_string());
+        assert!(told.is_some_and(|told| told.contains("by the rule for path \"sys/mounts\"")));
+        assert_eq!(on("sys/auth"), None);
         answered(&rights, "sys/mounts", (404, MISSING), 2);
         assert_eq!(missing(&rights), []);
     }

@@ -11,7 +11,7 @@ use shared::{
     workload::WorkloadAuthority,
 };
 
-use super::{Authority, View};
+use super::{Authority, Policies, View};
 
 impl Proofs for Authority {
     fn workload(&self, name: &WorkloadName) -> Option<&WorkloadAuthority> {
@@ -31,11 +31,27 @@ impl Proofs for Authority {
         Some((&known.identity, known.verified_at))
     }
 
+    fn policy_read(&self, name: &PolicyName) -> Option<WallTime> {
+        let known = self.policies.as_ref();
+        known.map(|known| known.set.verified(name))
+    }
+
     fn are_templated(&self, policies: &[PolicyName]) -> Option<bool> {
-        let parsed = self.policies.as_ref().map(|policies| &policies.parsed);
-        let known = |name| parsed.and_then(|parsed| parsed.get(name)?.as_ref());
-        let known: Option<Vec<_>> = policies.iter().map(known).collect();
-        known.map(|known| Policy::are_templated(&known))
+        let known = self.policies.as_ref()?;
+        Some(known.are_templated(policies))
+    }
+}
+
+impl Policies {
+    /// See [`Proofs::are_templated`].
+    fn are_templated(&self, policies: &[PolicyName]) -> bool {
+        let exists = |name: &&PolicyName| {
+            self.parsed.contains_key(*name) || self.set.unread.contains_key(*name)
+        };
+        let understood = |name| self.parsed.get(name)?.as_ref();
+        let existing = policies.iter().filter(exists);
+        let understood: Option<Vec<_>> = existing.map(understood).collect();
+        understood.is_none_or(|understood| Policy::are_templated(&understood))
     }
 }
 
@@ -61,7 +77,7 @@ impl View {
         line.reverse();
         line.iter()
             .find_map(|above| match verdict_alone(authority, &above.grant, now)? {
-                Verdict::Fate(Fate::Drain(_) | Fate::Exchange(..)) => None,
+                Verdict::Fate(Fate::Drain(_) | Fate::Exchange(..)) | Verdict::Lives(..) => None,
                 Verdict::Fate(Fate::Revoke(_)) => {
                     Some(Verdict::Fate(Fate::Revoke(RevokeCause::Parent)))
                 }

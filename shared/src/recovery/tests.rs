@@ -138,6 +138,9 @@ struct Known {
     identities: BTreeMap<EntityId, (Identity, WallTime)>,
     /// None where the policies are not known.
     templated: Option<Vec<PolicyName>>,
+    /// When policies were last read, but for these.
+    read: WallTime,
+    unread: Vec<PolicyName>,
 }
 
 impl Default for Known {
@@ -148,6 +151,8 @@ impl Default for Known {
             proof: None,
             identities: BTreeMap::new(),
             templated: Some(Vec::new()),
+            read: at(0),
+            unread: Vec::new(),
         }
     }
 }
@@ -178,6 +183,12 @@ impl Proofs for Known {
     fn identity(&self, entity: &EntityId) -> Option<(&Identity, WallTime)> {
         let known = self.identities.get(entity);
         known.map(|(identity, at)| (identity, *at))
+    }
+
+    fn policy_read(&self, name: &PolicyName) -> Option<WallTime> {
+        let is_old = self.unread.contains(name);
+        let read = if is_old { at(-1) } else { self.read };
+        self.templated.as_ref().map(|_| read)
     }
 
     fn are_templated(&self, policies: &[PolicyName]) -> Option<bool> {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use shared::{
     approle::{Basis, SecretId},
-    name::{TokenDigest, WorkloadName},
+    name::{PolicyName, TokenDigest, WorkloadName},
     time::WallTime,
 };
 
 use super::{AuthorityMemory, AuthorityPass, AuthorityVerdict};
 use crate::{
-    mirror::{PassError, context::MirrorContext},
+    mirror::{PassError, context::MirrorContext, read::is_cut_off},
     upstream::pace::Urgency,
 };
 
@@ -41,6 +41,29 @@ impl AuthorityMemory {
         match pass.workload(workload, &mut self.minted).await? {
             AuthorityVerdict::Proven | AuthorityVerdict::Gone(_) => Ok(()),
             AuthorityVerdict::Unknown(reasons) => Err(PassError::Partial(reasons.join("; "))),
+        }
+    }
+
+    /// What is mounted where, unless that was read since the last outage, or was tried to be moments ago: a path that leads
+    /// nowhere says nothing of a role whose mount moved. What is refused of it is told, and keeps nobody from asking by what
+    /// was read before.
+    pub(in crate::mirror) async fn verify_mounts(
+        &mut self,
+        context: &MirrorContext,
+    ) -> Result<(), PassError> {
+        let now = context.now().steady;
+        let is_recent = |at| !is_of_before(context, at) && now.since(at) <= MOMENTS;
+        if are_mounts_read_since(context) || self.mounts_tried.is_some_and(is_recent) {
+            return Ok(());
+        }
+        self.mounts_tried = Some(now);
+        match AuthorityPass::new(context, Urgency::Recovery)
+            .cluster()
+            .await
+        {
+            Ok(cluster) => context.commit(vec![cluster]).await,
+            Err(error) if is_cut_off(&error) => Err(error.into()),
+            Err(_) => Ok(()),
         }
     }
 
@@ -85,6 +108,42 @@ fn is_of_before(context: &MirrorContext, at: WallTime) -> bool {
     let authority = context.local.view.authority();
     let outage = authority.phase.outage().map(|outage| outage.started_at);
     outage.is_some_and(|began| at < began) || authority.proven_from.is_some_and(|from| at < from)
+}
+
+/// Whether what is mounted where was read since the last outage.
+pub(in crate::mirror) fn are_mounts_read_since(context: &MirrorContext) -> bool {
+    let cluster = context.cluster();
+    cluster.is_some_and(|known| !is_of_before(context, known.verified_at))
+}
+
+/// Reads all policies, unless this one was read since the last outage. Where they were read moments ago but for it, it is asked
+/// for alone: for the reason.
+pub(in crate::mirror) async fn verify_policy(
+    context: &MirrorContext,
+    name: &PolicyName,
+) -> Result<(), PassError> {
+    let read = |name: &PolicyName| {
+        let authority = context.local.view.authority();
+        let known = authority.policies.as_ref();
+        known.map(|known| (known.set.verified_at, known.set.verified(name)))
+    };
+    let is_read = || read(name).is_some_and(|(_, at)| !is_of_before(context, at));
+    if is_read() {
+        return Ok(());
+    }
+    let pass = AuthorityPass::new(context, Urgency::Recovery);
+    let recent = |at: WallTime| !is_of_before(context, at) && pass.at.since(at) <= MOMENTS;
+    if !read(name).is_some_and(|(all, _)| recent(all)) {
+        let policies = pass.policies().await?;
+        context.commit(vec![policies]).await?;
+    }
+    match is_read() {
+        true => Ok(()),
+        false => match pass.policy(name).await {
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(PassError::Partial(format!("sys/policies/acl/{name}"))),
+        },
+    }
 }
 
 /// Verifies what an AppRole login stands on, and nothing of the other logins to its role: there may be a thousand of them.

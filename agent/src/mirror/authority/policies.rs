@@ -104,7 +104,10 @@ impl AuthorityPass<'_> {
     }
 
     /// One policy; none if it was deleted, or expired, since it was listed: it contributes nothing.
-    async fn policy(&self, name: &PolicyName) -> Result<Option<PolicyText>, UpstreamError> {
+    pub(super) async fn policy(
+        &self,
+        name: &PolicyName,
+    ) -> Result<Option<PolicyText>, UpstreamError> {
         let shown = self.read(format!("sys/policies/acl/{name}")).await?;
         let text = |shown: ShownReply| text(&shown, name, shown.data()?);
         shown.map(text).transpose()

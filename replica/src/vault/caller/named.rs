@@ -122,14 +122,17 @@ fn judged(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Absen
         None => return Ok(live),
         Some(Verdict::Fate(Fate::Revoke(_))) => return Err(Absence::Dead),
         Some(Verdict::Fate(Fate::Exchange(left, _))) => grant.left_with(left),
-        Some(Verdict::Fate(Fate::Drain(left))) => return Ok(draining(&grant.left_with(left))),
+        // Of two ways to live on the one that may less, until it is known which it is.
+        Some(Verdict::Fate(Fate::Drain(left)) | Verdict::Lives(left, _)) => {
+            return Ok(draining(&grant.left_with(left)));
+        }
         // Its workload may do less by now, and the primary would not say: what was readable stays so until it does.
         Some(Verdict::Needs(Need::Workload(_))) => return Ok(draining(grant)),
         // To give itself up it needs to be nobody's.
         Some(Verdict::Needs(_)) if case.query.call.kind == Kind::TokenRevokeSelf => {
             return Ok(draining(grant));
         }
-        Some(Verdict::Needs(Need::Login(_) | Need::Token(_))) => {
+        Some(Verdict::Needs(Need::Login(_) | Need::Token(_) | Need::Policy(_))) => {
             return Err(Absence::Unknown(Why::Unsettled));
         }
     };

@@ -55,11 +55,21 @@ fn proven(policies: &[&str], at: u64) -> Change {
 fn world(phase: Phase) -> World {
     let world = World::following().secret("app/a", 1);
     let world = world.token("s.admin", &["admin", "app", "default"]);
-    let mut world = world.and(since(phase));
+    let mut world = policies_read(world.and(since(phase)), FROM);
     // The others are proven, whatever is so of that one.
     for change in &mut world.changes {
         if let Change::Grant(grant) = change {
             grant.verified_at = now(150).steady;
+        }
+    }
+    world
+}
+
+/// All policies, as they were read then.
+fn policies_read(mut world: World, at: u64) -> World {
+    for change in &mut world.changes {
+        if let Change::Policies(set) = change {
+            set.verified_at = now(at).steady;
         }
     }
     world
@@ -392,6 +402,18 @@ fn that_of_a_login_drains_where_only_its_entity_could_be_given_the_same() {
         assert_draining(named.and(entity(FROM, |_| {})), what);
         let nobody = by_login(world(phase), templated, |_| {});
         assert_serves(nobody, &["app", "default", "named"], what);
+    }
+}
+
+#[test]
+fn that_of_a_login_drains_until_what_its_policies_say_of_its_entity_was_read() {
+    for (what, phase) in states() {
+        let unread = |proof: fn(&mut SecretId)| {
+            let known = by_login(world(phase.clone()), |_| {}, proof);
+            policies_read(known.and(entity(FROM, |_| {})), FROM - 1)
+        };
+        assert_draining(unread(of_entity), what);
+        assert_serves(unread(|_| {}), &["app", "default"], what);
     }
 }
 

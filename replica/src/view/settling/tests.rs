@@ -339,15 +339,29 @@ fn templates_are_those_of_policies_that_are_known() {
     let templated = r#"path "kv/{{identity.entity.id}}" { capabilities = ["read"] }"#;
     let texts = [("plain", ""), ("named", templated), ("broken", "path {")];
     let mut world = World::following();
-    world.changes.push(samples::policies(&texts, T0));
+    let mut policies = samples::policies(&texts, T0);
+    if let Change::Policies(set) = &mut policies {
+        let unread = [("named", now(7).steady), ("unread", WallTime::EPOCH)];
+        let unread = unread.map(|(name, at)| (PolicyName::parse(name).unwrap(), at));
+        set.unread.extend(unread);
+    }
+    world.changes.push(policies);
     let view = world.open();
     let of = |policies: &[&str]| view.authority().are_templated(&names(policies));
     assert_eq!((of(&[]), of(&["plain"])), (Some(false), Some(false)));
     assert_eq!(of(&["plain", "named"]), Some(true));
-    for unknown in ["broken", "unknown"] {
-        assert_eq!(of(&["plain", unknown]), None, "{unknown}");
+    // What does not exist says nothing, and what is not known may say anything.
+    assert_eq!(of(&["plain", "gone"]), Some(false));
+    for unknown in ["broken", "unread"] {
+        assert_eq!(of(&["plain", unknown]), Some(true), "{unknown}");
+    }
+    let read = |name: &str| view.authority().policy_read(&names(&[name])[0]);
+    for (name, at) in [("plain", T0), ("gone", T0), ("unread", WallTime::EPOCH)] {
+        assert_eq!(read(name), Some(at), "{name}");
     }
     let entropy = Seeded::new(1);
     let nothing = View::new(samples::settings(), Keys::ephemeral(&entropy).unwrap());
-    assert_eq!(nothing.authority().are_templated(&names(&["plain"])), None);
+    let plain = names(&["plain"]);
+    assert_eq!(nothing.authority().are_templated(&plain), None);
+    assert_eq!(nothing.authority().policy_read(&plain[0]), None);
 }

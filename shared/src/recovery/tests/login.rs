@@ -176,6 +176,40 @@ fn it_drains_where_a_policy_is_templated_by_its_entity_or_names_root() {
 }
 
 #[test]
+fn what_its_policies_say_must_have_been_read_since_before_a_token_is_minted_for_it() {
+    let lives = |name: &str| {
+        let need = Need::Policy(names(&[name]).remove(0));
+        Verdict::Lives(left(&["ci"], &["ci", "group", "own"]), need)
+    };
+    // Of its own, or of its identity's; and whatever the old text said.
+    for unread in ["ci", "group"] {
+        let verdict = where_known(|known| known.unread = names(&[unread]));
+        assert_eq!(verdict, lives(unread));
+    }
+    let templated = where_known(|known| {
+        known.unread = names(&["ci"]);
+        known.templated = Some(names(&["ci"]));
+    });
+    assert_eq!(templated, lives("ci"));
+    let old = where_known(|known| known.read = at(-1));
+    assert_eq!(old, lives("ci"));
+    let never = where_known(|known| known.templated = None);
+    assert_eq!(never, lives("ci"));
+    // What it does not have need not be read, nor anything where there is no entity, or no token is minted anyway.
+    let other = where_known(|known| known.unread = names(&["other"]));
+    assert!(matches!(other, Verdict::Fate(Fate::Exchange(..))));
+    let old = |known: Known| Known {
+        read: at(-1),
+        ..known
+    };
+    let of_nobody = exchanged(&login(&["ci"]), &old(known(&["ci"])));
+    assert_eq!(of_nobody, for_nobody(left(&["ci"], &[]), &["ci"]));
+    let known = old(known_of_entity(&["ci"]));
+    let drains = verdict(&login_of_entity(&["ci"]), OnRecovery::Drain, &known);
+    assert!(matches!(drains, Verdict::Fate(Fate::Drain(_))));
+}
+
+#[test]
 fn a_login_that_the_primary_no_longer_takes_ends_it() {
     assert_eq!(where_known(|known| known.role = None), revoked());
     assert_eq!(where_known(|known| known.proof = None), revoked());

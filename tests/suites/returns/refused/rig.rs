@@ -32,7 +32,7 @@ pub(super) enum Rights {
     All,
     /// Mirrored reads; more is refused with the way out.
     Reads,
-    /// Nothing now: to be tried again.
+    /// Nothing now: to be tried again. The answer names the rule that is lacking.
     Later,
     /// Nothing.
     None,
@@ -186,7 +186,8 @@ impl Guest {
         };
         // What was used lately is settled ahead, should nobody use it again.
         for token in [&issued.attested, &issued.approle] {
-            assert_eq!(self.read(MIRRORED, token).await?.status, 200);
+            let read = self.read(MIRRORED, token).await?;
+            assert_eq!(read.status, 200, "{}", read.text());
         }
         let _ = self.issued.set(issued);
         let (token, _) = self.given_up.get().context("a token")?;
@@ -221,10 +222,18 @@ impl Guest {
         let mirrored = self.read(MIRRORED, token).await?;
         let apart = self.read(UNMIRRORED, token).await?;
         let says_way_out = apart.text().contains("log in again");
+        let names = format!("by the rule for path {:?}", self.rule);
+        let names_rule = |reply: &Reply| {
+            let errors = reply.json().map(|body| body["errors"].clone());
+            let first = errors
+                .ok()
+                .and_then(|errors| errors[0].as_str().map(str::to_owned));
+            first.is_some_and(|text| text.contains(&names) && text.contains("refuses Holdover"))
+        };
         match (mirrored.status, apart.status) {
             (200, 200) => Ok(Rights::All),
             (200, 403) if says_way_out => Ok(Rights::Reads),
-            (503, 503) => Ok(Rights::Later),
+            (503, 503) if names_rule(&mirrored) && names_rule(&apart) => Ok(Rights::Later),
             (403, 403) if !says_way_out => Ok(Rights::None),
             _ => Err(Failure::new(format!(
                 "{} and {}",

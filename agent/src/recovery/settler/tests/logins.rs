@@ -125,17 +125,75 @@ async fn a_login_is_read_at_its_use_and_exchanged_without_its_entity_where_no_po
 }
 
 #[tokio::test]
-async fn where_a_policy_is_templated_or_not_known_it_drains() {
+async fn where_a_policy_is_templated_it_drains_and_one_that_is_gone_is_in_nobodys_way() {
     let left = logged_in(TEMPLATED).await;
     assert_eq!(left.used().await, Settlement::Settled);
     assert_eq!(left.settled(), Some(Settled::Draining));
     assert_eq!(left.primary.questions(), ["login"]);
-    let left = logged_in(PLAIN).await;
+    let left = logged_in(TEMPLATED).await;
     let now = left.bench.now();
     let less = samples::policies("orders", PLAIN, 1, now);
     left.store(vec![Change::Policies(Box::new(less))]).await;
     assert_eq!(left.used().await, Settlement::Settled);
+    assert_eq!(left.settled(), exchanged(1));
+}
+
+/// What the login's policies said before the outage.
+async fn not_read_since(left: &Left) {
+    let mut old = policies(PLAIN, left);
+    old.verified_at = old.verified_at.minus(MINUTE);
+    left.store(vec![Change::Policies(Box::new(old))]).await;
+}
+
+#[tokio::test]
+async fn what_its_policies_say_is_read_before_a_token_of_nobodys_is_minted() {
+    let left = logged_in(PLAIN).await;
+    not_read_since(&left).await;
+    assert_eq!(left.used().await, Settlement::Settled);
+    assert_eq!(left.primary.questions(), ["login", "policy", "mint"]);
+    assert_eq!(left.settled(), exchanged(1));
+}
+
+#[tokio::test]
+async fn where_its_policies_cannot_be_read_nothing_is_minted_until_they_can() {
+    for said in [
+        Said::Status(403),
+        Said::Status(429),
+        Said::Status(500),
+        Said::Lost,
+    ] {
+        let left = logged_in(PLAIN).await;
+        not_read_since(&left).await;
+        left.primary.says("policy", said);
+        let outcome = left.used().await;
+        match said {
+            // Of its login all is known: what is mirrored can be read with what that leaves to it.
+            Said::Status(403) => assert_eq!(outcome, Settlement::Drains),
+            _ => assert!(tells_of(said, &outcome), "{outcome:?}"),
+        }
+        assert_eq!(left.settled(), Some(Settled::Not), "{said:?}");
+        assert_eq!(left.primary.times("mint"), 0, "{said:?}");
+        left.primary.says("policy", Said::Yes);
+        eventually_settled(&left).await;
+        assert_eq!(left.settled(), exchanged(1), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_comes_to_name_the_entity_during_the_mint_leaves_it_no_token() {
+    let left = logged_in(PLAIN).await;
+    let templated = policies(TEMPLATED, &left);
+    left.primary.meanwhile(move |local| async move {
+        let read = vec![Change::Policies(Box::new(templated))];
+        let stored = local.commit(Lane::Mirror, read, Expects::default());
+        stored.await.unwrap();
+    });
+    let outcome = left.used().await;
+    assert!(unread(&outcome), "{outcome:?}");
+    assert_eq!(left.queued(), [token(1)]);
+    assert_eq!(left.used().await, Settlement::Settled);
     assert_eq!(left.settled(), Some(Settled::Draining));
+    assert_eq!(left.primary.times("mint"), 1);
 }
 
 #[tokio::test]
