@@ -107,6 +107,7 @@ pub(crate) fn issued(settled: Settled, now: Now) -> Origin {
         max_deadline: Deadline::after(Duration::from_secs(600), now),
         workload_end: Deadline::after(Duration::from_secs(600), now),
         spared: false,
+        of_nobody: false,
         settled,
         approle: None,
     })

@@ -83,6 +83,9 @@ pub struct ReplicaGrant {
     /// primary keeps the two apart.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub spared: bool,
+    /// Whether a token created it as an orphan: it has no entity then, though its workload may have one.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub of_nobody: bool,
 }
 
 /// What settling with the primary made of a replica grant.

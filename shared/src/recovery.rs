@@ -197,6 +197,15 @@ pub struct Proven {
 }
 
 impl Proven {
+    /// What of it is a token's that stands for nobody.
+    fn without_entity(self) -> Self {
+        Self {
+            policies: self.policies,
+            identity_policies: Vec::new(),
+            entity: None,
+        }
+    }
+
     /// The first of `names` that it does not have: as a policy of the token or of its identity.
     pub fn lacks<'n>(
         &self,
@@ -334,7 +343,11 @@ fn fate<P: Proofs>(
 ) -> Verdict {
     let revoke = Verdict::Fate(Fate::Revoke(RevokeCause::Recovery));
     // The entity behind the grant decides what its templates and identity policies mean: another one now
-    // means that the grant was for somebody else.
+    // means that the grant was for somebody else. One of nobody never was for any.
+    let proven = match replica.of_nobody {
+        true => proven.without_entity(),
+        false => proven,
+    };
     if proven.entity != grant.facts.entity_id {
         return revoke;
     }
@@ -381,8 +394,11 @@ fn minted<P: Proofs>(
     by_policies: &ByPolicies<'_, P>,
 ) -> Result<Option<(Vec<PolicyName>, StandsFor)>, Need> {
     if replica.approle.is_none() {
-        let policies = left.policies.clone();
-        return Ok(Some((policies, StandsFor::Workload(entity))));
+        let stands_for = match replica.of_nobody {
+            true => StandsFor::Nobody,
+            false => StandsFor::Workload(entity),
+        };
+        return Ok(Some((left.policies.clone(), stands_for)));
     }
     let all = merged(&left.policies, &left.identity_policies);
     // What an identity calls `root` grants nothing, and a token everything.

@@ -37,6 +37,7 @@ pub(crate) fn issued(ttl: Duration, max: Deadline, now: Now) -> Grant {
         max_deadline: max,
         workload_end: max,
         spared: false,
+        of_nobody: false,
         settled: Settled::Not,
         approle: None,
     };

@@ -15,6 +15,8 @@ mod drained;
 mod kills;
 #[path = "returns/limited.rs"]
 mod limited;
+#[path = "returns/orphans.rs"]
+mod orphans;
 #[path = "returns/own_token.rs"]
 mod own_token;
 #[path = "returns/refused.rs"]

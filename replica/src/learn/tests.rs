@@ -77,6 +77,7 @@ fn exchanged(token: &str, settled: Settled) -> Change {
             max_deadline: Deadline::after(Duration::from_secs(1), now(0)),
             workload_end: Deadline::after(Duration::from_secs(1), now(0)),
             spared: false,
+            of_nobody: false,
             settled,
             approle: None,
         });

@@ -189,6 +189,7 @@ impl Issue<'_> {
                 max_deadline: ends.longest,
                 workload_end: ends.workload,
                 spared: false,
+                of_nobody: facts.orphan && self.parent.is_some(),
                 settled: Settled::Not,
                 approle: self.approle.clone(),
             }),

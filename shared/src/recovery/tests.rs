@@ -296,6 +296,33 @@ fn a_grant_of_another_entity_than_the_fresh_one_is_revoked() {
 }
 
 #[test]
+fn an_orphan_that_a_token_created_is_of_nobody_whatever_entity_its_workload_has() {
+    let mut known = Known::of(&["orders", "keeps"]);
+    let standing = &mut known.workload.as_mut().unwrap().standing;
+    standing.identity_policies = names(&["team"]);
+    let mut orphan = grant(&["orders", "team"], 40);
+    if let Origin::Replica(replica) = &mut orphan.origin {
+        replica.of_nobody = true;
+    }
+    let wanted = Wanted {
+        policies: names(&["orders"]),
+        remaining: Duration::from_secs(40),
+        stands_for: StandsFor::Nobody,
+    };
+    let fate = Fate::Exchange(left(&["orders"], &[]), wanted);
+    for of in [None, Some(entity("e1"))] {
+        known.workload.as_mut().unwrap().standing.entity_id = of;
+        assert_eq!(exchanged(&orphan, &known), Verdict::Fate(fate.clone()));
+        let drained = verdict(&orphan, OnRecovery::Drain, &known);
+        assert_eq!(drained, Verdict::Fate(Fate::Drain(left(&["orders"], &[]))));
+    }
+    known.workload.as_mut().unwrap().standing.policies = names(&["other"]);
+    assert_eq!(exchanged(&orphan, &known), revoked());
+    // It cannot come to be somebody's.
+    assert_eq!(exchanged(&of_entity(orphan, "e1"), &known), revoked());
+}
+
+#[test]
 fn a_grant_of_no_configured_workload_is_revoked() {
     let known = Known::of(&["orders"]);
     let granted = grant(&["orders"], 600);

@@ -124,6 +124,7 @@ fn replica_from(at: u64, max: u64) -> Origin {
         max_deadline: Deadline::after(Duration::from_secs(max), now(at)),
         workload_end: Deadline::after(Duration::from_secs(max), now(at)),
         spared: false,
+        of_nobody: false,
         settled: Settled::Not,
         approle: None,
     })

@@ -87,6 +87,7 @@ fn left(world: World, change: impl FnOnce(&mut Grant, &mut ReplicaGrant)) -> Wor
             max_deadline: Deadline::after(Duration::from_secs(1200), now(20)),
             workload_end: Deadline::after(Duration::from_secs(1200), now(20)),
             spared: false,
+            of_nobody: false,
             settled: Settled::Not,
             approle: None,
         };

@@ -226,6 +226,7 @@ pub(super) fn replica(world: World, settled: Settled) -> World {
             max_deadline: Deadline::after(Duration::from_secs(1200), now(100)),
             workload_end: Deadline::after(Duration::from_secs(1200), now(100)),
             spared: false,
+            of_nobody: false,
             settled,
             approle: None,
         });

@@ -136,6 +136,7 @@ fn issued(nr: u64, of: &str, outage: &str) -> Grant {
             max_deadline: end,
             workload_end: end,
             spared: false,
+            of_nobody: false,
             settled: Settled::Not,
             approle: None,
         }),
