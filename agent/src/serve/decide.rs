@@ -52,7 +52,7 @@ impl Server {
         loop {
             let now = self.replica.now();
             let mut answer = self.replica.answer(&ask.query(call, body, now));
-            if let (Some((_, digest)), true) = (&ask.token, answer.response.status < 400) {
+            if let (Some((_, digest)), true) = (&ask.token, is_use(answer.response.status)) {
                 self.replica.used(digest);
             }
             let noted = ask.once.outcome() == Outcome::Unknown && !answer.changes.is_empty();
@@ -137,6 +137,12 @@ impl Server {
 /// nobody, nor what could not be read.
 #[derive(Clone, Copy)]
 pub(crate) struct LoginFailed;
+
+/// Whether a token was used by a request that is answered so: what cannot be judged now (503) was asked all the same, and is asked
+/// again.
+fn is_use(status: u16) -> bool {
+    matches!(status, ..400 | 503)
+}
 
 /// Revocations and refusals go first, and bind before they are on disk.
 pub(crate) fn lane(changes: &[Change]) -> Lane {

@@ -33,6 +33,8 @@ impl Server {
         if call.kind == Kind::TokenRevokeSelf {
             return Err(self.decide(ask).await);
         }
+        // Whatever it comes to, somebody uses it: what cannot be told now is settled ahead of the next use.
+        self.replica.used(&digest);
         let judging = self.settler.judge(digest);
         let judged = self.in_time(ask, judging).await?;
         let outcome = match judged {

@@ -194,6 +194,30 @@ async fn only_what_the_primary_did_not_answer_has_the_machine_look_at_it() {
 }
 
 #[tokio::test]
+async fn whoever_is_told_to_try_again_has_used_the_token() {
+    for outcome in [
+        Settlement::Later("fewer requests".into()),
+        Settlement::Unread("not told".into()),
+        Settlement::Unreachable("no answer".into()),
+    ] {
+        let left = Left::over().await;
+        let judged = outcome.clone();
+        left.rig.settler.judges(move || Judged::As(judged.clone()));
+        let (status, ..) = left.ask("PUT", UNMIRRORED).await;
+        let used = left.rig.replica.used_tokens();
+        assert_eq!((status, used), (503, vec![left.digest()]), "{outcome:?}");
+    }
+    // In the next outage likewise, of what the replica cannot judge; but not of what it refuses.
+    let left = Left::over().await;
+    left.rig.enter(holdover());
+    for (status, uses) in [(503, 1), (403, 1), (200, 2)] {
+        left.rig.replica.decides(move |_| says(status, "{}"));
+        assert_eq!(left.ask("GET", UNMIRRORED).await.0, status);
+        assert_eq!(left.rig.replica.used_tokens().len(), uses, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_mint_that_takes_too_long_is_told_as_such_and_the_machine_looks() {
     let mut left = Left::within(Duration::from_millis(50)).await;
     left.rig.settler.judges(|| Judged::Exchange);

@@ -70,6 +70,8 @@ pub(crate) struct FakeReplica {
     shows: Mutex<Shows>,
     doubted: Mutex<Vec<Doubt>>,
     is_slow: AtomicBool,
+    is_stuck: AtomicBool,
+    used: Mutex<Vec<TokenDigest>>,
     commits: Mutex<VecDeque<SubmitError>>,
     committed: Mutex<Vec<(Lane, Vec<Change>)>>,
     lessons: Mutex<Vec<Taught>>,
@@ -104,6 +106,8 @@ impl FakeReplica {
             shows: Mutex::new(Box::new(|_| Vec::new())),
             doubted: Mutex::default(),
             is_slow: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
+            used: Mutex::default(),
             commits: Mutex::default(),
             committed: Mutex::default(),
             lessons: Mutex::default(),
@@ -139,6 +143,16 @@ impl FakeReplica {
     /// No doubt is durable from here on.
     pub(crate) fn is_slow(&self) {
         self.is_slow.store(true, Ordering::Relaxed);
+    }
+
+    /// No commit ends from here on.
+    pub(crate) fn is_stuck(&self) {
+        self.is_stuck.store(true, Ordering::Relaxed);
+    }
+
+    /// Tokens that were used, in order.
+    pub(crate) fn used_tokens(&self) -> Vec<TokenDigest> {
+        self.used.lock().unwrap().clone()
     }
 
     /// What is in doubt.
@@ -272,7 +286,11 @@ impl Replica for FakeReplica {
 
     fn mount_kind(&self, path: &str) -> Option<MountKind> {
         let (mount, _) = path.split_once('/')?;
-        let kind = if mount == "secret" { "kv" } else { mount };
+        let kind = match mount {
+            "secret" => "kv",
+            "sys" => "system",
+            mount => mount,
+        };
         Some(kind.into())
     }
 
@@ -319,7 +337,9 @@ impl Replica for FakeReplica {
         None
     }
 
-    fn used(&self, _: &TokenDigest) {}
+    fn used(&self, digest: &TokenDigest) {
+        self.used.lock().unwrap().push(*digest);
+    }
 
     fn credential(&self, name: &CredentialName) -> Option<SecretText> {
         let credentials = self.credentials.lock().unwrap();
@@ -444,7 +464,13 @@ impl Replica for FakeReplica {
         if failure.is_none() {
             self.committed.lock().unwrap().push((lane, changes));
         }
-        Box::pin(async move { failure.map_or(Ok(()), Err) })
+        let is_stuck = self.is_stuck.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if is_stuck {
+                std::future::pending::<()>().await;
+            }
+            failure.map_or(Ok(()), Err)
+        })
     }
 
     fn revoke_unclaimed(&self, unclaimed: Unclaimed) {
