@@ -69,7 +69,7 @@ use crate::{
     socket::BoundSocket,
 };
 
-use ask::Ask;
+use ask::{Ask, Outcome};
 use body::{Arriving, Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
@@ -344,6 +344,7 @@ impl Server {
             return (respond::exceeded(limit), operation);
         }
         let answer = self.by_side_in_charge(&mut ask).await;
+        let answer = told_truly(&ask, answer);
         if is_login && answer.extensions().get::<LoginFailed>().is_some() {
             self.limits.login_failed(uid, &rules.limits, now.boot);
         }
@@ -417,5 +418,16 @@ impl Server {
             StatusCode::SERVICE_UNAVAILABLE,
             "neither the primary nor the replica can issue now",
         )
+    }
+}
+
+/// An answer that is the last word on a request. The replica's 503 is none on what the primary may have carried out: then that is
+/// what there is to say.
+fn told_truly(ask: &Ask, answer: Response<RelayBody>) -> Response<RelayBody> {
+    let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+    let of_replica = respond::source(&answer) == "replica";
+    match ask.once.outcome() {
+        Outcome::Unknown if refused && of_replica => respond::unknown(),
+        Outcome::Known | Outcome::None | Outcome::Unknown => answer,
     }
 }

@@ -32,6 +32,21 @@ const LEASING: [&str; 13] = [
     "ssh",
 ];
 
+/// Backends of which a read brings nothing into being and uses nothing up. Of any other, plugins among them, nobody knows.
+const ONLY_READING: [&str; 11] = [
+    "approle",
+    "cert",
+    "cubbyhole",
+    "generic",
+    "identity",
+    "kv",
+    "system",
+    "token",
+    "totp",
+    "transit",
+    "userpass",
+];
+
 /// Parts of the server itself, below which no path is mirrored for its own sake.
 const OF_THE_SERVER: [&str; 4] = ["cubbyhole", "identity", "system", "token"];
 
@@ -102,6 +117,11 @@ impl MountKind {
         LEASING.contains(&self.as_str())
     }
 
+    /// Whether reading from it has no effect: it may be done twice.
+    pub fn only_reads(&self) -> bool {
+        ONLY_READING.contains(&self.as_str())
+    }
+
     /// Whether none of its paths answers without a token that the primary accepts.
     pub fn asks_for_a_token(&self) -> bool {
         self.is_kv() || CLOSED.contains(&self.as_str())
@@ -147,6 +167,17 @@ fn matches(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_gives_something_out_is_not_taken_for_reading_alone() {
+        for kind in LEASING.into_iter().chain(["jwt", "oidc", "a-plugin"]) {
+            assert!(!MountKind::from(kind).only_reads(), "{kind}");
+        }
+        assert!(
+            KV.into_iter()
+                .all(|kind| MountKind::from(kind).only_reads())
+        );
+    }
 
     /// What a live server did without a token: 403 `permission denied` is the sign of a path that asks for one.
     #[test]

@@ -51,6 +51,13 @@ pub(crate) enum ForwardError {
 pub(crate) type Forwarded = Result<Response<RelayBody>, ForwardError>;
 
 impl ForwardError {
+    /// What kept it from being answered.
+    pub(crate) fn unavailable(&self) -> &Unavailable {
+        match self {
+            Self::Unsent(unavailable) | Self::Unknown(unavailable) => unavailable,
+        }
+    }
+
     /// Whether the primary cannot have seen the request.
     pub(crate) fn nothing_sent(&self) -> bool {
         self.undone().is_some()

@@ -43,6 +43,11 @@ impl Undone {
         Self(())
     }
 
+    /// It was refused: a decision, before anything was done.
+    pub(crate) fn refused() -> Self {
+        Self(())
+    }
+
     /// Whether an answer says so.
     pub(crate) fn said(status: u16, body: &[u8]) -> Option<Self> {
         let undone = match status {

@@ -70,6 +70,8 @@ pub(crate) struct Ask {
 /// What is known of an attempt at the primary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
+    /// What came of it is on its way to the client, or in the ledger.
+    Known,
     /// It had no effect.
     None,
     /// It may have had one: the primary may hold a token that nobody uses.
@@ -304,17 +306,28 @@ impl Ask {
         writes && self.is_form() && first.is_some_and(|byte| !matches!(byte, b'{' | b'['))
     }
 
-    /// Whether sending it twice changes nothing. A read may bring a lease or a wrapping into being, and spends a use of a token
-    /// that has so many.
+    /// Whether sending it twice changes nothing. A read may bring a lease or a wrapping into being, and use a credential up.
     fn is_repeatable(&self, replica: &dyn Replica) -> bool {
         let idempotent = match &self.call {
             Ok(call) => call.is_idempotent(),
             Err(_) => self.method.is_safe(),
         };
-        let token = self.token.as_ref();
-        let known = token.and_then(|(_, digest)| replica.grant(digest));
-        let is_used_up = known.is_some_and(|live| live.grant.origin == Origin::LimitedUse);
-        idempotent && !self.may_lease(replica) && !self.wraps() && !is_used_up
+        idempotent && !self.may_lease(replica) && !self.wraps() && !self.may_use_up(replica)
+    }
+
+    /// Whether it may spend a use of a credential that has so many. Of a token that is not known nobody here can say that it has
+    /// not.
+    fn may_use_up(&self, replica: &dyn Replica) -> bool {
+        let looked_at = |call: &Call| !call.kind.needs_no_token();
+        let token = self
+            .token
+            .as_ref()
+            .filter(|_| self.call.as_ref().map_or(true, looked_at));
+        let has_uses = |digest: &TokenDigest| {
+            let known = replica.grant(digest);
+            known.is_none_or(|live| live.grant.origin == Origin::LimitedUse)
+        };
+        headers::logs_in_inline(&self.headers) || token.is_some_and(|(_, digest)| has_uses(digest))
     }
 
     /// Whether it may bring something into being that lives on unless it is revoked.
@@ -381,12 +394,14 @@ impl Ask {
         call.kind == Kind::Data && brings && kind().is_some_and(|kind| kind.leases())
     }
 
-    /// The same, and of what is read where nobody knows what is mounted.
+    /// The same, and of what is read where nobody knows what is mounted, or what reading there does.
     fn may_lease(&self, replica: &dyn Replica) -> bool {
         let unknown = |call: &Call| {
+            let ours = self.namespace.is(&replica.settings().namespace);
+            let mount = replica.mount_kind(call.path.as_str()).filter(|_| ours);
             call.kind == Kind::Data
                 && call.operation == Operation::Read
-                && replica.mount_kind(call.path.as_str()).is_none()
+                && !mount.is_some_and(|kind| kind.only_reads())
         };
         self.leasing || self.call.as_ref().is_ok_and(unknown)
     }

@@ -189,14 +189,23 @@ impl Once {
 
     /// Whether it was sent, and may have been carried out.
     pub(crate) fn is_sent(&self) -> bool {
-        matches!(self, Self::Sent(_))
+        self.unsent().is_none()
+    }
+
+    /// The right to send it, if nothing can have come of it.
+    pub(crate) fn unsent(&self) -> Option<&Right> {
+        match self {
+            Self::Unsent(right) => Some(right),
+            Self::Sent(_) => None,
+        }
     }
 
     /// What is known of it.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Sent(end) if !end.is_told.load(Ordering::Relaxed) => Outcome::Unknown,
-            _ => Outcome::None,
+            Self::Unsent(_) => Outcome::None,
+            Self::Sent(end) if end.is_told.load(Ordering::Relaxed) => Outcome::Known,
+            Self::Sent(_) => Outcome::Unknown,
         }
     }
 }

@@ -125,7 +125,7 @@ impl Server {
             self.forward_failed();
             return self.late(ask, token, forwarding).await;
         };
-        note_outcome(ask, &came);
+        note_undone(ask, &came);
         match came {
             Err(error) => {
                 tracing::debug!(%error, "a read falls back");
@@ -157,7 +157,7 @@ impl Server {
         }
         tokio::select! {
             came = &mut forwarding => {
-                note_outcome(ask, &came);
+                note_undone(ask, &came);
                 match came {
                     Ok(reply) if !reply.says_unavailable() => {
                         Ok(self.finish(ask, &token, reply).await)
@@ -197,42 +197,36 @@ impl Server {
             Some(sending) => self.patiently(self.doubting(sending)).await,
             None => Err(ForwardError::Unknown(Unavailable::Timeout)),
         };
-        note_outcome(ask, &came);
+        note_undone(ask, &came);
         match came {
             Ok(answer) => Ok(self.finish(ask, &token, answer).await),
             Err(error) if error.nothing_sent() => self.decide(ask).await,
             // Of a read that brought a lease in vain there is nothing to be undone but that lease: what the replica has is as good.
-            Err(_) if ask.is_read() => {
-                let answer = self.decide(ask).await?;
-                let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
-                Ok(if refused { unknown() } else { answer })
-            }
-            Err(_) => Ok(unknown()),
+            Err(_) if ask.is_read() => self.decide(ask).await,
+            Err(_) => Ok(respond::unknown()),
         }
     }
 
     /// Everything else, both ways as it comes.
     async fn stream(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
         if !ask.repeatable && ask.take_right(&self.replica).is_none() {
-            return Ok(unknown());
+            return Ok(respond::unknown());
         }
         let body = ask.body_to_send();
         let came = self.patiently(self.forwarding(ask, &token, body)).await;
-        note_outcome(ask, &came);
+        note_undone(ask, &came);
         let failed = match came {
             Ok(answer) => return Ok(self.finish(ask, &token, answer).await),
             Err(failed) => failed,
         };
-        if !failed.nothing_sent() && !ask.repeatable {
-            return Ok(unknown());
-        }
+        let Some(right) = ask.once.unsent() else {
+            return Ok(respond::unknown());
+        };
         if self.replica.outage().is_some() && ask.whole_body().is_some() {
             return self.decide(ask).await;
         }
-        Ok(respond::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &format!("primary unavailable: {failed}; nothing was applied"),
-        ))
+        let why = format!(": {}", failed.unavailable());
+        Ok(respond::not_applied(right, &why))
     }
 
     /// Waits for the primary until the replica takes over.
@@ -356,9 +350,15 @@ impl Server {
         let seen = reply.answered();
         let evidence = seen.evidence(ask, used, self.replica.as_ref());
         let failed = evidence.is_some_and(|evidence| evidence.fails_login());
+        // What a balancer says in the primary's place tells nothing of what was carried out.
+        let tells = !reply.says_unavailable();
         let mut answer = self.passed_on(ask, token, reply);
         if failed {
             answer.extensions_mut().insert(LoginFailed);
+        }
+        // Nothing is waited for any more, so that what is told here reaches the client.
+        if tells {
+            ask.once.told();
         }
         answer
     }
@@ -443,23 +443,13 @@ fn may_lease(outgoing: &Outgoing) -> bool {
     outgoing.method == Method::GET && !outgoing.target.path().starts_with("/v1/sys/")
 }
 
-/// What is known now of a request that is sent once. Of what a balancer says in the primary's place nothing is.
-fn note_outcome(ask: &mut Ask, came: &Came) {
+/// A request that is sent once may be sent again, where nothing came of it.
+fn note_undone(ask: &mut Ask, came: &Came) {
     let undone = match came {
         Ok(reply) => reply.undone(),
         Err(error) => error.undone(),
     };
-    match undone {
-        Some(undone) => ask.once.undone(undone),
-        None if came.as_ref().is_ok_and(|reply| !reply.says_unavailable()) => ask.once.told(),
-        None => {}
+    if let Some(undone) = undone {
+        ask.once.undone(undone);
     }
-}
-
-/// Nobody knows what came of it.
-pub(super) fn unknown() -> Response<RelayBody> {
-    respond::error(
-        StatusCode::GATEWAY_TIMEOUT,
-        "the primary did not answer: whether this request was carried out is unknown",
-    )
 }

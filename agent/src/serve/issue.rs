@@ -2,17 +2,10 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::Response;
 use shared::api::Kind;
 
-use super::{
-    Handled, Server,
-    ask::{Ask, Outcome},
-    body::RelayBody,
-    follow::unknown,
-    forward_token::ForwardToken,
-    respond,
-};
+use super::{Handled, Server, ask::Ask, body::RelayBody, forward_token::ForwardToken, respond};
 use crate::{driver::Side, link::once::Undone};
 
 /// Between attempts at issuing while the machine has not decided.
@@ -96,10 +89,7 @@ impl Server {
             Ok(reply) if self.cannot_serve(&reply, patience).await => {
                 Tried::failed(reply.undone(), Some(reply.into_response()))
             }
-            Ok(reply) => {
-                ask.once.told();
-                Tried::Answered(self.finish(ask, token, reply).await)
-            }
+            Ok(reply) => Tried::Answered(self.finish(ask, token, reply).await),
         }
     }
 
@@ -122,11 +112,8 @@ impl Server {
 }
 
 fn undecided(ask: &Ask) -> Response<RelayBody> {
-    match ask.once.outcome() {
-        Outcome::None => respond::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "primary unavailable, and the replica has not taken over; nothing was applied",
-        ),
-        Outcome::Unknown => unknown(),
+    match ask.once.unsent() {
+        Some(right) => respond::not_applied(right, ", and the replica has not taken over"),
+        None => respond::unknown(),
     }
 }

@@ -100,8 +100,9 @@ impl Server {
             Ok(Err(error)) => return self.not_minted(ask, &identity, error).await,
             Err(_) => return Tried::Unknown(None),
         };
+        let answer = self.hand_out(ask, &identity, minted).await;
         ask.once.told();
-        Tried::Answered(self.hand_out(ask, &identity, minted).await)
+        Tried::Answered(answer)
     }
 
     /// As whom the peer logs in.
@@ -143,7 +144,7 @@ impl Server {
     }
 
     /// What follows from a mint that brought nothing, or nothing that is known.
-    async fn not_minted(&self, ask: &Ask, identity: &PeerId, error: MintError) -> Tried {
+    async fn not_minted(&self, ask: &mut Ask, identity: &PeerId, error: MintError) -> Tried {
         if let MintError::Upstream(error) = &error
             && error.is_of_the_way()
         {
@@ -154,15 +155,13 @@ impl Server {
         if let MintError::Upstream(UpstreamError::Decision(decision)) = &error {
             self.compare_refusal(ask, decision, identity).await;
         }
-        if let MintError::Upstream(UpstreamError::Undecided { .. }) = &error {
-            self.forward_failed();
-            let patience = self.rules.load().read_deadline;
-            if self.comes_into_doubt(patience).await {
-                return Tried::Unknown(Some(refused(&error)));
+        match error.undone() {
+            Some(undone) => {
+                ask.once.undone(undone);
+                Tried::Answered(refused(&error))
             }
+            None => Tried::Unknown(Some(unheard(&error))),
         }
-        ask.once.told();
-        Tried::Answered(refused(&error))
     }
 
     /// The grant is committed before its token leaves.
@@ -239,6 +238,13 @@ fn refused(error: &MintError) -> Response<RelayBody> {
     };
     tracing::warn!(%error, "no token was minted for a login");
     respond::error(status, &format!("no token was minted: {error}"))
+}
+
+/// The primary said something, and not whether there is a token.
+fn unheard(error: &MintError) -> Response<RelayBody> {
+    tracing::warn!(%error, "whether a token was minted for a login is unknown");
+    let text = format!("whether this login was carried out is unknown: {error}");
+    respond::error(StatusCode::GATEWAY_TIMEOUT, &text)
 }
 
 fn unsupported() -> Response<RelayBody> {

@@ -12,6 +12,7 @@ use shared::{
 };
 
 use super::{body::RelayBody, headers, limits::Exceeded};
+use crate::link::once::Right;
 
 /// The largest answer without a length that a client of HTTP/1.0 gets, in bytes.
 const MEASURED: usize = 1024 * 1024;
@@ -28,6 +29,20 @@ pub(crate) fn error_in(
     text: &str,
 ) -> Response<RelayBody> {
     errors(status, &Errors::one(text), outage)
+}
+
+/// 503: nothing came of it. Who says so still has the right to send it.
+pub(crate) fn not_applied(_: &Right, why: &str) -> Response<RelayBody> {
+    let text = format!("primary unavailable{why}; nothing was applied");
+    error(StatusCode::SERVICE_UNAVAILABLE, &text)
+}
+
+/// 504: nobody knows what came of it.
+pub(crate) fn unknown() -> Response<RelayBody> {
+    error(
+        StatusCode::GATEWAY_TIMEOUT,
+        "no answer of the primary came through: whether this request was carried out is unknown",
+    )
 }
 
 /// A request that asks for nothing that there is, as the primary says it.

@@ -65,7 +65,12 @@ impl UpstreamError {
     pub(crate) fn undone(&self) -> Option<Undone> {
         match self {
             Self::Malformed { .. } | Self::Undecided { .. } | Self::Unknown(_) => None,
-            _ => Some(Undone::unsent()),
+            Self::Decision(_) | Self::SlowDown { .. } => Some(Undone::refused()),
+            Self::ForeignCluster(_)
+            | Self::NoCredential
+            | Self::NotCurrent
+            | Self::Offboarded(_)
+            | Self::Unavailable(_) => Some(Undone::unsent()),
         }
     }
 

@@ -18,6 +18,7 @@ use shared::{
 use zeroize::Zeroizing;
 
 use super::{Decision, Request, Upstream, UpstreamError, pace::Urgency};
+use crate::link::once::Undone;
 
 /// How long the answer to a mint for a client is waited for. The client does not wait so long; but a token that comes when it
 /// has gone is revoked, and one that nobody heard of is not.
@@ -63,6 +64,16 @@ pub enum MintError {
 }
 
 impl MintError {
+    /// That no token was made, or none that lives, where that is known.
+    pub(crate) fn undone(&self) -> Option<Undone> {
+        match self {
+            Self::NotExact(_) => None,
+            Self::OwnCredentialRefused(_) => Some(Undone::refused()),
+            Self::UnknownWorkload => Some(Undone::unsent()),
+            Self::Upstream(error) => error.undone(),
+        }
+    }
+
     /// What came of the request for a token. Its decision is about the workload's role, unless it refuses who asked.
     fn of_creation(error: UpstreamError) -> Self {
         match error {

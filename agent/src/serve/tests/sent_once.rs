@@ -13,6 +13,7 @@ use ::replica::sequencer::SubmitError;
 use shared::{
     change::{Change, RevocationTarget},
     failover::Phase,
+    grant::Origin,
     name::{Accessor, LeaseId, TokenDigest},
 };
 
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     clock::Stopwatch,
     link::Unavailable,
+    samples,
     upstream::{UpstreamError, workload::MintError},
 };
 
@@ -242,8 +244,19 @@ async fn a_login_is_not_sent_again_though_the_primary_takes_over_in_the_middle()
 #[tokio::test]
 async fn an_attested_login_is_minted_once_and_again_only_where_nothing_came_of_it() {
     let login = with_body("PUT", "/v1/auth/holdover/login", &[], "");
+    let shapeless = |what: &str| UpstreamError::Malformed {
+        path: "auth/token/create/orders".into(),
+        what: what.into(),
+    };
+    let failed = UpstreamError::Undecided {
+        path: "auth/token/create/orders".into(),
+        status: 500,
+        errors: Vec::new(),
+    };
     for (error, again) in [
         (UpstreamError::Unknown(Unavailable::Timeout), false),
+        (shapeless("a token without an accessor"), false),
+        (failed, false),
         (UpstreamError::Unavailable(Unavailable::Timeout), true),
     ] {
         let primary = Primary::dead().await;
@@ -284,4 +297,103 @@ async fn a_minted_token_whose_peer_has_gone_is_revoked() {
     // What is given to its peer is not.
     assert_eq!(rig.ask(&login).await.outcome(), (200, "primary"));
     assert_eq!(rig.replica.revoked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_was_made_is_never_told_away() {
+    let made = [
+        with_body("PUT", "/v1/auth/holdover/login", &[], ""),
+        with_body("PUT", "/v1/auth/userpass/login/x", &[], "{}"),
+    ];
+    for login in made {
+        // It is there at the last moment, and what it teaches cannot be kept in time.
+        let late = Duration::from_millis(330);
+        let primary = Primary::start(move |_| Act::SayAfter(late, ok(ISSUED))).await;
+        let rig = impatient(&primary);
+        rig.minter.mints(|_| Ok(ISSUED.to_owned()));
+        rig.minter.takes(late);
+        rig.replica.is_stuck();
+        let heard = rig.ask(&login).await;
+        assert_eq!(heard.outcome(), (504, "replica"), "{}", heard.text());
+        assert!(heard.text().contains("unknown"), "{}", heard.text());
+        eventually("the revocation", || {
+            rig.replica.revoked().contains(&target(ISSUED))
+        })
+        .await;
+    }
+}
+
+/// A read as it is sent with this token, if it is one, and how often it may be.
+async fn read_in_vain(known: Option<Origin>, target: &str, headers: &[&str]) -> (u16, usize) {
+    let primary = Primary::start(|_| Act::Break(Vec::new())).await;
+    let rig = impatient(&primary);
+    rig.replica.decides(|_| says(503, "{}"));
+    if let Some(origin) = known {
+        rig.replica.knows("s.a", origin, Duration::ZERO);
+    }
+    let heard = rig.ask(&request("GET", target, headers)).await;
+    assert_eq!(heard.outcome().1, "replica");
+    assert!(
+        !heard.text().contains("unknown") || heard.status() == 504,
+        "{}",
+        heard.text()
+    );
+    (heard.status(), primary.received().len())
+}
+
+#[tokio::test]
+async fn a_read_that_may_use_a_credential_up_is_sent_once() {
+    let token = ["X-Vault-Token: s.a"];
+    let inline = ["X-Vault-Inline-Auth-Path: auth/approle/login"];
+    let (once, twice) = ((504, 1), (503, 2));
+    for target in ["/v1/secret/data/shop/a", "/v1/secret/data/other"] {
+        let known = read_in_vain(Some(Origin::Learned), target, &token).await;
+        assert_eq!(known, twice, "{target}");
+        assert_eq!(read_in_vain(None, target, &[]).await, twice, "{target}");
+        // One whose uses are counted, and one of which nobody here knows whether they are.
+        for origin in [Some(Origin::LimitedUse), None] {
+            let counted = read_in_vain(origin, target, &token).await;
+            assert_eq!(counted, once, "{target}");
+        }
+        let logs_in = read_in_vain(None, target, &inline).await;
+        assert_eq!(logs_in, once, "{target}");
+    }
+    // The primary looks at no token there.
+    let health = read_in_vain(None, "/v1/sys/health", &token).await;
+    assert_eq!(health, twice);
+}
+
+#[tokio::test]
+async fn a_read_of_what_may_give_something_out_is_sent_once() {
+    let foreign = ["X-Vault-Token: s.a", "X-Vault-Namespace: team"];
+    for (target, headers, sent) in [
+        ("/v1/database/creds/x", &foreign[..1], (504, 1)),
+        ("/v1/a-plugin/creds/x", &foreign[..1], (504, 1)),
+        ("/v1/jwt/oidc/callback", &foreign[..1], (504, 1)),
+        ("/v1/transit/keys/x", &foreign[..1], (503, 2)),
+        // What is mounted there in another namespace nobody here knows.
+        ("/v1/secret/data/x", &foreign, (504, 1)),
+    ] {
+        let found = read_in_vain(Some(Origin::Learned), target, headers).await;
+        assert_eq!(found, sent, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_what_was_sent_once_is_never_told_that_nothing_came_of_it() {
+    // A mirrored path of leases, of which the replica has none.
+    let primary = Primary::start(|_| Act::Hang).await;
+    let mut setup = Setup::with(&primary);
+    setup.settings = samples::settings(&["database/creds/x"]);
+    setup.rules.read_deadline = Duration::from_millis(100);
+    let rig = setup.start();
+    rig.replica.decides(|_| says(503, "{}"));
+    rig.replica.knows("s.a", Origin::Learned, Duration::ZERO);
+    let read = request("GET", "/v1/database/creds/x", &["X-Vault-Token: s.a"]);
+    let (heard, ()) = tokio::join!(rig.ask(&read), async {
+        eventually("the read", || primary.received().len() == 1).await;
+        rig.enter(holdover());
+    });
+    assert_eq!(heard.outcome(), (504, "replica"), "{}", heard.text());
+    assert_eq!(primary.received().len(), 1);
 }
