@@ -40,6 +40,7 @@ mod peer_groups;
 mod recently;
 mod replica_token;
 mod respond;
+mod shares;
 mod unsettled;
 
 #[cfg(test)]
@@ -290,6 +291,12 @@ impl Server {
     /// Waits until every request that was answered is counted for coverage.
     pub async fn counted(&self) {
         self.counter.caught_up().await;
+    }
+
+    /// The room for requests that may go on.
+    #[cfg(test)]
+    pub(crate) fn carrier_shares(&self) -> shares::Shares<custody::Sharer> {
+        self.carrier.shares()
     }
 
     /// Connections at this moment.

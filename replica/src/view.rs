@@ -69,11 +69,11 @@ pub struct View {
 }
 
 /// How many revocations wait for the primary.
-pub(crate) struct RevocationsWaiting {
+pub struct RevocationsWaiting {
     /// Of everybody.
-    pub(crate) all: usize,
-    /// Of those that one peer asked for.
-    pub(crate) of_one: usize,
+    pub all: usize,
+    /// Of those that one asked for.
+    pub of_one: usize,
 }
 
 /// Who decides, by which rules: consistent in itself, replaced as a whole.
@@ -293,6 +293,19 @@ impl View {
         }
     }
 
+    /// How many revocations of what nobody got wait for the primary: of everything, and of what this user asked for.
+    pub fn unclaimed(&self, uid: u32) -> RevocationsWaiting {
+        let queue = self.queue.pin();
+        let of = |wanted: fn(u32, u32) -> bool| {
+            let askers = queue.values().filter_map(|queued| queued.unclaimed_by);
+            askers.filter(|by| wanted(*by, uid)).count()
+        };
+        RevocationsWaiting {
+            all: of(|_, _| true),
+            of_one: of(|by, uid| by == uid),
+        }
+    }
+
     /// A token that Holdover presents.
     pub fn credential(&self, name: &CredentialName) -> Option<Arc<HeldCredential>> {
         self.credentials.pin().get(name).cloned()
@@ -303,11 +316,6 @@ impl View {
         let mut queue: Vec<_> = self.queue.pin().values().cloned().collect();
         queue.sort_by_key(|queued| queued.id);
         queue
-    }
-
-    /// How many revocations the primary has yet to hear of.
-    pub fn queued(&self) -> usize {
-        self.queue.pin().len()
     }
 
     /// The keys: for digests and for opening values.

@@ -359,6 +359,9 @@ pub struct QueuedRevocation {
     /// here proves nothing.
     #[serde(default = "assumed", skip_serializing_if = "is_assumed")]
     pub renewable: bool,
+    /// The user that asked for what it is about, where nobody got it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclaimed_by: Option<u32>,
     /// Why it is still here, though it was tried; none before the first try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<HeldBy>,
@@ -376,6 +379,7 @@ impl QueuedRevocation {
             at,
             ends: None,
             renewable: true,
+            unclaimed_by: None,
             held_by: None,
         }
     }

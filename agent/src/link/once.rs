@@ -61,19 +61,27 @@ impl Undone {
 
 /// Whether a node that failed says that it left a request to the active one, and did nothing.
 pub(crate) fn is_left_to_active(body: &[u8]) -> bool {
-    says(body, &LEFT_TO_ACTIVE)
+    says_alone(body, |said| {
+        LEFT_TO_ACTIVE.iter().any(|text| said.starts_with(text))
+    })
 }
 
-/// The text alone: behind other words it may come of what was begun, and could not be stored any more.
 fn is_not_serving(body: &[u8]) -> bool {
-    let errors = errors_of(body);
-    matches!(errors.as_slice(), [only] if NOT_SERVING.contains(&only.as_str()))
+    says_alone(body, |said| NOT_SERVING.contains(&said))
 }
 
-fn says(body: &[u8], texts: &[&str]) -> bool {
+/// Whether its one error is such a text: beside others, or behind other words, it may come of what was begun and could not be
+/// stored any more.
+fn says_alone(body: &[u8], is_such: impl Fn(&str) -> bool) -> bool {
     let errors = errors_of(body);
-    let mut errors = errors.iter();
-    errors.any(|error| texts.iter().any(|text| error.contains(text)))
+    matches!(errors.as_slice(), [only] if is_such(unframed(only)))
+}
+
+/// An error without the frame that the server puts around a list of one.
+fn unframed(error: &str) -> &str {
+    let listed = error.strip_prefix("1 error occurred:").map(str::trim_start);
+    let only = listed.and_then(|listed| listed.strip_prefix("* "));
+    only.unwrap_or(error)
 }
 
 impl From<Undone> for Right {
@@ -97,6 +105,8 @@ mod tests {
         let no_leader = "local node not active but active cluster node not found";
         assert!(is_undone(500, no_leader) && is_undone(503, no_leader));
         assert!(is_undone(500, "cannot write to readonly storage"));
+        let framed = "1 error occurred:\n\t* cannot write to readonly storage\n\n";
+        assert!(is_undone(500, framed));
     }
 
     #[test]
@@ -109,6 +119,11 @@ mod tests {
             assert!(Undone::said(status, b"<html>").is_none());
             assert!(Undone::said(status, b"").is_none());
         }
+        // What was begun, and could not be stored.
+        let begun = "failed to register the lease: cannot write to readonly storage";
+        assert!(!is_undone(500, begun));
+        let two = br#"{"errors":["cannot write to readonly storage","rollback failed"]}"#;
+        assert!(Undone::said(500, two).is_none());
         // A node that seals itself may have carried out what it was at.
         assert!(!is_undone(500, "Vault is sealed"));
         assert!(!is_undone(

@@ -286,11 +286,6 @@ impl Ask {
         }
     }
 
-    /// A whole body, to be sent while it is kept; nothing if it is not whole.
-    pub(crate) fn body_again(&self) -> RelayBody {
-        RelayBody::Whole(self.whole_body().cloned().unwrap_or_default())
-    }
-
     /// Whether the primary would read the body as a form.
     pub(crate) fn is_form(&self) -> bool {
         self.headers.get(CONTENT_TYPE).is_some_and(|kind| {

@@ -16,27 +16,31 @@ use replica::{
 };
 use shared::{
     change::{Change, QueuedRevocation},
+    name::WorkloadName,
     provenance::Evidence,
     time::WallTime,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     ask::{Ask, Outcome},
     replica::Replica,
+    shares::{Shares, TakenPlace},
 };
 use crate::{
     link::once::{Right, Undone},
     local::Pending,
 };
 
-/// Requests that go on though nobody waits for them. Of one more it stays unknown what came of it.
+/// Requests that may have to go on though nobody waits for them. Each has a place before it is sent if it may bring something, so
+/// that nothing is asked for which nobody would take into custody.
 const GOING_ON: usize = 1024;
 
 /// How long they do: the primary itself gives up after 90 s.
 const LATE: Duration = Duration::from_secs(100);
 
-/// Revocations of what nobody got that may wait for the primary. What comes beyond ends by its TTL.
+/// Revocations of what nobody got that may wait for the primary. Of what one user asked for no more wait than there is room for what
+/// others did. What comes beyond ends by its TTL.
 pub(crate) const MOST_QUEUED: usize = 1024;
 
 /// What an answer brought, on its way to the client. Dropped before it was handed over, it is revoked.
@@ -110,7 +114,8 @@ impl Asker {
         }
     }
 
-    fn note(self, outcome: &'static str) -> Note {
+    /// What the ledger says of what nobody got.
+    pub(crate) fn note(self, outcome: &'static str) -> Note {
         Note::Unclaimed {
             uid: Some(self.uid),
             unit: self.unit,
@@ -121,6 +126,11 @@ impl Asker {
 }
 
 impl Unclaimed {
+    /// Who asked for it.
+    pub(crate) fn uid(&self) -> u32 {
+        self.asker.uid
+    }
+
     /// What is to be told to the primary, with an id for each from `fresh_id`, while there is `room`; and what the ledger says.
     pub(crate) fn settled(
         self,
@@ -134,6 +144,7 @@ impl Unclaimed {
             match target.zip(fresh_id()) {
                 Some((target, id)) => told.push(Change::Queue(Box::new(QueuedRevocation {
                     ends: Some(now.plus(life)),
+                    unclaimed_by: Some(self.asker.uid),
                     ..QueuedRevocation::own(id, target, now)
                 }))),
                 None => all_told = false,
@@ -242,30 +253,83 @@ impl Drop for OpenEnd {
     }
 }
 
+/// Whose share it is that a request takes: of an attested login its workload's, so that services of one user do not take it from
+/// each other; of anything else the user's.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Sharer {
+    User(u32),
+    Workload(WorkloadName),
+}
+
 /// Carries out what is sent once: to its end, though whoever waits for it goes.
 #[derive(Clone)]
-pub(crate) struct Carrier(Arc<Semaphore>);
+pub(crate) struct Carrier(Shares<Sharer>);
+
+/// The right to send a request once, and room for it to go on.
+pub(crate) struct Passage {
+    _right: Right,
+    by: Sharer,
+    place: Option<TakenPlace<Sharer>>,
+}
+
+/// Why a request may not be sent now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unsendable {
+    /// The primary has not answered as many of its share. Nothing of it was sent.
+    NoPlace,
+    /// It was sent before, and may have been carried out.
+    Sent,
+}
 
 impl Carrier {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(GOING_ON)))
+        Self(Shares::of(GOING_ON))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares(&self) -> Shares<Sharer> {
+        self.0.clone()
+    }
+
+    /// What it takes to send `ask`. Where it may bring something, nothing is sent without a place.
+    ///
+    /// # Errors
+    /// [`Unsendable`].
+    pub(crate) fn passage(
+        &self,
+        ask: &mut Ask,
+        by: Sharer,
+        replica: &Arc<dyn Replica>,
+    ) -> Result<Passage, Unsendable> {
+        let place = match ask.may_issue() && !ask.once.is_sent() {
+            true => Some(self.0.take(&by).ok_or(Unsendable::NoPlace)?),
+            false => None,
+        };
+        let right = ask.take_right(replica).ok_or(Unsendable::Sent)?;
+        Ok(Passage {
+            _right: right,
+            by,
+            place,
+        })
     }
 
     /// Begins `work`, by this right. What comes of it after the receiver has gone is dropped with all that is in its custody.
     pub(crate) fn carry_out<T: Send + 'static>(
         &self,
-        _right: Right,
+        passage: Passage,
         mut work: Pending<'static, T>,
     ) -> oneshot::Receiver<T> {
         let (mut done, receipt) = oneshot::channel();
-        let going_on = Arc::clone(&self.0);
+        let shares = self.0.clone();
         tokio::spawn(async move {
+            let Passage { by, place, .. } = passage;
             let ended = tokio::select! {
                 biased;
                 ended = &mut work => Some(ended),
-                () = done.closed() => match going_on.try_acquire() {
-                    Ok(_room) => tokio::time::timeout(LATE, work).await.ok(),
-                    Err(_) => None,
+                // What brings nothing goes on where there is room.
+                () = done.closed() => match place.or_else(|| shares.take(&by)) {
+                    Some(_place) => tokio::time::timeout(LATE, work).await.ok(),
+                    None => None,
                 },
             };
             if let Some(ended) = ended {
@@ -278,9 +342,10 @@ impl Carrier {
 
 #[cfg(test)]
 mod tests {
-    use shared::{change::RevocationTarget, name::Accessor};
+    use shared::{change::RevocationTarget, name::Accessor, workload::OnRecovery};
 
     use super::*;
+    use crate::{samples::bench::Bench, serve::replica::Attached};
 
     fn unclaimed(targets: [Option<&str>; 3]) -> Unclaimed {
         let token = |name: &str| RevocationTarget::Token(Accessor::parse(name).unwrap());
@@ -309,7 +374,7 @@ mod tests {
                 panic!("not queued");
             };
             assert_eq!(queued.ends, Some(WallTime::from_secs(1060)));
-            assert_eq!(queued.requested_by, None);
+            assert_eq!((queued.requested_by, queued.unclaimed_by), (None, Some(7)));
         }
         match note {
             Note::Unclaimed { outcome, .. } => (told.len(), outcome),
@@ -324,6 +389,34 @@ mod tests {
             (3, "revoked")
         );
         assert_eq!(settled([Some("a"), None, Some("c")], 9), (2, "unknown"));
+    }
+
+    #[tokio::test]
+    async fn what_one_loses_takes_no_others_room_in_the_queue() {
+        let bench = Bench::new(OnRecovery::Exchange);
+        let attached = Attached::new(bench.local.clone(), Arc::default());
+        let half = u64::try_from(MOST_QUEUED / 2).unwrap();
+        let waiting = |ids: std::ops::Range<u64>, unclaimed_by| {
+            let target = RevocationTarget::Token(Accessor::parse("a").unwrap());
+            let queued = QueuedRevocation::own(0, target, WallTime::from_secs(1000));
+            let all = ids.map(move |id| QueuedRevocation {
+                id,
+                unclaimed_by,
+                ..queued.clone()
+            });
+            all.map(|queued| Change::Queue(Box::new(queued))).collect()
+        };
+        bench.store(waiting(0..half, Some(7))).await;
+        // What others wait for has nothing to do with it.
+        bench.store(waiting(half..4 * half, None)).await;
+        let of = |uid| bench.local.view.unclaimed(uid).of_one;
+        attached.revoke_unclaimed(unclaimed([Some("b"); 3]));
+        let mut others = unclaimed([Some("b"); 3]);
+        others.asker.uid = 8;
+        attached.revoke_unclaimed(others);
+        // In the order in which they were given up.
+        bench.store(waiting(4 * half..4 * half + 1, None)).await;
+        assert_eq!((of(7), of(8)), (MOST_QUEUED / 2, 3));
     }
 
     #[test]

@@ -10,10 +10,11 @@ use super::{
     Handled, Server,
     ask::{Ask, Class},
     counting::{self, Leased},
-    custody::{Asker, Custody},
+    custody::{Asker, Custody, Sharer, Unsendable},
     decide::LoginFailed,
     forward_token::{ForwardToken, Route},
     headers,
+    limits::Exceeded,
     observer::AnswerSeen,
     respond,
 };
@@ -118,8 +119,10 @@ impl Server {
     async fn read(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
         let deadline = self.rules.load().read_deadline;
         let watch = Stopwatch::start();
-        let Some(mut forwarding) = self.sending(ask, &token) else {
-            return self.decide(ask).await;
+        let mut forwarding = match self.sending(ask, &token) {
+            Ok(forwarding) => forwarding,
+            Err(Unsendable::Sent) => return self.decide(ask).await,
+            Err(Unsendable::NoPlace) => return Ok(respond::exceeded(Exceeded::Unanswered)),
         };
         let Ok(came) = tokio::time::timeout(deadline, &mut forwarding).await else {
             self.forward_failed();
@@ -194,8 +197,9 @@ impl Server {
     /// A call that is made at most once: by the replica if the primary saw nothing of it.
     async fn once(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
         let came = match self.sending(ask, &token) {
-            Some(sending) => self.patiently(self.doubting(sending)).await,
-            None => Err(ForwardError::Unknown(Unavailable::Timeout)),
+            Ok(sending) => self.patiently(self.doubting(sending)).await,
+            Err(Unsendable::Sent) => Err(ForwardError::Unknown(Unavailable::Timeout)),
+            Err(Unsendable::NoPlace) => return Ok(respond::exceeded(Exceeded::Unanswered)),
         };
         note_undone(ask, &came);
         match came {
@@ -209,11 +213,12 @@ impl Server {
 
     /// Everything else, both ways as it comes.
     async fn stream(&self, ask: &mut Ask, token: ForwardToken) -> Handled {
-        if !ask.repeatable && ask.take_right(&self.replica).is_none() {
-            return Ok(respond::unknown());
-        }
-        let body = ask.body_to_send();
-        let came = self.patiently(self.forwarding(ask, &token, body)).await;
+        let sending = match self.streaming(ask, &token) {
+            Ok(sending) => sending,
+            Err(Unsendable::Sent) => return Ok(respond::unknown()),
+            Err(Unsendable::NoPlace) => return Ok(respond::exceeded(Exceeded::Unanswered)),
+        };
+        let came = self.patiently(sending).await;
         note_undone(ask, &came);
         let failed = match came {
             Ok(answer) => return Ok(self.finish(ask, &token, answer).await),
@@ -261,22 +266,43 @@ impl Server {
         }
     }
 
-    /// The request on its way. What is sent once goes its way in a task of its own, by the right to send it; none if that is gone.
-    pub(super) fn sending(&self, ask: &mut Ask, token: &ForwardToken) -> Option<Forwarding> {
-        let forwarding = self.forwarding(ask, token, ask.body_again());
+    /// The request on its way. What is sent once goes its way in a task of its own, by the right to send it.
+    ///
+    /// # Errors
+    /// [`Unsendable`].
+    pub(super) fn sending(
+        &self,
+        ask: &mut Ask,
+        token: &ForwardToken,
+    ) -> Result<Forwarding, Unsendable> {
+        let body = ask.body_to_send();
+        let forwarding = self.forwarding(ask, token, body);
         if ask.repeatable {
-            return Some(forwarding);
+            return Ok(forwarding);
         }
-        let right = ask.take_right(&self.replica)?;
+        let user = Sharer::User(ask.peer.uid);
+        let passage = self.carrier.passage(ask, user, &self.replica)?;
         let in_custody = self.in_custody(ask, token, forwarding);
-        let receipt = self.carrier.carry_out(right, in_custody);
-        Some(Box::pin(async move {
+        let receipt = self.carrier.carry_out(passage, in_custody);
+        Ok(Box::pin(async move {
             let lost = Err(ForwardError::Unknown(Unavailable::Timeout));
             receipt.await.unwrap_or(lost)
         }))
     }
 
-    /// The same, with what the answer brings in custody.
+    /// The same of what streams. It goes with its client, but for what may bring something.
+    fn streaming(&self, ask: &mut Ask, token: &ForwardToken) -> Result<Forwarding, Unsendable> {
+        if ask.may_issue() {
+            return self.sending(ask, token);
+        }
+        if !ask.repeatable && ask.take_right(&self.replica).is_none() {
+            return Err(Unsendable::Sent);
+        }
+        let body = ask.body_to_send();
+        Ok(self.forwarding(ask, token, body))
+    }
+
+    /// A request on its way, with what the answer brings in custody.
     fn in_custody(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) -> Forwarding {
         let (replica, asked, used) = (Arc::clone(&self.replica), ask.again(), token.used(ask));
         Box::pin(async move {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use http::Response;
 use shared::api::Kind;
 
-use super::{Handled, Server, ask::Ask, body::RelayBody, forward_token::ForwardToken, respond};
+use super::{
+    Handled, Server, ask::Ask, body::RelayBody, custody::Unsendable, forward_token::ForwardToken,
+    limits::Exceeded, respond,
+};
 use crate::{driver::Side, link::once::Undone};
 
 /// Between attempts at issuing while the machine has not decided.
@@ -15,6 +18,8 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) enum Tried {
     /// It said something.
     Answered(Response<RelayBody>),
+    /// Nothing was sent: too many of the same share are unanswered.
+    Crowded,
     /// It could not, and did nothing; what it said nevertheless.
     Undone(Undone, Option<Response<RelayBody>>),
     /// It may have issued, but nobody has what it did; what it said nevertheless.
@@ -22,6 +27,14 @@ pub(crate) enum Tried {
 }
 
 impl Tried {
+    /// It may not be sent now.
+    pub(crate) fn unsendable(unsendable: Unsendable) -> Self {
+        match unsendable {
+            Unsendable::NoPlace => Self::Crowded,
+            Unsendable::Sent => Self::Unknown(None),
+        }
+    }
+
     /// It failed, and said this.
     pub(crate) fn failed(undone: Option<Undone>, said: Option<Response<RelayBody>>) -> Self {
         match undone {
@@ -42,13 +55,18 @@ impl Server {
             let tried = tried.ok().flatten().unwrap_or(Tried::Unknown(None));
             let said = match tried {
                 Tried::Answered(answer) => return Ok(answer),
+                // It waits for room, or for the replica to take over: that those before it hang may be an outage.
+                Tried::Crowded => Some(respond::exceeded(Exceeded::Unanswered)),
                 Tried::Undone(undone, said) => {
                     ask.once.undone(undone);
+                    self.forward_failed();
                     said
                 }
-                Tried::Unknown(said) => said,
+                Tried::Unknown(said) => {
+                    self.forward_failed();
+                    said
+                }
             };
-            self.forward_failed();
             let left = self.left_to_issue(ask);
             let was_in_doubt = self.driver.snapshot().side().is_none();
             let side = match (ask.once.is_sent(), &said) {
@@ -81,8 +99,9 @@ impl Server {
             return self.attested_login(ask).await;
         }
         let patience = self.rules.load().read_deadline;
-        let Some(sending) = self.sending(ask, token) else {
-            return Tried::Unknown(None);
+        let sending = match self.sending(ask, token) {
+            Ok(sending) => sending,
+            Err(unsendable) => return Tried::unsendable(unsendable),
         };
         match sending.await {
             Err(error) => Tried::failed(error.undone(), None),

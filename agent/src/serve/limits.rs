@@ -54,6 +54,11 @@ pub enum Exceeded {
     /// `login_failures_per_minute_per_uid`.
     #[error("too many failed logins of this user")]
     LoginFailures,
+    /// Places among the requests that the primary has not answered.
+    #[error(
+        "too many requests of this user or workload are unanswered by the primary; this one was not sent"
+    )]
+    Unanswered,
 }
 
 impl Limits {

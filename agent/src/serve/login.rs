@@ -18,7 +18,7 @@ use super::{
     Server,
     ask::Ask,
     body::RelayBody,
-    custody::{Asker, Custody},
+    custody::{Asker, Custody, Sharer},
     headers,
     issue::Tried,
     observer::{NotBound, own_evidence},
@@ -92,10 +92,12 @@ impl Server {
             Err(refused) => return Tried::Answered(*refused),
         };
         let minting = self.minting(ask, &identity);
-        let Some(right) = ask.take_right(&self.replica) else {
-            return Tried::Unknown(None);
+        let workload = Sharer::Workload(identity.workload.clone());
+        let passage = match self.carrier.passage(ask, workload, &self.replica) {
+            Ok(passage) => passage,
+            Err(unsendable) => return Tried::unsendable(unsendable),
         };
-        let minted = match self.carrier.carry_out(right, minting).await {
+        let minted = match self.carrier.carry_out(passage, minting).await {
             Ok(Ok(minted)) => minted,
             Ok(Err(error)) => return self.not_minted(ask, &identity, error).await,
             Err(_) => return Tried::Unknown(None),
@@ -174,6 +176,11 @@ impl Server {
         let bound = self.observer.observe_own(ask, minted.answer(), identity);
         if let Err(error) = bound.await {
             tracing::error!(%error, "a login was withheld: its token is not bound to its process");
+            if custody.is_none() {
+                // By nothing in its answer it could be revoked.
+                let note = Asker::of(ask).note("unknown");
+                self.replica.note_unclaimed(note);
+            }
             let text = match error {
                 NotBound::Store(_) => "the replica cannot make this login durable now",
                 NotBound::Unlearned => "the primary's token cannot be bound to this process",

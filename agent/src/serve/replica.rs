@@ -32,7 +32,10 @@ use shared::{
 
 use tokio::sync::oneshot;
 
-use super::custody::{MOST_QUEUED, Unclaimed};
+use super::{
+    custody::{MOST_QUEUED, Unclaimed},
+    shares::more_for,
+};
 use crate::local::{Local, Pending};
 
 /// The replica as the socket sees it. Nothing here waits but [`Replica::commit`].
@@ -277,7 +280,8 @@ impl Replica for Attached {
     }
 
     fn revoke_unclaimed(&self, unclaimed: Unclaimed) {
-        let room = MOST_QUEUED.saturating_sub(self.local.view.queued());
+        let waiting = self.local.view.unclaimed(unclaimed.uid());
+        let room = more_for(waiting.of_one, MOST_QUEUED.saturating_sub(waiting.all));
         let fresh_id = || unique_u64(self.local.entropy.as_ref()).ok();
         let (told, note) = unclaimed.settled(room, fresh_id, self.now().steady);
         self.local.commit_later(Lane::Revocation, told);

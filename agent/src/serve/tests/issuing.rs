@@ -65,6 +65,8 @@ async fn a_minted_token_that_nothing_binds_to_its_peer_is_not_handed_out() {
     assert_eq!(heard.outcome(), (503, "replica"));
     assert!(!heard.text().contains("s.of.another"), "{}", heard.text());
     assert!(rig.replica.committed().is_empty());
+    // It lives at the primary, and nobody has it.
+    assert_eq!(rig.replica.unclaimed(), ["auth/holdover/login unknown"]);
 }
 
 #[tokio::test]
