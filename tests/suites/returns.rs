@@ -11,6 +11,8 @@ mod at_use;
 mod back;
 #[path = "returns/drained.rs"]
 mod drained;
+#[path = "returns/effects.rs"]
+mod effects;
 #[path = "returns/kills.rs"]
 mod kills;
 #[path = "returns/limited.rs"]

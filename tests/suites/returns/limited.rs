@@ -167,3 +167,41 @@ impl Drop for Greedy {
         self.task.abort();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_used_and_could_not_be_judged_is_settled_ahead_of_its_next_use() -> Result<()> {
+    let (host, app) = host().await?;
+    let (tap, root) = (host.tap()?, host.primary.root());
+    tap.set(Wire::Cut);
+    host.daemon.wait_state("holdover", BOUND).await?;
+    let login = host.ask(&app.login()).await?;
+    let token = login.json_text("/auth/client_token")?;
+    // What the login rests on may not be read for now. Nobody remembers that the token was ever used.
+    let rule = r#"path "identity/entity/id/+""#;
+    assert!(host.policy.contains(rule), "{}", host.policy);
+    let without = host.policy.replace(rule, r#"path "nothing""#);
+    world::policy(&root, "holdover", &without).await?;
+    host.daemon.kill9()?;
+    host.daemon.start()?;
+    tap.set(Wire::Whole);
+    host.daemon.wait_state("following", RECOVERY).await?;
+    let reply = host.read(UNMIRRORED, &token).await?;
+    assert_eq!(
+        (reply.status, reply.source()),
+        (503, Some("replica")),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(host.daemon.status().await?["grants"]["unsettled"], 1);
+    world::policy(&root, "holdover", &host.policy).await?;
+    host.daemon
+        .wait_for("it to be settled", BOUND, |status| {
+            status["grants"]["unsettled"] == 0
+        })
+        .await?;
+    assert_eq!(
+        host.read(UNMIRRORED, &token).await?.source(),
+        Some("primary")
+    );
+    Ok(())
+}
