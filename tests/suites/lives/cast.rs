@@ -139,6 +139,12 @@ impl Tokens {
         })
     }
 
+    /// Whether it is, or may be, a person's: of an entity, which decides with it.
+    pub(crate) fn has_entity(&self, nr: usize) -> bool {
+        let logged_in = |token: &Token| token.basis == Basis::AppRole || token.name == "ann";
+        self.line(nr).any(logged_in) || self.origin(nr) == Basis::AppRole
+    }
+
     pub(crate) fn has_children(&self, nr: usize) -> bool {
         self.0.iter().any(|token| token.parent == Some(nr))
     }

@@ -12,7 +12,7 @@ use crate::known::Question;
 /// A cause: its name, what its text has in it, and when there may be such a cause.
 type Cause = (&'static str, &'static str, fn(&Question<'_>) -> bool);
 
-const CAUSES: [Cause; 10] = [
+const CAUSES: [Cause; 11] = [
     ("token never used here", UNKNOWN, |q| !q.token.learned),
     ("token of another namespace", UNKNOWN, |q| q.token.foreign),
     (
@@ -29,6 +29,11 @@ const CAUSES: [Cause; 10] = [
         "token not proved since the last outage",
         "the primary has not confirmed this token",
         |q| !q.proved,
+    ),
+    (
+        "entity not read since the last outage",
+        "the primary has not confirmed this token",
+        |q| q.at_once && q.has_entity,
     ),
     (
         "value written",

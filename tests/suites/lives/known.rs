@@ -185,6 +185,8 @@ pub(crate) struct Question<'a> {
     pub(crate) remounted: bool,
     /// The primary took it, and those above it, since the last outage.
     pub(crate) proved: bool,
+    /// An entity decides with it.
+    pub(crate) has_entity: bool,
     /// No pass has ended since the last outage.
     pub(crate) at_once: bool,
 }

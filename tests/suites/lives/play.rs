@@ -387,6 +387,7 @@ impl<'a> Life<'a> {
             changed: self.place.is_changed(probe),
             remounted: self.place.is_remounted(probe),
             proved: self.tokens.is_proved(nr),
+            has_entity: self.tokens.has_entity(nr),
             at_once: self.at_once,
         })
     }
