@@ -7,6 +7,7 @@ pub mod client;
 pub mod coverage;
 pub mod gather;
 pub mod grants;
+mod ledger;
 mod parity;
 pub mod policy;
 pub mod server;
@@ -23,6 +24,7 @@ use crate::{
     config::Config,
     coverage::Coverage,
     driver,
+    journal::Delivery,
     link::Addresses,
     local::{Local, Pending},
     metrics::{self, Metrics},
@@ -49,6 +51,8 @@ pub struct Deps {
     pub config: watch::Receiver<Arc<Config>>,
     /// What the store and its keys were last seen to be good for.
     pub checks: watch::Receiver<Checks>,
+    /// How the ledger's entries get to journald.
+    pub delivery: watch::Receiver<Delivery>,
     /// Findings of the moment.
     pub board: Arc<Board>,
     /// What was counted.

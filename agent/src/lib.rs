@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod coverage;
 pub mod driver;
+pub mod journal;
 pub mod link;
 pub mod local;
 pub mod metrics;

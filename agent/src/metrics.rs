@@ -8,14 +8,23 @@ use std::{sync::atomic::Ordering, time::Duration};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
     registry::Registry,
 };
 
 use crate::{
     parity::counts::Counts,
     serve::{learn_queue::LearnQueue, stats::Stats},
-    status::{AddressStatus, DaemonStatus, MirrorStatus, PoolStatus},
+    status::{
+        AddressStatus, DaemonStatus, MirrorStatus, PoolStatus,
+        ledger::{LedgerStatus, ShareStatus},
+    },
 };
 
 /// The content type of [`Metrics::render`].
@@ -149,11 +158,7 @@ fn gauges(status: &DaemonStatus) -> Registry {
     let help = "Bytes that are free where the replica lies; -1 if that is not known";
     let free = store.free_bytes.map_or(-1, signed);
     gauge(&mut page, "store_free_bytes", help, free);
-    let help = "What the ledger's entries take in the replica";
-    gauge(&mut page, "ledger_bytes", help, signed(store.ledger_bytes));
-    let help = "The most that they may take: issuing ends before";
-    let most = signed(store.ledger_max_bytes);
-    gauge(&mut page, "ledger_max_bytes", help, most);
+    ledger(&mut page, &status.ledger);
     let help = "Policies, and workloads' issuing, that are left to the primary because the replica would have granted more";
     let quarantined = i64::try_from(status.parity.quarantined.len());
     gauge(
@@ -220,6 +225,54 @@ fn mirrors(page: &mut Registry, all: &[MirrorStatus]) {
     let errors = each(|one| Some(one.errors));
     let help = "Failed passes of a mirror in a row";
     family(page, "mirror_errors", help, "path", errors);
+}
+
+fn ledger(page: &mut Registry, ledger: &LedgerStatus) {
+    let figures = [
+        (
+            "ledger_bytes",
+            "What the ledger's entries take in the replica, in bytes",
+            ledger.bytes,
+        ),
+        (
+            "ledger_max_bytes",
+            "The most that they may take: ledger.max_size, of which each workload has a share",
+            ledger.max_bytes,
+        ),
+        (
+            "ledger_undelivered_bytes",
+            "What those of them take that were not delivered to journald, and that shares are filled with",
+            ledger.undelivered_bytes,
+        ),
+        (
+            "ledger_promised_bytes",
+            "What is kept free in the ledger for the ends of grants, in bytes",
+            ledger.promised_bytes,
+        ),
+        (
+            "ledger_delivering",
+            "1 if the ledger's entries are sent to journald and it took the last ones",
+            (ledger.delivered_to.is_some() && ledger.problem.is_none()).into(),
+        ),
+    ];
+    for (name, help, value) in figures {
+        gauge(page, name, help, signed(value));
+    }
+    page.register(
+        "ledger_dropped_entries",
+        "Entries that found no room in the ledger since the start",
+        ConstCounter::new(ledger.dropped),
+    );
+    let each = |value: fn(&ShareStatus) -> u64| {
+        let shares = ledger.shares.iter();
+        shares.filter_map(move |share| Some((share.workload.as_deref()?, signed(value(share)))))
+    };
+    let used = each(|share| share.used_bytes.saturating_add(share.promised_bytes));
+    let help = "What a workload has taken of the ledger, with what is kept for the ends of its grants, in bytes";
+    family(page, "ledger_share_used_bytes", help, "workload", used);
+    let left = each(|share| share.left_bytes);
+    let help = "What is left of the ledger for logins, renewals and leases of a workload, in bytes: at 0 nothing is issued for it";
+    family(page, "ledger_share_left_bytes", help, "workload", left);
 }
 
 fn pools(page: &mut Registry, all: &[PoolStatus]) {
@@ -305,6 +358,21 @@ mod tests {
                 handed_out: 1,
                 ..PoolStatus::default()
             }],
+            ledger: LedgerStatus {
+                bytes: 900,
+                max_bytes: 1000,
+                undelivered_bytes: 800,
+                dropped: 3,
+                delivered_to: Some("journald".to_owned()),
+                shares: vec![ShareStatus {
+                    workload: Some("orders".to_owned()),
+                    used_bytes: 500,
+                    promised_bytes: 100,
+                    left_bytes: 50,
+                    ..ShareStatus::default()
+                }],
+                ..LedgerStatus::default()
+            },
             grants: GrantCounts {
                 primary: 4,
                 replica: 1,
@@ -340,6 +408,13 @@ mod tests {
             "holdover_parity_checks_total{result=\"agree\"} 0",
             "holdover_parity_mismatches_total{kind=\"grants_more\"} 0",
             "holdover_quarantined 0",
+            "holdover_ledger_bytes 900",
+            "holdover_ledger_max_bytes 1000",
+            "holdover_ledger_undelivered_bytes 800",
+            "holdover_ledger_delivering 1",
+            "holdover_ledger_dropped_entries_total 3",
+            "holdover_ledger_share_used_bytes{workload=\"orders\"} 600",
+            "holdover_ledger_share_left_bytes{workload=\"orders\"} 50",
             "holdover_address_healthy{address=\"https://a:8200\"} 0",
             "# EOF",
         ] {

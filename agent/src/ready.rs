@@ -4,6 +4,7 @@
 //! should know. Autonomy is the smallest of the bounds that exist, if the primary died at this moment.
 
 pub mod footing;
+pub mod ledger;
 pub mod own;
 pub mod prove;
 pub mod start;
@@ -19,7 +20,7 @@ use shared::{
     time::{ClockState, Deadline, Now, WallTime},
 };
 
-use self::{footing::FootingFacts, own::OffboardedFacts};
+use self::{footing::FootingFacts, ledger::LedgerFacts, own::OffboardedFacts};
 use crate::{
     status::{MirrorStatus, PoolStatus, WholeSeconds},
     upstream::{own::OwnSnapshot, rights::MissingRight},
@@ -54,6 +55,8 @@ pub struct ReadyFacts {
     pub workloads: Vec<WorkloadFacts>,
     /// What the store and its keys are good for.
     pub store: StoreFacts,
+    /// How full the ledger is.
+    pub ledger: LedgerFacts,
     /// What the wall clock does against boot time.
     pub clock: ClockState,
     /// Whether the machine booted with its clock behind the persisted mark, and nothing confirmed it since.
@@ -125,19 +128,8 @@ pub struct StoreFacts {
     pub sealed: Option<String>,
     /// Whether the replica is older than its anchor, and the primary was not seen since.
     pub rolled_back: bool,
-    /// How full the ledger is; none before the first commit.
-    pub ledger: Option<LedgerFacts>,
     /// Bytes that are free where it lies; none if that cannot be told.
     pub room: Option<u64>,
-}
-
-/// How full the ledger is, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LedgerFacts {
-    /// What its entries take.
-    pub used: u64,
-    /// Where issuing ends; the rest is kept for revocations.
-    pub issuing: u64,
 }
 
 /// What the facts come to.
@@ -174,6 +166,8 @@ pub enum AutonomyBound {
     Authority(WorkloadName),
     /// A lease of Holdover's own ends.
     Lease(String),
+    /// A workload has no room left in the ledger.
+    LedgerSpace,
     /// The outage may not be longer.
     MaxOutage,
     /// A mirrored value gets too old.
@@ -186,6 +180,7 @@ impl fmt::Display for AutonomyBound {
         match self {
             Self::Authority(workload) => write!(f, "authority {workload}"),
             Self::Lease(path) => write!(f, "lease {path}"),
+            Self::LedgerSpace => f.write_str("ledger_space"),
             Self::MaxOutage => f.write_str("max_outage"),
             Self::Staleness(path) => write!(f, "staleness {path}"),
         }
@@ -199,7 +194,8 @@ pub fn assess(facts: &ReadyFacts) -> Readiness {
     own::assess(facts, &mut reasons, &mut findings);
     assess_primary(facts, &mut reasons, &mut findings);
     footing::assess(facts, &mut reasons, &mut findings);
-    assess_store(&facts.store, &mut reasons, &mut findings);
+    assess_store(&facts.store, &mut reasons);
+    ledger::assess(facts, &mut reasons, &mut findings);
     assess_clock(facts, &mut reasons, &mut findings);
     for mirror in &facts.mirrors {
         let path = &mirror.path;
@@ -282,7 +278,7 @@ fn assess_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut 
     }
 }
 
-fn assess_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
+fn assess_store(store: &StoreFacts, reasons: &mut Vec<String>) {
     if let Some(failure) = &store.failure {
         reasons.push(format!("the store takes no changes: {failure}"));
     }
@@ -298,15 +294,6 @@ fn assess_store(store: &StoreFacts, reasons: &mut Vec<String>, findings: &mut Ve
         let (room, least) = (room >> 20, ROOM >> 20);
         reasons.push(format!(
             "the store has {room} MiB of free space and needs {least}"
-        ));
-    }
-    let Some(ledger) = store.ledger else { return };
-    if ledger.used >= ledger.issuing {
-        reasons.push("the ledger is full: nothing is issued; raise ledger.max_size".to_owned());
-    } else if ledger.used >= ledger.issuing / 4 * 3 {
-        let full = ledger.used.saturating_mul(100) / ledger.issuing.max(1);
-        findings.push(format!(
-            "the ledger is {full} % full: issuing ends at 100 %"
         ));
     }
 }
@@ -438,7 +425,12 @@ fn autonomy(facts: &ReadyFacts) -> Autonomy {
         left: Duration::ZERO,
         bound_by: AutonomyBound::Authority(workload.name.clone()),
     });
-    let bounds = mirrors.chain(leases).chain(authority);
+    // How fast it fills nobody knows: it bounds only where it is full.
+    let space = ledger::full(facts).next().map(|_| Autonomy {
+        left: Duration::ZERO,
+        bound_by: AutonomyBound::LedgerSpace,
+    });
+    let bounds = mirrors.chain(leases).chain(authority).chain(space);
     bounds.fold(outage, Autonomy::min)
 }
 

@@ -13,7 +13,7 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use crate::driver::Snapshot;
+use crate::{driver::Snapshot, journal};
 
 /// Chooses how much our own crates say: `error`, `warn`, `info`, `debug` or `trace`.
 const LEVEL_VARIABLE: &str = "HOLDOVER_LOG";
@@ -73,7 +73,7 @@ pub fn log_to_journal_or_stderr() {
             .with_target("replica", level)
             .with_target("shared", level)
     };
-    let journal = is_journal()
+    let journal = journal::is_standard_error()
         .then(|| tracing_journald::layer().ok())
         .flatten()
         .map(|layer| layer.with_filter(targets()));
@@ -141,15 +141,6 @@ fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "nothing can be reported to systemd");
     }
-}
-
-/// Whether standard error goes to the journal, as systemd's `JOURNAL_STREAM` names it.
-fn is_journal() -> bool {
-    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
-        return false;
-    };
-    rustix::fs::fstat(io::stderr())
-        .is_ok_and(|found| named == format!("{}:{}", found.st_dev, found.st_ino))
 }
 
 #[cfg(test)]

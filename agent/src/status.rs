@@ -3,11 +3,14 @@
 
 pub mod board;
 pub mod coverage;
+pub mod ledger;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::time::WallTime;
+
+use self::ledger::LedgerStatus;
 
 /// `GET /v1/status`, and `status --json`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -24,7 +27,7 @@ pub struct DaemonStatus {
     pub findings: Vec<String>,
     /// How long Holdover could carry on if the primary died now.
     pub autonomy_seconds: u64,
-    /// `max_outage`, `staleness PATH`, `lease PATH` or `authority WORKLOAD`.
+    /// `max_outage`, `staleness PATH`, `lease PATH`, `authority WORKLOAD` or `ledger_space`.
     pub autonomy_bound_by: String,
     /// The outage, while there is one.
     pub outage: Option<OutageStatus>,
@@ -48,6 +51,9 @@ pub struct DaemonStatus {
     pub drill: Option<DrillStatus>,
     /// The replica's file.
     pub store: StoreStatus,
+    /// The ledger's space, and who has taken it.
+    #[serde(default)]
+    pub ledger: LedgerStatus,
     /// Revocations that were acknowledged here and that the primary has not done yet, oldest first: what they are about is
     /// refused here until then.
     pub revocations: Vec<RevocationStatus>,

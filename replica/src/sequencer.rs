@@ -8,13 +8,14 @@ use std::{io, sync::Arc, thread};
 
 use shared::{
     change::{Change, Expects},
+    ledger::share::Full,
     settings::Settings,
     time::Now,
 };
 
 use crate::{
     ledger::{Chained, Head},
-    store::Opened,
+    store::{Opened, RoomFigures},
     view::View,
 };
 
@@ -51,9 +52,11 @@ pub enum SubmitError {
     /// The store failed and refuses until it is reopened.
     #[error("the store failed: {0}")]
     Failed(String),
-    /// The ledger is full up to what is kept for revocations: nothing is issued.
-    #[error("the ledger is full: nothing is issued until it is shipped or exported")]
-    LedgerFull,
+    /// The ledger has no room for whom it is: nothing is issued for it.
+    #[error(
+        "{0}: nothing is issued for it until journald has taken its entries, or ledger.max_size is raised"
+    )]
+    LedgerFull(Full),
     /// Issuance is paused for the fence: wait, and decide again.
     #[error("issuing is paused while the primary takes over")]
     Paused,
@@ -77,10 +80,8 @@ pub struct Stats {
     pub ledger: Head,
     /// `[ledger] max_size`, in bytes.
     pub ledger_max: u64,
-    /// Where issuing ends, in bytes of the ledger; the rest is kept for revocations.
-    pub ledger_issuing: u64,
-    /// Aggregated entries that found no room since the start.
-    pub ledger_dropped: u64,
+    /// The number of the last entry that was delivered; 0 before there is one.
+    pub ledger_delivered: u64,
     /// Why the store refuses, if it does.
     pub failed: Option<String>,
 }
@@ -97,7 +98,7 @@ impl Opened {
     /// # Errors
     /// If no thread can be had.
     pub fn start(self, clock: impl Fn() -> Now + Send + Sync + 'static) -> io::Result<Sequencer> {
-        let shared = Arc::new(Shared::new(self.view, Box::new(clock)));
+        let shared = Arc::new(Shared::new(self.view, self.room, Box::new(clock)));
         let mut worker = group::Worker::new(self.writer, Arc::clone(&shared));
         let thread = thread::Builder::new()
             .name("sequencer".into())
@@ -167,16 +168,22 @@ impl Sequencer {
         });
     }
 
-    /// Cuts entries below number `below` off the ledger: they are kept elsewhere. The chain goes on.
-    pub fn trim_ledger(
+    /// Entries up to number `through` are kept elsewhere too: they count for nobody any more, and are cut off, oldest first,
+    /// where the ledger takes more than half of its size. The chain goes on.
+    pub fn ledger_delivered(
         &self,
-        below: u64,
+        through: u64,
         done: impl FnOnce(Result<(), SubmitError>) + Send + 'static,
     ) {
-        self.shared.control(Control::TrimLedger {
-            below,
+        self.shared.control(Control::LedgerDelivered {
+            through,
             done: Box::new(done),
         });
+    }
+
+    /// How full the ledger is, and who takes how much of it. Looks at every grant.
+    pub fn ledger_room(&self) -> RoomFigures {
+        self.shared.room.lock().figures(&self.shared.view)
     }
 
     /// What `status` and the metrics show.

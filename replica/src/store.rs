@@ -27,6 +27,7 @@ mod error;
 mod header;
 mod load;
 mod open;
+mod room;
 pub(crate) mod schema;
 mod storage;
 pub(crate) mod writer;
@@ -36,6 +37,8 @@ pub(crate) mod tests;
 
 pub use anchor::AnchorState;
 pub use error::{CreateError, OpenError, StoreError};
+pub use room::RoomFigures;
+pub(crate) use room::{Room, RoomRow};
 pub(crate) use storage::{FailStop, Storage, Trimmed};
 use writer::Writer;
 
@@ -68,6 +71,7 @@ pub struct Opened {
     /// What opening found.
     pub report: OpenReport,
     pub(crate) writer: Writer,
+    pub(crate) room: Room,
 }
 
 /// What opening found.

@@ -74,6 +74,8 @@ pub(crate) enum Table {
     Doubt = 24,
     /// Since when the primary refuses Holdover's own credential.
     Offboarded = 25,
+    /// What of the ledger was delivered, and who takes how much of its space.
+    Room = 26,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -93,7 +95,7 @@ pub(crate) enum Accounted {
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 24] = [
+    pub(crate) const ROWS: [Self; 25] = [
         Self::Authority,
         Self::Cluster,
         Self::Coverage,
@@ -118,6 +120,7 @@ impl Table {
         Self::Revocation,
         Self::AppRole,
         Self::SecretId,
+        Self::Room,
     ];
 
     /// Its number on disk.
@@ -153,6 +156,7 @@ impl Table {
             Self::Quarantine => ("quarantine", Accounted::Authority),
             Self::Coverage => ("coverage", Accounted::Loose),
             Self::Doubt => ("doubt", Accounted::Value),
+            Self::Room => ("ledger's room", Accounted::Loose),
         }
     }
 

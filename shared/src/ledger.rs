@@ -2,6 +2,9 @@
 //!
 //! The chain (`seq`, `prev`, `mac`) is added where the entry is committed. Field names are fixed.
 
+pub mod claim;
+pub mod share;
+
 use alloc::{string::String, vec::Vec};
 use core::fmt::Display;
 

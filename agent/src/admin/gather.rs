@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use replica::store::RoomFigures;
 use shared::{
     acl::Policy,
     change::{CredentialName, HeldBy, QueuedRevocation, RevocationTarget},
@@ -14,12 +15,12 @@ use shared::{
 };
 
 use crate::{
-    admin::{Deps, approle, grants},
+    admin::{Deps, approle, grants, ledger},
     link::address::AddressSnapshot,
     parity,
     ready::{
-        self, LeaseFacts, LedgerFacts, PrimaryFacts, ReadyFacts, StoreFacts, Undecided,
-        WorkloadFacts, footing::FootingFacts, own::OffboardedFacts,
+        self, LeaseFacts, PrimaryFacts, ReadyFacts, StoreFacts, Undecided, WorkloadFacts,
+        footing::FootingFacts, own::OffboardedFacts,
     },
     status::{
         AddressFailureStatus, AddressStatus, DaemonStatus, GrantCounts, MismatchCounts,
@@ -30,7 +31,8 @@ use crate::{
 
 /// The status at this moment.
 pub fn status(deps: &Deps) -> DaemonStatus {
-    let facts = facts(deps);
+    let room = deps.local.sequencer.ledger_room();
+    let facts = facts(deps, &room);
     let readiness = ready::assess(&facts);
     let snapshot = deps.driver.snapshot();
     DaemonStatus {
@@ -59,6 +61,7 @@ pub fn status(deps: &Deps) -> DaemonStatus {
         parity: parity(deps),
         drill: None,
         store: store_status(deps),
+        ledger: ledger::status(deps, room),
         revocations: revocations(deps),
         tokens_unlearned: deps.metrics.tokens_unlearned(),
         tokens_unproven: unproven(deps, facts.now),
@@ -68,7 +71,7 @@ pub fn status(deps: &Deps) -> DaemonStatus {
 }
 
 /// Everything that readiness goes by.
-pub fn facts(deps: &Deps) -> ReadyFacts {
+pub fn facts(deps: &Deps, room: &RoomFigures) -> ReadyFacts {
     let local = &deps.local;
     let authority = local.view.authority();
     let settings = &authority.settings;
@@ -103,6 +106,7 @@ pub fn facts(deps: &Deps) -> ReadyFacts {
         leases: leases(deps, settings),
         workloads: workloads.collect(),
         store: store(deps),
+        ledger: ledger::facts(deps, room),
         clock: local.clock.state(),
         rebooted_behind: local.clock.rebooted_behind(),
         offboarded: authority.offboarded.map(|offboarded| OffboardedFacts {
@@ -284,10 +288,6 @@ fn store(deps: &Deps) -> StoreFacts {
     StoreFacts {
         failure: stats.failed.or(checked.failure),
         rolled_back: deps.local.view.authority().rolled_back,
-        ledger: Some(LedgerFacts {
-            used: stats.ledger.bytes,
-            issuing: stats.ledger_issuing,
-        }),
         ..checked
     }
 }

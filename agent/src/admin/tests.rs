@@ -148,6 +148,7 @@ impl World {
             mirrors: Arc::new(FakeMirrors),
             config: watch::Sender::new(config).subscribe(),
             checks: checked,
+            delivery: watch::Sender::default().subscribe(),
             board: Arc::default(),
             metrics: Arc::new(Metrics::new(
                 &Stats::default(),

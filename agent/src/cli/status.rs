@@ -7,7 +7,10 @@ use shared::span::Rounded;
 use crate::{
     admin::client::AdminClient,
     cli::{ANSWER, Exit, Failure, converse, daemon, mirror, out},
-    status::{DaemonStatus, OutageStatus, ParityStatus, RevocationStatus},
+    status::{
+        DaemonStatus, OutageStatus, ParityStatus, PoolStatus, RevocationStatus,
+        ledger::LedgerStatus,
+    },
 };
 
 /// Between two looks of `--watch`.
@@ -105,13 +108,8 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
         };
         writeln!(text, "approle   {}: {stands}", role.role)?;
     }
-    for pool in &status.pools {
-        writeln!(
-            text,
-            "pool      {} {}/{} ready, {} handed out",
-            pool.path, pool.ready, pool.size, pool.handed_out
-        )?;
-    }
+    write_pools(text, &status.pools)?;
+    write_ledger(text, &status.ledger)?;
     write_revocations(text, &status.revocations)?;
     let parity = &status.parity;
     write_parity(text, parity)?;
@@ -131,6 +129,41 @@ fn write_screen(text: &mut String, status: &DaemonStatus) -> std::fmt::Result {
         writeln!(text, "{gap}finding: {finding}")?;
     }
     Ok(())
+}
+
+fn write_pools(text: &mut String, pools: &[PoolStatus]) -> std::fmt::Result {
+    for pool in pools {
+        writeln!(
+            text,
+            "pool      {} {}/{} ready, {} handed out",
+            pool.path, pool.ready, pool.size, pool.handed_out
+        )?;
+    }
+    Ok(())
+}
+
+/// Whose share is fullest is named: that is where issuing ends first.
+fn write_ledger(text: &mut String, ledger: &LedgerStatus) -> std::fmt::Result {
+    let kib = |bytes: u64| bytes >> 10;
+    let (bytes, most) = (kib(ledger.bytes), kib(ledger.max_bytes));
+    write!(text, "ledger    {bytes} of {most} KiB")?;
+    match &ledger.delivered_to {
+        Some(to) => write!(
+            text,
+            ", {} KiB not in {to} yet",
+            kib(ledger.undelivered_bytes)
+        )?,
+        None => write!(text, ", delivered nowhere")?,
+    }
+    let workloads = ledger
+        .shares
+        .iter()
+        .filter(|share| share.workload.is_some());
+    if let Some(share) = workloads.min_by_key(|share| share.left_bytes) {
+        let (owner, left) = (&share.owner, kib(share.left_bytes));
+        write!(text, "; {owner} has room for {left} KiB more")?;
+    }
+    writeln!(text)
 }
 
 fn write_revocations(text: &mut String, untold: &[RevocationStatus]) -> std::fmt::Result {

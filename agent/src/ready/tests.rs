@@ -3,6 +3,10 @@
 use proptest::prelude::*;
 use shared::{
     failover::Outage,
+    ledger::{
+        claim::Owner,
+        share::{ROOM_OF_A_LOGIN, ShareFigures},
+    },
     name::{EntityId, PolicyName},
     settings::Footing,
     time::BootTime,
@@ -55,9 +59,22 @@ fn footing(what: Footing, age: u64) -> FootingFacts {
     }
 }
 
-fn ledger(used: u64) -> Option<LedgerFacts> {
-    let issuing = 100;
-    Some(LedgerFacts { used, issuing })
+fn ledger(percent: u64) -> LedgerFacts {
+    let most = 200 * ROOM_OF_A_LOGIN;
+    LedgerFacts {
+        shares: vec![ShareFigures {
+            owner: Owner::Workload(WorkloadName::parse("orders").unwrap()),
+            used: most * percent / 100,
+            promised: 0,
+            reserve: most / 2,
+            most,
+            most_for_acts: most,
+            left: most - most * percent / 100,
+        }],
+        to_journald: true,
+        untaken: None,
+        dropped: 0,
+    }
 }
 
 fn outage(bound: u64, began: u64) -> Outage {
@@ -88,9 +105,9 @@ fn healthy() -> ReadyFacts {
         workloads: vec![workload("orders", true, Some(30))],
         store: StoreFacts {
             room: Some(ROOM),
-            ledger: ledger(74),
             ..StoreFacts::default()
         },
+        ledger: ledger(74),
         clock: ClockState::Steady,
         rebooted_behind: false,
         offboarded: None,
@@ -135,7 +152,7 @@ fn a_healthy_host_is_ready_for_its_longest_outage() {
 #[test]
 fn every_fault_alone_is_one_reason() {
     type Fault = (fn(&mut ReadyFacts), &'static str);
-    let faults: [Fault; 19] = [
+    let faults: [Fault; 20] = [
         (
             |f| f.primary.missing.push(missing(true)),
             "the primary refuses Holdover read on sys/x",
@@ -160,7 +177,17 @@ fn every_fault_alone_is_one_reason() {
             "Holdover's own token ended",
         ),
         (|f| f.store.rolled_back = true, "older than its anchor"),
-        (|f| f.store.ledger = ledger(100), "ledger is full"),
+        (
+            |f| f.ledger = ledger(100),
+            "workload orders: the ledger has no room for it (409600 of at most 409600 bytes are taken): nothing is issued for it until journald has taken its entries, or ledger.max_size is raised",
+        ),
+        (
+            |f| {
+                f.ledger = ledger(100);
+                f.ledger.to_journald = false;
+            },
+            "until ledger.max_size is raised: nothing takes entries",
+        ),
         (
             |f| f.issuing_blocked = Some("rebooted in the outage"),
             "rebooted in the outage",
@@ -231,8 +258,19 @@ fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
 #[test]
 fn what_only_needs_knowing_is_a_finding() {
     type Oddity = (fn(&mut ReadyFacts), &'static str);
-    let oddities: [Oddity; 8] = [
-        (|f| f.store.ledger = ledger(75), "75 % full"),
+    let oddities: [Oddity; 10] = [
+        (
+            |f| f.ledger = ledger(75),
+            "workload orders: its share of the ledger is 75 % full (307200 of at most 409600 bytes are taken)",
+        ),
+        (
+            |f| f.ledger.untaken = Some("refused".to_owned()),
+            "journald does not take the ledger's entries: refused",
+        ),
+        (
+            |f| f.ledger.shares[0].reserve = 31 * ROOM_OF_A_LOGIN,
+            "ledger.max_size keeps room for about 31 logins for each of 1 workloads",
+        ),
         (
             |f| f.primary.undecidable.push(undecided(None)),
             "policy odd cannot be read",

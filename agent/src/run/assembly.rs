@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     coverage::{self, Coverage},
     driver::{Driver, Handle},
+    journal::{self, Delivery},
     local::Local,
     metrics::Metrics,
     mirror::{Anew, Mirrors},
@@ -52,6 +53,7 @@ pub(super) struct Daemon {
     metrics: Arc<Metrics>,
     notes: Arc<Aggregate>,
     coverage: Arc<Coverage>,
+    delivery: watch::Sender<Delivery>,
 }
 
 impl Daemon {
@@ -103,6 +105,7 @@ impl Daemon {
             metrics,
             notes,
             coverage,
+            delivery: watch::Sender::default(),
         };
         let driving = upkeep::watched(machine.run(), "the failover machine");
         daemon.tasks.spawn(driving);
@@ -150,6 +153,12 @@ impl Daemon {
             .spawn(coverage::keep::keep(local.clone(), coverage));
         let notes = Arc::clone(&self.notes);
         self.tasks.spawn(upkeep::flush_notes(local.clone(), notes));
+        if let Some(journal) = journal::socket() {
+            self.delivery
+                .send_modify(|delivery| delivery.to_journald = true);
+            let told = self.delivery.clone();
+            self.tasks.spawn(journal::run(local.clone(), journal, told));
+        }
         let alive = async move || upkeep::wait_for_writer(&local).await;
         let reporting = service::keep_reporting(self.driver.watch(), alive);
         self.tasks.spawn(reporting);
@@ -168,6 +177,7 @@ impl Daemon {
             mirrors: Arc::new(MirrorStatuses::new(Arc::clone(&self.mirrors))),
             config: self.config.subscribe(),
             checks,
+            delivery: self.delivery.subscribe(),
             board: Arc::clone(&self.board),
             metrics: Arc::clone(&self.metrics),
             parity: self.parity.clone(),

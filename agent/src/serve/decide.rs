@@ -11,7 +11,7 @@ use shared::{
     api::Call,
     approle::{Attempt, Outcome as Login},
     change::Change,
-    ledger::{Entry, EntryKind},
+    ledger::{Entry, EntryKind, share::Full},
     time::Now,
 };
 
@@ -68,6 +68,11 @@ impl Server {
                 }
                 Err(SubmitError::Conflict) if conflicts < CONFLICTS => conflicts += 1,
                 Err(SubmitError::Paused) => self.wait_for_the_fence(waited).await?,
+                Err(SubmitError::LedgerFull(full)) => {
+                    let text =
+                        format!("{full}: nothing is done for it that must be recorded there");
+                    return Ok(respond::error_in(outage.as_ref(), over(&full), &text));
+                }
                 Err(error) => {
                     tracing::error!(%error, "an answer was withheld: what it promises is not durable");
                     return Ok(respond::error_in(
@@ -130,6 +135,14 @@ impl Server {
             return Err(Again::GiveUp);
         }
         Ok(())
+    }
+}
+
+/// Who takes too much is told so; where others did, it is this host that cannot serve now.
+fn over(full: &Full) -> StatusCode {
+    match full {
+        Full::Share { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Full::Shared { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -4,11 +4,11 @@
 //! commit seals both ends of the chain, so nothing can be cut off at either end unseen.
 
 use serde::{Serialize, Serializer};
-use shared::ledger::Entry;
+use shared::ledger::{Entry, claim::Claim};
 
 use crate::{
     key::{self, Keys, Sealer},
-    seal::{SealError, Sealed, SealingError, Subject, Wiped},
+    seal::{NONCE, SealError, Sealed, SealingError, Subject, TAG, Wiped},
     table::Table,
 };
 
@@ -153,6 +153,19 @@ pub(crate) fn link(
     head.last = mac;
     head.bytes = head.bytes.saturating_add(row.size());
     Ok(row)
+}
+
+/// The room that `entry` takes.
+///
+/// # Errors
+/// If it cannot be written out.
+pub(crate) fn claim(entry: &Entry) -> Result<Claim, SealingError> {
+    let length = written(entry)?.as_slice().len().saturating_add(NONCE + TAG);
+    Ok(Claim {
+        owner: entry.owner(),
+        purpose: entry.purpose(),
+        bytes: size(u64::try_from(length).unwrap_or(u64::MAX), 1),
+    })
 }
 
 /// Opens a row that follows an entry with the MAC `prev`.

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use shared::{
     change::{Change, Expects},
     grant::RevokeCause,
-    ledger::EntryKind,
     time::Now,
 };
 
@@ -17,6 +16,7 @@ use super::{
 use crate::store::{StoreError, writer::Writer};
 
 mod overtaken;
+mod room;
 
 use overtaken::Handed;
 
@@ -90,6 +90,9 @@ impl Worker {
         let mut accepted = Vec::with_capacity(group.len());
         let mut refused = Vec::new();
         let result = self.store(group, &mut accepted, &mut refused);
+        if result.is_err() {
+            self.shared.room.lock().failed();
+        }
         self.report();
         for (done, error) in refused {
             answer(done, Err(error));
@@ -122,16 +125,19 @@ impl Worker {
     ) -> Result<Now, StoreError> {
         let now = (self.shared.clock)();
         let mut group = group.into_iter();
-        let seals = group.as_slice().iter().map(Submission::seals).sum();
-        let prepared = self.writer.prepare(seals, now.steady);
+        let seals: u64 = group.as_slice().iter().map(Submission::seals).sum();
+        // One more for who takes how much of the ledger.
+        let prepared = self.writer.prepare(seals.saturating_add(1), now.steady);
         let view = Arc::clone(&self.shared.view);
         let mut stage = Stage::new(&view);
-        let mut binding = false;
+        let (mut binding, mut ends) = (false, false);
         let staged = prepared.and_then(|()| {
-            for submission in group.by_ref() {
-                match self.recheck(&submission, &stage, now) {
+            for mut submission in group.by_ref() {
+                let stands = self.recheck(&submission, &stage, now);
+                match stands.and_then(|()| self.admit(&mut submission, &stage)) {
                     Ok(()) => {
                         binding |= submission.changes.iter().any(is_anchored);
+                        ends |= submission.changes.iter().any(ends_a_grant);
                         stage_one(&mut self.writer, &mut stage, submission, accepted)?;
                     }
                     Err(error) => refused.push((submission.done, error)),
@@ -146,13 +152,15 @@ impl Worker {
             handed: Vec::new(),
         }));
         staged?;
-        let (ops, entries) = (stage.take_ops(), stage.take_entries());
+        let (mut ops, entries) = (stage.take_ops(), stage.take_entries());
         if !ops.is_empty() || !entries.is_empty() {
+            self.make_space(&mut ops)?;
             self.writer.commit(&ops, &entries)?;
             self.writer.since_checkpoint += COMMIT_WEIGHT;
             self.commits += 1;
         }
         stage.publish();
+        self.shared.room.lock().stored(ends);
         if binding {
             self.writer.write_anchor()?;
         }
@@ -194,20 +202,10 @@ impl Worker {
                 Change::Grant(grant) if stage.is_revoked(&grant.digest) => {
                     return Err(SubmitError::Conflict);
                 }
-                Change::Ledger(entry) if !self.has_room(entry.kind) => {
-                    return Err(SubmitError::LedgerFull);
-                }
                 _ => {}
             }
         }
         Ok(())
-    }
-
-    /// Whether an entry that must not be dropped has room.
-    fn has_room(&self, kind: EntryKind) -> bool {
-        let dropped = matches!(kind, EntryKind::Denial | EntryKind::Read);
-        let bytes = self.writer.header.ledger.bytes;
-        dropped || self.writer.spool.admits(kind, bytes)
     }
 
     fn control(&mut self, control: Control) -> Result<(), StoreError> {
@@ -221,7 +219,7 @@ impl Worker {
                 );
                 return Ok(());
             }
-            Control::TrimLedger { below, done } => (self.writer.trim(below), done),
+            Control::LedgerDelivered { through, done } => (self.delivered(through), done),
             Control::ClearRollback(done) => {
                 let result = self.writer.clear_rollback();
                 if result.is_ok() {
@@ -242,14 +240,17 @@ impl Worker {
 
     fn report(&self) {
         let writer = &self.writer;
+        let (ledger_max, ledger_delivered) = {
+            let room = self.shared.room.lock();
+            (room.max(), room.delivered())
+        };
         self.shared.set_stats(Stats {
             generation: writer.header.generation,
             commits: self.commits,
             epoch: writer.budget.epoch(),
             ledger: writer.header.ledger.clone(),
-            ledger_max: writer.spool.max,
-            ledger_issuing: writer.spool.issuing(),
-            ledger_dropped: writer.spool.dropped,
+            ledger_max,
+            ledger_delivered,
             ..Stats::default()
         });
     }
@@ -285,6 +286,10 @@ fn stage_one(
 
 fn failed(error: &StoreError) -> SubmitError {
     SubmitError::Failed(error.to_string())
+}
+
+fn ends_a_grant(change: &Change) -> bool {
+    matches!(change, Change::GrantForgotten(_) | Change::Revoked(_))
 }
 
 /// Whether a rollback of this must be noticed: everything that takes authority away by somebody's decision.

@@ -19,6 +19,7 @@ use shared::{
 use super::{Lane, Stats, SubmitError, stage::When};
 use crate::{
     ledger::{Chained, Head},
+    store::Room,
     view::{Authority, View},
 };
 
@@ -55,8 +56,8 @@ pub(super) enum Control {
         limit: usize,
         done: LedgerDone,
     },
-    TrimLedger {
-        below: u64,
+    LedgerDelivered {
+        through: u64,
         done: Done,
     },
 }
@@ -75,6 +76,7 @@ pub(super) struct Shared {
     pub(super) view: Arc<View>,
     pub(super) clock: Box<dyn Fn() -> Now + Send + Sync>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) room: Mutex<Room>,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -128,11 +130,16 @@ impl Submission {
 }
 
 impl Shared {
-    pub(super) fn new(view: Arc<View>, clock: Box<dyn Fn() -> Now + Send + Sync>) -> Self {
+    pub(super) fn new(
+        view: Arc<View>,
+        room: Room,
+        clock: Box<dyn Fn() -> Now + Send + Sync>,
+    ) -> Self {
         Self {
             view,
             clock,
             thread: Mutex::new(None),
+            room: Mutex::new(room),
             queue: Mutex::default(),
             wake: Condvar::new(),
         }
@@ -343,7 +350,9 @@ impl Waiting {
 impl Control {
     pub(super) fn refuse(self, error: SubmitError) {
         match self {
-            Self::ClearRollback(done) | Self::TrimLedger { done, .. } => answer(done, Err(error)),
+            Self::ClearRollback(done) | Self::LedgerDelivered { done, .. } => {
+                answer(done, Err(error));
+            }
             Self::ReadLedger { done, .. } => done(Err(error)),
         }
     }

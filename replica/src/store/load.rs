@@ -17,6 +17,7 @@ use shared::{
 };
 
 use super::{
+    RoomRow,
     header::{Header, Tally},
     schema::Database,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Loaded {
     pub(crate) phase: Option<PhaseRecord>,
     pub(crate) queue: Vec<QueuedRevocation>,
     pub(crate) coverage: Vec<CoverageHour>,
+    /// What of the ledger was delivered, and who takes how much of its space.
+    pub(crate) room: Option<RoomRow>,
     /// Rows of values that do not open.
     pub(crate) lost: Vec<At>,
     /// Rows of mirrors.
@@ -110,6 +113,7 @@ impl<'k> Loader<'k> {
                 phase: None,
                 queue: Vec::new(),
                 coverage: Vec::new(),
+                room: None,
                 lost: Vec::new(),
                 mirrors: Vec::new(),
                 values: Tally::default(),
@@ -148,6 +152,7 @@ impl<'k> Loader<'k> {
         match at.table {
             Table::Cluster => self.cluster(at, self.open(&at, sealed)?),
             Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
+            Table::Room => self.loaded.room = Some(self.open(&at, sealed)?),
             Table::Doubt => self.doubt(at, self.open(&at, sealed)?),
             Table::Grant => {
                 let grant: Grant = self.open(&at, sealed)?;

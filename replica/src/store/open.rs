@@ -5,13 +5,14 @@ use std::{fs::File, path::Path, sync::Arc};
 use shared::settings::Settings;
 
 use super::{
-    FailStop, Location, OpenError, OpenReport, Opened, Replica, StoreError,
+    FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow, Storage as _,
+    StoreError,
     anchor::{Anchor, AnchorState},
     header::Header,
     load::{self, LoadError, Loaded},
     lock,
     schema::{Database, Recognised},
-    writer::{Spool, Writer},
+    writer::Writer,
 };
 use crate::{
     entropy::Entropy,
@@ -41,8 +42,11 @@ impl Replica {
         let path = &location.path;
         let lock = present(location)?;
         let (mut database, keys, header) = proven(path, sources)?;
-        let loaded = load::load(&database, &keys, &header, settings)
+        let mut loaded = load::load(&database, &keys, &header, settings)
             .map_err(|error| not_loaded(error, path))?;
+        let (row, max) = (loaded.room.take(), location.ledger_max);
+        let room =
+            counted(&mut database, &keys, &header.ledger, row, max).map_err(unreadable(path))?;
         let end = database.ledger_end().map_err(unreadable(path))?;
         let anchor = location.anchor.as_deref().map(Anchor::at);
         let state = match &anchor {
@@ -67,14 +71,10 @@ impl Replica {
             header,
             anchor,
             anchored: 0,
-            spool: Spool {
-                max: location.ledger_max,
-                dropped: 0,
-            },
             since_checkpoint: 0,
             _lock: lock,
         };
-        start(writer, loaded, report).map_err(|source| OpenError::Store {
+        start(writer, loaded, report, room).map_err(|source| OpenError::Store {
             path: path.clone(),
             source,
         })
@@ -104,7 +104,12 @@ fn proven(path: &Path, sources: &[Source]) -> Result<(Database, Keys, Header), O
 }
 
 /// The commit that every start makes: it reserves encryptions, and takes away what must not be believed again.
-fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport) -> Result<Opened, StoreError> {
+fn start(
+    mut writer: Writer,
+    mut loaded: Loaded,
+    report: OpenReport,
+    room: Room,
+) -> Result<Opened, StoreError> {
     let header = &mut writer.header;
     header.rolled_back = report.rolled_back;
     if let AnchorState::Ahead { anchor, .. } = report.anchor {
@@ -143,7 +148,32 @@ fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport) -> Result<O
         coverage: loaded.coverage,
         report,
         writer,
+        room,
     })
+}
+
+/// Entries that are counted at once.
+const COUNTED: usize = 1024;
+
+/// Who takes how much of the ledger's space: what the row says, and what came since.
+fn counted(
+    database: &mut Database,
+    keys: &Keys,
+    head: &Head,
+    row: Option<RoomRow>,
+    max: u64,
+) -> rusqlite::Result<Room> {
+    let (mut room, mut next) = Room::resume(row, head, max);
+    while next < head.next {
+        let rows = database.entries(next, COUNTED)?;
+        let ours = rows.iter().take_while(|row| row.seq < head.next);
+        ours.for_each(|row| room.count(keys, row));
+        match rows.last() {
+            Some(last) => next = last.seq.saturating_add(1),
+            None => break,
+        }
+    }
+    Ok(room)
 }
 
 /// The replica's lock, once the file is known to be there and fit.

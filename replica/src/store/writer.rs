@@ -1,11 +1,8 @@
 //! The one writer's hands: seals, counts, chains, and commits a group with the header that proves it.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, ops::RangeInclusive, sync::Arc};
 
-use shared::{
-    ledger::{Entry, EntryKind},
-    time::WallTime,
-};
+use shared::{ledger::Entry, time::WallTime};
 
 use super::{
     FailStop, StoreError,
@@ -18,12 +15,16 @@ use crate::{
         Keys, Sealer,
         epoch::{Budget, Limits},
     },
-    ledger::{self, Chained},
+    ledger::{self, Chained, LedgerRow},
     table::{Accounted, Op, Table},
 };
 
 /// Encryptions that a commit needs for itself: its header.
 const OWN: u64 = 1;
+/// Entries that are cut off the ledger in one statement.
+const CUT: RangeInclusive<u64> = 16..=1024;
+/// What an entry takes at least.
+const LEAST_ENTRY: u64 = 256;
 
 /// What writes to an open replica.
 pub(crate) struct Writer {
@@ -36,35 +37,10 @@ pub(crate) struct Writer {
     pub(crate) anchor: Option<Anchor>,
     /// The generation that the state file holds, as far as this process knows.
     pub(crate) anchored: u64,
-    pub(crate) spool: Spool,
     /// Bytes put since the last checkpoint.
     pub(crate) since_checkpoint: u64,
     /// Held, not read: another process is refused by it.
     pub(crate) _lock: File,
-}
-
-/// How full the ledger may get: what can be done without ends first, revocations never.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spool {
-    pub(crate) max: u64,
-    pub(crate) dropped: u64,
-}
-
-impl Spool {
-    /// Whether an entry of this kind is still taken at `bytes`: aggregated reads and denials up to a half, what issues
-    /// up to three quarters. The rest is for revocations and what an operator must see, which are always taken.
-    pub(crate) fn admits(&self, kind: EntryKind, bytes: u64) -> bool {
-        match kind {
-            EntryKind::Denial | EntryKind::Read => bytes < self.max / 2,
-            EntryKind::Grant | EntryKind::Lease | EntryKind::Renewal => bytes < self.issuing(),
-            _ => true,
-        }
-    }
-
-    /// Where issuing ends.
-    pub(crate) fn issuing(&self) -> u64 {
-        self.max / 4 * 3
-    }
 }
 
 impl Writer {
@@ -105,19 +81,26 @@ impl Writer {
         self.commit_header(0)
     }
 
-    /// Cuts entries below `seq` off the ledger: they are kept elsewhere.
-    pub(crate) fn trim(&mut self, seq: u64) -> Result<(), StoreError> {
-        let head = &self.header.ledger;
-        let seq = seq.min(head.next);
-        if seq <= head.first {
-            return Ok(());
+    /// Cuts entries off the ledger's beginning until it takes no more than `most` bytes, but none after `through`. The next
+    /// commit makes that durable.
+    pub(crate) fn cut(&mut self, most: u64, through: u64) -> Result<(), StoreError> {
+        let end = through.saturating_add(1).min(self.header.ledger.next);
+        while self.header.ledger.bytes > most && self.header.ledger.first < end {
+            let beyond = self.header.ledger.bytes.saturating_sub(most) / LEAST_ENTRY;
+            let entries = beyond.clamp(*CUT.start(), *CUT.end());
+            let below = self.header.ledger.first.saturating_add(entries).min(end);
+            let cut = self.storage.trim(below)?;
+            let head = &mut self.header.ledger;
+            head.first = below;
+            head.before = cut.last;
+            head.bytes = head.bytes.saturating_sub(cut.bytes);
         }
-        let cut = self.storage.trim(seq)?;
-        let head = &mut self.header.ledger;
-        head.first = seq;
-        head.before = cut.last;
-        head.bytes = head.bytes.saturating_sub(cut.bytes);
-        self.commit_header(0)
+        Ok(())
+    }
+
+    /// Entries from `from` on as they lie in the file, at most `limit`.
+    pub(crate) fn rows(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>, StoreError> {
+        self.storage.entries(from, limit)
     }
 
     /// Entries from `from` on, at most `limit`.
@@ -187,10 +170,6 @@ impl Writer {
     }
 
     fn append(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        if !self.spool.admits(entry.kind, self.header.ledger.bytes) {
-            self.spool.dropped = self.spool.dropped.saturating_add(1);
-            return Ok(());
-        }
         let mut head = self.header.ledger.clone();
         let row = ledger::link(&mut head, entry, &mut self.sealer())?;
         self.header.ledger = head;

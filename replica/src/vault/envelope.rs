@@ -8,6 +8,7 @@ use shared::{
     change::{Change, Expects},
     kv::Content,
     wire::{self, AuthBlock, Envelope, Response},
+    workload::Peer,
 };
 use zeroize::Zeroizing;
 
@@ -182,6 +183,7 @@ impl Refusal {
             policies.map(|policies| case.age(policies.set.verified_at).as_secs())
         };
         answer.note = self.reason().map(|reason| Note::Denial {
+            workload: case.query.peer.and_then(Peer::only_workload).cloned(),
             uid: case.query.peer.map(|peer| peer.uid),
             reason,
             outage: case.outage().map(|outage| outage.id.clone()),

@@ -89,6 +89,7 @@ fn read(case: &Case<'_>, accessor: Option<Accessor>, workload: Option<WorkloadNa
     Note::Read {
         accessor,
         workload,
+        uid: case.query.peer.map(|peer| peer.uid),
         path: case.query.call.path.as_str().to_owned(),
         outage: case.outage().map(|outage| outage.id.clone()),
     }

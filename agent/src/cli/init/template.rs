@@ -60,7 +60,7 @@ socket = <ADMIN_SOCKET>
 # issue_after_reboot = false
 
 [ledger]
-# max_size = "256MiB"                     # when it is full, nothing is issued
+# max_size = "256MiB"                     # a workload whose share of it is full is issued nothing
 
 [limits]
 # connections = 1024

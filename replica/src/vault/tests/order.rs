@@ -1,6 +1,6 @@
 //! The order of checks, and what a refusal looks like.
 
-use shared::{change::Change, failover::Phase};
+use shared::{change::Change, failover::Phase, name::WorkloadName};
 
 use super::{
     likeness::assert_like,
@@ -298,6 +298,7 @@ fn denials_are_counted_by_uid_and_reason() {
     };
     let denial = |reason| {
         Some(Note::Denial {
+            workload: Some(WorkloadName::parse("orders").unwrap()),
             uid: Some(1000),
             reason,
             outage: Some(outage("o-1").id),

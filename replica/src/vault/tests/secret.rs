@@ -467,6 +467,7 @@ fn reads_are_counted_by_grant_and_path() {
         Some(Note::Read {
             accessor: Some(shared::name::Accessor::parse("accessor-of-s.app").unwrap()),
             workload: Some(WorkloadName::parse("orders").unwrap()),
+            uid: Some(1000),
             path: "secret/data/app/a".into(),
             outage: Some(outage("o-1").id),
         })
