@@ -72,14 +72,14 @@ impl Custody {
     /// Takes what came with an answer into custody; none if nothing did.
     pub(crate) fn of(
         evidence: &Evidence<'_>,
-        asker: Asker,
+        ask: &Ask,
         replica: Arc<dyn Replica>,
     ) -> Option<Self> {
-        let issued = issued(evidence);
+        let issued = issued(evidence, ask.leasing);
         (!issued.is_empty()).then(|| {
             Self(Arc::new(Held {
                 replica,
-                asker,
+                asker: Asker::of(ask),
                 issued,
                 handed_over: AtomicBool::new(false),
             }))

@@ -10,7 +10,7 @@ use super::{
     Handled, Server,
     ask::{Ask, Class},
     counting::{self, Leased},
-    custody::{Asker, Custody, Sharer, Unsendable},
+    custody::{Custody, Sharer, Unsendable},
     decide::LoginFailed,
     forward_token::{ForwardToken, Route},
     headers,
@@ -310,9 +310,7 @@ impl Server {
             let custody = {
                 let seen = answer.answered();
                 let evidence = seen.evidence(&asked, used, replica.as_ref());
-                evidence.and_then(|evidence| {
-                    Custody::of(&evidence, Asker::of(&asked), Arc::clone(&replica))
-                })
+                evidence.and_then(|evidence| Custody::of(&evidence, &asked, Arc::clone(&replica)))
             };
             if let Some(custody) = custody {
                 answer.parts.extensions.insert(custody);

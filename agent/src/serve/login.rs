@@ -138,9 +138,8 @@ impl Server {
         Box::pin(async move {
             let minted = minter.mint(&identity.workload, &identity).await?;
             let evidence = own_evidence(&asked, minted.answer(), replica.as_ref());
-            let custody = evidence.and_then(|evidence| {
-                Custody::of(&evidence, Asker::of(&asked), Arc::clone(&replica))
-            });
+            let custody =
+                evidence.and_then(|evidence| Custody::of(&evidence, &asked, Arc::clone(&replica)));
             Ok(InCustody { minted, custody })
         })
     }

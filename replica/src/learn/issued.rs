@@ -13,7 +13,7 @@ use shared::{
 /// Something that was brought into being.
 #[derive(Clone, PartialEq, Debug)]
 pub struct IssuedThere {
-    /// What revokes it; none of a batch token, which only its end ends.
+    /// What revokes it; none of a batch token, which only its end ends, and of a lease that nothing names.
     pub target: Option<RevocationTarget>,
     /// How long it lives by itself.
     pub life: Duration,
@@ -49,8 +49,9 @@ struct Wrapping {
 }
 
 /// What the request behind `evidence` brought into being, as its answer says. A renewal shows a token or a lease as well, which
-/// was there before.
-pub fn issued(evidence: &Evidence<'_>) -> Vec<IssuedThere> {
+/// was there before. Of a wrapping `may_lease` says whether there may be a lease within: that is named nowhere, belongs to who
+/// asked, and outlives the wrapping.
+pub fn issued(evidence: &Evidence<'_>, may_lease: bool) -> Vec<IssuedThere> {
     let brought = evidence.brought();
     let Some(brought) = brought.and_then(|body| serde_json::from_slice::<Brought>(body).ok())
     else {
@@ -75,6 +76,12 @@ pub fn issued(evidence: &Evidence<'_>) -> Vec<IssuedThere> {
         if call.is_issuance() && !wrapping.wrapped_accessor.is_empty() {
             issued.push(token(&wrapping.wrapped_accessor, wrapping.ttl));
         }
+        if may_lease {
+            issued.push(IssuedThere {
+                target: None,
+                life: Duration::from_secs(wrapping.ttl),
+            });
+        }
     }
     issued
 }
@@ -96,7 +103,13 @@ mod tests {
     use super::*;
 
     /// What the answer `body` to a request says, from the trusted cluster or not.
-    fn told(method: &str, path: &str, body: &str, cluster: ClusterShown) -> Vec<String> {
+    fn told(
+        method: &str,
+        path: &str,
+        body: &str,
+        cluster: ClusterShown,
+        may_lease: bool,
+    ) -> Vec<String> {
         let call = Call::parse(method, &format!("/v1/{path}")).unwrap();
         let asked = Question {
             call: &call,
@@ -111,7 +124,7 @@ mod tests {
             as_of: None,
         };
         let evidence = Evidence::new(asked, provenance, 200).whole(body.as_bytes());
-        let named = issued(&evidence)
+        let named = issued(&evidence, may_lease)
             .into_iter()
             .map(|issued| match issued.target {
                 Some(RevocationTarget::Lease(lease)) => format!("lease {lease}"),
@@ -122,7 +135,7 @@ mod tests {
     }
 
     fn said(method: &str, path: &str, body: &str) -> Vec<String> {
-        told(method, path, body, ClusterShown::Pinned)
+        told(method, path, body, ClusterShown::Pinned, false)
     }
 
     const AUTH: &str =
@@ -172,12 +185,19 @@ mod tests {
         }
         let wrapped = r#"{"wrap_info":{"token":"s.w","accessor":"w","ttl":60}}"#;
         assert_eq!(said("GET", "secret/data/a", wrapped), ["token w"]);
+        // A lease within it is there, and nothing names it.
+        let pinned = ClusterShown::Pinned;
+        let leased = told("GET", "database/creds/x", wrapped, pinned, true);
+        assert_eq!(leased, ["token w", "-"]);
     }
 
     #[test]
     fn what_another_cluster_says_names_nothing_of_ours() {
         for cluster in [ClusterShown::Foreign, ClusterShown::Unshown] {
-            assert_eq!(told("PUT", "auth/approle/login", AUTH, cluster), [""; 0]);
+            assert_eq!(
+                told("PUT", "auth/approle/login", AUTH, cluster, false),
+                [""; 0]
+            );
         }
     }
 }

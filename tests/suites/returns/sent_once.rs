@@ -327,6 +327,18 @@ async fn a_lease_that_nobody_got_is_one_and_is_revoked_if_it_comes_late() -> Res
     drop(client);
     tap.lose_nothing();
     until_leases(&host, "others", 1).await?;
+    // In a wrapping: that is taken back, and the lease within is named by nothing. The ledger says that it may be there.
+    let before = accessors(&host).await?;
+    tap.lose(path, Loss::Held);
+    let request = request.replace("\r\n\r\n", "\r\nX-Vault-Wrap-TTL: 600\r\n\r\n");
+    let mut client = tokio::net::UnixStream::connect(host.daemon.socket()).await?;
+    client.write_all(request.as_bytes()).await?;
+    until_leases(&host, "others", 2).await?;
+    until_fresh(&host, &before, 1).await?;
+    drop(client);
+    tap.lose_nothing();
+    until_fresh(&host, &before, 0).await?;
+    assert_eq!(leases(&host, "others").await?, 2);
     // Mirrored: the replica answers with Holdover's own lease, and the late one is nobody's.
     let own = leases(&host, "orders").await?;
     tap.lose("/v1/database/creds/orders ", Loss::Held);
