@@ -44,7 +44,7 @@ pub use self::{
     learn::{SeenCredential, SeenToken},
 };
 use self::{
-    authority::{AuthorityMemory, AuthorityPass},
+    authority::{AuthorityKeeper, AuthorityPass},
     context::MirrorContext,
     cycle::Pace,
     ground::Ground,
@@ -67,7 +67,7 @@ const UNSEEN_LOOK: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Mirrors {
     context: Arc<MirrorContext>,
-    authority: Arc<Mutex<AuthorityMemory>>,
+    authority: Arc<AuthorityKeeper>,
     /// Each with what its task remembers. Only one pass over a mirror runs at a time.
     mirrors: Arc<[(settings::Mirror, Mutex<MirrorMemory>)]>,
     tokens: Arc<TokenFollower>,
@@ -206,7 +206,7 @@ impl Mirrors {
             tokens: Arc::new(TokenFollower::new(Arc::clone(&context), interval)),
             context,
             anew,
-            authority: Arc::default(),
+            authority: Arc::new(AuthorityKeeper::new(&config.settings)),
             mirrors: mirrors.map(|one| (one, Mutex::default())).collect(),
         }
     }
@@ -263,9 +263,10 @@ impl Mirrors {
             Occasion::Recovery => Urgency::Recovery,
             Occasion::Anew | Occasion::Cycle | Occasion::Operator => Urgency::Authority,
         };
-        let pass = AuthorityPass::new(&self.context, urgency);
-        let mut memory = self.authority.lock().await;
-        memory.verify(&pass, occasion == Occasion::Cycle).await
+        let may_skip = occasion == Occasion::Cycle;
+        self.authority
+            .verify(&self.context, urgency, may_skip)
+            .await
     }
 
     /// Verifies the authority of one workload to settle after an outage, unless that was done since.
@@ -273,11 +274,8 @@ impl Mirrors {
     /// # Errors
     /// If it could not be verified. That nothing may be issued for it any more is none, and is stored.
     pub async fn verify_workload(&self, workload: &WorkloadName) -> Result<(), PassError> {
-        if authority::at_use::is_verified_since(&self.context, workload) {
-            return Ok(()); // Without waiting for a pass that is under way.
-        }
-        let mut memory = self.authority.lock().await;
-        memory.verify_workload(&self.context, workload).await
+        let keeper = &self.authority;
+        keeper.verify_workload(&self.context, workload).await
     }
 
     /// The same for what an AppRole login stands on: its role, the secret ids of that role, the entity.
@@ -285,10 +283,7 @@ impl Mirrors {
     /// # Errors
     /// If it could not be verified. That the role or the secret id is gone is none, and is stored.
     pub async fn verify_login(&self, basis: &Basis) -> Result<(), PassError> {
-        if !authority::at_use::are_mounts_read_since(&self.context) {
-            let mut memory = self.authority.lock().await;
-            memory.verify_mounts(&self.context).await?;
-        }
+        self.authority.verify_mounts(&self.context).await?;
         authority::at_use::verify_login(&self.context, basis).await
     }
 
@@ -297,8 +292,7 @@ impl Mirrors {
     /// # Errors
     /// If that policy could not be read. That it does not exist is none, and is stored.
     pub async fn verify_policy(&self, name: &PolicyName) -> Result<(), PassError> {
-        let _memory = self.authority.lock().await;
-        authority::at_use::verify_policy(&self.context, name).await
+        self.authority.verify_policy(&self.context, name).await
     }
 
     /// Asks the primary now, outside of every cycle, for what decisions about these tokens go by: what became of
@@ -331,8 +325,7 @@ impl Mirrors {
     /// # Errors
     /// If the primary went away. What it would not say is told in the status.
     pub async fn verify_logins(&self) -> Result<(), PassError> {
-        let mut memory = self.authority.lock().await;
-        memory.verify_logins(&self.context).await
+        self.authority.verify_logins(&self.context).await
     }
 
     /// Asks the primary what became of a token, if it is one that can be asked about, and of whom it stands for, to settle

@@ -3,6 +3,8 @@
 
 #[path = "returns/agent.rs"]
 mod agent;
+#[path = "returns/alone.rs"]
+mod alone;
 #[path = "returns/approle.rs"]
 mod approle;
 #[path = "returns/at_use.rs"]

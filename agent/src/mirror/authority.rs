@@ -8,14 +8,12 @@ pub(super) mod approle;
 pub(super) mod at_use;
 mod cluster;
 mod identity;
+mod keeper;
 mod policies;
 mod role;
 mod standing;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use shared::{
@@ -26,15 +24,10 @@ use shared::{
     workload::{Workload, WorkloadAuthority},
 };
 
-pub(super) use self::standing::until_standing_due;
 use self::standing::{Minting, StandingToken};
-use super::{
-    PassError, context::MirrorContext, index::Quiet, read::is_cut_off, status::UnreadPaths,
-};
+pub(super) use self::{keeper::AuthorityKeeper, standing::until_standing_due};
+use super::{PassError, context::MirrorContext, read::is_cut_off, status::UnreadPaths};
 use crate::upstream::{Reply, Request, Said, ShownReply, UpstreamError, pace::Urgency};
-
-/// Entities that are asked about in one pass, where that is enough for all of them in time; the others wait for the next.
-const IDENTITIES: usize = 50;
 
 /// What became of every workload.
 #[derive(Clone, Debug, Default)]
@@ -63,93 +56,12 @@ impl AuthorityVerdict {
     }
 }
 
-/// What the task remembers from pass to pass.
-#[derive(Default)]
-pub(super) struct AuthorityMemory {
-    quiet: Quiet,
-    /// When each entity was last asked about.
-    identities: BTreeMap<EntityId, WallTime>,
-    minted: Minting,
-    /// When it was last tried to read the mounts for a login that was to be settled.
-    mounts_tried: Option<WallTime>,
-}
-
 /// One verification.
 pub(super) struct AuthorityPass<'a> {
     context: &'a MirrorContext,
     urgency: Urgency,
     /// When it began: what all of it is verified as of.
     at: WallTime,
-}
-
-impl AuthorityMemory {
-    /// Verifies everything, or finds by the index that nothing was written since it last did.
-    pub(super) async fn verify(
-        &mut self,
-        pass: &AuthorityPass<'_>,
-        may_skip: bool,
-    ) -> Result<AuthorityReport, PassError> {
-        let (context, at) = (pass.context, pass.at);
-        if context.upstream.own_token().is_none() {
-            return Err(UpstreamError::NoCredential.into());
-        }
-        let index = self.quiet.observe(context, pass.urgency).await?;
-        let may_skip = may_skip && !approle::are_doubted(&context.local.view.authority());
-        let quiet = may_skip && self.quiet.holds(index.as_ref(), at);
-        let since = self.quiet.since().filter(|_| quiet);
-        let covers = |since: &WallTime| {
-            standing::all_rest(context, at) && pass.unverified(*since).is_empty()
-        };
-        if let Some(since) = since.filter(covers) {
-            return pass.reaffirm(since).await;
-        }
-        // Forgotten before anything is asked, because a pass that is cut off must not leave an index behind that
-        // vouches for what it did not see.
-        self.quiet.forget();
-        pass.common().await?;
-        let report = pass.workloads(&mut self.minted).await?;
-        let approles = pass.approles().await?;
-        let identified = self.identities(pass).await;
-        pass.note(&report);
-        pass.forget_workloads().await?;
-        pass.forget_identities().await?;
-        let mut verdicts = report.workloads.values();
-        let whole = approles && identified && pass.unread_policies().is_empty();
-        if whole && verdicts.all(|one| *one == AuthorityVerdict::Proven) {
-            self.quiet.complete(index, at);
-        }
-        Ok(report)
-    }
-
-    /// Entities that decisions go by and that this pass has not seen yet, the longest unasked first. Whether all of them
-    /// were verified.
-    async fn identities(&mut self, pass: &AuthorityPass<'_>) -> bool {
-        let mut due = pass.unverified(pass.at);
-        self.identities.retain(|entity, _| due.contains(entity));
-        due.sort_by_key(|entity| self.identities.get(entity).copied());
-        let settings = &pass.context.settings;
-        let (interval, max_age) = (
-            pass.context.authority_interval,
-            settings.bounds.policy_max_age,
-        );
-        let many = at_once(due.len(), interval, max_age);
-        let mut complete = due.len() <= many;
-        let mut unread = UnreadPaths::default();
-        for entity in due.iter().take(many) {
-            if let Err(error) = pass.verify_identity(entity).await {
-                tracing::warn!(%error, %entity, "an identity could not be verified");
-                complete = false;
-                if error.ends_pass() {
-                    break;
-                }
-                unread.add(entity, error);
-            }
-            // One that could not be read waits for its turn like all the others.
-            self.identities.insert(entity.clone(), pass.at);
-        }
-        pass.context.note("identities", unread);
-        complete
-    }
 }
 
 impl<'a> AuthorityPass<'a> {
@@ -218,6 +130,23 @@ impl<'a> AuthorityPass<'a> {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Whether all of it was verified by one that began later.
+    fn is_common_verified(&self) -> bool {
+        let authority = self.context.local.view.authority();
+        let cluster = authority.cluster.as_ref();
+        let mounts = cluster.is_some_and(|known| known.verified_at > self.at);
+        let policies = authority.policies.as_ref();
+        mounts && policies.is_some_and(|known| known.set.verified_at > self.at)
+    }
+
+    /// Whether a workload was verified by one that began later.
+    fn is_verified(&self, workload: &Workload) -> bool {
+        let authority = self.context.local.view.authority();
+        let known = authority.workloads.get(&workload.name);
+        let known = known.filter(|known| known.role_name == workload.role);
+        known.is_some_and(|known| known.verified_at > self.at)
+    }
+
     /// Leaves for the status what could not be read of it.
     fn note_common(&self, errors: &[UpstreamError]) {
         let mut unread = UnreadPaths::default();
@@ -235,29 +164,10 @@ impl<'a> AuthorityPass<'a> {
         unread.cloned().collect()
     }
 
-    async fn workloads(&self, minted: &mut Minting) -> Result<AuthorityReport, PassError> {
-        let mut report = AuthorityReport::default();
-        for workload in &self.context.settings.workloads {
-            let verdict = match self.workload(workload, minted).await {
-                Ok(verdict) => verdict,
-                Err(error @ PassError::Lost) => AuthorityVerdict::Unknown(vec![error.to_string()]),
-                // What was lost is one workload's token, and no reason to leave the others unverified.
-                Err(PassError::Upstream(error))
-                    if !matches!(error, UpstreamError::Unavailable(_)) =>
-                {
-                    AuthorityVerdict::Unknown(vec![error.to_string()])
-                }
-                Err(error) => return Err(error),
-            };
-            report.workloads.insert(workload.name.clone(), verdict);
-        }
-        Ok(report)
-    }
-
     async fn workload(
         &self,
         workload: &Workload,
-        minted: &mut Minting,
+        minting: &mut Minting,
     ) -> Result<AuthorityVerdict, PassError> {
         let name = &workload.name;
         let Some(role) = self.role(&workload.role).await? else {
@@ -272,7 +182,7 @@ impl<'a> AuthorityPass<'a> {
             pass: self,
             workload,
             role: &role,
-            minted,
+            minting,
         };
         let standing = standing.live().await?;
         if let Some(entity) = &standing.facts.entity_id {
@@ -339,12 +249,12 @@ impl<'a> AuthorityPass<'a> {
             let authority = self.context.local.view.authority();
             if let Some(cluster) = &authority.cluster {
                 let mut cluster = (**cluster).clone();
-                cluster.verified_at = self.at;
+                cluster.verified_at = cluster.verified_at.max(self.at);
                 changes.push(Change::Cluster(Box::new(cluster)));
             }
             if let Some(policies) = &authority.policies {
                 let mut set = policies.set.clone();
-                set.verified_at = self.at;
+                set.verified_at = set.verified_at.max(self.at);
                 changes.push(Change::Policies(Box::new(set)));
             }
             for workload in &self.context.settings.workloads {
@@ -352,7 +262,7 @@ impl<'a> AuthorityPass<'a> {
                     continue;
                 };
                 let mut known = (**known).clone();
-                known.verified_at = self.at;
+                known.verified_at = known.verified_at.max(self.at);
                 changes.push(Change::Authority(Box::new(known)));
                 let name = workload.name.clone();
                 report.workloads.insert(name, AuthorityVerdict::Proven);
@@ -426,28 +336,5 @@ impl<'a> AuthorityPass<'a> {
             self.context.commit(changes).await?;
         }
         Ok(())
-    }
-}
-
-/// How many of so many entities are asked about in one pass: all of them within half of `max_age`, so that none grows too
-/// old while it waits for its turn.
-fn at_once(entities: usize, interval: Duration, max_age: Duration) -> usize {
-    let passes = (max_age / 2).as_millis() / interval.as_millis().max(1);
-    let passes = usize::try_from(passes).unwrap_or(usize::MAX).max(1);
-    entities.div_ceil(passes).max(IDENTITIES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_entity_has_its_turn_before_it_is_half_as_old_as_it_may_be() {
-        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
-        assert_eq!(at_once(0, minute, hour), 50);
-        assert_eq!(at_once(1_500, minute, hour), 50);
-        assert_eq!(at_once(6_000, minute, hour), 200);
-        assert_eq!(at_once(6_000, hour, minute), 6_000);
-        assert_eq!(at_once(6_000, Duration::ZERO, hour), 50);
     }
 }

@@ -8,80 +8,18 @@ use shared::{
     time::WallTime,
 };
 
-use super::{AuthorityMemory, AuthorityPass, AuthorityVerdict};
+use super::AuthorityPass;
 use crate::{
-    mirror::{PassError, context::MirrorContext, read::is_cut_off},
+    mirror::{PassError, context::MirrorContext},
     upstream::pace::Urgency,
 };
 
 /// What all workloads stand on is verified once for those that are settled at the same time.
 const MOMENTS: Duration = Duration::from_secs(2);
 
-impl AuthorityMemory {
-    /// One workload, with what all of them stand on, unless it was verified since the last outage.
-    pub(in crate::mirror) async fn verify_workload(
-        &mut self,
-        context: &MirrorContext,
-        name: &WorkloadName,
-    ) -> Result<(), PassError> {
-        let Some(workload) = context.settings.workload(name) else {
-            return Ok(());
-        };
-        if is_verified_since(context, name) {
-            return Ok(());
-        }
-        let pass = AuthorityPass::new(context, Urgency::Recovery);
-        if !pass.is_common_recent() {
-            match pass.common().await {
-                Err(error) if error.ends_pass() => return Err(error),
-                // What of it could be read was, and what could not is told.
-                _ => {}
-            }
-        }
-        match pass.workload(workload, &mut self.minted).await? {
-            AuthorityVerdict::Proven | AuthorityVerdict::Gone(_) => Ok(()),
-            AuthorityVerdict::Unknown(reasons) => Err(PassError::Partial(reasons.join("; "))),
-        }
-    }
-
-    /// What is mounted where, unless that was read since the last outage, or was tried to be moments ago: a path that leads
-    /// nowhere says nothing of a role whose mount moved. What is refused of it is told, and keeps nobody from asking by what
-    /// was read before.
-    pub(in crate::mirror) async fn verify_mounts(
-        &mut self,
-        context: &MirrorContext,
-    ) -> Result<(), PassError> {
-        let now = context.now().steady;
-        let is_recent = |at| !is_of_before(context, at) && now.since(at) <= MOMENTS;
-        if are_mounts_read_since(context) || self.mounts_tried.is_some_and(is_recent) {
-            return Ok(());
-        }
-        self.mounts_tried = Some(now);
-        match AuthorityPass::new(context, Urgency::Recovery)
-            .cluster()
-            .await
-        {
-            Ok(cluster) => context.commit(vec![cluster]).await,
-            Err(error) if is_cut_off(&error) => Err(error.into()),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Every login that is known, and as many entities that decisions go by as one pass asks about.
-    pub(in crate::mirror) async fn verify_logins(
-        &mut self,
-        context: &MirrorContext,
-    ) -> Result<(), PassError> {
-        let pass = AuthorityPass::new(context, Urgency::Recovery);
-        pass.approles().await?;
-        self.identities(&pass).await;
-        Ok(())
-    }
-}
-
 impl AuthorityPass<'_> {
     /// Whether all of it was verified moments ago, for another workload.
-    fn is_common_recent(&self) -> bool {
+    pub(super) fn is_common_recent(&self) -> bool {
         let authority = self.context.local.view.authority();
         let cluster = authority.cluster.as_ref().map(|known| known.verified_at);
         let policies = authority.policies.as_ref();
@@ -89,14 +27,14 @@ impl AuthorityPass<'_> {
         let verified = cluster.zip(policies);
         verified.is_some_and(|(mounts, policies)| {
             let oldest = mounts.min(policies);
-            !is_of_before(self.context, oldest) && self.at.since(oldest) <= MOMENTS
+            is_recent(self.context, oldest, self.at)
         })
     }
 }
 
 /// Whether the authority of a workload was verified in or after the recovery that ended the last outage. In one it was not:
 /// what a recovery verified that failed does not count.
-pub(in crate::mirror) fn is_verified_since(context: &MirrorContext, name: &WorkloadName) -> bool {
+pub(super) fn is_verified_since(context: &MirrorContext, name: &WorkloadName) -> bool {
     let authority = context.local.view.authority();
     let known = authority.workloads.get(name);
     let settled = !authority.phase.is_outage();
@@ -110,15 +48,20 @@ fn is_of_before(context: &MirrorContext, at: WallTime) -> bool {
     outage.is_some_and(|began| at < began) || authority.proven_from.is_some_and(|from| at < from)
 }
 
+/// Whether something was done at `at`, moments ago and since the last outage.
+pub(super) fn is_recent(context: &MirrorContext, at: WallTime, now: WallTime) -> bool {
+    !is_of_before(context, at) && now.since(at) <= MOMENTS
+}
+
 /// Whether what is mounted where was read since the last outage.
-pub(in crate::mirror) fn are_mounts_read_since(context: &MirrorContext) -> bool {
+pub(super) fn are_mounts_read_since(context: &MirrorContext) -> bool {
     let cluster = context.cluster();
     cluster.is_some_and(|known| !is_of_before(context, known.verified_at))
 }
 
 /// Reads all policies, unless this one was read since the last outage. Where they were read moments ago but for it, it is asked
 /// for alone: for the reason.
-pub(in crate::mirror) async fn verify_policy(
+pub(super) async fn verify_policy(
     context: &MirrorContext,
     name: &PolicyName,
 ) -> Result<(), PassError> {
@@ -132,8 +75,7 @@ pub(in crate::mirror) async fn verify_policy(
         return Ok(());
     }
     let pass = AuthorityPass::new(context, Urgency::Recovery);
-    let recent = |at: WallTime| !is_of_before(context, at) && pass.at.since(at) <= MOMENTS;
-    if !read(name).is_some_and(|(all, _)| recent(all)) {
+    if !read(name).is_some_and(|(all, _)| is_recent(context, all, pass.at)) {
         let policies = pass.policies().await?;
         context.commit(vec![policies]).await?;
     }

@@ -1,12 +1,12 @@
 //! The standing token of a workload: minted through its role, kept alive, and looked up to prove what the role gives.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use replica::sequencer::Lane;
 use shared::{
     backoff::LostAnswers,
     change::{Change, Credential, CredentialName},
-    name::{Accessor, RoleName, WorkloadName},
+    name::{Accessor, RoleName},
     time::WallTime,
     token::role::TokenRole,
     workload::{Workload, WorkloadAuthority},
@@ -26,13 +26,13 @@ use crate::{
 /// A standing token that needs anything before this has passed is asked about even where nothing was written.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What is remembered of mints since the start.
+/// What is remembered of mints for one workload since the start.
 #[derive(Default)]
 pub(super) struct Minting {
-    /// What each standing token was minted from.
-    from: BTreeMap<WorkloadName, TokenOrigin>,
+    /// What its standing token was minted from.
+    from: Option<TokenOrigin>,
     /// Mints whose answers were lost.
-    lost: BTreeMap<WorkloadName, LostAnswers>,
+    lost: LostAnswers,
 }
 
 /// What a standing token was minted from.
@@ -70,7 +70,7 @@ pub(super) struct StandingToken<'a> {
     pub(super) pass: &'a AuthorityPass<'a>,
     pub(super) workload: &'a Workload,
     pub(super) role: &'a TokenRole,
-    pub(super) minted: &'a mut Minting,
+    pub(super) minting: &'a mut Minting,
 }
 
 impl StandingToken<'_> {
@@ -100,7 +100,7 @@ impl StandingToken<'_> {
     /// Whether the token in hand was minted from another role, or for another entity, than is wanted now.
     fn is_outdated(&self) -> bool {
         let workload = self.workload;
-        if let Some(origin) = self.minted.from.get(&workload.name) {
+        if let Some(origin) = &self.minting.from {
             return *origin != self.origin();
         }
         // It is from before the last start.
@@ -168,16 +168,14 @@ impl StandingToken<'_> {
             return Err(error);
         }
         // Only now, because an origin without its token would keep an outdated token in place of it.
-        let origin = self.origin();
-        self.minted.from.insert(self.workload.name.clone(), origin);
+        self.minting.from = Some(self.origin());
         Ok(self.look_up(&accessor).await?)
     }
 
     /// A new token, unless the answers to such requests were lost lately: each may have made one.
     async fn ask_to_mint(&mut self) -> Result<Minted, PassError> {
         let (context, workload) = (self.pass.context, self.workload);
-        let lost = self.minted.lost.entry(workload.name.clone());
-        let lost = lost.or_default();
+        let lost = &mut self.minting.lost;
         context.may_ask(lost)?;
         let minted = context.upstream.mint(workload, self.pass.urgency).await;
         let minted = minted.map_err(PassError::from);

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc};
 
 use serde::Serialize;
 use shared::{
-    approle::{ProofDigest, SecretId},
+    approle::{AppRole, ProofDigest, SecretId},
     change::{
         Change, Cluster, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation,
     },
@@ -49,9 +49,7 @@ impl<'a, 'v> Adder<'a, 'v> {
     pub(super) fn add(&mut self, change: Change, when: When) -> Added {
         let keys = self.keys;
         match change {
-            Change::AppRole(role) => {
-                self.know(self.within().approle(&role.key), *role, Known::put_approle)?;
-            }
+            Change::AppRole(role) => self.approle(*role)?,
             Change::AppRoleGone(key) => {
                 self.gone(self.within().approle(&key)).approles.remove(&key);
             }
@@ -102,9 +100,24 @@ impl<'a, 'v> Adder<'a, 'v> {
         Ok(())
     }
 
+    /// One that was verified before what is known says nothing of it any more.
     fn authority(&mut self, of: WorkloadAuthority) -> Added {
+        let known = self.stage.known().workloads.get(&of.workload);
+        if known.is_some_and(|known| known.verified_at > of.verified_at) {
+            return Ok(());
+        }
         let at = self.within().authority(&of.workload);
         self.know(at, of, Known::put_workload)
+    }
+
+    /// The same.
+    fn approle(&mut self, role: AppRole) -> Added {
+        let known = self.stage.known().approles.get(&role.key);
+        if known.is_some_and(|known| known.verified_at > role.verified_at) {
+            return Ok(());
+        }
+        let at = self.within().approle(&role.key);
+        self.know(at, role, Known::put_approle)
     }
 
     /// The primary was seen in this namespace. What is of another goes once that was not configured for long: until then its name

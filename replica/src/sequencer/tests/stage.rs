@@ -115,3 +115,33 @@ fn policies_that_did_not_change_are_not_parsed_again() {
         .verified_at;
     assert_eq!(set, later);
 }
+
+/// Two who verify the same may end in another order than they began in.
+#[test]
+fn authority_that_was_verified_before_is_not_put_over_what_was_verified_later() {
+    let entropy = Seeded::new(3);
+    let keys = Keys::ephemeral(&entropy).unwrap();
+    let later = T0.plus(Duration::from_secs(1));
+    let at = |verified_at| {
+        let mut known = samples::everything();
+        known.retain_mut(|change| match change {
+            Change::Authority(of) => {
+                of.verified_at = verified_at;
+                true
+            }
+            Change::AppRole(role) => {
+                role.verified_at = verified_at;
+                true
+            }
+            _ => false,
+        });
+        known
+    };
+    assert_eq!(at(T0).len(), 2);
+    let rows: Vec<_> = at(later).into_iter().chain(at(T0)).collect();
+    let view = View::from_changes(samples::settings(), keys, rows, &entropy).unwrap();
+    let authority = view.authority();
+    let workloads = authority.workloads.values().map(|known| known.verified_at);
+    let roles = authority.approles.values().map(|known| known.verified_at);
+    assert_eq!(workloads.chain(roles).collect::<Vec<_>>(), [later, later]);
+}

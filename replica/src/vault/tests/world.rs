@@ -80,6 +80,11 @@ impl World {
 
     /// Something more is so.
     pub(super) fn and(mut self, change: Change) -> Self {
+        // The writer puts nothing that was verified before over what was verified later: what is said last is what is known.
+        if let Change::Authority(new) = &change {
+            let of_another = |known: &Change| !matches!(known, Change::Authority(known) if known.workload == new.workload);
+            self.changes.retain(of_another);
+        }
         self.changes.push(change);
         self
     }
