@@ -65,9 +65,9 @@ enum KeepError {
     )]
     Held(String),
     #[error(
-        "the answer to a login was lost, which may have spent a use of its credential; it is tried again later"
+        "{0}: the answer to a login was lost, which may have spent a use of its credential; it is tried again later"
     )]
-    Lost,
+    Lost(String),
     #[error("the new token could not be stored: {0}")]
     Store(#[from] replica::sequencer::SubmitError),
 }
@@ -315,7 +315,7 @@ impl Keeper {
         let boot = self.upstream.local().clock.now().boot;
         let returns = self.upstream.own().returns();
         if self.lost.wait(returns, boot).is_some() {
-            return Err(KeepError::Lost);
+            return Err(KeepError::Lost(self.upstream.login_path()));
         }
         if self.file.is_none() {
             self.upstream.own().logs_in_at(self.upstream.login_path());

@@ -4,7 +4,7 @@
 use harness::bao::api::Api;
 use harness::gate::Act;
 use harness::host::{Login, READY};
-use harness::{Result, world};
+use harness::{Result, eventually, world};
 use serde_json::{Value, json};
 
 use crate::rig::{SOON, Stage, plan};
@@ -67,6 +67,15 @@ async fn waits(stage: &Stage, left: &Left) -> Result<()> {
 async fn is_settled(stage: &Stage, left: &Left) -> Result<()> {
     stage.host.daemon.wait_ready(READY).await?;
     for login in [&left.own, &left.child] {
+        // One that was judged just before is not judged again at once.
+        eventually(SOON, "the grant in full", async || {
+            match stage.keep(&login.token).await {
+                Ok(kept) if kept.status == 200 => Ok(()),
+                Ok(kept) => Err(stage.told(&kept)),
+                Err(failure) => Err(failure.to_string()),
+            }
+        })
+        .await?;
         stage.is_whole("orders", &login.token).await?;
     }
     assert_eq!((stage.unsettled().await?, stage.mints().len()), (0, 2));
