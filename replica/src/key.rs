@@ -74,6 +74,8 @@ pub(crate) enum Purpose {
     Proof,
     /// Rows.
     Record,
+    /// The space that is kept for revocations.
+    Reserve,
     /// Token digests.
     Token,
 }
@@ -89,6 +91,7 @@ impl Purpose {
             Self::Ledger => "ledger",
             Self::Proof => "proof",
             Self::Record => "record",
+            Self::Reserve => "reserve",
             Self::Token => "token",
         }
     }

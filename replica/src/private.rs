@@ -5,7 +5,8 @@ use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, Write as _},
     os::unix::fs::{
-        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+        DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _,
+        PermissionsExt as _,
     },
     path::{Path, PathBuf},
 };
@@ -92,6 +93,17 @@ pub(crate) fn open(path: &Path) -> Result<File, PrivateError> {
     Ok(file)
 }
 
+/// The same for reading and writing in place.
+pub(crate) fn open_writable(path: &Path) -> Result<File, PrivateError> {
+    drop(open(path)?);
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+        .open(path)
+        .map_err(PrivateError::io(path, "open for writing"))
+}
+
 /// Makes a file that was not there, with mode 0600 whatever the umask.
 pub(crate) fn create(path: &Path) -> Result<File, PrivateError> {
     let file = OpenOptions::new()
@@ -140,11 +152,25 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), PrivateError> {
         _ => {}
     }
     let mut file = create(&next)?;
-    file.write_all(content)
-        .and_then(|()| file.sync_all())
-        .map_err(PrivateError::io(&next, "write"))?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        // What little room there is, it must not take.
+        let _ = fs::remove_file(&next);
+        return Err(PrivateError::io(&next, "write")(error));
+    }
     fs::rename(&next, path).map_err(PrivateError::io(path, "replace"))?;
     sync_parent(path)
+}
+
+/// Writes `content` over what is in the file at `path`, durably: for a disk without room for another file. A crash in the
+/// middle of it may leave a mixture.
+pub(crate) fn overwrite(path: &Path, content: &[u8]) -> Result<(), PrivateError> {
+    let file = open_writable(path)?;
+    let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
+    file.write_all_at(content, 0)
+        .and_then(|()| file.set_len(length))
+        .and_then(|()| file.sync_all())
+        .map_err(PrivateError::io(path, "write"))
 }
 
 /// Makes the directory entry of `path` durable.

@@ -49,8 +49,9 @@ pub enum SubmitError {
     /// What it expected no longer holds: decide again.
     #[error("what the change relied on no longer holds")]
     Conflict,
-    /// The store failed and refuses until it is reopened.
-    #[error("the store failed: {0}")]
+    /// The store takes no changes, for this reason, and mends itself. What takes authority away binds in memory all the same, and
+    /// is stored with the rest then.
+    #[error("the replica's storage takes no changes: {0}")]
     Failed(String),
     /// The ledger has no room for whom it is: nothing is issued for it.
     #[error(
@@ -82,7 +83,7 @@ pub struct Stats {
     pub ledger_max: u64,
     /// The number of the last entry that was delivered; 0 before there is one.
     pub ledger_delivered: u64,
-    /// Why the store refuses, if it does.
+    /// Why the store takes nothing but revocations, and since when, while it does.
     pub failed: Option<String>,
 }
 

@@ -17,16 +17,21 @@ use shared::{
 };
 
 use crate::{
+    key::Keys,
     private::{self, PrivateError},
     view::View,
 };
 
 mod anchor;
+mod aside;
+mod copy;
 mod create;
 mod error;
+pub(crate) mod fault;
 mod header;
 mod load;
 mod open;
+pub(crate) mod reserve;
 mod room;
 pub(crate) mod schema;
 mod storage;
@@ -37,6 +42,8 @@ pub(crate) mod tests;
 
 pub use anchor::AnchorState;
 pub use error::{CreateError, OpenError, StoreError};
+use fault::Fault;
+use header::Header;
 pub use room::RoomFigures;
 pub(crate) use room::{Room, RoomRow};
 pub(crate) use storage::{FailStop, Storage, Trimmed};
@@ -51,6 +58,12 @@ pub struct Location {
     pub anchor: Option<PathBuf>,
     /// `[ledger] max_size`, in bytes.
     pub ledger_max: u64,
+}
+
+/// What a store must hold to be the one of the last commit.
+pub(crate) struct Proof<'a> {
+    pub(crate) keys: &'a Keys,
+    pub(crate) header: &'a Header,
 }
 
 /// A replica on disk.
@@ -93,9 +106,13 @@ pub struct OpenReport {
 }
 
 /// `None` if another process, or another part of this one, has the replica open.
-fn lock(path: &Path) -> Result<Option<File>, PrivateError> {
-    let path = private::beside(path, ".lock");
-    let file = private::open_or_create(&path)?;
+fn lock(replica: &Path) -> Result<Option<File>, PrivateError> {
+    let path = private::beside(replica, ".lock");
+    let file = match private::open_or_create(&path) {
+        // Where no file can be made, the replica itself is locked.
+        Err(error) if Fault::of_private(&error) != Fault::Other => private::open(replica)?,
+        opened => opened?,
+    };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -167,6 +167,32 @@ impl Change {
     }
 }
 
+impl Change {
+    /// The same once more: of what takes away, ends, or says how things stand. None of what gives or brings something, which
+    /// may hold a secret, and can be decided or read again.
+    pub fn again(&self) -> Option<Self> {
+        Some(match self {
+            Self::Doubted(doubt) => Self::Doubted(doubt.clone()),
+            Self::DoubtAnswered(of, at) => Self::DoubtAnswered(of.clone(), *at),
+            Self::Grant(grant) => Self::Grant(grant.clone()),
+            Self::GrantForgotten(digest) => Self::GrantForgotten(*digest),
+            Self::LeaseDetached(lease, who) => Self::LeaseDetached(lease.clone(), who.clone()),
+            Self::LeaseGone(lease) => Self::LeaseGone(lease.clone()),
+            Self::LeaseTaken(lease, to) => Self::LeaseTaken(lease.clone(), to.clone()),
+            Self::Ledger(entry) => Self::Ledger(entry.clone()),
+            Self::Offboarded(since) => Self::Offboarded(*since),
+            Self::Phase(record) => Self::Phase(record.clone()),
+            Self::Quarantine(of) => Self::Quarantine(of.clone()),
+            Self::Queue(queued) => Self::Queue(queued.clone()),
+            Self::QueueDone(id) => Self::QueueDone(*id),
+            Self::Revoked(revocation) => Self::Revoked(revocation.clone()),
+            Self::SecretIdGone(digest) => Self::SecretIdGone(*digest),
+            Self::TokenDoubted(digest, at) => Self::TokenDoubted(*digest, *at),
+            _ => return None,
+        })
+    }
+}
+
 /// What is known of the cluster, verified as a whole.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Cluster {

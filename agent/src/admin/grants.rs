@@ -54,7 +54,9 @@ pub enum RevokeError {
     #[error("no workload {0} is configured")]
     NoWorkload(WorkloadName),
     /// It holds in memory, but is not on disk.
-    #[error("the revocation could not be stored: {0}; it holds until a restart")]
+    #[error(
+        "the revocation holds here, but is not stored, and a restart before it is would undo it: {0}"
+    )]
     Store(#[from] SubmitError),
 }
 

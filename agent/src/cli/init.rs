@@ -72,7 +72,7 @@ pub(super) enum InitError {
     #[error("nothing was made, because the configuration would be wrong:\n{0}")]
     Config(#[source] ConfigErrors),
     /// Something is there already.
-    #[error("nothing was made: {} already there; init overwrites nothing: move it away, or choose another path", list(.0))]
+    #[error("nothing was made: {} already there; init overwrites nothing: choose another path", list(.0))]
     Exists(Vec<PathBuf>),
     /// The system refused.
     #[error("nothing was made: cannot {action} {}: {source}", path.display())]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use replica::sequencer::Lane;
+use replica::sequencer::{Lane, SubmitError};
 use shared::{
     change::{Change, Expects},
     kv::Place,
@@ -18,6 +18,9 @@ use crate::{local::Local, ready::StoreFacts};
 
 /// Between two checks.
 const INTERVAL: Duration = Duration::from_secs(15);
+
+/// The same while the store takes nothing, so that it is not said for long that it does not.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A commit that takes longer is as good as none.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +57,11 @@ pub async fn run(local: Local, path: PathBuf, found: watch::Sender<Checks>) {
             &before.sealed,
             &store.sealed,
         );
-        tokio::time::sleep(INTERVAL).await;
+        let pause = match store.failure {
+            Some(_) => AGAIN,
+            None => INTERVAL,
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -65,6 +72,7 @@ async fn commits(local: &Local) -> Option<String> {
     let commit = local.commit(Lane::Mirror, mark, Expects::default());
     match tokio::time::timeout(PATIENCE, commit).await {
         Ok(Ok(())) => None,
+        Ok(Err(SubmitError::Failed(why))) => Some(why),
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(format!(
             "a commit takes longer than {} s",

@@ -434,7 +434,7 @@ impl<P: Primary + 'static> Inner<P> {
             Err(SubmitError::Conflict) => Settlement::Unread(CHANGED.into()),
             Err(error) => {
                 tracing::error!(%error, "what a replica grant came to could not be stored");
-                Settlement::Unread("the replica cannot make this durable now".into())
+                Settlement::Unread(error.to_string())
             }
         }
     }

@@ -59,6 +59,7 @@ impl Server {
             if noted {
                 answer.changes.push(unused_token(ask, call, now));
             }
+            let takes_away = answer.changes.iter().any(binds);
             match self.promise(answer).await {
                 Ok(response) => {
                     if noted {
@@ -78,7 +79,7 @@ impl Server {
                     return Ok(respond::error_in(
                         outage.as_ref(),
                         StatusCode::SERVICE_UNAVAILABLE,
-                        "the replica cannot make this durable now",
+                        &withheld(&error, takes_away),
                     ));
                 }
             }
@@ -157,13 +158,29 @@ fn is_use(status: u16) -> bool {
     matches!(status, ..400 | 503)
 }
 
-/// Revocations and refusals go first, and bind before they are on disk.
+/// What is said of an answer whose promise is not durable.
+fn withheld(error: &SubmitError, takes_away: bool) -> String {
+    match takes_away {
+        true => format!(
+            "what was to be revoked is refused here from now on, but that is not stored, and a restart before it is would undo it: {error}"
+        ),
+        false => format!("nothing is issued or changed here: {error}"),
+    }
+}
+
+/// Revocations and refusals go first, and those of tokens bind before they are on disk. They are kept where nothing else is.
 pub(crate) fn lane(changes: &[Change]) -> Lane {
-    let binds = |change: &Change| matches!(change, Change::Revoked(_) | Change::TokenDoubted(..));
-    match changes.iter().any(binds) {
+    let takes_away = |change: &Change| {
+        binds(change) || matches!(change, Change::LeaseDetached(..) | Change::Queue(_))
+    };
+    match changes.iter().any(takes_away) {
         true => Lane::Revocation,
         false => Lane::Grant,
     }
+}
+
+fn binds(change: &Change) -> bool {
+    matches!(change, Change::Revoked(_) | Change::TokenDoubted(..))
 }
 
 /// The ledger's note that the primary may hold a token that nobody uses.

@@ -181,10 +181,12 @@ impl Server {
                 self.replica.note_unclaimed(note);
             }
             let text = match error {
-                NotBound::Store(_) => "the replica cannot make this login durable now",
-                NotBound::Unlearned => "the primary's token cannot be bound to this process",
+                NotBound::Store(error) => format!("this login cannot be made durable now: {error}"),
+                NotBound::Unlearned => {
+                    "the primary's token cannot be bound to this process".to_owned()
+                }
             };
-            return respond::error(StatusCode::SERVICE_UNAVAILABLE, text);
+            return respond::error(StatusCode::SERVICE_UNAVAILABLE, &text);
         }
         let mut answer = minted_answer(&minted);
         if let Some(custody) = custody {

@@ -98,6 +98,12 @@ impl Budget {
         Some(number)
     }
 
+    /// The next number, for the header of the commit that puts a reservation on disk: after a start there is only one before
+    /// it, and a disk that does not take that commit has it tried again. A start after that uses them again, in headers only.
+    pub(crate) fn admit_header(&mut self) {
+        self.reserved = self.reserved.max(self.next.saturating_add(1));
+    }
+
     /// How many are left of what is reserved.
     pub(crate) fn left(&self) -> u64 {
         self.reserved.saturating_sub(self.next)

@@ -9,15 +9,17 @@ use shared::{
 };
 
 use super::{
-    Stats, SubmitError,
+    Lane, Stats, SubmitError,
     queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
     stage::{Stage, When},
 };
 use crate::store::{StoreError, writer::Writer};
 
+mod mending;
 mod overtaken;
 mod room;
 
+use mending::Mending;
 use overtaken::Handed;
 
 /// The log is moved into the file after about so many bytes, when nobody waits.
@@ -34,6 +36,8 @@ pub(super) struct Worker {
     writer: Writer,
     shared: Arc<Shared>,
     commits: u64,
+    /// While the store takes no commit.
+    mending: Option<Mending>,
 }
 
 /// A submission that is in the group.
@@ -41,6 +45,10 @@ struct Accepted {
     done: Done,
     expects: Expects,
     handed: Vec<Handed>,
+    /// It is answered once the state file holds its generation.
+    anchored: bool,
+    /// What is kept of it in the reserve if the commit fails.
+    spare: Option<Vec<Change>>,
 }
 
 /// Refuses whatever waits when the thread ends, even where it ends by a panic.
@@ -53,13 +61,16 @@ impl Drop for Ended<'_> {
 }
 
 impl Worker {
-    pub(super) fn new(writer: Writer, shared: Arc<Shared>) -> Self {
-        let worker = Self {
+    pub(super) fn new(mut writer: Writer, shared: Arc<Shared>) -> Self {
+        let failing = writer.failing.take();
+        let mut worker = Self {
             writer,
             shared,
             commits: 0,
+            mending: None,
         };
         worker.report();
+        failing.inspect(|error| worker.begin_mending(error));
         worker
     }
 
@@ -67,26 +78,59 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let _ended = Ended(&shared);
         loop {
-            let idle = (self.writer.since_checkpoint >= CHECKPOINT_IDLE).then_some(IDLE);
-            let result = match shared.next(idle) {
+            let pause = self.pause();
+            if pause == Some(Duration::ZERO) && self.mending.is_some() {
+                self.mend();
+                continue;
+            }
+            let result = match shared.next(pause) {
                 Work::Control(control) => self.control(control),
                 Work::Group(group) => self.group(group),
+                Work::Idle if self.mending.is_some() => {
+                    self.mend();
+                    Ok(())
+                }
                 Work::Idle => self.checkpoint(),
                 Work::Stop => break,
             };
             let forced = self.writer.since_checkpoint >= CHECKPOINT_FORCED;
-            let result = result.and_then(|()| if forced { self.checkpoint() } else { Ok(()) });
+            let result = result.and_then(|()| match forced && self.mending.is_none() {
+                true => self.checkpoint(),
+                false => Ok(()),
+            });
             if let Err(error) = result {
-                shared.fail(&error.to_string());
-                return;
+                self.begin_mending(&error);
             }
         }
-        if let Err(error) = self.checkpoint() {
-            shared.fail(&error.to_string());
+        self.end();
+    }
+
+    /// The last try to get everything into the file, and the generation into the state file.
+    fn end(&mut self) {
+        if self.mending.is_some() {
+            self.mend();
+        }
+        if self.mending.is_none()
+            && let Err(error) = self.checkpoint()
+        {
+            tracing::warn!(%error, "the log of commits was not moved into the replica's file");
+        }
+    }
+
+    /// How long nothing may come before there is something to do.
+    fn pause(&self) -> Option<Duration> {
+        let idle = || (self.writer.since_checkpoint >= CHECKPOINT_IDLE).then_some(IDLE);
+        match &self.mending {
+            Some(mending) => Some(mending.pause((self.shared.clock)())),
+            None => idle(),
         }
     }
 
     fn group(&mut self, group: Vec<Submission>) -> Result<(), StoreError> {
+        if self.mending.is_some() {
+            self.keep_all(group);
+            return Ok(());
+        }
         let mut accepted = Vec::with_capacity(group.len());
         let mut refused = Vec::new();
         let result = self.store(group, &mut accepted, &mut refused);
@@ -97,26 +141,59 @@ impl Worker {
         for (done, error) in refused {
             answer(done, Err(error));
         }
+        match result {
+            Ok(now) => self.answer_all(accepted, now),
+            Err(error) => {
+                self.failed(accepted, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers what was committed. The state file comes before, because whoever is told of a revocation must not lose it to
+    /// an older copy.
+    fn answer_all(&mut self, accepted: Vec<Accepted>, now: Now) -> Result<(), StoreError> {
+        let anchored = match accepted.iter().any(|one| one.anchored) {
+            true => self.writer.write_anchor(),
+            false => Ok(()),
+        };
+        for one in accepted {
+            let outcome = match &anchored {
+                Err(error) if one.anchored => Err(SubmitError::Failed(error.to_string())),
+                _ => self.take_back_overtaken(&one.expects, one.handed, now),
+            };
+            answer(one.done, outcome);
+        }
+        anchored
+    }
+
+    /// A group was not committed, or is not anchored: what takes authority away is kept in the reserve, the rest refused.
+    fn failed(&mut self, accepted: Vec<Accepted>, error: &StoreError) {
+        self.begin_mending(error);
+        let why = self.mending.as_ref().map(Mending::reason);
+        let refusal = SubmitError::Failed(why.unwrap_or_else(|| error.to_string()));
+        let mut kept = Vec::new();
         for Accepted {
             done,
             expects,
-            handed,
+            spare,
+            ..
         } in accepted
         {
-            let outcome = match &result {
-                Ok(now) => self.take_back_overtaken(&expects, handed, *now),
-                Err(error) => Err(failed(error)),
-            };
-            answer(done, outcome);
+            match spare {
+                Some(changes) => {
+                    kept.push(Submission::new(Lane::Revocation, changes, expects, done));
+                }
+                None => answer(done, Err(refusal.clone())),
+            }
         }
-        result.map(drop)
+        self.keep_all(kept);
     }
 
     /// Everything up to the answers.
     ///
     /// Submissions are rechecked one by one, each against what those before it leave, because what two of them rely on may
-    /// be the same. Nothing is published before the commit, because readers would act on what a crash takes back. The
-    /// anchor comes before the answers, because whoever is told of a revocation must not lose it to an older copy.
+    /// be the same. Nothing is published before the commit, because readers would act on what a crash takes back.
     fn store(
         &mut self,
         group: Vec<Submission>,
@@ -130,13 +207,12 @@ impl Worker {
         let prepared = self.writer.prepare(seals.saturating_add(1), now.steady);
         let view = Arc::clone(&self.shared.view);
         let mut stage = Stage::new(&view);
-        let (mut binding, mut ends) = (false, false);
+        let mut ends = false;
         let staged = prepared.and_then(|()| {
             for mut submission in group.by_ref() {
                 let stands = self.recheck(&submission, &stage, now);
                 match stands.and_then(|()| self.admit(&mut submission, &stage)) {
                     Ok(()) => {
-                        binding |= submission.changes.iter().any(is_anchored);
                         ends |= submission.changes.iter().any(ends_a_grant);
                         stage_one(&mut self.writer, &mut stage, submission, accepted)?;
                     }
@@ -147,6 +223,8 @@ impl Worker {
         });
         // After a failure the rest is answered like those before it.
         accepted.extend(group.map(|submission| Accepted {
+            spare: mending::spare(&submission),
+            anchored: false,
             done: submission.done,
             expects: Expects::default(),
             handed: Vec::new(),
@@ -161,9 +239,6 @@ impl Worker {
         }
         stage.publish();
         self.shared.room.lock().stored(ends);
-        if binding {
-            self.writer.write_anchor()?;
-        }
         Ok(now)
     }
 
@@ -212,11 +287,18 @@ impl Worker {
         let (result, done) = match control {
             Control::ReadLedger { from, limit, done } => {
                 let read = self.writer.entries(from, limit);
-                let ledger = self.writer.header.ledger.clone();
+                // What the reserve holds comes with the next commit.
+                let ledger = self.writer.committed.ledger.clone();
                 done(
                     read.map(|entries| (entries, ledger))
                         .map_err(|error| failed(&error)),
                 );
+                return Ok(());
+            }
+            Control::LedgerDelivered { done, .. } | Control::ClearRollback(done)
+                if let Some(mending) = &self.mending =>
+            {
+                answer(done, Err(SubmitError::Failed(mending.reason())));
                 return Ok(());
             }
             Control::LedgerDelivered { through, done } => (self.delivered(through), done),
@@ -245,7 +327,7 @@ impl Worker {
             (room.max(), room.delivered())
         };
         self.shared.set_stats(Stats {
-            generation: writer.header.generation,
+            generation: writer.durable,
             commits: self.commits,
             epoch: writer.budget.epoch(),
             ledger: writer.header.ledger.clone(),
@@ -266,6 +348,8 @@ fn stage_one(
     let conditional = submission.when == When::Committed && submission.expects.is_conditional();
     let mut handed = Vec::new();
     let mut result = Ok(());
+    let spare = mending::spare(&submission);
+    let anchored = submission.changes.iter().any(is_anchored);
     stage.asked_at(submission.expects.asked_at);
     for change in submission.changes {
         if conditional {
@@ -277,6 +361,8 @@ fn stage_one(
         }
     }
     accepted.push(Accepted {
+        spare,
+        anchored,
         done: submission.done,
         expects: submission.expects,
         handed,

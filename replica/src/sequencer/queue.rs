@@ -86,6 +86,8 @@ struct Queue {
     lanes: [Waiting; 3],
     controls: VecDeque<Control>,
     state: State,
+    /// Why the store takes nothing but revocations, while it does.
+    mending: Option<String>,
     stats: Stats,
 }
 
@@ -101,7 +103,6 @@ enum State {
     Running,
     /// Accepts nothing more, stores what waits.
     Stopping,
-    Failed(String),
     Stopped,
 }
 
@@ -169,7 +170,7 @@ impl Shared {
 
     pub(super) fn control(&self, control: Control) {
         let mut queue = self.queue.lock();
-        match queue.refusal() {
+        match queue.refusal(control.is_read()) {
             None => {
                 queue.controls.push_back(control);
                 self.wake.notify_one();
@@ -214,21 +215,22 @@ impl Shared {
         revocations.submissions.push_front(submission);
     }
 
-    /// The store failed: everything that waits is refused, and everything to come.
-    pub(super) fn fail(&self, why: &str) {
-        tracing::error!(
-            error = why,
-            "the replica's store failed; nothing more is stored"
-        );
-        self.close(State::Failed(why.into()));
+    /// While there is a reason, nothing but revocations is taken: what waits is refused, and what comes.
+    pub(super) fn set_mending(&self, why: Option<String>) {
+        let mut queue = self.queue.lock();
+        queue.mending.clone_from(&why);
+        let Some(why) = why else { return };
+        let [_, grants, mirror] = &mut queue.lanes;
+        let refused = [grants, mirror].map(Waiting::take_what_changes);
+        drop(queue);
+        for submission in refused.into_iter().flatten() {
+            answer(submission.done, Err(SubmitError::Failed(why.clone())));
+        }
     }
 
     /// The thread has ended.
     pub(super) fn ended(&self) {
-        let failed = matches!(self.queue.lock().state, State::Failed(_));
-        if !failed {
-            self.close(State::Stopped);
-        }
+        self.close(State::Stopped);
     }
 
     pub(super) fn stop(&self) {
@@ -251,10 +253,7 @@ impl Shared {
         let queue = self.queue.lock();
         Stats {
             waiting: queue.lanes.each_ref().map(|lane| lane.submissions.len()),
-            failed: match &queue.state {
-                State::Failed(why) => Some(why.clone()),
-                _ => None,
-            },
+            failed: queue.mending.clone(),
             ..queue.stats.clone()
         }
     }
@@ -266,7 +265,7 @@ impl Shared {
     fn close(&self, state: State) {
         let mut queue = self.queue.lock();
         queue.state = state;
-        let error = queue.refusal().unwrap_or(SubmitError::Stopped);
+        let error = SubmitError::Stopped;
         let waiting: Vec<_> = queue
             .lanes
             .iter_mut()
@@ -284,11 +283,12 @@ impl Shared {
 }
 
 impl Queue {
-    fn refusal(&self) -> Option<SubmitError> {
-        match &self.state {
-            State::Running => None,
-            State::Failed(why) => Some(SubmitError::Failed(why.clone())),
-            State::Stopping | State::Stopped => Some(SubmitError::Stopped),
+    /// Why something is not accepted. `spared`: it is, even while the store is being mended.
+    fn refusal(&self, spared: bool) -> Option<SubmitError> {
+        match (&self.state, &self.mending) {
+            (State::Stopping | State::Stopped, _) => Some(SubmitError::Stopped),
+            (State::Running, Some(why)) if !spared => Some(SubmitError::Failed(why.clone())),
+            (State::Running, _) => None,
         }
     }
 
@@ -303,7 +303,9 @@ impl Queue {
 
     /// Accepts a submission, or gives it back with why not.
     fn accept(&mut self, lane: Lane, submission: Submission) -> Option<(Submission, SubmitError)> {
-        if let Some(error) = self.refusal() {
+        // What changes nothing only waits for its turn: the fence is such.
+        let spared = lane == Lane::Revocation || submission.changes.is_empty();
+        if let Some(error) = self.refusal(spared) {
             return Some((submission, error));
         }
         let waiting = self.lane(lane);
@@ -333,6 +335,15 @@ impl Queue {
 }
 
 impl Waiting {
+    /// Takes out everything that is to be stored.
+    fn take_what_changes(&mut self) -> VecDeque<Submission> {
+        let all = std::mem::take(&mut self.submissions);
+        let (taken, rest) = all.into_iter().partition(|one| !one.changes.is_empty());
+        self.submissions = rest;
+        self.weight = 0;
+        taken
+    }
+
     /// Moves submissions into `group` up to its length, and of this lane up to `room` bytes, but at least one where
     /// the group is empty.
     fn take(&mut self, group: &mut Vec<Submission>, mut room: usize) {
@@ -348,6 +359,10 @@ impl Waiting {
 }
 
 impl Control {
+    fn is_read(&self) -> bool {
+        matches!(self, Self::ReadLedger { .. })
+    }
+
     pub(super) fn refuse(self, error: SubmitError) {
         match self {
             Self::ClearRollback(done) | Self::LedgerDelivered { done, .. } => {
@@ -422,6 +437,18 @@ fn lives(view: &View, digest: &TokenDigest, now: Now) -> bool {
 pub(super) fn stands(view: &View, grant: &Grant, now: Now) -> bool {
     let ended = |deadline: Deadline| deadline.passed(now);
     !ended(grant.deadline) && view.dead_ancestor(grant, ended).is_none()
+}
+
+/// Whether [`bind`] makes it hold before it is stored.
+pub(super) fn binds(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::Doubted(_)
+            | Change::Offboarded(Some(_))
+            | Change::Phase(_)
+            | Change::Revoked(_)
+            | Change::TokenDoubted(..)
+    )
 }
 
 /// Makes revocations, states and doubts bind in memory.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,10 +25,12 @@ use shared::{
 use super::*;
 use crate::{
     ledger::{LedgerRow, verify},
+    private,
     samples::{self, T0, digest, grant, granted, now, outage, revoked},
     seal::Sealed,
     store::{
-        FailStop, Storage, Trimmed,
+        AnchorState, FailStop, Proof, Storage, StoreError, Trimmed,
+        fault::Remedy,
         schema::HeaderRow,
         tests::{Home, wait},
         writer::Writer,
@@ -46,6 +49,8 @@ mod stage;
 struct Asking<A> {
     inner: Box<dyn Storage>,
     ask: A,
+    /// SQLite's extended code of a call that fails.
+    code: i32,
 }
 
 /// The calls that change the disk, in the order of one commit.
@@ -57,13 +62,17 @@ enum Call {
     Trim,
     Commit,
     Checkpoint,
+    Mend,
 }
 
 impl<A: FnMut(Call) -> bool + Send> Asking<A> {
     fn ask(&mut self, call: Call) -> rusqlite::Result<()> {
         match (self.ask)(call) {
             true => Ok(()),
-            false => Err(rusqlite::Error::InvalidQuery),
+            false => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(self.code),
+                None,
+            )),
         }
     }
 }
@@ -102,14 +111,38 @@ impl<A: FnMut(Call) -> bool + Send> Storage for Asking<A> {
         self.ask(Call::Checkpoint)?;
         self.inner.checkpoint()
     }
+
+    fn drop_from(&mut self, from: u64) -> rusqlite::Result<()> {
+        self.inner.drop_from(from)
+    }
+
+    fn roll_back(&mut self) -> rusqlite::Result<()> {
+        self.inner.roll_back()
+    }
+
+    fn mend(&mut self, remedy: Remedy, proof: &Proof<'_>) -> Result<(), StoreError> {
+        let action = "mend it";
+        self.ask(Call::Mend)
+            .map_err(|source| StoreError::Database { action, source })?;
+        self.inner.mend(remedy, proof)
+    }
 }
 
 /// A sequencer whose storage asks `ask` before each call: `false` fails it.
 fn asking(home: &Home, ask: impl FnMut(Call) -> bool + Send + 'static) -> Sequencer {
+    asking_with(home, rusqlite::ffi::SQLITE_FULL, ask)
+}
+
+/// The same, failing with SQLite's extended code.
+fn asking_with(
+    home: &Home,
+    code: i32,
+    ask: impl FnMut(Call) -> bool + Send + 'static,
+) -> Sequencer {
     let mut opened = home.open();
     let inner = opened.writer.storage.inner;
     opened.writer = Writer {
-        storage: FailStop::new(Box::new(Asking { inner, ask })),
+        storage: FailStop::new(Box::new(Asking { inner, ask, code })),
         ..opened.writer
     };
     opened.start(|| now(1)).unwrap()

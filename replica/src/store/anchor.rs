@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::fault::Fault;
 use crate::{
     key::{self, Keys},
     private::{self, PrivateError},
@@ -86,10 +87,17 @@ impl Anchor {
         })
     }
 
-    /// Puts `generation` there, durably.
+    /// Puts `generation` there, durably. On a full disk in place: what a crash in the middle of that leaves is doubted,
+    /// and never believed.
     pub(crate) fn write(&self, keys: &Keys, generation: u64) -> Result<(), PrivateError> {
         private::directory(private::parent(&self.0))?;
-        private::replace(&self.0, line(keys, generation).as_bytes())
+        let line = line(keys, generation);
+        match private::replace(&self.0, line.as_bytes()) {
+            Err(error) if Fault::of_private(&error) == Fault::Full => {
+                private::overwrite(&self.0, line.as_bytes())
+            }
+            replaced => replaced,
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Replica {
         let slot = Slot::wrap(1, source, &root, id, entropy)?;
         drop(private::create(&new)?);
         let formatted = Database::open(&new).and_then(|mut database| {
-            database.format(id, &slot)?;
+            database.format(id, &[slot])?;
             Ok(database)
         });
         let database = formatted.map_err(|source| CreateError::Database {

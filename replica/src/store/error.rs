@@ -14,7 +14,7 @@ use crate::{
 pub enum CreateError {
     /// There is a state file: a replica was there, and may only be gone by mistake.
     #[error(
-        "{} says that a replica was here before; restore it, or remove that file to start over", .0.display()
+        "{} says that there was a replica; put the replica back where it was, or set replica.path and replica.anchor to new paths", .0.display()
     )]
     Anchored(PathBuf),
     /// Another process uses it.
@@ -84,8 +84,8 @@ pub enum OpenError {
     },
     /// There is none.
     #[error("there is no replica at {}{}", path.display(), if *anchored {
-        ", but its state file says that there was one: restore it with `holdover replica restore`, or remove the \
-         state file to start over"
+        ", but its state file says that there was one: put it back where it was, or set replica.path and \
+         replica.anchor to new paths"
     } else { "; create one with `holdover init`" })]
     Missing {
         /// Where it should be.
@@ -102,30 +102,31 @@ pub enum OpenError {
         found: i64,
     },
     /// It is something else.
-    #[error("{} is not a replica of Holdover; give the right path, or move that file away", .0.display())]
+    #[error("{} is not a replica of Holdover; set replica.path to the path of one", .0.display())]
     Other(PathBuf),
     /// A file or directory is not fit.
     #[error(transparent)]
     Private(#[from] PrivateError),
-    /// The commit that every start makes failed.
-    #[error("the replica {} cannot be written: {source}", path.display())]
-    Store {
-        /// The replica.
-        path: PathBuf,
-        /// Why not.
-        source: StoreError,
-    },
 }
 
-const WAY_BACK: &str = "Restore a copy with `holdover replica restore`, or move the file away and run `holdover init`: \
-                        the mirror fills a new one once the primary answers";
+const WAY_BACK: &str = "Leave it as it is, for an outage may need what is in it. While the primary answers, another can be \
+                        made beside it: set replica.path and replica.anchor to new paths and run `holdover init`; the \
+                        mirror fills it";
 
-/// Why something was not stored. After any of these the store refuses until it is opened again.
+/// Why something was not stored. After most of these the store takes nothing until it has mended itself.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The state file was not written.
     #[error("cannot anchor the generation: {0}")]
-    Anchor(#[from] PrivateError),
+    Anchor(#[source] PrivateError),
+    /// What can be written now is not what was read.
+    #[error(
+        "the file was changed while it could not be written; restart the daemon to read it anew"
+    )]
+    Changed,
+    /// The replica could not be copied to a new file.
+    #[error("cannot copy the replica: {0}")]
+    Copy(#[source] PrivateError),
     /// SQLite failed.
     #[error("cannot {action}: {source}")]
     Database {
@@ -134,13 +135,22 @@ pub enum StoreError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// There is less room than it takes to go on.
+    #[error("there is no room on its filesystem")]
+    NoRoom,
     /// A ledger entry does not open.
     #[error("the ledger is damaged: {0}")]
     Opening(#[from] SealError),
+    /// The space that is kept for revocations could not be written to.
+    #[error("cannot write the space that is kept for revocations: {0}")]
+    Reserve(#[source] PrivateError),
+    /// The space that is kept for revocations is used up.
+    #[error("the space that is kept for revocations is used up")]
+    ReserveFull,
     /// Nothing could be sealed.
     #[error(transparent)]
     Sealing(#[from] SealingError),
     /// It failed before.
-    #[error("the store failed before and refuses until it is opened again")]
+    #[error("the store failed before and is not mended yet")]
     Stopped,
 }

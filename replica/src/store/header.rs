@@ -44,7 +44,7 @@ pub(crate) struct Tally {
 const ROLLED_BACK: u8 = 1;
 const ANCHORED: u8 = 2;
 /// No clock was seen in this epoch yet.
-const NEVER: i64 = i64::MIN;
+pub(super) const NEVER: i64 = i64::MIN;
 
 impl Tally {
     /// The row is there in this version.
@@ -53,6 +53,16 @@ impl Tally {
         for (lane, by) in self.lanes.iter_mut().zip(element(keys, at, version)) {
             *lane = lane.wrapping_add(by);
         }
+    }
+
+    /// The same with what lies between `from` and `to` added.
+    pub(crate) fn moved(mut self, from: Self, to: Self) -> Self {
+        self.rows = self.rows.wrapping_add(to.rows).wrapping_sub(from.rows);
+        let by = from.lanes.iter().zip(to.lanes);
+        for (lane, (from, to)) in self.lanes.iter_mut().zip(by) {
+            *lane = lane.wrapping_add(to).wrapping_sub(*from);
+        }
+        self
     }
 
     /// The row is no longer there in this version.
@@ -121,11 +131,7 @@ impl Header {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
-        out.extend_from_slice(&self.ledger.first.to_le_bytes());
-        out.extend_from_slice(&self.ledger.before);
-        out.extend_from_slice(&self.ledger.next.to_le_bytes());
-        out.extend_from_slice(&self.ledger.last);
-        out.extend_from_slice(&self.ledger.bytes.to_le_bytes());
+        self.ledger.encode(&mut out);
         out
     }
 
@@ -149,13 +155,7 @@ impl Header {
             },
             authority: from.tally()?,
             values: from.tally()?,
-            ledger: Head {
-                first: from.number()?,
-                before: from.take()?,
-                next: from.number()?,
-                last: from.take()?,
-                bytes: from.number()?,
-            },
+            ledger: from.ledger()?,
         };
         from.0.is_empty().then_some(header)
     }
@@ -168,18 +168,45 @@ fn subject(generation: &[u8; 8]) -> Subject<'_> {
     }
 }
 
-/// What is left of an encoded header.
-struct Undecoded<'a>(&'a [u8]);
+impl Head {
+    /// As a header and a record of the reserve hold it.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.before);
+        out.extend_from_slice(&self.next.to_le_bytes());
+        out.extend_from_slice(&self.last);
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+    }
+}
 
-impl Undecoded<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+/// What is left of something encoded.
+pub(super) struct Undecoded<'a>(pub(super) &'a [u8]);
+
+impl<'a> Undecoded<'a> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(super) fn number(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn ledger(&mut self) -> Option<Head> {
+        Some(Head {
+            first: self.number()?,
+            before: self.take()?,
+            next: self.number()?,
+            last: self.take()?,
+            bytes: self.number()?,
+        })
     }
 
     fn tally(&mut self) -> Option<Tally> {

@@ -8,17 +8,21 @@ use super::{
     FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow, Storage as _,
     StoreError,
     anchor::{Anchor, AnchorState},
+    aside::Aside,
+    copy,
+    fault::Fault,
     header::Header,
     load::{self, LoadError, Loaded},
     lock,
+    reserve::{Found, Record, ReserveFile},
     schema::{Database, Recognised},
-    writer::Writer,
+    writer::{Writer, apply_rows},
 };
 use crate::{
     entropy::Entropy,
     key::{
         Keys, ReplicaId, RootKey,
-        epoch::{Budget, Limits},
+        epoch::{Budget, Limits, Reserve},
         slot::{Slot, Source},
     },
     ledger::Head,
@@ -27,9 +31,8 @@ use crate::{
 };
 
 impl Replica {
-    /// Opens the replica, proves it, and reads it into a view. Needs no primary.
-    ///
-    /// Ends with a commit of its own: a replica that cannot be written does not open.
+    /// Opens the replica, proves it, and reads it into a view. Needs no primary, and no disk that can be written: where the
+    /// commit that every start makes fails, what was read is served, and the writer mends the store.
     ///
     /// # Errors
     /// If it is missing, in use, damaged, changed by somebody else, or not of any of these keys.
@@ -41,82 +44,252 @@ impl Replica {
     ) -> Result<Opened, OpenError> {
         let path = &location.path;
         let lock = present(location)?;
-        let (mut database, keys, header) = proven(path, sources)?;
-        let mut loaded = load::load(&database, &keys, &header, settings)
-            .map_err(|error| not_loaded(error, path))?;
+        let Readable {
+            mut database,
+            keys,
+            header,
+            failing,
+            _aside,
+        } = readable(path, sources, entropy.as_ref())?;
+        let (mut reserve, kept) = ReserveFile::open(path, &keys);
+        let kept = Unapplied::after(kept, &header, &mut reserve);
+        keys.admit_epoch(kept.reserve(&header).epoch);
+        let (mut loaded, seen) = read(path, &mut database, &keys, &header, &kept, settings)?;
         let (row, max) = (loaded.room.take(), location.ledger_max);
-        let room =
-            counted(&mut database, &keys, &header.ledger, row, max).map_err(unreadable(path))?;
+        let room = counted(&mut database, &keys, &header.ledger, row, max)
+            .map(|room| kept.counted(room, &keys))
+            .map_err(unreadable(path))?;
         let end = database.ledger_end().map_err(unreadable(path))?;
         let anchor = location.anchor.as_deref().map(Anchor::at);
-        let state = match &anchor {
-            Some(anchor) => anchor.compare(&keys, header.generation, header.anchored)?,
-            None => AnchorState::Unset,
+        let compare = |of: &Anchor| of.compare(&keys, kept.proven(&header), header.anchored);
+        let state = anchor.as_ref().map_or(Ok(AnchorState::Unset), compare)?;
+        let ledger_cut = !ends_there(&header.ledger, end);
+        let report = kept.report(&header, state, (&loaded, &seen), ledger_cut);
+        let (database, failing) = to_write(path, database, failing)?;
+        let committed = Header {
+            rolled_back: report.rolled_back,
+            values: header.values.moved(seen.values, loaded.values),
+            ..header
         };
-        let report = OpenReport {
-            generation: header.generation,
-            rolled_back: header.rolled_back || state.doubts(),
-            anchor: state,
-            values_lost: u64::try_from(loaded.lost.len()).unwrap_or(u64::MAX),
-            values_changed: loaded.values != header.values,
-            ledger_cut: !ends_there(&header.ledger, end),
-        };
-        database.begin_writing().map_err(unreadable(path))?;
         let writer = Writer {
             storage: FailStop::new(Box::new(database)),
-            budget: Budget::resume(header.reserve),
+            budget: Budget::resume(kept.reserve(&committed)),
             limits: Limits::default(),
             keys,
             entropy,
-            header,
+            tried: kept.durable(&committed),
+            durable: kept.durable(&committed),
+            header: committed.clone(),
+            committed,
+            reserve,
+            kept: kept.records,
             anchor,
             anchored: 0,
             since_checkpoint: 0,
+            folder: private::parent(path).into(),
+            cleanup: Vec::new(),
+            failing,
             _lock: lock,
         };
-        start(writer, loaded, report, room).map_err(|source| OpenError::Store {
-            path: path.clone(),
-            source,
-        })
+        Ok(start(writer, loaded, report, room))
     }
 }
 
-/// The file, its keys, and the header of its last commit.
-fn proven(path: &Path, sources: &[Source]) -> Result<(Database, Keys, Header), OpenError> {
-    let database = Database::open(path).map_err(unreadable(path))?;
-    match database.recognise().map_err(unreadable(path))? {
+/// Every row as the next commit will have it, and what the header will say of them.
+fn read(
+    path: &Path,
+    database: &mut Database,
+    keys: &Keys,
+    header: &Header,
+    kept: &Unapplied,
+    settings: Arc<Settings>,
+) -> Result<(Loaded, Header), OpenError> {
+    let mut seen = header.clone();
+    apply_rows(database, &mut seen, keys, &kept.records).map_err(unreadable(path))?;
+    let loaded =
+        load::load(database, keys, &seen, settings).map_err(|error| not_loaded(error, path))?;
+    database.roll_back().map_err(unreadable(path))?;
+    Ok((loaded, seen))
+}
+
+/// The file as the writer has it, and why it cannot be written to, if that is known already.
+fn to_write(
+    path: &Path,
+    mut database: Database,
+    failing: Option<StoreError>,
+) -> Result<(Database, Option<StoreError>), OpenError> {
+    if failing.is_some() {
+        return Ok((Database::away(path).map_err(unreadable(path))?, failing));
+    }
+    let failing = database.begin_writing().err().map(|source| {
+        let action = "begin to write";
+        StoreError::Database { action, source }
+    });
+    Ok((database, failing))
+}
+
+/// A replica that can be read.
+struct Readable {
+    database: Database,
+    keys: Keys,
+    header: Header,
+    /// Why the file itself cannot be used, if this is a copy of it in memory.
+    failing: Option<StoreError>,
+    /// Where that is. It goes with this.
+    _aside: Option<Aside>,
+}
+
+/// The replica, or a copy of it where it must not be written to.
+fn readable(path: &Path, sources: &[Source], entropy: &dyn Entropy) -> Result<Readable, OpenError> {
+    let opened = match copy::finish(path) {
+        Ok(()) => proven(path, path, sources),
+        Err(error) => return from_aside(&copy::whole(path), path, sources, entropy, error),
+    };
+    match opened {
+        Ok((database, keys, header)) => Ok(Readable {
+            database,
+            keys,
+            header,
+            failing: None,
+            _aside: None,
+        }),
+        Err(OpenError::Damaged { source, .. }) if is_unwritable(&source) => {
+            let action = "open the file for writing";
+            let failing = StoreError::Database { action, source };
+            from_aside(path, path, sources, entropy, failing)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A copy in memory of the file `at`, which is the replica at `path`.
+fn from_aside(
+    at: &Path,
+    path: &Path,
+    sources: &[Source],
+    entropy: &dyn Entropy,
+    failing: StoreError,
+) -> Result<Readable, OpenError> {
+    let aside = Aside::of(at, entropy)?;
+    let (database, keys, header) = proven(&aside.replica(), path, sources)?;
+    Ok(Readable {
+        database,
+        keys,
+        header,
+        failing: Some(failing),
+        _aside: Some(aside),
+    })
+}
+
+/// Whether that can come of a file, a folder or a mount that must not be written to, or has no room.
+fn is_unwritable(error: &rusqlite::Error) -> bool {
+    matches!(
+        Fault::of(error),
+        Fault::Full | Fault::ReadOnly | Fault::Write
+    )
+}
+
+/// What the reserve holds that the file does not.
+struct Unapplied {
+    records: Vec<Record>,
+    /// It follows a commit that the file does not have: the file is older than it was.
+    is_younger: bool,
+}
+
+impl Unapplied {
+    /// Of what was `found`, what comes after the commit of `header`.
+    fn after(found: Found, header: &Header, reserve: &mut ReserveFile) -> Self {
+        let is_younger = found.base > header.generation;
+        let mut records = found.records;
+        records.retain(|record| record.generation > header.generation);
+        if records.is_empty() {
+            reserve.forget();
+        }
+        Self {
+            is_younger: is_younger && !records.is_empty(),
+            records,
+        }
+    }
+
+    /// The same with what its entries take.
+    fn counted(&self, mut room: Room, keys: &Keys) -> Room {
+        let entries = self.records.iter().flat_map(|record| &record.entries);
+        entries.for_each(|row| room.count(keys, row));
+        room
+    }
+
+    /// The generation of what is durable.
+    fn durable(&self, header: &Header) -> u64 {
+        let last = self.records.last();
+        last.map_or(header.generation, |last| last.generation)
+    }
+
+    /// The generation up to which nothing is missing.
+    fn proven(&self, header: &Header) -> u64 {
+        match self.is_younger {
+            true => header.generation,
+            false => self.durable(header),
+        }
+    }
+
+    fn report(
+        &self,
+        header: &Header,
+        anchor: AnchorState,
+        (loaded, seen): (&Loaded, &Header),
+        ledger_cut: bool,
+    ) -> OpenReport {
+        OpenReport {
+            generation: self.durable(header),
+            rolled_back: header.rolled_back || self.is_younger || anchor.doubts(),
+            anchor,
+            values_lost: u64::try_from(loaded.lost.len()).unwrap_or(u64::MAX),
+            values_changed: loaded.values != seen.values,
+            ledger_cut,
+        }
+    }
+
+    fn reserve(&self, header: &Header) -> Reserve {
+        match self.records.last() {
+            Some(last) if last.reserve.reserved > header.reserve.reserved => last.reserve,
+            _ => header.reserve,
+        }
+    }
+}
+
+/// The file at `path`, its keys, and the header of its last commit. Errors name it as `named`.
+fn proven(
+    path: &Path,
+    named: &Path,
+    sources: &[Source],
+) -> Result<(Database, Keys, Header), OpenError> {
+    let database = Database::open(path).map_err(unreadable(named))?;
+    match database.recognise().map_err(unreadable(named))? {
         Recognised::Ours => {}
         Recognised::Newer(found) => {
-            let path = path.into();
+            let path = named.into();
             return Err(OpenError::Newer { path, found });
         }
-        Recognised::Other => return Err(OpenError::Other(path.into())),
+        Recognised::Other => return Err(OpenError::Other(named.into())),
     }
-    let id = database.id().map_err(unreadable(path))?;
-    let slots = database.slots().map_err(unreadable(path))?;
-    let root = unlock(path, &slots, sources, id)?;
-    let row = database.header().map_err(unreadable(path))?;
+    let id = database.id().map_err(unreadable(named))?;
+    let slots = database.slots().map_err(unreadable(named))?;
+    let root = unlock(named, &slots, sources, id)?;
+    let row = database.header().map_err(unreadable(named))?;
     let keys = Keys::derive(root, id, row.sealed.epoch);
     match Header::open(&keys, &row) {
         Some(header) => Ok((database, keys, header)),
-        None => Err(OpenError::Header(path.into())),
+        None => Err(OpenError::Header(named.into())),
     }
 }
 
-/// The commit that every start makes: it reserves encryptions, and takes away what must not be believed again.
-fn start(
-    mut writer: Writer,
-    mut loaded: Loaded,
-    report: OpenReport,
-    room: Room,
-) -> Result<Opened, StoreError> {
-    let header = &mut writer.header;
-    header.rolled_back = report.rolled_back;
+/// The commit that every start makes: it reserves encryptions, takes in what the reserve holds, and takes away what must not
+/// be believed again. Where it fails, the writer makes it once it can.
+fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport, room: Room) -> Opened {
     if let AnchorState::Ahead { anchor, .. } = report.anchor {
         // Never a generation twice, not even after a rollback.
-        header.generation = header.generation.max(anchor);
+        writer.tried = writer.tried.max(anchor);
     }
-    header.values = loaded.values;
     let mut gone = std::mem::take(&mut loaded.lost);
     if report.values_changed || report.values_lost > 0 {
         gone.append(&mut loaded.mirrors);
@@ -129,18 +302,16 @@ fn start(
         .map(|at| at.body())
         .collect();
     gone.extend(bodies);
-    if report.anchor == AnchorState::First
-        && let Some(anchor) = &writer.anchor
-    {
-        // Before the header says that there is one.
-        anchor.write(&writer.keys, writer.header.generation)?;
-        writer.anchored = writer.header.generation;
+    writer.cleanup = gone.into_iter().map(Op::Delete).collect();
+    if writer.failing.is_none() {
+        writer.failing = first_commit(&mut writer, &report).err();
     }
-    let ops: Vec<Op> = gone.into_iter().map(Op::Delete).collect();
-    writer.commit(&ops, &[])?;
-    writer.write_anchor()?;
+    match &writer.failing {
+        Some(_) => writer.take_back(),
+        None => writer.renew_reserve(),
+    }
     loaded.view.set_rolled_back(report.rolled_back);
-    Ok(Opened {
+    Opened {
         view: Arc::new(loaded.view),
         mark: loaded.mark,
         phase: loaded.phase,
@@ -149,7 +320,22 @@ fn start(
         report,
         writer,
         room,
-    })
+    }
+}
+
+fn first_commit(writer: &mut Writer, report: &OpenReport) -> Result<(), StoreError> {
+    if report.anchor == AnchorState::First
+        && let Some(anchor) = &writer.anchor
+    {
+        // Before the header says that there is one.
+        anchor
+            .write(&writer.keys, writer.durable)
+            .map_err(StoreError::Anchor)?;
+        writer.anchored = writer.durable;
+    }
+    writer.redo()?;
+    writer.commit_header(0)?;
+    writer.write_anchor()
 }
 
 /// Entries that are counted at once.

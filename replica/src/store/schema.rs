@@ -1,10 +1,13 @@
 //! The file as SQLite sees it: its schema, its pragmas, and the statements of the one writer.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Result, Row, params};
 
-use super::{Storage, Trimmed};
+use super::{Proof, Storage, StoreError, Trimmed, copy, fault::Remedy, header::Header};
 use crate::{
     key::{ReplicaId, slot::Slot},
     ledger::{self, LedgerRow},
@@ -57,8 +60,11 @@ CREATE TABLE ledger(
 
 /// The open file.
 pub(crate) struct Database {
+    path: PathBuf,
     connection: Connection,
     in_transaction: bool,
+    /// Nothing is behind the connection: the file is opened once it can be.
+    away: bool,
 }
 
 /// The header's row.
@@ -91,8 +97,20 @@ impl Database {
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(16);
         Ok(Self {
+            path: path.into(),
             connection,
             in_transaction: false,
+            away: false,
+        })
+    }
+
+    /// In the place of a file that cannot be opened for writing yet.
+    pub(crate) fn away(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.into(),
+            connection: Connection::open_in_memory()?,
+            in_transaction: false,
+            away: true,
         })
     }
 
@@ -110,23 +128,25 @@ impl Database {
         Ok(())
     }
 
-    /// Writes the schema, the replica's id and its first slot into an empty file.
-    pub(crate) fn format(&mut self, id: ReplicaId, slot: &Slot) -> Result<()> {
+    /// Writes the schema, the replica's id and its slots into an empty file.
+    pub(crate) fn format(&mut self, id: ReplicaId, slots: &[Slot]) -> Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
         transaction.execute("INSERT INTO replica VALUES (1, ?1)", params![id.0])?;
-        transaction.execute(
-            "INSERT INTO slot VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                slot.number,
-                slot.kind,
-                slot.parameters,
-                slot.salt,
-                slot.wrapped
-            ],
-        )?;
+        for slot in slots {
+            transaction.execute(
+                "INSERT INTO slot VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    slot.number,
+                    slot.kind,
+                    slot.parameters,
+                    slot.salt,
+                    slot.wrapped
+                ],
+            )?;
+        }
         transaction.commit()
     }
 
@@ -204,6 +224,42 @@ impl Database {
         self.connection
             .query_row(sql, [], |row| Ok((number(row, 0)?, row.get(1)?)))
             .optional()
+    }
+
+    /// Opens the file anew, if it is still that of the last commit.
+    fn reopen(&mut self, proof: &Proof<'_>) -> Result<(), StoreError> {
+        let failed = |action| move |source| StoreError::Database { action, source };
+        // Two connections of one process to one file would stand in each other's way.
+        *self = Self::away(&self.path).map_err(failed("let go of the file"))?;
+        copy::finish(&self.path)?;
+        *self = Self::as_of(&self.path, proof)?;
+        Ok(())
+    }
+
+    /// Goes on in a copy. What the old connection shows of the old file is good for another, if this one cannot be opened.
+    fn renew(&mut self, proof: &Proof<'_>) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        copy::renew(self, &path, proof)?;
+        let renewed = Self::as_of(&path, proof)?;
+        let old = std::mem::replace(self, renewed);
+        // What is closed must not write to what lies under its name now.
+        let config = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = old.connection.set_db_config(config, true) {
+            tracing::warn!(%error, "the old file is closed as one that was good");
+        }
+        Ok(())
+    }
+
+    /// The file at `path`, if it is that of the last commit.
+    fn as_of(path: &Path, proof: &Proof<'_>) -> Result<Self, StoreError> {
+        let failed = |action| move |source| StoreError::Database { action, source };
+        let opened = Self::open(path).map_err(failed("open the file"))?;
+        let row = opened.header().map_err(failed("read the file"))?;
+        let header = Header::open(proof.keys, &row);
+        match header.is_some_and(|header| header.generation == proof.header.generation) {
+            true => Ok(opened),
+            false => Err(StoreError::Changed),
+        }
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -316,6 +372,35 @@ impl Storage for Database {
     fn checkpoint(&mut self) -> Result<()> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    fn drop_from(&mut self, from: u64) -> Result<()> {
+        self.begin()?;
+        let sql = "DELETE FROM ledger WHERE seq >= ?1";
+        self.connection.execute(sql, params![signed(from)?])?;
+        Ok(())
+    }
+
+    fn roll_back(&mut self) -> Result<()> {
+        self.in_transaction = false;
+        // SQLite may have undone it by itself.
+        match self.connection.is_autocommit() {
+            true => Ok(()),
+            false => self.connection.execute_batch("ROLLBACK"),
+        }
+    }
+
+    fn mend(&mut self, remedy: Remedy, proof: &Proof<'_>) -> Result<(), StoreError> {
+        match remedy {
+            _ if self.away => self.reopen(proof)?,
+            Remedy::Copy => self.renew(proof)?,
+            Remedy::InPlace => {}
+            Remedy::Reopen => self.reopen(proof)?,
+        }
+        self.begin_writing().map_err(|source| StoreError::Database {
+            action: "begin to write",
+            source,
+        })
     }
 }
 

@@ -1,8 +1,8 @@
-//! The only way to the disk, and what makes it refuse after its first failure.
+//! The only way to the disk, and what makes it refuse after a failure until it was mended.
 
 use rusqlite::Result;
 
-use super::{StoreError, schema::HeaderRow};
+use super::{Proof, StoreError, fault::Remedy, schema::HeaderRow};
 use crate::{ledger::LedgerRow, seal::Sealed, table::At};
 
 /// The only way to the disk. Calls up to a commit are one transaction; what was not committed never was.
@@ -21,6 +21,12 @@ pub(crate) trait Storage: Send {
     fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>>;
     /// Bounds the log of commits; nothing becomes more or less durable by it.
     fn checkpoint(&mut self) -> Result<()>;
+    /// Drops ledger entries from a number on, which the header of no commit counts.
+    fn drop_from(&mut self, from: u64) -> Result<()>;
+    /// Undoes what was not committed.
+    fn roll_back(&mut self) -> Result<()>;
+    /// Makes it good again as it was at the last commit, which `proof` is of.
+    fn mend(&mut self, remedy: Remedy, proof: &Proof<'_>) -> Result<(), StoreError>;
 }
 
 /// What was cut off the ledger's beginning.
@@ -31,7 +37,7 @@ pub(crate) struct Trimmed {
     pub(crate) last: [u8; 32],
 }
 
-/// Storage that refuses everything after its first failure.
+/// Storage that refuses every change after a failure, until it was mended.
 pub(crate) struct FailStop {
     pub(crate) inner: Box<dyn Storage>,
     failed: bool,
@@ -55,7 +61,7 @@ impl FailStop {
         }
         let result = call(&mut *self.inner);
         self.failed = result.is_err();
-        result.map_err(|source| StoreError::Database { action, source })
+        result.map_err(database(action))
     }
 
     pub(crate) fn put(&mut self, at: &At, sealed: &Sealed) -> Result<Option<u64>, StoreError> {
@@ -78,15 +84,43 @@ impl FailStop {
         self.run("commit", |storage| storage.commit(header))
     }
 
+    pub(crate) fn drop_from(&mut self, from: u64) -> Result<(), StoreError> {
+        self.run("delete ledger entries", |storage| storage.drop_from(from))
+    }
+
+    /// Entries of the ledger. That they cannot be read stands against no change.
     pub(crate) fn entries(
         &mut self,
         from: u64,
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError> {
-        self.run("read the ledger", |storage| storage.entries(from, limit))
+        let read = self.inner.entries(from, limit);
+        read.map_err(database("read the ledger"))
     }
 
     pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
         self.run("checkpoint", |storage| storage.checkpoint())
     }
+
+    /// Undoes what was not committed. It refuses as before.
+    pub(crate) fn roll_back(&mut self) {
+        self.failed = true;
+        if let Err(error) = self.inner.roll_back() {
+            tracing::warn!(%error, "what was not committed is undone when the store is mended");
+        }
+    }
+
+    /// Takes changes again, if it can be made good.
+    pub(crate) fn mend(&mut self, remedy: Remedy, proof: &Proof<'_>) -> Result<(), StoreError> {
+        self.inner
+            .roll_back()
+            .map_err(database("undo what was not committed"))?;
+        self.inner.mend(remedy, proof)?;
+        self.failed = false;
+        Ok(())
+    }
+}
+
+fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Database { action, source }
 }

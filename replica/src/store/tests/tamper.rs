@@ -25,7 +25,7 @@ fn a_deleted_revocation_is_noticed() {
         text.contains("should hold 2 rows") && text.contains("holds 1"),
         "{text}"
     );
-    assert!(text.contains("holdover replica restore"), "{text}");
+    assert!(text.contains("holdover init"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! The replica in a new file, each row proven: where a sync failed, what the kernel shows of the old one may never have
+//! reached the disk.
+//!
+//! The copy is made under another name and synced, renamed when it is whole, and takes the place of the replica once the log
+//! of commits that belongs to the old file is gone. A crash at any moment leaves the old file with its log, or the copy: as
+//! soon as that has its second name it is the replica, and a start goes on from there.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{Proof, Storage as _, StoreError, header::Tally, schema::Database};
+use crate::{
+    ledger,
+    private::{self, PrivateError},
+    table::{Accounted, Table},
+};
+
+/// Ledger entries that are read at a time.
+const ENTRIES: usize = 1000;
+
+/// What was copied, and what was not.
+#[derive(Default)]
+struct Copied {
+    authority: Tally,
+    values: Tally,
+    lost: u64,
+}
+
+/// Makes a copy of `from`, which lies at `path`, and puts it in its place. The connection of `from` goes on showing the old
+/// file: open the new one.
+pub(super) fn renew(from: &mut Database, path: &Path, proof: &Proof<'_>) -> Result<(), StoreError> {
+    let new = private::beside(path, ".new");
+    for leftover in ["", "-journal"] {
+        let _ = fs::remove_file(private::beside(&new, leftover));
+    }
+    drop(private::create(&new).map_err(StoreError::Copy)?);
+    let made = fill(from, &new, proof);
+    if made.is_err() {
+        // What room there is, it must not take.
+        let _ = fs::remove_file(&new);
+    }
+    let copied = made?;
+    let header = proof.header;
+    if copied.lost > 0 || copied.authority != header.authority || copied.values != header.values {
+        tracing::error!(
+            lost = copied.lost,
+            "rows of the replica could not be read back whole: what they say is read anew, or left to the primary, after the next start"
+        );
+    }
+    fs::rename(&new, whole(path)).map_err(|error| failed(path, "replace", error))?;
+    private::sync_parent(path).map_err(StoreError::Copy)?;
+    finish(path)
+}
+
+/// Puts a copy that is whole in the place of the replica at `path`, if there is one.
+pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
+    let whole = whole(path);
+    if whole.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    for log in ["-wal", "-journal"] {
+        match fs::remove_file(private::beside(path, log)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(path, "remove the old log of", error));
+            }
+            _ => {}
+        }
+    }
+    // The log of the old file would be taken for one of the new.
+    private::sync_parent(path).map_err(StoreError::Copy)?;
+    fs::rename(&whole, path).map_err(|error| failed(path, "replace", error))?;
+    private::sync_parent(path).map_err(StoreError::Copy)
+}
+
+/// Where a copy is once it is whole.
+pub(super) fn whole(path: &Path) -> PathBuf {
+    private::beside(path, ".mended")
+}
+
+fn fill(from: &mut Database, new: &Path, proof: &Proof<'_>) -> Result<Copied, StoreError> {
+    let copied = copy(from, new, proof).map_err(|source| {
+        let action = "copy the replica to a new file";
+        StoreError::Database { action, source }
+    })?;
+    File::open(new)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| failed(new, "sync", error))?;
+    Ok(copied)
+}
+
+fn copy(from: &mut Database, new: &Path, proof: &Proof<'_>) -> rusqlite::Result<Copied> {
+    let mut to = Database::open(new)?;
+    to.format(from.id()?, &from.slots()?)?;
+    let mut copied = Copied::default();
+    for table in Table::ROWS {
+        let mut put = Ok(());
+        from.rows(table, |at, sealed, _| {
+            if put.is_err() {
+                return;
+            }
+            if proof.keys.open(&at.subject(), &sealed).is_err() {
+                copied.lost = copied.lost.saturating_add(1);
+                return;
+            }
+            match table.accounted() {
+                Accounted::Authority => copied.authority.add(proof.keys, &at, sealed.version),
+                Accounted::Value => copied.values.add(proof.keys, &at, sealed.version),
+                Accounted::Body | Accounted::Chain | Accounted::Loose => {}
+            }
+            put = to.put(&at, &sealed).map(drop);
+        })?;
+        put?;
+    }
+    copy_ledger(from, &mut to, proof, &mut copied)?;
+    to.commit(&from.header()?)?;
+    Ok(copied)
+}
+
+fn copy_ledger(
+    from: &mut Database,
+    to: &mut Database,
+    proof: &Proof<'_>,
+    copied: &mut Copied,
+) -> rusqlite::Result<()> {
+    let head = &proof.header.ledger;
+    let (mut next, mut prev) = (head.first, head.before);
+    loop {
+        let rows = from.entries(next, ENTRIES)?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
+        next = last.seq.saturating_add(1);
+        for row in rows {
+            match ledger::open(proof.keys, &row, prev) {
+                Ok(_) => to.append(&row)?,
+                Err(_) => copied.lost = copied.lost.saturating_add(1),
+            }
+            prev = row.mac;
+        }
+    }
+}
+
+fn failed(path: &Path, action: &'static str, error: io::Error) -> StoreError {
+    StoreError::Copy(PrivateError::io(path, action)(error))
+}

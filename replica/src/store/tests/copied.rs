@@ -1,0 +1,131 @@
+//! A copy in the place of a file that is not trusted: whole at every moment.
+
+use super::*;
+use crate::store::{copy, fault::Remedy};
+
+fn rows(home: &Home) -> Vec<String> {
+    let connection = rusqlite::Connection::open(&home.location.path).unwrap();
+    let sql = "SELECT tab || ' ' || hex(key) || ' ' || version || ' ' || hex(payload) FROM row ORDER BY 1";
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// A replica with everything in it, and an entry of the ledger.
+fn full() -> Home {
+    let home = Home::made(1);
+    let entry = Entry::new(EntryKind::State, "allowed", T0);
+    let mut changes = everything();
+    changes.push(Change::Ledger(Box::new(entry)));
+    home.store(changes);
+    home
+}
+
+#[test]
+fn a_copy_has_every_row_is_another_file_and_is_written_to_from_then_on() {
+    let home = full();
+    let (before, inode) = (
+        rows(&home),
+        fs::metadata(&home.location.path).unwrap().ino(),
+    );
+    let mut opened = home.open();
+    opened.writer.mend(Remedy::Copy).unwrap();
+    let sequencer = opened.start(|| now(1)).unwrap();
+    assert_ne!(fs::metadata(&home.location.path).unwrap().ino(), inode);
+    wait(
+        &sequencer,
+        Lane::Grant,
+        vec![granted(77)],
+        Expects::default(),
+    )
+    .unwrap();
+    sequencer.stop();
+    assert_eq!(rows(&home).len(), before.len() + 1);
+    assert!(before.iter().all(|row| rows(&home).contains(row)));
+    let opened = home.open();
+    assert!(opened.view.grant(&digest(77)).is_some());
+    assert!(!opened.report.ledger_cut && !opened.report.values_changed);
+    assert_eq!(opened.report.anchor, AnchorState::Agrees);
+}
+
+/// As after a crash at each step from the moment on at which the copy is whole.
+#[test]
+fn a_start_goes_on_from_a_copy_that_is_whole_and_passes_over_one_that_is_not() {
+    let home = full();
+    let opened = home.open();
+    let path = home.location.path.clone();
+    let whole = fs::read(&path).unwrap();
+    drop(opened);
+    let before = rows(&home);
+    let place = |suffix: &str, content: &[u8]| {
+        use std::io::Write as _;
+        let path = private::beside(&path, suffix);
+        let _ = fs::remove_file(&path);
+        private::create(&path).unwrap().write_all(content).unwrap();
+    };
+    place(".new", &whole[..whole.len() / 2]);
+    drop(home.open());
+    assert_eq!(rows(&home), before, "half of a copy is none");
+    let copied = fs::read(&path).unwrap();
+    // A log with a commit in it that nobody was told of.
+    let sequencer = home.start();
+    wait(
+        &sequencer,
+        Lane::Grant,
+        vec![granted(77)],
+        Expects::default(),
+    )
+    .unwrap();
+    let log = fs::read(private::beside(&path, "-wal")).unwrap();
+    assert!(!log.is_empty());
+    sequencer.stop();
+    place(".mended", &copied);
+    place("-wal", &log);
+    let unanchored = home.location_without_anchor();
+    let opened = Replica::open(
+        &unanchored,
+        std::slice::from_ref(&home.source),
+        settings(),
+        Arc::new(Seeded::new(1)),
+    );
+    let opened = opened.unwrap_or_else(|error| panic!("{error}"));
+    assert!(opened.view.grant(&digest(77)).is_none());
+    drop(opened);
+    assert!(!copy::whole(&path).exists());
+    assert_eq!(rows(&home), before);
+}
+
+/// The spoilt row is the mark of time.
+#[test]
+fn what_does_not_open_is_left_out_of_a_copy_and_missed_at_the_next_start() {
+    let home = full();
+    let mut opened = home.open();
+    // Beneath what is counted, as a page that was never written.
+    let spoilt = Sealed {
+        epoch: 1,
+        version: 1,
+        bytes: Arc::from([0; 40]),
+    };
+    let at = At::only(opened.view.keys(), Table::Mark);
+    opened.writer.storage.put(&at, &spoilt).unwrap();
+    opened.writer.commit_header(0).unwrap();
+    opened.writer.mend(Remedy::Copy).unwrap();
+    drop(opened);
+    let text = home.refusal();
+    assert!(text.contains("not as Holdover left it"), "{text}");
+}
+
+#[test]
+fn a_copy_that_finds_no_room_leaves_the_replica_as_it_was() {
+    let home = full();
+    let mut opened = home.open();
+    let before = fs::metadata(&home.location.path).unwrap().ino();
+    // Where the copy should be renamed to lies something that does not give way.
+    let whole = copy::whole(&home.location.path);
+    fs::create_dir_all(whole.join("in the way")).unwrap();
+    let failed = opened.writer.mend(Remedy::Copy);
+    assert!(matches!(failed, Err(StoreError::Copy(_))), "{failed:?}");
+    fs::remove_dir_all(whole).unwrap();
+    opened.writer.mend(Remedy::Copy).unwrap();
+    assert_ne!(fs::metadata(&home.location.path).unwrap().ino(), before);
+}
