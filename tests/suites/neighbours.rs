@@ -1,0 +1,7 @@
+//! Nobody on the host can take the socket from others: whatever a hostile caller opens, half sends or leaves unread, a workload
+//! is served, and what was taken comes back.
+
+#[path = "neighbours/ledger.rs"]
+mod ledger;
+
+const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
