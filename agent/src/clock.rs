@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use shared::{
     hex,
-    time::{BootId, BootTime, ClockState, Mark, Now, Timekeeper, WallTime},
+    time::{BootFound, BootId, BootTime, ClockState, Mark, Now, Timekeeper, WallTime},
 };
 
 /// The daemon's clock. Shared by every task.
@@ -64,9 +64,9 @@ impl Clock {
         self.keeper.lock().state(wall(), boot())
     }
 
-    /// Whether the machine booted with its clock behind the mark and nothing has confirmed it since.
-    pub fn rebooted_behind(&self) -> bool {
-        self.keeper.lock().rebooted_behind()
+    /// How the start found the machine booted, against the mark.
+    pub fn boot_found(&self) -> BootFound {
+        self.keeper.lock().boot_found()
     }
 }
 
@@ -140,6 +140,6 @@ mod tests {
         let clock = Clock::start(Some(ahead)).unwrap();
         assert!(clock.now().wall >= ahead.wall);
         assert!(matches!(clock.state(), ClockState::SteppedBack(_)));
-        assert!(!clock.rebooted_behind());
+        assert_eq!(clock.boot_found(), BootFound::Same);
     }
 }

@@ -13,6 +13,7 @@ use std::{fmt, time::Duration};
 
 use shared::{
     acl::Undecidable,
+    block::IssuingBlock,
     failover::Phase,
     name::WorkloadName,
     settings::Bounds,
@@ -59,12 +60,10 @@ pub struct ReadyFacts {
     pub ledger: LedgerFacts,
     /// What the wall clock does against boot time.
     pub clock: ClockState,
-    /// Whether the machine booted with its clock behind the persisted mark, and nothing confirmed it since.
-    pub rebooted_behind: bool,
     /// Since when the primary refuses Holdover's own credential for good, and when reads end.
     pub offboarded: Option<OffboardedFacts>,
-    /// What else stands against issuing on this host, as clients are told it.
-    pub issuing_blocked: Option<&'static str>,
+    /// What else stands against issuing on this host, as the configuration has it.
+    pub blocks: Vec<IssuingBlock>,
     /// Policies, and workloads' issuing, that only the primary decides by, as an operator is told of them.
     pub quarantines: Vec<String>,
     /// What is known already: of the configuration, of the start, of a rejected change.
@@ -299,12 +298,10 @@ fn assess_store(store: &StoreFacts, reasons: &mut Vec<String>) {
 }
 
 fn assess_clock(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
-    if facts.rebooted_behind {
-        let text = "the machine booted with its clock behind what it was before: nothing is issued until the primary is seen";
-        reasons.push(text.to_owned());
-    } else if let Some(blocked) = facts.issuing_blocked {
-        reasons.push(format!("nothing is issued on this host: {blocked}"));
-    }
+    reasons.extend(facts.blocks.iter().map(|block| {
+        let (since, why) = (block.since, block.cause.text());
+        format!("nothing is issued on this host since {since}: {why}")
+    }));
     match facts.clock {
         ClockState::Steady => {}
         ClockState::SteppedBack(by) => findings.push(format!(

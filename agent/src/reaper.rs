@@ -112,11 +112,11 @@ pub fn living_replica_grants(local: &Local) -> Vec<Grant> {
     living.map(|live| live.grant.clone()).collect()
 }
 
-/// The same without waiting for the disk: they hold in memory when this returns.
-pub fn revoke_replica_grants_later(local: &Local, cause: RevokeCause) {
+/// What revokes every replica grant that lives, for whoever stores it together with why.
+pub fn ends_of_replica_grants(local: &Local, cause: RevokeCause) -> Vec<Change> {
     let living = living_replica_grants(local).into_iter();
     let ended: Vec<_> = living.map(|grant| (grant, cause)).collect();
-    local.commit_later(Lane::Revocation, revocations(local, &ended));
+    revocations(local, &ended)
 }
 
 fn revocations(local: &Local, ended: &[(Grant, RevokeCause)]) -> Vec<Change> {

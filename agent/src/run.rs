@@ -4,6 +4,7 @@
 
 mod adapt;
 mod assembly;
+mod blocks;
 mod edge;
 mod follow;
 mod open;

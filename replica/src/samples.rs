@@ -8,6 +8,7 @@ use std::{
 
 use shared::{
     approle::{AppRole, MountFacts, ProofDigest, RoleKey, SecretId},
+    block::{BlockCause, IssuingBlock},
     change::{
         Change, Cluster, Credential, CredentialName, Mount, PhaseRecord, PolicySet, PolicyText,
         QueuedRevocation, RevocationTarget,
@@ -372,6 +373,7 @@ pub(crate) fn everything() -> Vec<Change> {
             T0,
         ),
         Change::Quarantine(Box::new(quarantine("billing"))),
+        Change::Block(block(BlockCause::Rebooted)),
         Change::Queue(Box::new(QueuedRevocation::own(
             9,
             RevocationTarget::Lease(LeaseId::parse("database/creds/x/1").unwrap()),
@@ -429,6 +431,11 @@ const APPROLE: &str = r#"{"bind_secret_id":true,"local_secret_ids":false,"secret
     "secret_id_num_uses":0,"secret_id_ttl":0,"token_bound_cidrs":[],"token_explicit_max_ttl":0,"token_max_ttl":1800,
     "token_no_default_policy":false,"token_num_uses":0,"token_period":0,"token_policies":["app"],
     "token_strictly_bind_ip":false,"token_ttl":600,"token_type":"default"}"#;
+
+/// Something that stands against issuing.
+pub(crate) fn block(cause: BlockCause) -> IssuingBlock {
+    IssuingBlock { cause, since: T0 }
+}
 
 pub(crate) fn mark(secs: u64) -> Mark {
     let now = now(secs);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use shared::{
     approle::{ProofDigest, RoleKey},
+    block::BlockCause,
     change::{CredentialName, PolicySet, PolicyText},
     identity::Identity,
     kv::{Doubted, Place},
@@ -76,6 +77,8 @@ pub(crate) enum Table {
     Offboarded = 25,
     /// What of the ledger was delivered, and who takes how much of its space.
     Room = 26,
+    /// What stands against issuing on this host.
+    Block = 27,
 }
 
 /// How a row that was removed or replayed is noticed.
@@ -95,8 +98,9 @@ pub(crate) enum Accounted {
 
 impl Table {
     /// Every table of rows.
-    pub(crate) const ROWS: [Self; 25] = [
+    pub(crate) const ROWS: [Self; 26] = [
         Self::Authority,
+        Self::Block,
         Self::Cluster,
         Self::Coverage,
         Self::Credential,
@@ -157,6 +161,7 @@ impl Table {
             Self::Coverage => ("coverage", Accounted::Loose),
             Self::Doubt => ("doubt", Accounted::Value),
             Self::Room => ("ledger's room", Accounted::Loose),
+            Self::Block => ("block", Accounted::Authority),
         }
     }
 
@@ -295,6 +300,14 @@ impl At {
     /// The only row of a table that is of no namespace.
     pub(crate) fn only(keys: &Keys, table: Table) -> Self {
         Self::of(keys, table, &[])
+    }
+
+    pub(crate) fn block(keys: &Keys, cause: BlockCause) -> Self {
+        let cause: &[u8] = match cause {
+            BlockCause::ClockBehind => b"clock_behind",
+            BlockCause::Rebooted => b"rebooted",
+        };
+        Self::of(keys, Table::Block, &[cause])
     }
 
     pub(crate) fn coverage(keys: &Keys, start: WallTime) -> Self {

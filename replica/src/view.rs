@@ -15,6 +15,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use shared::{
     acl::{Acl, CompileError, Policy},
+    block::{BlockCause, Blocks, IssuingBlock},
     change::{CredentialName, PhaseRecord, PolicySet, QueuedRevocation, RevocationTarget},
     failover::Phase,
     grant::{Grant, Revocation},
@@ -96,9 +97,8 @@ pub struct Authority {
     pub paused: bool,
     /// The replica is older than its anchor: nothing is issued until the primary was seen.
     pub rolled_back: bool,
-    /// What else stands against issuing on this host, as clients are told it: a clock that booted behind the mark, a
-    /// reboot in the outage.
-    pub issuing_blocked: Option<&'static str>,
+    /// What else stands against issuing on this host.
+    pub blocks: Blocks,
     /// Since when the primary refuses Holdover's own credential.
     pub offboarded: Option<Offboarded>,
     /// What the primary said last.
@@ -112,6 +112,12 @@ impl Authority {
         let mut authority = self.clone();
         Arc::make_mut(&mut authority.known).quarantines.clear();
         authority
+    }
+
+    /// What nothing is issued for on this host, if there is such a thing.
+    pub fn issuing_blocked(&self) -> Option<IssuingBlock> {
+        let issue_after_reboot = self.settings.bounds.issue_after_reboot;
+        self.blocks.standing(issue_after_reboot).next()
     }
 }
 
@@ -203,7 +209,7 @@ impl View {
                 proven_from: None,
                 paused: false,
                 rolled_back: false,
-                issuing_blocked: None,
+                blocks: Blocks::default(),
                 offboarded: None,
                 known: Arc::default(),
             }),
@@ -350,10 +356,14 @@ impl View {
         self.bind(|authority| authority.rolled_back = rolled_back);
     }
 
-    /// Stands against issuing for the reason given, or no longer. Not stored: whoever knows the reason says it anew
-    /// after a start.
-    pub fn block_issuing(&self, reason: Option<&'static str>) {
-        self.bind(|authority| authority.issuing_blocked = reason);
+    /// Nothing is issued for this reason from here on.
+    pub(crate) fn block_issuing(&self, block: IssuingBlock) {
+        self.bind(|authority| authority.blocks.add(block));
+    }
+
+    /// The same, no longer. The writer's alone.
+    pub(crate) fn lift_block(&self, cause: BlockCause) {
+        self.bind(|authority| authority.blocks.remove(cause));
     }
 
     /// The machine's state is this from here on.

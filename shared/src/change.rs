@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     approle::{AppRole, ProofDigest, RoleKey, SecretId},
+    block::{BlockCause, IssuingBlock},
     coverage::CoverageHour,
     failover::Phase,
     grant::{Grant, Revocation},
@@ -37,6 +38,10 @@ pub enum Change {
     Authority(Box<WorkloadAuthority>),
     /// A workload left the configuration.
     AuthorityGone(WorkloadName),
+    /// Something stands against issuing on this host. It binds at once.
+    Block(IssuingBlock),
+    /// The same, no longer.
+    BlockLifted(BlockCause),
     /// What is known of the cluster.
     Cluster(Box<Cluster>),
     /// What passed through the socket within an hour, as far as it was counted.
@@ -73,7 +78,8 @@ pub enum Change {
     LeaseTaken(LeaseId, Assignee),
     /// An entry of the ledger.
     Ledger(Box<Entry>),
-    /// What later readings of the clocks are held against.
+    /// What later readings of the clocks are held against. What stands against issuing is stored with it, because a start tells
+    /// by the mark that there is something.
     Mark(Mark),
     /// A mirror went through a complete pass, which answers what was doubted before it began and what it could read.
     Mirror(Box<MirrorState>),
@@ -130,6 +136,8 @@ impl Change {
             | Self::AppRoleGone(_)
             | Self::Authority(_)
             | Self::AuthorityGone(_)
+            | Self::Block(_)
+            | Self::BlockLifted(_)
             | Self::Cluster(_)
             | Self::Coverage(_)
             | Self::CoverageGone(_)

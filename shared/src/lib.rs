@@ -10,6 +10,7 @@ pub mod acl;
 pub mod api;
 pub mod approle;
 pub mod backoff;
+pub mod block;
 pub mod change;
 pub mod coverage;
 pub mod doubt;

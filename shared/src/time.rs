@@ -236,11 +236,22 @@ pub enum ClockState {
     SteppedForward(Duration),
 }
 
+/// How a start finds the machine booted, against the persisted mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BootFound {
+    /// It is the boot of the mark, or there is no mark yet.
+    Same,
+    /// It is another boot.
+    Another,
+    /// It is another boot, and its wall clock is behind the mark.
+    AnotherBehind,
+}
+
 /// Turns raw readings into [`Now`], held against the mark. Holds no clock: readings are arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Timekeeper {
     mark: Mark,
-    rebooted_behind: bool,
+    found: BootFound,
 }
 
 impl Timekeeper {
@@ -257,25 +268,25 @@ impl Timekeeper {
         match mark {
             None => Self {
                 mark: fresh,
-                rebooted_behind: false,
+                found: BootFound::Same,
             },
             Some(mark) if mark.boot_id == boot_id => Self {
                 mark,
-                rebooted_behind: false,
+                found: BootFound::Same,
             },
             // Another boot: its boot clock says nothing of ours. Time may not run back behind the mark;
             // how far it went ahead meanwhile nobody can tell, so the wall clock is taken at its word.
-            Some(mark) => {
-                let behind = wall < mark.wall;
-                Self {
-                    mark: Mark {
-                        wall: wall.max(mark.wall),
-                        boot,
-                        boot_id,
-                    },
-                    rebooted_behind: behind,
-                }
-            }
+            Some(mark) => Self {
+                mark: Mark {
+                    wall: wall.max(mark.wall),
+                    boot,
+                    boot_id,
+                },
+                found: match wall < mark.wall {
+                    true => BootFound::AnotherBehind,
+                    false => BootFound::Another,
+                },
+            },
         }
     }
 
@@ -311,7 +322,6 @@ impl Timekeeper {
                 ..self.mark
             };
         }
-        self.rebooted_behind = false;
     }
 
     /// What to persist now.
@@ -336,10 +346,9 @@ impl Timekeeper {
         }
     }
 
-    /// Whether the machine booted with its wall clock behind the mark and nothing has confirmed it since:
-    /// replica grants are revoked and nothing is issued.
-    pub fn rebooted_behind(&self) -> bool {
-        self.rebooted_behind
+    /// How the start found the machine booted. What follows from it outlives this start, and is stored.
+    pub fn boot_found(&self) -> BootFound {
+        self.found
     }
 
     fn steady(&self, boot: BootTime) -> WallTime {
@@ -422,17 +431,21 @@ mod tests {
     }
 
     #[test]
-    fn reboot_with_the_clock_behind_the_mark_is_told_and_stands_still() {
+    fn a_reboot_is_told_from_a_restart_and_a_clock_behind_the_mark_stands_still() {
         let mark = keeper(100_000, 10).mark(BootTime::from_millis(10_000));
         let wall = WallTime::from_secs(5000);
-        let mut keeper = Timekeeper::start(Some(mark), wall, BootTime::from_millis(1000), OTHER);
-        assert!(keeper.rebooted_behind());
+        let boot = BootTime::from_millis(1000);
+        let found = |mark, wall, id| Timekeeper::start(mark, wall, boot, id).boot_found();
+        assert_eq!(found(None, wall, BOOT), BootFound::Same);
+        assert_eq!(found(Some(mark), wall, BOOT), BootFound::Same);
+        assert_eq!(found(Some(mark), mark.wall, OTHER), BootFound::Another);
+        let mut keeper = Timekeeper::start(Some(mark), wall, boot, OTHER);
+        assert_eq!(keeper.boot_found(), BootFound::AnotherBehind);
         assert_eq!(
             read(&mut keeper, 5000, 1).wall,
             WallTime::from_secs(100_000)
         );
         keeper.confirm(wall, BootTime::from_millis(1000), false);
-        assert!(!keeper.rebooted_behind());
         assert_eq!(read(&mut keeper, 5000, 1).wall, wall);
     }
 

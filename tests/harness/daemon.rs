@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::apart::Apart;
 use crate::client::raw::{Ask, Client, Reply};
 use crate::daemon::config::Config;
 use crate::failure::{Context, Failure, Result};
@@ -26,6 +27,7 @@ pub struct Daemon {
     user: Option<(u32, u32)>,
     env: Mutex<BTreeMap<OsString, OsString>>,
     listener: OnceLock<UnixListener>,
+    within: OnceLock<Vec<OsString>>,
     room: Room,
 }
 
@@ -53,6 +55,7 @@ impl Daemon {
             user,
             env,
             listener: OnceLock::new(),
+            within: OnceLock::new(),
             room,
         };
         daemon.write_secret("etc/replica.key", &random::hex::<32>()?)?;
@@ -122,6 +125,14 @@ impl Daemon {
         self.listener
             .set(listener)
             .map_err(|_| Failure::new("the socket is bound already"))
+    }
+
+    /// Has it run in namespaces of its own, from its next start on; it must run as ourselves. Who is to be attested by it has to
+    /// be in the same.
+    pub fn run_within(&self, apart: &Apart) -> Result<()> {
+        self.within
+            .set(apart.enter())
+            .map_err(|_| Failure::new("the daemon runs in other namespaces already"))
     }
 
     /// `holdover run`. Returns when the process exists, not when it is ready.
@@ -323,6 +334,7 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         launch.user = self.user;
+        launch.within = self.within.get().cloned().unwrap_or_default();
         launch
     }
 

@@ -48,6 +48,7 @@ pub struct Plan {
     transport: Transport,
     tapped: bool,
     fake_clock: bool,
+    as_ourselves: bool,
     namespace: String,
     env: Vec<(String, String)>,
     config: Config,
@@ -67,6 +68,7 @@ impl Plan {
             transport: Transport::Tls,
             tapped: false,
             fake_clock: false,
+            as_ourselves: false,
             namespace: String::new(),
             env: Vec::new(),
             config,
@@ -127,6 +129,12 @@ impl Plan {
     /// Puts Holdover's wall clock under the test's control.
     pub fn fake_clock(mut self) -> Plan {
         self.fake_clock = true;
+        self
+    }
+
+    /// Has Holdover run as who runs the test, root or not: what it is to run within, only we can enter.
+    pub fn as_ourselves(mut self) -> Plan {
+        self.as_ourselves = true;
         self
     }
 
@@ -238,7 +246,8 @@ impl Plan {
         ca_file: Option<&Path>,
         root: &Api,
     ) -> Result<(Daemon, String, Config)> {
-        let daemon = Daemon::install(&self.executable, place::is_root().then_some(HOLDOVER))?;
+        let of_its_own = place::is_root() && !self.as_ourselves;
+        let daemon = Daemon::install(&self.executable, of_its_own.then_some(HOLDOVER))?;
         for (name, value) in &self.env {
             daemon.set_env(name, value);
         }

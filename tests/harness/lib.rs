@@ -4,6 +4,7 @@
 //! Everything is on 127.0.0.1 and in temporary folders, on free ports; nothing outlives the test that started it. Real
 //! parts are fetched once per checkout ([`provision`]). Set `HOLDOVER_KEEP` to keep the folders of a run.
 
+pub mod apart;
 pub mod audit;
 pub mod authority;
 pub mod balancer;

@@ -35,6 +35,8 @@ pub struct Launch {
     pub env: BTreeMap<OsString, OsString>,
     /// User and group to run as; needs root.
     pub user: Option<(u32, u32)>,
+    /// What enters the namespaces that it runs in, with its arguments; nothing for our own.
+    pub within: Vec<OsString>,
     /// The folder that it starts in.
     pub folder: PathBuf,
     /// Where stdout and stderr go, appended.
@@ -50,6 +52,7 @@ impl Launch {
             args: Vec::new(),
             env: BTreeMap::new(),
             user: None,
+            within: Vec::new(),
             folder: "/".into(),
             log: log.to_owned(),
         }
@@ -127,7 +130,7 @@ impl Launch {
 
     /// The command, through `setpriv` where there is one: it asks the kernel to kill the child with us.
     fn command(&self) -> Command {
-        let mut words = Vec::new();
+        let mut words = self.within.clone();
         let user = self.user.filter(|_| crate::place::is_root());
         if let Some(setpriv) = setpriv() {
             words.push(setpriv.into());

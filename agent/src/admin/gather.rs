@@ -108,12 +108,14 @@ pub fn facts(deps: &Deps, room: &RoomFigures) -> ReadyFacts {
         store: store(deps),
         ledger: ledger::facts(deps, room),
         clock: local.clock.state(),
-        rebooted_behind: local.clock.rebooted_behind(),
         offboarded: authority.offboarded.map(|offboarded| OffboardedFacts {
             since: offboarded.at,
             reads_end: offboarded.reads_end(settings.bounds.authority_max_age),
         }),
-        issuing_blocked: authority.issuing_blocked,
+        blocks: authority
+            .blocks
+            .standing(settings.bounds.issue_after_reboot)
+            .collect(),
         quarantines: authority
             .quarantines
             .values()

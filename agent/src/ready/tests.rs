@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use shared::{
+    block::BlockCause,
     failover::Outage,
     ledger::{
         claim::Owner,
@@ -25,6 +26,13 @@ fn now() -> Now {
     Now {
         boot: BootTime::from_millis(500_000_000),
         ..samples::at(0)
+    }
+}
+
+fn block(cause: BlockCause) -> IssuingBlock {
+    IssuingBlock {
+        cause,
+        since: ago(60),
     }
 }
 
@@ -109,9 +117,8 @@ fn healthy() -> ReadyFacts {
         },
         ledger: ledger(74),
         clock: ClockState::Steady,
-        rebooted_behind: false,
         offboarded: None,
-        issuing_blocked: None,
+        blocks: Vec::new(),
         quarantines: Vec::new(),
         findings: Vec::new(),
     }
@@ -189,8 +196,8 @@ fn every_fault_alone_is_one_reason() {
             "until ledger.max_size is raised: nothing takes entries",
         ),
         (
-            |f| f.issuing_blocked = Some("rebooted in the outage"),
-            "rebooted in the outage",
+            |f| f.blocks.push(block(BlockCause::Rebooted)),
+            "the machine was rebooted",
         ),
         (|f| f.primary.cluster = false, "never seen"),
         (|f| f.primary.policies = false, "policies were never copied"),
@@ -219,7 +226,7 @@ fn every_fault_alone_is_one_reason() {
             "does not open: moved",
         ),
         (|f| f.store.room = Some(ROOM - 1), "63 MiB"),
-        (|f| f.rebooted_behind = true, "behind"),
+        (|f| f.blocks.push(block(BlockCause::ClockBehind)), "behind"),
         (
             |f| f.clock = ClockState::SteppedForward(secs(9)),
             "forward by 9 s",

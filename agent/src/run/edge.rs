@@ -9,6 +9,7 @@ use shared::{
 
 use tokio::sync::watch;
 
+use super::blocks;
 use crate::{
     config::Config,
     driver::Edge,
@@ -73,14 +74,17 @@ fn register(local: &Local, outcome: ProbeOutcome, accepted: bool) -> Probe {
             authenticated,
             server_time,
         } => {
-            primary_seen(local, server_time);
+            let clock_confirmed = confirm_clock(local, server_time);
+            if authenticated {
+                blocks::primary_seen(local, clock_confirmed);
+            }
             return Probe::Good {
                 audited: authenticated,
             };
         }
         ProbeOutcome::Refused => return Probe::Good { audited: true },
         ProbeOutcome::Slowed { server_time } => {
-            primary_seen(local, server_time);
+            confirm_clock(local, server_time);
             return Probe::Good { audited: false };
         }
         ProbeOutcome::Foreign(foreign) => Cause::Unavailable(foreign.to_string()),
@@ -92,27 +96,13 @@ fn register(local: &Local, outcome: ProbeOutcome, accepted: bool) -> Probe {
     Probe::Failed { cause, accepted }
 }
 
-/// The primary was seen: what was doubted until then is doubted no longer. Where its clock agrees with ours, the wall
-/// clock is right.
-fn primary_seen(local: &Local, server_time: Option<i64>) {
+/// Takes the wall clock for right where the primary's agrees with it. Whether it does.
+fn confirm_clock(local: &Local, server_time: Option<i64>) -> bool {
     let ours = local.clock.wall().as_secs();
     let agrees = server_time.is_some_and(|theirs| theirs.abs_diff(ours) <= CLOCKS_AGREE_SECS);
     if agrees {
         let grants_live = !reaper::living_replica_grants(local).is_empty();
         local.clock.confirm(grants_live);
     }
-    let (doubted, blocked) = {
-        let authority = local.view.authority();
-        (authority.rolled_back, authority.issuing_blocked.is_some())
-    };
-    if blocked && !local.clock.rebooted_behind() {
-        local.view.block_issuing(None);
-    }
-    if doubted {
-        local.sequencer.clear_rollback(|result| {
-            if let Err(error) = result {
-                tracing::warn!(%error, "that the primary was seen could not be stored");
-            }
-        });
-    }
+    agrees
 }

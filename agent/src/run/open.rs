@@ -7,15 +7,15 @@ use replica::{
     key::slot::Source,
     store::{Location, OpenError, OpenReport, Replica},
 };
-use shared::{failover::Phase, grant::RevokeCause, time::Mark};
+use shared::failover::Phase;
 
-use super::RunError;
+use super::{RunError, blocks};
 use crate::{
     clock::Clock,
     config::{self, Config, KeySource},
     coverage::Coverage,
     local::Local,
-    ready, reaper,
+    ready,
     socket::{self, BoundSocket},
 };
 
@@ -26,10 +26,6 @@ pub(super) struct Opening {
     /// What was counted before.
     pub(super) coverage: Arc<Coverage>,
 }
-
-const REBOOTED: &str = "the machine was rebooted and the primary has not been seen since; \
-                        issue_after_reboot = true would allow issuing all the same";
-const CLOCK: &str = "the machine booted with its clock behind the replica's; nothing is issued until the primary is seen";
 
 /// Opens the replica, makes it if it was never there, and takes up time where it stood.
 pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError> {
@@ -55,7 +51,7 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening
         opened => opened?,
     };
     let clock = Arc::new(Clock::start(opened.mark)?);
-    let (view, report, mark) = (Arc::clone(&opened.view), opened.report.clone(), opened.mark);
+    let (view, report) = (Arc::clone(&opened.view), opened.report.clone());
     let coverage = Coverage::resumed(std::mem::take(&mut opened.coverage));
     let present = Arc::clone(&clock);
     let sequencer = opened
@@ -67,7 +63,8 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening
         clock,
         entropy,
     };
-    decide_start(&local, mark, config);
+    blocks::find(&local);
+    say_what_is_resumed(&local);
     Ok(Opening {
         report,
         local,
@@ -123,23 +120,8 @@ impl Opening {
     }
 }
 
-/// What a start has to decide before anybody is served: grants that a clock behind the mark makes doubtful, and
-/// whether issuing must wait.
-fn decide_start(local: &Local, mark: Option<Mark>, config: &Config) {
-    let rebooted = mark.is_some_and(|mark| mark.boot_id != local.clock.now().boot_id);
-    let behind = local.clock.rebooted_behind();
-    if behind {
-        reaper::revoke_replica_grants_later(local, RevokeCause::Clock);
-    }
-    let reason = match (
-        behind,
-        rebooted && !config.settings.bounds.issue_after_reboot,
-    ) {
-        (true, _) => Some(CLOCK),
-        (false, true) => Some(REBOOTED),
-        (false, false) => None,
-    };
-    local.view.block_issuing(reason);
+/// A start in an outage goes on with it, by its original bounds.
+fn say_what_is_resumed(local: &Local) {
     let phase = local.view.authority().phase.clone();
     if let Phase::Holdover(outage) | Phase::Recovering(outage) | Phase::Exhausted(outage) = phase {
         tracing::info!(outage = %outage.id, since = %outage.started_at, "resuming an outage");

@@ -382,7 +382,10 @@ fn ends_a_grant(change: &Change) -> bool {
 fn is_anchored(change: &Change) -> bool {
     match change {
         // An older copy would give the same lease to somebody else, or to who gave it up.
-        Change::LeaseDetached(..) | Change::LeaseTaken(..) | Change::Phase(_) => true,
+        Change::Block(_)
+        | Change::LeaseDetached(..)
+        | Change::LeaseTaken(..)
+        | Change::Phase(_) => true,
         Change::Revoked(revocation) => !matches!(
             revocation.cause,
             RevokeCause::Clock | RevokeCause::Expired | RevokeCause::OutageBound

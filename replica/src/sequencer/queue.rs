@@ -401,7 +401,8 @@ pub(super) fn authority_holds(
     if expects.issues && authority.paused && decided_otherwise(authority, expects).is_none() {
         return Err(SubmitError::Paused);
     }
-    if overtaken(authority, expects, now).is_some() || expects.issues && authority.rolled_back {
+    let is_blocked = authority.rolled_back || authority.issuing_blocked().is_some();
+    if overtaken(authority, expects, now).is_some() || expects.issues && is_blocked {
         return Err(SubmitError::Conflict);
     }
     Ok(())
@@ -458,6 +459,7 @@ fn bind(view: &View, changes: &[Change]) {
             Change::Revoked(revocation) => view.strike(revocation),
             Change::Phase(record) => view.set_phase(record),
             Change::Offboarded(Some(since)) => view.set_offboarded(Some(*since)),
+            Change::Block(block) => view.block_issuing(*block),
             Change::Doubted(doubt) => view.change_doubts(|doubts| doubts.add(doubt)),
             Change::TokenDoubted(digest, at) => view.doubt_token(digest, *at),
             _ => {}

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, mem, sync::Arc};
 
 use shared::{
+    block::BlockCause,
     change::{Change, CredentialName, PhaseRecord, Pooled, QueuedRevocation},
     grant::Revocation,
     kv::{Doubted, Kept},
@@ -46,6 +47,8 @@ pub(super) struct Stage<'v> {
     known: Option<Known>,
     phase: Option<PhaseRecord>,
     offboarded: Option<Option<Offboarded>>,
+    /// Blocks that no longer stand.
+    lifted: Vec<BlockCause>,
     grants: HashMap<TokenDigest, Option<Arc<LiveGrant>>>,
     revoked: HashMap<TokenDigest, Revocation>,
     credentials: Vec<(CredentialName, Option<Arc<HeldCredential>>)>,
@@ -66,6 +69,7 @@ impl<'v> Stage<'v> {
             known: None,
             phase: None,
             offboarded: None,
+            lifted: Vec::new(),
             grants: HashMap::new(),
             revoked: HashMap::new(),
             credentials: Vec::new(),
@@ -185,6 +189,9 @@ impl<'v> Stage<'v> {
         }
         if let Some(offboarded) = self.offboarded {
             view.set_offboarded(offboarded);
+        }
+        for cause in self.lifted {
+            view.lift_block(cause);
         }
         for (name, credential) in self.credentials {
             view.set_credential(name, credential);

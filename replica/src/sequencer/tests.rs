@@ -38,6 +38,7 @@ use crate::{
     table::At,
 };
 
+mod blocks;
 mod doubts;
 mod failing;
 mod lanes;

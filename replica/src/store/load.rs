@@ -150,6 +150,7 @@ impl<'k> Loader<'k> {
     /// Opens a row and puts what it is of in its place.
     fn enter(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), SealError> {
         match at.table {
+            Table::Block => self.loaded.view.block_issuing(self.open(&at, sealed)?),
             Table::Cluster => self.cluster(at, self.open(&at, sealed)?),
             Table::Coverage => self.loaded.coverage.push(self.open(&at, sealed)?),
             Table::Room => self.loaded.room = Some(self.open(&at, sealed)?),

@@ -60,8 +60,8 @@ pub(crate) fn unblocked(case: &Case<'_>) -> Answered<()> {
     if case.authority.rolled_back {
         return Err(Issuing::RolledBack.into());
     }
-    let blocked = case.authority.issuing_blocked;
-    blocked.map_or(Ok(()), |reason| Err(Issuing::Blocked(reason).into()))
+    let blocked = case.authority.issuing_blocked();
+    blocked.map_or(Ok(()), |block| Err(Issuing::Blocked(block.cause).into()))
 }
 
 /// The attested peer, if it is a configured workload.

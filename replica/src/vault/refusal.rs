@@ -261,7 +261,7 @@ mod tests {
             Why::Form,
             Why::Header("X".into()),
             Why::Issuing(Issuing::Ambiguous),
-            Why::Issuing(Issuing::Blocked("the clock went back")),
+            Why::Issuing(Issuing::Blocked(shared::block::BlockCause::ClockBehind)),
             Why::Issuing(Issuing::Disabled),
             Why::Issuing(Issuing::NoPolicies),
             Why::Issuing(Issuing::NoWorkload),

@@ -1,5 +1,6 @@
 //! Requests from a process of its own, under another uid and gid: the kernel attests that process, not the test.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::raw::{Ask, Client, Reply};
+use crate::apart::Apart;
 use crate::failure::{Context, Failure, Result};
 use crate::place::Room;
 use crate::process::Launch;
@@ -18,6 +20,7 @@ use crate::process::Launch;
 pub struct Visitor {
     executable: PathBuf,
     user: Option<(u32, u32)>,
+    within: Vec<OsString>,
     room: Room,
 }
 
@@ -39,7 +42,18 @@ impl Visitor {
         Ok(Visitor {
             executable,
             user,
+            within: Vec::new(),
             room,
+        })
+    }
+
+    /// Requests as ourselves, from processes in these namespaces, where we are root.
+    pub fn within(executable: &Path, apart: &Apart) -> Result<Visitor> {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let visitor = Visitor::new(executable, uid.as_raw(), gid.as_raw())?;
+        Ok(Visitor {
+            within: apart.enter(),
+            ..visitor
         })
     }
 
@@ -66,6 +80,7 @@ impl Visitor {
         let input = serde_json::to_vec(&errand)?;
         let mut launch = Launch::new("visitor", &self.executable, &self.room.join("log"));
         launch.user = self.user;
+        launch.within = self.within.clone();
         let spare = Duration::from_secs(10);
         let said = launch
             .output(&input, bound + spare)

@@ -5,6 +5,7 @@ use std::{mem, sync::Arc};
 use serde::Serialize;
 use shared::{
     approle::{AppRole, ProofDigest, SecretId},
+    block::{BlockCause, IssuingBlock},
     change::{
         Change, Cluster, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation,
     },
@@ -14,7 +15,7 @@ use shared::{
     offboarding::Offboarded,
     quarantine::Quarantined,
     settings::Settings,
-    time::WallTime,
+    time::{Mark, WallTime},
     workload::WorkloadAuthority,
 };
 
@@ -55,6 +56,8 @@ impl<'a, 'v> Adder<'a, 'v> {
             }
             Change::Authority(of) => self.authority(*of)?,
             Change::AuthorityGone(name) => self.authority_gone(&name),
+            Change::Block(block) => self.block(block)?,
+            Change::BlockLifted(cause) => self.block_lifted(cause),
             Change::Cluster(cluster) => self.cluster(*cluster)?,
             Change::Coverage(hour) => self.put(At::coverage(keys, hour.start), &hour)?,
             Change::CoverageGone(start) => self.delete(At::coverage(keys, start)),
@@ -73,7 +76,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::LeaseGone(id) => self.lease_gone(&id),
             Change::LeaseTaken(id, to) => self.lease_taken(&id, to)?,
             Change::Ledger(entry) => self.stage.entries.push(*entry),
-            Change::Mark(mark) => self.put_only(Table::Mark, &mark)?,
+            Change::Mark(mark) => self.mark(mark)?,
             Change::Mirror(state) => self.mirror(*state)?,
             Change::MirrorGone(path) => self.mirror_gone(&path),
             Change::Offboarded(since) => self.offboarded(since)?,
@@ -190,6 +193,32 @@ impl<'a, 'v> Adder<'a, 'v> {
         }
         self.stage.offboarded = Some(since);
         Ok(())
+    }
+
+    /// In memory it stands already, or from the moment on that it is stored: whoever is older stays.
+    fn block(&mut self, block: IssuingBlock) -> Added {
+        self.stage.view.block_issuing(block);
+        self.stage.lifted.retain(|cause| *cause != block.cause);
+        let standing = self.stage.view.authority().blocks.get(block.cause);
+        let standing = standing.unwrap_or(block);
+        self.put(At::block(self.keys, block.cause), &standing)
+    }
+
+    fn block_lifted(&mut self, cause: BlockCause) {
+        self.delete(At::block(self.keys, cause));
+        self.stage.lifted.push(cause);
+    }
+
+    /// With the mark of this boot goes what this boot stands in the way of, should that not be stored yet: the next start
+    /// cannot find it.
+    fn mark(&mut self, mark: Mark) -> Added {
+        let blocks = self.stage.view.authority().blocks.clone();
+        for block in blocks.all() {
+            if !self.stage.lifted.contains(&block.cause) {
+                self.put(At::block(self.keys, block.cause), &block)?;
+            }
+        }
+        self.put_only(Table::Mark, &mark)
     }
 
     /// What does not say which namespace it is of is of the configured one.

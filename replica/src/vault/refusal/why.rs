@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::{
     acl,
+    block::BlockCause,
     coverage::Foretold::{
         self, IssueDisabled, NotMirrored, NotModelled, Stale, UnknownToken, Write,
     },
@@ -235,8 +236,8 @@ pub(crate) enum Issuing {
     )]
     Ambiguous,
     /// Something stands against it for the whole host.
-    #[error("{0}")]
-    Blocked(&'static str),
+    #[error("{}", .0.text())]
+    Blocked(BlockCause),
     /// The workload's configuration does not allow it.
     #[error("issuing in an outage is not enabled for this workload")]
     Disabled,

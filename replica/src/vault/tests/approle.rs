@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::{
     approle::{AppRole, Attempt, Outcome, ProofDigest, SecretId, THRESHOLD},
+    block::BlockCause,
     change::{Change, Mount},
     failover::Phase,
     grant::Grant,
@@ -567,7 +568,7 @@ fn nothing_is_issued_without_an_outage_or_after_a_reboot() {
     assert_eq!((said.status, said.attempt.is_some()), (503, false));
     assert!(said.error().contains("refuses Holdover's own credential"));
     world.0.set_offboarded(None);
-    world.0.block_issuing(Some("the machine was rebooted"));
+    world.0.block_issuing(samples::block(BlockCause::Rebooted));
     let said = right(&world);
     assert_eq!(said.status, 503);
     assert!(said.error().contains("rebooted"));

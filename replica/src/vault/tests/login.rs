@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::{
+    block::BlockCause,
     change::Change,
     failover::Phase,
     grant::{Grant, Settled},
@@ -19,7 +20,7 @@ use super::{
     likeness::assert_like,
     world::{CUTOVER, Opened, World, authority_as, identity_of, names, outage, peer, phase},
 };
-use crate::samples::{T0, now};
+use crate::samples::{self, T0, now};
 
 fn log_in(world: &Opened, peer: Option<Peer>, body: Value) -> Said {
     let mut ask = world.ask("PUT", "/v1/auth/holdover/login").body(body);
@@ -269,16 +270,12 @@ fn nothing_is_issued_outside_of_an_outage_and_its_bound() {
 #[test]
 fn nothing_is_issued_while_something_stands_against_it() {
     let world = World::in_outage().open();
-    world
-        .0
-        .block_issuing(Some("the clock booted behind its mark"));
-    assert!(
-        orders(&world)
-            .error()
-            .ends_with("the clock booted behind its mark")
-    );
-    world.0.block_issuing(None);
-    assert_eq!(orders(&world).status, 200);
+    for cause in [BlockCause::ClockBehind, BlockCause::Rebooted] {
+        world.0.block_issuing(samples::block(cause));
+        assert!(orders(&world).error().ends_with(cause.text()));
+        world.0.lift_block(cause);
+        assert_eq!(orders(&world).status, 200);
+    }
     world.0.set_rolled_back(true);
     assert!(
         orders(&world)

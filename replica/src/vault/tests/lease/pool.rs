@@ -1,5 +1,7 @@
 //! Leases handed out of a pool.
 
+use shared::block::BlockCause;
+
 use super::*;
 
 /// Two leases in a pool; the second lives longer.
@@ -150,11 +152,13 @@ fn nothing_is_handed_out_where_nothing_may_be_issued() {
     let refused = read(&world, "s.app", 160);
     assert!(refused.error().contains("older than its anchor"));
     world.0.set_rolled_back(false);
-    world.0.block_issuing(Some("the clock went back"));
+    world
+        .0
+        .block_issuing(samples::block(BlockCause::ClockBehind));
     assert!(
         read(&world, "s.app", 160)
             .error()
-            .contains("the clock went back")
+            .contains("its clock behind")
     );
 }
 

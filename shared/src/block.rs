@@ -1,0 +1,182 @@
+//! What stands against issuing on this host since it started: why, since when, and what lifts it.
+//!
+//! A block is stored, because what it is about does not pass by a second start: the second boot mark that a start finds is its
+//! own. What is decided of one here is all that there is to decide.
+
+use alloc::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::{BootFound, WallTime};
+
+/// Why nothing is issued. In the order in which it is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockCause {
+    /// The machine booted with its wall clock behind the mark: how long grants have lived nobody can tell.
+    ClockBehind,
+    /// The machine was rebooted, and the primary was not seen since: whoever rebooted it may have changed what it boots.
+    Rebooted,
+}
+
+/// What may end a block. Whoever sees such a thing says so, and does not ask what stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lifter {
+    /// The primary's clock agreed with ours in an answer that counts, or an operator vouched for ours.
+    ClockConfirmed,
+    /// The trusted cluster accepted Holdover's own credential, in an answer that is shown to be current.
+    PrimarySeen,
+}
+
+/// One thing that stands against issuing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IssuingBlock {
+    /// Why.
+    pub cause: BlockCause,
+    /// When a start found it, on the steady wall clock.
+    pub since: WallTime,
+}
+
+/// All that stands against issuing: at most one block of each cause, the oldest.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Blocks(BTreeMap<BlockCause, IssuingBlock>);
+
+impl BlockCause {
+    /// What a start finds by how it finds the machine booted.
+    pub fn found(boot: BootFound) -> &'static [Self] {
+        match boot {
+            BootFound::Same => &[],
+            BootFound::Another => &[Self::Rebooted],
+            BootFound::AnotherBehind => &[Self::ClockBehind, Self::Rebooted],
+        }
+    }
+
+    /// What alone lifts it.
+    pub fn lifted_by(self) -> Lifter {
+        match self {
+            Self::ClockBehind => Lifter::ClockConfirmed,
+            Self::Rebooted => Lifter::PrimarySeen,
+        }
+    }
+
+    /// It, and what lifts it, as clients and operators are told.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ClockBehind => {
+                "the machine booted with its clock behind the replica's; nothing is issued until the primary is seen and its \
+                 clock agrees with this machine's"
+            }
+            Self::Rebooted => {
+                "the machine was rebooted and the primary has not been seen since; issue_after_reboot = true would allow \
+                 issuing all the same"
+            }
+        }
+    }
+
+    /// Whether the configuration says that it is to be disregarded. It stands all the same, should that be taken back.
+    fn is_disregarded(self, issue_after_reboot: bool) -> bool {
+        self == Self::Rebooted && issue_after_reboot
+    }
+}
+
+impl Blocks {
+    /// Adds a block. One that stands already for the same cause is older, and stays.
+    pub fn add(&mut self, block: IssuingBlock) {
+        self.0.entry(block.cause).or_insert(block);
+    }
+
+    /// Takes the block of this cause away.
+    pub fn remove(&mut self, cause: BlockCause) {
+        self.0.remove(&cause);
+    }
+
+    /// The block of this cause.
+    pub fn get(&self, cause: BlockCause) -> Option<IssuingBlock> {
+        self.0.get(&cause).copied()
+    }
+
+    /// Every block, whatever the configuration disregards.
+    pub fn all(&self) -> impl Iterator<Item = IssuingBlock> {
+        self.0.values().copied()
+    }
+
+    /// What nothing is issued for.
+    pub fn standing(&self, issue_after_reboot: bool) -> impl Iterator<Item = IssuingBlock> {
+        self.all()
+            .filter(move |block| !block.cause.is_disregarded(issue_after_reboot))
+    }
+
+    /// What `lifter` lifts of it.
+    pub fn lifted_by(&self, lifter: Lifter) -> impl Iterator<Item = BlockCause> {
+        self.all()
+            .map(|block| block.cause)
+            .filter(move |cause| cause.lifted_by() == lifter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn at(secs: i64) -> WallTime {
+        WallTime::from_secs(secs)
+    }
+
+    fn blocks(boot: BootFound) -> Blocks {
+        let mut blocks = Blocks::default();
+        for cause in BlockCause::found(boot) {
+            blocks.add(IssuingBlock {
+                cause: *cause,
+                since: at(10),
+            });
+        }
+        blocks
+    }
+
+    fn causes(blocks: impl Iterator<Item = IssuingBlock>) -> Vec<BlockCause> {
+        blocks.map(|block| block.cause).collect()
+    }
+
+    #[test]
+    fn a_reboot_blocks_until_the_primary_is_seen_and_a_clock_behind_until_it_is_confirmed() {
+        use BlockCause::{ClockBehind, Rebooted};
+        assert!(causes(blocks(BootFound::Same).all()).is_empty());
+        assert_eq!(causes(blocks(BootFound::Another).all()), [Rebooted]);
+        let both = blocks(BootFound::AnotherBehind);
+        assert_eq!(causes(both.all()), [ClockBehind, Rebooted]);
+        let lifted = |lifter| both.lifted_by(lifter).collect::<Vec<_>>();
+        assert_eq!(lifted(Lifter::PrimarySeen), [Rebooted]);
+        assert_eq!(lifted(Lifter::ClockConfirmed), [ClockBehind]);
+    }
+
+    #[test]
+    fn the_configuration_disregards_the_reboot_alone_and_lifts_nothing() {
+        use BlockCause::{ClockBehind, Rebooted};
+        let both = blocks(BootFound::AnotherBehind);
+        assert_eq!(causes(both.standing(true)), [ClockBehind]);
+        assert_eq!(causes(both.standing(false)), [ClockBehind, Rebooted]);
+    }
+
+    #[test]
+    fn a_block_is_as_old_as_when_it_was_first_found() {
+        let mut found = blocks(BootFound::Another);
+        let again = IssuingBlock {
+            cause: BlockCause::Rebooted,
+            since: at(20),
+        };
+        found.add(again);
+        assert_eq!(found.get(again.cause).map(|one| one.since), Some(at(10)));
+        found.remove(again.cause);
+        found.add(again);
+        assert_eq!(found.get(again.cause), Some(again));
+    }
+
+    #[test]
+    fn every_block_says_what_lifts_it() {
+        for cause in BlockCause::found(BootFound::AnotherBehind) {
+            assert!(cause.text().contains("primary"), "{cause:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What a disk, a file or a start does to Holdover ends neither what it promised nor what it serves.
+
+#[path = "disks/blocks.rs"]
+mod blocks;
+
+const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
+const CLIENT: &str = env!("CARGO_BIN_EXE_holdover-test-client");

@@ -1,0 +1,172 @@
+//! What stands against issuing on a host outlives every further start, until what lifts it is seen.
+//!
+//! The machine reboots for Holdover and its clients alone: another file stands in the place of the kernel's boot id.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::apart::Apart;
+use harness::client::raw::Reply;
+use harness::client::visitor::Visitor;
+use harness::clock;
+use harness::daemon::config::Workload;
+use harness::host::{Host, Login, Plan, RECOVERY, login_request};
+use harness::{Result, eventually};
+
+use crate::{CLIENT, HOLDOVER};
+
+const DAY: i64 = 86_400;
+const BOUND: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_reboot_in_an_outage_no_start_issues_until_the_primary_is_seen() -> Result<()> {
+    let machine = Machine::start(plan()).await?;
+    let host = &machine.host;
+    host.cut().await?;
+    let before = Login::of(&machine.login().await?, clock::instant())?;
+    machine.reboot().await?;
+    for _ in 0..2 {
+        machine.refuses("the machine was rebooted").await?;
+        assert_eq!(machine.reads(&before).await?.status, 200);
+        machine.restart().await?;
+    }
+    machine.allow(true)?;
+    eventually(BOUND, "issuing by the configuration", async || {
+        issued(&machine.login().await?)
+    })
+    .await?;
+    machine.allow(false)?;
+    machine.refuses("the machine was rebooted").await?;
+    host.restore().await?;
+    host.cut().await?;
+    issued(&machine.login().await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_booted_behind_ends_grants_and_issuing_though_it_is_set_right_before_the_next_start()
+-> Result<()> {
+    let machine =
+        Machine::start(plan().set("failover.issue_after_reboot", true).fake_clock()).await?;
+    let host = &machine.host;
+    host.cut().await?;
+    let before = Login::of(&machine.login().await?, clock::instant())?;
+    host.daemon.kill9()?;
+    host.daemon.shift_clock(-DAY)?;
+    machine.reboot().await?;
+    machine.refuses("booted with its clock behind").await?;
+    assert_eq!(machine.reads(&before).await?.status, 403);
+    host.daemon.kill9()?;
+    host.daemon.shift_clock(0)?;
+    machine.restart().await?;
+    machine.refuses("booted with its clock behind").await?;
+    assert_eq!(machine.reads(&before).await?.status, 403);
+    host.restore().await?;
+    host.daemon
+        .wait_for("a clock that is confirmed", RECOVERY, |status| {
+            !status["reasons"].to_string().contains("its clock behind")
+        })
+        .await?;
+    host.cut().await?;
+    issued(&machine.login().await?)
+}
+
+fn plan() -> Plan {
+    // Where it runs, we are root.
+    let orders = Workload::new("orders", "orders").uid(0).issues("1h", "2h");
+    Plan::new(HOLDOVER).workload(orders).as_ourselves()
+}
+
+/// A host that can be rebooted, and a process of the workload on it.
+struct Machine {
+    host: Host,
+    client: Visitor,
+    boot_id: PathBuf,
+    _apart: Apart,
+}
+
+impl Machine {
+    async fn start(plan: Plan) -> Result<Machine> {
+        let apart = Apart::make().await?;
+        let mut host = plan.prepare().await?;
+        host.daemon.run_within(&apart)?;
+        let boot_id = host.daemon.folder().join("boot_id");
+        std::fs::write(&boot_id, fresh_boot_id()?)?;
+        apart
+            .bind(&boot_id, "/proc/sys/kernel/random/boot_id")
+            .await?;
+        host.start().await?;
+        let client = Visitor::within(Path::new(CLIENT), &apart)?;
+        Ok(Machine {
+            host,
+            client,
+            boot_id,
+            _apart: apart,
+        })
+    }
+
+    /// Holdover is killed with everything else, and started on another boot.
+    async fn reboot(&self) -> Result<()> {
+        std::fs::write(&self.boot_id, fresh_boot_id()?)?;
+        self.restart().await
+    }
+
+    async fn restart(&self) -> Result<()> {
+        self.host.daemon.kill9()?;
+        self.host.daemon.start()?;
+        self.host
+            .daemon
+            .wait_state("holdover", BOUND)
+            .await
+            .map(drop)
+    }
+
+    /// Sets `issue_after_reboot` while Holdover runs.
+    fn allow(&self, issue: bool) -> Result<()> {
+        self.host
+            .reconfigure(|config| config.set("failover.issue_after_reboot", issue))
+    }
+
+    async fn login(&self) -> Result<Reply> {
+        let socket = self.host.daemon.socket();
+        self.client
+            .send(&socket, &login_request("orders"), BOUND)
+            .await
+    }
+
+    /// Logins are refused for this reason, which status tells too.
+    async fn refuses(&self, why: &str) -> Result<()> {
+        eventually(BOUND, why, async || {
+            let (said, status) = (self.login().await?, self.host.daemon.status().await?);
+            let told = (said.text(), status["reasons"].to_string());
+            let is_so = said.status == 503 && told.0.contains(why) && told.1.contains(why);
+            is_so
+                .then_some(())
+                .ok_or(harness::Failure::new(format!("{} {told:?}", said.status)))
+        })
+        .await
+    }
+
+    async fn reads(&self, login: &Login) -> Result<Reply> {
+        let (path, _) = self.host.secret("orders")?;
+        let ask = harness::client::raw::Ask::get(&format!("/v1/{path}")).token(&login.token)?;
+        let socket = self.host.daemon.socket();
+        self.client.send(&socket, &ask, BOUND).await
+    }
+}
+
+/// Issued by the replica.
+fn issued(reply: &Reply) -> Result<()> {
+    match (reply.status, reply.source()) {
+        (200, Some("replica")) => Ok(()),
+        (status, source) => Err(harness::Failure::new(format!(
+            "{status} by {source:?}: {}",
+            reply.text()
+        ))),
+    }
+}
+
+fn fresh_boot_id() -> Result<String> {
+    let digits = harness::random::hex::<16>()?;
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+    Ok(format!("{}\n", parts.join("-")))
+}
