@@ -33,6 +33,7 @@ pub mod recovery;
 mod samples;
 pub mod secret;
 pub mod settings;
+pub mod share;
 pub mod span;
 pub mod strict;
 pub mod time;
