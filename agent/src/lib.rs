@@ -1,6 +1,7 @@
 //! The daemon and its command line: `holdover`.
 
 pub mod admin;
+mod allocator;
 pub mod cli;
 pub mod clock;
 pub mod config;
