@@ -30,7 +30,7 @@ use crate::{
     metrics::{self, Metrics},
     parity::Parity,
     ready::prove::Checks,
-    status::{self, Errors, MirrorStatus, RevokeGrants, SyncMirrors, board::Board},
+    status::{self, Errors, MirrorStatus, RevokeGrants, SyncMirrors, board::Board, fill::Fills},
     upstream::{UpstreamError, own::OwnSnapshot, policy::PolicyRule, rights::MissingRight},
 };
 
@@ -61,6 +61,8 @@ pub struct Deps {
     pub parity: Parity,
     /// What passed through the socket.
     pub coverage: Arc<Coverage>,
+    /// How full everything is.
+    pub fills: Fills,
 }
 
 /// What the admin API asks of Holdover's own credential at the primary.
@@ -198,7 +200,7 @@ impl Deps {
             "/metrics" => AdminReply {
                 status: StatusCode::OK,
                 content_type: metrics::CONTENT_TYPE,
-                body: self.metrics.render(&gather::status(self)),
+                body: self.metrics.render(&gather::status(self), &(self.fills)()),
             },
             _ => AdminReply::ok(&gather::status(self)),
         }

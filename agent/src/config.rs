@@ -276,6 +276,10 @@ table! {
         requests_per_second_per_uid: u32 = count(5000, 0..=1_000_000),
         /// Bytes of a request that the replica answers.
         request_size: u64 = size(MIB, KIB..=32 * MIB),
+        /// Bytes of requests that are in memory before they are answered, of all.
+        unfinished_bytes: u64 = size(64 * MIB, KIB..=64 * GIB),
+        /// Replica grants of one workload that live at once.
+        grants_per_workload: u32 = count(10_000, 0..=1_000_000),
         /// Failed logins of one uid a minute.
         login_failures_per_minute_per_uid: u32 = count(30, 0..=1_000_000),
     }
@@ -401,6 +405,7 @@ fn read(root: &Section<'_>, path: &Path) -> Config {
     let max_staleness = replica.span("max_staleness", days(1), mirror::STALENESS);
     let approle_mounts = primary::approle_mounts(&table);
     let primary = primary::read(&table);
+    let limits = service::limits(&root.table("limits"));
     let workloads = workload::read(&root.tables("workload"));
     let (workloads, matches) = workloads.into_iter().unzip();
     let config = Config {
@@ -412,12 +417,12 @@ fn read(root: &Section<'_>, path: &Path) -> Config {
         admin: service::admin(&root.table("admin")),
         failover: FailoverConfig::read(&failover),
         ledger: service::ledger(&root.table("ledger")),
-        limits: service::limits(&root.table("limits")),
+        limits,
         parity_sample: service::parity(&root.table("parity")),
         matches,
         settings: Settings {
             namespace: primary.namespace.clone(),
-            bounds: service::bounds(&failover, token_max_age, max_staleness),
+            bounds: service::bounds(&failover, token_max_age, max_staleness, &limits),
             mirrors: mirror::read(&root.tables("mirror"), max_staleness),
             workloads,
             approle_mounts,

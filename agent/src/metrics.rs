@@ -23,6 +23,7 @@ use crate::{
     serve::{learn_queue::LearnQueue, stats::Stats},
     status::{
         AddressStatus, DaemonStatus, MirrorStatus, PoolStatus,
+        fill::{Fill, FillUnit},
         ledger::{LedgerStatus, ShareStatus},
     },
 };
@@ -77,13 +78,14 @@ impl Metrics {
         self.learning.unlearned()
     }
 
-    /// The text that Prometheus reads, with gauges from `status`.
-    pub fn render(&self, status: &DaemonStatus) -> String {
+    /// The text that Prometheus reads, with gauges from `status` and of how full everything is.
+    pub fn render(&self, status: &DaemonStatus, fills: &[Fill]) -> String {
         let unlearned = self.unlearned.inner();
         unlearned.store(self.tokens_unlearned(), Ordering::Relaxed);
         let mut page = String::new();
         let written = text::encode_registry(&mut page, &self.registry.lock())
             .and_then(|()| text::encode_registry(&mut page, &gauges(status)))
+            .and_then(|()| text::encode_registry(&mut page, &filled(fills)))
             .and_then(|()| text::encode_eof(&mut page));
         // Writing to a String does not fail; a page without its end is refused by every reader.
         if written.is_err() {
@@ -167,6 +169,48 @@ fn gauges(status: &DaemonStatus) -> Registry {
         help,
         quarantined.unwrap_or(i64::MAX),
     );
+    page
+}
+
+/// What others can make grow, each with its bound.
+fn filled(fills: &[Fill]) -> Registry {
+    type OfFill = fn(&Fill) -> u64;
+    let shown: [(&str, &str, &str, FillUnit, OfFill); 4] = [
+        (
+            "entries",
+            "Entries of what clients or the primary can make grow",
+            "map",
+            FillUnit::Entries,
+            |fill| fill.has,
+        ),
+        (
+            "entries_bound",
+            "The most entries that there may be of it",
+            "map",
+            FillUnit::Entries,
+            |fill| fill.most,
+        ),
+        (
+            "memory_bytes",
+            "Bytes in memory for clients",
+            "of",
+            FillUnit::Bytes,
+            |fill| fill.has,
+        ),
+        (
+            "memory_bytes_bound",
+            "The most bytes that there may be of it",
+            "of",
+            FillUnit::Bytes,
+            |fill| fill.most,
+        ),
+    ];
+    let mut page = Registry::with_prefix("holdover");
+    for (name, help, label, unit, value) in shown {
+        let of_unit = fills.iter().filter(|fill| fill.unit == unit);
+        let each = of_unit.map(|fill| (fill.of, signed(value(fill))));
+        family(&mut page, name, help, label, each);
+    }
     page
 }
 
@@ -388,8 +432,16 @@ mod tests {
         let metrics = Metrics::new(&stats, learning, &Counts::default());
         stats.count("replica", "read", 200, Duration::from_millis(2));
         metrics.revoked_late(Duration::from_millis(20));
-        let page = metrics.render(&status());
+        let fills = [
+            Fill::entries("users", 3, 1024),
+            Fill::bytes("unread_answers", 77, 64 << 20),
+        ];
+        let page = metrics.render(&status(), &fills);
         for line in [
+            "holdover_entries{map=\"users\"} 3",
+            "holdover_entries_bound{map=\"users\"} 1024",
+            "holdover_memory_bytes{of=\"unread_answers\"} 77",
+            "holdover_memory_bytes_bound{of=\"unread_answers\"} 67108864",
             "holdover_state{state=\"holdover\"} 1",
             "holdover_state{state=\"following\"} 0",
             "holdover_ready 1",
@@ -425,10 +477,10 @@ mod tests {
     #[test]
     fn a_mirror_that_went_leaves_no_series_behind() {
         let metrics = Metrics::new(&Stats::default(), LearnQueue::new().0, &Counts::default());
-        let page = metrics.render(&status());
+        let page = metrics.render(&status(), &[]);
         assert!(page.contains("mirror_values{path=\"kv/never\"}"));
         assert!(!page.contains("mirror_age_seconds{path=\"kv/never\"}"));
-        let page = metrics.render(&DaemonStatus::default());
+        let page = metrics.render(&DaemonStatus::default(), &[]);
         assert!(!page.contains("kv/never") && !page.contains("secret/data/a"));
         assert!(!page.contains("db/creds/a"));
     }

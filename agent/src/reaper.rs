@@ -55,6 +55,7 @@ pub async fn run(local: Local, late: impl Fn(Duration) + Send + Sync) -> std::io
         revoke(&local, sweep.ended).await;
         lease::end_due(&local).await;
         local.commit_later(Lane::Mirror, sweep.forgotten);
+        local.commit_later(Lane::Mirror, local.view.beyond(now));
         let every = if sweep.replica_lives {
             MARK_INTERVAL
         } else {

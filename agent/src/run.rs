@@ -22,7 +22,7 @@ use crate::{
     link::tls::TlsError,
     serve,
     service::{self, Signal, Signals, harden},
-    socket::{self, BindError, BoundSocket},
+    socket::{self, BindError, BoundSocket, descriptors},
     status::board::Board,
 };
 
@@ -77,6 +77,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     let board = Arc::new(Board::default());
     board.put("process", harden::harden());
+    descriptors::raise();
+    board.put("descriptors", descriptors::finding(&config.limits));
     let opening = open::open(&config, Arc::new(OsEntropy))?;
     board.put("replica", opening.findings(&config.replica.path));
     let bound = open::workload_socket(&config.listener)?;

@@ -42,6 +42,19 @@ pub(crate) fn at_millis(millis: u64) -> Now {
     }
 }
 
+/// `[limits]` with its defaults.
+pub(crate) fn limits() -> config::LimitsConfig {
+    config::LimitsConfig {
+        connections: 1024,
+        connections_per_uid: 256,
+        requests_per_second_per_uid: 5000,
+        request_size: 1 << 20,
+        unfinished_bytes: 64 << 20,
+        grants_per_workload: 10_000,
+        login_failures_per_minute_per_uid: 30,
+    }
+}
+
 pub(crate) fn orders() -> WorkloadName {
     workload_name("orders")
 }
@@ -205,6 +218,7 @@ pub(crate) fn settings(mirrors: &[&str]) -> Settings {
             policy_max_age: HOUR,
             issue_after_reboot: false,
             max_staleness: 24 * HOUR,
+            grants_per_workload: 10_000,
         },
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! 1. `crate::socket` binds the socket, [`run`] accepts, `connection` attests the peer ([`peer`], `peer_groups`) and serves HTTP over
 //!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
-//! 2. `Server::answer`, here, counts it against the [`limits`] and reads it once into an `ask`.
+//! 2. `Server::answer`, here, counts it against the [`limits`]; `receive` reads it once into an `ask`, with what bounds its body.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
 //!    request (`headers` says what passes, `dropped` counts what does not), `observer` learns from the answer, and `key_watch` looks for keys that it shows
@@ -13,7 +13,8 @@
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
-//! `impl Server` stands in `connection`, `decide`, `follow`, `issue`, [`login`], `unsettled` and here, and nowhere else.
+//! `impl Server` stands in `connection`, `decide`, `follow`, `issue`, [`login`], `receive`, `unsettled` and here, and
+//! nowhere else.
 
 pub mod custody;
 pub mod learn_queue;
@@ -37,6 +38,7 @@ mod key_watch;
 mod line;
 mod observer;
 mod peer_groups;
+mod receive;
 mod recently;
 mod replica_token;
 mod respond;
@@ -49,8 +51,9 @@ mod tests;
 use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use rustix::io::Errno;
 use shared::{api::Kind, name::WorkloadName};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -63,15 +66,16 @@ use crate::{
     config::{self, PeerMatch},
     coverage::Coverage,
     driver::Handle,
-    link::{Link, body},
+    link::{Link, body, room::Rooms},
     mirror::Anew,
     parity::Parity,
     recovery::settler::AtUse,
-    socket::BoundSocket,
+    socket::{BoundSocket, descriptors},
+    status::fill::Fill,
 };
 
 use ask::{Ask, Outcome};
-use body::{Arriving, Buffers, RelayBody};
+use body::{Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
 use custody::{Carrier, Custody};
@@ -85,20 +89,17 @@ use peer::Queue;
 use replica::Replica;
 use stats::Stats;
 
-/// Bytes of a request that are read before it is sent on: what is larger streams.
-const WHOLE_REQUEST: usize = 64 * 1024;
-
-/// For the part of a body that is read ahead.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
-
 /// Connections that are told at once that there are too many; others are closed.
 const REFUSALS: usize = 32;
 
-/// Answers of the primary that are waited for though nobody else waits for them.
-const LATE_ANSWERS: usize = 256;
+/// Answers of the primary that are waited for though nobody else waits for them, shared by those who asked.
+const LATE_ANSWERS: u64 = 256;
 
-/// After accepting failed, for want of descriptors for instance.
+/// After accepting failed, where nothing was done about it.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// The same where a descriptor was freed.
+const ACCEPT_SOON: Duration = Duration::from_millis(1);
 
 /// From the end of an outage until everybody knows of it takes no longer, unless there is another one by then.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -154,7 +155,7 @@ impl SocketRules {
     pub fn new(config: &config::Config) -> Self {
         Self {
             matches: config.matches.clone(),
-            limits: config.limits,
+            limits: descriptors::affordable(&config.limits),
             read_deadline: config.primary.read_deadline,
             issue_deadline: config.failover.issue_deadline,
             parity_sample: config.parity_sample,
@@ -177,8 +178,9 @@ pub struct Server {
     stats: Stats,
     counter: Counter,
     parity: Parity,
+    unfinished: Rooms,
     buffers: Buffers,
-    late: Arc<Semaphore>,
+    late: Rooms,
     carrier: Carrier,
 }
 
@@ -221,9 +223,8 @@ pub async fn run(
                     connections.spawn(connection);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
                     queue = Queue::Unknown;
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    tokio::time::sleep(server.not_accepted(&error)).await;
                 }
             },
         }
@@ -276,8 +277,9 @@ impl Server {
             rules: Arc::new(ArcSwap::from_pointee(parts.rules)),
             limits: Limits::default(),
             stats: parts.stats,
-            buffers: Buffers::new(),
-            late: Arc::new(Semaphore::new(LATE_ANSWERS)),
+            unfinished: Rooms::default(),
+            buffers: Buffers::default(),
+            late: Rooms::default(),
             carrier: Carrier::new(),
         })
     }
@@ -300,8 +302,42 @@ impl Server {
     }
 
     /// Connections at this moment.
-    pub fn connections(&self) -> u32 {
+    pub fn connections(&self) -> u64 {
         self.limits.connections()
+    }
+
+    /// How full everything is that clients can make grow here.
+    pub fn fills(&self) -> Vec<Fill> {
+        let limits = self.rules.load().limits;
+        let connections = u64::from(limits.connections);
+        let mut fills = vec![
+            Fill::bytes(
+                "unfinished_requests",
+                self.unfinished.taken(),
+                limits.unfinished_bytes,
+            ),
+            Fill::bytes("unread_answers", self.buffers.taken(), body::ANSWERS),
+            Fill::count("connections", self.connections(), connections),
+            Fill::count("late_answers", self.late.taken(), LATE_ANSWERS),
+            Fill::entries("users", self.limits.users(), limits::REMEMBERED),
+            Fill::entries("headers_dropped", self.stats.dropped.told(), dropped::NAMES),
+            self.carrier.fill(),
+            self.keys.fill(),
+        ];
+        fills.extend(self.observer.fills());
+        fills
+    }
+
+    /// What is done about a connection that cannot be accepted, and how long to wait then. Where descriptors have run out,
+    /// an idle connection ends for it: what must not happen is that nobody gets in any more.
+    fn not_accepted(&self, error: &io::Error) -> Duration {
+        let exhausted = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        if exhausted.contains(&error.raw_os_error()) && self.limits.end_one() {
+            tracing::debug!(%error, "an idle connection was closed so that another one finds room");
+            return ACCEPT_SOON;
+        }
+        tracing::warn!(%error, "a connection could not be accepted");
+        ACCEPT_AGAIN
     }
 
     /// Answers one request and counts it.
@@ -311,11 +347,13 @@ impl Server {
         request: Request<Incoming>,
     ) -> Response<RelayBody> {
         let watch = Stopwatch::start();
+        connection.place.begun();
         let knows_chunks = request.version() > Version::HTTP_10;
         let (mut answer, operation) = self.answer(connection, request).await;
         if !knows_chunks {
             answer = respond::measured(answer).await;
         }
+        answer = self.buffered_for(connection, answer);
         // From here on nothing is waited for: the client has it, or goes in the middle of it.
         Custody::hand_over(answer.extensions_mut());
         self.stats.count(
@@ -324,6 +362,8 @@ impl Server {
             answer.status().as_u16(),
             watch.elapsed(),
         );
+        let streams = answer.body().whole().is_none();
+        connection.place.was_answered(streams);
         answer
     }
 
@@ -357,47 +397,6 @@ impl Server {
         }
         self.counter.passed(ask, &answer);
         (answer, operation)
-    }
-
-    /// Reads a request, with as much of its body as whoever answers may need whole.
-    async fn receive(
-        &self,
-        connection: &Connection,
-        rules: &SocketRules,
-        request: Request<Incoming>,
-    ) -> Result<Ask, Response<RelayBody>> {
-        if request.method() == Method::CONNECT {
-            return Err(respond::error(
-                StatusCode::BAD_REQUEST,
-                "CONNECT is not supported",
-            ));
-        }
-        let (parts, incoming) = request.into_parts();
-        let target = parts.uri.path_and_query();
-        if target.is_some_and(|target| connection.line.had_fragment(target.as_str())) {
-            return Err(respond::error(
-                StatusCode::BAD_REQUEST,
-                "a request target has no fragment",
-            ));
-        }
-        let limit = match self.replica.outage() {
-            Some(_) => usize::try_from(rules.limits.request_size).unwrap_or(usize::MAX),
-            None => WHOLE_REQUEST,
-        };
-        let reading = RelayBody::read_ahead(Arriving::request(incoming), limit);
-        let body = tokio::time::timeout(BODY_WITHIN, reading)
-            .await
-            .map_err(|_| respond::error(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))?
-            .map_err(|error| respond::error(StatusCode::BAD_REQUEST, &error.to_string()))?;
-        let peer = connection.facts.peer(&rules.matches);
-        let settings = self.replica.settings();
-        Ok(Ask::new(
-            parts,
-            body,
-            peer,
-            &settings,
-            self.replica.as_ref(),
-        ))
     }
 
     /// Has the side in charge answer, and the other one if that changes meanwhile.

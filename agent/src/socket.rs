@@ -1,5 +1,7 @@
 //! Unix sockets of the daemon: bound without a moment at which their mode is wrong, or taken over from systemd.
 
+pub mod descriptors;
+
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,

@@ -3,6 +3,7 @@
 
 pub mod board;
 pub mod coverage;
+pub mod fill;
 pub mod ledger;
 
 use std::time::Duration;

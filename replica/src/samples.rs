@@ -84,6 +84,7 @@ pub(crate) fn settings() -> Arc<Settings> {
             policy_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(24 * 3600),
+            grants_per_workload: 10_000,
         },
     })
 }

@@ -105,9 +105,35 @@ pub fn answer(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Answer {
     }
 }
 
+/// What `query` is refused with whatever its body is: by its path, its namespace, or its token. None if it depends on the
+/// body, which is not looked at.
+pub fn refuse_unread(view: &View, query: &Query<'_>, entropy: &dyn Entropy) -> Option<Answer> {
+    let authority = view.authority();
+    let case = Case {
+        view,
+        authority: &authority,
+        query,
+        entropy,
+    };
+    let refusal = caller(&case).err()?;
+    Some(Answer::of(&case, Err(refusal)))
+}
+
 /// In the order of the primary's own checks: what needs no token, the namespace, the token, what is modelled, the access
 /// control.
 fn decide(case: &Case<'_>) -> Answered {
+    let Some(caller) = caller(case)? else {
+        return decide_for_anybody(case);
+    };
+    case.modelled()?;
+    if caller.bearer.drains() && !drains_into(case, &caller) {
+        return Err(Forbidden::Draining.into());
+    }
+    serve(case, &caller)
+}
+
+/// Who asks; none where that is not what it goes by. Looks at no body.
+fn caller(case: &Case<'_>) -> Answered<Option<Caller>> {
     let call = case.query.call;
     let writes = matches!(call.operation, Operation::Update | Operation::Patch);
     if writes && call.path.as_str().ends_with('/') {
@@ -117,30 +143,35 @@ fn decide(case: &Case<'_>) -> Answered {
     }
     system::exists_here(case)?;
     match call.kind {
-        Kind::AttestedLogin => return login::answer(case),
-        Kind::Login => return approle::answer(case),
+        Kind::AttestedLogin | Kind::Login => return Ok(None),
         // What these do with a token, or without one, only the primary knows.
         Kind::Wrapping => return Err(Why::NotServed.into()),
-        _ if call.kind.is_server_status() => return system::answer(case),
+        _ if call.kind.is_server_status() => return Ok(None),
         _ => {}
     }
     case.in_namespace()?;
     if secret::is_open(case) {
         case.modelled()?;
-        return secret::answer_open(case);
+        return Ok(None);
     }
     if let Presented::Nothing | Presented::Token("") = case.query.presented {
         case.modelled()?;
         if call.kind == Kind::Mounts(None) {
-            return mounts::public(case);
+            return Ok(None);
         }
     }
-    let caller = Caller::of(case)?;
-    case.modelled()?;
-    if caller.bearer.drains() && !drains_into(case, &caller) {
-        return Err(Forbidden::Draining.into());
+    Caller::of(case).map(Some)
+}
+
+/// What anybody is answered, whatever token comes with it.
+fn decide_for_anybody(case: &Case<'_>) -> Answered {
+    match case.query.call.kind {
+        Kind::AttestedLogin => login::answer(case),
+        Kind::Login => approle::answer(case),
+        Kind::Mounts(None) => mounts::public(case),
+        _ if case.query.call.kind.is_server_status() => system::answer(case),
+        _ => secret::answer_open(case),
     }
-    serve(case, &caller)
 }
 
 /// What a draining token is good for: mirrored reads, and what clients do around them.

@@ -39,6 +39,7 @@ use crate::{
 
 pub(crate) mod acl;
 mod doubts;
+pub mod fill;
 mod known;
 mod line;
 mod lockout;
@@ -195,6 +196,8 @@ pub struct LiveGrant {
     doubted: AtomicI64,
     /// When a client last used it, likewise; a start forgets it.
     used: AtomicI64,
+    /// Whose it is: the user who brought it or used it last; -1 if that is not known.
+    user: AtomicI64,
 }
 
 impl View {
@@ -271,10 +274,18 @@ impl View {
         known.or_else(|| self.struck.pin().get(digest).cloned())
     }
 
-    /// A client used a token at `at`.
-    pub fn used(&self, digest: &TokenDigest, at: WallTime) {
+    /// A token was given to a client of this user.
+    pub fn given(&self, digest: &TokenDigest, uid: u32) {
+        if let Some(live) = self.grant(digest) {
+            live.user.store(uid.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// A client of this user used a token at `at`.
+    pub fn used(&self, digest: &TokenDigest, uid: u32, at: WallTime) {
         if let Some(live) = self.grant(digest) {
             live.used.fetch_max(at.as_millis(), Ordering::Relaxed);
+            live.user.store(uid.into(), Ordering::Relaxed);
         }
     }
 
@@ -461,6 +472,8 @@ impl View {
             ));
             let used = before.used.load(Ordering::Relaxed);
             live.used.fetch_max(used, Ordering::Relaxed);
+            let user = before.user.load(Ordering::Relaxed);
+            live.user.fetch_max(user, Ordering::Relaxed);
             if let Some(revocation) = before.revoked.get() {
                 let _ = live.revoked.set(revocation.clone());
             }
@@ -492,12 +505,19 @@ impl LiveGrant {
             revoked: OnceLock::new(),
             doubted: AtomicI64::new(0),
             used: AtomicI64::new(0),
+            user: AtomicI64::new(-1),
         }
     }
 
     /// When a client was last seen to use it.
     pub fn last_used(&self) -> WallTime {
         WallTime::from_millis(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Whose it is, as far as that is known.
+    fn owner(&self) -> Option<u32> {
+        let user = u32::try_from(self.user.load(Ordering::Relaxed)).ok();
+        user.or_else(|| self.grant.peer.as_ref().map(|peer| peer.uid))
     }
 
     /// Whether it was neither revoked nor has ended.

@@ -207,6 +207,7 @@ fn settings() -> Arc<Settings> {
             policy_max_age: Duration::from_secs(1),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(1),
+            grants_per_workload: 10_000,
         },
     })
 }

@@ -41,6 +41,8 @@ pub struct Bounds {
     pub issue_after_reboot: bool,
     /// The staleness of values whose mirror says nothing else.
     pub max_staleness: Duration,
+    /// Grants of the replica's own that live at once, of one workload.
+    pub grants_per_workload: u32,
 }
 
 /// What decisions go by and [`Bounds::policy_max_age`] bounds.
@@ -64,6 +66,14 @@ impl fmt::Display for Footing {
             Self::Policies => text.write_str("policies"),
             Self::Policy(name) => write!(text, "policy {name}"),
         }
+    }
+}
+
+impl Settings {
+    /// Grants of the replica's own that may live at once, of all workloads.
+    pub fn grants_at_most(&self) -> usize {
+        let of_one = usize::try_from(self.bounds.grants_per_workload).unwrap_or(usize::MAX);
+        of_one.saturating_mul(self.workloads.len())
     }
 }
 
@@ -170,6 +180,7 @@ mod tests {
             policy_max_age: Duration::from_secs(60),
             issue_after_reboot: false,
             max_staleness: Duration::ZERO,
+            grants_per_workload: 10_000,
         };
         let at = WallTime::from_secs;
         assert!(bounds.is_recent(at(1_000), at(1_060)));

@@ -105,6 +105,16 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// What its texts take, in bytes, about.
+    pub fn size(&self) -> usize {
+        let policies = self.policies.iter().chain(&self.identity_policies);
+        let policies: usize = policies.map(|policy| policy.as_str().len()).sum();
+        let meta = self.meta.iter().flatten();
+        let meta: usize = meta.map(|(name, text)| name.len() + text.len()).sum();
+        let bound: usize = self.bound_cidrs.iter().map(String::len).sum();
+        policies + meta + bound + self.display_name.len() + self.path.len()
+    }
+
     /// A token of which nothing but its kind is said: no policy, no time, no right.
     pub fn new(kind: TokenKind) -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! Clients of Holdover: raw HTTP, as another user, the `bao` command line and hvac.
 
 pub mod cli;
+pub mod crowd;
 pub mod raw;
 pub mod visitor;

@@ -1,7 +1,14 @@
 //! Nobody on the host can take the socket from others: whatever a hostile caller opens, half sends or leaves unread, a workload
 //! is served, and what was taken comes back.
 
+#[path = "neighbours/bodies.rs"]
+mod bodies;
+#[path = "neighbours/connections.rs"]
+mod connections;
 #[path = "neighbours/ledger.rs"]
 mod ledger;
+#[path = "neighbours/rig.rs"]
+mod rig;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
+const CLIENT: &str = env!("CARGO_BIN_EXE_holdover-test-client");

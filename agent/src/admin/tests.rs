@@ -157,6 +157,7 @@ impl World {
             )),
             parity,
             coverage: Arc::default(),
+            fills: Arc::new(Vec::new),
         };
         let stop = watch::Sender::new(false);
         let listener = bind_admin(&socket, None).unwrap();

@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use shared::{
     settings::Bounds,
+    share::amounts::LEFT,
     span::{self, Span},
 };
 
@@ -68,6 +69,7 @@ pub(super) fn bounds(
     section: &Section<'_>,
     token_max_age: Duration,
     max_staleness: Duration,
+    limits: &LimitsConfig,
 ) -> Bounds {
     section.finish(keys! { section => Bounds {
         max_outage: span(hours(12), ZERO..=days(365)),
@@ -77,6 +79,7 @@ pub(super) fn bounds(
         issue_after_reboot: flag(false);
         token_max_age,
         max_staleness,
+        grants_per_workload: limits.grants_per_workload,
     } })
 }
 
@@ -85,6 +88,13 @@ pub(super) fn limits(section: &Section<'_>) -> LimitsConfig {
     if limits.requests_per_second_per_uid == 0 {
         let text = "limits.requests_per_second_per_uid is 0: every request is refused";
         section.finding(text.to_owned());
+    }
+    // Half of it for those whom no entry matches, and of that a quarter for the first.
+    let share = limits.unfinished_bytes / 2 / (LEFT + 1);
+    if share < limits.request_size {
+        section.finding(format!(
+            "limits.unfinished_bytes: one user's share of it, {share} bytes, is less than request_size: larger requests are refused in an outage"
+        ));
     }
     section.finish(limits)
 }

@@ -82,6 +82,8 @@ connections = 1024
 connections_per_uid = 256
 requests_per_second_per_uid = 5000
 request_size = "1MiB"
+unfinished_bytes = "64MiB"
+grants_per_workload = 10000
 login_failures_per_minute_per_uid = 30
 [parity]
 sample = 0.01

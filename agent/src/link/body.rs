@@ -11,19 +11,24 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::TRANSFER_ENCODING, response::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
-};
+use shared::share::{Party, Total, amounts::Short};
+use tokio::time::{Sleep, sleep};
 use zeroize::Zeroizing;
 
-use super::{lent::LentBody, nesting::Nesting};
+use super::{
+    lent::LentBody,
+    nesting::Nesting,
+    room::{BodyRoom, Rooms},
+};
 
 /// A streamed body may pause for this long before it counts as dead.
 const PAUSE: Duration = Duration::from_secs(120);
 
-/// What all answers that are buffered at once may take, in KiB.
-const BUFFERS: usize = 64 * 1024;
+/// What all answers that are in memory at once may take, in bytes.
+pub(crate) const ANSWERS: u64 = 64 << 20;
+
+/// The least that is asked of the allocator for a body, in bytes.
+const LEAST: usize = 1024;
 
 /// A body on its way to the primary or to a client.
 pub(crate) enum RelayBody {
@@ -69,6 +74,9 @@ pub(crate) enum BodyError {
     /// Its connection ended, which does not say that it is whole.
     #[error("the body has no marked end, and may have been cut")]
     Unmarked,
+    /// There is no room for more of it.
+    #[error("there is no room for the body")]
+    NoRoom(Short),
 }
 
 impl Arriving {
@@ -158,22 +166,58 @@ impl RelayBody {
     }
 
     /// Reads at most `limit` bytes ahead: whole if that is all, else streamed with what was read at its head.
-    pub(crate) async fn read_ahead(
+    pub(crate) async fn read_ahead(incoming: Arriving, limit: usize) -> Result<Self, BodyError> {
+        Self::read(incoming, limit, None).await.0
+    }
+
+    /// The same in `room`, which is taken as the bytes come; streamed if it is too little.
+    pub(crate) async fn read_as_room(
+        incoming: Arriving,
+        limit: usize,
+        room: BodyRoom,
+    ) -> Result<Self, BodyError> {
+        Self::read(incoming, limit, Some(room)).await.0
+    }
+
+    /// The same in `room`, or not at all.
+    ///
+    /// # Errors
+    /// [`BodyError::NoRoom`] if it is too little; what was read is dropped.
+    pub(crate) async fn read_within(
+        incoming: Arriving,
+        limit: usize,
+        room: BodyRoom,
+    ) -> Result<Self, BodyError> {
+        match Self::read(incoming, limit, Some(room)).await {
+            (Ok(_), Some(short)) => Err(BodyError::NoRoom(short)),
+            (read, _) => read,
+        }
+    }
+
+    /// Reads ahead until there is no more, or no more room: why not is returned beside it.
+    async fn read(
         mut incoming: Arriving,
         limit: usize,
-    ) -> Result<Self, BodyError> {
-        if incoming.size_hint().lower() > limit as u64 {
-            return Ok(Self::streamed(incoming));
+        room: Option<BodyRoom>,
+    ) -> (Result<Self, BodyError>, Option<Short>) {
+        let hint = incoming.size_hint();
+        if hint.lower() > limit as u64 {
+            return (Ok(Self::streamed(incoming)), None);
         }
-        let mut read = BytesMut::new();
+        let expected = hint.exact().and_then(|size| usize::try_from(size).ok());
+        let mut read = Gathered::new(expected, room);
         while let Some(frame) = incoming.frame().await {
             // Trailers say nothing that this API has.
-            read.extend_from_slice(&frame?.into_data().unwrap_or_default());
-            if read.len() > limit {
-                return Ok(Self::with_first(read.freeze(), incoming));
+            let came = match frame {
+                Ok(frame) => frame.into_data().unwrap_or_default(),
+                Err(error) => return (Err(error), None),
+            };
+            let short = read.add(&came).err();
+            if short.is_some() || read.bytes.len() > limit {
+                return (Ok(Self::with_first(read.finish(), incoming)), short);
             }
         }
-        Ok(incoming.ended(read.freeze()))
+        (Ok(incoming.ended(read.finish())), None)
     }
 
     /// The bytes, if all of them are here and their framing says so.
@@ -185,59 +229,74 @@ impl RelayBody {
     }
 }
 
-/// The room for buffered answers. What finds none streams: it is served, but not replaced if it breaks.
-#[derive(Clone)]
-pub(crate) struct Buffers(Arc<Semaphore>);
+/// What was read of a body.
+struct Gathered {
+    bytes: BytesMut,
+    expected: Option<usize>,
+    room: Option<BodyRoom>,
+}
+
+impl Gathered {
+    fn new(expected: Option<usize>, room: Option<BodyRoom>) -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            expected,
+            room,
+        }
+    }
+
+    /// Adds what came, with what it takes in memory. So a length that is only announced takes nothing.
+    ///
+    /// # Errors
+    /// If there is no room for it; it is added all the same.
+    fn add(&mut self, came: &[u8]) -> Result<(), Short> {
+        let needed = self.bytes.len() + came.len();
+        let mut room = Ok(());
+        if needed > self.bytes.capacity() {
+            let doubled = self.bytes.capacity().saturating_mul(2).max(LEAST);
+            let wanted = needed.max(doubled.min(self.expected.unwrap_or(usize::MAX)));
+            room = self
+                .room
+                .as_mut()
+                .map_or(Ok(()), |room| room.grow_to(wanted));
+            self.bytes.reserve(wanted - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(came);
+        room
+    }
+
+    fn finish(self) -> Bytes {
+        let bytes = self.bytes.freeze();
+        match self.room {
+            Some(room) => room.keep(bytes),
+            None => bytes,
+        }
+    }
+}
+
+/// The room for answers that are in memory. What finds none streams: it is served, but not replaced if it breaks.
+#[derive(Clone, Default)]
+pub(crate) struct Buffers(Rooms);
 
 impl Buffers {
-    /// All of it free.
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(BUFFERS)))
+    /// BodyRoom for an answer to `party`.
+    pub(crate) fn room(&self, party: &Arc<Party>) -> BodyRoom {
+        self.0.room(party, Total::whole(ANSWERS))
     }
 
-    /// Reads `incoming` whole if it is at most `limit` bytes long and there is room for it.
-    pub(crate) async fn read(
-        &self,
-        incoming: Arriving,
-        limit: usize,
-    ) -> Result<RelayBody, BodyError> {
-        let expected = incoming
-            .size_hint()
-            .exact()
-            .and_then(|length| usize::try_from(length).ok());
-        if expected.is_some_and(|length| length > limit) {
-            return Ok(RelayBody::streamed(incoming));
-        }
-        let needed = kibibytes(expected.unwrap_or(limit));
-        let Ok(mut room) = self.0.clone().try_acquire_many_owned(needed) else {
-            return Ok(RelayBody::streamed(incoming));
-        };
-        let body = RelayBody::read_ahead(incoming, limit).await?;
-        let RelayBody::Whole(bytes) = body else {
-            return Ok(body);
-        };
-        // A body of unknown length took room for the longest: the rest goes back.
-        let taken = room.split(kibibytes(bytes.len()) as usize).unwrap_or(room);
-        Ok(RelayBody::Whole(Bytes::from_owner(Kept {
-            bytes,
-            _room: taken,
-        })))
+    /// Puts an answer that is whole already into its room.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn put(&self, answer: Bytes, party: &Arc<Party>) -> Result<Bytes, Short> {
+        let mut room = self.room(party);
+        room.grow_to(answer.len())?;
+        Ok(room.keep(answer))
     }
-}
 
-fn kibibytes(length: usize) -> u32 {
-    u32::try_from(length / 1024 + 1).unwrap_or(u32::MAX)
-}
-
-/// Bytes that hold their room until they were sent.
-struct Kept {
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Kept {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+    /// Bytes of answers that are in memory.
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.taken()
     }
 }
 

@@ -34,7 +34,10 @@ use crate::{
     recovery::{ahead, primary::LivePrimary, revocations, settler::Settler},
     serve::{Parts, Server, SocketRules, learn_queue::LearnQueue, replica::Attached, stats::Stats},
     service,
-    status::board::Board,
+    status::{
+        board::Board,
+        fill::{Fill, Fills},
+    },
     upstream::Upstream,
 };
 
@@ -182,6 +185,7 @@ impl Daemon {
             metrics: Arc::clone(&self.metrics),
             parity: self.parity.clone(),
             coverage: Arc::clone(&self.coverage),
+            fills: self.fills(),
         };
         let stopping = self.stop.subscribe();
         if let Some(address) = config.admin.metrics {
@@ -192,6 +196,16 @@ impl Daemon {
         let serving = admin::server::serve(admin, deps, stopping);
         let what = "the admin socket";
         self.tasks.spawn(upkeep::watched(serving, what));
+    }
+
+    /// How full everything is that clients or the primary can make grow.
+    fn fills(&self) -> Fills {
+        let (server, local) = (Arc::clone(&self.server), self.local.clone());
+        Arc::new(move || {
+            let known = local.view.filled(local.clock.now()).into_iter();
+            let known = known.map(|one| Fill::entries(one.of, one.has, one.most));
+            known.chain(server.fills()).collect()
+        })
     }
 
     /// Stores what must be stored, and ends the writer: last, because everything before it still writes.

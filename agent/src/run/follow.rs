@@ -17,6 +17,7 @@ use crate::{
     mirror::{Anew, Mirrors, SeenCredential, SeenToken},
     reaper,
     serve::{SocketRules, learn_queue::LearnRequest},
+    socket::descriptors,
     status::board::Board,
     upstream::Upstream,
 };
@@ -162,6 +163,8 @@ pub(super) fn reload(config: &watch::Sender<Arc<Config>>, board: &Board) {
             format!("the configuration was changed, and rejected: {rejected}")
         }),
     );
+    let finding = descriptors::finding(&config.borrow().limits);
+    board.put("descriptors", finding);
 }
 
 /// Watches the CA file: connections made after a change go by the new one.

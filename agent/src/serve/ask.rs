@@ -18,6 +18,7 @@ use shared::{
     provenance::{Comparable, Evidence, Question, TokenUsed},
     secret::SecretText,
     settings::Settings,
+    share::Party,
     time::{Now, WallTime},
     token::may_be_of,
     workload::{Peer, PeerId},
@@ -45,6 +46,8 @@ pub(crate) struct Ask {
     pub(crate) call: Result<Call, CallError>,
     /// Who asks.
     pub(crate) peer: Peer,
+    /// Whom what it takes is counted to.
+    pub(crate) party: Arc<Party>,
     /// The namespace that it is in, from which its call is seen.
     pub(crate) namespace: RequestNamespace,
     /// The namespace that it is sent on with, where it does not say so itself.
@@ -92,11 +95,11 @@ pub(crate) enum Class {
 }
 
 impl Ask {
-    /// Reads what a client sent.
+    /// Reads what a client sent, without a body.
     pub(crate) fn new(
         parts: Parts,
-        body: RelayBody,
         peer: Peer,
+        party: &Arc<Party>,
         settings: &Settings,
         replica: &dyn Replica,
     ) -> Self {
@@ -135,9 +138,10 @@ impl Ask {
             method: parts.method,
             target,
             headers: parts.headers,
-            body: Some(body),
+            body: Some(RelayBody::EMPTY),
             call,
             peer,
+            party: Arc::clone(party),
             token,
         };
         ask.mirrored = ask.is_mirrored(settings);
@@ -145,6 +149,12 @@ impl Ask {
         ask.repeatable = ask.is_repeatable(replica);
         ask.standing = ask.standing_workload(settings).cloned();
         ask
+    }
+
+    /// It comes with this body, which was here `now`.
+    pub(crate) fn brings(&mut self, body: RelayBody, now: Now) {
+        self.body = Some(body);
+        self.asked_at = now;
     }
 
     /// How it is treated while the primary is authoritative.
@@ -255,6 +265,7 @@ impl Ask {
             body: self.whole_body().cloned().map(RelayBody::Whole),
             call: self.call.clone(),
             peer: self.peer.clone(),
+            party: Arc::clone(&self.party),
             namespace: self.namespace.clone(),
             named_for_it: self.named_for_it.clone(),
             foreign_token: self.foreign_token,

@@ -1,9 +1,10 @@
 //! One connection: its peer attested at accept, its requests served one after the other.
 
-use std::{convert::Infallible, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::share::Party;
 use tokio::{
     net::UnixStream,
     sync::{Semaphore, watch},
@@ -11,7 +12,7 @@ use tokio::{
 
 use super::{
     Server,
-    limits::{Counted, Exceeded},
+    limits::{Exceeded, HeldSeat},
     line::RequestLine,
     peer::{self, PeerFacts, Process, Queue},
     respond,
@@ -20,6 +21,9 @@ use super::{
 
 /// Bytes of a request's head; Go's limit, which the primary has, is 1 MiB.
 const HEAD: usize = 64 * 1024;
+
+/// Bytes that are read ahead of one connection: a head, and what of a body comes with it.
+const AHEAD: usize = HEAD + 8 * 1024;
 
 /// For a request's head, the wait for it on an idle connection included.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -33,10 +37,26 @@ pub(super) struct Connection {
     pub(super) facts: Arc<PeerFacts>,
     /// The request line that arrived last.
     pub(super) line: RequestLine,
-    _counted: Counted,
+    /// Whom what it takes is counted to.
+    pub(super) party: Arc<Party>,
+    /// Its place.
+    pub(super) place: HeldSeat,
 }
 
-type Admitted = (PeerFacts, Option<Process>, Counted);
+struct Admitted {
+    facts: PeerFacts,
+    process: Option<Process>,
+    party: Party,
+    place: HeldSeat,
+}
+
+/// Why a connection is not served.
+enum Unserved {
+    /// There are too many.
+    Exceeded(Exceeded),
+    /// Nothing is known of its peer.
+    Unknown(io::Error),
+}
 
 impl Server {
     /// Attests the peer and serves its requests, one after the other.
@@ -58,30 +78,45 @@ impl Server {
         let stopping = stopping.clone();
         async move {
             match admitted {
-                Ok((facts, process, counted)) => {
-                    let facts = Arc::new(facts);
-                    let rules = self.rules.clone();
+                Ok(admitted) => {
+                    let facts = Arc::new(admitted.facts);
+                    let (rules, process) = (self.rules.clone(), admitted.process);
                     let stream = AttributedStream::new(stream, facts.clone(), process, rules);
                     let connection = Connection {
                         facts,
                         line: stream.request_line(),
-                        _counted: counted,
+                        party: Arc::new(admitted.party),
+                        place: admitted.place,
                     };
                     self.serve_connection(stream, Arc::new(connection), stopping)
                         .await;
                 }
-                Err(Some(limit)) if refusal.is_some() => refuse(stream, limit).await,
-                Err(_) => {}
+                Err(Unserved::Exceeded(limit)) if refusal.is_some() => refuse(stream, limit).await,
+                Err(Unserved::Unknown(error)) => {
+                    tracing::debug!(%error, "a connection was closed: nothing is known of its peer");
+                }
+                Err(Unserved::Exceeded(_)) => {}
             }
         }
     }
 
-    fn admit(&self, stream: &UnixStream, queue: Queue) -> Result<Admitted, Option<Exceeded>> {
-        rustix::net::sockopt::set_socket_passcred(stream, true).map_err(|_| None)?;
-        let (facts, process) = peer::attest(stream.as_fd(), queue).map_err(|_| None)?;
-        let (rules, now) = (self.rules.load(), self.replica.now().boot);
-        let counted = self.limits.connect(facts.uid, &rules.limits, now)?;
-        Ok((facts, process, counted))
+    fn admit(&self, stream: &UnixStream, queue: Queue) -> Result<Admitted, Unserved> {
+        let unknown = Unserved::Unknown;
+        rustix::net::sockopt::set_socket_passcred(stream, true)
+            .map_err(|error| unknown(error.into()))?;
+        let (facts, process) = peer::attest(stream.as_fd(), queue).map_err(unknown)?;
+        let rules = self.rules.load();
+        let party = facts.party(&rules.matches);
+        let place = self
+            .limits
+            .connect(&party, &rules.limits, !rules.matches.is_empty())
+            .map_err(Unserved::Exceeded)?;
+        Ok(Admitted {
+            facts,
+            process,
+            party,
+            place,
+        })
     }
 
     async fn serve_connection(
@@ -90,8 +125,9 @@ impl Server {
         connection: Arc<Connection>,
         mut stopping: watch::Receiver<bool>,
     ) {
+        let of_service = connection.clone();
         let service = service_fn(move |request| {
-            let (server, connection) = (self.clone(), connection.clone());
+            let (server, connection) = (self.clone(), of_service.clone());
             async move { Ok::<_, Infallible>(server.handle(&connection, request).await) }
         });
         let serving = http1().serve_connection(TokioIo::new(stream), service);
@@ -99,9 +135,13 @@ impl Server {
         tokio::select! {
             biased;
             ended = serving.as_mut() => return trace(ended),
+            () = connection.place.lost() => return,
             _ = stopping.wait_for(|stop| *stop) => serving.as_mut().graceful_shutdown(),
         }
-        trace(serving.await);
+        tokio::select! {
+            ended = serving.as_mut() => trace(ended),
+            () = connection.place.lost() => {}
+        }
     }
 }
 
@@ -111,6 +151,7 @@ fn http1() -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_header_size(HEAD)
+        .max_buf_size(AHEAD)
         .title_case_headers(true);
     builder
 }

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     link::once::{Right, Undone},
     local::Pending,
+    status::fill::Fill,
 };
 
 /// Requests that may have to go on though nobody waits for them. Each has a place before it is sent if it may bring something, so
@@ -289,6 +290,12 @@ impl Carrier {
     #[cfg(test)]
     pub(crate) fn shares(&self) -> Shares<Sharer> {
         self.0.clone()
+    }
+
+    /// How many requests may have to go on though nobody waits for them.
+    pub(crate) fn fill(&self) -> Fill {
+        let (has, most) = self.0.filled();
+        Fill::entries("requests_nobody_waits_for", has, most)
     }
 
     /// What it takes to send `ask`. Where it may bring something, nothing is sent without a place.

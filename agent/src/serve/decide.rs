@@ -53,7 +53,7 @@ impl Server {
             let now = self.replica.now();
             let mut answer = self.replica.answer(&ask.query(call, body, now));
             if let (Some((_, digest)), true) = (&ask.token, is_use(answer.response.status)) {
-                self.replica.used(digest);
+                self.replica.used(digest, ask.peer.uid);
             }
             let noted = ask.once.outcome() == Outcome::Unknown && !answer.changes.is_empty();
             if noted {

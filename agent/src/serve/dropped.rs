@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 
 /// Names that are told apart, over all users. Clients choose them: all others are counted as one, and not logged.
-const NAMES: usize = 64;
+pub(crate) const NAMES: usize = 64;
 
 /// As many of them by one user. Where all are taken, who has fewer takes one of who has most: so that nobody takes the room of
 /// others, nor makes the log grow by taking turns.
@@ -53,6 +53,11 @@ impl DroppedHeaders {
             false => OTHER,
         };
         self.counts.get_or_create(&labels(name)).inc();
+    }
+
+    /// How many names are told apart.
+    pub(crate) fn told(&self) -> usize {
+        self.told.lock().names.len()
     }
 
     /// Whether it is one of the names that are told apart; the first of its name is logged.

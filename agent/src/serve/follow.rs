@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode, response::Parts};
 use hyper::body::Body as _;
-use shared::{failover::Event, provenance::Provenance};
+use shared::{failover::Event, provenance::Provenance, share::Total};
 
 use super::{
-    Handled, Server,
+    Handled, LATE_ANSWERS, Server,
     ask::{Ask, Class},
     counting::{self, Leased},
     custody::{Custody, Sharer, Unsendable},
@@ -23,10 +23,11 @@ use crate::{
     driver::Side,
     link::{
         Link, Unavailable,
-        body::{Arriving, BodyError, Buffers, RelayBody},
+        body::{Arriving, BodyError, RelayBody},
         error::is_unavailable_status,
         forward::{ForwardError, Outgoing},
         once::Undone,
+        room::BodyRoom,
     },
     local::Pending,
 };
@@ -178,13 +179,14 @@ impl Server {
     /// Waits for an answer that nobody waits for any more: what it teaches it teaches all the same, but what it brings is
     /// nobody's.
     fn watch_late(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) {
-        let Ok(permit) = self.late.clone().try_acquire_owned() else {
+        let mut room = self.late.room(&ask.party, Total::whole(LATE_ANSWERS));
+        if room.grow_to(1).is_err() {
             return; // Enough of them: the token is looked up in its turn.
-        };
+        }
         let (observer, ask, used) = (self.observer.clone(), ask.again(), token.used(ask));
         let keys = self.keys.clone();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _room = room;
             if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await
                 && reply.parts.extensions.get::<Custody>().is_none()
             {
@@ -337,10 +339,10 @@ impl Server {
             headers,
             repeatable: ask.repeatable,
         };
-        let (is_hidden, buffers) = (token.is_hidden(), self.buffers.clone());
+        let (is_hidden, room) = (token.is_hidden(), self.buffers.room(&ask.party));
         Box::pin(async move {
             let answer = link.forward(&outgoing, body).await?;
-            buffered(answer, may_lease(&outgoing), class, is_hidden, &buffers).await
+            buffered(answer, may_lease(&outgoing), class, is_hidden, room).await
         })
     }
 
@@ -422,11 +424,11 @@ async fn buffered(
     may_lease: bool,
     class: Class,
     is_hidden: bool,
-    buffers: &Buffers,
+    room: BodyRoom,
 ) -> Result<PrimaryAnswer, ForwardError> {
     let (mut parts, body) = answer.into_parts();
     let read = match body.into_unread() {
-        Ok(incoming) => read_by_class(&parts, incoming, may_lease, class, is_hidden, buffers).await,
+        Ok(incoming) => read_by_class(&parts, incoming, may_lease, class, is_hidden, room).await,
         Err(read) => Ok(read),
     };
     let broken = |error: BodyError| Unavailable::Connect(error.to_string());
@@ -443,7 +445,7 @@ async fn read_by_class(
     may_lease: bool,
     class: Class,
     is_hidden: bool,
-    buffers: &Buffers,
+    room: BodyRoom,
 ) -> Result<RelayBody, BodyError> {
     let is_short = incoming
         .size_hint()
@@ -457,7 +459,7 @@ async fn read_by_class(
         }
         Class::Stream if parts.status != StatusCode::FORBIDDEN => Ok(RelayBody::streamed(incoming)),
         Class::Stream => RelayBody::read_ahead(incoming, WHOLE_REFUSAL).await,
-        Class::Read => buffers.read(incoming, WHOLE_ANSWER).await,
+        Class::Read => RelayBody::read_as_room(incoming, WHOLE_ANSWER, room).await,
         Class::Issue | Class::Once => RelayBody::read_ahead(incoming, WHOLE_ANSWER).await,
     }
 }

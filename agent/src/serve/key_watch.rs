@@ -16,7 +16,7 @@ use shared::{
 use super::{
     Handled, ask::Ask, observer::AnswerSeen, recently::Recently, replica::Replica, respond,
 };
-use crate::mirror::Anew;
+use crate::{mirror::Anew, status::fill::Fill};
 
 /// How long an answer is held back for a doubt to be durable. In memory it is at once.
 const BRIEFLY: Duration = Duration::from_millis(100);
@@ -25,8 +25,11 @@ const BRIEFLY: Duration = Duration::from_millis(100);
 /// again is behind.
 const REFUTED_FOR: Duration = Duration::from_secs(10);
 
-/// Evidence that is remembered. What finds no room counts as new.
+/// Evidence that is remembered. What is forgotten counts as new.
 const REMEMBERED: usize = 4096;
+
+/// Whose evidence is: what the primary shows is no user's.
+const NOBODY: u32 = u32::MAX;
 
 /// Looks at every write and at every mirrored read.
 pub(crate) struct KeyWatch {
@@ -51,6 +54,12 @@ impl KeyWatch {
             anew,
             counted: Recently::new(REFUTED_FOR, REMEMBERED),
         })
+    }
+
+    /// How full what it remembers is.
+    pub(crate) fn fill(&self) -> Fill {
+        let (has, most) = self.counted.filled();
+        Fill::entries("keys_shown_newer", has, most)
     }
 
     /// A request that is about to be sent on; none for what only reads.
@@ -109,9 +118,9 @@ impl KeyWatch {
 
     fn is_refuted(&self, evidence: [u8; 32]) -> bool {
         let now = self.replica.now().boot;
-        let counted = self.counted.was_used(&evidence, now);
-        if !counted && !self.counted.is_too_soon(&evidence, now) {
-            self.counted.used(evidence, now);
+        let counted = self.counted.is_too_soon(&evidence, now);
+        if !counted {
+            self.counted.used(evidence, NOBODY, now);
         }
         counted
     }

@@ -14,6 +14,7 @@ use shared::{approle::ProofDigest, name::TokenDigest, secret::SecretText, time::
 use tokio::sync::mpsc;
 
 use super::recently::Recently;
+use crate::status::fill::Fill;
 
 /// Tokens that wait to be looked up.
 const WAITING: usize = 1024;
@@ -77,7 +78,7 @@ impl LearnQueue {
     }
 
     /// Asks for a look-up, unless that was done lately. Never waits: what finds no room is counted.
-    pub(crate) fn ask(&self, token: &SecretText, digest: TokenDigest, now: BootTime) {
+    pub(crate) fn ask(&self, token: &SecretText, digest: TokenDigest, uid: u32, now: BootTime) {
         if self.asked.is_too_soon(&digest, now) {
             return;
         }
@@ -86,7 +87,7 @@ impl LearnQueue {
             digest,
         };
         match self.requests.try_send(request) {
-            Ok(()) => self.asked.used(digest, now),
+            Ok(()) => self.asked.used(digest, uid, now),
             Err(_) => {
                 self.unlearned.fetch_add(1, Ordering::Relaxed);
             }
@@ -95,32 +96,45 @@ impl LearnQueue {
 
     /// Asks for a secret id to be verified, unless that was done lately. What finds no room is asked about when it
     /// logs in again.
-    pub(crate) fn ask_about_login(&self, candidate: Candidate, now: BootTime) {
+    pub(crate) fn ask_about_login(&self, candidate: Candidate, uid: u32, now: BootTime) {
         let pair = candidate.pair;
         if self.logins.is_too_soon(&pair, now) {
             return;
         }
         let request = LearnRequest::Login(Box::new(candidate));
         if self.requests.try_send(request).is_ok() {
-            self.logins.used(pair, now);
+            self.logins.used(pair, uid, now);
         }
     }
 
     /// Asks about a token that was refused, whether or not it was asked about when it was accepted. What finds no room
     /// the mirror finds by itself: the doubt is stored.
-    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, now: BootTime) {
+    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, uid: u32, now: BootTime) {
         let request = LearnRequest::Doubted(digest);
         if !self.doubted.is_too_soon(&digest, now) && self.requests.try_send(request).is_ok() {
-            self.doubted.used(digest, now);
+            self.doubted.used(digest, uid, now);
         }
     }
 
     /// The same for a login that was refused.
-    pub(crate) fn ask_about_doubted_login(&self, pair: ProofDigest, now: BootTime) {
+    pub(crate) fn ask_about_doubted_login(&self, pair: ProofDigest, uid: u32, now: BootTime) {
         let request = LearnRequest::DoubtedLogin(pair);
         if !self.doubted_logins.is_too_soon(&pair, now) && self.requests.try_send(request).is_ok() {
-            self.doubted_logins.used(pair, now);
+            self.doubted_logins.used(pair, uid, now);
         }
+    }
+
+    /// How full it is, with what is remembered of it.
+    pub(crate) fn fills(&self) -> Vec<Fill> {
+        let of = |of, (has, most)| Fill::entries(of, has, most);
+        let left = self.requests.capacity();
+        vec![
+            Fill::entries("lookups_waiting", WAITING.saturating_sub(left), WAITING),
+            of("tokens_asked_about", self.asked.filled()),
+            of("tokens_doubted_lately", self.doubted.filled()),
+            of("logins_asked_about", self.logins.filled()),
+            of("logins_doubted_lately", self.doubted_logins.filled()),
+        ]
     }
 
     /// Tokens that found no room so far: `tokens_unlearned`.
@@ -140,6 +154,7 @@ mod tests {
         queue.ask(
             &token,
             TokenDigest(digest),
+            7,
             BootTime::from_millis(seconds * 1000),
         );
     }
@@ -166,8 +181,8 @@ mod tests {
         let (token, pair) = (TokenDigest(digest), ProofDigest(digest));
         for seconds in [1, 5, 10, 11] {
             let now = BootTime::from_millis(seconds * 1000);
-            queue.ask_about_doubted(token, now);
-            queue.ask_about_doubted_login(pair, now);
+            queue.ask_about_doubted(token, 7, now);
+            queue.ask_about_doubted_login(pair, 7, now);
         }
         for _ in 0..2 {
             let (first, second) = (receiver.try_recv(), receiver.try_recv());
@@ -184,10 +199,10 @@ mod tests {
             ask(&queue, number, 0);
         }
         let now = BootTime::from_millis(0);
-        queue.ask_about_doubted(TokenDigest([7; 32]), now);
+        queue.ask_about_doubted(TokenDigest([7; 32]), 7, now);
         assert_eq!(queue.unlearned(), 0, "it is known");
         receiver.try_recv().unwrap();
-        queue.ask_about_doubted(TokenDigest([7; 32]), now);
+        queue.ask_about_doubted(TokenDigest([7; 32]), 7, now);
         let last = std::iter::from_fn(|| receiver.try_recv().ok()).last();
         assert!(matches!(last, Some(LearnRequest::Doubted(_))));
     }

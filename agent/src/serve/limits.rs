@@ -1,16 +1,25 @@
 //! How much one user may ask: connections, requests a second, failed logins a minute. Zero means none.
 //!
-//! Over a limit is an answer of its own (429, 413), never a wait: nobody stalls anybody else.
+//! Over a limit is an answer of its own (429, 413), never a wait: nobody stalls anybody else. Where connections have run out
+//! because many are idle, one of those makes room ([`shared::share::seats`]): that costs its owner another connect.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use shared::time::BootTime;
+use shared::{
+    share::{
+        Party, Total,
+        amounts::Short,
+        seats::{NoSeat, Places, Seat, Seats, Waiting},
+    },
+    time::BootTime,
+};
+use tokio::sync::Notify;
 
 use crate::config::LimitsConfig;
 
-/// Users that are remembered without a connection; what they may ask has long refilled when they are forgotten.
-const REMEMBERED: usize = 1024;
+/// Users whose requests are counted; of one more, whoever asked longest ago is forgotten.
+pub(crate) const REMEMBERED: usize = 1024;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -21,22 +30,24 @@ pub struct Limits(Arc<Mutex<Counters>>);
 
 #[derive(Default)]
 struct Counters {
-    connections: u32,
+    seats: Seats,
+    /// How whoever has a seat is told that it is somebody else's.
+    ends: HashMap<Seat, Arc<Notify>>,
     users: HashMap<u32, User>,
 }
 
 /// What one uid has used up.
 #[derive(Default)]
 struct User {
-    connections: u32,
     requests: Bucket,
     login_failures: Bucket,
 }
 
-/// A connection that counts until it is dropped.
-pub struct Counted {
+/// A connection's place, which counts until it is dropped or somebody else's.
+pub struct HeldSeat {
     limits: Limits,
-    uid: u32,
+    seat: Seat,
+    lost: Arc<Notify>,
 }
 
 /// Which limit was reached.
@@ -59,33 +70,52 @@ pub enum Exceeded {
         "too many requests of this user or workload are unanswered by the primary; this one was not sent"
     )]
     Unanswered,
+    /// `unfinished_bytes`, of all.
+    #[error("too many bytes of unfinished requests")]
+    Unfinished,
+    /// A user's share of them.
+    #[error("too many bytes of unfinished requests of this user")]
+    UnfinishedOfUser,
+    /// Answers that were not read yet.
+    #[error("too many bytes of answers that this user has not read")]
+    Unread,
 }
 
 impl Limits {
-    /// Counts a connection in.
+    /// Gives a connection a place, of which there are as many as `limits` says; `halved` if there is a workload entry.
     ///
     /// # Errors
     /// If there are too many, of all or of this user.
     pub fn connect(
         &self,
-        uid: u32,
+        party: &Party,
         limits: &LimitsConfig,
-        now: BootTime,
-    ) -> Result<Counted, Exceeded> {
-        let mut counters = self.0.lock();
-        if counters.connections >= limits.connections {
-            return Err(Exceeded::Connections);
-        }
-        let user = counters.user(uid, now);
-        if user.connections >= limits.connections_per_uid {
-            return Err(Exceeded::ConnectionsOfUser);
-        }
-        user.connections += 1;
-        counters.connections += 1;
-        Ok(Counted {
+        halved: bool,
+    ) -> Result<HeldSeat, Exceeded> {
+        let places = Places {
+            total: Total {
+                all: limits.connections.into(),
+                halved,
+            },
+            of_one: limits.connections_per_uid.into(),
+        };
+        let counters = &mut *self.0.lock();
+        let given = counters.seats.take(party, places)?;
+        given.instead_of.inspect(|seat| counters.tell(*seat));
+        let lost = Arc::new(Notify::new());
+        counters.ends.insert(given.seat, Arc::clone(&lost));
+        Ok(HeldSeat {
             limits: self.clone(),
-            uid,
+            seat: given.seat,
+            lost,
         })
+    }
+
+    /// Has an idle connection end, because there is no descriptor for another one. Whether there is one.
+    pub(crate) fn end_one(&self) -> bool {
+        let counters = &mut *self.0.lock();
+        let freed = counters.seats.free_one();
+        freed.inspect(|seat| counters.tell(*seat)).is_some()
     }
 
     /// Counts a request in.
@@ -94,7 +124,7 @@ impl Limits {
     /// If this user sends too many.
     pub fn request(&self, uid: u32, limits: &LimitsConfig, now: BootTime) -> Result<(), Exceeded> {
         let mut counters = self.0.lock();
-        let bucket = &mut counters.user(uid, now).requests;
+        let bucket = &mut counters.user(uid).requests;
         bucket.refill(limits.requests_per_second_per_uid, SECOND, now);
         bucket.spend().ok_or(Exceeded::Requests)
     }
@@ -117,41 +147,97 @@ impl Limits {
     }
 
     /// Connections at this moment.
-    pub fn connections(&self) -> u32 {
-        self.0.lock().connections
+    pub fn connections(&self) -> u64 {
+        self.0.lock().seats.taken()
+    }
+
+    /// Users whose requests are counted at this moment.
+    pub(crate) fn users(&self) -> usize {
+        self.0.lock().users.len()
+    }
+}
+
+impl From<NoSeat> for Exceeded {
+    fn from(full: NoSeat) -> Self {
+        match full {
+            NoSeat::All => Self::Connections,
+            NoSeat::OfOne => Self::ConnectionsOfUser,
+        }
+    }
+}
+
+impl From<Short> for Exceeded {
+    fn from(short: Short) -> Self {
+        match short {
+            Short::Of => Self::Unfinished,
+            Short::OfShare => Self::UnfinishedOfUser,
+        }
     }
 }
 
 impl Counters {
-    fn user(&mut self, uid: u32, now: BootTime) -> &mut User {
+    /// Whoever had this seat has it no more.
+    fn tell(&mut self, seat: Seat) {
+        if let Some(lost) = self.ends.remove(&seat) {
+            lost.notify_one();
+        }
+    }
+
+    fn user(&mut self, uid: u32) -> &mut User {
         if self.users.len() >= REMEMBERED && !self.users.contains_key(&uid) {
-            self.forget(now);
+            let quietest = self.users.iter().min_by_key(|(_, user)| user.asked_at());
+            if let Some(quietest) = quietest.map(|(uid, _)| *uid) {
+                self.users.remove(&quietest);
+            }
         }
         self.users.entry(uid).or_default()
     }
 
     fn login_failures(&mut self, uid: u32, limits: &LimitsConfig, now: BootTime) -> &mut Bucket {
-        let bucket = &mut self.user(uid, now).login_failures;
+        let bucket = &mut self.user(uid).login_failures;
         bucket.refill(limits.login_failures_per_minute_per_uid, MINUTE, now);
         bucket
     }
+}
 
-    /// Drops who has no connection and has been quiet for longer than any bucket takes to fill.
-    fn forget(&mut self, now: BootTime) {
-        self.users.retain(|_, user| {
-            let quiet = now.since(user.requests.at.max(user.login_failures.at));
-            user.connections > 0 || quiet < MINUTE
-        });
+impl User {
+    fn asked_at(&self) -> BootTime {
+        self.requests.at.max(self.login_failures.at)
     }
 }
 
-impl Drop for Counted {
+impl HeldSeat {
+    /// A request has begun to arrive: its sender is waited for.
+    pub(crate) fn begun(&self) {
+        let mut counters = self.limits.0.lock();
+        counters.seats.waits(self.seat, Waiting::Begun);
+    }
+
+    /// A request is here, and its sender waits.
+    pub(crate) fn is_answered(&self) {
+        self.limits.0.lock().seats.is_answered(self.seat);
+    }
+
+    /// An answer is on its way. One that streams is ended last.
+    pub(crate) fn was_answered(&self, streams: bool) {
+        let waiting = match streams {
+            true => Waiting::Begun,
+            false => Waiting::Idle,
+        };
+        self.limits.0.lock().seats.waits(self.seat, waiting);
+    }
+
+    /// Waits until the place is somebody else's.
+    pub(crate) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+}
+
+impl Drop for HeldSeat {
     fn drop(&mut self) {
         let mut counters = self.limits.0.lock();
-        counters.connections = counters.connections.saturating_sub(1);
-        if let Some(user) = counters.users.get_mut(&self.uid) {
-            user.connections = user.connections.saturating_sub(1);
-        }
+        counters.seats.leave(self.seat);
+        counters.ends.remove(&self.seat);
     }
 }
 
@@ -202,22 +288,51 @@ mod tests {
             connections: 3,
             connections_per_uid: 2,
             requests_per_second_per_uid: 5,
-            request_size: 1024,
             login_failures_per_minute_per_uid: 2,
+            ..crate::samples::limits()
+        }
+    }
+
+    fn party(uid: u32) -> Party {
+        Party {
+            matched: false,
+            uid,
+            unit: None,
         }
     }
 
     #[test]
     fn connections_are_bounded_for_one_and_for_all_and_come_back() {
         let (counters, limits) = (Limits::default(), limits());
-        let connect = |uid| counters.connect(uid, &limits, at(0));
-        let (first, _second) = (connect(1).ok().unwrap(), connect(1).ok().unwrap());
+        let connect = |uid| counters.connect(&party(uid), &limits, false);
+        let (first, second) = (connect(1).ok().unwrap(), connect(1).ok().unwrap());
         assert_eq!(connect(1).err(), Some(Exceeded::ConnectionsOfUser));
-        let _third = connect(2).ok().unwrap();
+        let third = connect(2).ok().unwrap();
+        for place in [&first, &second, &third] {
+            place.is_answered();
+        }
         assert_eq!(connect(2).err(), Some(Exceeded::Connections));
         drop(first);
         assert_eq!(counters.connections(), 2);
         assert!(connect(1).is_ok());
+        assert!(
+            counters.0.lock().ends.len() <= 2,
+            "whoever went is forgotten"
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_loses_its_place_is_told_even_before_it_listens() {
+        let (counters, limits) = (Limits::default(), limits());
+        let connect = |uid| counters.connect(&party(uid), &limits, false);
+        let [idle, busy] = [1, 1].map(|uid| connect(uid).ok().unwrap());
+        busy.is_answered();
+        assert!(counters.end_one());
+        idle.lost().await;
+        assert!(!counters.end_one(), "what is being answered goes on");
+        idle.begun();
+        drop(idle);
+        assert_eq!(counters.connections(), 1);
     }
 
     #[test]
@@ -242,7 +357,7 @@ mod tests {
             ..limits()
         };
         assert!(counters.request(1, &none, at(99_999)).is_err());
-        assert!(counters.connect(1, &none, at(99_999)).is_err());
+        assert!(counters.connect(&party(1), &none, false).is_err());
         assert!(counters.login(1, &none, at(99_999)).is_err());
     }
 

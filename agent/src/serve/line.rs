@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 /// The longest line that is looked into; a longer one is more than a head may be.
 const LONGEST: usize = 64 * 1024;
 
+/// What is kept for the next line, in bytes.
+const USUAL: usize = 1024;
+
 /// The request line of a connection. Its reader writes it, its handler asks for it.
 #[derive(Clone, Default)]
 pub(crate) struct RequestLine(Arc<Mutex<Line>>);
@@ -53,7 +56,11 @@ impl RequestLine {
 
     /// An answer is being sent: what arrives next is another request.
     pub(crate) fn answered(&self) {
-        self.0.lock().state = LineState::Expected;
+        let mut line = self.0.lock();
+        line.state = LineState::Expected;
+        // A long one is rare, and there are many connections.
+        line.bytes.clear();
+        line.bytes.shrink_to(USUAL);
     }
 
     /// Whether the target was sent as `target` and a fragment.

@@ -21,7 +21,7 @@ use shared::{
 use super::{
     ask::Ask, decide::lane, learn_queue::LearnQueue, recently::Recently, replica::Replica,
 };
-use crate::{driver::Handle, parity::Parity};
+use crate::{driver::Handle, parity::Parity, status::fill::Fill};
 
 /// How long an answer is held back for what it teaches to be durable; the commit goes on without it.
 const BRIEFLY: Duration = Duration::from_millis(100);
@@ -151,12 +151,20 @@ impl Observer {
         }
     }
 
+    /// How full what it remembers is.
+    pub(crate) fn fills(&self) -> Vec<Fill> {
+        let mut fills = self.learning.fills();
+        let (has, most) = self.verified_lately.filled();
+        fills.push(Fill::entries("tokens_proven_lately", has, most));
+        fills
+    }
+
     /// A token that was accepted is worth a look-up where it is not known whole, or where nothing proves it any more.
     fn look_up(&self, ask: &Ask, evidence: &Evidence<'_>) {
         let Some((token, digest)) = ask.token.as_ref().filter(|_| evidence.accepts_token()) else {
             return;
         };
-        self.replica.used(digest);
+        self.replica.used(digest, ask.peer.uid);
         let now = self.replica.now();
         let proves = evidence.proves_token().is_some();
         let is_worth_it = self.replica.grant(digest).is_none_or(|live| {
@@ -169,15 +177,15 @@ impl Observer {
             }
         });
         if is_worth_it {
-            self.learning.ask(token, *digest, now.boot);
+            self.learning.ask(token, *digest, ask.peer.uid, now.boot);
         }
     }
 
     async fn learn(&self, ask: &Ask, evidence: Evidence<'_>, is_whole: bool) {
         let exchange = ask.exchange(evidence, None, self.replica.now().steady);
         if let Some(candidate) = self.replica.login(&exchange) {
-            self.learning
-                .ask_about_login(candidate, self.replica.now().boot);
+            let now = self.replica.now().boot;
+            self.learning.ask_about_login(candidate, ask.peer.uid, now);
         }
         // What is not looked into comes fast, and can do no more than prove its token.
         let now = self.replica.now().boot;
@@ -194,9 +202,9 @@ impl Observer {
         }
         self.check_doubted(ask, &changes);
         if let (false, Some(token)) = (is_whole, exchange.token) {
-            self.verified_lately.used(*token, now);
+            self.verified_lately.used(*token, ask.peer.uid, now);
         }
-        let committing = tokio::spawn(commit(self.replica.clone(), changes));
+        let committing = tokio::spawn(commit(self.replica.clone(), changes, ask.peer.uid));
         if is_whole {
             let _ = tokio::time::timeout(BRIEFLY, committing).await;
         }
@@ -204,18 +212,19 @@ impl Observer {
 
     /// What is in doubt is looked up: only that tells whether it is dead.
     fn check_doubted(&self, ask: &Ask, changes: &[Change]) {
-        let now = self.replica.now().boot;
+        let (now, uid) = (self.replica.now().boot, ask.peer.uid);
         for change in changes {
             match change {
                 Change::TokenDoubted(digest, _) => match &ask.token {
                     // It has no accessor to be asked by.
                     Some((token, of)) if of == digest && self.is_batch(digest) => {
-                        self.learning.ask(token, *digest, now);
+                        self.learning.ask(token, *digest, uid, now);
                     }
-                    _ => self.learning.ask_about_doubted(*digest, now),
+                    _ => self.learning.ask_about_doubted(*digest, uid, now),
                 },
                 Change::SecretId(known) if SecretId::is_doubted(known) => {
-                    self.learning.ask_about_doubted_login(known.digest, now);
+                    self.learning
+                        .ask_about_doubted_login(known.digest, uid, now);
                 }
                 _ => {}
             }
@@ -260,9 +269,18 @@ pub(crate) fn own_evidence<'a>(
     Some(Evidence::new(asked, provenance, status).whole(body))
 }
 
-async fn commit(replica: Arc<dyn Replica>, changes: Vec<Change>) {
+/// Stores what an answer to a client of this user taught.
+async fn commit(replica: Arc<dyn Replica>, changes: Vec<Change>, uid: u32) {
     let lane = lane(&changes);
+    let given = changes.iter().filter_map(|change| match change {
+        Change::Grant(grant) => Some(grant.digest),
+        _ => None,
+    });
+    let given: Vec<_> = given.collect();
     if let Err(error) = replica.commit(lane, changes, Expects::default()).await {
         tracing::warn!(%error, "what was learned could not be stored");
+    }
+    for digest in &given {
+        replica.given(digest, uid);
     }
 }

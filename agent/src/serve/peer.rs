@@ -16,7 +16,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
-use shared::{name::WorkloadName, workload::Peer};
+use shared::{name::WorkloadName, share::Party, workload::Peer};
 
 use super::peer_groups::peer_groups;
 use crate::config::PeerMatch;
@@ -64,10 +64,11 @@ pub enum Queue {
 /// A peer that cannot be looked at is somebody that no entry matches: it is proxied with the token that it brings.
 ///
 /// # Errors
-/// If the socket has no peer credentials at all.
+/// If the socket has no peer credentials at all, or this process may have no more descriptors: then nobody may be taken for a
+/// stranger.
 pub fn attest(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<(PeerFacts, Option<Process>)> {
     let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
-    let process = peer_process(socket, credentials.pid(), queue);
+    let process = peer_process(socket, credentials.pid(), queue)?;
     let groups = peer_groups(socket).ok();
     let facts = process
         .as_ref()
@@ -84,11 +85,12 @@ pub fn attest(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<(PeerFacts, Op
 }
 
 /// `SO_PEERPIDFD` names the peer itself. Before Linux 6.5 its id has to do, and only for a fresh connection.
-fn peer_process(socket: BorrowedFd<'_>, pid: i32, queue: Queue) -> Option<Process> {
+fn peer_process(socket: BorrowedFd<'_>, pid: i32, queue: Queue) -> Result<Option<Process>, Errno> {
     match getsockopt(&socket, sockopt::PeerPidfd) {
-        Ok(pidfd) => Some(Process { pid, pidfd }),
-        Err(Errno::ENOPROTOOPT) if queue == Queue::SeenEmpty => Process::open(pid).ok(),
-        Err(_) => None,
+        Ok(pidfd) => Ok(Some(Process { pid, pidfd })),
+        Err(error @ (Errno::EMFILE | Errno::ENFILE)) => Err(error),
+        Err(Errno::ENOPROTOOPT) if queue == Queue::SeenEmpty => Ok(Process::open(pid).ok()),
+        Err(_) => Ok(None),
     }
 }
 
@@ -188,6 +190,15 @@ impl Seen {
 }
 
 impl PeerFacts {
+    /// Whom what it takes is counted to, under the entries now in force.
+    pub(crate) fn party(&self, entries: &[(WorkloadName, PeerMatch)]) -> Party {
+        Party {
+            matched: entries.iter().any(|(_, wanted)| self.matches(wanted)),
+            uid: self.uid,
+            unit: self.unit.clone(),
+        }
+    }
+
     /// The peer that these facts make under the entries now in force.
     pub fn peer(&self, entries: &[(WorkloadName, PeerMatch)]) -> Peer {
         let workloads = entries

@@ -11,7 +11,7 @@ use replica::{
     ledger::{Aggregate, Note},
     sequencer::{Lane, SubmitError},
     vault::{
-        Answer, Query,
+        self, Answer, Query,
         foresee::{self, Foreseen},
     },
     view::LiveGrant,
@@ -82,14 +82,20 @@ pub trait Replica: Send + Sync {
     /// When the recovery began that ended the last outage: proofs of tokens from before it count no more.
     fn proven_from(&self) -> Option<WallTime>;
 
-    /// A client uses this token, which was accepted.
-    fn used(&self, digest: &TokenDigest);
+    /// A token was given to a client of this user.
+    fn given(&self, digest: &TokenDigest, uid: u32);
+
+    /// A client of this user uses this token, which was accepted.
+    fn used(&self, digest: &TokenDigest, uid: u32);
 
     /// A token that Holdover presents, if it holds that one.
     fn credential(&self, name: &CredentialName) -> Option<SecretText>;
 
     /// Decides as the local vault. Without effect.
     fn answer(&self, query: &Query<'_>) -> Answer;
+
+    /// What [`Replica::answer`] says whatever its body is, if it does. Without effect.
+    fn refuse_unread(&self, query: &Query<'_>) -> Option<Answer>;
 
     /// What an outage would make of it. Without effect.
     fn foresee(&self, query: &Query<'_>) -> Foreseen;
@@ -206,8 +212,12 @@ impl Replica for Attached {
         self.local.view.authority().proven_from
     }
 
-    fn used(&self, digest: &TokenDigest) {
-        self.local.view.used(digest, self.now().steady);
+    fn given(&self, digest: &TokenDigest, uid: u32) {
+        self.local.view.given(digest, uid);
+    }
+
+    fn used(&self, digest: &TokenDigest, uid: u32) {
+        self.local.view.used(digest, uid, self.now().steady);
     }
 
     fn credential(&self, name: &CredentialName) -> Option<SecretText> {
@@ -225,6 +235,11 @@ impl Replica for Attached {
 
     fn answer(&self, query: &Query<'_>) -> Answer {
         self.local.answer(query)
+    }
+
+    fn refuse_unread(&self, query: &Query<'_>) -> Option<Answer> {
+        let local = &self.local;
+        vault::refuse_unread(&local.view, query, local.entropy.as_ref())
     }
 
     fn foresee(&self, query: &Query<'_>) -> Foreseen {

@@ -52,6 +52,13 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     }
 }
 
+impl<K> Shares<K> {
+    /// How many places are taken, and how many there are.
+    pub(crate) fn filled(&self) -> (usize, usize) {
+        (self.0.taken.lock().values().sum(), self.0.size)
+    }
+}
+
 #[cfg(test)]
 impl<K: Eq + Hash> Shares<K> {
     /// How many places one has taken.

@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -20,6 +21,7 @@ use nix::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::UnixStream,
+    time::{Sleep, sleep},
 };
 
 use super::{
@@ -34,7 +36,12 @@ pub struct AttributedStream {
     writers: Writers,
     control: Vec<u8>,
     line: RequestLine,
+    /// Ends the connection while nothing of an answer is taken.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
+
+/// An answer of which nothing is taken for this long is nobody's.
+const UNREAD: Duration = Duration::from_secs(120);
 
 /// The processes whose bytes a connection takes.
 struct Writers {
@@ -75,9 +82,25 @@ impl AttributedStream {
                 rules,
             },
             line: RequestLine::default(),
+            stalled: None,
             // Room for credentials alone: descriptors that a client sends do not fit, and are refused.
             control: nix::cmsg_space!(UnixCredentials),
         }
+    }
+
+    /// What came of writing, unless nobody has read for too long.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(UNREAD)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The request line that arrived last.
@@ -191,7 +214,8 @@ impl AsyncWrite for AttributedStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.line.answered();
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -200,7 +224,8 @@ impl AsyncWrite for AttributedStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.line.answered();
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -12,6 +12,7 @@ mod passing;
 mod replica_tokens;
 mod rig;
 mod sent_once;
+mod sharing;
 mod unsettled;
 mod worth;
 

@@ -34,7 +34,7 @@ impl Server {
             return Err(self.decide(ask).await);
         }
         // Whatever it comes to, somebody uses it: what cannot be told now is settled ahead of the next use.
-        self.replica.used(&digest);
+        self.replica.used(&digest, ask.peer.uid);
         let judging = self.settler.judge(digest);
         let judged = self.in_time(ask, judging).await?;
         let outcome = match judged {

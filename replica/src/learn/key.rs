@@ -15,11 +15,7 @@ use shared::{
     wire::Incoming,
 };
 
-use crate::view::{Authority, Doubts, Secrets, View};
-
-/// Keys that may be in doubt one by one though nothing of them is kept. Beyond, all that is not kept in their mirror is:
-/// what clients can make up must not fill the replica.
-pub const MOST_UNKEPT: usize = 4096;
+use crate::view::{Authority, Doubts, Secrets, View, fill::MOST_UNKEPT};
 
 /// Names of a list that are looked at: what a longer one shows besides, the next pass sees.
 const MOST_NAMES: usize = 1000;
@@ -152,9 +148,9 @@ impl KeptNow {
         mount.kind.is_kv() || kept()
     }
 
-    /// The key itself; all that is not kept in its mirror, where too many of such keys are in doubt, and `more`.
+    /// The key itself; all that is not kept in its mirror, where too many keys are in doubt or were so since their mirror's last pass, and `more`.
     fn bounded(&self, place: Place, more: usize) -> Option<Doubted> {
-        let few = self.doubts.keys() + more < MOST_UNKEPT;
+        let few = self.doubts.remembered() + more < MOST_UNKEPT;
         if few || self.is_kept(&place) || self.doubts.of(&place).is_some() {
             return Some(Doubted::Key(place));
         }

@@ -15,7 +15,7 @@ use shared::{
 };
 
 use super::{Exchange, requested};
-use crate::view::View;
+use crate::view::{View, fill::LEASE_BODY};
 
 /// The lease that an answer carries: read by its token, or renewed if it is known.
 pub(super) fn carried(
@@ -41,6 +41,9 @@ pub(super) fn carried(
         true => incoming.data?.get(),
         false => "null",
     };
+    if data.len() > LEASE_BODY || view.is_full_of_leases() {
+        return None;
+    }
     let now = exchange.now;
     let lease = Lease {
         id,

@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::{Exchange, end, requested, wants_more};
-use crate::view::View;
+use crate::view::{View, fill::FACTS};
 
 /// Ends of a token that are this close are one: TTLs are whole seconds.
 const SAME_END: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub(super) fn carried(view: &View, exchange: &Exchange<'_>, auth: &AuthBlock) ->
         Some(live) if live.revoked.get().is_some() || live.grant.is_replica() => None,
         Some(live) => Some(renewed(&live.grant, auth, exchange.now)),
         None if may_be_of(&auth.client_token, namespace) && shows_where(exchange, namespace) => {
-            minted(digest, namespace, exchange, auth)
+            minted(view, digest, namespace, exchange, auth)
         }
         None => None,
     }
@@ -78,6 +78,7 @@ fn renewed(grant: &Grant, auth: &AuthBlock, now: Now) -> Change {
 
 /// A new token, known from the answer that carried it until a look-up shows the rest.
 fn minted(
+    view: &View,
     digest: TokenDigest,
     namespace: &Namespace,
     exchange: &Exchange<'_>,
@@ -113,7 +114,8 @@ fn minted(
         doubted_at: None,
     };
     let grant = learned(grant, auth.num_uses)?;
-    Some(Change::Grant(Box::new(grant)))
+    // An attested login is not given out unless its token is known.
+    (exchange.peer.is_some() || !view.is_full_of_tokens()).then(|| Change::Grant(Box::new(grant)))
 }
 
 /// Logins name it after their mount, creations after what was asked for.
@@ -163,6 +165,9 @@ fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Optio
     // What was taken for a token of ours is kept as one of another namespace: by that nothing is decided.
     let elsewhere = namespace != view.authority().settings.namespace && known.is_none();
     if ttl.is_zero() || elsewhere || shown.is_over() || shown.reaches_elsewhere() {
+        return None;
+    }
+    if known.is_none() && view.is_full_of_tokens() {
         return None;
     }
     let uses = u64::from(shown.num_uses != 0);
@@ -219,7 +224,7 @@ fn learned(grant: Grant, uses: u64) -> Option<Grant> {
     let mut policies = facts.policies.iter();
     let wraps = policies.any(|policy| policy.as_str() == "response-wrapping");
     let tied_batch = kind == TokenKind::Batch && !facts.orphan;
-    if facts.is_root() || wraps || tied_batch {
+    if facts.is_root() || wraps || tied_batch || facts.size() > FACTS {
         return None;
     }
     let parent = grant.parent.filter(|_| !facts.orphan);

@@ -12,7 +12,7 @@ use super::{
     case::Case,
     refusal::{Answered, Why},
 };
-use crate::entropy::unique_u64;
+use crate::{entropy::unique_u64, view::fill::MOST_WAITING};
 
 /// An entry about `bearer` and whoever presents it.
 pub(crate) fn of(case: &Case<'_>, kind: EntryKind, bearer: &Bearer) -> Entry {
@@ -33,11 +33,7 @@ fn peer(case: &Case<'_>, bearer: &Bearer) -> Option<PeerId> {
     case.query.peer?.identity(&workload)
 }
 
-/// As many revocations may wait for the primary before clients are refused further ones. What Holdover and operators revoke comes
-/// on top: it is bounded by the grants and leases that there are.
-pub(crate) const MOST_WAITING: usize = 32_768;
-
-/// As many of one peer's, all that are no workload's counting as one.
+/// As many revocations of one peer's may wait for the primary, all that are no workload's counting as one.
 pub(crate) const MOST_OF_ONE: usize = 4_096;
 
 /// What is to be revoked at the primary, and what is known of its end.

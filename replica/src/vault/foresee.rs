@@ -50,6 +50,10 @@ impl Foreseen {
             Refusal::Unauthenticated | Refusal::BadToken => {
                 (Foretold::Refused, "no token, or a dead one".into())
             }
+            Refusal::TooManyGrants(workload) => (
+                Foretold::Refused,
+                format!("too many grants of workload {workload} are alive"),
+            ),
             denied if denied.status() == 403 => {
                 (Foretold::Refused, "the mirrored policies deny it".into())
             }

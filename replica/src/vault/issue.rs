@@ -25,10 +25,13 @@ use super::{
     case::Case,
     entry,
     envelope::Contents,
-    refusal::{Answered, Forbidden, Issuing, Why},
+    refusal::{Answered, Forbidden, Issuing, Refusal, Why},
     token,
 };
-use crate::{entropy, view::LiveGrant};
+use crate::{
+    entropy,
+    view::{LiveGrant, fill::FACTS},
+};
 
 /// Random characters of an accessor, after `ho`: as long as the primary's altogether.
 const ACCESSOR_RANDOM: usize = 22;
@@ -203,6 +206,18 @@ impl Issue<'_> {
         Ok((token, grant))
     }
 
+    /// Refuses what would fill the replica: more grants of one workload than may live, and tokens that carry too much.
+    fn bounded(&self, case: &Case<'_>, facts: &TokenFacts) -> Answered<()> {
+        if facts.size() > FACTS {
+            return Err(Issuing::TooLarge.into());
+        }
+        let most = case.settings().bounds.grants_per_workload;
+        match case.view.has_issued(most, &self.entry.name, case.now()) {
+            true => Err(Refusal::TooManyGrants(self.entry.name.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// The answer that carries a new token with these facts: it leaves once record and ledger entry are
     /// durable.
     ///
@@ -213,6 +228,7 @@ impl Issue<'_> {
         if case.authority.quarantines.contains_key(&quarantined) {
             return Err(Issuing::Quarantined.into());
         }
+        self.bounded(case, &facts)?;
         // Where it was mounted, what limits it, and what it may do.
         let _ = case.mounts()?;
         let rights = Rights::of(case, &facts)?;

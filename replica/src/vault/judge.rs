@@ -155,6 +155,7 @@ fn standing(case: &Case<'_>, refusal: Option<&Refusal>) -> Standing {
         Refusal::Forbidden(Forbidden::Reauthenticate | Forbidden::Draining) => {
             Standing::Uncovered("token")
         }
+        Refusal::TooManyGrants(_) => Standing::Uncovered("limit"),
         // In an outage a token obtained by attestation is honoured only from its own peer.
         Refusal::Unauthenticated if is_anothers(case) => Standing::Uncovered("peer"),
         _ => Standing::Decided,

@@ -3,7 +3,7 @@
 //! Where the primary would refuse too, status and text are its own. Where only the primary can tell, the answer
 //! is 503 with a text of its own for every reason: not to know is not to deny.
 
-use shared::{settings::Mirror, wire::Errors};
+use shared::{name::WorkloadName, settings::Mirror, wire::Errors};
 
 use super::Answer;
 
@@ -49,6 +49,8 @@ pub(crate) enum Refusal {
     OpenOperation,
     /// 500: the primary fails at it too, whatever it holds.
     Fails(&'static str),
+    /// 429: as many grants of this workload live as may.
+    TooManyGrants(WorkloadName),
     /// 503: only the primary can tell.
     Undecidable(Why),
 }
@@ -108,6 +110,7 @@ impl Refusal {
             Self::Absent | Self::NoSuchPath => 404,
             Self::Method | Self::Operation | Self::OpenOperation => 405,
             Self::Backend(_) | Self::Fails(_) => 500,
+            Self::TooManyGrants(_) => 429,
             Self::Undecidable(_) => 503,
         }
     }
@@ -132,6 +135,10 @@ impl Refusal {
             Self::Operation => Errors::multi("unsupported operation"),
             Self::OpenOperation => Errors::one("unsupported operation"),
             Self::Fails(text) => Errors::multi(text),
+            Self::TooManyGrants(workload) => Errors::one(format!(
+                "too many tokens that were issued to workload {workload} in outages are alive \
+                 (limits.grants_per_workload): revoke some, or wait until they end"
+            )),
             Self::Undecidable(why) => Errors::one(format!("{unavailable}; {why}")),
         }
     }
@@ -148,6 +155,7 @@ impl Refusal {
             Self::Forbidden(Forbidden::StandingEnded) => Some("standing_token"),
             Self::Forbidden(Forbidden::NotThisPeer | Forbidden::Unattested) => Some("attestation"),
             Self::BadCredential => Some("credential"),
+            Self::TooManyGrants(_) => Some("limit"),
             Self::Undecidable(why) => Some(why.class().reason),
             Self::Backend(_)
             | Self::Invalid(_)
@@ -264,6 +272,7 @@ mod tests {
             Why::Issuing(Issuing::Blocked(shared::block::BlockCause::ClockBehind)),
             Why::Issuing(Issuing::Disabled),
             Why::Issuing(Issuing::NoPolicies),
+            Why::Issuing(Issuing::TooLarge),
             Why::Issuing(Issuing::NoWorkload),
             Why::Issuing(Issuing::PastMaxTtl),
             Why::Issuing(Issuing::SeveralWorkloads),

@@ -25,7 +25,7 @@ pub(crate) struct AclKey {
 }
 
 /// Compiled ACLs kept at once. There is one per set of policies and entity, not per token.
-const MAX_COMPILED: usize = 4096;
+pub(super) const MAX_COMPILED: usize = 4096;
 
 impl Policies {
     /// Parses `set`; what `before` has already parsed and compiled is kept if no policy differs.

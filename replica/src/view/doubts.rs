@@ -99,6 +99,11 @@ impl Doubts {
         self.keys.len()
     }
 
+    /// How many keys are remembered: in doubt, or read anew since the last pass.
+    pub fn remembered(&self) -> usize {
+        self.keys.len() + self.read.len()
+    }
+
     /// When the doubt arose, if there is one.
     pub fn since(&self, of: &Doubted) -> Option<WallTime> {
         match of {

@@ -11,7 +11,7 @@ use shared::{
 use super::{Authority, View};
 
 /// Claimants that are remembered, over all roles.
-const MOST_CLAIMANTS: usize = 4096;
+pub(super) const MOST_CLAIMANTS: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Lockouts(Mutex<Attempts>);
@@ -22,6 +22,18 @@ struct Attempts {
     tries: HashMap<ProofDigest, Tries>,
     /// Guesses at each of them, by who makes them.
     guesses: HashMap<(ProofDigest, Claimant), Guesses>,
+}
+
+impl Lockouts {
+    /// Role ids that logins failed with.
+    pub(super) fn tried(&self) -> usize {
+        self.0.lock().tries.len()
+    }
+
+    /// Claimants that are remembered.
+    pub(super) fn guessers(&self) -> usize {
+        self.0.lock().guesses.len()
+    }
 }
 
 impl View {

@@ -30,6 +30,7 @@ fn bounds() -> Bounds {
         policy_max_age: Duration::from_secs(86_400),
         issue_after_reboot: false,
         max_staleness: Duration::from_secs(3600),
+        grants_per_workload: 10_000,
     }
 }
 

@@ -98,6 +98,7 @@ fn settings(on_recovery: OnRecovery) -> Settings {
             policy_max_age: Duration::from_secs(3600),
             issue_after_reboot: false,
             max_staleness: Duration::from_secs(3600),
+            grants_per_workload: 10_000,
         },
     }
 }

@@ -40,7 +40,7 @@ pub struct Given {
 
 /// Why none was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Full {
+pub enum NoSeat {
     /// All are taken, and by nobody who has more and waits.
     All,
     /// Whoever asks has as many as one may.
@@ -65,12 +65,12 @@ impl Seats {
     ///
     /// # Errors
     /// If it has as many as one may, or all are taken and nobody has to make room.
-    pub fn take(&mut self, party: &Party, places: Places) -> Result<Given, Full> {
+    pub fn take(&mut self, party: &Party, places: Places) -> Result<Given, NoSeat> {
         if self.taken.of(party) >= places.of_one {
-            return Err(Full::OfOne);
+            return Err(NoSeat::OfOne);
         }
         let instead_of = match self.taken.free(party, places.total) {
-            0 => Some(self.makes_room(party, places.total).ok_or(Full::All)?),
+            0 => Some(self.makes_room(party, places.total).ok_or(NoSeat::All)?),
             _ => None,
         };
         instead_of.inspect(|seat| self.leave(*seat));

@@ -8,7 +8,7 @@ use super::{
     Party, Total,
     amounts::{Amounts, Short},
     entries::{Entries, beyond},
-    seats::{Full, Places, Seat, Seats, Waiting},
+    seats::{NoSeat, Places, Seat, Seats, Waiting},
 };
 
 fn party(matched: bool, uid: u32) -> Party {
@@ -59,13 +59,13 @@ fn idle_crowds_make_room_for_a_workload_and_for_whoever_has_nothing() {
     let crowd: Vec<Seat> = (0..4)
         .map(|_| seats.take(&party(false, 1), places).unwrap().seat)
         .collect();
-    assert_eq!(seats.take(&party(false, 1), places), Err(Full::All));
+    assert_eq!(seats.take(&party(false, 1), places), Err(NoSeat::All));
     // Another user gets the place of the longest idle one, until both have as many.
     let given = seats.take(&party(false, 9), places).unwrap();
     assert_eq!(given.instead_of, Some(crowd[0]));
     let given = seats.take(&party(false, 9), places).unwrap();
     assert_eq!(given.instead_of, Some(crowd[1]));
-    assert_eq!(seats.take(&party(false, 9), places), Err(Full::All));
+    assert_eq!(seats.take(&party(false, 9), places), Err(NoSeat::All));
     // Workloads have all that is free, and then the places of those whom no entry matches.
     for _ in 0..4 {
         let given = seats.take(&party(true, 5), places).unwrap();
@@ -75,8 +75,8 @@ fn idle_crowds_make_room_for_a_workload_and_for_whoever_has_nothing() {
         let given = seats.take(&party(true, 5), places).unwrap();
         assert!(given.instead_of.is_some());
     }
-    assert_eq!(seats.take(&party(true, 5), places), Err(Full::OfOne));
-    assert_eq!(seats.take(&party(false, 2), places), Err(Full::All));
+    assert_eq!(seats.take(&party(true, 5), places), Err(NoSeat::OfOne));
+    assert_eq!(seats.take(&party(false, 2), places), Err(NoSeat::All));
     assert!(seats.take(&party(true, 2), places).is_ok());
 }
 
@@ -90,7 +90,7 @@ fn whoever_is_being_answered_keeps_its_place_and_the_idle_go_first() {
     assert_eq!(given.instead_of, Some(two));
     seats.is_answered(one);
     seats.is_answered(given.seat);
-    assert_eq!(seats.take(&party(false, 2), places), Err(Full::All));
+    assert_eq!(seats.take(&party(false, 2), places), Err(NoSeat::All));
     assert_eq!(seats.free_one(), None);
     seats.waits(one, Waiting::Idle);
     assert_eq!(seats.free_one(), Some(one));

@@ -1,9 +1,16 @@
-//! Runs one errand of a visitor: requests on a socket, under the uid that the test chose.
+//! Runs one errand of a visitor: requests on a socket, under the uid that the test chose. Or is a crowd.
 
 use std::process::ExitCode;
 
+use harness::client::{crowd, visitor};
+
 fn main() -> ExitCode {
-    match harness::client::visitor::serve_one() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.split_first() {
+        Some((first, rest)) if first == crowd::WORD => crowd::perform(rest),
+        _ => visitor::serve_one(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");

@@ -286,6 +286,7 @@ fn settings(workloads: Vec<Workload>) -> Settings {
             policy_max_age: LONG,
             issue_after_reboot: false,
             max_staleness: LONG,
+            grants_per_workload: 10_000,
         },
     }
 }

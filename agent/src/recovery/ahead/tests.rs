@@ -37,7 +37,7 @@ async fn left_with(used: &[u8], unused: &[u8]) -> Bench {
     for (before, nr) in used.iter().rev().enumerate() {
         let before = Duration::from_secs(u64::try_from(before).unwrap());
         let view = &bench.local.view;
-        view.used(&TokenDigest([*nr; 32]), now.minus(before));
+        view.used(&TokenDigest([*nr; 32]), 7, now.minus(before));
     }
     let authority = Change::Authority(Box::new(bench.authority()));
     bench.store(vec![authority]).await;
@@ -134,7 +134,7 @@ async fn no_more_than_some_are_taken_at_a_look() {
     assert_eq!(primary.times("mint"), AT_A_LOOK);
     // Others may have been used by then.
     let used = bench.now().steady.plus(MINUTE);
-    bench.local.view.used(&TokenDigest([1; 32]), used);
+    bench.local.view.used(&TokenDigest([1; 32]), 7, used);
     let due = tried.due(&bench.local.view.grants(), bench.now());
     assert_eq!(due[0], TokenDigest([1; 32]));
 }

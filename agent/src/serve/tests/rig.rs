@@ -174,8 +174,7 @@ pub(crate) fn rules() -> SocketRules {
             connections: 64,
             connections_per_uid: 64,
             requests_per_second_per_uid: 10_000,
-            request_size: 1024 * 1024,
-            login_failures_per_minute_per_uid: 30,
+            ..samples::limits()
         },
         read_deadline: Duration::from_millis(300),
         issue_deadline: Duration::from_secs(2),

@@ -241,6 +241,9 @@ pub(crate) enum Issuing {
     /// The workload's configuration does not allow it.
     #[error("issuing in an outage is not enabled for this workload")]
     Disabled,
+    /// What is to be kept of the token is too long.
+    #[error("what the token is to carry is larger than what the replica keeps of one")]
+    TooLarge,
     /// The role gives its tokens nothing.
     #[error("the role allows none of the workload's policies")]
     NoPolicies,
@@ -397,6 +400,7 @@ impl Issuing {
             Self::Disabled | Self::NoWorkload => Class::by_design(ISSUING, IssueDisabled),
             Self::Blocked(_)
             | Self::NoPolicies
+            | Self::TooLarge
             | Self::OutageBound
             | Self::PastMaxTtl
             | Self::PrimaryInCharge

@@ -17,6 +17,7 @@ use crate::{
         Answer, Presented, Query, answer,
         foresee::{Foreseen, foresee},
         judge::{Judgement, judge},
+        refuse_unread,
     },
     view::View,
 };
@@ -141,6 +142,12 @@ impl<'a> Ask<'a> {
     pub(super) fn said(self) -> Said {
         let answered = self.put(|view, query| answer(view, query, &Seeded::new(self.at)));
         Said::of(answered)
+    }
+
+    /// What it is refused with before its body is read, if it is.
+    pub(super) fn refused_unread(&self) -> Option<Said> {
+        let refused = self.put(|view, query| refuse_unread(view, query, &Seeded::new(self.at)));
+        refused.map(Said::of)
     }
 
     fn put<T>(&self, to: impl FnOnce(&View, &Query<'_>) -> T) -> T {

@@ -373,7 +373,7 @@ fn no_revocation_is_acknowledged_that_could_not_be_kept_and_one_client_takes_no_
     let refused = gives_up(waiting(own, most));
     assert_eq!((refused.status, refused.changes.len()), (503, 0));
     assert!(refused.error().contains("as many revocations wait"));
-    let refused = gives_up(waiting(&holdovers, entry::MOST_WAITING));
+    let refused = gives_up(waiting(&holdovers, crate::view::fill::MOST_WAITING));
     assert_eq!((refused.status, refused.changes.len()), (503, 0));
 }
 

@@ -18,7 +18,9 @@ use shared::{
 use super::{
     asked::Said,
     likeness::assert_like,
-    world::{CUTOVER, Opened, World, authority_as, identity_of, names, outage, peer, phase},
+    world::{
+        CUTOVER, Opened, World, authority_as, identity_of, names, outage, peer, phase, replica,
+    },
 };
 use crate::samples::{self, T0, now};
 
@@ -342,4 +344,24 @@ fn the_earliest_of_all_bounds_ends_a_grant() {
     );
     let by_proof = configured(|settings| settings.bounds.max_outage = Duration::from_secs(500));
     assert_eq!(orders(&by_proof).body["auth"]["lease_duration"], 340);
+}
+
+#[test]
+fn a_workload_has_so_many_grants_alive_and_no_more() {
+    let login = |most| {
+        let mut world = replica(World::in_outage(), Settled::Not);
+        world.settings.bounds.grants_per_workload = most;
+        let said = orders(&world.open());
+        (said.status, said.changes.is_empty(), said.text)
+    };
+    assert_eq!(login(2).0, 200);
+    let (status, unchanged, text) = login(1);
+    assert_eq!((status, unchanged), (429, true), "{text}");
+    assert!(text.contains("limits.grants_per_workload"), "{text}");
+    // Others have their own.
+    let mut world = replica(World::in_outage(), Settled::Not);
+    world.settings.bounds.grants_per_workload = 1;
+    let world = world.and(authority_as("billing", T0, |_| {})).open();
+    let said = log_in(&world, Some(peer("billing")), json!({"role": "billing"}));
+    assert_eq!(said.status, 200, "{}", said.text);
 }

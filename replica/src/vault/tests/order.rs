@@ -129,7 +129,13 @@ fn the_first_check_that_fails_decides() {
         if let Some(token) = token {
             ask = ask.token(token);
         }
+        let unread = ask.refused_unread();
         let said = ask.said();
+        // What is refused without a look at its body is refused in the same words with one.
+        let by_head = unread.map(|unread| (unread.status, unread.error().to_owned()));
+        let whole = (said.status, said.error().to_owned());
+        let is_by_token = token.is_none_or(|token| token != "s.app");
+        assert_eq!(by_head, is_by_token.then_some(whole), "{method} {target}");
         let text = match status {
             503 => format!("{SINCE}{text}"),
             _ => text.to_owned(),

@@ -71,6 +71,7 @@ fn settings(namespace: &str) -> Settings {
             policy_max_age: hour,
             issue_after_reboot: false,
             max_staleness: hour,
+            grants_per_workload: 10_000,
         },
     }
 }

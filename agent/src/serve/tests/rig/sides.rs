@@ -337,7 +337,9 @@ impl Replica for FakeReplica {
         None
     }
 
-    fn used(&self, digest: &TokenDigest) {
+    fn given(&self, _: &TokenDigest, _: u32) {}
+
+    fn used(&self, digest: &TokenDigest, _: u32) {
         self.used.lock().unwrap().push(*digest);
     }
 
@@ -358,6 +360,13 @@ impl Replica for FakeReplica {
             .unwrap()
             .push(format!("{path} {presented}"));
         (self.vault.lock().unwrap())(query)
+    }
+
+    fn refuse_unread(&self, query: &Query<'_>) -> Option<Answer> {
+        match query.presented {
+            Presented::Token("s.unknown") => Some(says(503, r#"{"errors":["unknown"]}"#)),
+            _ => None,
+        }
     }
 
     fn foresee(&self, query: &Query<'_>) -> Foreseen {

@@ -1,0 +1,204 @@
+//! Claims about what makes room, and for whom.
+
+use shared::{
+    change::Credential,
+    grant::{Origin, ReplicaGrant, Revocation, RevokeCause, Settled},
+    name::{LeaseId, OutageId},
+    secret::{SecretBytes, SecretText},
+    time::Deadline,
+    workload::PeerId,
+};
+
+use super::*;
+use crate::{
+    key::Keys,
+    samples::{self, Seeded, T0, digest, grant, now, settings},
+};
+
+/// When it is looked.
+const AT: u64 = 60;
+
+fn view(changes: Vec<Change>) -> View {
+    let entropy = Seeded::new(1);
+    let keys = Keys::ephemeral(&entropy).unwrap();
+    View::from_changes(settings(), keys, changes, &entropy).unwrap()
+}
+
+/// Token `nr`, of the user `uid`.
+fn put(view: &View, nr: u64, uid: Option<u32>) {
+    view.put_grant(&Arc::new(LiveGrant::new(grant(nr, 3600))));
+    if let Some(uid) = uid {
+        view.used(&digest(nr), uid, T0.plus(Duration::from_millis(nr)));
+    }
+}
+
+fn forgotten(view: &View) -> Vec<u64> {
+    let numbered = view.beyond(now(AT)).into_iter().map(|change| match change {
+        Change::GrantForgotten(digest) => u64::from_le_bytes(digest.0[..8].try_into().unwrap()),
+        _ => panic!("something else"),
+    });
+    let mut numbers: Vec<_> = numbered.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn filled(view: &View, of: &str) -> (usize, usize) {
+    let all = view.filled(now(AT));
+    let one = all.iter().find(|one| one.of == of).unwrap();
+    (one.has, one.most)
+}
+
+#[test]
+fn tokens_of_whoever_has_most_make_room_those_last_used_last() {
+    let view = view(Vec::new());
+    for nr in 0..100 {
+        put(&view, nr, Some(7));
+    }
+    let loud = 1000..1000 + TOKENS as u64;
+    for nr in loud {
+        put(&view, nr, Some(8));
+    }
+    // Others hang on the one that was not used for longest.
+    let child = Grant {
+        parent: Some(digest(1000)),
+        ..grant(999, 3600)
+    };
+    view.put_grant(&Arc::new(LiveGrant::new(child)));
+    assert_eq!(filled(&view, "tokens"), (TOKENS + 101, TOKENS));
+    let gone = forgotten(&view);
+    assert_eq!(gone.len(), 101);
+    assert_eq!((gone[0], gone[100]), (1001, 1101));
+    for nr in gone {
+        view.forget_grant(&digest(nr));
+    }
+    assert!(forgotten(&view).is_empty());
+}
+
+#[test]
+fn records_of_dead_tokens_make_room_unless_the_primary_is_to_be_told() {
+    let view = view(Vec::new());
+    for nr in 0..ENDED as u64 + 10 {
+        put(&view, nr, Some(8));
+        let revoked = Revocation::of(&grant(nr, 3600), RevokeCause::Primary, T0);
+        view.put_revocation(&revoked);
+    }
+    let untold = shared::change::QueuedRevocation::own(
+        1,
+        RevocationTarget::Token(grant(3, 3600).accessor),
+        T0,
+    );
+    view.set_queued(1, Some(Arc::new(untold)));
+    let gone = forgotten(&view);
+    assert_eq!(gone.len(), 10);
+    assert!(!gone.contains(&3));
+    assert!(
+        view.beyond(now(1)).is_empty(),
+        "what tells of them is on its way"
+    );
+}
+
+#[test]
+fn a_credential_goes_with_the_grant_that_it_is_behind() {
+    let held = |name| {
+        let credential = Credential {
+            accessor: grant(90, 3600).accessor,
+            expires: T0,
+            renewable: false,
+            issued_at: T0,
+            token: SecretText::new("s.behind".to_owned()),
+        };
+        Change::Credential(name, credential)
+    };
+    let exchanged = |nr| CredentialName::Exchanged(digest(nr));
+    let mut over = grant(3, 3600);
+    over.deadline = Deadline::after(Duration::from_secs(9), now(0));
+    let view = view(vec![
+        samples::granted(1),
+        samples::granted(2),
+        Change::Grant(Box::new(over)),
+        held(exchanged(1)),
+        held(exchanged(2)),
+        held(exchanged(3)),
+        held(exchanged(4)),
+        held(CredentialName::Own),
+        samples::revoked(2),
+    ]);
+    let mut gone: Vec<_> = view
+        .beyond(now(AT))
+        .into_iter()
+        .map(|change| match change {
+            Change::CredentialGone(CredentialName::Exchanged(digest)) => digest.0[0],
+            _ => panic!("something else"),
+        })
+        .collect();
+    gone.sort_unstable();
+    assert_eq!(gone, [2, 3, 4]);
+}
+
+#[test]
+fn leases_of_the_token_that_has_most_make_room_and_holdovers_own_do_not() {
+    let first = Change::Lease(
+        Box::new(samples::lease("database/creds/orders/shared")),
+        Some(SecretBytes::new(b"{}".to_vec())),
+    );
+    let view = view(vec![first]);
+    let mut secrets = super::super::Secrets::clone(&view.secrets());
+    let body = Arc::clone(&secrets.leases.values().next().unwrap().body);
+    let mut add = |holder: u64, nr: usize| {
+        let mut lease = samples::lease(&format!("database/creds/orders/{holder}-{nr}"));
+        lease.holder = LeaseHolder::Token(digest(holder));
+        lease.renewed_at = T0.plus(Duration::from_secs(nr as u64));
+        secrets.put_lease(lease, Arc::clone(&body));
+    };
+    for nr in 0..LEASES {
+        add(1, nr);
+    }
+    for nr in 0..3 {
+        add(2, nr);
+    }
+    view.set_secrets(secrets);
+    let gone = view.beyond(now(AT));
+    let gone: Vec<_> = gone
+        .into_iter()
+        .map(|change| match change {
+            Change::LeaseGone(id) => id,
+            _ => panic!("something else"),
+        })
+        .collect();
+    let oldest =
+        [0, 1, 2].map(|nr| LeaseId::parse(&format!("database/creds/orders/1-{nr}")).unwrap());
+    assert_eq!(gone, oldest);
+    assert_eq!(filled(&view, "leases"), (LEASES + 3, LEASES));
+}
+
+#[test]
+fn grants_of_a_workload_are_counted_while_they_live() {
+    let view = view(Vec::new());
+    let [orders, billing] = ["orders", "billing"].map(|name| WorkloadName::parse(name).unwrap());
+    for nr in 0..4 {
+        let mut issued = grant(nr, if nr == 3 { 1 } else { 3600 });
+        issued.peer = Some(PeerId {
+            workload: orders.clone(),
+            uid: 7,
+            unit: None,
+        });
+        issued.origin = Origin::Replica(ReplicaGrant {
+            outage: OutageId::parse("o-1").unwrap(),
+            issued_at: T0,
+            ttl_ms: 1,
+            asked_ms: 1,
+            max_deadline: issued.deadline,
+            workload_end: issued.deadline,
+            settled: Settled::Not,
+            approle: None,
+            spared: false,
+            of_nobody: false,
+        });
+        view.put_grant(&Arc::new(LiveGrant::new(issued)));
+    }
+    let has = |most, of| view.has_issued(most, of, now(AT));
+    assert!(has(3, &orders) && !has(4, &orders), "one of them is over");
+    assert!(!has(1, &billing) && has(0, &billing));
+    view.strike(&samples::revocation(1, RevokeCause::Operator));
+    assert!(has(2, &orders) && !has(3, &orders));
+}

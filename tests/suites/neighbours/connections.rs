@@ -1,0 +1,101 @@
+//! Connections: whoever holds all that can be had, a workload gets its own.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+use harness::Result;
+use harness::client::crowd::Habit;
+use harness::place::Room;
+
+use crate::HOLDOVER;
+use crate::rig::{crowd, gauge, plan, plan_of, read, until};
+
+const CONNECTIONS: &str = "holdover_entries{map=\"connections\"}";
+
+fn idle(connections: usize) -> Habit {
+    Habit {
+        connections,
+        says: Vec::new(),
+        listens: true,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_gets_every_connection_whoever_holds_the_rest() -> Result<()> {
+    let host = plan()
+        .set("limits.connections", 24)
+        .set("limits.connections_per_uid", 24)
+        .start()
+        .await?;
+    let ask = read(&host)?;
+    // Heads that never end are held as idle connections are.
+    let half = Habit {
+        says: b"GET /v1/secret/data/x HTTP/1.1\r\nHost: h\r\nX-Slow: ".to_vec(),
+        ..idle(24)
+    };
+    for habit in [idle(24), half] {
+        let hostile = crowd(&host, &habit).await?;
+        until(&host, CONNECTIONS, |open| open == 12).await?;
+        let mut held = Vec::new();
+        for nr in 0..24 {
+            let mut connection = host.daemon.client().connect().await?;
+            let reply = connection.send(&ask).await?;
+            assert_eq!(reply.status, 200, "connection {nr}: {}", reply.text());
+            held.push(connection);
+        }
+        assert_eq!(gauge(&host, CONNECTIONS).await?, 24);
+        for connection in &mut held {
+            let reply = connection.send(&ask).await?;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        assert!(hostile.is_there());
+        drop((held, hostile));
+        until(&host, CONNECTIONS, |open| open == 0).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_few_open_files_are_told_and_accepting_goes_on() -> Result<()> {
+    let room = Room::make()?;
+    let holdover = room.executable("holdover-itself", HOLDOVER.as_ref())?;
+    let limited = room.join("holdover-with-few-files");
+    let script = format!(
+        "#!/bin/sh\nulimit -Sn 200 && ulimit -Hn 400 && exec {} \"$@\"\n",
+        holdover.display()
+    );
+    std::fs::write(&limited, script)?;
+    std::fs::set_permissions(&limited, Permissions::from_mode(0o755))?;
+    let host = plan_of(&limited)
+        .set("limits.connections", 1000)
+        .set("limits.connections_per_uid", 500)
+        .start()
+        .await?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.daemon.id()?))?;
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let files: Vec<&str> = files
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(3)
+        .collect();
+    assert_eq!(files.first(), Some(&"400"), "{limits}");
+    let status = host.daemon.status().await?;
+    let findings = status["findings"].to_string();
+    assert!(
+        findings.contains("are enough for 36 only: set LimitNOFILE=4256"),
+        "{findings}"
+    );
+    let hostile = crowd(&host, &idle(200)).await?;
+    until(&host, CONNECTIONS, |open| open == 18).await?;
+    let (ask, mut held) = (read(&host)?, Vec::new());
+    for nr in 0..36 {
+        let mut connection = host.daemon.client().connect().await?;
+        let reply = connection.send(&ask).await?;
+        assert_eq!(reply.status, 200, "connection {nr}: {}", reply.text());
+        held.push(connection);
+    }
+    assert!(hostile.is_there());
+    Ok(())
+}
