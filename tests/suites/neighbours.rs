@@ -7,6 +7,8 @@ mod bodies;
 mod connections;
 #[path = "neighbours/ledger.rs"]
 mod ledger;
+#[path = "neighbours/maps.rs"]
+mod maps;
 #[path = "neighbours/rig.rs"]
 mod rig;
 
