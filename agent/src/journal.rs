@@ -129,7 +129,8 @@ impl Courier {
         }
         let outcome = match self.read(from, BATCH).await {
             Ok((entries, _)) => self.send(&entries).await,
-            Err(_) => self.pass_damaged(from).await,
+            Err(SubmitError::Damaged) => self.pass_damaged(from).await,
+            Err(error) => Err(error.into()),
         };
         self.remember().await?;
         outcome
@@ -159,12 +160,8 @@ impl Courier {
                         return Ok(());
                     }
                 }
-                // Nothing can be read, or this one cannot.
-                Err(error) if self.local.sequencer.stats().failed.is_some() => {
-                    return Err(error.into());
-                }
-                Err(SubmitError::Failed(error)) => {
-                    tracing::error!(seq = next, %error, "an entry of the ledger is damaged and is not sent to journald");
+                Err(error @ SubmitError::Damaged) => {
+                    tracing::error!(seq = next, %error, "an entry of the ledger is not sent to journald");
                     self.sent = next;
                     return Ok(());
                 }

@@ -49,6 +49,9 @@ pub enum SubmitError {
     /// What it expected no longer holds: decide again.
     #[error("what the change relied on no longer holds")]
     Conflict,
+    /// An entry of the ledger that was asked for was changed on disk.
+    #[error("an entry of the ledger does not open: it was changed on disk")]
+    Damaged,
     /// The store takes no changes, for this reason, and mends itself. What takes authority away binds in memory all the same, and
     /// is stored with the rest then.
     #[error("the replica's storage takes no changes: {0}")]

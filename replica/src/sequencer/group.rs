@@ -291,7 +291,10 @@ impl Worker {
                 let ledger = self.writer.committed.ledger.clone();
                 done(
                     read.map(|entries| (entries, ledger))
-                        .map_err(|error| failed(&error)),
+                        .map_err(|error| match error {
+                            StoreError::Opening(_) => SubmitError::Damaged,
+                            error => failed(&error),
+                        }),
                 );
                 return Ok(());
             }

@@ -403,6 +403,10 @@ fn an_entry_that_was_damaged_is_counted_and_can_be_passed() {
         rig.room().undelivered_bytes,
         rig.sequencer.stats().ledger.bytes
     );
+    let (done, answer) = mpsc::channel();
+    let done = move |read: Result<_, _>| done.send(read.map(drop)).unwrap();
+    rig.sequencer.read_ledger(1, 10, done);
+    assert_eq!(answer.recv().unwrap(), Err(SubmitError::Damaged));
     rig.deliver(10);
     let room = rig.room();
     assert_eq!((room.delivered, room.undelivered_bytes), (10, 0));
