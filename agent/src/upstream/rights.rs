@@ -287,10 +287,12 @@ impl Upstream {
             while !self.can_ask_for_rights() {
                 tokio::time::sleep(LOOK).await;
             }
-            if let Err(error) = self.missing_rules().await {
+            let asked = self.missing_rules().await.inspect_err(|error| {
                 tracing::debug!(%error, "what Holdover's own token may do could not be asked");
-            }
-            let (pause, next) = match self.rights().is_in_doubt() {
+            });
+            // A refusal is an answer; anything else may be over in a moment.
+            let is_unanswered = asked.is_err_and(|error| error.decision().is_none());
+            let (pause, next) = match self.rights().is_in_doubt() || is_unanswered {
                 true => (in_doubt, (in_doubt * 3 / 2).min(EVERY)),
                 false => (EVERY, EVERY_IN_DOUBT),
             };
