@@ -8,7 +8,7 @@ use replica::{
     vault::Answer,
 };
 use shared::{
-    api::Call,
+    api::{Call, Kind},
     approle::{Attempt, Outcome as Login},
     change::Change,
     ledger::{Entry, EntryKind, share::Full},
@@ -52,7 +52,7 @@ impl Server {
         loop {
             let now = self.replica.now();
             let mut answer = self.replica.answer(&ask.query(call, body, now));
-            if let (Some((_, digest)), true) = (&ask.token, is_use(answer.response.status)) {
+            if let (Some((_, digest)), true) = (&ask.token, is_use(call, answer.response.status)) {
                 self.replica.used(digest, ask.peer.uid);
             }
             let noted = ask.once.outcome() == Outcome::Unknown && !answer.changes.is_empty();
@@ -153,9 +153,9 @@ fn over(full: &Full) -> StatusCode {
 pub(crate) struct LoginFailed;
 
 /// Whether a token was used by a request that is answered so: what cannot be judged now (503) was asked all the same, and is asked
-/// again.
-fn is_use(status: u16) -> bool {
-    matches!(status, ..400 | 503)
+/// again. Who only looks a token up has done nothing with it that would need one at the primary.
+pub(super) fn is_use(call: &Call, status: u16) -> bool {
+    call.kind != Kind::TokenLookupSelf && matches!(status, ..400 | 503)
 }
 
 /// What is said of an answer whose promise is not durable.

@@ -11,6 +11,7 @@ use super::{
     Handled, Server,
     ask::Ask,
     body::RelayBody,
+    decide::is_use,
     forward_token::{self, ForwardToken, Route},
     respond,
 };
@@ -18,6 +19,9 @@ use crate::{
     driver::Side,
     recovery::settler::{Judged, Settlement},
 };
+
+/// The status of what cannot be told yet.
+const UNTOLD: u16 = 503;
 
 impl Server {
     /// What the request is forwarded with, once its grant is settled; else the answer to it.
@@ -34,7 +38,9 @@ impl Server {
             return Err(self.decide(ask).await);
         }
         // Whatever it comes to, somebody uses it: what cannot be told now is settled ahead of the next use.
-        self.replica.used(&digest, ask.peer.uid);
+        if is_use(call, UNTOLD) {
+            self.replica.used(&digest, ask.peer.uid);
+        }
         let judging = self.settler.judge(digest);
         let judged = self.in_time(ask, judging).await?;
         let outcome = match judged {
