@@ -45,8 +45,14 @@ pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening
             anchored: false, ..
         }) => {
             tracing::info!(path = %location.path.display(), "there is no replica yet: making one");
-            make(&location, &sources, entropy.as_ref())?;
-            open()?
+            match make(&location, &sources, entropy.as_ref()) {
+                Err(RunError::Create(error)) if error.is_unwritable() => {
+                    tracing::error!(%error, "the replica is made once it can be; until then nothing is mirrored or issued");
+                    let (settings, entropy) = (Arc::clone(&settings), Arc::clone(&entropy));
+                    Replica::open_unmade(&location, &sources, settings, entropy, error)?
+                }
+                made => made.and_then(|()| Ok(open()?))?,
+            }
         }
         opened => opened?,
     };

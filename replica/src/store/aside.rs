@@ -44,7 +44,11 @@ impl Aside {
         self.0.join("replica.db")
     }
 
-    fn folder(entropy: &dyn Entropy) -> Result<Self, PrivateError> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// If there is no memory to be had as a folder.
+    pub(super) fn folder(entropy: &dyn Entropy) -> Result<Self, PrivateError> {
         let mut name = [0; 16];
         let nameless = |_| io::Error::other("there is no randomness");
         let shared = PathBuf::from("/dev/shm");

@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use super::{Proof, Storage as _, StoreError, header::Tally, schema::Database};
 use crate::{
     ledger,
@@ -72,6 +74,19 @@ pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
     // The log of the old file would be taken for one of the new.
     private::sync_parent(path).map_err(StoreError::Copy)?;
     fs::rename(&whole, path).map_err(|error| failed(path, "replace", error))?;
+    private::sync_parent(path).map_err(StoreError::Copy)
+}
+
+/// Makes the file at `path`, if nothing is there.
+pub(super) fn install(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    private::directory(private::parent(path)).map_err(StoreError::Copy)?;
+    let new = private::beside(path, ".new");
+    private::replace(&new, bytes).map_err(StoreError::Copy)?;
+    renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)
+        .map_err(|error| failed(path, "make", error.into()))?;
     private::sync_parent(path).map_err(StoreError::Copy)
 }
 

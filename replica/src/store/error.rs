@@ -101,6 +101,9 @@ pub enum OpenError {
         /// Its format.
         found: i64,
     },
+    /// None can be made, not even in memory.
+    #[error(transparent)]
+    Unmade(Box<CreateError>),
     /// It is something else.
     #[error("{} is not a replica of Holdover; set replica.path to the path of one", .0.display())]
     Other(PathBuf),
@@ -124,6 +127,9 @@ pub enum StoreError {
         "the file was changed while it could not be written; restart the daemon to read it anew"
     )]
     Changed,
+    /// There is none yet, and it cannot be made.
+    #[error(transparent)]
+    Create(Box<CreateError>),
     /// The replica could not be copied to a new file.
     #[error("cannot copy the replica: {0}")]
     Copy(#[source] PrivateError),

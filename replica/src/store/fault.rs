@@ -5,7 +5,7 @@ use std::io;
 use rusqlite::ffi;
 use rustix::io::Errno;
 
-use super::StoreError;
+use super::{CreateError, StoreError};
 use crate::private::PrivateError;
 
 /// What is wrong with the disk.
@@ -103,6 +103,7 @@ impl StoreError {
     /// What is wrong.
     pub(crate) fn fault(&self) -> Fault {
         match self {
+            Self::Create(error) => error.fault(),
             Self::Anchor(error) | Self::Copy(error) | Self::Reserve(error) => {
                 Fault::of_private(error)
             }
@@ -110,6 +111,25 @@ impl StoreError {
             Self::NoRoom => Fault::Full,
             Self::Opening(_) => Fault::Corrupt,
             Self::Changed | Self::ReserveFull | Self::Sealing(_) | Self::Stopped => Fault::Other,
+        }
+    }
+}
+
+impl CreateError {
+    /// Whether it can be tried again: the place must not be written to, or has no room.
+    pub fn is_unwritable(&self) -> bool {
+        matches!(
+            self.fault(),
+            Fault::Full | Fault::ReadOnly | Fault::Sync | Fault::Write
+        )
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Database { source, .. } => Fault::of(source),
+            Self::Private(error) => Fault::of_private(error),
+            Self::Store(error) => error.fault(),
+            _ => Fault::Other,
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Opening a replica: proving it, reading it, and the commit that every start makes.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use shared::settings::Settings;
 
 use super::{
-    FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow, Storage as _,
-    StoreError,
+    CreateError, FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow,
+    Storage as _, StoreError,
     anchor::{Anchor, AnchorState},
     aside::Aside,
     copy,
@@ -26,7 +30,7 @@ use crate::{
         slot::{Slot, Source},
     },
     ledger::Head,
-    private,
+    private::{self, PrivateError},
     table::{At, Op},
 };
 
@@ -42,15 +46,46 @@ impl Replica {
         settings: Arc<Settings>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Opened, OpenError> {
-        let path = &location.path;
         let lock = present(location)?;
-        let Readable {
+        let readable = readable(&location.path, sources, entropy.as_ref())?;
+        readable.opened(location, lock, settings, entropy)
+    }
+
+    /// An empty replica for a place where none can be made now, for this reason. It takes nothing until it is there: then it is
+    /// made, and goes on as any other.
+    ///
+    /// # Errors
+    /// If there is no memory for it, or its key cannot be used.
+    pub fn open_unmade(
+        location: &Location,
+        sources: &[Source],
+        settings: Arc<Settings>,
+        entropy: Arc<dyn Entropy>,
+        why: CreateError,
+    ) -> Result<Opened, OpenError> {
+        let readable = unmade(location, sources, entropy.as_ref(), why)?;
+        let lock = private::open(&readable.lies)?;
+        readable.opened(location, lock, settings, entropy)
+    }
+}
+
+impl Readable {
+    fn opened(
+        self,
+        location: &Location,
+        lock: File,
+        settings: Arc<Settings>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Opened, OpenError> {
+        let path = &location.path;
+        let Self {
             mut database,
             keys,
             header,
             failing,
-            _aside,
-        } = readable(path, sources, entropy.as_ref())?;
+            made,
+            ..
+        } = self;
         let (mut reserve, kept) = ReserveFile::open(path, &keys);
         let kept = Unapplied::after(kept, &header, &mut reserve);
         keys.admit_epoch(kept.reserve(&header).epoch);
@@ -65,7 +100,7 @@ impl Replica {
         let state = anchor.as_ref().map_or(Ok(AnchorState::Unset), compare)?;
         let ledger_cut = !ends_there(&header.ledger, end);
         let report = kept.report(&header, state, (&loaded, &seen), ledger_cut);
-        let (database, failing) = to_write(path, database, failing)?;
+        let (database, failing) = to_write(path, database, failing, made)?;
         let committed = Header {
             rolled_back: report.rolled_back,
             values: header.values.moved(seen.values, loaded.values),
@@ -117,9 +152,11 @@ fn to_write(
     path: &Path,
     mut database: Database,
     failing: Option<StoreError>,
+    made: Option<Vec<u8>>,
 ) -> Result<(Database, Option<StoreError>), OpenError> {
     if failing.is_some() {
-        return Ok((Database::away(path).map_err(unreadable(path))?, failing));
+        let away = Database::away(path, made).map_err(unreadable(path))?;
+        return Ok((away, failing));
     }
     let failing = database.begin_writing().err().map(|source| {
         let action = "begin to write";
@@ -135,7 +172,11 @@ struct Readable {
     header: Header,
     /// Why the file itself cannot be used, if this is a copy of it in memory.
     failing: Option<StoreError>,
-    /// Where that is. It goes with this.
+    /// All of the file, where it has yet to be made.
+    made: Option<Vec<u8>>,
+    /// Where it lies.
+    lies: PathBuf,
+    /// Where the copy is. It goes with this.
     _aside: Option<Aside>,
 }
 
@@ -151,6 +192,8 @@ fn readable(path: &Path, sources: &[Source], entropy: &dyn Entropy) -> Result<Re
             keys,
             header,
             failing: None,
+            made: None,
+            lies: path.into(),
             _aside: None,
         }),
         Err(OpenError::Damaged { source, .. }) if is_unwritable(&source) => {
@@ -177,6 +220,39 @@ fn from_aside(
         keys,
         header,
         failing: Some(failing),
+        made: None,
+        lies: aside.replica(),
+        _aside: Some(aside),
+    })
+}
+
+/// A replica that is made in memory.
+fn unmade(
+    location: &Location,
+    sources: &[Source],
+    entropy: &dyn Entropy,
+    why: CreateError,
+) -> Result<Readable, OpenError> {
+    let aside = Aside::folder(entropy)?;
+    let there = Location {
+        path: aside.replica(),
+        anchor: None,
+        ..location.clone()
+    };
+    let made = |error: CreateError| OpenError::Unmade(Box::new(error));
+    let Some(source) = sources.first() else {
+        return Err(made(why));
+    };
+    Replica::create(&there, source, entropy).map_err(made)?;
+    let bytes = fs::read(&there.path).map_err(PrivateError::io(&there.path, "read"))?;
+    let (database, keys, header) = proven(&there.path, &location.path, sources)?;
+    Ok(Readable {
+        database,
+        keys,
+        header,
+        failing: Some(StoreError::Create(Box::new(why))),
+        made: Some(bytes),
+        lies: there.path,
         _aside: Some(aside),
     })
 }

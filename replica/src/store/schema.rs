@@ -65,6 +65,8 @@ pub(crate) struct Database {
     in_transaction: bool,
     /// Nothing is behind the connection: the file is opened once it can be.
     away: bool,
+    /// All of the file, where it has yet to be made.
+    made: Option<Vec<u8>>,
 }
 
 /// The header's row.
@@ -101,16 +103,18 @@ impl Database {
             connection,
             in_transaction: false,
             away: false,
+            made: None,
         })
     }
 
-    /// In the place of a file that cannot be opened for writing yet.
-    pub(crate) fn away(path: &Path) -> Result<Self> {
+    /// In the place of a file that cannot be opened for writing yet, or that is `made` once it can be.
+    pub(crate) fn away(path: &Path, made: Option<Vec<u8>>) -> Result<Self> {
         Ok(Self {
             path: path.into(),
             connection: Connection::open_in_memory()?,
             in_transaction: false,
             away: true,
+            made,
         })
     }
 
@@ -230,8 +234,12 @@ impl Database {
     fn reopen(&mut self, proof: &Proof<'_>) -> Result<(), StoreError> {
         let failed = |action| move |source| StoreError::Database { action, source };
         // Two connections of one process to one file would stand in each other's way.
-        *self = Self::away(&self.path).map_err(failed("let go of the file"))?;
+        let made = self.made.take();
+        *self = Self::away(&self.path, made).map_err(failed("let go of the file"))?;
         copy::finish(&self.path)?;
+        if let Some(made) = &self.made {
+            copy::install(&self.path, made)?;
+        }
         *self = Self::as_of(&self.path, proof)?;
         Ok(())
     }

@@ -32,6 +32,7 @@ mod epoch;
 mod golden;
 mod power;
 mod tamper;
+mod unwritable;
 
 /// A replica in a directory of its own.
 pub(crate) struct Home {
