@@ -180,6 +180,8 @@ impl Change {
     /// may hold a secret, and can be decided or read again.
     pub fn again(&self) -> Option<Self> {
         Some(match self {
+            Self::Block(block) => Self::Block(*block),
+            Self::BlockLifted(cause) => Self::BlockLifted(*cause),
             Self::Doubted(doubt) => Self::Doubted(doubt.clone()),
             Self::DoubtAnswered(of, at) => Self::DoubtAnswered(of.clone(), *at),
             Self::Grant(grant) => Self::Grant(grant.clone()),
@@ -188,6 +190,7 @@ impl Change {
             Self::LeaseGone(lease) => Self::LeaseGone(lease.clone()),
             Self::LeaseTaken(lease, to) => Self::LeaseTaken(lease.clone(), to.clone()),
             Self::Ledger(entry) => Self::Ledger(entry.clone()),
+            Self::Mark(mark) => Self::Mark(*mark),
             Self::Offboarded(since) => Self::Offboarded(*since),
             Self::Phase(record) => Self::Phase(record.clone()),
             Self::Quarantine(of) => Self::Quarantine(of.clone()),

@@ -2,6 +2,8 @@
 
 #[path = "disks/blocks.rs"]
 mod blocks;
+#[path = "disks/store.rs"]
+mod store;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 const CLIENT: &str = env!("CARGO_BIN_EXE_holdover-test-client");

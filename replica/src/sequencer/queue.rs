@@ -444,7 +444,8 @@ pub(super) fn stands(view: &View, grant: &Grant, now: Now) -> bool {
 pub(super) fn binds(change: &Change) -> bool {
     matches!(
         change,
-        Change::Doubted(_)
+        Change::Block(_)
+            | Change::Doubted(_)
             | Change::Offboarded(Some(_))
             | Change::Phase(_)
             | Change::Revoked(_)
