@@ -1,10 +1,6 @@
 //! Opening a replica: proving it, reading it, and the commit that every start makes.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::File, path::Path, sync::Arc};
 
 use shared::settings::Settings;
 
@@ -12,27 +8,27 @@ use super::{
     CreateError, FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow,
     Storage as _, StoreError,
     anchor::{Anchor, AnchorState},
-    aside::Aside,
-    copy,
-    fault::Fault,
     header::Header,
     load::{self, LoadError, Loaded},
-    lock,
     reserve::{Found, Record, ReserveFile},
-    schema::{Database, Recognised},
+    schema::Database,
     writer::{Writer, apply_rows},
 };
 use crate::{
     entropy::Entropy,
     key::{
-        Keys, ReplicaId, RootKey,
+        Keys,
         epoch::{Budget, Limits, Reserve},
-        slot::{Slot, Source},
+        slot::Source,
     },
     ledger::Head,
-    private::{self, PrivateError},
+    private,
     table::{At, Op},
 };
+
+mod readable;
+
+use readable::{Readable, present, readable, unmade, unreadable};
 
 impl Replica {
     /// Opens the replica, proves it, and reads it into a view. Needs no primary, and no disk that can be written: where the
@@ -165,106 +161,6 @@ fn to_write(
     Ok((database, failing))
 }
 
-/// A replica that can be read.
-struct Readable {
-    database: Database,
-    keys: Keys,
-    header: Header,
-    /// Why the file itself cannot be used, if this is a copy of it in memory.
-    failing: Option<StoreError>,
-    /// All of the file, where it has yet to be made.
-    made: Option<Vec<u8>>,
-    /// Where it lies.
-    lies: PathBuf,
-    /// Where the copy is. It goes with this.
-    _aside: Option<Aside>,
-}
-
-/// The replica, or a copy of it where it must not be written to.
-fn readable(path: &Path, sources: &[Source], entropy: &dyn Entropy) -> Result<Readable, OpenError> {
-    let opened = match copy::finish(path) {
-        Ok(()) => proven(path, path, sources),
-        Err(error) => return from_aside(&copy::whole(path), path, sources, entropy, error),
-    };
-    match opened {
-        Ok((database, keys, header)) => Ok(Readable {
-            database,
-            keys,
-            header,
-            failing: None,
-            made: None,
-            lies: path.into(),
-            _aside: None,
-        }),
-        Err(OpenError::Damaged { source, .. }) if is_unwritable(&source) => {
-            let action = "open the file for writing";
-            let failing = StoreError::Database { action, source };
-            from_aside(path, path, sources, entropy, failing)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// A copy in memory of the file `at`, which is the replica at `path`.
-fn from_aside(
-    at: &Path,
-    path: &Path,
-    sources: &[Source],
-    entropy: &dyn Entropy,
-    failing: StoreError,
-) -> Result<Readable, OpenError> {
-    let aside = Aside::of(at, entropy)?;
-    let (database, keys, header) = proven(&aside.replica(), path, sources)?;
-    Ok(Readable {
-        database,
-        keys,
-        header,
-        failing: Some(failing),
-        made: None,
-        lies: aside.replica(),
-        _aside: Some(aside),
-    })
-}
-
-/// A replica that is made in memory.
-fn unmade(
-    location: &Location,
-    sources: &[Source],
-    entropy: &dyn Entropy,
-    why: CreateError,
-) -> Result<Readable, OpenError> {
-    let aside = Aside::folder(entropy)?;
-    let there = Location {
-        path: aside.replica(),
-        anchor: None,
-        ..location.clone()
-    };
-    let made = |error: CreateError| OpenError::Unmade(Box::new(error));
-    let Some(source) = sources.first() else {
-        return Err(made(why));
-    };
-    Replica::create(&there, source, entropy).map_err(made)?;
-    let bytes = fs::read(&there.path).map_err(PrivateError::io(&there.path, "read"))?;
-    let (database, keys, header) = proven(&there.path, &location.path, sources)?;
-    Ok(Readable {
-        database,
-        keys,
-        header,
-        failing: Some(StoreError::Create(Box::new(why))),
-        made: Some(bytes),
-        lies: there.path,
-        _aside: Some(aside),
-    })
-}
-
-/// Whether that can come of a file, a folder or a mount that must not be written to, or has no room.
-fn is_unwritable(error: &rusqlite::Error) -> bool {
-    matches!(
-        Fault::of(error),
-        Fault::Full | Fault::ReadOnly | Fault::Write
-    )
-}
-
 /// What the reserve holds that the file does not.
 struct Unapplied {
     records: Vec<Record>,
@@ -330,32 +226,6 @@ impl Unapplied {
             Some(last) if last.reserve.reserved > header.reserve.reserved => last.reserve,
             _ => header.reserve,
         }
-    }
-}
-
-/// The file at `path`, its keys, and the header of its last commit. Errors name it as `named`.
-fn proven(
-    path: &Path,
-    named: &Path,
-    sources: &[Source],
-) -> Result<(Database, Keys, Header), OpenError> {
-    let database = Database::open(path).map_err(unreadable(named))?;
-    match database.recognise().map_err(unreadable(named))? {
-        Recognised::Ours => {}
-        Recognised::Newer(found) => {
-            let path = named.into();
-            return Err(OpenError::Newer { path, found });
-        }
-        Recognised::Other => return Err(OpenError::Other(named.into())),
-    }
-    let id = database.id().map_err(unreadable(named))?;
-    let slots = database.slots().map_err(unreadable(named))?;
-    let root = unlock(named, &slots, sources, id)?;
-    let row = database.header().map_err(unreadable(named))?;
-    let keys = Keys::derive(root, id, row.sealed.epoch);
-    match Header::open(&keys, &row) {
-        Some(header) => Ok((database, keys, header)),
-        None => Err(OpenError::Header(named.into())),
     }
 }
 
@@ -438,54 +308,6 @@ fn counted(
     Ok(room)
 }
 
-/// The replica's lock, once the file is known to be there and fit.
-fn present(location: &Location) -> Result<File, OpenError> {
-    let path = &location.path;
-    if let Err(error) = path.symlink_metadata()
-        && error.kind() == std::io::ErrorKind::NotFound
-    {
-        let anchor = location.anchor.as_deref().map(Anchor::at);
-        return Err(OpenError::Missing {
-            path: path.clone(),
-            anchored: anchor.is_some_and(|anchor| anchor.exists()),
-        });
-    }
-    private::directory(private::parent(path))?;
-    let lock = lock(path)?.ok_or_else(|| OpenError::Busy(path.clone()))?;
-    drop(private::open(path)?);
-    Ok(lock)
-}
-
-fn unlock(
-    path: &Path,
-    slots: &[Slot],
-    sources: &[Source],
-    id: ReplicaId,
-) -> Result<RootKey, OpenError> {
-    let mut reasons = Vec::new();
-    for source in sources {
-        let key = match source.read() {
-            Ok(key) => key,
-            Err(error) => {
-                reasons.push(error.to_string());
-                continue;
-            }
-        };
-        let fitting = slots.iter().filter(|slot| slot.kind == source.kind());
-        match fitting
-            .map(|slot| slot.unwrap(&key, id))
-            .find_map(Result::ok)
-        {
-            Some(root) => return Ok(root),
-            None => reasons.push(format!("{source} belongs to another replica")),
-        }
-    }
-    Err(OpenError::Key {
-        path: path.into(),
-        reasons,
-    })
-}
-
 fn ends_there(head: &Head, end: Option<(u64, [u8; 32])>) -> bool {
     match end {
         Some((seq, mac)) => seq.checked_add(1) == Some(head.next) && mac == head.last,
@@ -507,18 +329,5 @@ fn not_loaded(error: LoadError, path: &Path) -> OpenError {
     OpenError::Authority {
         path: path.into(),
         what,
-    }
-}
-
-/// What SQLite's error says of the file.
-fn unreadable(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, NotADatabase};
-    |source| {
-        let path = path.into();
-        match source.sqlite_error_code() {
-            Some(DatabaseBusy | DatabaseLocked) => OpenError::Busy(path),
-            Some(NotADatabase) => OpenError::Other(path),
-            _ => OpenError::Damaged { path, source },
-        }
     }
 }
