@@ -32,6 +32,7 @@ use shared::{
     kv::Place,
     name::{EntityId, MountAccessor, PolicyName, RequestPath, TokenDigest, WorkloadName},
     settings,
+    time::WallTime,
 };
 use tokio::{
     sync::{Mutex, mpsc},
@@ -200,6 +201,7 @@ impl Mirrors {
             unread: Default::default(),
             failures: Default::default(),
             authority_interval: config.failover.authority_interval,
+            authority_passed: Default::default(),
         });
         let interval = config.primary.token_check_interval;
         Self {
@@ -264,9 +266,17 @@ impl Mirrors {
             Occasion::Anew | Occasion::Cycle | Occasion::Operator => Urgency::Authority,
         };
         let may_skip = occasion == Occasion::Cycle;
-        self.authority
+        let report = self
+            .authority
             .verify(&self.context, urgency, may_skip)
-            .await
+            .await?;
+        *self.context.authority_passed.lock() = Some(self.context.now().steady);
+        Ok(report)
+    }
+
+    /// When the last verification of authority ended that went through, since these are.
+    pub(crate) fn authority_passed(&self) -> Option<WallTime> {
+        *self.context.authority_passed.lock()
     }
 
     /// Verifies the authority of one workload to settle after an outage, unless that was done since.

@@ -14,6 +14,7 @@ use std::{fmt, time::Duration};
 use shared::{
     acl::Undecidable,
     block::IssuingBlock,
+    damage::Damage,
     failover::Phase,
     name::WorkloadName,
     settings::Bounds,
@@ -127,6 +128,8 @@ pub struct StoreFacts {
     pub sealed: Option<String>,
     /// Whether the replica is older than its anchor, and the primary was not seen since.
     pub rolled_back: bool,
+    /// What is damaged, and was not read anew since.
+    pub damage: Vec<Damage>,
     /// Bytes that are free where it lies; none if that cannot be told.
     pub room: Option<u64>,
 }
@@ -284,9 +287,13 @@ fn assess_store(store: &StoreFacts, reasons: &mut Vec<String>) {
     if let Some(failure) = &store.sealed {
         reasons.push(format!("a sealed value does not open: {failure}"));
     }
+    for damage in &store.damage {
+        reasons.push(format!(
+            "damaged in the replica: {damage}: what depends on it gets 503 in an outage until it is read anew"
+        ));
+    }
     if store.rolled_back {
-        let text =
-            "the replica is older than its anchor: nothing is issued until the primary is seen";
+        let text = "the replica is damaged, or older than its anchor: nothing is issued until the primary is seen";
         reasons.push(text.to_owned());
     }
     if let Some(room) = store.room.filter(|room| *room < ROOM) {

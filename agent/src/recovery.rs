@@ -9,6 +9,7 @@
 pub mod ahead;
 mod flights;
 mod inquiry;
+pub mod mend;
 pub mod primary;
 pub mod revocations;
 pub mod settler;

@@ -35,6 +35,7 @@ pub(crate) mod reserve;
 mod room;
 pub(crate) mod schema;
 mod storage;
+mod sums;
 pub(crate) mod writer;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use anchor::AnchorState;
 pub use error::{CreateError, OpenError, StoreError};
 use fault::Fault;
 use header::Header;
+pub(crate) use load::unexplained;
 pub use room::RoomFigures;
 pub(crate) use room::{Room, RoomRow};
 pub(crate) use storage::{FailStop, Storage, Trimmed};

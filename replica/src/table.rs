@@ -7,6 +7,7 @@ use shared::{
     approle::{ProofDigest, RoleKey},
     block::BlockCause,
     change::{CredentialName, PolicySet, PolicyText},
+    damage::Kind,
     identity::Identity,
     kv::{Doubted, Place},
     name::{Accessor, EntityId, LeaseId, Namespace, PolicyName, TokenDigest, WorkloadName},
@@ -84,7 +85,7 @@ pub(crate) enum Table {
 /// How a row that was removed or replayed is noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Accounted {
-    /// In the multiset hash over authority: the replica does not open for use without it.
+    /// In the multiset hash of its table: what it was of is undecidable without it.
     Authority,
     /// The row that it belongs to names its version.
     Body,
@@ -92,7 +93,7 @@ pub(crate) enum Accounted {
     Chain,
     /// It is not: no promise hangs on it, and what does not open is left out.
     Loose,
-    /// In the multiset hash over values: without it no mirror's pass counts as verification of a value.
+    /// In that of its table, too: without it no mirror's pass counts as verification of a value.
     Value,
 }
 
@@ -132,47 +133,94 @@ impl Table {
         self as u8
     }
 
-    /// As errors name it, and how its rows are accounted for.
-    fn kind(self) -> (&'static str, Accounted) {
+    /// How its rows are accounted for.
+    pub(crate) fn accounted(self) -> Accounted {
         match self {
-            Self::Header => ("header", Accounted::Chain),
-            Self::Authority => ("workload authority", Accounted::Authority),
-            Self::Cluster => ("cluster", Accounted::Authority),
-            Self::Credential => ("credential", Accounted::Authority),
-            Self::CredentialBody => ("credential", Accounted::Body),
-            Self::Grant => ("grant", Accounted::Authority),
-            Self::Identity => ("identity", Accounted::Authority),
-            Self::Key => ("key", Accounted::Value),
-            Self::Lease => ("lease", Accounted::Authority),
-            Self::LeaseBody => ("lease", Accounted::Body),
-            Self::Ledger => ("ledger", Accounted::Chain),
-            Self::Mark => ("mark", Accounted::Authority),
-            Self::Mirror => ("mirror", Accounted::Value),
-            Self::Offboarded => ("offboarding", Accounted::Authority),
-            Self::Phase => ("state", Accounted::Authority),
-            Self::Policies | Self::PoliciesSeen => ("policy", Accounted::Authority),
-            Self::Queue => ("queued revocation", Accounted::Authority),
-            Self::Record => ("value", Accounted::Value),
-            Self::RecordBody => ("value", Accounted::Body),
-            Self::Revocation => ("revocation", Accounted::Authority),
-            Self::AppRole => ("AppRole role", Accounted::Authority),
-            Self::SecretId => ("secret id", Accounted::Authority),
-            Self::Quarantine => ("quarantine", Accounted::Authority),
-            Self::Coverage => ("coverage", Accounted::Loose),
-            Self::Doubt => ("doubt", Accounted::Value),
-            Self::Room => ("ledger's room", Accounted::Loose),
-            Self::Block => ("block", Accounted::Authority),
+            Self::Header | Self::Ledger => Accounted::Chain,
+            Self::AppRole
+            | Self::Authority
+            | Self::Block
+            | Self::Cluster
+            | Self::Credential
+            | Self::Grant
+            | Self::Identity
+            | Self::Lease
+            | Self::Mark
+            | Self::Offboarded
+            | Self::Phase
+            | Self::Policies
+            | Self::PoliciesSeen
+            | Self::Quarantine
+            | Self::Queue
+            | Self::Revocation
+            | Self::SecretId => Accounted::Authority,
+            Self::Doubt | Self::Key | Self::Mirror | Self::Record => Accounted::Value,
+            Self::CredentialBody | Self::LeaseBody | Self::RecordBody => Accounted::Body,
+            Self::Coverage | Self::Room => Accounted::Loose,
         }
     }
 
-    /// As errors name it.
-    pub(crate) fn name(self) -> &'static str {
-        self.kind().0
+    /// What its rows are of, where decisions go by them.
+    pub(crate) fn kept(self) -> Option<Kind> {
+        Some(match self {
+            Self::AppRole => Kind::AppRole,
+            Self::Authority => Kind::Authority,
+            Self::Block => Kind::Block,
+            Self::Cluster => Kind::Cluster,
+            Self::Credential => Kind::Credential,
+            Self::Doubt => Kind::Doubt,
+            Self::Grant => Kind::Grant,
+            Self::Identity => Kind::Identity,
+            Self::Lease => Kind::Lease,
+            Self::Mark => Kind::Mark,
+            Self::Offboarded => Kind::Offboarded,
+            Self::Phase => Kind::Phase,
+            Self::Policies | Self::PoliciesSeen => Kind::Policies,
+            Self::Quarantine => Kind::Quarantine,
+            Self::Queue => Kind::Queue,
+            Self::Revocation => Kind::Revocation,
+            Self::SecretId => Kind::SecretId,
+            // What is lost of values is read anew without a word.
+            Self::Key | Self::Mirror | Self::Record => return None,
+            Self::Coverage
+            | Self::CredentialBody
+            | Self::Header
+            | Self::LeaseBody
+            | Self::Ledger
+            | Self::RecordBody
+            | Self::Room => return None,
+        })
     }
 
-    /// How its rows are accounted for.
-    pub(crate) fn accounted(self) -> Accounted {
-        self.kind().1
+    /// Whether its rows are in a multiset hash.
+    pub(crate) fn is_counted(self) -> bool {
+        matches!(self.accounted(), Accounted::Authority | Accounted::Value)
+    }
+
+    /// Whether it has one row, in each namespace at most.
+    pub(crate) fn is_single(self) -> bool {
+        matches!(
+            self,
+            Self::Cluster
+                | Self::Mark
+                | Self::Offboarded
+                | Self::Phase
+                | Self::Policies
+                | Self::PoliciesSeen
+        )
+    }
+
+    /// Whether its rows take something away or put it off, and give nothing: an old one, or one too many, does no harm.
+    pub(crate) fn only_refuses(self) -> bool {
+        matches!(
+            self,
+            Self::Block
+                | Self::Doubt
+                | Self::Offboarded
+                | Self::Quarantine
+                | Self::Queue
+                | Self::Revocation
+        )
     }
 
     /// The table of its rows' bodies, if they have such.
@@ -190,10 +238,65 @@ impl Table {
 pub(crate) type RowKey = [u8; 32];
 
 /// Where a row is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct At {
     pub(crate) table: Table,
     pub(crate) key: RowKey,
+}
+
+/// Some of the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Tables(u32);
+
+impl Tables {
+    /// Those whose rows are counted and for which `is_in` holds.
+    pub(crate) fn counted(is_in: impl Fn(Table) -> bool) -> Self {
+        let mut tables = Self::default();
+        let all = Table::ROWS.into_iter();
+        all.filter(|table| table.is_counted() && is_in(*table))
+            .for_each(|table| tables.insert(table));
+        tables
+    }
+
+    pub(crate) fn contains(self, table: Table) -> bool {
+        self.0 & bit(table) != 0
+    }
+
+    pub(crate) fn insert(&mut self, table: Table) {
+        self.0 |= bit(table);
+    }
+
+    pub(crate) fn remove(&mut self, table: Table) {
+        self.0 &= !bit(table);
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    pub(crate) fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Whether any is in both.
+    pub(crate) fn overlaps(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// As it is stored: a bit for each number of a table.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What [`Tables::bits`] gave.
+    pub(crate) fn of_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+fn bit(table: Table) -> u32 {
+    1_u32.checked_shl(u32::from(table.number())).unwrap_or(0)
 }
 
 /// Something to be done to the store, in order.

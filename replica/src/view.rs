@@ -17,6 +17,7 @@ use shared::{
     acl::{Acl, CompileError, Policy},
     block::{BlockCause, Blocks, IssuingBlock},
     change::{CredentialName, PhaseRecord, PolicySet, QueuedRevocation, RevocationTarget},
+    damage::Kind,
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
@@ -43,6 +44,7 @@ pub mod fill;
 mod known;
 mod line;
 mod lockout;
+mod lost;
 mod secrets;
 mod settling;
 mod used;
@@ -52,6 +54,7 @@ pub use doubts::{Doubts, KeyDoubt};
 pub(crate) use known::Elsewhere;
 pub use known::{Known, KnownIdentity};
 pub use line::DeadAncestor;
+pub use lost::Lost;
 pub use secrets::Secrets;
 
 /// The whole view. Shared by every serving thread.
@@ -111,7 +114,9 @@ impl Authority {
     #[must_use]
     pub fn without_quarantines(&self) -> Self {
         let mut authority = self.clone();
-        Arc::make_mut(&mut authority.known).quarantines.clear();
+        let known = Arc::make_mut(&mut authority.known);
+        known.quarantines.clear();
+        known.lost.mend_all(Kind::Quarantine);
         authority
     }
 
@@ -271,7 +276,9 @@ impl View {
         let known = self
             .grant(digest)
             .and_then(|live| live.revoked.get().cloned());
-        known.or_else(|| self.struck.pin().get(digest).cloned())
+        known
+            .or_else(|| self.struck.pin().get(digest).cloned())
+            .or_else(|| self.lost_revocation(digest))
     }
 
     /// A token was given to a client of this user.

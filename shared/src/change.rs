@@ -9,6 +9,7 @@ use crate::{
     approle::{AppRole, ProofDigest, RoleKey, SecretId},
     block::{BlockCause, IssuingBlock},
     coverage::CoverageHour,
+    damage::Kind,
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
@@ -81,6 +82,8 @@ pub enum Change {
     /// What later readings of the clocks are held against. What stands against issuing is stored with it, because a start tells
     /// by the mark that there is something.
     Mark(Mark),
+    /// What was damaged of this kind and can be read anew was: what is left of it says nothing any more.
+    Mended(Kind),
     /// A mirror went through a complete pass, which answers what was doubted before it began and what it could read.
     Mirror(Box<MirrorState>),
     /// A mirror left the configuration, or its mount is another: its records go with it, and what was doubted of them.
@@ -155,6 +158,7 @@ impl Change {
             | Self::LeaseGone(_)
             | Self::Ledger(_)
             | Self::Mark(_)
+            | Self::Mended(_)
             | Self::Mirror(_)
             | Self::MirrorGone(_)
             | Self::Offboarded(_)

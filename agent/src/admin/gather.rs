@@ -290,6 +290,7 @@ fn store(deps: &Deps) -> StoreFacts {
     StoreFacts {
         failure: stats.failed.or(checked.failure),
         rolled_back: deps.local.view.authority().rolled_back,
+        damage: deps.local.view.damage(),
         ..checked
     }
 }

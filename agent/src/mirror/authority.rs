@@ -220,13 +220,11 @@ impl<'a> AuthorityPass<'a> {
         name: &WorkloadName,
         why: Vec<String>,
     ) -> Result<AuthorityVerdict, PassError> {
-        let known = self
-            .context
-            .local
-            .view
-            .authority()
-            .workloads
-            .contains_key(name);
+        let known = {
+            let view = &self.context.local.view;
+            let authority = view.authority();
+            authority.workloads.contains_key(name) || view.is_authority_lost(name)
+        };
         if known {
             tracing::warn!(workload = %name, ?why, "nothing can be issued for this workload any more");
             let gone = Change::AuthorityGone(name.clone());

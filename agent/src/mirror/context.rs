@@ -8,7 +8,7 @@ use shared::{
     change::{Change, Cluster, Expects},
     name::WorkloadName,
     settings::Settings,
-    time::Now,
+    time::{Now, WallTime},
 };
 
 use super::{
@@ -33,6 +33,8 @@ pub(super) struct MirrorContext {
     pub(super) failures: Mutex<BTreeMap<WorkloadName, Vec<String>>>,
     /// Between two verifications of authority.
     pub(super) authority_interval: Duration,
+    /// When the last verification of authority ended that went through.
+    pub(super) authority_passed: Mutex<Option<WallTime>>,
 }
 
 impl MirrorContext {
@@ -42,7 +44,9 @@ impl MirrorContext {
 
     /// None until the primary was seen for the first time.
     pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.local.view.authority().cluster.clone()
+        let cluster = self.local.view.authority().cluster.clone();
+        // Of one that is only trusted, the mounts are yet to be seen.
+        cluster.filter(|cluster| cluster.verified_at > WallTime::EPOCH)
     }
 
     /// Whether `path` is one that is never mirrored: the ledger's, or below it.

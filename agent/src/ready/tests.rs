@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use shared::{
     block::BlockCause,
+    damage::Kind,
     failover::Outage,
     ledger::{
         claim::Owner,
@@ -33,6 +34,15 @@ fn block(cause: BlockCause) -> IssuingBlock {
     IssuingBlock {
         cause,
         since: ago(60),
+    }
+}
+
+fn damage() -> Damage {
+    Damage {
+        kind: Kind::Identity,
+        rows: 1,
+        names: Vec::new(),
+        incomplete: false,
     }
 }
 
@@ -159,7 +169,7 @@ fn a_healthy_host_is_ready_for_its_longest_outage() {
 #[test]
 fn every_fault_alone_is_one_reason() {
     type Fault = (fn(&mut ReadyFacts), &'static str);
-    let faults: [Fault; 20] = [
+    let faults: [Fault; 21] = [
         (
             |f| f.primary.missing.push(missing(true)),
             "the primary refuses Holdover read on sys/x",
@@ -184,6 +194,10 @@ fn every_fault_alone_is_one_reason() {
             "Holdover's own token ended",
         ),
         (|f| f.store.rolled_back = true, "older than its anchor"),
+        (
+            |f| f.store.damage = vec![damage()],
+            "damaged in the replica: identities",
+        ),
         (
             |f| f.ledger = ledger(100),
             "workload orders: the ledger has no room for it (409600 of at most 409600 bytes are taken): nothing is issued for it until journald has taken its entries, or ledger.max_size is raised",

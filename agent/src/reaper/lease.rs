@@ -10,6 +10,7 @@ use replica::{
 };
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
+    damage::Kind,
     lease::{Assignee, Lease, LeaseHolder},
     ledger::{Entry, EntryKind},
     name::TokenDigest,
@@ -150,9 +151,14 @@ impl<'a> Holders<'a> {
         }
     }
 
-    /// Whether it can be told who lives that holds it: of another namespace than the configured one nothing is known.
+    /// Whether it can be told who lives that holds it: of another namespace than the configured one nothing is known, and
+    /// those of whom the record is damaged may live.
     fn are_known_of(&self, lease: &Lease) -> bool {
-        lease.place.namespace == self.authority.settings.namespace
+        let lost = &self.authority.lost;
+        let are_lost = [Kind::Authority, Kind::Grant]
+            .iter()
+            .any(|kind| lost.any_of(*kind));
+        lease.place.namespace == self.authority.settings.namespace && !are_lost
     }
 
     /// A peer lives as long as one of its tokens does, the one that stands for it without a login included.

@@ -31,7 +31,7 @@ use crate::{
     parity::{self, Offer, Parity},
     ready::{prove, prove::Checks},
     reaper,
-    recovery::{ahead, primary::LivePrimary, revocations, settler::Settler},
+    recovery::{ahead, mend, primary::LivePrimary, revocations, settler::Settler},
     serve::{Parts, Server, SocketRules, learn_queue::LearnQueue, replica::Attached, stats::Stats},
     service,
     status::{
@@ -136,6 +136,8 @@ impl Daemon {
         let budget = move || config.borrow().primary.requests_per_second;
         let settling = ahead::run(local.clone(), Arc::clone(&primary), settler, budget);
         self.tasks.spawn(settling);
+        let mirrors = Arc::clone(&self.mirrors);
+        self.tasks.spawn(mend::run(local.clone(), mirrors));
         let reporting = revocations::report_while_following(local, primary);
         self.tasks.spawn(reporting);
     }

@@ -195,7 +195,8 @@ impl Replica for Attached {
     }
 
     fn has_outlived(&self, grant: &Grant) -> bool {
-        has_outlived_its_entity(grant, &**self.local.view.authority())
+        let is_unknown = || self.local.view.is_login_identity_lost(grant);
+        has_outlived_its_entity(grant, &**self.local.view.authority()) || is_unknown()
     }
 
     fn hangs_on_dead(&self, grant: &Grant) -> bool {

@@ -231,7 +231,8 @@ impl Worker {
         }));
         staged?;
         let (mut ops, entries) = (stage.take_ops(), stage.take_entries());
-        if !ops.is_empty() || !entries.is_empty() {
+        let told = self.tell_header(&stage);
+        if told || !ops.is_empty() || !entries.is_empty() {
             self.make_space(&mut ops)?;
             self.writer.commit(&ops, &entries)?;
             self.writer.since_checkpoint += COMMIT_WEIGHT;
@@ -240,6 +241,19 @@ impl Worker {
         stage.publish();
         self.shared.room.lock().stored(ends);
         Ok(now)
+    }
+
+    /// What the next commit says beside its rows. Whether that differs from the last.
+    fn tell_header(&mut self, stage: &Stage<'_>) -> bool {
+        let authority = self.shared.view.authority();
+        let header = &mut self.writer.header;
+        let before = header.incomplete;
+        header.incomplete = stage.lost().unwrap_or(&authority.lost).incomplete();
+        let known = authority.cluster.as_ref().map(|cluster| &cluster.id);
+        if let Some(cluster) = stage.cluster().or(known) {
+            header.cluster = Some(cluster.clone());
+        }
+        header.incomplete != before
     }
 
     /// Whether a submission may still be applied: others were committed since it was decided. What is in the revocation

@@ -11,7 +11,7 @@ use shared::{
     kv::{Doubted, Kept},
     lease::{Assignee, LeaseHolder},
     ledger::Entry,
-    name::TokenDigest,
+    name::{ClusterId, TokenDigest},
     offboarding::Offboarded,
     settings::Settings,
     time::{Now, WallTime},
@@ -27,6 +27,7 @@ use crate::{
 
 mod add;
 mod doubt;
+mod mend;
 mod value;
 
 use add::Adder;
@@ -107,6 +108,12 @@ impl<'v> Stage<'v> {
     /// What the ledger is to say.
     pub(super) fn take_entries(&mut self) -> Vec<Entry> {
         mem::take(&mut self.entries)
+    }
+
+    /// The cluster that is trusted as this stage leaves it, if it changes that.
+    pub(super) fn cluster(&self) -> Option<&ClusterId> {
+        let known = self.known.as_ref()?;
+        known.cluster.as_ref().map(|cluster| &cluster.id)
     }
 
     /// The grant of a token as this stage leaves it.

@@ -13,11 +13,11 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Proof, Storage as _, StoreError, header::Tally, schema::Database};
+use super::{Proof, Storage as _, StoreError, schema::Database, sums::Tallies};
 use crate::{
     ledger,
     private::{self, PrivateError},
-    table::{Accounted, Table},
+    table::Table,
 };
 
 /// Ledger entries that are read at a time.
@@ -26,8 +26,7 @@ const ENTRIES: usize = 1000;
 /// What was copied, and what was not.
 #[derive(Default)]
 struct Copied {
-    authority: Tally,
-    values: Tally,
+    rows: Tallies,
     lost: u64,
 }
 
@@ -46,7 +45,7 @@ pub(super) fn renew(from: &mut Database, path: &Path, proof: &Proof<'_>) -> Resu
     }
     let copied = made?;
     let header = proof.header;
-    if copied.lost > 0 || copied.authority != header.authority || copied.values != header.values {
+    if copied.lost > 0 || !header.rows.differing(&copied.rows).is_empty() {
         tracing::error!(
             lost = copied.lost,
             "rows of the replica could not be read back whole: what they say is read anew, or left to the primary, after the next start"
@@ -116,15 +115,11 @@ fn copy(from: &mut Database, new: &Path, proof: &Proof<'_>) -> rusqlite::Result<
             if put.is_err() {
                 return;
             }
+            // One that does not open is told by its key what it was of: it is left for the next start to find.
             if proof.keys.open(&at.subject(), &sealed).is_err() {
                 copied.lost = copied.lost.saturating_add(1);
-                return;
             }
-            match table.accounted() {
-                Accounted::Authority => copied.authority.add(proof.keys, &at, sealed.version),
-                Accounted::Value => copied.values.add(proof.keys, &at, sealed.version),
-                Accounted::Body | Accounted::Chain | Accounted::Loose => {}
-            }
+            copied.rows.add(proof.keys, &at, sealed.version);
             put = to.put(&at, &sealed).map(drop);
         })?;
         put?;

@@ -48,16 +48,6 @@ pub enum CreateError {
 /// Why a replica does not open. Each text names the file and the way back.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Rows that decide who may do what are not those of the last commit.
-    #[error(
-        "the replica {} is not as Holdover left it: {what}. Nothing can be issued from it. {WAY_BACK}", path.display()
-    )]
-    Authority {
-        /// The replica.
-        path: PathBuf,
-        /// What differs.
-        what: String,
-    },
     /// Another process uses it.
     #[error("the replica {} is in use by another process; stop that one first", .0.display())]
     Busy(PathBuf),

@@ -1,4 +1,7 @@
 //! Reading the whole replica into a view: values stay sealed, everything else is opened, proven and parsed.
+//!
+//! Row by row: what does not verify is lost, and nothing counts for more because of it. Rows are counted before any is
+//! believed, so that of a table which is not that of the last commit nothing is taken that could give anything.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,25 +11,27 @@ use shared::{
     change::{Cluster, PhaseRecord, PolicyText, QueuedRevocation},
     coverage::CoverageHour,
     grant::{Grant, Revocation},
-    kv::{Doubt, Doubted, KvKey, MirrorState, Place, Record},
-    name::PolicyName,
+    kv::{Doubt, KvKey, MirrorState, Place, Record},
+    name::{ClusterId, PolicyName},
     quarantine::StoredQuarantine,
     settings::Settings,
     time::{Mark, WallTime},
     workload::WorkloadAuthority,
 };
 
-use super::{
-    RoomRow,
-    header::{Header, Tally},
-    schema::Database,
-};
+use super::{RoomRow, header::Header, schema::Database, sums::Tallies};
 use crate::{
     key::Keys,
     seal::{SealError, Sealed},
-    table::{Accounted, At, CredentialRow, IdentityRow, PoliciesSeenRow, Table, WithBody, Within},
-    view::{Doubts, Elsewhere, HeldCredential, Known, LiveGrant, SealedBody, Secrets, View},
+    table::{
+        Accounted, At, CredentialRow, IdentityRow, PoliciesSeenRow, Table, Tables, WithBody, Within,
+    },
+    view::{Doubts, Elsewhere, HeldCredential, Known, LiveGrant, Lost, SealedBody, Secrets, View},
 };
+
+mod lost;
+
+pub(crate) use lost::unexplained;
 
 /// What was read.
 pub(crate) struct Loaded {
@@ -39,50 +44,60 @@ pub(crate) struct Loaded {
     pub(crate) room: Option<RoomRow>,
     /// Rows of values that do not open.
     pub(crate) lost: Vec<At>,
+    /// Rows that open, and may be older than they should be, or of a cluster that nobody knows.
+    pub(crate) disbelieved: Vec<At>,
     /// Rows of mirrors.
     pub(crate) mirrors: Vec<At>,
-    /// What the rows of values add up to.
-    pub(crate) values: Tally,
+    /// What the rows add up to.
+    pub(crate) found: Tallies,
+    /// Rows of values are not those of the last commit.
+    pub(crate) values_changed: bool,
 }
 
-/// Why the rows are not a replica.
-#[derive(Debug)]
-pub(crate) enum LoadError {
-    Database(rusqlite::Error),
-    /// Authority rows are not those of the last commit.
-    Missing {
-        expected: u64,
-        found: u64,
-    },
-    /// A row of this table does not open.
-    Row(Table),
+/// What the rows are read by.
+pub(crate) struct Reading<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) keys: &'a Keys,
+    /// The last commit.
+    pub(crate) header: &'a Header,
+    /// What its rows add up to.
+    pub(crate) found: Tallies,
+    pub(crate) settings: &'a Arc<Settings>,
 }
 
-/// Reads every row. Authority must be exactly what `header` says; values that are not are reported.
-pub(crate) fn load(
-    database: &Database,
-    keys: &Keys,
-    header: &Header,
-    settings: Arc<Settings>,
-) -> Result<Loaded, LoadError> {
-    let mut loader = Loader::new(keys, settings);
-    for table in Table::ROWS {
-        let mut result = Ok(());
-        let read = database.rows(table, |at, sealed, body| {
-            if result.is_ok() {
-                result = loader.row(at, &sealed, body);
-            }
-        });
-        read.map_err(LoadError::Database)?;
-        result?;
+impl Reading<'_> {
+    /// Reads every row.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(crate) fn load(&self) -> rusqlite::Result<Loaded> {
+        let differing = self.header.rows.differing(&self.found);
+        let loader = self.read(differing, Belief::Rows)?;
+        // Which cluster the rest is of nobody knows: another one could be trusted next.
+        let loader = match loader.trusts_any_cluster() {
+            true => self.read(differing, Belief::Refusals)?,
+            false => loader,
+        };
+        Ok(loader.finish(self.header, self.found.clone()))
     }
-    if loader.authority_rows != header.authority {
-        return Err(LoadError::Missing {
-            expected: header.authority.rows,
-            found: loader.authority_rows.rows,
-        });
+
+    fn read(&self, differing: Tables, belief: Belief) -> rusqlite::Result<Loader<'_>> {
+        let mut loader = Loader::new(self, differing, belief);
+        for table in Table::ROWS {
+            self.database
+                .rows(table, |at, sealed, body| loader.row(at, &sealed, body))?;
+        }
+        Ok(loader)
     }
-    Ok(loader.finish(header))
+}
+
+/// What is believed of rows that open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Belief {
+    /// What those of a table say that is the one of the last commit.
+    Rows,
+    /// That something is refused.
+    Refusals,
 }
 
 struct Loader<'k> {
@@ -92,59 +107,72 @@ struct Loader<'k> {
     known: Known,
     secrets: Secrets,
     doubts: Doubts,
-    policies: BTreeMap<PolicyName, PolicyText>,
+    policies: Option<BTreeMap<PolicyName, PolicyText>>,
     policies_seen: Option<PoliciesSeenRow>,
     revocations: Vec<Revocation>,
     /// Rows of another namespace than the configured one.
     elsewhere: Vec<At>,
     /// The cluster as it was last seen in another namespace.
     there: Option<Cluster>,
-    authority_rows: Tally,
+    /// The cluster that the last commit says is trusted.
+    pinned: Option<ClusterId>,
+    belief: Belief,
+    /// Tables of which no row is believed that gives something.
+    disbelieved: Tables,
+    lost: Lost,
 }
 
 impl<'k> Loader<'k> {
-    fn new(keys: &'k Keys, settings: Arc<Settings>) -> Self {
+    fn new(reading: &Reading<'k>, differing: Tables, belief: Belief) -> Self {
+        let settings = reading.settings;
+        let is_value = |table| matches!(table, Table::Key | Table::Mirror | Table::Record);
         Self {
-            keys,
-            settings: Arc::clone(&settings),
+            keys: reading.keys,
+            settings: Arc::clone(settings),
             loaded: Loaded {
-                view: View::new(settings, keys.clone()),
+                view: View::new(Arc::clone(settings), reading.keys.clone()),
                 mark: None,
                 phase: None,
                 queue: Vec::new(),
                 coverage: Vec::new(),
                 room: None,
                 lost: Vec::new(),
+                disbelieved: Vec::new(),
                 mirrors: Vec::new(),
-                values: Tally::default(),
+                found: Tallies::default(),
+                values_changed: Tables::counted(is_value).overlaps(differing)
+                    || differing.contains(Table::Doubt),
             },
             known: Known::default(),
             secrets: Secrets::default(),
             doubts: Doubts::default(),
-            policies: BTreeMap::new(),
+            policies: None,
             policies_seen: None,
             revocations: Vec::new(),
             elsewhere: Vec::new(),
             there: None,
-            authority_rows: Tally::default(),
+            pinned: reading.header.cluster.clone(),
+            belief,
+            disbelieved: disbelieved(differing, belief),
+            lost: lost::missing(reading.header, &reading.found, differing, belief),
         }
     }
 
-    fn row(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) -> Result<(), LoadError> {
+    fn row(&mut self, at: At, sealed: &Sealed, body: Option<Sealed>) {
         let accounted = at.table.accounted();
-        match accounted {
-            Accounted::Authority => self.authority_rows.add(self.keys, &at, sealed.version),
-            Accounted::Value => self.loaded.values.add(self.keys, &at, sealed.version),
-            // Read with its owner.
-            Accounted::Body | Accounted::Chain => return Ok(()),
-            Accounted::Loose => {}
+        if matches!(accounted, Accounted::Body | Accounted::Chain) {
+            return; // Read with its owner.
         }
-        match (self.enter(at, sealed, body), accounted) {
-            (Ok(()), _) | (Err(SealError), Accounted::Loose) => {}
-            (Err(SealError), Accounted::Authority) => return Err(LoadError::Row(at.table)),
-            (Err(SealError), _) => self.loaded.lost.push(at),
+        if self.disbelieved.contains(at.table) {
+            self.loaded.disbelieved.push(at);
+            return;
         }
-        Ok(())
+        match (self.enter(at, sealed, body), at.table.kept()) {
+            (Ok(()), _) => {}
+            (Err(SealError), Some(_)) => self.lost.put(at),
+            (Err(SealError), None) if accounted == Accounted::Loose => {}
+            (Err(SealError), None) => self.loaded.lost.push(at),
+        }
     }
 
     /// Opens a row and puts what it is of in its place.
@@ -271,7 +299,7 @@ impl<'k> Loader<'k> {
             Table::Policies => {
                 let policies = self.open(&at, sealed)?;
                 if self.is_ours(at, only) {
-                    self.policies = policies;
+                    self.policies = Some(policies);
                 }
             }
             _ => {
@@ -368,34 +396,22 @@ impl<'k> Loader<'k> {
         Ok((row.of, SealedBody { at, sealed }))
     }
 
-    /// A doubt that does not open may be of anything.
-    fn doubt_what_was_lost(&mut self) {
-        let mut lost = self.loaded.lost.iter();
-        if !lost.any(|at| at.table == Table::Doubt) {
-            return;
-        }
-        let authority = self.loaded.view.authority();
-        for mirror in &authority.settings.mirrors {
-            self.doubts.add(&Doubt {
-                of: Doubted::Mirror(mirror.path.configured()),
-                since: WallTime::EPOCH,
-                vanished: false,
-            });
-        }
-    }
-
-    fn finish(mut self, header: &Header) -> Loaded {
+    fn finish(mut self, header: &Header, found: Tallies) -> Loaded {
         self.doubt_what_was_lost();
+        self.trust_the_pinned_cluster();
+        self.find_lost_quarantines();
+        let policies = self.both_of_policies();
         let (mut loaded, mut known) = (self.loaded, self.known);
+        loaded.found = found;
         loaded.queue.sort_by_key(|queued| queued.id);
         loaded.coverage.sort_by_key(|hour| hour.start);
-        if loaded.values != header.values || !loaded.lost.is_empty() {
+        if loaded.values_changed || !loaded.lost.is_empty() {
             // No pass of a mirror can vouch for values that may have been replaced by older ones: each has its own
             // age from here on, until the mirror's next pass.
             known.mirrors.clear();
         }
-        if let Some(seen) = self.policies_seen {
-            known.put_policies(seen.with(self.policies));
+        if let Some(policies) = policies {
+            known.put_policies(policies);
         }
         if !self.elsewhere.is_empty() {
             tracing::warn!(
@@ -411,10 +427,13 @@ impl<'k> Loader<'k> {
                 .as_ref()
                 .map_or(WallTime::EPOCH, |there| there.verified_at),
         };
-        loaded.view.set_known(match self.there {
+        known.lost = self.lost;
+        let mut known = match self.there {
             Some(there) => known.beside(there),
             None => known,
-        });
+        };
+        lost::most_cautious(self.keys, header, &mut known, &mut loaded);
+        loaded.view.set_known(known);
         loaded.view.set_secrets(self.secrets);
         let doubts = self.doubts;
         loaded.view.change_doubts(|known| *known = doubts.clone());
@@ -424,8 +443,25 @@ impl<'k> Loader<'k> {
         for revocation in &self.revocations {
             loaded.view.put_revocation(revocation);
         }
+        loaded.view.strike_what_was_lost();
         loaded
     }
+}
+
+/// The tables of which no row is believed that gives something.
+fn disbelieved(differing: Tables, belief: Belief) -> Tables {
+    Tables::counted(|table| {
+        let gives = !table.only_refuses() && table != Table::Mark;
+        match belief {
+            Belief::Refusals => gives,
+            // Values have an age of their own.
+            Belief::Rows => {
+                gives
+                    && table.accounted() == Accounted::Authority
+                    && (differing.contains(table) || lost::goes_with(table, differing))
+            }
+        }
+    })
 }
 
 /// The body that its owner names by version. One that is missing or another's stays in its place as something that

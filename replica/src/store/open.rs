@@ -2,16 +2,17 @@
 
 use std::{fs::File, path::Path, sync::Arc};
 
-use shared::settings::Settings;
+use shared::{damage::Kind, settings::Settings};
 
 use super::{
     CreateError, FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow,
     Storage as _, StoreError,
     anchor::{Anchor, AnchorState},
     header::Header,
-    load::{self, LoadError, Loaded},
+    load::{Loaded, Reading},
     reserve::{Found, Record, ReserveFile},
     schema::Database,
+    sums::Sums,
     writer::{Writer, apply_rows},
 };
 use crate::{
@@ -85,7 +86,7 @@ impl Readable {
         let (mut reserve, kept) = ReserveFile::open(path, &keys);
         let kept = Unapplied::after(kept, &header, &mut reserve);
         keys.admit_epoch(kept.reserve(&header).epoch);
-        let (mut loaded, seen) = read(path, &mut database, &keys, &header, &kept, settings)?;
+        let mut loaded = read(path, &mut database, &keys, &header, &kept, settings)?;
         let (row, max) = (loaded.room.take(), location.ledger_max);
         let room = counted(&mut database, &keys, &header.ledger, row, max)
             .map(|room| kept.counted(room, &keys))
@@ -95,11 +96,12 @@ impl Readable {
         let compare = |of: &Anchor| of.compare(&keys, kept.proven(&header), header.anchored);
         let state = anchor.as_ref().map_or(Ok(AnchorState::Unset), compare)?;
         let ledger_cut = !ends_there(&header.ledger, end);
-        let report = kept.report(&header, state, (&loaded, &seen), ledger_cut);
+        let report = kept.report(&header, state, &loaded, ledger_cut);
         let (database, failing) = to_write(path, database, failing, made)?;
         let committed = Header {
             rolled_back: report.rolled_back,
-            values: header.values.moved(seen.values, loaded.values),
+            rows: Sums::Tables(loaded.found.clone()),
+            incomplete: loaded.view.authority().lost.incomplete(),
             ..header
         };
         let writer = Writer {
@@ -126,7 +128,7 @@ impl Readable {
     }
 }
 
-/// Every row as the next commit will have it, and what the header will say of them.
+/// Every row as the next commit will have it.
 fn read(
     path: &Path,
     database: &mut Database,
@@ -134,13 +136,20 @@ fn read(
     header: &Header,
     kept: &Unapplied,
     settings: Arc<Settings>,
-) -> Result<(Loaded, Header), OpenError> {
-    let mut seen = header.clone();
-    apply_rows(database, &mut seen, keys, &kept.records).map_err(unreadable(path))?;
-    let loaded =
-        load::load(database, keys, &seen, settings).map_err(|error| not_loaded(error, path))?;
+) -> Result<Loaded, OpenError> {
+    // What the file's own commit says is held against what the file has, before what was kept beside it is added.
+    let found = database.count(keys).map_err(unreadable(path))?;
+    apply_rows(database, &mut header.clone(), keys, &kept.records).map_err(unreadable(path))?;
+    let reading = Reading {
+        database,
+        keys,
+        header,
+        found,
+        settings: &settings,
+    };
+    let loaded = reading.load().map_err(unreadable(path))?;
     database.roll_back().map_err(unreadable(path))?;
-    Ok((loaded, seen))
+    Ok(loaded)
 }
 
 /// The file as the writer has it, and why it cannot be written to, if that is known already.
@@ -154,7 +163,9 @@ fn to_write(
         let away = Database::away(path, made).map_err(unreadable(path))?;
         return Ok((away, failing));
     }
-    let failing = database.begin_writing().err().map(|source| {
+    let began = database.begin_writing();
+    let began = began.and_then(|()| database.discard_malformed());
+    let failing = began.err().map(|source| {
         let action = "begin to write";
         StoreError::Database { action, source }
     });
@@ -208,15 +219,18 @@ impl Unapplied {
         &self,
         header: &Header,
         anchor: AnchorState,
-        (loaded, seen): (&Loaded, &Header),
+        loaded: &Loaded,
         ledger_cut: bool,
     ) -> OpenReport {
         OpenReport {
             generation: self.durable(header),
-            rolled_back: header.rolled_back || self.is_younger || anchor.doubts(),
+            rolled_back: header.rolled_back
+                || self.is_younger
+                || anchor.doubts()
+                || is_of_unknown_time(loaded),
             anchor,
             values_lost: u64::try_from(loaded.lost.len()).unwrap_or(u64::MAX),
-            values_changed: loaded.values != seen.values,
+            values_changed: loaded.values_changed,
             ledger_cut,
         }
     }
@@ -237,6 +251,7 @@ fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport, room: Room)
         writer.tried = writer.tried.max(anchor);
     }
     let mut gone = std::mem::take(&mut loaded.lost);
+    gone.append(&mut loaded.disbelieved);
     if report.values_changed || report.values_lost > 0 {
         gone.append(&mut loaded.mirrors);
     }
@@ -315,19 +330,10 @@ fn ends_there(head: &Head, end: Option<(u64, [u8; 32])>) -> bool {
     }
 }
 
-fn not_loaded(error: LoadError, path: &Path) -> OpenError {
-    let what = match error {
-        LoadError::Database(error) => return unreadable(path)(error),
-        LoadError::Missing { expected, found } if expected == found => {
-            "rows that decide who may do what were replaced by others".into()
-        }
-        LoadError::Missing { expected, found } => {
-            format!("it should hold {expected} rows that decide who may do what, and holds {found}")
-        }
-        LoadError::Row(table) => format!("a {} in it was changed or moved", table.name()),
-    };
-    OpenError::Authority {
-        path: path.into(),
-        what,
-    }
+/// Whether what is lost says until when something was to be issued.
+fn is_of_unknown_time(loaded: &Loaded) -> bool {
+    let authority = loaded.view.authority();
+    [Kind::Mark, Kind::Phase]
+        .iter()
+        .any(|kind| authority.lost.any_of(*kind))
 }

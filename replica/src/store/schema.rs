@@ -7,9 +7,11 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Result, Row, params};
 
-use super::{Proof, Storage, StoreError, Trimmed, copy, fault::Remedy, header::Header};
+use super::{
+    Proof, Storage, StoreError, Trimmed, copy, fault::Remedy, header::Header, sums::Tallies,
+};
 use crate::{
-    key::{ReplicaId, slot::Slot},
+    key::{Keys, ReplicaId, slot::Slot},
     ledger::{self, LedgerRow},
     seal::{FORMAT, Sealed},
     table::{At, RowKey, Table},
@@ -200,7 +202,36 @@ impl Database {
         })
     }
 
-    /// Every row of `table`, each with the row of its body where the table has such.
+    /// What the rows add up to. What is not formed like a row is none.
+    pub(crate) fn count(&self, keys: &Keys) -> Result<Tallies> {
+        let mut tallies = Tallies::default();
+        let sql = "SELECT version, key, epoch FROM row WHERE tab = ?1";
+        for table in Table::ROWS.into_iter().filter(|table| table.is_counted()) {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![table.number()])?;
+            while let Some(row) = rows.next()? {
+                let formed = (
+                    number(row, 0),
+                    row.get::<_, RowKey>(1),
+                    row.get::<_, u32>(2),
+                );
+                if let (Ok(version), Ok(key), Ok(_)) = formed {
+                    tallies.add(keys, &At { table, key }, version);
+                }
+            }
+        }
+        Ok(tallies)
+    }
+
+    /// Deletes, with the next commit, what is not formed like a row: nobody would find it to replace it.
+    pub(crate) fn discard_malformed(&mut self) -> Result<()> {
+        self.begin()?;
+        let sql = "DELETE FROM row WHERE length(key) <> 32 OR version < 0 OR epoch NOT BETWEEN 0 AND 4294967295";
+        self.connection.execute(sql, []).map(drop)
+    }
+
+    /// Every row of `table`, each with the row of its body where the table has such. What is not formed like a row is passed
+    /// over.
     pub(crate) fn rows(
         &self,
         table: Table,
@@ -212,12 +243,9 @@ impl Database {
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query(params![table.number(), body])?;
         while let Some(row) = rows.next()? {
-            let key: RowKey = row.get(3)?;
-            let body = match row.get_ref(6)? {
-                rusqlite::types::ValueRef::Null => None,
-                _ => Some(sealed(row, 4)?),
-            };
-            each(At { table, key }, sealed(row, 0)?, body);
+            if let (Ok(key), Ok(main)) = (row.get::<_, RowKey>(3), sealed(row, 0)) {
+                each(At { table, key }, main, sealed(row, 4).ok());
+            }
         }
         Ok(())
     }

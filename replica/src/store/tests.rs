@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc, time::Duration};
 use proptest::prelude::*;
 use shared::{
     change::{Change, Cluster, CredentialName, Expects},
+    damage::{Damage, Kind},
     grant::RevokeCause,
     ledger::{Entry, EntryKind},
     name::{Accessor, EntityId, Namespace, PolicyName, WorkloadName},
@@ -49,8 +50,19 @@ impl Home {
         home
     }
 
+    /// The same in memory, where there is such a place: for tests of what is read, not of what is synced.
+    pub(crate) fn made_in_memory(seed: u64) -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let home = Self::empty_in(dir.unwrap(), seed);
+        Replica::create(&home.location, &home.source, &Seeded::new(seed + 1)).unwrap();
+        home
+    }
+
     pub(crate) fn empty(seed: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::empty_in(tempfile::tempdir().unwrap(), seed)
+    }
+
+    fn empty_in(dir: tempfile::TempDir, seed: u64) -> Self {
         let key = dir.path().join("key");
         slot::create_file(&key, &Seeded::new(seed)).unwrap();
         let location = Location {
@@ -69,7 +81,7 @@ impl Home {
         self.try_open_with(settings())
     }
 
-    fn try_open_with(&self, settings: Arc<Settings>) -> Result<Opened, OpenError> {
+    pub(crate) fn try_open_with(&self, settings: Arc<Settings>) -> Result<Opened, OpenError> {
         let sources = [self.source.clone()];
         let entropy = Arc::new(Seeded::new(9));
         Replica::open(&self.location, &sources, settings, entropy)
@@ -495,7 +507,10 @@ fn no_flipped_byte_is_believed() {
             }
             Ok(replica) => {
                 opened += 1;
-                assert_authority(&replica, at, seed);
+                match replica.view.damage().is_empty() {
+                    true => assert_authority(&replica, at, seed),
+                    false => assert_no_more(&replica, at, seed),
+                }
             }
         }
     }
@@ -503,6 +518,21 @@ fn no_flipped_byte_is_believed() {
         refused > 0 && opened > 0,
         "{refused} refused, {opened} opened"
     );
+}
+
+/// Something is lost, and nobody may do more than before.
+fn assert_no_more(opened: &Opened, at: usize, seed: u64) {
+    let view = &opened.view;
+    let context = format!("byte {at}, seed {seed}: {:?}", view.damage());
+    assert!(
+        view.grant(&digest(2)).is_none() || view.revocation(&digest(2)).is_some(),
+        "{context}"
+    );
+    assert!(view.grants().len() <= 2, "{context}");
+    let offboarded = view.authority().offboarded;
+    assert!(offboarded.is_some(), "{context}");
+    let lost = [Kind::Phase, Kind::Mark].map(|kind| view.authority().lost.any_of(kind));
+    assert!(opened.report.rolled_back || lost == [false; 2], "{context}");
 }
 
 /// Whoever may do something is as it was, and what a value's body says is right or does not open.

@@ -9,7 +9,7 @@ use super::{
     FailStop, Proof, Storage, StoreError,
     anchor::Anchor,
     fault::Remedy,
-    header::{Header, Tally},
+    header::Header,
     reserve::{Record, ReserveFile, Share},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         epoch::{Budget, Limits},
     },
     ledger::{self, Chained, LedgerRow},
-    table::{Accounted, At, Op, Table},
+    table::{At, Op},
 };
 
 /// What must be free before a disk that was full is tried again, in bytes: so that it is not full again at once.
@@ -74,6 +74,7 @@ impl Writer {
             );
             self.keys.admit_epoch(self.budget.epoch());
         }
+        self.header.stamp = self.header.stamp.max(Some(now));
         // The header of the commit that reserves, and that of the group itself.
         let wanted = wanted.saturating_add(2 * OWN);
         if self.budget.left() < wanted {
@@ -326,10 +327,8 @@ impl Writer {
 
 /// Counts a row that was there in the version `before`, and is now in `after`.
 fn count(header: &mut Header, keys: &Keys, at: &At, before: Option<u64>, after: Option<u64>) {
-    if let Some(tally) = tally(header, at.table) {
-        before.inspect(|version| tally.remove(keys, at, *version));
-        after.inspect(|version| tally.add(keys, at, *version));
-    }
+    before.inspect(|version| header.rows.remove(keys, at, *version));
+    after.inspect(|version| header.rows.add(keys, at, *version));
 }
 
 /// Does to an open file what records of the reserve say of its rows, and to the tallies of `header`. It is not committed.
@@ -347,13 +346,4 @@ pub(crate) fn apply_rows(
         count(header, keys, at, before, after);
     }
     Ok(())
-}
-
-/// The tally that rows of `table` count in.
-pub(crate) fn tally(header: &mut Header, table: Table) -> Option<&mut Tally> {
-    match table.accounted() {
-        Accounted::Authority => Some(&mut header.authority),
-        Accounted::Value => Some(&mut header.values),
-        Accounted::Body | Accounted::Chain | Accounted::Loose => None,
-    }
 }

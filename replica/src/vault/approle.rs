@@ -19,13 +19,19 @@ use super::{
     case::Case,
     issue::{self, Issue},
     parameter,
-    refusal::{Answered, Credential, Issuing, Refusal, Why},
+    refusal::{Answered, Credential, Damaged, Issuing, Refusal, Why},
 };
 use crate::approle::{LoginMount, id};
 
 /// Answers a login at a mount of AppRole; any other is not served. A token that came with it does not matter.
 pub(crate) fn answer(case: &Case<'_>) -> Answered {
-    let target = target(case).ok_or(Why::AuthMethod)?;
+    let target = match target(case) {
+        Some(target) => target,
+        None => {
+            case.intact(|| Damaged::Mounts)?;
+            return Err(Why::AuthMethod.into());
+        }
+    };
     case.modelled()?;
     let peer = issue::attested(case)?;
     let entry = issuing_entry(case, peer)?;
@@ -33,6 +39,9 @@ pub(crate) fn answer(case: &Case<'_>) -> Answered {
     let _ = case.mounts()?;
     let proof = proven(case, target, peer)?;
     let role = case.authority.approles.get(&proof.role).map(AsRef::as_ref);
+    if role.is_none() {
+        case.intact(|| Damaged::AppRole(proof.role.clone()))?;
+    }
     let (bounds, since) = (&case.settings().bounds, outage.started_at);
     let proven_from = case.authority.proven_from;
     let permitted = approle::judge(role, proof, bounds, since, proven_from, case.now())?;
@@ -156,6 +165,7 @@ fn entity_stands(case: &Case<'_>, target: &LoginMount<'_>, proof: &SecretId) -> 
         return Ok(());
     };
     let Some(identity) = case.authority.identity(entity) else {
+        case.intact(|| Damaged::Identity(entity.clone()))?;
         return case.recent(proof.login_at, || Footing::Identity(entity.clone()));
     };
     let keys = case.view.keys();

@@ -18,7 +18,7 @@ use super::{
     Presented,
     case::Case,
     parameter::Params,
-    refusal::{Answered, Forbidden, Refusal, Why},
+    refusal::{Answered, Damaged, Forbidden, Refusal, Why},
 };
 use crate::view::{CompiledAcl, LiveGrant, acl};
 
@@ -340,6 +340,7 @@ fn identity_policies(
 ) -> Answered<Vec<PolicyName>> {
     let what = || Footing::Identity(entity.clone());
     let Some(known) = case.authority.identities.get(entity) else {
+        case.intact(|| Damaged::Identity(entity.clone()))?;
         // What is minted in an outage was decided then by what is judged here.
         let made = WallTime::from_secs(facts.creation_time).min(case.cutover());
         case.recent(made, what)?;
@@ -411,7 +412,10 @@ fn standing(case: &Case<'_>, workload: &WorkloadName) -> Answered<Bearer> {
     let authority = case.authority.workloads.get(workload);
     let authority = authority
         .filter(|authority| authority.role_name == entry.role)
-        .ok_or_else(|| Why::NoStandingToken(workload.clone()))?;
+        .ok_or_else(|| {
+            let lost = case.intact(|| Damaged::Authority(workload.clone())).err();
+            lost.unwrap_or_else(|| Why::NoStandingToken(workload.clone()).into())
+        })?;
     if case.now().wall >= authority.standing_expires {
         return Err(Forbidden::StandingEnded.into());
     }

@@ -14,10 +14,11 @@ use shared::{
 use super::{
     Query, malformed,
     parameter::Params,
-    refusal::{Answered, Refusal, Why},
+    refusal::{Answered, Damaged, Refusal, Why},
 };
 use crate::{
     entropy::Entropy,
+    table::Table,
     view::{Authority, Policies, View},
 };
 
@@ -81,8 +82,33 @@ impl<'a> Case<'a> {
         Ok(age)
     }
 
+    /// Refuses what would be decided by something that is damaged.
+    pub(crate) fn intact(&self, what: impl FnOnce() -> Damaged) -> Answered<()> {
+        let lost = &self.authority.lost;
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let (what, within) = (what(), self.view.within(self.authority));
+        let is_lost = match &what {
+            Damaged::AppRole(role) => lost.has(&within.approle(role)),
+            Damaged::Authority(workload) => lost.has(&within.authority(workload)),
+            Damaged::Identity(entity) => lost.has(&within.identity(entity)),
+            Damaged::Lease => lost.any(Table::Lease),
+            Damaged::Mounts => lost.has(&within.only(Table::Cluster)),
+            Damaged::Policies => [Table::Policies, Table::PoliciesSeen]
+                .iter()
+                .any(|table| lost.has(&within.only(*table))),
+            Damaged::Token => lost.any(Table::Grant),
+        };
+        match is_lost {
+            true => Err(what.into()),
+            false => Ok(()),
+        }
+    }
+
     /// The cluster, if it was ever seen.
     pub(crate) fn cluster(&self) -> Answered<&'a Cluster> {
+        self.intact(|| Damaged::Mounts)?;
         let cluster = self.authority.cluster.as_deref();
         cluster.ok_or_else(|| Why::PrimaryNeverSeen.into())
     }
@@ -103,6 +129,7 @@ impl<'a> Case<'a> {
     /// The policies, if they were ever seen and may be gone by. Of those that could not be read with the others each has
     /// its own age.
     pub(crate) fn policies(&self) -> Answered<&'a Policies> {
+        self.intact(|| Damaged::Policies)?;
         let policies = self.authority.policies.as_deref();
         let policies = policies.ok_or(Why::PrimaryNeverSeen)?;
         self.recent(policies.set.verified_at, || Footing::Policies)?;

@@ -25,7 +25,7 @@ use super::{
     case::Case,
     entry,
     envelope::Contents,
-    refusal::{Answered, Forbidden, Issuing, Refusal, Why},
+    refusal::{Answered, Damaged, Forbidden, Issuing, Refusal, Why},
     token,
 };
 use crate::{
@@ -81,6 +81,9 @@ pub(crate) fn proven<'a>(
 ) -> Answered<&'a WorkloadAuthority> {
     let authority = case.authority.workloads.get(&entry.name);
     let authority = authority.filter(|authority| authority.role_name == entry.role);
+    if authority.is_none() {
+        case.intact(|| Damaged::Authority(entry.name.clone()))?;
+    }
     let authority = authority.ok_or_else(|| Why::AuthorityTooOld(entry.name.clone()))?;
     recent(case, authority, outage)?;
     Ok(authority)
@@ -225,7 +228,7 @@ impl Issue<'_> {
     /// If nothing may be issued for the workload, nothing is left of the bounds, or the system gives no randomness.
     pub(crate) fn grant(&self, case: &Case<'_>, mut facts: TokenFacts) -> Answered {
         let quarantined = Quarantined::Issuing(self.entry.name.clone());
-        if case.authority.quarantines.contains_key(&quarantined) {
+        if case.authority.is_quarantined(&quarantined) {
             return Err(Issuing::Quarantined.into());
         }
         self.bounded(case, &facts)?;

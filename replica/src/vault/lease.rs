@@ -24,7 +24,7 @@ use super::{
     envelope::Contents,
     issue,
     parameter::{self, Params},
-    refusal::{Answered, Refusal, Why},
+    refusal::{Answered, Damaged, Refusal, Why},
 };
 use crate::view::HeldLease;
 
@@ -58,6 +58,8 @@ pub(crate) fn read(case: &Case<'_>, caller: &Caller) -> Answered {
     if let Some(held) = latest(secrets.leases_of(&place).filter(out)).filter(lives) {
         return show(case, caller, held);
     }
+    // One that is lost may be the one that this caller has, or gave up.
+    case.intact(|| Damaged::Lease)?;
     if mirror.pool > 0 {
         let ready = secrets.leases_of(&place).filter(lives);
         return take(case, caller, mirror, ready, who);

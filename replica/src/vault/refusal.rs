@@ -9,7 +9,7 @@ use super::Answer;
 
 mod why;
 
-pub(crate) use why::{Class, Credential, Issuing, Why};
+pub(crate) use why::{Class, Credential, Damaged, Issuing, Why};
 
 /// What a request comes to, or a part of it.
 pub(crate) type Answered<T = Answer> = Result<T, Refusal>;
@@ -189,6 +189,12 @@ impl From<Credential> for Refusal {
     }
 }
 
+impl From<Damaged> for Refusal {
+    fn from(damaged: Damaged) -> Self {
+        Self::Undecidable(Why::Damaged(damaged))
+    }
+}
+
 impl From<Issuing> for Refusal {
     fn from(issuing: Issuing) -> Self {
         Self::Undecidable(Why::Issuing(issuing))
@@ -264,6 +270,13 @@ mod tests {
             Why::Credential(Credential::SecondFactor),
             Why::Credential(Credential::Unknown),
             Why::Credential(Credential::Unseen),
+            Why::Damaged(Damaged::AppRole(crate::samples::approle().key)),
+            Why::Damaged(Damaged::Authority(workload.clone())),
+            Why::Damaged(Damaged::Identity(EntityId::parse("e").unwrap())),
+            Why::Damaged(Damaged::Lease),
+            Why::Damaged(Damaged::Mounts),
+            Why::Damaged(Damaged::Policies),
+            Why::Damaged(Damaged::Token),
             Why::Doubted,
             Why::Offboarded(shared::time::WallTime::EPOCH),
             Why::Form,

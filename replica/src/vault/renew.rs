@@ -24,7 +24,7 @@ use super::{
     create, entry,
     envelope::Contents,
     issue, lease, parameter,
-    refusal::{Answered, Issuing, Refusal, Why},
+    refusal::{Answered, Damaged, Issuing, Refusal, Why},
     token,
 };
 
@@ -193,12 +193,16 @@ fn given(
     replica: &ReplicaGrant,
     increment: Option<Duration>,
 ) -> Answered<Ttl> {
+    case.intact(|| Damaged::Mounts)?;
     let facts = &grant.facts;
     let of_login = facts.orphan && !replica.spared;
     let login = replica.approle.as_ref().filter(|_| of_login);
     if let Some(role) = login.and_then(|login| case.authority.approles.get(&login.role)) {
         let given = role.ttl(increment, replica.issued_at, case.now().steady);
         return Ok(given.map_err(|_| Issuing::PastMaxTtl)?);
+    }
+    if let Some(login) = login {
+        case.intact(|| Damaged::AppRole(login.role.clone()))?;
     }
     let role = match &facts.role {
         Some(name) => {

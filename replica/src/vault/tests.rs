@@ -17,6 +17,7 @@ mod offboarded;
 mod order;
 mod others;
 mod peer;
+mod rows;
 mod secret;
 mod surface;
 mod system;

@@ -113,12 +113,12 @@ impl View {
 
 /// Which of these are in quarantine.
 fn quarantined(authority: &Authority, policies: &[PolicyName]) -> Vec<PolicyName> {
-    if authority.quarantines.is_empty() {
+    if authority.quarantines.is_empty() && authority.lost.is_empty() {
         return Vec::new();
     }
     let is_in = |name: &&PolicyName| {
         let of_policy = Quarantined::Policy((*name).clone());
-        authority.quarantines.contains_key(&of_policy)
+        authority.is_quarantined(&of_policy)
     };
     policies.iter().filter(is_in).cloned().collect()
 }

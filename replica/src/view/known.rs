@@ -14,7 +14,7 @@ use shared::{
     workload::WorkloadAuthority,
 };
 
-use super::Policies;
+use super::{Lost, Policies};
 use crate::table::At;
 
 /// Replaced as a whole with each publication.
@@ -36,6 +36,8 @@ pub struct Known {
     pub mirrors: BTreeMap<String, Arc<MirrorState>>,
     /// What is left to the primary.
     pub quarantines: BTreeMap<Quarantined, Arc<Quarantine>>,
+    /// What is damaged, and was not read anew since.
+    pub lost: Lost,
     /// Rows that are of another namespace than the configured one.
     pub(crate) elsewhere: Elsewhere,
 }
@@ -96,6 +98,7 @@ impl Known {
                     ..there
                 })),
                 elsewhere: self.elsewhere,
+                lost: self.lost,
                 ..Self::default()
             },
         }

@@ -3,7 +3,7 @@
 use shared::{
     acl::Policy,
     approle::{AppRole, ProofDigest, RoleKey, SecretId},
-    grant::{Grant, RevokeCause, Settled},
+    grant::{Grant, ReplicaGrant, RevokeCause, Settled},
     identity::Identity,
     name::{EntityId, PolicyName, WorkloadName},
     recovery::{Fate, Need, Proofs, Verdict, judge},
@@ -63,7 +63,7 @@ impl View {
     pub fn verdict(&self, authority: &Authority, grant: &Grant, now: Now) -> Option<Verdict> {
         let unsettled = grant.replica()?.settled == Settled::Not;
         let above = unsettled.then(|| self.verdict_above(authority, grant, now))?;
-        above.or_else(|| verdict_alone(authority, grant, now))
+        above.or_else(|| self.verdict_alone(authority, grant, now))
     }
 
     /// What keeps `grant` from being judged by itself: first what the primary did not prove, then what settling would end or
@@ -75,27 +75,64 @@ impl View {
         }
         let mut line: Vec<_> = self.ancestors(grant).collect();
         line.reverse();
-        line.iter()
-            .find_map(|above| match verdict_alone(authority, &above.grant, now)? {
+        line.iter().find_map(
+            |above| match self.verdict_alone(authority, &above.grant, now)? {
                 Verdict::Fate(Fate::Drain(_) | Fate::Exchange(..)) | Verdict::Lives(..) => None,
                 Verdict::Fate(Fate::Revoke(_)) => {
                     Some(Verdict::Fate(Fate::Revoke(RevokeCause::Parent)))
                 }
                 needs @ Verdict::Needs(_) => Some(needs),
-            })
+            },
+        )
     }
-}
 
-/// What a grant that its outage left unsettled comes to, whatever it hangs on.
-fn verdict_alone(authority: &Authority, grant: &Grant, now: Now) -> Option<Verdict> {
-    let replica = grant.replica()?;
-    let outage = authority.phase.outage().map(|outage| &outage.id);
-    // An outage that ended says when; without that, nothing from before the grant counts.
-    let since = authority.proven_from.unwrap_or(replica.issued_at);
-    // One of another namespace decides nothing, and counts again if that is configured again before its end.
-    let ours = grant.namespace == authority.settings.namespace;
-    let left = ours && grant.is_left_over(outage);
-    left.then(|| judge(grant, replica, &authority.settings, authority, since, now))
+    /// What a grant that its outage left unsettled comes to, whatever it hangs on.
+    fn verdict_alone(&self, authority: &Authority, grant: &Grant, now: Now) -> Option<Verdict> {
+        let replica = grant.replica()?;
+        let outage = authority.phase.outage().map(|outage| &outage.id);
+        // An outage that ended says when; without that, nothing from before the grant counts.
+        let since = authority.proven_from.unwrap_or(replica.issued_at);
+        // One of another namespace decides nothing, and counts again if that is configured again before its end.
+        let ours = grant.namespace == authority.settings.namespace;
+        if !ours || !grant.is_left_over(outage) {
+            return None;
+        }
+        let lost = self.basis_lost(authority, grant, replica);
+        let lost = lost.map(Verdict::Needs);
+        Some(
+            lost.unwrap_or_else(|| {
+                judge(grant, replica, &authority.settings, authority, since, now)
+            }),
+        )
+    }
+
+    /// What it was given on, if that is damaged: then nothing says that it is gone.
+    fn basis_lost(
+        &self,
+        authority: &Authority,
+        grant: &Grant,
+        replica: &ReplicaGrant,
+    ) -> Option<Need> {
+        if authority.lost.is_empty() {
+            return None;
+        }
+        let within = self.within(authority);
+        match &replica.approle {
+            Some(basis) => {
+                let role = !authority.approles.contains_key(&basis.role)
+                    && authority.lost.has(&within.approle(&basis.role));
+                let secret_id = !authority.secret_ids.contains_key(&basis.secret_id)
+                    && authority.lost.has(&within.secret_id(&basis.secret_id));
+                (role || secret_id).then(|| Need::Login(basis.clone()))
+            }
+            None => {
+                let name = &grant.peer.as_ref()?.workload;
+                let lost = !authority.workloads.contains_key(name)
+                    && authority.lost.has(&within.authority(name));
+                lost.then(|| Need::Workload(name.clone()))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::LeaseTaken(id, to) => self.lease_taken(&id, to)?,
             Change::Ledger(entry) => self.stage.entries.push(*entry),
             Change::Mark(mark) => self.mark(mark)?,
+            Change::Mended(kind) => self.mended(kind)?,
             Change::Mirror(state) => self.mirror(*state)?,
             Change::MirrorGone(path) => self.mirror_gone(&path),
             Change::Offboarded(since) => self.offboarded(since)?,
@@ -145,6 +146,17 @@ impl<'a, 'v> Adder<'a, 'v> {
     fn authority_gone(&mut self, name: &WorkloadName) {
         let known = self.gone(self.within().authority(name));
         known.workloads.remove(name);
+    }
+
+    /// The configured workloads.
+    pub(super) fn workloads(&self) -> impl Iterator<Item = WorkloadName> + use<> {
+        let settings = Arc::clone(&self.settings);
+        let names: Vec<_> = settings
+            .workloads
+            .iter()
+            .map(|of| of.name.clone())
+            .collect();
+        names.into_iter()
     }
 
     /// Keys of rows of the configured namespace.
@@ -381,6 +393,7 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     pub(super) fn put(&mut self, at: At, value: &impl Serialize) -> Added {
+        self.mend(&at);
         let sealed = self.sealer.seal_json(&at.subject(), value)?;
         self.stage.ops.push(Op::Put(at, sealed));
         Ok(())
@@ -408,6 +421,7 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     pub(super) fn delete(&mut self, at: At) {
+        self.mend(&at);
         self.stage.ops.push(Op::Delete(at));
     }
 

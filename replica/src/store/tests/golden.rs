@@ -105,6 +105,34 @@ fn this_build_writes_the_golden_replica_byte_for_byte() {
     assert_eq!(ours.len(), golden.len());
 }
 
+/// Builds before summed up the rows of all tables of a class.
+#[test]
+fn a_header_without_a_sum_for_each_table_is_read_and_the_next_commit_has_them() {
+    let home = copy_of("replica-1-classes.db");
+    let opened = home.open();
+    assert_authority(&opened, 0, SEED);
+    assert!(opened.view.damage().is_empty() && !opened.report.values_changed);
+    drop(opened);
+    assert!(home.open().view.damage().is_empty());
+    home.sql("DELETE FROM row WHERE tab = 6");
+    let damage = home.open().view.damage();
+    let kinds: Vec<_> = damage.iter().map(|one| one.kind).collect();
+    assert_eq!(kinds, [shared::damage::Kind::Identity]);
+}
+
+/// Which of the tables it was that something was taken from, those headers do not say.
+#[test]
+fn a_row_that_is_missing_under_an_old_header_may_be_of_any_table() {
+    let home = copy_of("replica-1-classes.db");
+    home.sql("DELETE FROM row WHERE tab = 6");
+    let opened = home.open();
+    let authority = opened.view.authority();
+    assert!(opened.view.grants().is_empty() && authority.policies.is_none());
+    assert!(authority.cluster.is_none() && opened.view.secrets().records.is_empty());
+    // What only refuses stays.
+    assert!(opened.view.revocation(&digest(2)).is_some() && opened.queue.len() == 1);
+}
+
 /// Builds before kept whole policy sets in quarantine.
 #[test]
 fn a_policy_set_in_quarantine_is_read_as_its_policies_and_each_is_lifted_for_good() {

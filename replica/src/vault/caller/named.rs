@@ -15,7 +15,7 @@ use shared::{
 use super::{
     super::{
         case::Case,
-        refusal::{Refusal, Why},
+        refusal::{Damaged, Refusal, Why},
     },
     Bearer, is_of_primary, proven,
 };
@@ -46,8 +46,9 @@ impl Bearer {
         let digest = case.view.keys().token_digest(text);
         match case.view.grant(&digest) {
             Some(live) => decidable(case, live),
-            None if text.starts_with(REPLICA_PREFIX) => Err(Absence::Dead),
             None if case.view.revocation(&digest).is_some() => Err(Absence::Dead),
+            None if case.view.is_lost(&digest) => Err(Absence::Unknown(Damaged::Token.into())),
+            None if text.starts_with(REPLICA_PREFIX) => Err(Absence::Dead),
             None => Err(Absence::Unknown(Why::TokenUnknown)),
         }
     }
@@ -101,6 +102,9 @@ fn decidable(case: &Case<'_>, live: Arc<LiveGrant>) -> Result<Arc<LiveGrant>, Ab
     }
     if grant.facts.is_root() {
         return Err(Absence::Unknown(Why::Root));
+    }
+    if case.view.hangs_on_lost(grant) {
+        return Err(Absence::Unknown(Damaged::Token.into()));
     }
     if live.is_doubted() || case.view.hangs_on_doubted(grant) {
         return Err(Absence::Unknown(Why::TokenDoubted));

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use shared::{
     acl,
+    approle::RoleKey,
     block::BlockCause,
     coverage::Foretold::{
         self, IssueDisabled, NotMirrored, NotModelled, Stale, UnknownToken, Write,
     },
-    name::{PolicyName, WorkloadName},
+    name::{EntityId, PolicyName, WorkloadName},
     settings::Footing,
     span::Span,
     time::WallTime,
@@ -61,6 +62,9 @@ pub(crate) enum Why {
         "what is mirrored here may be superseded: it was changed, or may have been, after it was last read"
     )]
     Doubted,
+    /// What it would be decided by is damaged.
+    #[error("{0} in the replica: damaged, and not read anew since; the primary can tell")]
+    Damaged(Damaged),
     /// A form.
     #[error("the request's body is a form, not JSON")]
     Form,
@@ -192,6 +196,38 @@ pub(crate) enum Why {
     Write,
 }
 
+/// What is damaged that a request would be decided by.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Damaged {
+    /// A role of AppRole.
+    #[error("AppRole role {}", .0.name)]
+    AppRole(RoleKey),
+    /// What the primary proved of a workload.
+    #[error("the authority of workload {0}")]
+    Authority(WorkloadName),
+    /// An entity and its groups.
+    #[error("the identity {0}")]
+    Identity(EntityId),
+    /// Leases: of which path cannot be told.
+    #[error("a lease, of this path or another,")]
+    Lease,
+    /// The cluster's mounts.
+    #[error("the mounts")]
+    Mounts,
+    /// Texts and age of the policies.
+    #[error("the policies")]
+    Policies,
+    /// The token, or one that it hangs on.
+    #[error("the record of this token, or of one that it hangs on,")]
+    Token,
+}
+
+impl From<Damaged> for Why {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
 /// Why only the primary can tell whether a login is right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Credential {
@@ -264,8 +300,8 @@ pub(crate) enum Issuing {
         "issuing for this workload is quarantined: the replica was found to issue more than the primary"
     )]
     Quarantined,
-    /// The replica is older than its anchor.
-    #[error("the replica is older than its anchor")]
+    /// The replica is older than its anchor, or does not tell until when it may issue.
+    #[error("the replica is damaged, or older than its anchor")]
     RolledBack,
     /// The role makes batch, periodic, limited-use or address-bound tokens.
     #[error("the role makes tokens that the replica does not model")]
@@ -337,6 +373,7 @@ impl Why {
             Self::BoundAddresses => Class::by_design(REQUEST, NotModelled),
             Self::Contradiction => Class::failing(POLICY, Undecidable),
             Self::Credential(credential) => credential.class(),
+            Self::Damaged(damaged) => damaged.class(),
             Self::Doubted => Class::failing(VALUE, Stale).counted_as("doubted"),
             Self::ForeignPeer => Class::by_design(REQUEST, Undecidable),
             Self::Form => Class::by_design(REQUEST, NotModelled),
@@ -376,6 +413,18 @@ impl Why {
             Self::VersionNotMirrored(_) => Class::by_design(VALUE, NotModelled),
             Self::Write => Class::by_design(REQUEST, Write),
         }
+    }
+}
+
+impl Damaged {
+    fn class(&self) -> Class {
+        let word = match self {
+            Self::AppRole(_) | Self::Authority(_) => ISSUING,
+            Self::Identity(_) | Self::Mounts | Self::Policies => POLICY,
+            Self::Lease => LEASE,
+            Self::Token => TOKEN,
+        };
+        Class::failing(word, Foretold::Undecidable).counted_as("damaged")
     }
 }
 

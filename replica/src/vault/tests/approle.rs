@@ -28,8 +28,8 @@ use crate::{
     samples::{self, T0, now},
 };
 
-const ROLE_ID: &str = "1f9abb40-600c-74ca-6684-a075e6e373c8";
-const SECRET_ID: &str = "3cfc47f4-23cd-f7d7-0889-62d0651d3d53";
+pub(super) const ROLE_ID: &str = "1f9abb40-600c-74ca-6684-a075e6e373c8";
+pub(super) const SECRET_ID: &str = "3cfc47f4-23cd-f7d7-0889-62d0651d3d53";
 
 fn mount() -> MountAccessor {
     samples::approle().key.mount
@@ -40,7 +40,7 @@ fn role_id(world: &World) -> ProofDigest {
 }
 
 /// The outage of a world that knows the role `ci` and one secret id of it, as these leave them.
-fn known(
+pub(super) fn known(
     mut world: World,
     role: impl FnOnce(&mut AppRole),
     proof: impl FnOnce(&mut SecretId),

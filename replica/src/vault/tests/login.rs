@@ -282,7 +282,7 @@ fn nothing_is_issued_while_something_stands_against_it() {
     assert!(
         orders(&world)
             .error()
-            .ends_with("the replica is older than its anchor")
+            .ends_with("the replica is damaged, or older than its anchor")
     );
 }
 
