@@ -25,7 +25,7 @@ use crate::{
     coverage::Coverage,
     driver,
     journal::Delivery,
-    link::Addresses,
+    link::{Addresses, tls::CaFault},
     local::{Local, Pending},
     metrics::{self, Metrics},
     parity::Parity,
@@ -69,6 +69,9 @@ pub struct Deps {
 pub trait OwnControl: Send + Sync {
     /// How it stands with Holdover's own token.
     fn token(&self) -> OwnSnapshot;
+
+    /// What is wrong with the CA file that the primary is checked against.
+    fn untrusted(&self) -> Option<CaFault>;
 
     /// The rights that it lacks, by what is known.
     fn missing(&self, settings: &Settings) -> Vec<MissingRight>;

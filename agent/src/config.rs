@@ -14,7 +14,6 @@ pub mod watch;
 mod workload;
 
 use std::{
-    io::{self, Read},
     net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -23,6 +22,7 @@ use std::{
 
 use http::HeaderName;
 use shared::{
+    credential::TextFault,
     failover::Knobs,
     name::{Namespace, WorkloadName},
     settings::Settings,
@@ -30,6 +30,8 @@ use shared::{
 use toml::de::DeTable;
 
 pub use self::error::{ConfigError, ConfigErrors, Problem};
+use crate::file::{self, FileFault};
+
 use self::{
     section::{Section, SourceFile, keys, table},
     value::{GIB, KIB, MIB, ZERO, days, hours, mins, ms, secs},
@@ -310,14 +312,13 @@ impl Config {
                 problem,
             }],
         };
-        let mode = std::fs::metadata(path).map_err(|error| alone(Problem::Read(error)))?;
+        let mode =
+            std::fs::metadata(path).map_err(|error| alone(Problem::Read(FileFault::Io(error))))?;
         if mode.mode() & 0o002 != 0 {
             let mode = mode.mode() & 0o7777;
             return Err(alone(Problem::Loose { mode }));
         }
-        let mut text = String::new();
-        read_bounded(path, LARGEST, &mut text).map_err(|error| alone(Problem::Read(error)))?;
-        Self::parse(&text, path)
+        Self::parse(&text(path).map_err(alone)?, path)
     }
 
     /// Checks `text` as the content of the file at `path`, which is only named.
@@ -372,23 +373,17 @@ impl Config {
     }
 }
 
-/// Adds the text of a file to `text`, if it has no more than `largest` bytes.
-///
-/// # Errors
-/// If it cannot be read, is longer, or is no text.
-pub(crate) fn read_bounded(path: &Path, largest: u64, text: &mut String) -> io::Result<()> {
-    let file = std::fs::File::open(path)?;
-    let read = file.take(largest + 1).read_to_string(text)?;
-    match u64::try_from(read).is_ok_and(|read| read <= largest) {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("is longer than {largest} bytes"))),
-    }
+/// The text of the file at `path`.
+fn text(path: &Path) -> Result<String, Problem> {
+    let content = file::read(path, LARGEST).map_err(|error| Problem::Read(error.fault))?;
+    let text = std::str::from_utf8(&content);
+    let text = text.map_err(|_| Problem::Read(TextFault::NotText.into()))?;
+    Ok(text.to_owned())
 }
 
 /// The admin socket that the file at `path` names, whatever else is wrong with it.
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
-    let mut text = String::new();
-    read_bounded(path, LARGEST, &mut text).ok()?;
+    let text = text(path).ok()?;
     let (table, _) = DeTable::parse_recoverable(&text);
     let admin = table.get_ref().get("admin")?.get_ref().get("socket")?;
     value::socket(admin.get_ref().as_str()?).ok()

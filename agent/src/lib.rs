@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod coverage;
 pub mod driver;
+pub mod file;
 pub mod journal;
 pub mod link;
 pub mod local;

@@ -37,7 +37,7 @@ pub use address::{Addresses, Monitored};
 pub use error::Unavailable;
 
 use self::{names::Names, tls::TlsFiles};
-use crate::{clock::Clock, config};
+use crate::{clock::Clock, config, file};
 
 /// Says how far the node that answered had applied its cluster's history; in requests, how far it must have.
 pub(crate) const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
@@ -61,7 +61,8 @@ struct LinkParts {
 pub(crate) struct LinkBase {
     trust: Mutex<Trust>,
     clock: Arc<Clock>,
-    files: TlsFiles,
+    files: Arc<TlsFiles>,
+    reader: file::FileReader,
     names: Names,
     connect_timeout: Duration,
 }
@@ -119,11 +120,14 @@ impl LinkBase {
     }
 }
 
+/// How often the files of connections are looked at.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Link {
     /// The way to the addresses of `primary`, trusting `pinned` if a cluster was ever seen. Nothing is sent yet.
     ///
     /// # Errors
-    /// If the CA file cannot be used.
+    /// If there is no TLS.
     pub fn new(
         primary: &config::PrimaryConfig,
         pinned: Option<ClusterId>,
@@ -134,6 +138,7 @@ impl Link {
             trust: Mutex::new(Trust::new(pinned)),
             clock,
             files: TlsFiles::open(primary, &names)?,
+            reader: file::FileReader::default(),
             names,
             connect_timeout: primary.connect_timeout,
         });
@@ -161,13 +166,32 @@ impl Link {
 
     /// Takes the files of connections up again if they changed: the CA, and the certificate with its key. Bad ones are
     /// reported and the old ones stay in use; so does a pair of which one half is new and the other not yet.
-    pub fn reload_files(&self) {
-        let base = &self.0.base;
-        if base.files.reload(&base.names) {
-            for one in self.addresses().all() {
-                one.close();
+    pub async fn reload_files(&self) {
+        let Some(path) = self.0.base.files.first() else {
+            return;
+        };
+        let base = Arc::clone(&self.0.base);
+        let reload = move || base.files.reload(&base.names);
+        match self.0.base.reader.look(&path, reload).await {
+            Ok(false) => {}
+            Ok(true) => self.addresses().all().iter().for_each(|one| one.close()),
+            Err(error) => {
+                tracing::warn!(%error, "files of connections to the primary are not looked at")
             }
         }
+    }
+
+    /// The same again and again, until the daemon stops.
+    pub async fn keep_files(self) {
+        loop {
+            tokio::time::sleep(FILE_INTERVAL).await;
+            self.reload_files().await;
+        }
+    }
+
+    /// What is wrong with the CA file as it is now.
+    pub fn untrusted(&self) -> Option<tls::CaFault> {
+        self.0.base.files.untrusted()
     }
 
     /// Why no certificate is shown, though one is configured.

@@ -24,6 +24,7 @@ use shared::{
 
 use self::{footing::FootingFacts, ledger::LedgerFacts, own::OffboardedFacts};
 use crate::{
+    link::tls::CaFault,
     status::{MirrorStatus, PoolStatus, WholeSeconds},
     upstream::{own::OwnSnapshot, rights::MissingRight},
 };
@@ -84,6 +85,8 @@ pub struct PrimaryFacts {
     pub credential: Option<WallTime>,
     /// How it stands with that token.
     pub own: OwnSnapshot,
+    /// What is wrong with the CA file that it is checked against.
+    pub untrusted: Option<CaFault>,
     /// The rights that it lacks.
     pub missing: Vec<MissingRight>,
 }
@@ -265,6 +268,19 @@ fn assess_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut 
     } else if !primary.policies {
         reasons
             .push("the primary's policies were never copied: no request can be decided".to_owned());
+    }
+    match &primary.untrusted {
+        None => {}
+        Some(CaFault::Never(why)) => {
+            reasons.push(format!(
+                "primary.ca_file: {why}: the primary is not trusted without it"
+            ));
+        }
+        Some(CaFault::Changed(why)) => {
+            findings.push(format!(
+                "primary.ca_file: {why}: what was in it before is in use"
+            ));
+        }
     }
     for Undecided { policy, rule } in primary.undecidable.iter().take(UNDECIDED_SHOWN) {
         findings.push(match rule {

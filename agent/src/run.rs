@@ -12,7 +12,6 @@ mod upkeep;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use replica::entropy::OsEntropy;
 use tokio::task::{JoinError, JoinHandle};
 
 use self::assembly::Daemon;
@@ -25,6 +24,16 @@ use crate::{
     socket::{self, BindError, BoundSocket, descriptors},
     status::board::Board,
 };
+
+/// Whoever waits for this service finds logins possible, if they can be so soon: the first attempt at a token of Holdover's own is
+/// waited for, but not for longer than this.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// What is stored last, and the end of every task, get this long.
+const FINISH: Duration = Duration::from_secs(3);
+
+/// Told to stop, the process ends within this, whatever hangs: a disk, a file, a primary.
+const END: Duration = Duration::from_secs(15);
 
 /// Requests that are being answered when the daemon is told to stop get this long.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -64,9 +73,12 @@ pub enum RunError {
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// The CA file cannot be used.
+    /// There is no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Something hung when it was told to stop.
+    #[error("did not stop in order within {} s: something hangs, most likely the disk. What was acknowledged is stored", FINISH.as_secs())]
+    Unfinished,
 }
 
 /// Runs until told to stop.
@@ -75,20 +87,32 @@ pub enum RunError {
 /// If something that it needs cannot be opened.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
+    service::end_within(END).map_err(RunError::Signals)?;
     let board = Arc::new(Board::default());
     board.put("process", harden::harden());
     descriptors::raise();
     board.put("descriptors", descriptors::finding(&config.limits));
-    let opening = open::open(&config, Arc::new(OsEntropy))?;
+    let opening = tokio::select! {
+        opening = open::open_beside(&config) => opening?,
+        () = signals.stop() => return Ok(()),
+    };
     board.put("replica", opening.findings(&config.replica.path));
     let bound = open::workload_socket(&config.listener)?;
     let admin = socket::bind_admin(&config.admin.socket, config.admin.group)?;
     let daemon = Daemon::start(config, opening, board, admin)?;
     let mut serving = serve_in_background(&daemon, bound);
-    service::notify_ready();
     tracing::info!("serving");
+    let upstream = daemon.upstream.clone();
+    let first = async move { upstream.own().first_attempt().await };
+    let first = tokio::time::timeout(FIRST_ATTEMPT, first);
+    tokio::pin!(first);
+    let mut is_told = false;
     loop {
         tokio::select! {
+            _ = &mut first, if !is_told => {
+                is_told = true;
+                service::notify_ready();
+            },
             signal = signals.next() => match signal {
                 Signal::Reload => reload(&daemon),
                 Signal::Stop => break,
@@ -103,8 +127,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if drained.await.is_err() {
         tracing::warn!("the workload socket did not drain in time");
     }
-    daemon.finish().await;
-    Ok(())
+    let finished = tokio::time::timeout(FINISH, daemon.finish());
+    finished.await.map_err(|_| RunError::Unfinished)
 }
 
 fn serve_in_background(daemon: &Daemon, bound: BoundSocket) -> JoinHandle<io::Result<()>> {

@@ -47,6 +47,11 @@ impl Signals {
         })
     }
 
+    /// Waits for one to stop.
+    pub async fn stop(&mut self) {
+        while self.next().await != Signal::Stop {}
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
@@ -55,6 +60,33 @@ impl Signals {
             _ = self.hangup.recv() => Signal::Reload,
         }
     }
+}
+
+/// Has the process end `within` a signal to stop, in order or not: what hangs in it must not keep it from being started again.
+///
+/// # Errors
+/// If the kernel refuses a handler or a thread.
+pub fn end_within(within: Duration) -> io::Result<()> {
+    // Of its own, because the threads that serve may all be stuck.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::listen()?
+    };
+    let ending = move || {
+        runtime.block_on(async {
+            signals.stop().await;
+            tokio::time::sleep(within).await;
+        });
+        tracing::error!("something hangs: the process ends without it");
+        std::process::exit(1);
+    };
+    std::thread::Builder::new()
+        .name("end".into())
+        .spawn(ending)
+        .map(drop)
 }
 
 /// Sends the log to the journal if standard error goes there, else to standard error.

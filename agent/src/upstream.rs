@@ -41,6 +41,7 @@ use self::{
 };
 use crate::{
     config::{AuthMethod, Config},
+    file,
     link::{Addresses, Link, tls::TlsError},
     local::Local,
 };
@@ -61,6 +62,7 @@ struct UpstreamParts {
     own: OwnStatus,
     rights: Rights,
     wake: Notify,
+    files: file::FileReader,
     host_jitter: f64,
 }
 
@@ -68,7 +70,7 @@ impl Upstream {
     /// The primary of `config`, trusting the cluster that the replica knows. Nothing is sent yet.
     ///
     /// # Errors
-    /// If the CA file cannot be used.
+    /// If there is no TLS.
     pub fn new(config: &Config, local: Local) -> Result<Self, TlsError> {
         let primary = &config.primary;
         let cluster = local.view.authority().cluster.clone();
@@ -87,6 +89,7 @@ impl Upstream {
             }),
             rights: Rights::default(),
             wake: Notify::new(),
+            files: file::FileReader::default(),
             host_jitter,
         })))
     }
@@ -143,7 +146,7 @@ impl Upstream {
         let token = self.own_token().ok_or(UpstreamError::NoCredential)?;
         let reply = self.send(request, Some(&token)).await?;
         if reply.refuses_token() && self.0.own.note_refused() {
-            self.0.wake.notify_one();
+            self.wake_keeper();
         }
         Ok(reply)
     }
@@ -226,13 +229,49 @@ impl Upstream {
         self.0.host_jitter
     }
 
+    /// Waits until Holdover has a token of its own that nothing speaks against, for as long as an attempt at one is due or under
+    /// way. For what a client waits for.
+    ///
+    /// # Errors
+    /// If there is none, and none is tried for at the moment.
+    pub async fn until_token(&self) -> Result<(), UpstreamError> {
+        let mut attempts = self.0.own.attempts();
+        loop {
+            // Before the token is looked at, because that is there before the attempt has ended.
+            let is_due = attempts.borrow_and_update().is_due();
+            if let Some(offboarded) = self.offboarded() {
+                return Err(UpstreamError::Offboarded(offboarded.at));
+            }
+            let has_token = self.own_token().is_some();
+            if has_token && !self.0.own.is_refused() {
+                return Ok(());
+            }
+            if !is_due {
+                // What speaks against a token may be past: the primary says so where it is not.
+                return match has_token {
+                    true => Ok(()),
+                    false => Err(UpstreamError::NoCredential),
+                };
+            }
+            if attempts.changed().await.is_err() {
+                return Err(UpstreamError::NoCredential);
+            }
+        }
+    }
+
+    /// The keeper of Holdover's token has to look at once.
+    fn wake_keeper(&self) {
+        self.0.own.ask_for_attempt();
+        self.0.wake.notify_one();
+    }
+
     /// What a probe saw may be what the keeper of Holdover's token waits for: a primary that is back takes logins, whatever it
     /// says of the token.
     fn note_probe(&self, outcome: &ProbeOutcome) {
         let refused = matches!(outcome, ProbeOutcome::Refused);
         let failed = matches!(outcome, ProbeOutcome::Failed(_) | ProbeOutcome::Foreign(_));
         if self.0.own.note_probe(!failed, refused) {
-            self.0.wake.notify_one();
+            self.wake_keeper();
         }
     }
 }

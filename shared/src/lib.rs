@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod block;
 pub mod change;
 pub mod coverage;
+pub mod credential;
 pub mod damage;
 pub mod doubt;
 pub mod failover;

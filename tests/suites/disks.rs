@@ -2,6 +2,10 @@
 
 #[path = "disks/blocks.rs"]
 mod blocks;
+#[path = "disks/files.rs"]
+mod files;
+#[path = "disks/starts.rs"]
+mod starts;
 #[path = "disks/store.rs"]
 mod store;
 

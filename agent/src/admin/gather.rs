@@ -226,6 +226,7 @@ fn primary(deps: &Deps) -> PrimaryFacts {
         undecidable: undecidable.collect(),
         credential: view.credential(&CredentialName::Own).map(|own| own.expires),
         own: deps.own.token(),
+        untrusted: deps.own.untrusted(),
         missing: deps.own.missing(&authority.settings),
     }
 }

@@ -53,6 +53,10 @@ impl OwnControl for FakeOwn {
         OwnSnapshot::default()
     }
 
+    fn untrusted(&self) -> Option<CaFault> {
+        None
+    }
+
     fn missing(&self, _settings: &Settings) -> Vec<MissingRight> {
         Vec::new()
     }

@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::{
     admin::policy::shown,
     cli::{ANSWER, Exit, Failure, converse, coverage, daemon, out},
-    config::Config,
+    config::{AuthMethod, Config, CredentialFile, KeySource},
     coverage::suggest::{Suggestion, suggest, text},
+    file,
+    link::tls,
     status::{MissingRules, RuleStatus},
     upstream::policy,
 };
@@ -105,17 +107,55 @@ fn checked(config: &Config) -> String {
         text.push_str(&format!("finding: {finding}\n"));
     }
     // Only here: a daemon starts without them, and tells at each login what it lacks.
-    for file in &config.credential_files {
-        if let Err(error) = std::fs::metadata(&file.path) {
-            text.push_str(&format!(
-                "finding: line {}: primary.auth.{}: {}: {error}: Holdover cannot log in without it\n",
-                file.line,
-                file.key,
-                file.path.display(),
-            ));
-        }
+    for fault in files(config) {
+        text.push_str(&format!("finding: {fault}\n"));
     }
     text
+}
+
+/// What is wrong with the files that the configuration names, as they look to whoever runs this.
+fn files(config: &Config) -> Vec<String> {
+    let primary = &config.primary;
+    let ca = tls::client_config(primary.ca_file.as_deref()).err();
+    let ca =
+        ca.map(|fault| format!("primary.ca_file: {fault}: the primary is not trusted without it"));
+    let credentials = config.credential_files.iter().filter_map(|file| {
+        let fault = credential_fault(&primary.auth.method, file)?;
+        let (line, key) = (file.line, file.key);
+        Some(format!(
+            "line {line}: primary.auth.{key}: {fault}: Holdover cannot log in without it"
+        ))
+    });
+    let keys = config
+        .replica
+        .keys
+        .iter()
+        .filter_map(|KeySource::File(path)| {
+            let fault = file::read_credential(path).err()?;
+            Some(format!(
+                "replica.key: {fault}: the replica cannot be opened without it"
+            ))
+        });
+    ca.into_iter().chain(credentials).chain(keys).collect()
+}
+
+/// A pair is told of once: by its certificate.
+fn credential_fault(method: &AuthMethod, credential: &CredentialFile) -> Option<String> {
+    match method {
+        AuthMethod::Cert {
+            cert_file: certificate,
+            key_file: key,
+            ..
+        } => {
+            let pair = tls::ClientCertificate { certificate, key };
+            let fault = tls::identified(None, pair).err()?;
+            (credential.path == *certificate).then(|| fault.to_string())
+        }
+        _ => {
+            let fault = file::read_credential(&credential.path).err()?;
+            Some(fault.to_string())
+        }
+    }
 }
 
 fn suggested(args: &SuggestArgs, config: &Config) -> Result<(), Failure> {

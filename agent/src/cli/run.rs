@@ -16,6 +16,9 @@ pub(super) fn perform(path: &Path) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    runtime.block_on(crate::run::run(config))?;
+    let ran = runtime.block_on(crate::run::run(config));
+    // What hangs, in a file say, is not waited for.
+    runtime.shutdown_background();
+    ran?;
     Ok(Exit::Done)
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::file::FileFault;
+
 /// Everything that is wrong with a file. There is at least one error.
 #[derive(Debug)]
 pub struct ConfigErrors {
@@ -56,8 +58,8 @@ pub enum Problem {
         most: String,
     },
     /// The file cannot be read.
-    #[error("cannot be read: {0}; give another file with --config, or make one with holdover init")]
-    Read(#[source] std::io::Error),
+    #[error("{0}; give another file with --config, or make one with holdover init")]
+    Read(FileFault),
     /// It is not TOML.
     #[error("not TOML: {0}")]
     Syntax(String),

@@ -429,10 +429,38 @@ mod tests {
         let clock = Arc::new(crate::clock::Clock::start(None).unwrap());
         let link = crate::link::Link::new(&primary, None, clock).unwrap();
         std::fs::write(file("ca.pem"), format!("{new}\n")).unwrap();
-        link.reload_files();
+        link.reload_files().await;
         assert!(link.unidentified().is_some());
         let looked = link.look(&link.addresses().all()[0], Duration::from_secs(5));
         assert!(looked.await.is_ok());
+    }
+
+    #[test]
+    fn a_ca_that_cannot_be_used_at_the_start_trusts_nobody_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let primary = config::PrimaryConfig {
+            ca_file: Some(path.clone()),
+            ..samples::primary_config(&[])
+        };
+        let names = Names::default();
+        let files = crate::link::tls::TlsFiles::open(&primary, &names).unwrap();
+        let Some(crate::link::tls::CaFault::Never(why)) = files.untrusted() else {
+            panic!("{:?}", files.untrusted());
+        };
+        assert!(
+            why.contains("ca.pem") && why.contains("No such file"),
+            "{why}"
+        );
+        let (good, _) = authority();
+        std::fs::write(&path, &good).unwrap();
+        assert!(files.reload(&names) && files.untrusted().is_none());
+        std::fs::write(&path, format!("\u{feff}{good}")).unwrap();
+        assert!(!files.reload(&names));
+        let Some(crate::link::tls::CaFault::Changed(why)) = files.untrusted() else {
+            panic!("{:?}", files.untrusted());
+        };
+        assert!(why.contains("byte order mark"), "{why}");
     }
 
     #[tokio::test]

@@ -6,21 +6,29 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore, client::WantsClientCert};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use shared::credential::{self, TextFault};
+use zeroize::Zeroizing;
 
 use super::{
     connect::{self, Https},
     names::Names,
 };
-use crate::config::{self, AuthMethod};
+use crate::{
+    config::{self, AuthMethod},
+    file::{self, FileError, FileFault, Stamp},
+};
 
-/// Why the CA file cannot be used.
+/// The longest file of certificates, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// Why a file of connections cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Nothing in it is a certificate.
@@ -47,9 +55,12 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// It cannot be read, or is no PEM.
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is no PEM.
     #[error("{}: {source}", path.display())]
-    Read {
+    Pem {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -68,8 +79,19 @@ pub(crate) struct TlsFiles {
     connect_timeout: Duration,
     stamps: Mutex<Vec<Stamp>>,
     made: ArcSwap<Connectors>,
+    /// What is wrong with the CA file as it is now.
+    untrusted: Mutex<Option<CaFault>>,
     /// Why no certificate is shown though one is configured.
     unidentified: Mutex<Option<String>>,
+}
+
+/// Why the CA file, as it is now, is not gone by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CaFault {
+    /// Nor was it ever since the start: nobody is trusted.
+    Never(String),
+    /// What was in it before is gone by.
+    Changed(String),
 }
 
 /// What was made of the files.
@@ -79,11 +101,15 @@ struct Connectors {
 }
 
 impl TlsFiles {
-    /// Reads the files. A certificate that cannot be used may come: what the replica can serve does not wait for it.
+    /// Reads the files. Those that cannot be used may come: what the replica can serve waits for none of them. Until then
+    /// nobody is trusted, or no certificate is shown.
     ///
     /// # Errors
-    /// If the CA file cannot be used.
-    pub(crate) fn open(primary: &config::PrimaryConfig, names: &Names) -> Result<Self, TlsError> {
+    /// If there is no TLS.
+    pub(crate) fn open(
+        primary: &config::PrimaryConfig,
+        names: &Names,
+    ) -> Result<Arc<Self>, TlsError> {
         let identity = match &primary.auth.method {
             AuthMethod::Cert {
                 cert_file,
@@ -92,24 +118,36 @@ impl TlsFiles {
             } => Some((cert_file.clone(), key_file.clone())),
             _ => None,
         };
-        let ca = primary.ca_file.clone();
-        let connect_timeout = primary.connect_timeout;
-        let forwards = client_config(ca.as_deref())?;
-        let (own, unidentified) = match own_config(ca.as_deref(), identity.as_ref()) {
-            Ok(own) => (own, None),
-            Err(error) => (forwards.clone(), Some(error.to_string())),
-        };
-        let made = Connectors::of(forwards, own, names, connect_timeout);
-        let files = Self {
+        let (ca, connect_timeout) = (primary.ca_file.clone(), primary.connect_timeout);
+        let nobody = client_config(None)?;
+        let files = Arc::new(Self {
+            untrusted: Mutex::new(ca.as_ref().map(|path| CaFault::Never(unread(path)))),
+            unidentified: Mutex::new(identity.as_ref().map(|(path, _)| unread(path))),
+            made: ArcSwap::from_pointee(Connectors::of(
+                nobody.clone(),
+                nobody,
+                names,
+                connect_timeout,
+            )),
             ca,
             identity,
             connect_timeout,
             stamps: Mutex::default(),
-            made: ArcSwap::from_pointee(made),
-            unidentified: Mutex::new(unidentified),
-        };
-        *files.stamps.lock() = files.stamps_now();
+        });
+        if let Some(path) = files.first() {
+            let (reading, names) = (Arc::clone(&files), names.clone());
+            let read = file::look_at_start(&path, move || reading.reload(&names));
+            if let Err(error) = read {
+                tracing::error!(%error, "a file of connections to the primary is not read yet");
+            }
+        }
         Ok(files)
+    }
+
+    /// One of the files, for whoever names them all by one.
+    pub(crate) fn first(&self) -> Option<PathBuf> {
+        let certificate = self.identity.as_ref().map(|(certificate, _)| certificate);
+        self.ca.as_ref().or(certificate).cloned()
     }
 
     /// What opens connections now, Holdover's `own` or those of forwards.
@@ -122,21 +160,27 @@ impl TlsFiles {
     }
 
     /// Takes the files up again if they changed. Bad ones are reported and the old ones stay in use, each for what it is
-    /// for; so does a pair of which one half is new and the other not yet. Whether there is something new.
+    /// for; so does a pair of which one half is new and the other not yet. Whether there is something new. Blocks for as long
+    /// as their filesystem does.
     pub(crate) fn reload(&self, names: &Names) -> bool {
         let seen = self.stamps_now();
         if std::mem::replace(&mut *self.stamps.lock(), seen.clone()) == seen {
             return false;
         }
         let unusable = |error: &TlsError| {
-            tracing::error!(%error, "a file of connections to the primary changed and cannot be used");
+            tracing::error!(%error, "a file of connections to the primary cannot be used");
         };
         let made = self.made.load_full();
         let connector = |tls| connect::https(tls, names, self.connect_timeout);
         let forwards = client_config(self.ca.as_deref()).inspect_err(unusable);
-        let Ok(forwards) = forwards else {
-            return false;
+        let forwards = match forwards {
+            Ok(forwards) => forwards,
+            Err(error) => {
+                self.distrust(error.to_string());
+                return false;
+            }
         };
+        *self.untrusted.lock() = None;
         // Clients do not show Holdover's certificate, and do not wait for it.
         let own = own_config(self.ca.as_deref(), self.identity.as_ref()).inspect_err(unusable);
         {
@@ -151,8 +195,22 @@ impl TlsFiles {
             forwards: connector(forwards),
             own: own.map_or_else(|_| made.own.clone(), connector),
         }));
-        tracing::info!("the changed files of connections to the primary are in use");
+        tracing::info!("the files of connections to the primary are in use");
         true
+    }
+
+    /// The CA file cannot be used as it is now.
+    fn distrust(&self, why: String) {
+        let mut untrusted = self.untrusted.lock();
+        *untrusted = Some(match *untrusted {
+            Some(CaFault::Never(_)) => CaFault::Never(why),
+            None | Some(CaFault::Changed(_)) => CaFault::Changed(why),
+        });
+    }
+
+    /// What is wrong with the CA file as it is now.
+    pub(crate) fn untrusted(&self) -> Option<CaFault> {
+        self.untrusted.lock().clone()
     }
 
     /// Why no certificate is shown, though one is configured.
@@ -165,6 +223,10 @@ impl TlsFiles {
         let files = self.ca.iter().chain(identity);
         files.map(|path| Stamp::of(path)).collect()
     }
+}
+
+fn unread(path: &Path) -> String {
+    format!("{}: is not read yet", path.display())
 }
 
 impl Connectors {
@@ -213,18 +275,9 @@ pub fn identified(
     identity: ClientCertificate<'_>,
 ) -> Result<ClientConfig, TlsError> {
     let ClientCertificate { certificate, key } = identity;
-    let read = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Read { path, source }
-    };
-    let chain = CertificateDer::pem_file_iter(certificate).map_err(read(certificate))?;
-    let chain = chain.collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(read(certificate))?;
-    if chain.is_empty() {
-        let path = certificate.to_owned();
-        return Err(TlsError::Empty { path });
-    }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(read(key))?;
+    let chain = certificates(certificate)?;
+    let text = pem(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&text).map_err(no_pem(key))?;
     let paired = trusting(ca_file)?.with_client_auth_cert(chain, private);
     paired.map_err(|source| TlsError::Identity {
         certificate: certificate.to_owned(),
@@ -247,35 +300,44 @@ fn trusting(
     Ok(builder.with_root_certificates(roots))
 }
 
-/// What tells one content of a file from another without reading it: its time of change and its length.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stamp(Option<(SystemTime, u64)>);
+/// The text of a file of certificates or a key. An editor's mark would hide its first line.
+fn pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let text = file::read(path, LARGEST)?;
+    if credential::is_marked(&text) {
+        return Err(FileFault::from(TextFault::ByteOrderMark).at(path).into());
+    }
+    Ok(text)
+}
 
-impl Stamp {
-    /// That of `path` now; one of its own if it is not there.
-    pub fn of(path: &Path) -> Self {
-        let stamp = std::fs::metadata(path).and_then(|meta| Ok((meta.modified()?, meta.len())));
-        Self(stamp.ok())
+fn no_pem(path: &Path) -> impl Fn(rustls_pki_types::pem::Error) -> TlsError {
+    let path = path.to_owned();
+    move |source| TlsError::Pem {
+        path: path.clone(),
+        source,
+    }
+}
+
+/// The certificates of a file, of which there is at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = pem(path)?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(no_pem(path))?;
+    match found.is_empty() {
+        true => Err(TlsError::Empty {
+            path: path.to_owned(),
+        }),
+        false => Ok(found),
     }
 }
 
 fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let read = |source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
-        let added = roots.add(certificate.map_err(read)?);
+    for certificate in certificates(path)? {
+        let added = roots.add(certificate);
         added.map_err(|source| TlsError::Anchor {
             path: path.to_owned(),
             source,
         })?;
-    }
-    if roots.is_empty() {
-        return Err(TlsError::Empty {
-            path: path.to_owned(),
-        });
     }
     Ok(roots)
 }
@@ -288,10 +350,7 @@ mod tests {
     fn a_file_without_certificates_is_refused_and_none_at_all_trusts_nobody() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
-        assert!(matches!(
-            client_config(Some(&path)),
-            Err(TlsError::Read { .. })
-        ));
+        assert!(matches!(client_config(Some(&path)), Err(TlsError::File(_))));
         std::fs::write(&path, "not a certificate").unwrap();
         assert!(matches!(
             client_config(Some(&path)),
@@ -337,16 +396,5 @@ mod tests {
                 "{error}"
             );
         }
-    }
-
-    #[test]
-    fn a_stamp_changes_with_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        let absent = Stamp::of(&path);
-        std::fs::write(&path, "1").unwrap();
-        let first = Stamp::of(&path);
-        std::fs::write(&path, "22").unwrap();
-        assert!(absent != first && first != Stamp::of(&path));
     }
 }

@@ -2,7 +2,7 @@
 
 use shared::time::WallTime;
 
-use super::ReadyFacts;
+use super::{PrimaryFacts, ReadyFacts};
 use crate::upstream::rights::MissingRight;
 
 /// How many refused rights are listed one by one.
@@ -20,6 +20,7 @@ pub struct OffboardedFacts {
 pub(super) fn assess(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
     reasons.extend(facts.offboarded.map(offboarded));
     assess_token(facts, reasons, findings);
+    findings.extend(next_login(&facts.primary));
     assess_rights(&facts.primary.missing, reasons, findings);
 }
 
@@ -28,6 +29,15 @@ fn offboarded(facts: OffboardedFacts) -> String {
     format!(
         "offboarded: the primary refuses Holdover's own credential since {since}: nothing is issued, and reads from the replica end at {reads_end}; give Holdover a credential that the primary accepts"
     )
+}
+
+/// Told before another token is needed.
+fn next_login(primary: &PrimaryFacts) -> Option<String> {
+    primary.credential?;
+    let fault = primary.own.file_error.as_ref()?;
+    Some(format!(
+        "no other token of Holdover's own can be had: {fault}"
+    ))
 }
 
 fn assess_token(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Vec<String>) {
@@ -44,6 +54,8 @@ fn assess_token(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut Ve
     let why = why.unwrap_or_else(|| "not asked yet".to_owned());
     match primary.credential {
         None if primary.cluster => told.push(format!("Holdover has no token of its own at the primary yet: {why}")),
+        // What is wrong with its files is known before the primary is.
+        None if own.last_error.is_some() => told.push(format!("Holdover has no token of its own: {why}")),
         None => {}
         Some(end) if end <= facts.now.wall => told.push(format!(
             "Holdover's own token ended at {end}: nothing is mirrored until it logs in again: {why}"

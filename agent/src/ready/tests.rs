@@ -116,6 +116,7 @@ fn healthy() -> ReadyFacts {
             undecidable: Vec::new(),
             credential: Some(now().wall.plus(secs(HOUR))),
             own: OwnSnapshot::default(),
+            untrusted: None,
             missing: Vec::new(),
         },
         mirrors: vec![mirror("secret/data/a/*", Some(10), 24 * HOUR)],
@@ -169,7 +170,7 @@ fn a_healthy_host_is_ready_for_its_longest_outage() {
 #[test]
 fn every_fault_alone_is_one_reason() {
     type Fault = (fn(&mut ReadyFacts), &'static str);
-    let faults: [Fault; 21] = [
+    let faults: [Fault; 22] = [
         (
             |f| f.primary.missing.push(missing(true)),
             "the primary refuses Holdover read on sys/x",
@@ -214,6 +215,10 @@ fn every_fault_alone_is_one_reason() {
             "the machine was rebooted",
         ),
         (|f| f.primary.cluster = false, "never seen"),
+        (
+            |f| f.primary.untrusted = Some(CaFault::Never("ca.pem: is empty".to_owned())),
+            "primary.ca_file: ca.pem: is empty",
+        ),
         (|f| f.primary.policies = false, "policies were never copied"),
         (
             |f| f.mirrors.push(mirror("kv/a", None, HOUR)),

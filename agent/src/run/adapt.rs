@@ -7,6 +7,7 @@ use shared::{name::WorkloadName, secret::SecretBytes, settings::Settings, worklo
 
 use crate::{
     admin::{self, SyncError},
+    link::tls::CaFault,
     local::Pending,
     mirror::{Mirrors, Occasion},
     parity::compare::{Refresh, Wanted},
@@ -19,6 +20,10 @@ use crate::{
 };
 
 impl Minter for Upstream {
+    fn ready(&self) -> Pending<'_, Result<(), UpstreamError>> {
+        Box::pin(self.until_token())
+    }
+
     fn mint<'a>(
         &'a self,
         workload: &'a WorkloadName,
@@ -35,6 +40,10 @@ impl Minter for Upstream {
 impl admin::OwnControl for Upstream {
     fn token(&self) -> OwnSnapshot {
         self.own().snapshot()
+    }
+
+    fn untrusted(&self) -> Option<CaFault> {
+        self.link().untrusted()
     }
 
     fn missing(&self, settings: &Settings) -> Vec<MissingRight> {

@@ -12,7 +12,6 @@ use super::assembly::Daemon;
 use crate::{
     config::{self, Config, apply::Followers},
     driver::Event,
-    link::Link,
     local::Local,
     mirror::{Anew, Mirrors, SeenCredential, SeenToken},
     reaper,
@@ -40,8 +39,8 @@ impl Daemon {
         });
         let (config, board) = (Arc::clone(&self.config), Arc::clone(&self.board));
         self.tasks.spawn(watch_configuration(config, board));
-        let (config, link) = (Arc::clone(&self.config), self.upstream.link().clone());
-        self.tasks.spawn(watch_ca(config, link));
+        let link = self.upstream.link().clone();
+        self.tasks.spawn(link.keep_files());
     }
 
     /// The replica goes first, because whoever comes after decides by the settings that it holds.
@@ -165,13 +164,4 @@ pub(super) fn reload(config: &watch::Sender<Arc<Config>>, board: &Board) {
     );
     let finding = descriptors::finding(&config.borrow().limits);
     board.put("descriptors", finding);
-}
-
-/// Watches the CA file: connections made after a change go by the new one.
-async fn watch_ca(config: Arc<watch::Sender<Arc<Config>>>, link: Link) {
-    let Some(file) = config.borrow().primary.ca_file.clone() else {
-        return;
-    };
-    // What keeps files from being watched is reported by the watcher of the configuration.
-    let _ = config::apply::watch_file(file, || link.reload_files()).await;
 }

@@ -3,7 +3,7 @@
 use std::{io, os::unix::net::UnixListener, path::Path, sync::Arc};
 
 use replica::{
-    entropy::{Entropy, unique_u64},
+    entropy::{Entropy, OsEntropy, unique_u64},
     key::slot::Source,
     store::{Location, OpenError, OpenReport, Replica},
 };
@@ -27,8 +27,17 @@ pub(super) struct Opening {
     pub(super) coverage: Arc<Coverage>,
 }
 
+/// The same beside the threads that serve, so that a disk that hangs keeps nobody from ending this.
+pub(super) async fn open_beside(config: &Config) -> Result<Opening, RunError> {
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || open(&config, Arc::new(OsEntropy)));
+    opening
+        .await
+        .map_err(|error| RunError::Thread(io::Error::other(error)))?
+}
+
 /// Opens the replica, makes it if it was never there, and takes up time where it stood.
-pub(super) fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError> {
+fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError> {
     let sources = sources(config);
     let location = location(config);
     let settings = Arc::new(config.settings.clone());

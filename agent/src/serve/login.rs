@@ -31,6 +31,9 @@ use crate::{
 
 /// Mints tokens at the primary, through the token role of a workload and with Holdover's own token.
 pub trait Minter: Send + Sync {
+    /// Waits for Holdover's own token, as long as one is tried for.
+    fn ready(&self) -> Pending<'_, Result<(), UpstreamError>>;
+
     /// A new token for this workload. Nothing of it is stored yet.
     fn mint<'a>(
         &'a self,
@@ -91,20 +94,43 @@ impl Server {
             Ok(identity) => identity,
             Err(refused) => return Tried::Answered(*refused),
         };
-        let minting = self.minting(ask, &identity);
-        let workload = Sharer::Workload(identity.workload.clone());
-        let passage = match self.carrier.passage(ask, workload, &self.replica) {
-            Ok(passage) => passage,
-            Err(unsendable) => return Tried::unsendable(unsendable),
-        };
-        let minted = match self.carrier.carry_out(passage, minting).await {
+        let mut minted = self.mint(ask, &identity).await;
+        if let Ok(Err(error)) = &minted
+            && error.is_of_own_token()
+            && let Some(undone) = error.undone()
+        {
+            // Another token is on its way, or was when this one was sent.
+            ask.once.undone(undone);
+            minted = self.mint(ask, &identity).await;
+        }
+        let minted = match minted {
             Ok(Ok(minted)) => minted,
             Ok(Err(error)) => return self.not_minted(ask, &identity, error).await,
-            Err(_) => return Tried::Unknown(None),
+            Err(tried) => return tried,
         };
         let answer = self.hand_out(ask, &identity, minted).await;
         ask.once.told();
         Tried::Answered(answer)
+    }
+
+    /// A token for the peer, asked for once Holdover has one of its own.
+    ///
+    /// # Errors
+    /// What it comes to where it was not sent, or nobody knows what came of it.
+    async fn mint(
+        &self,
+        ask: &mut Ask,
+        identity: &PeerId,
+    ) -> Result<Result<InCustody, MintError>, Tried> {
+        if let Err(error) = self.minter.ready().await {
+            return Ok(Err(MintError::Upstream(error)));
+        }
+        let minting = self.minting(ask, identity);
+        let workload = Sharer::Workload(identity.workload.clone());
+        let passage = self.carrier.passage(ask, workload, &self.replica);
+        let passage = passage.map_err(Tried::unsendable)?;
+        let minted = self.carrier.carry_out(passage, minting).await;
+        minted.map_err(|_| Tried::Unknown(None))
     }
 
     /// As whom the peer logs in.
@@ -146,6 +172,13 @@ impl Server {
 
     /// What follows from a mint that brought nothing, or nothing that is known.
     async fn not_minted(&self, ask: &mut Ask, identity: &PeerId, error: MintError) -> Tried {
+        // Without a token nothing was sent, and who is in charge may not be decided yet.
+        let is_undecided = self.driver.snapshot().side().is_none();
+        if let MintError::Upstream(error @ UpstreamError::NoCredential) = &error
+            && is_undecided
+        {
+            return Tried::failed(error.undone(), None);
+        }
         if let MintError::Upstream(error) = &error
             && error.is_of_the_way()
         {

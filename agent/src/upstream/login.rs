@@ -8,13 +8,12 @@ use shared::{
     offboarding::{CredentialAsked, CredentialTold},
     secret::SecretText,
 };
-use zeroize::Zeroizing;
 
 use super::{Request, Upstream, UpstreamError, pace::Urgency};
-use crate::config::{self, AuthMethod};
-
-/// The longest credential file that is read, in bytes.
-const LONGEST: u64 = 16 * 1024;
+use crate::{
+    config::AuthMethod,
+    file::{self, FileError},
+};
 
 /// A token got by logging in.
 pub(super) struct LoggedIn {
@@ -32,13 +31,8 @@ pub enum LoginError {
     #[error("the client certificate cannot be used: {0}")]
     Certificate(String),
     /// A file of the method cannot be used.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The token that a login gives ends after some uses.
     #[error("the login gives tokens of limited uses (token_num_uses)")]
     LimitedUse,
@@ -66,36 +60,61 @@ impl LoginError {
         matches!(self.upstream(), Some(UpstreamError::Decision(_)))
     }
 
+    /// Whether nothing but an answer that counts was wanting, and nothing was spent.
+    pub(super) fn wants_answer(&self) -> bool {
+        self.upstream().is_some_and(|error| match error {
+            UpstreamError::Unavailable(_)
+            | UpstreamError::NotCurrent
+            | UpstreamError::SlowDown { .. }
+            | UpstreamError::Undecided { .. } => true,
+            UpstreamError::Decision(_)
+            | UpstreamError::ForeignCluster(_)
+            | UpstreamError::Malformed { .. }
+            | UpstreamError::NoCredential
+            | UpstreamError::Offboarded(_)
+            | UpstreamError::Unknown(_) => false,
+        })
+    }
+
     fn upstream(&self) -> Option<&UpstreamError> {
         match self {
             Self::Login { error, .. } | Self::Upstream(error) => Some(error),
-            Self::Certificate(_) | Self::File { .. } | Self::LimitedUse => None,
+            Self::Certificate(_) | Self::File(_) | Self::LimitedUse => None,
         }
     }
 }
 
-/// The text of a credential file, without the space around it.
-///
-/// # Errors
-/// If it cannot be read, is empty, or is too long to be one.
-pub(super) fn read_credential(path: &Path) -> Result<SecretText, LoginError> {
-    let failed = |reason: String| LoginError::File {
-        path: path.display().to_string(),
-        reason,
-    };
-    let mut text = Zeroizing::new(String::new());
-    config::read_bounded(path, LONGEST, &mut text).map_err(|error| failed(error.to_string()))?;
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
-        return Err(failed("is empty".to_owned()));
+/// The fields of a login.
+pub(super) type Proof = Vec<(&'static str, SecretText)>;
+
+/// What a login by this method is made from, but for a certificate. Blocks for as long as the files' filesystem does.
+pub(super) fn read(method: &AuthMethod) -> Result<Proof, FileError> {
+    let field = |name, text: &str| (name, SecretText::filled(|field| field.push_str(text)));
+    let of_file = |name, path| Ok((name, file::read_credential(path)?));
+    match method {
+        AuthMethod::AppRole {
+            role_id_file,
+            secret_id_file,
+        } => [("role_id", role_id_file), ("secret_id", secret_id_file)]
+            .into_iter()
+            .map(|(name, path)| of_file(name, path))
+            .collect(),
+        AuthMethod::Cert { name, .. } => Ok(name.iter().map(|name| field("name", name)).collect()),
+        AuthMethod::Jwt { role, jwt_file } => {
+            let role = role.iter().map(|role| field("role", role));
+            Ok(role.chain([of_file("jwt", jwt_file)?]).collect())
+        }
+        AuthMethod::Kubernetes { role, jwt_file } => {
+            Ok(vec![field("role", role), of_file("jwt", jwt_file)?])
+        }
+        AuthMethod::TokenFile { .. } => Ok(Vec::new()),
     }
-    Ok(SecretText::filled(|secret| secret.push_str(trimmed)))
 }
 
 impl Upstream {
     /// Logs in anew; `None` where tokens come from a file.
     pub(super) async fn log_in(&self) -> Option<Result<LoggedIn, LoginError>> {
-        match self.proof() {
+        match self.proof().await {
             Ok(None) => None,
             Ok(Some(proof)) => Some(self.log_in_with(&proof).await),
             Err(error) => Some(Err(error)),
@@ -108,34 +127,37 @@ impl Upstream {
         format!("auth/{mount}/login")
     }
 
-    /// The fields of a login. Every file of the method is read now, because projected tokens rotate.
-    fn proof(&self) -> Result<Option<Vec<(&'static str, SecretText)>>, LoginError> {
-        let field = |name, text: &str| (name, SecretText::filled(|field| field.push_str(text)));
-        Ok(Some(match &self.0.auth.method {
-            AuthMethod::AppRole {
-                role_id_file,
-                secret_id_file,
-            } => vec![
-                ("role_id", read_credential(role_id_file)?),
-                ("secret_id", read_credential(secret_id_file)?),
-            ],
+    /// What it is made from. Every file of the method is read now, because projected tokens rotate; what is wrong with one is
+    /// told before anything is sent.
+    async fn proof(&self) -> Result<Option<Proof>, LoginError> {
+        let method = &self.0.auth.method;
+        match method {
+            AuthMethod::TokenFile { .. } => return Ok(None),
             // What proves it is the certificate of the connection.
-            AuthMethod::Cert { name, .. } => {
-                self.link().reload_files();
+            AuthMethod::Cert { .. } => {
+                self.link().reload_files().await;
                 if let Some(reason) = self.link().unidentified() {
                     return Err(LoginError::Certificate(reason));
                 }
-                name.iter().map(|name| field("name", name)).collect()
             }
-            AuthMethod::Jwt { role, jwt_file } => {
-                let role = role.iter().map(|role| field("role", role));
-                role.chain([("jwt", read_credential(jwt_file)?)]).collect()
-            }
-            AuthMethod::Kubernetes { role, jwt_file } => {
-                vec![field("role", role), ("jwt", read_credential(jwt_file)?)]
-            }
-            AuthMethod::TokenFile { .. } => return Ok(None),
-        }))
+            _ => {}
+        }
+        Ok(Some(self.look(|method| read(&method)).await??))
+    }
+
+    /// What comes of `look` at the files of the method.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(AuthMethod) -> T + Send + 'static,
+    ) -> Result<T, FileError> {
+        let method = self.0.auth.method.clone();
+        let files = method.files();
+        // Whatever hangs, it is most likely the last that is read.
+        let path = files
+            .last()
+            .map_or(Path::new(""), |(_, path)| path)
+            .to_owned();
+        self.0.files.look(&path, move || look(method)).await
     }
 
     async fn log_in_with(&self, proof: &[(&str, SecretText)]) -> Result<LoggedIn, LoginError> {
@@ -168,30 +190,5 @@ impl Upstream {
             ttl: Duration::from_secs(auth.lease_duration),
             renewable: auth.renewable,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_credential_is_the_text_without_the_space_around_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret_id");
-        std::fs::write(&path, " abc\n").unwrap();
-        assert_eq!(read_credential(&path).ok().unwrap().expose(), "abc");
-    }
-
-    #[test]
-    fn what_is_no_credential_is_refused_without_being_quoted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret_id");
-        assert!(read_credential(&path).is_err());
-        std::fs::write(&path, "\n").unwrap();
-        assert!(read_credential(&path).is_err());
-        std::fs::write(&path, "s".repeat(20_000)).unwrap();
-        let error = read_credential(&path).err().unwrap().to_string();
-        assert!(error.ends_with("is longer than 16384 bytes"), "{error}");
     }
 }

@@ -4,12 +4,14 @@
 //! [`keep`] is a task of its own. What it does next is decided by [`life::Life`], purely; what fails is tried again
 //! after a growing pause, so that no failure makes a storm.
 
+pub(crate) mod attempts;
+mod error;
 mod file;
 pub(crate) mod life;
 mod previous;
 mod status;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use replica::sequencer::Lane;
 use shared::{
@@ -24,22 +26,23 @@ use shared::{
 
 pub use self::status::{OwnSnapshot, OwnStatus};
 use self::{
+    error::KeepError,
     file::TokenFile,
     life::{Life, Step},
 };
 use super::{
-    Request, Said, Upstream, UpstreamError,
-    login::{LoggedIn, LoginError},
-    lookup::LookedUp,
-    pace::Urgency,
+    Request, Said, Upstream, UpstreamError, login::LoggedIn, lookup::LookedUp, pace::Urgency,
 };
-use crate::{config::AuthMethod, link::tls::Stamp};
+use crate::{config::AuthMethod, file::Stamp};
 
 /// However long there is nothing to do, it looks again after this long: clocks change.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// How often a token file is looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What wants nothing but an answer is tried again no sooner than this after the last attempt.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A second login is tried so much later than would do.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -51,40 +54,15 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// once none came for 15 minutes.
 const REFUSED_PAUSE_APPROLE: Duration = Duration::from_secs(960);
 
-/// Why nothing could be done about the token.
-#[derive(Debug, thiserror::Error)]
-enum KeepError {
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    #[error("the token in {0} is refused")]
-    FileRefused(String),
-    #[error("{0}: the login was refused; it is tried once more in a moment")]
-    OnceMore(String),
-    #[error(
-        "{0}: the login was refused twice; it is tried again when its files change, or in some minutes"
-    )]
-    Held(String),
-    #[error(
-        "{0}: the answer to a login was lost, which may have spent a use of its credential; it is tried again later"
-    )]
-    Lost(String),
-    #[error("the new token could not be stored: {0}")]
-    Store(#[from] replica::sequencer::SubmitError),
-}
-
-impl From<UpstreamError> for KeepError {
-    fn from(error: UpstreamError) -> Self {
-        Self::Login(error.into())
-    }
-}
-
 impl Upstream {
     /// Keeps Holdover's own token until the daemon stops.
     pub async fn keep_own_token(self) {
         let mut keeper = Keeper::new(self);
         loop {
-            let pause = keeper.turn().await;
-            keeper.rest(pause).await;
+            let begun = keeper.upstream.own().begin_attempt();
+            let rest = keeper.turn().await;
+            keeper.upstream.own().end_attempt(begun);
+            keeper.rest(rest).await;
         }
     }
 }
@@ -94,13 +72,15 @@ struct Keeper {
     /// What is known of the token in use; none until the primary was asked.
     life: Option<Life>,
     backoff: Backoff,
+    /// How long it rests at least, whoever wakes it.
+    least_pause: Duration,
     /// Logins whose answers were lost.
     lost: LostAnswers,
     /// Logins refused in a row with the same files, and when the last was.
     refusals: u32,
     refused_at: WallTime,
-    /// The files that the login is made from, and how they looked when it was last tried.
-    watched: Vec<(PathBuf, Stamp)>,
+    /// How the files that the login is made from looked when they were last looked at; nothing before the first look.
+    stamps: Vec<Stamp>,
     /// Where tokens come from a file.
     file: Option<TokenFile>,
     /// Whether a token is renewed only over connections with the certificate that it was got with.
@@ -119,19 +99,15 @@ impl Keeper {
             }),
             _ => None,
         };
-        let watched = method.files().into_iter().map(|(_, path)| {
-            let stamp = Stamp::of(path);
-            (path.to_owned(), stamp)
-        });
-        let watched: Vec<_> = watched.collect();
         let bound = matches!(method, AuthMethod::Cert { .. });
         Self {
-            watched,
+            stamps: Vec::new(),
             bound,
             outdated: false,
             upstream,
             life: None,
             backoff: Backoff::ATTEMPTS,
+            least_pause: Duration::ZERO,
             lost: LostAnswers::default(),
             refusals: 0,
             refused_at: WallTime::EPOCH,
@@ -144,13 +120,7 @@ impl Keeper {
         if self.upstream.own().is_refused() {
             self.life = None;
         }
-        for (path, stamp) in &mut self.watched {
-            let before = std::mem::replace(stamp, Stamp::of(path));
-            if before != *stamp {
-                self.refusals = 0;
-                self.outdated |= self.bound;
-            }
-        }
+        self.look_at_files().await;
         match self.act().await {
             Ok(wait) => {
                 self.backoff = Backoff::ATTEMPTS;
@@ -164,22 +134,28 @@ impl Keeper {
                     _ => self.backoff.next(self.upstream.jitter()),
                 };
                 tracing::warn!(%error, ?pause, "Holdover's own token: trying again");
-                let refused = matches!(
-                    &error,
-                    KeepError::FileRefused(_) | KeepError::Held(_) | KeepError::OnceMore(_)
-                ) || matches!(&error, KeepError::Login(login) if login.is_refusal());
-                self.upstream.own().failed(error.to_string(), refused);
+                let wants_answer = error.wants_answer();
+                let refused = error.is_refusal();
+                self.upstream
+                    .own()
+                    .failed(error.to_string(), refused, wants_answer);
+                self.least_pause = match wants_answer {
+                    true => LEAST_PAUSE,
+                    false => Duration::ZERO,
+                };
                 pause
             }
         }
     }
 
     /// Rests until something may have changed.
-    async fn rest(&self, pause: Duration) {
+    async fn rest(&mut self, pause: Duration) {
+        let least = std::mem::take(&mut self.least_pause).min(pause);
+        tokio::time::sleep(least).await;
+        let pause = pause.saturating_sub(least);
         let woken = self.upstream.0.wake.notified();
-        let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
         let changed = async {
-            while self.watched.iter().all(is_same) {
+            while self.stamps_now().await.is_none_or(|now| now == self.stamps) {
                 tokio::time::sleep(FILE_INTERVAL).await;
             }
         };
@@ -250,7 +226,7 @@ impl Keeper {
                 Ok(life)
             }
             Err(error) if error.is_denial() => {
-                self.upstream.own().failed(error.to_string(), true);
+                self.upstream.own().failed(error.to_string(), true, false);
                 self.life = None;
                 self.log_in(false).await
             }

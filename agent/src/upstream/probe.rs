@@ -53,7 +53,6 @@ impl Upstream {
     /// Looks at every address at once and, if `authenticated`, has the active node carry out an authenticated operation.
     /// Each half has `probe_timeout`, after its connection is made.
     pub async fn probe(&self, authenticated: bool) -> ProbeOutcome {
-        self.link().reload_files();
         let outcome = match self.look_at_all().await {
             Ok(server_time) if authenticated => match self.operate().await {
                 Ok(Serving::Refused) => ProbeOutcome::Refused,

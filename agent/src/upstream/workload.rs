@@ -74,6 +74,14 @@ impl MintError {
         }
     }
 
+    /// Whether nothing came of it but that Holdover's own token is not taken. With another one it may be.
+    pub(crate) fn is_of_own_token(&self) -> bool {
+        match self {
+            Self::OwnCredentialRefused(decision) => decision.is_of_token(),
+            Self::NotExact(_) | Self::UnknownWorkload | Self::Upstream(_) => false,
+        }
+    }
+
     /// What came of the request for a token. Its decision is about the workload's role, unless it refuses who asked.
     fn of_creation(error: UpstreamError) -> Self {
         match error {

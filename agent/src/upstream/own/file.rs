@@ -1,4 +1,4 @@
-//! Tokens of Holdover's own that something else puts into a file.
+//! The files that Holdover's own logins are made from, and tokens that something else puts into one.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,11 @@ use shared::{
 };
 
 use super::{KeepError, Keeper, credential};
-use crate::{link::tls::Stamp, upstream::login};
+use crate::{
+    config::AuthMethod,
+    file::{self, Stamp},
+    upstream::login::{self, LoginError},
+};
 
 /// A file that something else puts tokens into.
 pub(super) struct TokenFile {
@@ -25,13 +29,22 @@ impl Keeper {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let (path, stamp) = (file.path.clone(), Stamp::of(&file.path));
-        if file.judged == Some(stamp) {
+        let (path, reading) = (file.path.clone(), file.path.clone());
+        let looked = self.upstream.look(move |_| {
+            let stamp = Stamp::of(&reading);
+            (stamp, file::read_credential(&reading))
+        });
+        let (stamp, read) = match looked.await {
+            Ok((stamp, read)) => (Some(stamp), read),
+            Err(slow) => (None, Err(slow)),
+        };
+        let judged = self.file.as_ref().and_then(|file| file.judged);
+        if stamp.is_some() && judged == stamp {
             return Ok(());
         }
         let own = self.upstream.own_token();
         let mut holds_another = false;
-        let taken_up = match login::read_credential(&path) {
+        let taken_up = match read {
             Ok(token)
                 if own
                     .as_ref()
@@ -44,11 +57,11 @@ impl Keeper {
                 holds_another = adopted.is_err();
                 adopted
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(LoginError::from(error).into()),
         };
         let judged = matches!(&taken_up, Ok(()) | Err(KeepError::FileRefused(_)));
         if let Some(file) = self.file.as_mut().filter(|_| judged) {
-            file.judged = Some(stamp);
+            file.judged = stamp;
         }
         let error = taken_up.as_ref().err().map(ToString::to_string);
         self.upstream.own().file(error, holds_another);
@@ -59,6 +72,38 @@ impl Keeper {
             }
             taken_up => taken_up,
         }
+    }
+
+    /// Other files are worth another login.
+    pub(super) async fn look_at_files(&mut self) {
+        let Some(now) = self.stamps_now().await else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.stamps, now);
+        if !before.is_empty() && before != self.stamps {
+            self.refusals = 0;
+            self.outdated |= self.bound;
+        }
+        if self.file.is_none() && before != self.stamps {
+            // Told before another token is needed.
+            let fault = self
+                .upstream
+                .look(|method| login::read(&method).err())
+                .await;
+            let fault = fault.unwrap_or_else(Some);
+            self.upstream
+                .own()
+                .file(fault.map(|fault| fault.to_string()), false);
+        }
+    }
+
+    /// How the files look now; none if nobody can tell.
+    pub(super) async fn stamps_now(&self) -> Option<Vec<Stamp>> {
+        let look = |method: AuthMethod| {
+            let files = method.files();
+            files.iter().map(|(_, path)| Stamp::of(path)).collect()
+        };
+        self.upstream.look(look).await.ok()
     }
 
     async fn adopt(&mut self, path: &str, token: SecretText) -> Result<(), KeepError> {

@@ -9,13 +9,18 @@ use shared::{
 };
 use tokio::sync::watch;
 
-use super::life::Life;
+use super::{
+    attempts::{self, Attempts},
+    life::Life,
+};
 
 /// Shared between the keeper, the probes, offboarding and `status`.
 pub struct OwnStatus {
     state: Mutex<OwnState>,
     /// Whether the primary has taken the credential away, for who waits for that.
     taken_away: watch::Sender<bool>,
+    /// The keeper's attempts at it, for who waits for a token.
+    attempts: watch::Sender<Attempts>,
 }
 
 struct OwnState {
@@ -25,6 +30,8 @@ struct OwnState {
     file_holds_another: bool,
     /// Whether the last probe was answered: the first answered one after failures wakes the keeper.
     answered: bool,
+    /// The last attempt at a token failed for want of an answer that counts: any answered probe is worth another.
+    wants_answer: bool,
     /// A probe failed since the last answered one.
     is_away: bool,
     /// How often one was answered after that.
@@ -59,11 +66,41 @@ impl OwnStatus {
                 refusals: Refusals::new(source),
                 file_holds_another: false,
                 answered: false,
+                wants_answer: false,
                 is_away: false,
                 returns: 0,
             }),
             taken_away: watch::Sender::new(false),
+            attempts: watch::Sender::new(Attempts::START),
         }
+    }
+
+    /// The keeper's attempts at a token, and whenever one is asked for or ends.
+    pub(in crate::upstream) fn attempts(&self) -> watch::Receiver<Attempts> {
+        self.attempts.subscribe()
+    }
+
+    /// Returns once the first attempt at a token has ended, whatever came of it.
+    pub async fn first_attempt(&self) {
+        attempts::first_over(self.attempts()).await;
+    }
+
+    /// An attempt is due at once.
+    pub(in crate::upstream) fn ask_for_attempt(&self) {
+        self.attempts.send_modify(Attempts::ask);
+    }
+
+    /// An attempt begins.
+    pub(super) fn begin_attempt(&self) -> u64 {
+        let mut begun = 0;
+        self.attempts
+            .send_modify(|attempts| begun = attempts.begin());
+        begun
+    }
+
+    /// It has ended.
+    pub(super) fn end_attempt(&self, begun: u64) {
+        self.attempts.send_modify(|attempts| attempts.end(begun));
     }
 
     /// How it stands now.
@@ -128,7 +165,9 @@ impl OwnStatus {
     }
 
     pub(super) fn succeeded(&self, life: Option<&Life>) {
-        let snapshot = &mut self.state.lock().snapshot;
+        let state = &mut *self.state.lock();
+        state.wants_answer = false;
+        let snapshot = &mut state.snapshot;
         snapshot.errors = 0;
         snapshot.last_error = None;
         snapshot.logging_in = None;
@@ -136,8 +175,11 @@ impl OwnStatus {
         snapshot.ending = life.is_some_and(Life::is_worn);
     }
 
-    pub(super) fn failed(&self, error: String, refused: bool) {
-        let snapshot = &mut self.state.lock().snapshot;
+    /// An attempt failed; whether it was a refusal, or only wants an answer that counts.
+    pub(super) fn failed(&self, error: String, refused: bool, wants_answer: bool) {
+        let state = &mut *self.state.lock();
+        state.wants_answer = wants_answer;
+        let snapshot = &mut state.snapshot;
         snapshot.errors = snapshot.errors.saturating_add(1);
         snapshot.last_error = Some(error);
         snapshot.logging_in = None;
@@ -145,7 +187,7 @@ impl OwnStatus {
     }
 
     /// What a probe saw: whether the primary answered as one that serves, and whether it refused the token. Whether the keeper
-    /// should look at once: it is woken by changes only, never by every probe.
+    /// should look at once: it is woken by changes only, never by every probe, unless an answer is all that it waits for.
     pub(in crate::upstream) fn note_probe(&self, answered: bool, refused: bool) -> bool {
         let state = &mut *self.state.lock();
         let had_answered = std::mem::replace(&mut state.answered, answered);
@@ -155,7 +197,8 @@ impl OwnStatus {
         }
         let was_refused = state.snapshot.refused;
         state.snapshot.refused |= refused;
-        (answered && !had_answered) || (refused && !was_refused)
+        let is_wanted = answered && state.wants_answer;
+        is_wanted || (answered && !had_answered) || (refused && !was_refused)
     }
 
     /// How often the primary came back, as probes saw it.
@@ -239,5 +282,20 @@ mod tests {
             tell(CredentialAsked::Login, CredentialTold::Accepted, 13),
             (true, false)
         );
+    }
+
+    #[test]
+    fn a_login_that_wants_an_answer_is_woken_by_any_probe_that_is_answered_and_a_refused_one_is_not()
+     {
+        let own = OwnStatus::new(CredentialSource::Login);
+        assert!(own.note_probe(true, false));
+        for (wants_answer, wakes) in [(true, true), (false, false)] {
+            own.failed("of some kind".to_owned(), false, wants_answer);
+            assert_eq!(own.note_probe(true, false), wakes);
+            assert_eq!(own.note_probe(true, false), wakes);
+            assert!(!own.note_probe(false, false));
+            // The first after an outage wakes it whatever it waits for.
+            assert!(own.note_probe(true, false));
+        }
     }
 }

@@ -48,7 +48,7 @@ use crate::{
         login::{MintedLogin, Minter},
         replica::Replica,
     },
-    upstream::workload::MintError,
+    upstream::{UpstreamError, workload::MintError},
 };
 
 /// The lease that was revoked here.
@@ -536,6 +536,10 @@ impl FakeMinter {
 }
 
 impl Minter for FakeMinter {
+    fn ready(&self) -> Pending<'_, Result<(), UpstreamError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn mint<'a>(
         &'a self,
         workload: &'a WorkloadName,
