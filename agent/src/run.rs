@@ -12,6 +12,7 @@ mod upkeep;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use replica::store::{CreateError, OpenError};
 use tokio::task::{JoinError, JoinHandle};
 
 use self::assembly::Daemon;
@@ -81,33 +82,66 @@ pub enum RunError {
     Unfinished,
 }
 
-/// Runs until told to stop.
+impl RunError {
+    /// Whether another process has the replica.
+    fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Open(OpenError::Busy(_)) | Self::Create(CreateError::Busy(_))
+        )
+    }
+}
+
+/// Runs until told to stop. Where the replica cannot be opened it runs without one, until it can.
 ///
 /// # Errors
 /// If something that it needs cannot be opened.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     service::end_within(END).map_err(RunError::Signals)?;
+    let (mut config, mut bound) = (config, None);
+    while let Some(anew) = run_once(config, &mut bound, &mut signals).await? {
+        tracing::info!("the replica can be opened: everything is started with it");
+        config = anew;
+    }
+    Ok(())
+}
+
+/// Runs until told to stop, or until a replica that could not be opened can be: then with which configuration to go on. The
+/// workload socket stays in `bound` meanwhile, so that nobody who connects is turned away.
+async fn run_once(
+    config: Config,
+    bound: &mut Option<BoundSocket>,
+    signals: &mut Signals,
+) -> Result<Option<Config>, RunError> {
     let board = Arc::new(Board::default());
     board.put("process", harden::harden());
     descriptors::raise();
     board.put("descriptors", descriptors::finding(&config.limits));
     let opening = tokio::select! {
         opening = open::open_beside(&config) => opening?,
-        () = signals.stop() => return Ok(()),
+        () = signals.stop() => return Ok(None),
     };
-    board.put("replica", opening.findings(&config.replica.path));
-    let bound = open::workload_socket(&config.listener)?;
+    board.put("replica", opening.findings(&config.replica));
+    let socket = match bound.take() {
+        Some(socket) => socket,
+        None => open::workload_socket(&config.listener)?,
+    };
+    let is_closed = opening.is_closed;
+    if is_closed {
+        *bound = Some(socket.share().map_err(RunError::Activation)?);
+    }
     let admin = socket::bind_admin(&config.admin.socket, config.admin.group)?;
     let daemon = Daemon::start(config, opening, board, admin)?;
-    let mut serving = serve_in_background(&daemon, bound);
+    let mut serving = serve_in_background(&daemon, socket);
     tracing::info!("serving");
     let upstream = daemon.upstream.clone();
     let first = async move { upstream.own().first_attempt().await };
     let first = tokio::time::timeout(FIRST_ATTEMPT, first);
-    tokio::pin!(first);
+    let opens = open::until_it_opens(daemon.config.subscribe());
+    tokio::pin!(first, opens);
     let mut is_told = false;
-    loop {
+    let again = loop {
         tokio::select! {
             _ = &mut first, if !is_told => {
                 is_told = true;
@@ -115,13 +149,26 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             },
             signal = signals.next() => match signal {
                 Signal::Reload => reload(&daemon),
-                Signal::Stop => break,
+                Signal::Stop => break None,
             },
-            ended = &mut serving => return socket_ended(&daemon, ended),
+            () = &mut opens, if is_closed => {
+                break Some((**daemon.config.borrow()).clone());
+            }
+            ended = &mut serving => {
+                socket_ended(&daemon, ended)?;
+                return Ok(None);
+            }
         }
+    };
+    if again.is_none() {
+        service::notify_stopping();
     }
-    service::notify_stopping();
-    // Because what is being answered may still have to be stored, the socket drains before the writer ends.
+    end(daemon, serving).await?;
+    Ok(again)
+}
+
+/// Because what is being answered may still have to be stored, the socket drains before the writer ends.
+async fn end(daemon: Daemon, serving: JoinHandle<io::Result<()>>) -> Result<(), RunError> {
     let _ = daemon.stop.send(true);
     let drained = tokio::time::timeout(DRAIN + Duration::from_secs(1), serving);
     if drained.await.is_err() {

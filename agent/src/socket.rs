@@ -13,6 +13,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -30,8 +31,21 @@ const BACKLOG: i32 = 4096;
 pub struct BoundSocket {
     /// The listener, with `SO_PASSCRED` set, so that accepted connections have it from their first byte.
     pub listener: UnixListener,
-    /// Removes the file on drop, if this process made it.
-    _file: Option<OwnFile>,
+    /// Removes the file with the last of those that share it, if this process made it.
+    _file: Option<Arc<OwnFile>>,
+}
+
+impl BoundSocket {
+    /// The same socket once more: connections wait in it while nobody accepts.
+    ///
+    /// # Errors
+    /// If no descriptor can be had.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            listener: self.listener.try_clone()?,
+            _file: self._file.clone(),
+        })
+    }
 }
 
 /// Why there is no socket.
@@ -92,7 +106,7 @@ pub fn bind_workload(path: &Path, mode: u32) -> Result<BoundSocket, BindError> {
     ask_for_credentials(&socket, path)?;
     Ok(BoundSocket {
         listener: listening(socket, path)?,
-        _file: Some(file),
+        _file: Some(Arc::new(file)),
     })
 }
 

@@ -190,6 +190,11 @@ impl Sequencer {
         self.shared.room.lock().figures(&self.shared.view)
     }
 
+    /// Whether nothing but revocations is taken, because the store failed and is not mended yet.
+    pub fn is_mending(&self) -> bool {
+        self.shared.is_mending()
+    }
+
     /// What `status` and the metrics show.
     pub fn stats(&self) -> Stats {
         self.shared.stats()

@@ -22,6 +22,7 @@ use crate::{
     view::View,
 };
 
+mod absent;
 mod anchor;
 mod aside;
 mod copy;

@@ -57,10 +57,11 @@ impl MirrorContext {
         })
     }
 
-    /// In an outage only recovery asks, and after offboarding nobody.
+    /// In an outage only recovery asks, and after offboarding nobody; nor while what is read could not be kept.
     pub(super) fn is_paused(&self) -> bool {
         let authority = self.local.view.authority();
-        authority.phase.is_outage() || authority.offboarded.is_some()
+        let by_primary = authority.phase.is_outage() || authority.offboarded.is_some();
+        by_primary || self.local.sequencer.is_mending()
     }
 
     /// # Errors

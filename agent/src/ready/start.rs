@@ -4,12 +4,14 @@ use std::path::Path;
 
 use replica::store::{AnchorState, OpenReport};
 
-/// Findings of the start, for the [`Board`](crate::ready::Board).
-pub fn findings(report: &OpenReport, replica: &Path) -> Vec<String> {
+/// Findings of the start, for the [`Board`](crate::ready::Board): of the replica at `replica`, and of the state file that it is
+/// anchored in, where there is one.
+pub fn findings(report: &OpenReport, replica: &Path, state_file: Option<&Path>) -> Vec<String> {
     let mut findings = vec![
         "theft protection: none: a key file protects copies and backups of the replica, not a stolen disk".to_owned(),
     ];
-    findings.extend(anchor(&report.anchor));
+    let state_file = state_file.unwrap_or(Path::new(""));
+    findings.extend(anchor(&report.anchor, state_file));
     if report.values_lost > 0 {
         let lost = report.values_lost;
         findings.push(format!(
@@ -36,16 +38,20 @@ pub fn findings(report: &OpenReport, replica: &Path) -> Vec<String> {
     findings
 }
 
-fn anchor(state: &AnchorState) -> Option<String> {
+fn anchor(state: &AnchorState, file: &Path) -> Option<String> {
+    let file = file.display();
     match state {
         AnchorState::Agrees | AnchorState::First | AnchorState::Unset => None,
         AnchorState::Ahead { anchor, replica } => Some(format!(
-            "the replica was replaced by an older copy: its generation is {replica}, its anchor's {anchor}"
+            "the replica was replaced by an older copy: its generation is {replica}, that of its anchor {file} is {anchor}"
         )),
-        AnchorState::Missing => Some("the replica's anchor is gone".to_owned()),
-        AnchorState::Foreign => {
-            Some("the replica's anchor belongs to another replica, or was changed".to_owned())
-        }
+        AnchorState::Missing => Some(format!("the replica's anchor {file} is gone")),
+        AnchorState::Foreign => Some(format!(
+            "the replica's anchor {file} belongs to another replica, or was changed"
+        )),
+        AnchorState::Unreadable => Some(format!(
+            "the replica's anchor {file} cannot be read: it must be a file of mode 0600 of the daemon's own user"
+        )),
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
     fn whatever_was_found_wrong_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replica.db");
-        let usual = findings(&sound(), &path).len();
+        let usual = findings(&sound(), &path, None).len();
         let odd = [
             OpenReport {
                 values_lost: 3,
@@ -111,6 +117,10 @@ mod tests {
                 ..sound()
             },
             OpenReport {
+                anchor: AnchorState::Unreadable,
+                ..sound()
+            },
+            OpenReport {
                 anchor: AnchorState::Ahead {
                     anchor: 9,
                     replica: 4,
@@ -119,7 +129,11 @@ mod tests {
             },
         ];
         for report in odd {
-            assert_eq!(findings(&report, &path).len(), usual + 1, "{report:?}");
+            assert_eq!(
+                findings(&report, &path, Some(&path)).len(),
+                usual + 1,
+                "{report:?}"
+            );
         }
     }
 }

@@ -1,18 +1,19 @@
 //! Opening: the replica and its clock, the sockets, and what must be decided before anybody is served.
 
-use std::{io, os::unix::net::UnixListener, path::Path, sync::Arc};
+use std::{io, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use replica::{
     entropy::{Entropy, OsEntropy, unique_u64},
     key::slot::Source,
-    store::{Location, OpenError, OpenReport, Replica},
+    store::{Location, OpenError, OpenReport, Opened, Replica},
 };
 use shared::failover::Phase;
+use tokio::sync::watch;
 
 use super::{RunError, blocks};
 use crate::{
     clock::Clock,
-    config::{self, Config, KeySource},
+    config::{self, Config, KeySource, ReplicaConfig},
     coverage::Coverage,
     local::Local,
     ready,
@@ -23,11 +24,16 @@ use crate::{
 pub(super) struct Opening {
     report: OpenReport,
     pub(super) local: Local,
+    /// The replica could not be opened: nothing stands behind `local`.
+    pub(super) is_closed: bool,
     /// What was counted before.
     pub(super) coverage: Arc<Coverage>,
 }
 
-/// The same beside the threads that serve, so that a disk that hangs keeps nobody from ending this.
+/// A replica that could not be opened is tried again so often.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Opens the replica beside the threads that serve, so that a disk that hangs keeps nobody from ending this.
 pub(super) async fn open_beside(config: &Config) -> Result<Opening, RunError> {
     let config = config.clone();
     let opening = tokio::task::spawn_blocking(move || open(&config, Arc::new(OsEntropy)));
@@ -36,34 +42,16 @@ pub(super) async fn open_beside(config: &Config) -> Result<Opening, RunError> {
         .map_err(|error| RunError::Thread(io::Error::other(error)))?
 }
 
-/// Opens the replica, makes it if it was never there, and takes up time where it stood.
+/// Opens the replica, makes it if it was never there, and takes up time where it stood. Where it cannot be opened the daemon
+/// serves without: a file must not keep it from forwarding.
 fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError> {
-    let sources = sources(config);
-    let location = location(config);
-    let settings = Arc::new(config.settings.clone());
-    let open = || {
-        Replica::open(
-            &location,
-            &sources,
-            Arc::clone(&settings),
-            Arc::clone(&entropy),
-        )
-    };
-    let mut opened = match open() {
-        Err(OpenError::Missing {
-            anchored: false, ..
-        }) => {
-            tracing::info!(path = %location.path.display(), "there is no replica yet: making one");
-            match make(&location, &sources, entropy.as_ref()) {
-                Err(RunError::Create(error)) if error.is_unwritable() => {
-                    tracing::error!(%error, "the replica is made once it can be; until then nothing is mirrored or issued");
-                    let (settings, entropy) = (Arc::clone(&settings), Arc::clone(&entropy));
-                    Replica::open_unmade(&location, &sources, settings, entropy, error)?
-                }
-                made => made.and_then(|()| Ok(open()?))?,
-            }
+    let (mut opened, is_closed) = match replica(config, &entropy) {
+        Ok(opened) => (opened, false),
+        Err(error) if error.is_in_use() => return Err(error),
+        Err(error) => {
+            tracing::error!(%error, "the replica cannot be opened; the daemon serves without it, and tries again");
+            (without(config, &error, &entropy)?, true)
         }
-        opened => opened?,
     };
     let clock = Arc::new(Clock::start(opened.mark)?);
     let (view, report) = (Arc::clone(&opened.view), opened.report.clone());
@@ -83,8 +71,70 @@ fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError>
     Ok(Opening {
         report,
         local,
+        is_closed,
         coverage: Arc::new(coverage),
     })
+}
+
+/// The replica, which is made if it was never there.
+fn replica(config: &Config, entropy: &Arc<dyn Entropy>) -> Result<Opened, RunError> {
+    let (sources, location) = (sources(config), location(config));
+    let settings = Arc::new(config.settings.clone());
+    let open = || {
+        Replica::open(
+            &location,
+            &sources,
+            Arc::clone(&settings),
+            Arc::clone(entropy),
+        )
+    };
+    match open() {
+        Err(OpenError::Missing {
+            anchored: false, ..
+        }) => {
+            tracing::info!(path = %location.path.display(), "there is no replica yet: making one");
+            match make(&location, &sources, entropy.as_ref()) {
+                Err(RunError::Create(error)) if error.is_unwritable() => {
+                    tracing::error!(%error, "the replica is made once it can be; until then nothing is mirrored or issued");
+                    let (settings, entropy) = (Arc::clone(&settings), Arc::clone(entropy));
+                    Ok(Replica::open_unmade(
+                        &location, &sources, settings, entropy, error,
+                    )?)
+                }
+                made => made.and_then(|()| Ok(open()?)),
+            }
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// What stands in for it.
+fn without(
+    config: &Config,
+    why: &RunError,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Opened, RunError> {
+    let settings = Arc::new(config.settings.clone());
+    let opened = Replica::without(
+        &location(config),
+        &why.to_string(),
+        settings,
+        Arc::clone(entropy),
+    );
+    opened.map_err(|error| RunError::Create(error.into()))
+}
+
+/// Returns once the replica of this configuration opens, which is tried again and again.
+pub(super) async fn until_it_opens(config: watch::Receiver<Arc<Config>>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let current = Arc::clone(&config.borrow());
+        // Closed again at once: everything that goes by it is started anew.
+        let trial = move || replica(&current, &(Arc::new(OsEntropy) as Arc<dyn Entropy>)).is_ok();
+        if tokio::task::spawn_blocking(trial).await.unwrap_or(false) {
+            return;
+        }
+    }
 }
 
 /// Makes the replica under the first key that is configured.
@@ -130,8 +180,12 @@ fn passed_in() -> io::Result<Option<UnixListener>> {
 
 impl Opening {
     /// What an operator should know of it. What stands against issuing is a reason, and is the view's to say.
-    pub(super) fn findings(&self, replica: &Path) -> Vec<String> {
-        ready::start::findings(&self.report, replica)
+    pub(super) fn findings(&self, replica: &ReplicaConfig) -> Vec<String> {
+        if self.is_closed {
+            let text = "the replica is not open: requests are forwarded, and in an outage nothing is answered";
+            return vec![text.to_owned()];
+        }
+        ready::start::findings(&self.report, &replica.path, replica.anchor.as_deref())
     }
 }
 

@@ -228,6 +228,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn is_mending(&self) -> bool {
+        self.queue.lock().mending.is_some()
+    }
+
     /// The thread has ended.
     pub(super) fn ended(&self) {
         self.close(State::Stopped);

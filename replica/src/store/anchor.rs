@@ -33,6 +33,8 @@ pub enum AnchorState {
     Missing,
     /// It is another replica's, was changed, or is not one.
     Foreign,
+    /// It cannot be read.
+    Unreadable,
     /// None is configured.
     Unset,
 }
@@ -40,7 +42,10 @@ pub enum AnchorState {
 impl AnchorState {
     /// Whether the replica may be older than it was.
     pub fn doubts(&self) -> bool {
-        matches!(self, Self::Ahead { .. } | Self::Missing | Self::Foreign)
+        matches!(
+            self,
+            Self::Ahead { .. } | Self::Foreign | Self::Missing | Self::Unreadable
+        )
     }
 }
 
@@ -60,31 +65,29 @@ impl Anchor {
     }
 
     /// Compares it with a replica of this generation. `anchored`: it knows of a state file.
-    pub(crate) fn compare(
-        &self,
-        keys: &Keys,
-        generation: u64,
-        anchored: bool,
-    ) -> Result<AnchorState, PrivateError> {
+    pub(crate) fn compare(&self, keys: &Keys, generation: u64, anchored: bool) -> AnchorState {
         let mut text = String::new();
         match private::open(&self.0) {
-            Err(error) if error.is_missing() && anchored => return Ok(AnchorState::Missing),
-            Err(error) if error.is_missing() => return Ok(AnchorState::First),
-            Err(error) => return Err(error),
+            Err(error) if error.is_missing() && anchored => return AnchorState::Missing,
+            Err(error) if error.is_missing() => return AnchorState::First,
+            Err(error) => {
+                tracing::warn!(%error, "the replica's anchor cannot be read");
+                return AnchorState::Unreadable;
+            }
             Ok(file) => {
                 if file.take(512).read_to_string(&mut text).is_err() {
-                    return Ok(AnchorState::Foreign);
+                    return AnchorState::Foreign;
                 }
             }
         }
         let Some(anchor) = parse(keys, &text) else {
-            return Ok(AnchorState::Foreign);
+            return AnchorState::Foreign;
         };
         let replica = generation;
-        Ok(match anchor <= replica {
+        match anchor <= replica {
             true => AnchorState::Agrees,
             false => AnchorState::Ahead { anchor, replica },
-        })
+        }
     }
 
     /// Puts `generation` there, durably. On a full disk in place: what a crash in the middle of that leaves is doubted,
@@ -124,7 +127,7 @@ mod tests {
         let path = dir.path().join("anchor").join("generation");
         let anchor = Anchor::at(&path);
         let keys = Keys::ephemeral(&Seeded::new(1)).unwrap();
-        let compared = |generation, anchored| anchor.compare(&keys, generation, anchored).unwrap();
+        let compared = |generation, anchored| anchor.compare(&keys, generation, anchored);
         assert_eq!(compared(1, false), AnchorState::First);
         assert_eq!(compared(1, true), AnchorState::Missing);
         anchor.write(&keys, 7).unwrap();
@@ -136,14 +139,15 @@ mod tests {
         };
         assert_eq!(compared(6, true), ahead);
         let other = Keys::ephemeral(&Seeded::new(2)).unwrap();
-        assert_eq!(
-            anchor.compare(&other, 9, true).unwrap(),
-            AnchorState::Foreign
-        );
+        assert_eq!(anchor.compare(&other, 9, true), AnchorState::Foreign);
         let lowered = std::fs::read_to_string(&path)
             .unwrap()
             .replace(" 7 ", " 5 ");
         std::fs::write(&path, lowered).unwrap();
         assert_eq!(compared(6, true), AnchorState::Foreign);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(compared(7, true), AnchorState::Unreadable);
+        assert!(compared(7, true).doubts());
     }
 }

@@ -146,6 +146,9 @@ pub enum StoreError {
     /// Nothing could be sealed.
     #[error(transparent)]
     Sealing(#[from] SealingError),
+    /// There is none that could be opened.
+    #[error("{0}")]
+    Unopened(String),
     /// It failed before.
     #[error("the store failed before and is not mended yet")]
     Stopped,

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     ReadOnly,
     /// What was written may never have reached the disk, and the kernel says so once only.
     Sync,
+    /// It could not be opened when the daemon started.
+    Unopened,
     /// It could not be written.
     Write,
     /// It is not the disk's: no randomness, no memory, another process.
@@ -81,7 +83,7 @@ impl Fault {
         match self {
             Self::Corrupt | Self::Read | Self::Sync => Remedy::Copy,
             Self::Full | Self::Other | Self::Write => Remedy::InPlace,
-            Self::ReadOnly => Remedy::Reopen,
+            Self::ReadOnly | Self::Unopened => Remedy::Reopen,
         }
     }
 
@@ -94,6 +96,7 @@ impl Fault {
             Self::Read => "the disk cannot be read",
             Self::ReadOnly => "it may not be written to",
             Self::Sync => "the disk did not keep what was written",
+            Self::Unopened => "it cannot be opened",
             Self::Write => "the disk cannot be written",
         }
     }
@@ -110,6 +113,7 @@ impl StoreError {
             Self::Database { source, .. } => Fault::of(source),
             Self::NoRoom => Fault::Full,
             Self::Opening(_) => Fault::Corrupt,
+            Self::Unopened(_) => Fault::Unopened,
             Self::Changed | Self::ReserveFull | Self::Sealing(_) | Self::Stopped => Fault::Other,
         }
     }

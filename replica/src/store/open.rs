@@ -94,7 +94,7 @@ impl Readable {
         let end = database.ledger_end().map_err(unreadable(path))?;
         let anchor = location.anchor.as_deref().map(Anchor::at);
         let compare = |of: &Anchor| of.compare(&keys, kept.proven(&header), header.anchored);
-        let state = anchor.as_ref().map_or(Ok(AnchorState::Unset), compare)?;
+        let state = anchor.as_ref().map_or(AnchorState::Unset, compare);
         let ledger_cut = !ends_there(&header.ledger, end);
         let report = kept.report(&header, state, &loaded, ledger_cut);
         let (database, failing) = to_write(path, database, failing, made)?;
@@ -122,7 +122,7 @@ impl Readable {
             folder: private::parent(path).into(),
             cleanup: Vec::new(),
             failing,
-            _lock: lock,
+            _lock: Some(lock),
         };
         Ok(start(writer, loaded, report, room))
     }

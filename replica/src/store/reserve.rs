@@ -97,6 +97,18 @@ impl ReserveFile {
         (reserve, found)
     }
 
+    /// None, and nothing in it.
+    pub(crate) fn none(replica: &std::path::Path) -> Self {
+        Self {
+            path: private::beside(replica, ".reserve"),
+            file: None,
+            base: None,
+            end: 0,
+            records: 0,
+            used: HashMap::new(),
+        }
+    }
+
     /// Makes the file where it is missing or not to be trusted: there is nothing in it that is needed.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub(crate) struct Writer {
     /// Why the commit that every start makes failed, if it did.
     pub(crate) failing: Option<StoreError>,
     /// Held, not read: another process is refused by it.
-    pub(crate) _lock: File,
+    pub(crate) _lock: Option<File>,
 }
 
 impl Writer {

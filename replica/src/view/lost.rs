@@ -5,7 +5,7 @@
 //! of a table rows are missing is kept in the header. So nothing is forgotten by a restart, and nothing counts for more
 //! because something else is gone: what was lost is undecidable, by the name that a request itself brings.
 
-use std::{collections::BTreeSet, iter};
+use std::{collections::BTreeSet, iter, sync::Arc};
 
 use imbl::OrdSet;
 use shared::{
@@ -114,6 +114,12 @@ impl Authority {
 }
 
 impl View {
+    /// There is no replica to be read: of everything there may have been anything.
+    pub(crate) fn lose_everything(&self) {
+        let all = Tables::counted(|_| true);
+        self.bind(|authority| Arc::make_mut(&mut authority.known).lost.put_tables(all));
+    }
+
     /// What is damaged, for people.
     pub fn damage(&self) -> Vec<Damage> {
         let authority = self.authority();
