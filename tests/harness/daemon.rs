@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub struct Daemon {
     env: Mutex<BTreeMap<OsString, OsString>>,
     listener: OnceLock<UnixListener>,
     within: OnceLock<Vec<OsString>>,
+    mounts: OnceLock<String>,
     room: Room,
 }
 
@@ -56,6 +58,7 @@ impl Daemon {
             env,
             listener: OnceLock::new(),
             within: OnceLock::new(),
+            mounts: OnceLock::new(),
             room,
         };
         daemon.write_secret("etc/replica.key", &random::hex::<32>()?)?;
@@ -135,6 +138,37 @@ impl Daemon {
             .map_err(|_| Failure::new("the daemon runs in other namespaces already"))
     }
 
+    /// Has every start from the next one on see mounts of its own: `script` makes them, as root of a mount namespace that ends with
+    /// the daemon. It is for `sh`, in the host's folder; what it cannot do ends the start.
+    ///
+    /// As an ordinary user this takes a user namespace, in which Holdover attests nobody.
+    pub fn mount(&self, script: &str) -> Result<()> {
+        let script = format!("set -e; cd '{}'; {script}", self.room.path().display());
+        let set = self.mounts.set(script);
+        set.map_err(|_| Failure::new("the mounts are set already"))
+    }
+
+    /// The launch of a daemon that has mounts of its own.
+    fn launch_in(&self, mut launch: Launch, script: &str) -> Launch {
+        let (of_user, as_user) = match launch.user.take() {
+            Some((uid, gid)) => {
+                let user = format!("--reuid={uid} --regid={gid} --clear-groups");
+                (Vec::new(), user)
+            }
+            // Without capabilities, which root of a namespace would have over its own files.
+            None => {
+                let alone = "--bounding-set=-all --inh-caps=-all".to_owned();
+                (vec!["--user", "--map-root-user"], alone)
+            }
+        };
+        let script = format!("{script}; exec setpriv {as_user} -- \"$0\" \"$@\"");
+        launch = launch.args(of_user);
+        launch = launch.args(["--mount", "--", "/bin/sh", "-c", &script]);
+        launch = launch.args([&self.executable]);
+        launch.program = "/usr/bin/unshare".into();
+        launch
+    }
+
     /// `holdover run`. Returns when the process exists, not when it is ready.
     pub fn start(&self) -> Result<()> {
         let mut slot = self.process.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,6 +183,9 @@ impl Daemon {
         if listener.is_some() {
             launch = launch.args(["-c", ACTIVATE]).args([&self.executable]);
             launch.program = "/bin/sh".into();
+        }
+        if let Some(script) = self.mounts.get() {
+            launch = self.launch_in(launch, script);
         }
         launch = launch.args(["run", "--config"]).args([self.config_file()]);
         *slot = Some(launch.start_with(listener)?);
@@ -194,6 +231,17 @@ impl Daemon {
             true => Ok(()),
             false => Err(process.failure(format!("ended with {status}"))),
         }
+    }
+
+    /// Waits for its end, at most `bound`, without asking for it.
+    pub async fn exited(&self, bound: Duration) -> Result<ExitStatus> {
+        let process = self
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let process = process.context("the daemon was not started")?;
+        process.exited(bound).await
     }
 
     /// Whether the process lives.
