@@ -427,10 +427,13 @@ impl Server {
     }
 }
 
-/// An answer that is the last word on a request. The replica's 503 is none on what the primary may have carried out: then that is
-/// what there is to say.
+/// An answer that is the last word on a request. That the replica does nothing for it now (503, 429) is none on what the primary may
+/// have carried out: then that is what there is to say.
 fn told_truly(ask: &Ask, answer: Response<RelayBody>) -> Response<RelayBody> {
-    let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+    let refused = matches!(
+        answer.status(),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    );
     let of_replica = respond::source(&answer) == "replica";
     match ask.once.outcome() {
         Outcome::Unknown if refused && of_replica => respond::unknown(),

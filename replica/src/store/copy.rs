@@ -58,8 +58,7 @@ pub(super) fn renew(from: &mut Database, path: &Path, proof: &Proof<'_>) -> Resu
 
 /// Puts a copy that is whole in the place of the replica at `path`, if there is one.
 pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
-    let whole = whole(path);
-    if whole.symlink_metadata().is_err() {
+    if !is_whole(path) {
         return Ok(());
     }
     for log in ["-wal", "-journal"] {
@@ -72,7 +71,7 @@ pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
     }
     // The log of the old file would be taken for one of the new.
     private::sync_parent(path).map_err(StoreError::Copy)?;
-    fs::rename(&whole, path).map_err(|error| failed(path, "replace", error))?;
+    fs::rename(whole(path), path).map_err(|error| failed(path, "replace", error))?;
     private::sync_parent(path).map_err(StoreError::Copy)
 }
 
@@ -87,6 +86,11 @@ pub(super) fn install(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)
         .map_err(|error| failed(path, "make", error.into()))?;
     private::sync_parent(path).map_err(StoreError::Copy)
+}
+
+/// Whether there is a copy that is whole, and not in its place yet.
+pub(super) fn is_whole(path: &Path) -> bool {
+    whole(path).symlink_metadata().is_ok()
 }
 
 /// Where a copy is once it is whole.

@@ -69,6 +69,8 @@ pub(crate) struct Database {
     away: bool,
     /// All of the file, where it has yet to be made.
     made: Option<Vec<u8>>,
+    /// What lies in the file may be lost: nothing is committed to it before it was copied, whatever else goes wrong meanwhile.
+    distrusted: bool,
 }
 
 /// The header's row.
@@ -106,6 +108,7 @@ impl Database {
             in_transaction: false,
             away: false,
             made: None,
+            distrusted: false,
         })
     }
 
@@ -117,6 +120,7 @@ impl Database {
             in_transaction: false,
             away: true,
             made,
+            distrusted: false,
         })
     }
 
@@ -262,13 +266,18 @@ impl Database {
     fn reopen(&mut self, proof: &Proof<'_>) -> Result<(), StoreError> {
         let failed = |action| move |source| StoreError::Database { action, source };
         // Two connections of one process to one file would stand in each other's way.
-        let made = self.made.take();
-        *self = Self::away(&self.path, made).map_err(failed("let go of the file"))?;
+        let (made, distrusted) = (self.made.take(), self.distrusted);
+        let away = Self::away(&self.path, made).map_err(failed("let go of the file"))?;
+        *self = Self { distrusted, ..away };
         copy::finish(&self.path)?;
         if let Some(made) = &self.made {
             copy::install(&self.path, made)?;
         }
-        *self = Self::as_of(&self.path, proof)?;
+        let opened = Self::as_of(&self.path, proof)?;
+        *self = Self {
+            distrusted,
+            ..opened
+        };
         Ok(())
     }
 
@@ -393,7 +402,8 @@ impl Storage for Database {
             let length: Option<i64> = row.get(0)?;
             Ok((length.unwrap_or(0).unsigned_abs(), number(row, 1)?))
         })?;
-        let sql = "SELECT mac FROM ledger WHERE seq = ?1 - 1";
+        // The last that is there: one that is missing must not keep others from being cut.
+        let sql = "SELECT mac FROM ledger WHERE seq < ?1 ORDER BY seq DESC LIMIT 1";
         let last = self
             .connection
             .query_row(sql, params![below], |row| row.get(0))?;
@@ -427,12 +437,16 @@ impl Storage for Database {
     }
 
     fn mend(&mut self, remedy: Remedy, proof: &Proof<'_>) -> Result<(), StoreError> {
-        match remedy {
-            _ if self.away => self.reopen(proof)?,
-            Remedy::Copy => self.renew(proof)?,
-            Remedy::InPlace => {}
-            Remedy::Reopen => self.reopen(proof)?,
+        self.distrusted |= remedy == Remedy::Copy;
+        // What is whole takes its place before anything is committed: a start would put it there, over what came since.
+        let is_copied = copy::is_whole(&self.path);
+        if self.away || is_copied || remedy == Remedy::Reopen {
+            self.reopen(proof)?;
         }
+        if self.distrusted && !is_copied {
+            self.renew(proof)?;
+        }
+        self.distrusted = false;
         self.begin_writing().map_err(|source| StoreError::Database {
             action: "begin to write",
             source,

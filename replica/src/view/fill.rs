@@ -65,7 +65,7 @@ struct Sorted<'a> {
     /// Dead ones, and when they ended.
     ended: Vec<(&'a LiveGrant, WallTime)>,
     /// The replica's own, alive.
-    issued: usize,
+    issued: Vec<&'a LiveGrant>,
 }
 
 impl View {
@@ -125,7 +125,7 @@ impl View {
         vec![
             of("tokens", sorted.tokens.len(), TOKENS),
             of("tokens_ended", sorted.ended.len(), ENDED),
-            of("grants", sorted.issued, issued),
+            of("grants", sorted.issued.len(), issued),
             of("leases", clients.count(), LEASES),
             of("secret_ids", authority.secret_ids.len(), SECRET_IDS),
             of("identities", authority.identities.len(), TOKENS + issued),
@@ -162,7 +162,9 @@ impl View {
         let all = sorted
             .tokens
             .iter()
-            .chain(sorted.ended.iter().map(|(live, _)| live));
+            .chain(sorted.ended.iter().map(|(live, _)| live))
+            // With its parent an end of it would be forgotten, too.
+            .chain(&sorted.issued);
         let is_crowded = sorted.tokens.len() > TOKENS || sorted.ended.len() > ENDED;
         let parents: HashSet<TokenDigest> = match is_crowded {
             true => all.filter_map(|live| live.grant.parent).collect(),
@@ -253,7 +255,7 @@ impl<'a> Sorted<'a> {
                 None if grant.deadline.passed_for_good(now) => {
                     sorted.ended.push((live, grant.deadline.wall));
                 }
-                None if grant.is_replica() => sorted.issued += 1,
+                None if grant.is_replica() => sorted.issued.push(live),
                 None => sorted.tokens.push(live),
             }
         }
