@@ -20,6 +20,10 @@ use crate::{
     seal::{Sealed, Subject},
 };
 
+mod set;
+
+pub(crate) use set::Tables;
+
 /// What a row is of. The number is on disk and in every row's associated data: never reuse one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -242,61 +246,6 @@ pub(crate) type RowKey = [u8; 32];
 pub(crate) struct At {
     pub(crate) table: Table,
     pub(crate) key: RowKey,
-}
-
-/// Some of the tables.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Tables(u32);
-
-impl Tables {
-    /// Those whose rows are counted and for which `is_in` holds.
-    pub(crate) fn counted(is_in: impl Fn(Table) -> bool) -> Self {
-        let mut tables = Self::default();
-        let all = Table::ROWS.into_iter();
-        all.filter(|table| table.is_counted() && is_in(*table))
-            .for_each(|table| tables.insert(table));
-        tables
-    }
-
-    pub(crate) fn contains(self, table: Table) -> bool {
-        self.0 & bit(table) != 0
-    }
-
-    pub(crate) fn insert(&mut self, table: Table) {
-        self.0 |= bit(table);
-    }
-
-    pub(crate) fn remove(&mut self, table: Table) {
-        self.0 &= !bit(table);
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    #[must_use]
-    pub(crate) fn and(self, others: Self) -> Self {
-        Self(self.0 | others.0)
-    }
-
-    /// Whether any is in both.
-    pub(crate) fn overlaps(self, others: Self) -> bool {
-        self.0 & others.0 != 0
-    }
-
-    /// As it is stored: a bit for each number of a table.
-    pub(crate) fn bits(self) -> u32 {
-        self.0
-    }
-
-    /// What [`Tables::bits`] gave.
-    pub(crate) fn of_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-}
-
-fn bit(table: Table) -> u32 {
-    1_u32.checked_shl(u32::from(table.number())).unwrap_or(0)
 }
 
 /// Something to be done to the store, in order.
