@@ -256,6 +256,19 @@ impl Call {
     }
 }
 
+impl Call {
+    /// What it is if some of its first segments are a namespace's: the first kind, from the left, that is not data. It takes
+    /// time in proportion to the path's length, for whoever sends it chooses that.
+    pub fn kind_behind_a_namespace(&self) -> Kind {
+        let path = self.path.as_str();
+        let behind = path
+            .match_indices('/')
+            .filter_map(|(at, _)| path.get(at.saturating_add(1)..));
+        let mut kinds = behind.map(|rest| kind(rest, self.operation));
+        kinds.find(|kind| *kind != Kind::Data).unwrap_or(Kind::Data)
+    }
+}
+
 fn operation(
     method: &str,
     path: &str,
@@ -470,6 +483,14 @@ mod tests {
             Kind::AttestedLogin
         );
         assert_eq!(call("PUT", "/v1/auth/userpass/login/u").kind, Kind::Login);
+        let behind = |method, path: &str| call(method, path).kind_behind_a_namespace();
+        assert_eq!(behind("PUT", "/v1/team/auth/userpass/login/u"), Kind::Login);
+        assert_eq!(
+            behind("PUT", "/v1/a/b/auth/token/create"),
+            Kind::TokenCreate
+        );
+        assert_eq!(behind("GET", "/v1/team/auth/userpass/login/u"), Kind::Data);
+        assert_eq!(behind("GET", "/v1/secret/auth/token"), Kind::Data);
         assert_eq!(call("GET", "/v1/auth/userpass/users/u").kind, Kind::Data);
         assert_eq!(
             call("POST", "/v1/auth/token/create/r").kind,

@@ -371,13 +371,7 @@ impl Ask {
         if call.kind != Kind::Data || self.mirrored {
             return call.kind.clone();
         }
-        let path = call.path.as_str();
-        path.match_indices('/')
-            .filter_map(|(at, _)| path.get(at + 1..))
-            .filter_map(|rest| Call::parse(self.method.as_str(), &format!("/v1/{rest}")).ok())
-            .map(|inner| inner.kind)
-            .find(|kind| *kind != Kind::Data)
-            .unwrap_or(Kind::Data)
+        call.kind_behind_a_namespace()
     }
 
     /// Whether the answer has the caller's own token in it.
