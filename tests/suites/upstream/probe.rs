@@ -190,6 +190,8 @@ async fn a_certificate_of_another_ca_is_an_outage_until_the_file_has_it() -> Res
         "{refused:?}"
     );
     std::fs::copy(primary.ca_file(), &ca)?;
+    // As a task of the daemon does each second.
+    host.upstream.link().reload_files().await;
     let good = host.upstream.probe(false).await;
     assert!(matches!(good, ProbeOutcome::Good { .. }), "{good:?}");
     Ok(())
