@@ -214,8 +214,15 @@ impl HeldSeat {
     }
 
     /// A request is here, and its sender waits.
-    pub(crate) fn is_answered(&self) {
-        self.limits.0.lock().seats.is_answered(self.seat);
+    ///
+    /// # Errors
+    /// If the place became somebody else's before: the connection is about to be closed.
+    pub(crate) fn is_answered(&self) -> Result<(), Exceeded> {
+        let mut counters = self.limits.0.lock();
+        match counters.seats.is_answered(self.seat) {
+            true => Ok(()),
+            false => Err(Exceeded::Connections),
+        }
     }
 
     /// An answer is on its way. One that streams is ended last.
@@ -309,7 +316,7 @@ mod tests {
         assert_eq!(connect(1).err(), Some(Exceeded::ConnectionsOfUser));
         let third = connect(2).ok().unwrap();
         for place in [&first, &second, &third] {
-            place.is_answered();
+            place.is_answered().unwrap();
         }
         assert_eq!(connect(2).err(), Some(Exceeded::Connections));
         drop(first);
@@ -326,7 +333,7 @@ mod tests {
         let (counters, limits) = (Limits::default(), limits());
         let connect = |uid| counters.connect(&party(uid), &limits, false);
         let [idle, busy] = [1, 1].map(|uid| connect(uid).ok().unwrap());
-        busy.is_answered();
+        busy.is_answered().unwrap();
         assert!(counters.end_one());
         idle.lost().await;
         assert!(!counters.end_one(), "what is being answered goes on");

@@ -62,7 +62,8 @@ impl Server {
             let body = self.read_body(connection, rules, incoming).await?;
             ask.brings(body, self.replica.now());
         }
-        connection.place.is_answered();
+        // Nothing of it may be sent on where nobody would hear what came of it.
+        connection.place.is_answered().map_err(respond::exceeded)?;
         Ok(ask)
     }
 

@@ -15,7 +15,7 @@ use shared::{
     time::{Now, WallTime},
 };
 
-use super::{LiveGrant, View, lockout};
+use super::{HeldLease, LiveGrant, Secrets, View, lockout};
 
 /// Tokens of the primary's that are known and live.
 pub const TOKENS: usize = 32 * 1024;
@@ -77,7 +77,9 @@ impl View {
 
     /// The same of leases.
     pub(crate) fn is_full_of_leases(&self) -> bool {
-        self.secrets.load().leases.len() >= LEASES / 4 * 5
+        let secrets = self.secrets.load();
+        // Holdover's own are bounded by its configuration, and take nobody's room.
+        secrets.leases.len() >= LEASES / 4 * 5 && clients_leases(&secrets) >= LEASES / 4 * 5
     }
 
     /// Whether so many grants of this workload live that the replica issued.
@@ -117,16 +119,13 @@ impl View {
         let issued = settings.grants_at_most();
         let compiled = authority.policies.as_ref();
         let compiled = compiled.map_or(0, |policies| policies.compiled.len());
-        let clients = secrets
-            .leases
-            .values()
-            .filter(|held| is_clients(&held.lease.holder));
+        let clients = clients_leases(&secrets);
         let of = |of, has, most| Filled { of, has, most };
         vec![
             of("tokens", sorted.tokens.len(), TOKENS),
             of("tokens_ended", sorted.ended.len(), ENDED),
             of("grants", sorted.issued.len(), issued),
-            of("leases", clients.count(), LEASES),
+            of("leases", clients, LEASES),
             of("secret_ids", authority.secret_ids.len(), SECRET_IDS),
             of("identities", authority.identities.len(), TOKENS + issued),
             of(
@@ -200,7 +199,7 @@ impl View {
         targets.collect()
     }
 
-    /// Leases that clients read, of the token that has most of them.
+    /// Leases that clients read, of the user who has most of them: with many tokens nobody takes more than with one.
     fn leases_beyond(&self) -> Vec<Change> {
         let secrets = self.secrets.load();
         if secrets.leases.len() <= LEASES {
@@ -211,7 +210,10 @@ impl View {
             let LeaseHolder::Token(token) = &lease.holder else {
                 return None;
             };
-            Some((*token, lease.renewed_at, lease.id.clone()))
+            let user = self.grant(token).and_then(|live| live.owner());
+            // Of whom nobody knows the user each is one.
+            let alone = user.is_none().then_some(*token);
+            Some(((user, alone), lease.renewed_at, lease.id.clone()))
         });
         let gone = entries::beyond(clients, LEASES).into_iter();
         gone.map(Change::LeaseGone).collect()
@@ -263,8 +265,9 @@ impl<'a> Sorted<'a> {
     }
 }
 
-fn is_clients(holder: &LeaseHolder) -> bool {
-    matches!(holder, LeaseHolder::Token(_))
+fn clients_leases(secrets: &Secrets) -> usize {
+    let of_client = |held: &&Arc<HeldLease>| matches!(held.lease.holder, LeaseHolder::Token(_));
+    secrets.leases.values().filter(of_client).count()
 }
 
 /// So many of these, in the order in which they make room.

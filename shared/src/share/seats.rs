@@ -88,9 +88,11 @@ impl Seats {
         self.set(seat, Some((waiting, self.turns)));
     }
 
-    /// Whoever sits there is being answered.
-    pub fn is_answered(&mut self, seat: Seat) {
+    /// Whoever sits there is being answered, if the place is still theirs.
+    #[must_use]
+    pub fn is_answered(&mut self, seat: Seat) -> bool {
         self.set(seat, None);
+        self.seats.contains_key(&seat)
     }
 
     /// The place is free. So it may be already.

@@ -12,7 +12,7 @@ use shared::{
     time::WallTime,
     workload::Workload,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     AuthorityPass, AuthorityReport, AuthorityVerdict, approle, at_use,
@@ -171,6 +171,13 @@ impl AuthorityKeeper {
         Ok(())
     }
 
+    /// Every workload to itself, if none is being verified: what is taken from one at this moment must not be put back as what was
+    /// known before.
+    fn undisturbed(&self) -> Option<Vec<MutexGuard<'_, Minting>>> {
+        let all = self.workloads.iter();
+        all.map(|one| one.minting.try_lock().ok()).collect()
+    }
+
     async fn common(&self, pass: &AuthorityPass<'_>) -> Result<(), PassError> {
         let _alone = self.common.lock().await;
         match pass.is_common_verified() {
@@ -227,7 +234,9 @@ impl AuthorityMemory {
         let covers = |since: &WallTime| {
             standing::all_rest(context, at) && pass.unverified(*since).is_empty()
         };
-        if let Some(since) = since.filter(covers) {
+        if let Some(since) = since.filter(covers)
+            && let Some(_undisturbed) = keeper.undisturbed()
+        {
             let _alone = keeper.common.lock().await;
             return pass.reaffirm(since).await;
         }

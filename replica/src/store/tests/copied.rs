@@ -48,6 +48,36 @@ fn a_copy_has_every_row_is_another_file_and_is_written_to_from_then_on() {
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
 }
 
+/// Where the copy fails for another reason, before it is whole and after, the file is not used again without one: a start would
+/// put what is whole over what was committed since.
+#[test]
+fn a_copy_that_could_not_be_made_is_made_before_anything_is_committed() {
+    for in_the_way in [".new", "-journal"] {
+        let home = full();
+        let path = home.location.path.clone();
+        let inode = || fs::metadata(&path).unwrap().ino();
+        let (before, way) = (inode(), private::beside(&path, in_the_way));
+        let mut opened = home.open();
+        fs::create_dir(&way).unwrap();
+        for remedy in [Remedy::Copy, Remedy::InPlace, Remedy::Reopen] {
+            assert!(
+                opened.writer.mend(remedy).is_err(),
+                "{in_the_way} {remedy:?}"
+            );
+        }
+        fs::remove_dir(&way).unwrap();
+        opened.writer.mend(Remedy::InPlace).unwrap();
+        assert_ne!(inode(), before, "{in_the_way}");
+        assert!(!copy::is_whole(&path), "{in_the_way}");
+        let sequencer = opened.start(|| now(1)).unwrap();
+        let changes = vec![granted(77)];
+        wait(&sequencer, Lane::Grant, changes, Expects::default()).unwrap();
+        sequencer.stop();
+        let opened = home.open();
+        assert!(opened.view.grant(&digest(77)).is_some(), "{in_the_way}");
+    }
+}
+
 /// As after a crash at each step from the moment on at which the copy is whole.
 #[test]
 fn a_start_goes_on_from_a_copy_that_is_whole_and_passes_over_one_that_is_not() {

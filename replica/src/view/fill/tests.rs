@@ -32,6 +32,21 @@ fn put(view: &View, nr: u64, uid: Option<u32>) {
     }
 }
 
+fn of_replica(deadline: Deadline) -> Origin {
+    Origin::Replica(ReplicaGrant {
+        outage: OutageId::parse("o-1").unwrap(),
+        issued_at: T0,
+        ttl_ms: 1,
+        asked_ms: 1,
+        max_deadline: deadline,
+        workload_end: deadline,
+        settled: Settled::Not,
+        approle: None,
+        spared: false,
+        of_nobody: false,
+    })
+}
+
 fn forgotten(view: &View) -> Vec<u64> {
     let numbered = view.beyond(now(AT)).into_iter().map(|change| match change {
         Change::GrantForgotten(digest) => u64::from_le_bytes(digest.0[..8].try_into().unwrap()),
@@ -64,10 +79,15 @@ fn tokens_of_whoever_has_most_make_room_those_last_used_last() {
         ..grant(999, 3600)
     };
     view.put_grant(&Arc::new(LiveGrant::new(child)));
+    // What the replica issued hangs on the next: without that its end would not be known.
+    let mut issued = grant(998, 3600);
+    issued.parent = Some(digest(1001));
+    issued.origin = of_replica(issued.deadline);
+    view.put_grant(&Arc::new(LiveGrant::new(issued)));
     assert_eq!(filled(&view, "tokens"), (TOKENS + 101, TOKENS));
     let gone = forgotten(&view);
     assert_eq!(gone.len(), 101);
-    assert_eq!((gone[0], gone[100]), (1001, 1101));
+    assert_eq!((gone[0], gone[100]), (1002, 1102));
     for nr in gone {
         view.forget_grant(&digest(nr));
     }
@@ -172,6 +192,36 @@ fn leases_of_the_token_that_has_most_make_room_and_holdovers_own_do_not() {
 }
 
 #[test]
+fn a_user_with_many_tokens_keeps_no_more_leases_than_with_one() {
+    let view = view(vec![Change::Lease(
+        Box::new(samples::lease("database/creds/orders/shared")),
+        Some(SecretBytes::new(b"{}".to_vec())),
+    )]);
+    let mut secrets = super::super::Secrets::clone(&view.secrets());
+    let body = Arc::clone(&secrets.leases.values().next().unwrap().body);
+    let mut add = |holder: u64, nr: usize| {
+        let mut lease = samples::lease(&format!("database/creds/orders/{holder}-{nr}"));
+        lease.holder = LeaseHolder::Token(digest(holder));
+        secrets.put_lease(lease, Arc::clone(&body));
+    };
+    put(&view, 1, Some(7));
+    (0..20).for_each(|nr| add(1, nr));
+    // One lease with each of another's tokens.
+    for holder in 1000..1000 + LEASES as u64 {
+        put(&view, holder, Some(8));
+        add(holder, 0);
+    }
+    view.set_secrets(secrets);
+    let gone = view.beyond(now(AT));
+    let of_other = |change: &Change| match change {
+        Change::LeaseGone(id) => !id.as_str().starts_with("database/creds/orders/1-"),
+        _ => panic!("something else"),
+    };
+    assert_eq!(gone.len(), 20);
+    assert!(gone.iter().all(of_other));
+}
+
+#[test]
 fn grants_of_a_workload_are_counted_while_they_live() {
     let view = view(Vec::new());
     let [orders, billing] = ["orders", "billing"].map(|name| WorkloadName::parse(name).unwrap());
@@ -182,18 +232,7 @@ fn grants_of_a_workload_are_counted_while_they_live() {
             uid: 7,
             unit: None,
         });
-        issued.origin = Origin::Replica(ReplicaGrant {
-            outage: OutageId::parse("o-1").unwrap(),
-            issued_at: T0,
-            ttl_ms: 1,
-            asked_ms: 1,
-            max_deadline: issued.deadline,
-            workload_end: issued.deadline,
-            settled: Settled::Not,
-            approle: None,
-            spared: false,
-            of_nobody: false,
-        });
+        issued.origin = of_replica(issued.deadline);
         view.put_grant(&Arc::new(LiveGrant::new(issued)));
     }
     let has = |most, of| view.has_issued(most, of, now(AT));
