@@ -21,6 +21,7 @@ pub mod host;
 pub mod link;
 pub mod load;
 pub mod place;
+pub mod played;
 pub mod port;
 pub mod postgres;
 pub mod process;

@@ -28,6 +28,7 @@ mod script;
 use std::rc::Rc;
 
 use harness::bao::{Primary, Transport};
+use harness::played::{failures, number};
 use harness::random::Seeded;
 use harness::{Context, Failure, Result};
 use tokio::sync::Semaphore;
@@ -55,13 +56,6 @@ const UNDECIDED: usize = 10;
 struct World {
     primary: Primary,
     tally: Tally,
-}
-
-fn number(name: &str) -> Result<Option<usize>> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map(Some).context(format!("{name}={text}")),
-        Err(_) => Ok(None),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,18 +94,6 @@ async fn nothing_is_granted_in_an_outage_that_the_primary_refused_before_it() ->
         world.tally.assert_telling(UNDECIDED);
     }
     Ok(())
-}
-
-/// What went wrong with the lives, once all are over.
-async fn failures(mut playing: JoinSet<Result<()>>) -> Result<Vec<Failure>> {
-    let mut failures = Vec::new();
-    while let Some(played) = playing.join_next().await {
-        if let Err(failure) = played? {
-            eprintln!("{failure}\n");
-            failures.push(failure);
-        }
-    }
-    Ok(failures)
 }
 
 /// Plays one life to its end; anew, where a busy machine was taken for an outage.

@@ -16,6 +16,7 @@ mod scene;
 
 use std::rc::Rc;
 
+use harness::played::{failures, number};
 use harness::random::Seeded;
 use harness::{Context, Failure, Result};
 use tokio::sync::Semaphore;
@@ -32,13 +33,6 @@ const STARTS: usize = 100;
 
 /// Starts that are played at the same time: they mostly wait.
 const AT_ONCE: usize = 8;
-
-fn number(name: &str) -> Result<Option<usize>> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map(Some).context(format!("{name}={text}")),
-        Err(_) => Ok(None),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_start_serves_what_it_can_and_says_what_it_cannot() -> Result<()> {
@@ -74,16 +68,4 @@ async fn every_start_serves_what_it_can_and_says_what_it_cannot() -> Result<()> 
 async fn one(original: &Original, case: &Case, random: &mut Seeded) -> Result<()> {
     let scene = Scene::set(original, case, random)?;
     judge::judge(original, case, &scene).await
-}
-
-/// What went wrong with the starts, once all are over.
-async fn failures(mut playing: JoinSet<Result<()>>) -> Result<Vec<Failure>> {
-    let mut failures = Vec::new();
-    while let Some(played) = playing.join_next().await {
-        if let Err(failure) = played? {
-            eprintln!("{failure}\n");
-            failures.push(failure);
-        }
-    }
-    Ok(failures)
 }

@@ -16,8 +16,9 @@ mod tree;
 use std::time::Duration;
 
 use harness::client::raw::Ask;
-use harness::host::{Host, Servers};
+use harness::host::{Host, READY, Servers};
 use harness::{Context, Result, eventually, together};
+use serde_json::Value;
 
 use answer::Answer;
 use masks::MASKS;
@@ -67,6 +68,7 @@ async fn the_same_of_both<P: Servers>(tree: &Tree<P>) -> Result<Vec<Answer>> {
         .map(|(question, _)| question)
         .collect();
     assert!(strangers.is_empty(), "not forwarded: {strangers:?}");
+    nothing_is_doubted(tree).await?;
     tree.host.cut().await?;
     let after = ask_all(tree, &questions).await?;
     let mut different = Vec::new();
@@ -107,6 +109,19 @@ async fn the_same_of_both<P: Servers>(tree: &Tree<P>) -> Result<Vec<Answer>> {
     );
     a_version_that_ends_in_the_outage_ends_as_at_the_primary(tree).await?;
     Ok(before)
+}
+
+/// Waits until what the answers put in doubt was read anew: in an outage nothing is said of it.
+async fn nothing_is_doubted<P: Servers>(tree: &Tree<P>) -> Result<()> {
+    let is_read = |status: &Value| {
+        let mut mirrors = status["mirrors"].as_array().into_iter().flatten();
+        mirrors.all(|mirror| mirror["doubted"] == 0)
+    };
+    let waited = tree
+        .host
+        .daemon
+        .wait_for("what is doubted to be read", READY, is_read);
+    waited.await.map(drop)
 }
 
 /// What the replica shows of a version whose time passed while it was in charge, and the primary once it is back.
