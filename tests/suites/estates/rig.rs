@@ -117,6 +117,14 @@ impl Site {
         login.map_err(|failure| self.daemon.failure(format!("login: {failure}")))
     }
 
+    /// The same right after connections were closed, which may have taken along the answer to one login: that is sent once.
+    pub(crate) async fn login_after_close(&self) -> Result<Login> {
+        match self.login().await {
+            Err(failure) if is_unknown(&failure.to_string()) => self.login().await,
+            told => told,
+        }
+    }
+
     /// Reads an API path; the status and the body.
     pub(crate) async fn read(&self, path: &str, token: &str) -> Result<(u16, String)> {
         let ask = Ask::get(&format!("/v1/{path}")).token(token)?;
@@ -226,7 +234,7 @@ async fn once(
 ) -> Result<()> {
     let asked = clock::instant();
     let login = client.send(&login_request("orders")).await?;
-    if login.status == 504 && login.text().contains("carried out is unknown") {
+    if login.status == 504 && is_unknown(&login.text()) {
         report.unknown += 1;
         return Ok(());
     }
@@ -246,6 +254,11 @@ async fn once(
         report.reads += 1;
     }
     Ok(())
+}
+
+/// Whether this says that nobody knows what came of a request.
+fn is_unknown(text: &str) -> bool {
+    text.contains("carried out is unknown")
 }
 
 fn since(began: Instant) -> Duration {

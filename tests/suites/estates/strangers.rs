@@ -91,6 +91,7 @@ async fn a_stranger_among_the_nodes_behind_a_balancer_is_passed_over() -> Result
     let keeper = site.login().await?;
     let clients = Clients::start(&site, path, password);
     balancer.set_backends(&mixed, Standing::Close)?;
+    site.login_after_close().await?;
     for _ in 0..20 {
         site.login().await?;
     }
