@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "disks/files.rs"]
 mod files;
+#[path = "disks/rows.rs"]
+mod rows;
 #[path = "disks/starts.rs"]
 mod starts;
 #[path = "disks/store.rs"]
