@@ -1,7 +1,8 @@
 //! The read side: everything that a decision needs, in memory, without a lock that a writer holds.
 //!
 //! Authority sits behind one [`ArcSwap`], loaded once per request and never held across an await. Values stay
-//! sealed. Grants are shared records with an atomic revoked flag. Only the sequencer changes any of it.
+//! sealed. Grants are shared records with an atomic revoked flag. Only the sequencer changes any of it. The one lock is over how
+//! many grants each user has, taken when one changes hands.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +36,7 @@ use crate::{
     key::Keys,
     seal::{SealError, Sealed},
     table::{At, CredentialRow},
-    view::lockout::Lockouts,
+    view::{lockout::Lockouts, owners::Owners},
 };
 
 pub(crate) mod acl;
@@ -45,6 +46,7 @@ mod known;
 mod line;
 mod lockout;
 mod lost;
+mod owners;
 mod secrets;
 mod settling;
 mod used;
@@ -55,6 +57,7 @@ pub(crate) use known::Elsewhere;
 pub use known::{Known, KnownIdentity};
 pub use line::DeadAncestor;
 pub use lost::Lost;
+pub use owners::Owner;
 pub use secrets::Secrets;
 
 /// The whole view. Shared by every serving thread.
@@ -64,6 +67,8 @@ pub struct View {
     doubts: ArcSwap<Doubts>,
     grants: papaya::HashMap<TokenDigest, Arc<LiveGrant>>,
     accessors: papaya::HashMap<Accessor, TokenDigest>,
+    /// Whose the grants are.
+    owners: Owners,
     credentials: papaya::HashMap<CredentialName, Arc<HeldCredential>>,
     /// Revocations whose grant is not here: not published yet, or never known. What arrives for them is dead.
     struck: papaya::HashMap<TokenDigest, Revocation>,
@@ -225,6 +230,7 @@ impl View {
             doubts: ArcSwap::default(),
             grants: papaya::HashMap::new(),
             accessors: papaya::HashMap::new(),
+            owners: Owners::default(),
             credentials: papaya::HashMap::new(),
             struck: papaya::HashMap::new(),
             queue: papaya::HashMap::new(),
@@ -284,7 +290,7 @@ impl View {
     /// A token was given to a client of this user.
     pub fn given(&self, digest: &TokenDigest, uid: u32) {
         if let Some(live) = self.grant(digest) {
-            live.user.store(uid.into(), Ordering::Relaxed);
+            self.is_of(&live, uid);
         }
     }
 
@@ -292,8 +298,25 @@ impl View {
     pub fn used(&self, digest: &TokenDigest, uid: u32, at: WallTime) {
         if let Some(live) = self.grant(digest) {
             live.used.fetch_max(at.as_millis(), Ordering::Relaxed);
-            live.user.store(uid.into(), Ordering::Relaxed);
+            self.is_of(&live, uid);
         }
+    }
+
+    /// A token is this user's from here on.
+    fn is_of(&self, live: &LiveGrant, uid: u32) {
+        let user = i64::from(uid);
+        if live.user.load(Ordering::Relaxed) == user {
+            return;
+        }
+        let mut counts = self.owners.lock();
+        // It may have been replaced or forgotten since; that one counts.
+        let grants = self.grants.pin();
+        let Some(live) = grants.get(&live.grant.digest) else {
+            return;
+        };
+        counts.remove(live.owner());
+        live.user.store(user, Ordering::Relaxed);
+        counts.add(live.owner());
     }
 
     /// Whether a lease was revoked here, and the primary does not know of it yet.
@@ -470,10 +493,12 @@ impl View {
     /// Publishes a grant. The writer's alone.
     pub(crate) fn put_grant(&self, live: &Arc<LiveGrant>) {
         let digest = live.grant.digest;
+        let mut counts = self.owners.lock();
         let grants = self.grants.pin();
         let before = grants.insert(digest, Arc::clone(live));
         let accessors = self.accessors.pin();
         if let Some(before) = before {
+            counts.remove(before.owner());
             live.doubt(WallTime::from_millis(
                 before.doubted.load(Ordering::Relaxed),
             ));
@@ -488,6 +513,8 @@ impl View {
                 accessors.remove(&before.grant.accessor);
             }
         }
+        counts.add(live.owner());
+        drop(counts);
         accessors.insert(live.grant.accessor.clone(), digest);
         fence(Ordering::SeqCst);
         if let Some(revocation) = self.struck.pin().get(&digest) {
@@ -497,7 +524,10 @@ impl View {
 
     /// Forgets a grant and its revocation. The writer's alone.
     pub(crate) fn forget_grant(&self, digest: &TokenDigest) {
-        if let Some(live) = self.grants.pin().remove(digest) {
+        let mut counts = self.owners.lock();
+        let grants = self.grants.pin();
+        if let Some(live) = grants.remove(digest) {
+            counts.remove(live.owner());
             self.accessors.pin().remove(&live.grant.accessor);
         }
         self.struck.pin().remove(digest);
@@ -522,7 +552,7 @@ impl LiveGrant {
     }
 
     /// Whose it is, as far as that is known.
-    fn owner(&self) -> Option<u32> {
+    fn owner(&self) -> Owner {
         let user = u32::try_from(self.user.load(Ordering::Relaxed)).ok();
         user.or_else(|| self.grant.peer.as_ref().map(|peer| peer.uid))
     }

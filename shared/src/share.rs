@@ -8,6 +8,7 @@ use alloc::{collections::BTreeMap, string::String};
 
 pub mod amounts;
 pub mod entries;
+pub mod lines;
 pub mod seats;
 
 #[cfg(test)]

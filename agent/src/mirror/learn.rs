@@ -35,6 +35,8 @@ pub struct SeenToken {
     pub token: SecretText,
     /// What the replica keeps in its place.
     pub digest: TokenDigest,
+    /// The user whose client brought it.
+    pub uid: u32,
 }
 
 /// Looks up what was seen for the first time, until the queue's other end is gone.
@@ -80,7 +82,8 @@ async fn learn_token(follower: &TokenFollower, seen: &SeenToken) -> Result<(), P
         let pause = backoff.next(context.upstream.jitter());
         let said = matches!(&answer, Ok(_) | Err(UpstreamError::Decision { .. }));
         if said || pause > LONGEST_PAUSE {
-            follower.accept(seen.digest, answer, now).await?;
+            let by = Some(seen.uid);
+            follower.accept(seen.digest, answer, by, now).await?;
             return identify(follower, &seen.digest).await;
         }
         tokio::time::sleep(pause).await;

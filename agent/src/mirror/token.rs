@@ -9,7 +9,11 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use replica::{learn::grant_from_lookup, sequencer::Lane, view::LiveGrant};
+use replica::{
+    learn::grant_from_lookup,
+    sequencer::Lane,
+    view::{LiveGrant, Owner},
+};
 use shared::{
     change::Change,
     grant::{Origin, Revocation, RevokeCause},
@@ -211,7 +215,7 @@ impl TokenFollower {
         {
             self.watch.lock().looked_up(digest, now.steady);
         }
-        self.accept(digest, answer, now).await
+        self.accept(digest, answer, None, now).await
     }
 
     fn urgency(&self, live: &LiveGrant) -> Urgency {
@@ -223,11 +227,12 @@ impl TokenFollower {
         }
     }
 
-    /// Stores what the primary said of a token: what it is, or that it is dead.
+    /// Stores what the primary said of a token: what it is, or that it is dead. A new one is of `owner`, who brought it.
     pub(super) async fn accept(
         &self,
         digest: TokenDigest,
         answer: Result<LookedUp, UpstreamError>,
+        owner: Owner,
         now: Now,
     ) -> Result<(), PassError> {
         let view = &self.context.local.view;
@@ -240,9 +245,13 @@ impl TokenFollower {
                     Some(live) if live.grant.is_replica() => {
                         Some(Change::Proven(digest, now.steady))
                     }
-                    _ => grant_from_lookup(view, &digest, looked_up.data.expose(), now),
+                    _ => grant_from_lookup(view, &digest, looked_up.data.expose(), owner, now),
                 };
-                self.context.commit(change.into_iter().collect()).await
+                self.context.commit(change.into_iter().collect()).await?;
+                if let Some(uid) = owner {
+                    view.given(&digest, uid);
+                }
+                Ok(())
             }
             Err(error) if error.says_dead() => self.strike(digest, now).await,
             Err(error) => Err(error.into()),

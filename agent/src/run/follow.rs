@@ -132,8 +132,8 @@ async fn pass_on(
                 LearnRequest::Doubted(digest) => SeenCredential::Doubted(digest),
                 LearnRequest::DoubtedLogin(pair) => SeenCredential::DoubtedLogin(pair),
                 LearnRequest::Login(candidate) => SeenCredential::Login(candidate),
-                LearnRequest::Token { token, digest } => {
-                    SeenCredential::Token(SeenToken { token, digest })
+                LearnRequest::Token { token, digest, uid } => {
+                    SeenCredential::Token(SeenToken { token, digest, uid })
                 }
             };
             let _ = to.send(seen).await;

@@ -48,6 +48,8 @@ pub enum LearnRequest {
         token: SecretText,
         /// What stands for it.
         digest: TokenDigest,
+        /// The user whose client brought it.
+        uid: u32,
     },
 }
 
@@ -85,6 +87,7 @@ impl LearnQueue {
         let request = LearnRequest::Token {
             token: token.duplicate(),
             digest,
+            uid,
         };
         match self.requests.try_send(request) {
             Ok(()) => self.asked.used(digest, uid, now),

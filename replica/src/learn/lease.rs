@@ -41,7 +41,7 @@ pub(super) fn carried(
         true => incoming.data?.get(),
         false => "null",
     };
-    if data.len() > LEASE_BODY || view.is_full_of_leases() {
+    if data.len() > LEASE_BODY || !view.takes_lease_of(Some(exchange.asker.uid)) {
         return None;
     }
     let now = exchange.now;

@@ -378,7 +378,7 @@ fn a_known_token_that_turns_out_to_be_of_another_namespace_decides_nothing_any_m
     let other = Namespace::parse("other");
     assert_eq!(grant(&look.teaches(&view)).namespace, other);
     let shown = look.body["data"].to_string();
-    let looked_up = grant_from_lookup(&view, &digest(token), shown.as_bytes(), now(NOW));
+    let looked_up = grant_from_lookup(&view, &digest(token), shown.as_bytes(), None, now(NOW));
     assert_eq!(grant(&[looked_up.unwrap()]).namespace, other);
 }
 

@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::{Exchange, end, requested, wants_more};
-use crate::view::{View, fill::FACTS};
+use crate::view::{Owner, View, fill::FACTS};
 
 /// Ends of a token that are this close are one: TTLs are whole seconds.
 const SAME_END: Duration = Duration::from_secs(2);
@@ -115,7 +115,8 @@ fn minted(
     };
     let grant = learned(grant, auth.num_uses)?;
     // An attested login is not given out unless its token is known.
-    (exchange.peer.is_some() || !view.is_full_of_tokens()).then(|| Change::Grant(Box::new(grant)))
+    let taken = exchange.peer.is_some() || view.takes_token_of(Some(exchange.asker.uid));
+    taken.then(|| Change::Grant(Box::new(grant)))
 }
 
 /// Logins name it after their mount, creations after what was asked for.
@@ -138,20 +139,28 @@ fn role(exchange: &Exchange<'_>) -> Option<String> {
 }
 
 /// The grant behind `token`, from the `data` that Holdover's own look-up, sent `now`, showed of it. `None` for what is never
-/// learned, for a token already known to be dead, and for data that does not read as a look-up's.
+/// learned, for a token already known to be dead, for data that does not read as a look-up's, and where `owner`, whose client
+/// brought it, has more than its share already.
 ///
 /// A peer that the token was given to stays its peer.
 pub fn grant_from_lookup(
     view: &View,
     token: &TokenDigest,
     data: &[u8],
+    owner: Owner,
     now: Now,
 ) -> Option<Change> {
-    let grant = grant_shown(view, token, data, now)?;
+    let grant = grant_shown(view, token, data, owner, now)?;
     Some(Change::Grant(Box::new(grant)))
 }
 
-fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Option<Grant> {
+fn grant_shown(
+    view: &View,
+    token: &TokenDigest,
+    data: &[u8],
+    owner: Owner,
+    now: Now,
+) -> Option<Grant> {
     if view.revocation(token).is_some() {
         return None;
     }
@@ -167,7 +176,7 @@ fn grant_shown(view: &View, token: &TokenDigest, data: &[u8], now: Now) -> Optio
     if ttl.is_zero() || elsewhere || shown.is_over() || shown.reaches_elsewhere() {
         return None;
     }
-    if known.is_none() && view.is_full_of_tokens() {
+    if known.is_none() && !view.takes_token_of(owner) {
         return None;
     }
     let uses = u64::from(shown.num_uses != 0);
@@ -199,7 +208,8 @@ pub(super) fn shown(
     }
     let (_, as_of) = evidence.shows()?;
     let (token, now) = (exchange.token?, exchange.now);
-    let shown = grant_shown(view, token, incoming.data?.get().as_bytes(), now)?;
+    let (data, owner) = (incoming.data?.get(), Some(exchange.asker.uid));
+    let shown = grant_shown(view, token, data.as_bytes(), owner, now)?;
     let known = view.grant(token).is_some_and(|live| {
         let known = &live.grant;
         let (left, shown_left) = (known.deadline.remaining(now), shown.deadline.remaining(now));

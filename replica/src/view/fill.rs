@@ -2,7 +2,7 @@
 //!
 //! What is forgotten leaves the decision to the primary (503 in an outage), and never allows anything: so no token goes before
 //! those that hang on it, because its end would not reach them any more, and no record of a dead token while the primary does
-//! not know that it is dead. Of whoever has most the least recently used goes first.
+//! not know that it is dead. Of whoever has most the least recently used goes first, and of a line of tokens its end.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -11,11 +11,14 @@ use shared::{
     grant::Grant,
     lease::LeaseHolder,
     name::{Accessor, TokenDigest, WorkloadName},
-    share::entries,
+    share::{
+        entries,
+        lines::{self, Entry, Hold},
+    },
     time::{Now, WallTime},
 };
 
-use super::{HeldLease, LiveGrant, Secrets, View, lockout};
+use super::{HeldLease, LiveGrant, Owner, Secrets, View, lockout, owners::Counts};
 
 /// Tokens of the primary's that are known and live.
 pub const TOKENS: usize = 32 * 1024;
@@ -68,18 +71,45 @@ struct Sorted<'a> {
     issued: Vec<&'a LiveGrant>,
 }
 
+/// One of them.
+#[derive(Clone, Copy)]
+enum Sort<'a> {
+    /// The primary's, alive.
+    Token(&'a LiveGrant),
+    /// A dead one, and when it ended.
+    Ended(&'a LiveGrant, WallTime),
+    /// The replica's own, alive.
+    Issued,
+}
+
 impl View {
-    /// Whether no more tokens are taken in from answers to clients, until some were forgotten.
-    pub(crate) fn is_full_of_tokens(&self) -> bool {
+    /// Whether a token of this user's that is new here is taken in from an answer. Where there are too many already, until
+    /// some were forgotten, only of whoever has less than its share of them, dead and alive: so nobody is unknown because of
+    /// others.
+    pub(crate) fn takes_token_of(&self, owner: Owner) -> bool {
         let issued = self.authority().settings.grants_at_most();
-        self.grants.len() >= (TOKENS + ENDED) / 4 * 5 + issued
+        self.grants.len() < (TOKENS + ENDED) / 4 * 5 + issued
+            || self
+                .owners
+                .lock()
+                .has_share_left(owner, (TOKENS + ENDED).saturating_add(issued))
     }
 
-    /// The same of leases.
-    pub(crate) fn is_full_of_leases(&self) -> bool {
+    /// The same of a lease.
+    pub(crate) fn takes_lease_of(&self, owner: Owner) -> bool {
         let secrets = self.secrets.load();
         // Holdover's own are bounded by its configuration, and take nobody's room.
-        secrets.leases.len() >= LEASES / 4 * 5 && clients_leases(&secrets) >= LEASES / 4 * 5
+        if secrets.leases.len() < LEASES / 4 * 5 {
+            return true;
+        }
+        let owners = client_leases(&secrets).map(|(_, token)| self.owner(token));
+        let counts: Counts = owners.collect();
+        counts.all() < LEASES / 4 * 5 || counts.has_share_left(owner, LEASES)
+    }
+
+    /// Whose a token is, as far as that is known.
+    fn owner(&self, token: &TokenDigest) -> Owner {
+        self.grant(token).and_then(|live| live.owner())
     }
 
     /// Whether so many grants of this workload live that the replica issued.
@@ -103,7 +133,8 @@ impl View {
         let grants = self.grants();
         let sorted = Sorted::of(&grants, now);
         let mut gone: Vec<Change> = Vec::new();
-        gone.extend(self.tokens_beyond(&sorted, now).map(Change::GrantForgotten));
+        let tokens = self.tokens_beyond(&sorted, now).into_iter();
+        gone.extend(tokens.map(Change::GrantForgotten));
         gone.extend(self.leases_beyond());
         gone.extend(self.secret_ids_beyond());
         gone.extend(self.credentials_of_nothing(now));
@@ -119,7 +150,7 @@ impl View {
         let issued = settings.grants_at_most();
         let compiled = authority.policies.as_ref();
         let compiled = compiled.map_or(0, |policies| policies.compiled.len());
-        let clients = clients_leases(&secrets);
+        let clients = client_leases(&secrets).count();
         let of = |of, has, most| Filled { of, has, most };
         vec![
             of("tokens", sorted.tokens.len(), TOKENS),
@@ -153,40 +184,38 @@ impl View {
         ]
     }
 
-    fn tokens_beyond<'a>(
-        &self,
-        sorted: &Sorted<'a>,
-        now: Now,
-    ) -> impl Iterator<Item = TokenDigest> + use<'a> {
-        let all = sorted
-            .tokens
-            .iter()
-            .chain(sorted.ended.iter().map(|(live, _)| live))
-            // With its parent an end of it would be forgotten, too.
-            .chain(&sorted.issued);
-        let is_crowded = sorted.tokens.len() > TOKENS || sorted.ended.len() > ENDED;
-        let parents: HashSet<TokenDigest> = match is_crowded {
-            true => all.filter_map(|live| live.grant.parent).collect(),
-            false => HashSet::new(),
-        };
+    /// Of tokens and of records of dead ones, those that are too many: never one on which something hangs that stays.
+    fn tokens_beyond(&self, sorted: &Sorted<'_>, now: Now) -> Vec<TokenDigest> {
+        if sorted.tokens.len() <= TOKENS && sorted.ended.len() <= ENDED {
+            return Vec::new();
+        }
         let untold = self.untold();
-        let stays = |grant: &Grant| {
-            let is_untold = grant.at_primary().is_some_and(|at| untold.contains(at));
-            parents.contains(&grant.digest) || is_untold
+        let is_untold = |live: &LiveGrant| {
+            let at = live.grant.at_primary();
+            at.is_some_and(|at| untold.contains(at))
         };
-        let tokens = sorted.tokens.iter().filter(|live| !stays(&live.grant));
-        let tokens = tokens.map(|live| {
-            let used = live.last_used().max(live.grant.verified_at);
-            (live.owner(), used, live.grant.digest)
+        let stays = |live: &LiveGrant, ended: WallTime| {
+            is_untold(live) || now.steady.since(ended) <= LATELY
+        };
+        let mut gone = lines::peel(
+            &sorted.lines(|of| match of {
+                Sort::Token(live) if is_untold(live) => Hold::CountsAndStays,
+                Sort::Token(_) => Hold::Counts,
+                Sort::Ended(live, at) if stays(live, at) => Hold::Stays,
+                Sort::Ended(..) => Hold::Free,
+                Sort::Issued => Hold::Stays,
+            }),
+            TOKENS,
+        );
+        let before: HashSet<_> = gone.iter().copied().collect();
+        let mut left = sorted.lines(|of| match of {
+            Sort::Ended(live, at) if stays(live, at) => Hold::CountsAndStays,
+            Sort::Ended(..) => Hold::Counts,
+            Sort::Token(_) | Sort::Issued => Hold::Stays,
         });
-        let kept = sorted.tokens.len().saturating_sub(TOKENS);
-        let tokens = first_beyond(tokens, kept);
-        let old = |ended: WallTime| now.steady.since(ended) > LATELY;
-        let ended = sorted.ended.iter();
-        let ended = ended.filter(|(live, at)| old(*at) && !stays(&live.grant));
-        let ended = ended.map(|(live, at)| (live.owner(), *at, live.grant.digest));
-        let kept = sorted.ended.len().saturating_sub(ENDED);
-        tokens.into_iter().chain(first_beyond(ended, kept))
+        left.retain(|entry| !before.contains(&entry.key));
+        gone.extend(lines::peel(&left, ENDED));
+        gone
     }
 
     /// Tokens of whose death the primary does not know yet.
@@ -205,15 +234,11 @@ impl View {
         if secrets.leases.len() <= LEASES {
             return Vec::new();
         }
-        let clients = secrets.leases.values().filter_map(|held| {
-            let lease = &held.lease;
-            let LeaseHolder::Token(token) = &lease.holder else {
-                return None;
-            };
-            let user = self.grant(token).and_then(|live| live.owner());
+        let clients = client_leases(&secrets).map(|(held, token)| {
+            let (lease, user) = (&held.lease, self.owner(token));
             // Of whom nobody knows the user each is one.
             let alone = user.is_none().then_some(*token);
-            Some(((user, alone), lease.renewed_at, lease.id.clone()))
+            ((user, alone), lease.renewed_at, lease.id.clone())
         });
         let gone = entries::beyond(clients, LEASES).into_iter();
         gone.map(Change::LeaseGone).collect()
@@ -263,24 +288,34 @@ impl<'a> Sorted<'a> {
         }
         sorted
     }
-}
 
-fn clients_leases(secrets: &Secrets) -> usize {
-    let of_client = |held: &&Arc<HeldLease>| matches!(held.lease.holder, LeaseHolder::Token(_));
-    secrets.leases.values().filter(of_client).count()
-}
-
-/// So many of these, in the order in which they make room.
-fn first_beyond<O: Ord, T: Ord, K>(
-    entries: impl Iterator<Item = (O, T, K)>,
-    count: usize,
-) -> Vec<K> {
-    if count == 0 {
-        return Vec::new();
+    /// All of them as they hang on one another.
+    fn lines(&self, hold: impl Fn(Sort<'_>) -> Hold) -> Vec<Entry<Owner, WallTime, TokenDigest>> {
+        let entry = |live: &LiveGrant, used, of| Entry {
+            key: live.grant.digest,
+            above: live.grant.parent,
+            owner: live.owner(),
+            used,
+            hold: hold(of),
+        };
+        let used = |live: &LiveGrant| live.last_used().max(live.grant.verified_at);
+        let tokens = self.tokens.iter();
+        let tokens = tokens.map(|live| entry(live, used(live), Sort::Token(live)));
+        let ended = self.ended.iter();
+        let ended = ended.map(|(live, at)| entry(live, *at, Sort::Ended(live, *at)));
+        let issued = self.issued.iter();
+        let issued = issued.map(|live| entry(live, used(live), Sort::Issued));
+        tokens.chain(ended).chain(issued).collect()
     }
-    let entries: Vec<_> = entries.collect();
-    let left = entries.len().saturating_sub(count);
-    entries::beyond(entries, left)
+}
+
+/// Leases that clients read, and the tokens that hold them.
+fn client_leases(secrets: &Secrets) -> impl Iterator<Item = (&Arc<HeldLease>, &TokenDigest)> {
+    let leases = secrets.leases.values();
+    leases.filter_map(|held| match &held.lease.holder {
+        LeaseHolder::Token(token) => Some((held, token)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

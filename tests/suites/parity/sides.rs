@@ -124,8 +124,13 @@ impl Sides {
             .data()?;
         let digest = self.local.view.keys().token_digest(token);
         let now = self.local.clock.now();
-        let change =
-            learn::grant_from_lookup(&self.local.view, &digest, shown.to_string().as_bytes(), now);
+        let change = learn::grant_from_lookup(
+            &self.local.view,
+            &digest,
+            shown.to_string().as_bytes(),
+            None,
+            now,
+        );
         self.commit(
             Lane::Grant,
             change.context("the token is of a kind that is never learned")?,

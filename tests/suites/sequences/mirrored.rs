@@ -181,7 +181,7 @@ impl Mirrored {
     pub(crate) async fn learn(&self, token: &str, data: &Value) -> Result<()> {
         let digest = self.view.keys().token_digest(token);
         let data = serde_json::to_vec(data)?;
-        let change = grant_from_lookup(&self.view, &digest, &data, self.clock.now());
+        let change = grant_from_lookup(&self.view, &digest, &data, None, self.clock.now());
         let change = change.context("a token that is not learned")?;
         let learned = self.commit(vec![change], Expects::default()).await;
         learned.map_err(Failure::new)

@@ -16,7 +16,7 @@ fn a_look_up_shows_the_whole_token() {
         let mut data = sample_of(sample)["body"]["data"].clone();
         change(&mut data);
         let data = data.to_string();
-        grant_from_lookup(&view, &digest("s.app"), data.as_bytes(), now(NOW))
+        grant_from_lookup(&view, &digest("s.app"), data.as_bytes(), None, now(NOW))
     };
     let learned = lookup("approle_token_lookup", &|_| {});
     let learned = learned
@@ -76,5 +76,5 @@ fn a_look_up_does_not_wake_the_dead() {
     });
     let view = view(vec![revoked]);
     let data = sample_of("token_lookup_self")["body"]["data"].to_string();
-    assert!(grant_from_lookup(&view, &digest("s.app"), data.as_bytes(), now(NOW)).is_none());
+    assert!(grant_from_lookup(&view, &digest("s.app"), data.as_bytes(), None, now(NOW)).is_none());
 }

@@ -94,6 +94,92 @@ fn tokens_of_whoever_has_most_make_room_those_last_used_last() {
     assert!(forgotten(&view).is_empty());
 }
 
+/// Tokens that each hang on the one before, of the user `uid`.
+fn put_line(view: &View, numbers: std::ops::Range<u64>, uid: u32) {
+    for nr in numbers.clone() {
+        let mut token = grant(nr, 3600);
+        token.parent = (nr > numbers.start).then(|| digest(nr - 1));
+        view.put_grant(&Arc::new(LiveGrant::new(token)));
+        view.used(&digest(nr), uid, T0.plus(Duration::from_secs(nr)));
+    }
+}
+
+#[test]
+fn a_long_line_of_tokens_makes_room_from_its_end_and_no_other_s() {
+    let view = view(Vec::new());
+    (0..100).for_each(|nr| put(&view, nr, Some(7)));
+    let end = 1000 + TOKENS as u64;
+    put_line(&view, 1000..end, 8);
+    let gone = forgotten(&view);
+    assert_eq!(gone, (end - 100..end).collect::<Vec<_>>());
+    // What the replica issued hangs on its last: all of the line stays, and nobody makes room for it.
+    let mut issued = grant(999, 3600);
+    issued.parent = Some(digest(end - 1));
+    issued.origin = of_replica(issued.deadline);
+    view.put_grant(&Arc::new(LiveGrant::new(issued)));
+    assert!(forgotten(&view).is_empty());
+}
+
+#[test]
+fn records_of_dead_tokens_do_not_hold_the_living_that_they_hung_on() {
+    let view = view(Vec::new());
+    (0..100).for_each(|nr| put(&view, nr, Some(7)));
+    let loud = 1000..1000 + TOKENS as u64;
+    for nr in loud.clone() {
+        put(&view, nr, Some(8));
+    }
+    for nr in loud.clone().take(ENDED) {
+        let dead = nr + 1_000_000;
+        let mut child = grant(dead, 3600);
+        child.parent = Some(digest(nr));
+        let revoked = Revocation::of(&child, RevokeCause::Primary, T0);
+        view.put_grant(&Arc::new(LiveGrant::new(child)));
+        view.used(&digest(dead), 8, T0);
+        view.put_revocation(&revoked);
+    }
+    // Those go first on which nothing hangs.
+    let free = loud.start + ENDED as u64;
+    let gone = forgotten(&view);
+    assert_eq!(gone, (free..free + 100).collect::<Vec<_>>());
+    for nr in free..loud.end {
+        view.forget_grant(&digest(nr));
+    }
+    (0..TOKENS as u64 - ENDED as u64).for_each(|nr| put(&view, 3_000_000 + nr, Some(8)));
+    for nr in 0..TOKENS as u64 - ENDED as u64 {
+        view.put_grant(&Arc::new(LiveGrant::new(Grant {
+            parent: Some(digest(3_000_000 + nr)),
+            ..grant(998, 3600)
+        })));
+    }
+    assert!(!forgotten(&view).is_empty());
+}
+
+#[test]
+fn where_there_are_too_many_only_whoever_has_its_share_is_not_learned_from() {
+    let view = view(Vec::new());
+    put(&view, 1, Some(7));
+    let most = (TOKENS + ENDED) as u64 / 4 * 5;
+    put_line(&view, 1000..1000 + most - 2, 8);
+    let takes = |uid| view.takes_token_of(uid);
+    assert!(takes(Some(7)) && takes(Some(8)) && takes(None));
+    put_line(&view, 500_000..500_010, 8);
+    assert!(view.grants.len() as u64 >= most);
+    assert!(takes(Some(7)) && !takes(Some(8)));
+    assert!(takes(Some(9)) && takes(None), "they have none yet");
+    // Those that change hands are counted for whoever has them, those that are forgotten for nobody.
+    let share = (TOKENS + ENDED) as u64 / 2;
+    (1000..1000 + share).for_each(|nr| view.used(&digest(nr), 7, T0));
+    assert!(!takes(Some(7)));
+    view.forget_grant(&digest(1));
+    view.put_grant(&Arc::new(LiveGrant::new(grant(1000, 3600))));
+    assert!(!takes(Some(7)), "it was replaced");
+    view.forget_grant(&digest(1000));
+    view.forget_grant(&digest(1001));
+    put(&view, 1001, None);
+    put(&view, 1000, Some(9));
+    assert!(!takes(Some(8)) && takes(Some(9)));
+}
+
 #[test]
 fn records_of_dead_tokens_make_room_unless_the_primary_is_to_be_told() {
     let view = view(Vec::new());
