@@ -13,7 +13,7 @@ use shared::{
     grant::RevokeCause,
     ledger::{Entry, EntryKind},
     offboarding::Offboarded,
-    time::Now,
+    time::{Now, WallTime},
 };
 
 use crate::{local::Local, reaper, upstream::Upstream};
@@ -58,7 +58,7 @@ pub async fn offboard(local: &Local) -> bool {
         Change::Offboarded(Some(since)),
         Change::Ledger(Box::new(entry)),
     ];
-    changes.extend(authority(&local.view));
+    changes.extend(authority(&local.view, local.clock.now().steady));
     let committed = local.commit(Lane::Revocation, changes, Expects::default());
     let stored = committed.await;
     // Only now, because from here on nothing is issued any more that these would miss.
@@ -70,14 +70,14 @@ pub async fn offboard(local: &Local) -> bool {
 }
 
 /// What grants are issued from.
-fn authority(view: &View) -> Vec<Change> {
+fn authority(view: &View, now: WallTime) -> Vec<Change> {
     let authority = view.authority();
     let workloads = authority.workloads.keys().cloned();
     let roles = authority.approles.keys().cloned();
     let secret_ids = authority.secret_ids.keys().copied();
     workloads
         .map(Change::AuthorityGone)
-        .chain(roles.map(Change::AppRoleGone))
+        .chain(roles.map(|role| Change::AppRoleGone(role, now)))
         .chain(secret_ids.map(Change::SecretIdGone))
         .collect()
 }

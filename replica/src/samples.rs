@@ -325,15 +325,7 @@ pub(crate) fn everything() -> Vec<Change> {
             token_ttls: None,
             verified_at: T0,
         })),
-        Change::Authority(Box::new(WorkloadAuthority {
-            workload: workload.clone(),
-            role_name: RoleName::parse("orders").unwrap(),
-            role: serde_json::from_str::<TokenRole>(ROLE).unwrap(),
-            standing: facts(),
-            standing_accessor: Accessor::parse("standing").unwrap(),
-            standing_expires: T0.plus(Duration::from_secs(3600)),
-            verified_at: T0,
-        })),
+        Change::Authority(Box::new(workload_authority())),
         Change::Credential(
             CredentialName::Standing(workload),
             Credential {
@@ -385,6 +377,19 @@ pub(crate) fn everything() -> Vec<Change> {
         Change::Coverage(Box::new(coverage(T0))),
         doubted("secret/data/shop/db", T0),
     ]
+}
+
+/// What the workload `orders` may have.
+pub(crate) fn workload_authority() -> WorkloadAuthority {
+    WorkloadAuthority {
+        workload: WorkloadName::parse("orders").unwrap(),
+        role_name: RoleName::parse("orders").unwrap(),
+        role: serde_json::from_str::<TokenRole>(ROLE).unwrap(),
+        standing: facts(),
+        standing_accessor: Accessor::parse("standing").unwrap(),
+        standing_expires: T0.plus(Duration::from_secs(3600)),
+        verified_at: T0,
+    }
 }
 
 /// A role at `auth/approle/`.

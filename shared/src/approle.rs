@@ -4,6 +4,7 @@
 //! Neither `role_id` nor `secret_id` is here: keyed digests stand for them. The rules are OpenBao's
 //! (`builtin/credential/approle/path_login.go`), where it can be followed without counting uses or knowing addresses.
 
+mod gone;
 mod lockout;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
@@ -18,6 +19,7 @@ use crate::{
     token::ttl::{PastMaxTtl, Ttl, TtlLimits, TtlWanted, ttl},
 };
 
+pub use gone::RolesGone;
 pub use lockout::{Attempt, Claimant, Guesses, LOCKED_FOR, Outcome, THRESHOLD, Tries};
 
 /// Secret ids that are kept, over all roles: those that logged in last. Each costs a look-up a cycle.

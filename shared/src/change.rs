@@ -1,5 +1,7 @@
 //! Changes: the only facts that the replica stores. Everything that is remembered gets there as one of these.
 
+mod unchanged;
+
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
@@ -29,12 +31,17 @@ use crate::{
     workload::{PeerId, WorkloadAuthority},
 };
 
+pub use unchanged::Unchanged;
+
 /// A fact to be stored. Alphabetical, but for what the ledger says of it, which goes with it in one commit.
 pub enum Change {
     /// An AppRole role, as the primary shows it.
     AppRole(Box<AppRole>),
-    /// The same, gone or no longer of use.
-    AppRoleGone(RoleKey),
+    /// The same, no longer of use: it goes unless a secret id logs in to it by now.
+    AppRoleForgotten(RoleKey),
+    /// The same, of which the primary has shown at this moment that there is none. What anybody began to read of it before that
+    /// brings it back no more.
+    AppRoleGone(RoleKey, WallTime),
     /// A workload's authority was verified as a whole.
     Authority(Box<WorkloadAuthority>),
     /// A workload left the configuration.
@@ -117,6 +124,9 @@ pub enum Change {
     SecretIdGone(ProofDigest),
     /// The primary refused a token, which may pass: nothing is decided by it until it is proven as of this moment or later.
     TokenDoubted(TokenDigest, WallTime),
+    /// Nothing was written at the primary for a while: of authority, whatever stands when this is stored and was verified within
+    /// it is verified as of its end.
+    Unchanged(Unchanged),
 }
 
 /// What a change gives to whoever asked: it is taken back where it was decided by what no longer holds.
@@ -136,7 +146,8 @@ impl Change {
             // What Holdover presents for a grant goes by that grant. What the primary said, and what takes away or puts in
             // doubt, gives nothing.
             Self::AppRole(_)
-            | Self::AppRoleGone(_)
+            | Self::AppRoleForgotten(_)
+            | Self::AppRoleGone(..)
             | Self::Authority(_)
             | Self::AuthorityGone(_)
             | Self::Block(_)
@@ -174,7 +185,8 @@ impl Change {
             | Self::Revoked(_)
             | Self::SecretId(_)
             | Self::SecretIdGone(_)
-            | Self::TokenDoubted(..) => None,
+            | Self::TokenDoubted(..)
+            | Self::Unchanged(_) => None,
         }
     }
 }

@@ -17,8 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use shared::{
-    change::{Change, CredentialName},
-    identity::Identity,
+    change::{Change, CredentialName, Unchanged},
     name::{EntityId, PolicyName, WorkloadName},
     time::WallTime,
     workload::{Workload, WorkloadAuthority},
@@ -242,38 +241,21 @@ impl<'a> AuthorityPass<'a> {
     /// Nothing was written anywhere since everything was verified, by a pass that began at `since`: it is verified as of
     /// this one.
     async fn reaffirm(&self, since: WallTime) -> Result<AuthorityReport, PassError> {
-        let (mut report, mut changes) = (AuthorityReport::default(), Vec::new());
+        let unchanged = Unchanged {
+            since,
+            until: self.at,
+        };
+        self.context
+            .commit(vec![Change::Unchanged(unchanged)])
+            .await?;
+        let mut report = AuthorityReport::default();
         {
             let authority = self.context.local.view.authority();
-            if let Some(cluster) = &authority.cluster {
-                let mut cluster = (**cluster).clone();
-                cluster.verified_at = cluster.verified_at.max(self.at);
-                changes.push(Change::Cluster(Box::new(cluster)));
-            }
-            if let Some(policies) = &authority.policies {
-                let mut set = policies.set.clone();
-                set.verified_at = set.verified_at.max(self.at);
-                changes.push(Change::Policies(Box::new(set)));
-            }
-            for workload in &self.context.settings.workloads {
-                let Some(known) = authority.workloads.get(&workload.name) else {
-                    continue;
-                };
-                let mut known = (**known).clone();
-                known.verified_at = known.verified_at.max(self.at);
-                changes.push(Change::Authority(Box::new(known)));
-                let name = workload.name.clone();
-                report.workloads.insert(name, AuthorityVerdict::Proven);
-            }
-            let seen = authority.identities.iter();
-            let seen = seen.filter(|(_, known)| known.verified_at >= since);
-            changes.extend(seen.map(|(entity, known)| {
-                let identity = Box::new(Identity::clone(&known.identity));
-                Change::Identity(entity.clone(), identity, self.at)
-            }));
-            changes.extend(approle::reaffirm(&authority, self.at, self.context.now()));
+            let known = self.context.settings.workloads.iter();
+            let known = known.filter(|one| authority.workloads.contains_key(&one.name));
+            let proven = known.map(|one| (one.name.clone(), AuthorityVerdict::Proven));
+            report.workloads.extend(proven);
         }
-        self.context.commit(changes).await?;
         self.note(&report);
         Ok(report)
     }

@@ -45,6 +45,7 @@ mod lanes;
 mod relied;
 mod spool;
 mod stage;
+mod unchanged;
 
 /// Storage that asks before each call.
 struct Asking<A> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use imbl::OrdMap;
 use shared::{
-    approle::{AppRole, ProofDigest, RoleKey, SecretId},
+    approle::{AppRole, ProofDigest, RoleKey, RolesGone, SecretId},
     change::{Cluster, PolicySet},
     identity::Identity,
     kv::MirrorState,
@@ -28,6 +28,8 @@ pub struct Known {
     pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
     /// AppRole roles whose logins may be answered.
     pub approles: BTreeMap<RoleKey, Arc<AppRole>>,
+    /// Those that were found to be gone.
+    pub(crate) roles_gone: RolesGone,
     /// Secret ids that log in to them, by what stands for each.
     pub secret_ids: OrdMap<ProofDigest, Arc<SecretId>>,
     /// By entity.

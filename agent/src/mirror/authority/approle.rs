@@ -23,7 +23,7 @@ use shared::{
     change::Change,
     grant::Settled,
     name::{MountAccessor, RoleName},
-    time::{Now, WallTime},
+    time::WallTime,
 };
 
 use self::shown::{Enforcements, SecretIdShown};
@@ -57,29 +57,6 @@ const OF_ROLE: [&str; 15] = [
 
 /// How often a secret id is tried to be verified where the primary says nothing.
 const TRIES: usize = 3;
-
-/// What stands after nothing was written anywhere: as of `at`.
-pub(super) fn reaffirm(authority: &Authority, at: WallTime, now: Now) -> Vec<Change> {
-    let roles = authority.approles.values().map(|role| {
-        let role = AppRole {
-            verified_at: at,
-            ..AppRole::clone(role)
-        };
-        Change::AppRole(Box::new(role))
-    });
-    let living = authority
-        .secret_ids
-        .values()
-        .filter(|proof| !proof.is_dead(now) && !proof.is_doubted());
-    let living = living.map(|proof| {
-        let proof = SecretId {
-            verified_at: at,
-            ..SecretId::clone(proof)
-        };
-        Change::SecretId(Box::new(proof))
-    });
-    roles.chain(living).collect()
-}
 
 /// Whether the primary refused a login that is known here, and was not asked about it since.
 pub(super) fn are_doubted(authority: &Authority) -> bool {
@@ -121,7 +98,7 @@ impl AuthorityPass<'_> {
         let Some(role) = role else {
             tracing::warn!(role = %key.name, "an AppRole role is gone: nobody can log in to it any more");
             let mut changes = self.dying(key, |_| true);
-            changes.push(Change::AppRoleGone(key.clone()));
+            changes.push(Change::AppRoleGone(key.clone(), self.context.now().steady));
             return self.context.commit(changes).await;
         };
         let mut changes = self.dying(key, |proof| proof.role_id != role.role_id);
@@ -155,7 +132,7 @@ impl AuthorityPass<'_> {
             metadata: shown.metadata.unwrap_or_default(),
             cidrs: shown.cidr_list.unwrap_or_default(),
             token_cidrs: shown.token_bound_cidrs.unwrap_or_default(),
-            verified_at: self.at,
+            verified_at: asked_at,
             ..proof.clone()
         })))
     }
@@ -172,7 +149,7 @@ impl AuthorityPass<'_> {
         Ok(shown.filter(|shown| shown.secret_id_num_uses == 0))
     }
 
-    /// A role as it is now; none where there is no such role.
+    /// A role as of the moment before it is asked about; none where there is no such role.
     async fn read_approle(
         &self,
         path: &str,
@@ -183,6 +160,7 @@ impl AuthorityPass<'_> {
         struct RoleId {
             role_id: String,
         }
+        let asked_at = self.context.now().steady;
         let role = format!("auth/{path}/role/{name}");
         let Some(facts) = self.get::<RoleFacts>(role.clone(), &OF_ROLE).await? else {
             return Ok(None);
@@ -208,7 +186,7 @@ impl AuthorityPass<'_> {
             facts,
             mount: mount_facts,
             mfa: self.enforcements().await?.may_ask(mount),
-            verified_at: self.at,
+            verified_at: asked_at,
         }))
     }
 
@@ -262,7 +240,7 @@ impl AuthorityPass<'_> {
             .approles
             .keys()
             .filter(|key| !kept.contains_key(key));
-        gone.extend(unused.cloned().map(Change::AppRoleGone));
+        gone.extend(unused.cloned().map(Change::AppRoleForgotten));
         gone
     }
 
@@ -361,6 +339,7 @@ impl AuthorityPass<'_> {
         let Some(role) = role.filter(proven) else {
             return Ok(());
         };
+        let asked_at = self.context.now().steady;
         let lookup = format!("auth/{path}/role/{}/secret-id/lookup", key.name);
         let secret_id = [("secret_id", candidate.secret_id.expose().trim())];
         let Some(shown) = self.secret_id(lookup, &secret_id).await? else {
@@ -382,7 +361,7 @@ impl AuthorityPass<'_> {
             entity: candidate.entity.clone(),
             identity_policies: candidate.identity_policies.clone(),
             login_at: candidate.login_at,
-            verified_at: self.at,
+            verified_at: asked_at,
             dead: None,
             accepted_from: vec![candidate.by.clone()],
             doubted_at: None,

@@ -46,9 +46,11 @@ struct EntityShown {
 }
 
 impl AuthorityPass<'_> {
-    /// What the primary shows of an entity now. One that is gone is stored as an identity without an entity: its
+    /// What the primary shows of an entity, as of the moment before it is asked: a pass takes long, and what another has read
+    /// meanwhile must not count as newer for it. One that is gone is stored as an identity without an entity: its
     /// tokens are refused.
     pub(super) async fn identity(&self, id: &EntityId) -> Result<Change, UpstreamError> {
+        let asked_at = self.context.now().steady;
         let mut identity = Identity::default();
         let path = format!("identity/entity/id/{id}");
         if let Some((shown, data)) = self.of_identity(path, &OF_ENTITY).await? {
@@ -68,7 +70,7 @@ impl AuthorityPass<'_> {
             }
             identity.entity = Some(entity.entity);
         }
-        Ok(Change::Identity(id.clone(), Box::new(identity), self.at))
+        Ok(Change::Identity(id.clone(), Box::new(identity), asked_at))
     }
 
     /// Something of `identity/`; none if nothing is there.

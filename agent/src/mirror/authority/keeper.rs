@@ -171,8 +171,8 @@ impl AuthorityKeeper {
         Ok(())
     }
 
-    /// Every workload to itself, if none is being verified: what is taken from one at this moment must not be put back as what was
-    /// known before.
+    /// Every workload to itself, if none is being verified: what is being read of one began to be read before the moment as of
+    /// which it would be reaffirmed, and would not be taken any more.
     fn undisturbed(&self) -> Option<Vec<MutexGuard<'_, Minting>>> {
         let all = self.workloads.iter();
         all.map(|one| one.minting.try_lock().ok()).collect()

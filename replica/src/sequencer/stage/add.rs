@@ -4,7 +4,7 @@ use std::{mem, sync::Arc};
 
 use serde::Serialize;
 use shared::{
-    approle::{AppRole, ProofDigest, SecretId},
+    approle::{AppRole, ProofDigest, RoleKey, SecretId},
     block::{BlockCause, IssuingBlock},
     change::{
         Change, Cluster, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation,
@@ -51,9 +51,8 @@ impl<'a, 'v> Adder<'a, 'v> {
         let keys = self.keys;
         match change {
             Change::AppRole(role) => self.approle(*role)?,
-            Change::AppRoleGone(key) => {
-                self.gone(self.within().approle(&key)).approles.remove(&key);
-            }
+            Change::AppRoleForgotten(key) => self.approle_forgotten(&key),
+            Change::AppRoleGone(key, at) => self.approle_gone(key, at),
             Change::Authority(of) => self.authority(*of)?,
             Change::AuthorityGone(name) => self.authority_gone(&name),
             Change::Block(block) => self.block(block)?,
@@ -100,12 +99,13 @@ impl<'a, 'v> Adder<'a, 'v> {
             Change::SecretId(secret_id) => self.secret_id(*secret_id)?,
             Change::SecretIdGone(digest) => self.secret_id_gone(&digest),
             Change::TokenDoubted(digest, at) => self.token_doubted(&digest, at)?,
+            Change::Unchanged(unchanged) => self.unchanged(unchanged)?,
         }
         Ok(())
     }
 
     /// One that was verified before what is known says nothing of it any more.
-    fn authority(&mut self, of: WorkloadAuthority) -> Added {
+    pub(super) fn authority(&mut self, of: WorkloadAuthority) -> Added {
         let known = self.stage.known().workloads.get(&of.workload);
         if known.is_some_and(|known| known.verified_at > of.verified_at) {
             return Ok(());
@@ -114,19 +114,36 @@ impl<'a, 'v> Adder<'a, 'v> {
         self.know(at, of, Known::put_workload)
     }
 
-    /// The same.
-    fn approle(&mut self, role: AppRole) -> Added {
-        let known = self.stage.known().approles.get(&role.key);
-        if known.is_some_and(|known| known.verified_at > role.verified_at) {
+    /// The same, and one that was found to be gone since.
+    pub(super) fn approle(&mut self, role: AppRole) -> Added {
+        let known = self.stage.known();
+        let newer = known.approles.get(&role.key);
+        if newer.is_some_and(|known| known.verified_at > role.verified_at)
+            || known.roles_gone.is_overtaken(&role.key, role.verified_at)
+        {
             return Ok(());
         }
         let at = self.within().approle(&role.key);
         self.know(at, role, Known::put_approle)
     }
 
+    /// A login that was learned since it was found to be of no use makes it of use again.
+    fn approle_forgotten(&mut self, key: &RoleKey) {
+        let mut secret_ids = self.stage.known().secret_ids.values();
+        if !secret_ids.any(|proof| proof.role == *key) {
+            self.gone(self.within().approle(key)).approles.remove(key);
+        }
+    }
+
+    fn approle_gone(&mut self, key: RoleKey, at: WallTime) {
+        let known = self.gone(self.within().approle(&key));
+        known.approles.remove(&key);
+        known.roles_gone.note(key, at);
+    }
+
     /// The primary was seen in this namespace. What is of another goes once that was not configured for long: until then its name
     /// can be mended, and everything counts again.
-    fn cluster(&mut self, cluster: Cluster) -> Added {
+    pub(super) fn cluster(&mut self, cluster: Cluster) -> Added {
         let (at, seen) = (self.within().only(Table::Cluster), cluster.verified_at);
         self.know(at, cluster, Known::put_cluster)?;
         let elsewhere = &mut self.stage.known().elsewhere;
@@ -322,7 +339,12 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     /// What was asked for later stands.
-    fn identity(&mut self, id: EntityId, identity: Identity, verified_at: WallTime) -> Added {
+    pub(super) fn identity(
+        &mut self,
+        id: EntityId,
+        identity: Identity,
+        verified_at: WallTime,
+    ) -> Added {
         let known = self.stage.known().identities.get(&id);
         if known.is_some_and(|known| known.verified_at > verified_at) {
             return Ok(());
@@ -343,7 +365,7 @@ impl<'a, 'v> Adder<'a, 'v> {
         known.identities.remove(id);
     }
 
-    fn policies(&mut self, set: PolicySet) -> Added {
+    pub(super) fn policies(&mut self, set: PolicySet) -> Added {
         let before = self.stage.known().policies.as_ref();
         // A verification that changed nothing rewrites its time alone.
         if before.is_none_or(|before| before.set.policies != set.policies) {
@@ -356,7 +378,7 @@ impl<'a, 'v> Adder<'a, 'v> {
     }
 
     /// What was known of it before stands where it is the later word: a proof and a death may cross each other.
-    fn secret_id(&mut self, secret_id: SecretId) -> Added {
+    pub(super) fn secret_id(&mut self, secret_id: SecretId) -> Added {
         let secret_id = match self.stage.known().secret_ids.get(&secret_id.digest) {
             Some(known) => secret_id.after(known),
             None => secret_id,

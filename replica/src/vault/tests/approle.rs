@@ -299,7 +299,7 @@ fn what_is_known_to_be_dead_is_refused_in_the_primarys_words() {
 fn a_secret_id_of_a_role_that_is_gone_is_dead_with_it() {
     let world = known(World::in_outage(), |_| {}, |proof| proof.dead = Some(T0));
     let world = world
-        .and(Change::AppRoleGone(samples::approle().key))
+        .and(Change::AppRoleGone(samples::approle().key, T0))
         .open();
     assert_like(&right(&world), "approle_login_badsid");
 }
