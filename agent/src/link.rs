@@ -23,7 +23,10 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderName, Response};
 use parking_lot::Mutex;
@@ -37,7 +40,7 @@ pub use address::{Addresses, Monitored};
 pub use error::Unavailable;
 
 use self::{names::Names, tls::TlsFiles};
-use crate::{clock::Clock, config, file};
+use crate::{clock::Clock, config, file, local::Pending};
 
 /// Says how far the node that answered had applied its cluster's history; in requests, how far it must have.
 pub(crate) const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
@@ -47,6 +50,9 @@ pub(crate) const INCONSISTENT: HeaderName = HeaderName::from_static("x-vault-inc
 
 /// Has the active node answer.
 pub(crate) const FORWARD_ACTIVE: &str = "forward-active-node";
+
+/// What is done before a connection is used for requests of clients.
+pub(crate) type BeforeForwards = Box<dyn Fn() -> Pending<'static, ()> + Send + Sync>;
 
 /// The way to the primary. Cheap to clone.
 #[derive(Clone)]
@@ -65,6 +71,7 @@ pub(crate) struct LinkBase {
     reader: file::FileReader,
     names: Names,
     connect_timeout: Duration,
+    before_forwards: OnceLock<BeforeForwards>,
 }
 
 /// A connection's memory, kept with every answer that comes over it.
@@ -141,9 +148,15 @@ impl Link {
             reader: file::FileReader::default(),
             names,
             connect_timeout: primary.connect_timeout,
+            before_forwards: OnceLock::new(),
         });
         let addresses = Addresses::new(&primary.addresses, &base);
         Ok(Self(Arc::new(LinkParts { addresses, base })))
+    }
+
+    /// From now on this is done before a new connection is used for requests of clients; what was said first stands.
+    pub(crate) fn before_forwards(&self, before: BeforeForwards) {
+        let _ = self.0.base.before_forwards.set(before);
     }
 
     /// The book of addresses.

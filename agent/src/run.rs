@@ -8,6 +8,7 @@ mod blocks;
 mod edge;
 mod follow;
 mod open;
+mod unseen;
 mod upkeep;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use replica::store::{CreateError, OpenError};
 use tokio::task::{JoinError, JoinHandle};
 
-use self::assembly::Daemon;
+use self::{assembly::Daemon, unseen::Unseen};
 use crate::{
     clock::ClockError,
     config::Config,
@@ -100,7 +101,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     service::end_within(END).map_err(RunError::Signals)?;
     let (mut config, mut bound) = (config, None);
-    while let Some(anew) = run_once(config, &mut bound, &mut signals).await? {
+    let unseen = Arc::new(Unseen::default());
+    while let Some(anew) = run_once(config, &mut bound, &mut signals, &unseen).await? {
         tracing::info!("the replica can be opened: everything is started with it");
         config = anew;
     }
@@ -113,13 +115,14 @@ async fn run_once(
     config: Config,
     bound: &mut Option<BoundSocket>,
     signals: &mut Signals,
+    unseen: &Arc<Unseen>,
 ) -> Result<Option<Config>, RunError> {
     let board = Arc::new(Board::default());
     board.put("process", harden::harden());
     descriptors::raise();
     board.put("descriptors", descriptors::finding(&config.limits));
     let opening = tokio::select! {
-        opening = open::open_beside(&config) => opening?,
+        opening = open::open_beside(&config, unseen) => opening?,
         () = signals.stop() => return Ok(None),
     };
     board.put("replica", opening.findings(&config.replica));
@@ -132,7 +135,11 @@ async fn run_once(
         *bound = Some(socket.share().map_err(RunError::Activation)?);
     }
     let admin = socket::bind_admin(&config.admin.socket, config.admin.group)?;
+    let before_forwards = is_closed.then(|| unseen.gate(&config.replica.path));
     let daemon = Daemon::start(config, opening, board, admin)?;
+    if let Some(before_forwards) = before_forwards {
+        daemon.upstream.link().before_forwards(before_forwards);
+    }
     let mut serving = serve_in_background(&daemon, socket);
     tracing::info!("serving");
     let upstream = daemon.upstream.clone();

@@ -37,6 +37,7 @@ mod room;
 pub(crate) mod schema;
 mod storage;
 mod sums;
+pub mod unseen;
 pub(crate) mod writer;
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod rows;
 mod starts;
 #[path = "disks/store.rs"]
 mod store;
+#[path = "disks/unseen.rs"]
+mod unseen;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 const CLIENT: &str = env!("CARGO_BIN_EXE_holdover-test-client");

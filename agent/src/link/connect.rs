@@ -151,7 +151,10 @@ impl Connector {
         let mut other = None;
         for nr in 1..=MOST_TRIES {
             match self.connect_and_show(&uri).await {
-                Ok(opened) if self.is_wanted(&opened) => return Ok(opened),
+                Ok(opened) if self.is_wanted(&opened) => {
+                    self.before_use().await;
+                    return Ok(opened);
+                }
                 Ok(opened) => {
                     other = Some(opened);
                     if nr >= self.entry.tries_for_active() {
@@ -172,6 +175,13 @@ impl Connector {
         }
         self.entry.not_shown(&why, self.base.now());
         Err(why)
+    }
+
+    async fn before_use(&self) {
+        let of_clients = matches!(self.purpose, Purpose::Forward | Purpose::ForwardToActive);
+        if let Some(before) = self.base.before_forwards.get().filter(|_| of_clients) {
+            before().await;
+        }
     }
 
     fn is_wanted(&self, opened: &ShownStream) -> bool {

@@ -10,7 +10,7 @@ use replica::{
 use shared::failover::Phase;
 use tokio::sync::watch;
 
-use super::{RunError, blocks};
+use super::{RunError, blocks, unseen::Unseen};
 use crate::{
     clock::Clock,
     config::{self, Config, KeySource, ReplicaConfig},
@@ -34,9 +34,12 @@ pub(super) struct Opening {
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Opens the replica beside the threads that serve, so that a disk that hangs keeps nobody from ending this.
-pub(super) async fn open_beside(config: &Config) -> Result<Opening, RunError> {
-    let config = config.clone();
-    let opening = tokio::task::spawn_blocking(move || open(&config, Arc::new(OsEntropy)));
+pub(super) async fn open_beside(
+    config: &Config,
+    unseen: &Arc<Unseen>,
+) -> Result<Opening, RunError> {
+    let (config, unseen) = (config.clone(), Arc::clone(unseen));
+    let opening = tokio::task::spawn_blocking(move || open(&config, Arc::new(OsEntropy), &unseen));
     opening
         .await
         .map_err(|error| RunError::Thread(io::Error::other(error)))?
@@ -44,7 +47,7 @@ pub(super) async fn open_beside(config: &Config) -> Result<Opening, RunError> {
 
 /// Opens the replica, makes it if it was never there, and takes up time where it stood. Where it cannot be opened the daemon
 /// serves without: a file must not keep it from forwarding.
-fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError> {
+fn open(config: &Config, entropy: Arc<dyn Entropy>, unseen: &Unseen) -> Result<Opening, RunError> {
     let (mut opened, is_closed) = match replica(config, &entropy) {
         Ok(opened) => (opened, false),
         Err(error) if error.is_in_use() => return Err(error),
@@ -67,6 +70,9 @@ fn open(config: &Config, entropy: Arc<dyn Entropy>) -> Result<Opening, RunError>
         entropy,
     };
     blocks::find(&local);
+    if !is_closed {
+        unseen.take_in(&local, &config.replica.path);
+    }
     say_what_is_resumed(&local);
     Ok(Opening {
         report,
