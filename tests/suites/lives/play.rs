@@ -157,9 +157,25 @@ impl<'a> Life<'a> {
         })
         .await?;
         for what in [Use::LogIn, Use::LogInByAppRole, Use::LogInAsUser] {
-            self.make_use(what).await?;
+            self.first(what).await?;
         }
         self.pass().await
+    }
+
+    /// Makes a use until it gave a token: what the outages go by is told, not lost on a busy machine.
+    async fn first(&mut self, what: Use) -> Result<()> {
+        let before = self.tokens.0.len();
+        let named = format!("the first {what:?}");
+        eventually(CASCADE, &named, async || {
+            self.make_use(what)
+                .await
+                .map_err(|failure| failure.to_string())?;
+            match self.tokens.0.len() > before {
+                true => Ok(()),
+                false => Err("no token".to_owned()),
+            }
+        })
+        .await
     }
 
     /// A client of the primary, in the namespace.
