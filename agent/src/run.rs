@@ -13,7 +13,7 @@ mod upkeep;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use replica::store::{CreateError, OpenError};
+use replica::store::{CreateError, OpenError, OpenReport};
 use tokio::task::{JoinError, JoinHandle};
 
 use self::{assembly::Daemon, unseen::Unseen};
@@ -100,29 +100,32 @@ impl RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     service::end_within(END).map_err(RunError::Signals)?;
-    let (mut config, mut bound) = (config, None);
+    let (mut config, mut bound, mut trial) = (config, None, None);
     let unseen = Arc::new(Unseen::default());
-    while let Some(anew) = run_once(config, &mut bound, &mut signals, &unseen).await? {
+    while let Some((anew, report)) =
+        run_once(config, trial, &mut bound, &mut signals, &unseen).await?
+    {
         tracing::info!("the replica can be opened: everything is started with it");
-        config = anew;
+        (config, trial) = (anew, Some(report));
     }
     Ok(())
 }
 
-/// Runs until told to stop, or until a replica that could not be opened can be: then with which configuration to go on. The
-/// workload socket stays in `bound` meanwhile, so that nobody who connects is turned away.
+/// Runs until told to stop, or until a replica that could not be opened can be: then with which configuration to go on, and what
+/// a `trial` found. The workload socket stays in `bound` meanwhile, so that nobody who connects is turned away.
 async fn run_once(
     config: Config,
+    trial: Option<OpenReport>,
     bound: &mut Option<BoundSocket>,
     signals: &mut Signals,
     unseen: &Arc<Unseen>,
-) -> Result<Option<Config>, RunError> {
+) -> Result<Option<(Config, OpenReport)>, RunError> {
     let board = Arc::new(Board::default());
     board.put("process", harden::harden());
     descriptors::raise();
     board.put("descriptors", descriptors::finding(&config.limits));
     let opening = tokio::select! {
-        opening = open::open_beside(&config, unseen) => opening?,
+        opening = open::open_beside(&config, unseen) => opening?.after(trial),
         () = signals.stop() => return Ok(None),
     };
     board.put("replica", opening.findings(&config.replica));
@@ -158,8 +161,8 @@ async fn run_once(
                 Signal::Reload => reload(&daemon),
                 Signal::Stop => break None,
             },
-            () = &mut opens, if is_closed => {
-                break Some((**daemon.config.borrow()).clone());
+            report = &mut opens, if is_closed => {
+                break Some(((**daemon.config.borrow()).clone(), report));
             }
             ended = &mut serving => {
                 socket_ended(&daemon, ended)?;

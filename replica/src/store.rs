@@ -34,6 +34,7 @@ mod load;
 mod open;
 pub(crate) mod reserve;
 mod room;
+mod salvage;
 pub(crate) mod schema;
 mod storage;
 mod sums;
@@ -50,6 +51,7 @@ use header::Header;
 pub(crate) use load::unexplained;
 pub use room::RoomFigures;
 pub(crate) use room::{Room, RoomRow};
+pub use salvage::Salvage;
 pub(crate) use storage::{FailStop, Storage, Trimmed};
 use writer::Writer;
 
@@ -105,8 +107,35 @@ pub struct OpenReport {
     /// Rows of values were removed or replaced by older ones: until each mirror's next pass, every value is as old as
     /// its own last verification.
     pub values_changed: bool,
+    /// The file could not be read: what became of it.
+    pub salvage: Option<Salvage>,
     /// The ledger does not end where the last commit says: entries were removed or added.
     pub ledger_cut: bool,
+}
+
+impl OpenReport {
+    /// The same after an opening right before, which may have put right what it found.
+    #[must_use]
+    pub fn after(self, before: Self) -> Self {
+        Self {
+            anchor: match self.anchor.doubts() {
+                true => self.anchor,
+                false => before.anchor,
+            },
+            rolled_back: self.rolled_back || before.rolled_back,
+            values_lost: self.values_lost.max(before.values_lost),
+            values_changed: self.values_changed || before.values_changed,
+            salvage: self.salvage.or(before.salvage),
+            ledger_cut: self.ledger_cut || before.ledger_cut,
+            generation: self.generation,
+        }
+    }
+}
+
+/// Damaged files that are kept beside the replica at `path`, the oldest first.
+pub fn damaged(path: &Path) -> Vec<PathBuf> {
+    let kept = salvage::place::kept(path).into_iter();
+    kept.map(|(_, name)| name).collect()
 }
 
 /// `None` if another process, or another part of this one, has the replica open.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use replica::store::{AnchorState, OpenReport};
+use replica::store::{self, AnchorState, OpenReport, Salvage};
 
 /// Findings of the start, for the [`Board`](crate::ready::Board): of the replica at `replica`, and of the state file that it is
 /// anchored in, where there is one.
@@ -12,6 +12,10 @@ pub fn findings(report: &OpenReport, replica: &Path, state_file: Option<&Path>) 
     ];
     let state_file = state_file.unwrap_or(Path::new(""));
     findings.extend(anchor(&report.anchor, state_file));
+    findings.extend(report.salvage.as_ref().map(salvaged));
+    if report.salvage.is_none() {
+        findings.extend(kept(replica));
+    }
     if report.values_lost > 0 {
         let lost = report.values_lost;
         findings.push(format!(
@@ -36,6 +40,32 @@ pub fn findings(report: &OpenReport, replica: &Path, state_file: Option<&Path>) 
         ));
     }
     findings
+}
+
+fn salvaged(salvage: &Salvage) -> String {
+    let (why, kept) = (&salvage.why, salvage.kept.display());
+    let instead = match salvage.rows {
+        Some(rows) => {
+            format!("what could be read of it, {rows} rows, was brought into a new file")
+        }
+        None => "nothing of it could be read, and an empty one took its place: revocations that the primary was not told of are \
+                 not known any more"
+            .to_owned(),
+    };
+    format!(
+        "{why} This was done: {instead}. The damaged file is kept as {kept}; remove it when it is of no more use"
+    )
+}
+
+/// Damaged files of before.
+fn kept(replica: &Path) -> Option<String> {
+    let kept = store::damaged(replica);
+    let last = kept.last()?.display();
+    Some(format!(
+        "the replica was damaged before, and what could be read of it was brought into a new file: {} damaged files are kept, the \
+         last as {last}; remove them when they are of no more use",
+        kept.len()
+    ))
 }
 
 fn anchor(state: &AnchorState, file: &Path) -> Option<String> {
@@ -86,8 +116,19 @@ mod tests {
             anchor: AnchorState::Agrees,
             values_lost: 0,
             values_changed: false,
+            salvage: None,
             ledger_cut: false,
         }
+    }
+
+    #[test]
+    fn damaged_files_are_told_of_as_long_as_they_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replica.db");
+        let told = || findings(&sound(), &path, None).join("\n");
+        assert!(!told().contains("damaged"), "{}", told());
+        std::fs::write(folder.path().join("replica.db.damaged-2"), "").unwrap();
+        assert!(told().contains("replica.db.damaged-2"), "{}", told());
     }
 
     #[test]
@@ -106,6 +147,14 @@ mod tests {
             },
             OpenReport {
                 ledger_cut: true,
+                ..sound()
+            },
+            OpenReport {
+                salvage: Some(Salvage {
+                    kept: "replica.db.damaged-1".into(),
+                    why: "the replica replica.db is damaged.".to_owned(),
+                    rows: None,
+                }),
                 ..sound()
             },
             OpenReport {

@@ -130,15 +130,18 @@ fn without(
     opened.map_err(|error| RunError::Create(error.into()))
 }
 
-/// Returns once the replica of this configuration opens, which is tried again and again.
-pub(super) async fn until_it_opens(config: watch::Receiver<Arc<Config>>) {
+/// What was found once the replica of this configuration opens, which is tried again and again.
+pub(super) async fn until_it_opens(config: watch::Receiver<Arc<Config>>) -> OpenReport {
     loop {
         tokio::time::sleep(AGAIN).await;
         let current = Arc::clone(&config.borrow());
         // Closed again at once: everything that goes by it is started anew.
-        let trial = move || replica(&current, &(Arc::new(OsEntropy) as Arc<dyn Entropy>)).is_ok();
-        if tokio::task::spawn_blocking(trial).await.unwrap_or(false) {
-            return;
+        let trial = move || {
+            let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
+            Some(replica(&current, &entropy).ok()?.report)
+        };
+        if let Ok(Some(report)) = tokio::task::spawn_blocking(trial).await {
+            return report;
         }
     }
 }
@@ -185,6 +188,14 @@ fn passed_in() -> io::Result<Option<UnixListener>> {
 }
 
 impl Opening {
+    /// The same after a trial, which may have found what is put right since: what is made good once is told all the same.
+    pub(super) fn after(mut self, trial: Option<OpenReport>) -> Self {
+        if let Some(trial) = trial.filter(|_| !self.is_closed) {
+            self.report = self.report.after(trial);
+        }
+        self
+    }
+
     /// What an operator should know of it. What stands against issuing is a reason, and is the view's to say.
     pub(super) fn findings(&self, replica: &ReplicaConfig) -> Vec<String> {
         if self.is_closed {

@@ -11,6 +11,10 @@ use shared::time::WallTime;
 /// Numbers reserved at a time: one extra commit in so many encryptions at worst.
 pub const BLOCK: u64 = 1 << 16;
 
+/// So many numbers are passed over at least where some may have been taken that nobody knows of: more than a replica takes in an
+/// age, and few enough that a million such starts do not use up what SQLite can store.
+const BEYOND: u64 = 1 << 40;
+
 /// Where an epoch ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -84,6 +88,17 @@ impl Budget {
             next: stored.reserved,
             reserved: stored.reserved.saturating_add(1),
         }
+    }
+
+    /// The same after a start at which the file may be older than it was: what was sealed since took numbers that it knows nothing
+    /// of. So it goes on far beyond, at a place that `random` chooses, lest two such starts go on at one. With that the epoch is
+    /// over.
+    pub(crate) fn resume_beyond(stored: Reserve, random: u64) -> Self {
+        let beyond = BEYOND.saturating_add(random % BEYOND);
+        Self::resume(Reserve {
+            reserved: stored.reserved.saturating_add(beyond),
+            ..stored
+        })
     }
 
     /// The present epoch.
@@ -175,6 +190,23 @@ mod tests {
         let next = again.reserve(1);
         again.reserved(next);
         assert!(used.iter().all(|number| *number < again.take().unwrap()));
+    }
+
+    #[test]
+    fn what_may_be_older_goes_on_beyond_all_that_was_taken_since_and_in_a_new_epoch() {
+        let stored = Budget::fresh().reserve(0);
+        let mut budget = Budget::resume_beyond(stored, 7);
+        assert!(budget.take().unwrap() >= stored.reserved + (1 << 40));
+        assert!(budget.take().is_none(), "nothing is reserved yet");
+        assert!(budget.roll(Limits::default(), NOW));
+        assert!(budget.epoch() > stored.epoch);
+        let other = Budget::resume_beyond(stored, 1 << 30);
+        assert!(other.next.abs_diff(budget.next) > 1 << 29);
+        // However often.
+        let often = (0..1 << 20).fold(stored, |stored, _| {
+            Budget::resume_beyond(stored, u64::MAX).reserve(1)
+        });
+        assert!(i64::try_from(often.reserved).is_ok());
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Replica {
                 anchor: AnchorState::Unset,
                 values_lost: 0,
                 values_changed: false,
+                salvage: None,
                 ledger_cut: false,
             },
             writer,

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Proof, Storage as _, StoreError, schema::Database, sums::Tallies};
+use super::{Proof, Storage as _, StoreError, lock, schema::Database, sums::Tallies};
 use crate::{
     ledger,
     private::{self, PrivateError},
@@ -75,12 +75,18 @@ pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
     private::sync_parent(path).map_err(StoreError::Copy)
 }
 
-/// Makes the file at `path`, if nothing is there.
+/// The lock of the file at `path`, which may have yet to be made. Its directory is made if missing.
+pub(super) fn claim(path: &Path) -> Result<File, StoreError> {
+    private::directory(private::parent(path)).map_err(StoreError::Copy)?;
+    let lock = lock(path).map_err(StoreError::Copy)?;
+    lock.ok_or_else(|| StoreError::Busy(path.into()))
+}
+
+/// Makes the file at `path`, if nothing is there. Its lock is held.
 pub(super) fn install(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    private::directory(private::parent(path)).map_err(StoreError::Copy)?;
     let new = private::beside(path, ".new");
     private::replace(&new, bytes).map_err(StoreError::Copy)?;
     renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)

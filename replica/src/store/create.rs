@@ -1,6 +1,6 @@
 //! Making a replica: under another name, and renamed when it is whole.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -12,7 +12,7 @@ use crate::{
     entropy::Entropy,
     key::{
         Keys, ReplicaId, RootKey, Sealer,
-        epoch::Budget,
+        epoch::{Budget, Reserve},
         slot::{Slot, Source},
     },
     private,
@@ -42,19 +42,7 @@ impl Replica {
         for leftover in ["", "-wal", "-journal"] {
             let _ = fs::remove_file(private::beside(&new, leftover));
         }
-        let id = ReplicaId::random(entropy)?;
-        let root = RootKey::random(entropy)?;
-        let slot = Slot::wrap(1, source, &root, id, entropy)?;
-        drop(private::create(&new)?);
-        let formatted = Database::open(&new).and_then(|mut database| {
-            database.format(id, &[slot])?;
-            Ok(database)
-        });
-        let database = formatted.map_err(|source| CreateError::Database {
-            path: path.clone(),
-            source,
-        })?;
-        first_commit(database, root, id, entropy)?;
+        make(&new, source, Header::fresh, entropy)?;
         match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(private::sync_parent(path)?),
             Err(_) => {
@@ -65,18 +53,41 @@ impl Replica {
     }
 }
 
+/// Makes an empty one at `new`, where nothing is and nobody looks for one, with the `first` header.
+pub(super) fn make(
+    new: &Path,
+    source: &Source,
+    first: impl FnOnce(Reserve) -> Header,
+    entropy: &dyn Entropy,
+) -> Result<(), CreateError> {
+    let id = ReplicaId::random(entropy)?;
+    let root = RootKey::random(entropy)?;
+    let slot = Slot::wrap(1, source, &root, id, entropy)?;
+    drop(private::create(new)?);
+    let formatted = Database::open(new).and_then(|mut database| {
+        database.format(id, &[slot])?;
+        Ok(database)
+    });
+    let database = formatted.map_err(|source| CreateError::Database {
+        path: new.into(),
+        source,
+    })?;
+    let budget = Budget::fresh();
+    let header = first(budget.reserve(0));
+    let keys = Keys::derive(root, id, budget.epoch());
+    Ok(first_commit(database, header, budget, &keys, entropy)?)
+}
+
 fn first_commit(
     database: Database,
-    root: RootKey,
-    id: ReplicaId,
+    mut header: Header,
+    mut budget: Budget,
+    keys: &Keys,
     entropy: &dyn Entropy,
 ) -> Result<(), StoreError> {
-    let mut budget = Budget::fresh();
-    let keys = Keys::derive(root, id, budget.epoch());
-    let mut header = Header::fresh(budget.reserve(0));
     header.generation = 1;
     let mut sealer = Sealer {
-        keys: &keys,
+        keys,
         budget: &mut budget,
         entropy,
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::fault;
 use crate::{
     entropy::NoEntropy,
     key::slot::SourceError,
@@ -59,11 +60,25 @@ pub enum OpenError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// It is damaged, and none can be made in its place.
+    #[error("the replica {} is damaged, and none can be made in its place: {source}", path.display())]
+    Fresh {
+        /// The replica.
+        path: PathBuf,
+        /// Why not.
+        source: Box<CreateError>,
+    },
     /// The header of the last commit does not open.
     #[error(
         "the replica {} is damaged: the header of its last commit does not open. {WAY_BACK}", .0.display()
     )]
     Header(PathBuf),
+    /// Tables of it are missing.
+    #[error("the replica {} is damaged: tables of it are missing. {WAY_BACK}", .0.display())]
+    Incomplete(PathBuf),
     /// No configured key opens it.
     #[error("no configured key opens the replica {}: {}. Put back the key that it was made with", path.display(), reasons.join("; "))]
     Key {
@@ -91,6 +106,17 @@ pub enum OpenError {
         /// Its format.
         found: i64,
     },
+    /// It is no database.
+    #[error("{} is not a replica of Holdover; set replica.path to the path of one", .0.display())]
+    NotADatabase(PathBuf),
+    /// It is damaged, and what is left of it cannot be brought into a new file.
+    #[error("the replica {} is damaged, and what is left of it is not brought into a new file yet: {source}", path.display())]
+    Rebuild {
+        /// The replica.
+        path: PathBuf,
+        /// Why not.
+        source: StoreError,
+    },
     /// None can be made, not even in memory.
     #[error(transparent)]
     Unmade(Box<CreateError>),
@@ -100,6 +126,17 @@ pub enum OpenError {
     /// A file or directory is not fit.
     #[error(transparent)]
     Private(#[from] PrivateError),
+}
+
+impl OpenError {
+    /// Whether it is proven that the file itself is damaged. What else keeps it from being opened may pass.
+    pub(super) fn proves_damage(&self) -> bool {
+        match self {
+            Self::Damaged { source, .. } => fault::is_damage(source),
+            Self::Header(_) | Self::Incomplete(_) | Self::NotADatabase(_) => true,
+            _ => false,
+        }
+    }
 }
 
 const WAY_BACK: &str = "Leave it as it is, for an outage may need what is in it. While the primary answers, another can be \
@@ -112,6 +149,9 @@ pub enum StoreError {
     /// The state file was not written.
     #[error("cannot anchor the generation: {0}")]
     Anchor(#[source] PrivateError),
+    /// Another process has it.
+    #[error("{} is in use by another process; stop that one first", .0.display())]
+    Busy(PathBuf),
     /// What can be written now is not what was read.
     #[error(
         "the file was changed while it could not be written; restart the daemon to read it anew"

@@ -102,6 +102,29 @@ impl Fault {
     }
 }
 
+/// Whether an error proves that the file itself is damaged: SQLite says so, a table is missing, or what was read is nothing
+/// that was ever written. Whatever may pass proves nothing: a disk that cannot be read, no memory, no descriptor, no right.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        Error::SqliteFailure(..) => Fault::of(error) == Fault::Corrupt || is_missing(error),
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::QueryReturnedNoRows => true,
+        _ => is_missing(error),
+    }
+}
+
+/// Whether a table or a column is not there: SQLite has no number of its own for that.
+pub(crate) fn is_missing(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(text)) => text.starts_with("no such "),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.starts_with("no such "),
+        _ => false,
+    }
+}
+
 impl StoreError {
     /// What is wrong.
     pub(crate) fn fault(&self) -> Fault {
@@ -114,7 +137,11 @@ impl StoreError {
             Self::NoRoom => Fault::Full,
             Self::Opening(_) => Fault::Corrupt,
             Self::Unopened(_) => Fault::Unopened,
-            Self::Changed | Self::ReserveFull | Self::Sealing(_) | Self::Stopped => Fault::Other,
+            Self::Busy(_)
+            | Self::Changed
+            | Self::ReserveFull
+            | Self::Sealing(_)
+            | Self::Stopped => Fault::Other,
         }
     }
 }
@@ -170,6 +197,37 @@ mod tests {
         ] {
             assert_eq!(sqlite(code), fault, "{code}");
             assert_ne!(fault.remedy(), Remedy::Copy);
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_pass_proves_damage() {
+        let failed = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        for code in [
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CORRUPT_INDEX,
+            ffi::SQLITE_NOTADB,
+        ] {
+            assert!(is_damage(&failed(code)), "{code}");
+        }
+        assert!(is_damage(&rusqlite::Error::QueryReturnedNoRows));
+        for code in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_INTERRUPT,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_CORRUPTFS,
+            ffi::SQLITE_IOERR_DATA,
+            ffi::SQLITE_IOERR_NOMEM,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_IOERR_SHORT_READ,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_PERM,
+            ffi::SQLITE_READONLY,
+        ] {
+            assert!(!is_damage(&failed(code)), "{code}");
         }
     }
 

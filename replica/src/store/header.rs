@@ -63,6 +63,16 @@ impl Header {
         }
     }
 
+    /// That of a replica of which nobody can tell whether its rows are all, and of when: only what refuses is believed.
+    pub(crate) fn unproven(reserve: Reserve) -> Self {
+        Self {
+            generation: 1,
+            rolled_back: true,
+            incomplete: Tables::counted(|table| table.kept().is_some()),
+            ..Self::fresh(reserve)
+        }
+    }
+
     /// The row that it is stored as.
     pub(crate) fn seal(&self, sealer: &mut Sealer<'_>) -> Result<HeaderRow, SealingError> {
         let generation = self.generation;

@@ -11,29 +11,32 @@ use super::{
     header::Header,
     load::{Loaded, Reading},
     reserve::{Found, Record, ReserveFile},
+    salvage::salvage,
     schema::Database,
     sums::Sums,
     writer::{Writer, apply_rows},
 };
 use crate::{
-    entropy::Entropy,
+    entropy::{Entropy, unique_u64},
     key::{
         Keys,
         epoch::{Budget, Limits, Reserve},
         slot::Source,
     },
     ledger::Head,
-    private,
+    private::{self, PrivateError},
     table::{At, Op},
 };
 
 mod readable;
 
-use readable::{Readable, present, readable, unmade, unreadable};
+use readable::{Readable, present, readable, unmade};
+pub(super) use readable::{unlock, unreadable};
 
 impl Replica {
     /// Opens the replica, proves it, and reads it into a view. Needs no primary, and no disk that can be written: where the
-    /// commit that every start makes fails, what was read is served, and the writer mends the store.
+    /// commit that every start makes fails, what was read is served, and the writer mends the store. What is left of a file that
+    /// is damaged so that it cannot be read is brought into a new one first.
     ///
     /// # Errors
     /// If it is missing, in use, damaged, changed by somebody else, or not of any of these keys.
@@ -44,8 +47,22 @@ impl Replica {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Opened, OpenError> {
         let lock = present(location)?;
-        let readable = readable(&location.path, sources, entropy.as_ref())?;
-        readable.opened(location, lock, settings, entropy)
+        // The same lock: at no moment on the way has another the replica.
+        let again = lock.try_clone();
+        let again = again.map_err(PrivateError::io(&location.path, "keep the lock of"))?;
+        let attempt = |lock| {
+            let readable = readable(&location.path, sources, entropy.as_ref())?;
+            readable.opened(location, lock, Arc::clone(&settings), Arc::clone(&entropy))
+        };
+        match attempt(lock) {
+            Err(why) if why.proves_damage() => {
+                let salvage = salvage(location, sources, entropy.as_ref(), why)?;
+                let mut opened = attempt(again)?;
+                opened.report.salvage = Some(salvage);
+                Ok(opened)
+            }
+            result => result,
+        }
     }
 
     /// An empty replica for a place where none can be made now, for this reason. It takes nothing until it is there: then it is
@@ -95,6 +112,9 @@ impl Readable {
         let anchor = location.anchor.as_deref().map(Anchor::at);
         let compare = |of: &Anchor| of.compare(&keys, kept.proven(&header), header.anchored);
         let state = anchor.as_ref().map_or(AnchorState::Unset, compare);
+        let doubted = kept.doubts(&state);
+        let budget = kept.budget(&header, doubted, entropy.as_ref());
+        let tried = kept.tried(&header, &state, doubted);
         let ledger_cut = !ends_there(&header.ledger, end);
         let report = kept.report(&header, state, &loaded, ledger_cut);
         let (database, failing) = to_write(path, database, failing, made)?;
@@ -106,11 +126,11 @@ impl Readable {
         };
         let writer = Writer {
             storage: FailStop::new(Box::new(database)),
-            budget: Budget::resume(kept.reserve(&committed)),
+            budget,
             limits: Limits::default(),
             keys,
             entropy,
-            tried: kept.durable(&committed),
+            tried,
             durable: kept.durable(&committed),
             header: committed.clone(),
             committed,
@@ -172,16 +192,19 @@ fn to_write(
     Ok((database, failing))
 }
 
+/// So far beyond every generation that is known the next one is, where others may have been tried since.
+pub(super) const GENERATIONS: u64 = 1 << 32;
+
 /// What the reserve holds that the file does not.
-struct Unapplied {
-    records: Vec<Record>,
+pub(super) struct Unapplied {
+    pub(super) records: Vec<Record>,
     /// It follows a commit that the file does not have: the file is older than it was.
-    is_younger: bool,
+    pub(super) is_younger: bool,
 }
 
 impl Unapplied {
     /// Of what was `found`, what comes after the commit of `header`.
-    fn after(found: Found, header: &Header, reserve: &mut ReserveFile) -> Self {
+    pub(super) fn after(found: Found, header: &Header, reserve: &mut ReserveFile) -> Self {
         let is_younger = found.base > header.generation;
         let mut records = found.records;
         records.retain(|record| record.generation > header.generation);
@@ -208,7 +231,7 @@ impl Unapplied {
     }
 
     /// The generation up to which nothing is missing.
-    fn proven(&self, header: &Header) -> u64 {
+    pub(super) fn proven(&self, header: &Header) -> u64 {
         match self.is_younger {
             true => header.generation,
             false => self.durable(header),
@@ -224,18 +247,44 @@ impl Unapplied {
     ) -> OpenReport {
         OpenReport {
             generation: self.durable(header),
-            rolled_back: header.rolled_back
-                || self.is_younger
-                || anchor.doubts()
-                || is_of_unknown_time(loaded),
+            rolled_back: header.rolled_back || self.doubts(&anchor) || is_of_unknown_time(loaded),
             anchor,
             values_lost: u64::try_from(loaded.lost.len()).unwrap_or(u64::MAX),
             values_changed: loaded.values_changed,
+            salvage: None,
             ledger_cut,
         }
     }
 
-    fn reserve(&self, header: &Header) -> Reserve {
+    /// Whether the file may be older than it was.
+    pub(super) fn doubts(&self, anchor: &AnchorState) -> bool {
+        self.is_younger || anchor.doubts()
+    }
+
+    /// The highest generation that may have been tried: none is tried twice, not even after a rollback.
+    pub(super) fn tried(&self, header: &Header, anchor: &AnchorState, doubted: bool) -> u64 {
+        let durable = self.durable(header);
+        let known = match anchor {
+            AnchorState::Ahead { anchor, .. } => durable.max(*anchor),
+            _ => durable,
+        };
+        match doubted {
+            true => known.saturating_add(GENERATIONS),
+            false => known,
+        }
+    }
+
+    /// Where the encryption counter goes on: no number of it is sealed under twice, not even after a rollback.
+    pub(super) fn budget(&self, header: &Header, doubted: bool, entropy: &dyn Entropy) -> Budget {
+        let reserve = self.reserve(header);
+        match doubted {
+            // Without randomness nothing can be sealed anyway.
+            true => Budget::resume_beyond(reserve, unique_u64(entropy).unwrap_or(0)),
+            false => Budget::resume(reserve),
+        }
+    }
+
+    pub(super) fn reserve(&self, header: &Header) -> Reserve {
         match self.records.last() {
             Some(last) if last.reserve.reserved > header.reserve.reserved => last.reserve,
             _ => header.reserve,
@@ -246,10 +295,6 @@ impl Unapplied {
 /// The commit that every start makes: it reserves encryptions, takes in what the reserve holds, and takes away what must not
 /// be believed again. Where it fails, the writer makes it once it can.
 fn start(mut writer: Writer, mut loaded: Loaded, report: OpenReport, room: Room) -> Opened {
-    if let AnchorState::Ahead { anchor, .. } = report.anchor {
-        // Never a generation twice, not even after a rollback.
-        writer.tried = writer.tried.max(anchor);
-    }
     let mut gone = std::mem::take(&mut loaded.lost);
     gone.append(&mut loaded.disbelieved);
     if report.values_changed || report.values_lost > 0 {

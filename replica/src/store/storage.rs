@@ -13,7 +13,7 @@ pub(crate) trait Storage: Send {
     fn delete(&mut self, at: &At) -> Result<Option<u64>>;
     /// Puts an entry at the ledger's end.
     fn append(&mut self, row: &LedgerRow) -> Result<()>;
-    /// Deletes entries below a number, of which there are some.
+    /// Deletes entries below a number.
     fn trim(&mut self, below: u64) -> Result<Trimmed>;
     /// Puts the header and makes everything since the last commit durable.
     fn commit(&mut self, header: &HeaderRow) -> Result<()>;
@@ -33,8 +33,8 @@ pub(crate) trait Storage: Send {
 pub(crate) struct Trimmed {
     /// What it counted for against the spool's size.
     pub(crate) bytes: u64,
-    /// The MAC of the last entry that went.
-    pub(crate) last: [u8; 32],
+    /// The MAC of the last entry that went, if any was there.
+    pub(crate) last: Option<[u8; 32]>,
 }
 
 /// Storage that refuses every change after a failure, until it was mended.

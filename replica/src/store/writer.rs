@@ -114,7 +114,7 @@ impl Writer {
             let cut = self.storage.trim(below)?;
             let head = &mut self.header.ledger;
             head.first = below;
-            head.before = cut.last;
+            head.before = cut.last.unwrap_or(head.before);
             head.bytes = head.bytes.saturating_sub(cut.bytes);
         }
         Ok(())

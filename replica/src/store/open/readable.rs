@@ -142,7 +142,11 @@ fn proven(
             let path = named.into();
             return Err(OpenError::Newer { path, found });
         }
+        Recognised::Other if is_empty(path) => return Err(OpenError::NotADatabase(named.into())),
         Recognised::Other => return Err(OpenError::Other(named.into())),
+    }
+    if !database.has_tables().map_err(unreadable(named))? {
+        return Err(OpenError::Incomplete(named.into()));
     }
     let id = database.id().map_err(unreadable(named))?;
     let slots = database.slots().map_err(unreadable(named))?;
@@ -153,6 +157,11 @@ fn proven(
         Some(header) => Ok((database, keys, header)),
         None => Err(OpenError::Header(named.into())),
     }
+}
+
+/// Whether nothing is left of it.
+fn is_empty(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() == 0)
 }
 
 /// The replica's lock, once the file is known to be there and fit.
@@ -173,7 +182,8 @@ pub(super) fn present(location: &Location) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-fn unlock(
+/// The root key, by the first of these sources that opens a slot.
+pub(in crate::store) fn unlock(
     path: &Path,
     slots: &[Slot],
     sources: &[Source],
@@ -204,13 +214,13 @@ fn unlock(
 }
 
 /// What SQLite's error says of the file.
-pub(super) fn unreadable(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
+pub(in crate::store) fn unreadable(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
     use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, NotADatabase};
     |source| {
         let path = path.into();
         match source.sqlite_error_code() {
             Some(DatabaseBusy | DatabaseLocked) => OpenError::Busy(path),
-            Some(NotADatabase) => OpenError::Other(path),
+            Some(NotADatabase) => OpenError::NotADatabase(path),
             _ => OpenError::Damaged { path, source },
         }
     }

@@ -1,0 +1,63 @@
+//! Every row of a table that can be read, though pages of it cannot.
+
+use rusqlite::{Connection, Result, Row, Statement};
+
+use crate::store::fault::is_damage;
+
+/// So many numbers in a row at which nothing can be read are passed over; beyond, what is left is read from its end.
+const MISSED: u32 = 100_000;
+
+/// Rows of `table` by the column `number`, which is the first that `parse` sees; then come `columns`. What is not formed like a
+/// row is passed over.
+///
+/// # Errors
+/// If the file cannot be read for another reason than that it is damaged, and those of `take`.
+pub(super) fn walk<T>(
+    old: &Connection,
+    (table, number, columns): (&str, &str, &str),
+    parse: impl Fn(&Row<'_>) -> Result<T>,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let from = format!("SELECT {number}, {columns} FROM {table} NOT INDEXED WHERE {number} >= ?1");
+    let prepared = |order: &str| old.prepare(&format!("{from} ORDER BY {number} {order}"));
+    let (mut forward, mut backward) = match (prepared("ASC"), prepared("DESC")) {
+        (Ok(forward), Ok(backward)) => (forward, backward),
+        // A table that is not there has no rows.
+        (Err(error), _) | (_, Err(error)) if is_damage(&error) => return Ok(()),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    let (mut next, mut missed) = (i64::MIN, 0);
+    while missed < MISSED {
+        let before = next;
+        if pass(&mut forward, next, &mut next, &parse, &mut take)? {
+            return Ok(());
+        }
+        missed = if next > before { 0 } else { missed + 1 };
+        next = next.max(0).saturating_add(1);
+    }
+    pass(&mut backward, next, &mut 0, &parse, &mut take).map(drop)
+}
+
+/// Takes rows until there are no more, or one cannot be read: whether there are no more. After the last that was read comes `next`.
+fn pass<T>(
+    statement: &mut Statement<'_>,
+    from: i64,
+    next: &mut i64,
+    parse: impl Fn(&Row<'_>) -> Result<T>,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<bool> {
+    let mut rows = statement.query([from])?;
+    loop {
+        match rows.next() {
+            Ok(None) => return Ok(true),
+            Ok(Some(row)) => {
+                *next = row.get::<_, i64>(0)?.saturating_add(1);
+                if let Ok(parsed) = parse(row) {
+                    take(parsed)?;
+                }
+            }
+            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}
