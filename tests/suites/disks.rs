@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "disks/files.rs"]
 mod files;
+#[path = "disks/pages.rs"]
+mod pages;
 #[path = "disks/rows.rs"]
 mod rows;
 #[path = "disks/starts.rs"]

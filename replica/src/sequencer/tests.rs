@@ -114,7 +114,7 @@ impl<A: FnMut(Call) -> bool + Send> Storage for Asking<A> {
         self.inner.checkpoint()
     }
 
-    fn drop_from(&mut self, from: u64) -> rusqlite::Result<()> {
+    fn drop_from(&mut self, from: u64) -> rusqlite::Result<u64> {
         self.inner.drop_from(from)
     }
 

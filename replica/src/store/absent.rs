@@ -122,7 +122,7 @@ impl Storage for Absent {
         Self::refuses()
     }
 
-    fn drop_from(&mut self, _: u64) -> Result<()> {
+    fn drop_from(&mut self, _: u64) -> Result<u64> {
         Self::refuses()
     }
 

@@ -2,8 +2,14 @@
 
 use rusqlite::Result;
 
-use super::{Proof, StoreError, fault::Remedy, schema::HeaderRow};
-use crate::{ledger::LedgerRow, seal::Sealed, table::At};
+use super::{
+    Proof, StoreError, fault::Remedy, reserve::Record, schema::HeaderRow, writer::redo_ledger,
+};
+use crate::{
+    ledger::{Head, LedgerRow},
+    seal::Sealed,
+    table::At,
+};
 
 /// The only way to the disk. Calls up to a commit are one transaction; what was not committed never was.
 pub(crate) trait Storage: Send {
@@ -21,8 +27,8 @@ pub(crate) trait Storage: Send {
     fn entries(&mut self, from: u64, limit: usize) -> Result<Vec<LedgerRow>>;
     /// Bounds the log of commits; nothing becomes more or less durable by it.
     fn checkpoint(&mut self) -> Result<()>;
-    /// Drops ledger entries from a number on, which the header of no commit counts.
-    fn drop_from(&mut self, from: u64) -> Result<()>;
+    /// Drops ledger entries from a number on; what they counted for against the spool's size.
+    fn drop_from(&mut self, from: u64) -> Result<u64>;
     /// Undoes what was not committed.
     fn roll_back(&mut self) -> Result<()>;
     /// Makes it good again as it was at the last commit, which `proof` is of.
@@ -84,8 +90,15 @@ impl FailStop {
         self.run("commit", |storage| storage.commit(header))
     }
 
-    pub(crate) fn drop_from(&mut self, from: u64) -> Result<(), StoreError> {
-        self.run("delete ledger entries", |storage| storage.drop_from(from))
+    /// As [`redo_ledger`].
+    pub(crate) fn redo_ledger(
+        &mut self,
+        head: &mut Head,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        self.run("redo ledger entries", |storage| {
+            redo_ledger(storage, head, record)
+        })
     }
 
     /// Entries of the ledger. That they cannot be read stands against no change.

@@ -32,6 +32,7 @@ mod elsewhere;
 mod epoch;
 mod golden;
 mod power;
+mod redone;
 mod salvaged;
 mod tamper;
 mod unwritable;

@@ -18,7 +18,7 @@ use crate::{
         Keys, Sealer,
         epoch::{Budget, Limits},
     },
-    ledger::{self, Chained, LedgerRow},
+    ledger::{self, Chained, Head, LedgerRow},
     table::{At, Op},
 };
 
@@ -258,13 +258,9 @@ impl Writer {
         for op in &record.ops {
             self.apply(op)?;
         }
-        let first = record.entries.first().map(|row| row.seq);
-        // A commit that nobody was told of may have left others there.
-        first.map_or(Ok(()), |first| self.storage.drop_from(first))?;
-        for row in &record.entries {
-            self.storage.append(row)?;
-        }
-        self.header.ledger = record.ledger.clone();
+        let mut head = self.header.ledger.clone();
+        self.storage.redo_ledger(&mut head, record)?;
+        self.header.ledger = head;
         Ok(())
     }
 
@@ -329,6 +325,38 @@ impl Writer {
 fn count(header: &mut Header, keys: &Keys, at: &At, before: Option<u64>, after: Option<u64>) {
     before.inspect(|version| header.rows.remove(keys, at, *version));
     after.inspect(|version| header.rows.add(keys, at, *version));
+}
+
+/// Does to an open file what a record of the reserve says of its ledger, and to the ends of that. It is not committed.
+///
+/// The record speaks of the commit that it follows. Since then the file may have gone on: a commit that nobody was told of may be in
+/// it after all, with entries of its own, or with the oldest cut off. Or it is an older file.
+pub(crate) fn redo_ledger(
+    storage: &mut dyn Storage,
+    head: &mut Head,
+    record: &Record,
+) -> rusqlite::Result<()> {
+    let said = &record.ledger;
+    if said.first > head.first {
+        let cut = storage.trim(said.first)?;
+        head.bytes = head.bytes.saturating_sub(cut.bytes);
+        (head.first, head.before) = (said.first, said.before);
+    }
+    let begins = record.entries.first().map_or(said.next, |row| row.seq);
+    if !record.entries.is_empty() {
+        let dropped = storage.drop_from(begins)?;
+        // What no commit has was never counted.
+        let counted = begins < head.next;
+        head.bytes = head.bytes.saturating_sub(if counted { dropped } else { 0 });
+    }
+    for row in &record.entries {
+        storage.append(row)?;
+        head.bytes = head.bytes.saturating_add(row.size());
+    }
+    if !record.entries.is_empty() || said.next > head.next {
+        (head.next, head.last) = (said.next, said.last);
+    }
+    Ok(())
 }
 
 /// Does to an open file what records of the reserve say of its rows, and to the tallies of `header`. It is not committed.

@@ -21,14 +21,14 @@ fn replica(host: &Host) -> PathBuf {
     host.daemon.folder().join("state/replica.db")
 }
 
-async fn start() -> Result<Host> {
+pub(super) async fn start() -> Result<Host> {
     let orders = Workload::new("orders", "orders").uid(own_uid());
     let plan = Plan::new(HOLDOVER).workload(orders.issues("15m", "2h"));
     plan.set("failover.authority_interval", "1s").start().await
 }
 
 /// Tokens that Holdover has learned, which may read the secrets of `orders`.
-async fn learned<const N: usize>(host: &Host) -> Result<[String; N]> {
+pub(super) async fn learned<const N: usize>(host: &Host) -> Result<[String; N]> {
     let (path, _) = host.secret("orders")?;
     let mut tokens = Vec::new();
     for _ in 0..N {
@@ -44,7 +44,7 @@ async fn learned<const N: usize>(host: &Host) -> Result<[String; N]> {
 }
 
 /// Stops the daemon, does this to its file, and starts it again.
-async fn damaged(host: &Host, damage: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) async fn damaged(host: &Host, damage: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     host.daemon.terminate(STOP).await?;
     damage(&replica(host))?;
     host.daemon.start()?;
@@ -54,7 +54,7 @@ async fn damaged(host: &Host, damage: impl FnOnce(&Path) -> Result<()>) -> Resul
         .map(drop)
 }
 
-async fn with_rows(host: &Host, sql: &str) -> Result<()> {
+pub(super) async fn with_rows(host: &Host, sql: &str) -> Result<()> {
     damaged(host, |path| {
         let connection = Connection::open(path).context("the replica")?;
         connection.execute_batch(sql).context(sql)
@@ -62,18 +62,18 @@ async fn with_rows(host: &Host, sql: &str) -> Result<()> {
     .await
 }
 
-fn reasons(status: &Value) -> String {
+pub(super) fn reasons(status: &Value) -> String {
     status["reasons"].to_string()
 }
 
 /// Waits until nothing is wrong any more.
-async fn until_whole(host: &Host) -> Result<()> {
+pub(super) async fn until_whole(host: &Host) -> Result<()> {
     let status = host.daemon.wait_ready(READY).await?;
     assert!(!reasons(&status).contains("damaged"), "{status}");
     Ok(())
 }
 
-async fn statuses(host: &Host, tokens: &[String]) -> Result<Vec<u16>> {
+pub(super) async fn statuses(host: &Host, tokens: &[String]) -> Result<Vec<u16>> {
     let (path, _) = host.secret("orders")?;
     let mut statuses = Vec::new();
     for token in tokens {
@@ -83,7 +83,7 @@ async fn statuses(host: &Host, tokens: &[String]) -> Result<Vec<u16>> {
     Ok(statuses)
 }
 
-async fn login(host: &Host) -> Result<Reply> {
+pub(super) async fn login(host: &Host) -> Result<Reply> {
     host.ask(&login_request("orders")).await
 }
 

@@ -241,13 +241,19 @@ impl<'a, 'v> Adder<'a, 'v> {
     /// With the mark of this boot goes what this boot stands in the way of, should that not be stored yet: the next start
     /// cannot find it.
     fn mark(&mut self, mark: Mark) -> Added {
+        self.keep_blocks()?;
+        self.put_only(Table::Mark, &mark)
+    }
+
+    /// What stands in memory is a row: nothing else may say any more that it may.
+    pub(super) fn keep_blocks(&mut self) -> Added {
         let blocks = self.stage.view.authority().blocks.clone();
         for block in blocks.all() {
             if !self.stage.lifted.contains(&block.cause) {
                 self.put(At::block(self.keys, block.cause), &block)?;
             }
         }
-        self.put_only(Table::Mark, &mark)
+        Ok(())
     }
 
     /// What does not say which namespace it is of is of the configured one.

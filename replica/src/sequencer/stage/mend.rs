@@ -39,6 +39,7 @@ impl Adder<'_, '_> {
     /// What is concluded from what is lost of this kind becomes rows of its own; the rest goes.
     pub(super) fn mended(&mut self, kind: Kind) -> Added {
         match kind {
+            Kind::Block => self.keep_blocks()?,
             Kind::Quarantine => self.keep_quarantines()?,
             Kind::Revocation => self.keep_revocations()?,
             _ => {}

@@ -25,7 +25,7 @@ use crate::{
             Database,
             rows::{number, sealed},
         },
-        writer::apply_rows,
+        writer::{apply_rows, redo_ledger},
     },
     table::{At, Op, Table},
 };
@@ -199,12 +199,7 @@ impl Rebuilt<'_> {
         let mut next = header.clone();
         apply_rows(&mut self.database, &mut next, self.keys, &kept.records)?;
         for record in &kept.records {
-            let first = record.entries.first().map(|row| row.seq);
-            first.map_or(Ok(()), |first| self.database.drop_from(first))?;
-            for row in &record.entries {
-                self.database.append(row)?;
-            }
-            next.ledger = record.ledger.clone();
+            redo_ledger(&mut self.database, &mut next.ledger, record)?;
         }
         let doubted = kept.doubts(anchor);
         next.rolled_back |= doubted;

@@ -77,6 +77,18 @@ impl Database {
         }
     }
 
+    /// What entries on one side of a number count for against the spool's size.
+    fn taken(&self, side: &str, number_of: i64) -> Result<u64> {
+        let sql = format!("SELECT sum(length(payload)), count(*) FROM ledger WHERE {side}");
+        self.connection.query_row(&sql, params![number_of], |row| {
+            let length: Option<i64> = row.get(0)?;
+            Ok(ledger::size(
+                length.unwrap_or(0).unsigned_abs(),
+                number(row, 1)?,
+            ))
+        })
+    }
+
     pub(super) fn begin(&mut self) -> Result<()> {
         if !self.in_transaction {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -159,12 +171,8 @@ impl Storage for Database {
 
     fn trim(&mut self, below: u64) -> Result<Trimmed> {
         self.begin()?;
-        let sql = "SELECT sum(length(payload)), count(*) FROM ledger WHERE seq < ?1";
         let below = signed(below)?;
-        let (length, entries) = self.connection.query_row(sql, params![below], |row| {
-            let length: Option<i64> = row.get(0)?;
-            Ok((length.unwrap_or(0).unsigned_abs(), number(row, 1)?))
-        })?;
+        let bytes = self.taken("seq < ?1", below)?;
         // The last that is there: what is missing must not keep others from being cut.
         let sql = "SELECT mac FROM ledger WHERE seq < ?1 ORDER BY seq DESC LIMIT 1";
         let last = self
@@ -173,10 +181,7 @@ impl Storage for Database {
             .optional()?;
         self.connection
             .execute("DELETE FROM ledger WHERE seq < ?1", params![below])?;
-        Ok(Trimmed {
-            bytes: ledger::size(length, entries),
-            last,
-        })
+        Ok(Trimmed { bytes, last })
     }
 
     fn checkpoint(&mut self) -> Result<()> {
@@ -184,11 +189,13 @@ impl Storage for Database {
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
-    fn drop_from(&mut self, from: u64) -> Result<()> {
+    fn drop_from(&mut self, from: u64) -> Result<u64> {
         self.begin()?;
+        let from = signed(from)?;
+        let dropped = self.taken("seq >= ?1", from)?;
         let sql = "DELETE FROM ledger WHERE seq >= ?1";
-        self.connection.execute(sql, params![signed(from)?])?;
-        Ok(())
+        self.connection.execute(sql, params![from])?;
+        Ok(dropped)
     }
 
     fn roll_back(&mut self) -> Result<()> {

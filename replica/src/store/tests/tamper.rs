@@ -320,6 +320,32 @@ fn a_header_of_an_earlier_commit_is_noticed() {
     assert_eq!(damage(&home.open()), [(Kind::Grant, 0, true)]);
 }
 
+/// Only what lifts it ends a block: not that the loss of others was made good.
+#[test]
+fn what_may_have_blocked_issuing_stands_after_what_was_lost_of_it_was_let_go() {
+    use shared::block::BlockCause;
+    for damage in [
+        "DELETE FROM row WHERE tab = 27",
+        "UPDATE row SET payload = zeroblob(40) WHERE tab = 27",
+    ] {
+        let home = Home::made(1);
+        home.store(vec![Change::Block(samples::block(BlockCause::ClockBehind))]);
+        home.sql(damage);
+        let standing = |opened: &Opened| opened.view.authority().blocks.all().count();
+        let expected = standing(&home.open());
+        assert!(expected > 0, "{damage}");
+        home.store(vec![Change::Mended(Kind::Block)]);
+        let opened = home.open();
+        assert!(damage_of(&opened, Kind::Block).is_none(), "{damage}");
+        assert_eq!(standing(&opened), expected, "{damage}");
+    }
+}
+
+fn damage_of(opened: &Opened, kind: Kind) -> Option<Damage> {
+    let mut damage = opened.view.damage().into_iter();
+    damage.find(|one| one.kind == kind)
+}
+
 #[test]
 fn counts_that_went_or_do_not_open_cost_the_counts_alone() {
     let home = Home::made(1);
