@@ -19,8 +19,10 @@ use crate::{
     view::View,
 };
 
+mod bind;
 mod group;
 mod queue;
+mod recheck;
 mod stage;
 
 #[cfg(test)]

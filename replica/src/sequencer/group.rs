@@ -10,7 +10,8 @@ use shared::{
 
 use super::{
     Lane, Stats, SubmitError,
-    queue::{Control, Done, Shared, Submission, Work, answer, authority_holds, stands},
+    queue::{Control, Done, Shared, Submission, Work, answer},
+    recheck::{authority_holds, stands},
     stage::{Stage, When},
 };
 use crate::store::{StoreError, writer::Writer};

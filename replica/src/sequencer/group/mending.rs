@@ -14,7 +14,8 @@ use shared::{
 use super::{
     super::{
         Lane, SubmitError,
-        queue::{Done, Submission, answer, binds},
+        bind::binds,
+        queue::{Done, Submission, answer},
         stage::{Stage, When},
     },
     Worker, ends_a_grant, is_anchored,

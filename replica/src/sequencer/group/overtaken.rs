@@ -13,11 +13,7 @@ use shared::{
 };
 
 use super::{
-    super::{
-        Lane, SubmitError,
-        queue::{Submission, overtaken},
-        stage::Stage,
-    },
+    super::{Lane, SubmitError, queue::Submission, recheck::overtaken, stage::Stage},
     Worker,
 };
 use crate::{
