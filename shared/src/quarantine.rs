@@ -48,6 +48,13 @@ pub struct Quarantine {
     pub of_sets: Vec<QuarantinedSet>,
 }
 
+impl Quarantine {
+    /// Whether it is known what began it. Where that was lost with a damaged replica, it is only known that it may be one.
+    pub fn is_explained(&self) -> bool {
+        !self.operation.is_empty()
+    }
+}
+
 /// A policy set in quarantine, as it was stored before each policy was by itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QuarantinedSet {

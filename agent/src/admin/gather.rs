@@ -151,6 +151,13 @@ fn shown(one: &Quarantine) -> String {
         Quarantined::Policy(name) => ("requests that it has a part in deciding", format!("{name}")),
         Quarantined::Issuing(name) => ("logins and new tokens", format!("--workload {name}")),
     };
+    if !one.is_explained() {
+        return format!(
+            "{}: {held} get 503 in an outage, because what was in quarantine was lost with a damaged replica, and it may have been; \
+             if it was not, holdover parity lift {remedy} (or --all)",
+            one.what
+        );
+    }
     format!(
         "{} since {}: {held} get 503 in an outage, because the replica would have granted more for {} {} \
          ({}) than the primary did ({}), by {}; once that is understood, holdover parity lift {remedy}",

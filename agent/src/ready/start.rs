@@ -12,7 +12,8 @@ pub fn findings(report: &OpenReport, replica: &Path, state_file: Option<&Path>) 
     ];
     let state_file = state_file.unwrap_or(Path::new(""));
     findings.extend(anchor(&report.anchor, state_file));
-    findings.extend(report.salvage.as_ref().map(salvaged));
+    let salvage = report.salvage.as_ref();
+    findings.extend(salvage.map(|salvage| salvaged(salvage, replica)));
     if report.salvage.is_none() {
         findings.extend(kept(replica));
     }
@@ -42,8 +43,8 @@ pub fn findings(report: &OpenReport, replica: &Path, state_file: Option<&Path>) 
     findings
 }
 
-fn salvaged(salvage: &Salvage) -> String {
-    let (why, kept) = (&salvage.why, salvage.kept.display());
+fn salvaged(salvage: &Salvage, replica: &Path) -> String {
+    let (why, kept, replica) = (&salvage.why, salvage.kept.display(), replica.display());
     let instead = match salvage.rows {
         Some(rows) => {
             format!("what could be read of it, {rows} rows, was brought into a new file")
@@ -53,7 +54,7 @@ fn salvaged(salvage: &Salvage) -> String {
             .to_owned(),
     };
     format!(
-        "{why} This was done: {instead}. The damaged file is kept as {kept}; remove it when it is of no more use"
+        "the replica {replica} was damaged ({why}): {instead}. The damaged file is kept as {kept}; remove it when it is of no more use"
     )
 }
 
@@ -152,7 +153,7 @@ mod tests {
             OpenReport {
                 salvage: Some(Salvage {
                     kept: "replica.db.damaged-1".into(),
-                    why: "the replica replica.db is damaged.".to_owned(),
+                    why: "tables of it are missing".to_owned(),
                     rows: None,
                 }),
                 ..sound()

@@ -129,6 +129,17 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What is wrong with a file that is damaged.
+    pub(super) fn damage(&self) -> String {
+        match self {
+            Self::Damaged { source, .. } => source.to_string(),
+            Self::Header(_) => "the header of its last commit does not open".to_owned(),
+            Self::Incomplete(_) => "tables of it are missing".to_owned(),
+            Self::NotADatabase(_) => "it is no database any more".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it is proven that the file itself is damaged. What else keeps it from being opened may pass.
     pub(super) fn proves_damage(&self) -> bool {
         match self {

@@ -70,7 +70,7 @@ pub(super) fn salvage(
         source,
     };
     let kept = place::take(new.path(), path, rows.is_none()).map_err(rebuild)?;
-    let why = why.to_string();
+    let why = why.damage();
     tracing::error!(kept = %kept.display(), ?rows, why, "the replica was damaged: what can be read of it was brought into a new file");
     Ok(Salvage { kept, why, rows })
 }
