@@ -30,6 +30,7 @@ mod anchor;
 mod copied;
 mod elsewhere;
 mod epoch;
+mod files;
 mod golden;
 mod power;
 mod redone;

@@ -5,10 +5,12 @@ use rusqlite::ffi;
 use super::*;
 
 /// A disk that fails with any of these is mended.
-const CODES: [i32; 6] = [
+const CODES: [i32; 8] = [
     ffi::SQLITE_CORRUPT,
     ffi::SQLITE_FULL,
+    ffi::SQLITE_IOERR_DIR_FSYNC,
     ffi::SQLITE_IOERR_FSYNC,
+    ffi::SQLITE_IOERR_READ,
     ffi::SQLITE_IOERR_WRITE,
     ffi::SQLITE_NOMEM,
     ffi::SQLITE_READONLY,

@@ -36,12 +36,13 @@ fn pages(home: &Home, table: &str) -> Vec<usize> {
     // An interior page of a table names its children.
     let page = &whole[root * PAGE..(root + 1) * PAGE];
     if page[0] == 5 {
-        let cells = usize::from(u16::from_be_bytes([page[3], page[4]]));
-        let number = |at: usize| u32::from_be_bytes(page[at..at + 4].try_into().unwrap());
-        let cell = |n: usize| u16::from_be_bytes([page[12 + 2 * n], page[13 + 2 * n]]);
-        let children = (0..cells).map(|n| number(cell(n).into()));
-        let children = children.chain([number(8)]);
-        pages.extend(children.map(|child| usize::try_from(child - 1).unwrap()));
+        let number = |at: usize, bytes: usize| {
+            let digits = page[at..at + bytes].iter();
+            digits.fold(0, |number, digit| number << 8 | usize::from(*digit))
+        };
+        let cells = (0..number(3, 2)).map(|n| number(12 + 2 * n, 2));
+        let children = cells.map(|cell| number(cell, 4));
+        pages.extend(children.chain([number(8, 4)]).map(|child| child - 1));
     }
     pages
 }
@@ -260,7 +261,7 @@ fn what_is_no_database_gives_way_to_an_empty_replica_only_where_one_was() {
 }
 
 /// Keeps in the reserve what the file does not take: that token `n` is revoked.
-fn revoke_in_the_reserve(home: &Home, n: u64) {
+pub(super) fn revoke_in_the_reserve(home: &Home, n: u64) {
     let mut opened = home.open();
     let at = At::revocation(opened.view.keys(), &digest(n));
     let revocation = samples::revocation(n, RevokeCause::Operator);
@@ -268,6 +269,7 @@ fn revoke_in_the_reserve(home: &Home, n: u64) {
     let sealed = sealer.seal_json(&at.subject(), &revocation).unwrap();
     let ops = vec![Op::Put(at, sealed)];
     opened.writer.keep(ops, &[], 0, Share::Operator).unwrap();
+    opened.writer.write_anchor().unwrap();
 }
 
 #[test]
