@@ -10,6 +10,7 @@ pub mod grants;
 mod ledger;
 mod parity;
 pub mod policy;
+mod quarantines;
 pub mod server;
 
 use std::{future::Future, pin::Pin, sync::Arc};

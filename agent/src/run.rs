@@ -120,23 +120,14 @@ async fn run_once(
     signals: &mut Signals,
     unseen: &Arc<Unseen>,
 ) -> Result<Option<(Config, OpenReport)>, RunError> {
-    let board = Arc::new(Board::default());
-    board.put("process", harden::harden());
-    descriptors::raise();
-    board.put("descriptors", descriptors::finding(&config.limits));
+    let board = board(&config);
     let opening = tokio::select! {
         opening = open::open_beside(&config, unseen) => opening?.after(trial),
         () = signals.stop() => return Ok(None),
     };
     board.put("replica", opening.findings(&config.replica));
-    let socket = match bound.take() {
-        Some(socket) => socket,
-        None => open::workload_socket(&config.listener)?,
-    };
     let is_closed = opening.is_closed;
-    if is_closed {
-        *bound = Some(socket.share().map_err(RunError::Activation)?);
-    }
+    let socket = socket(&config, bound, is_closed)?;
     let admin = socket::bind_admin(&config.admin.socket, config.admin.group)?;
     let before_forwards = is_closed.then(|| unseen.gate(&config.replica.path));
     let daemon = Daemon::start(config, opening, board, admin)?;
@@ -175,6 +166,31 @@ async fn run_once(
     }
     end(daemon, serving).await?;
     Ok(again)
+}
+
+/// The board, with what the process itself shows.
+fn board(config: &Config) -> Arc<Board> {
+    let board = Arc::new(Board::default());
+    board.put("process", harden::harden());
+    descriptors::raise();
+    board.put("descriptors", descriptors::finding(&config.limits));
+    board
+}
+
+/// The workload socket, of which a second handle stays in `bound` where everything will be started anew.
+fn socket(
+    config: &Config,
+    bound: &mut Option<BoundSocket>,
+    stays: bool,
+) -> Result<BoundSocket, RunError> {
+    let socket = match bound.take() {
+        Some(socket) => socket,
+        None => open::workload_socket(&config.listener)?,
+    };
+    if stays {
+        *bound = Some(socket.share().map_err(RunError::Activation)?);
+    }
+    Ok(socket)
 }
 
 /// Because what is being answered may still have to be stored, the socket drains before the writer ends.

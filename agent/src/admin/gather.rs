@@ -9,13 +9,12 @@ use shared::{
     failover::Outage,
     lease::LeaseHolder,
     name::{EntityId, Namespace, PolicyName},
-    quarantine::{Quarantine, Quarantined},
     settings::{Footing, Settings},
     time::{Now, WallTime},
 };
 
 use crate::{
-    admin::{Deps, approle, grants, ledger},
+    admin::{Deps, approle, grants, ledger, quarantines},
     link::address::AddressSnapshot,
     parity,
     ready::{
@@ -24,8 +23,8 @@ use crate::{
     },
     status::{
         AddressFailureStatus, AddressStatus, DaemonStatus, GrantCounts, MismatchCounts,
-        MismatchStatus, OffboardedStatus, OutageStatus, ParityStatus, QuarantineStatus,
-        RevocationStatus, StoreStatus,
+        MismatchStatus, OffboardedStatus, OutageStatus, ParityStatus, RevocationStatus,
+        StoreStatus,
     },
 };
 
@@ -119,7 +118,7 @@ pub fn facts(deps: &Deps, room: &RoomFigures) -> ReadyFacts {
         quarantines: authority
             .quarantines
             .values()
-            .map(|one| shown(one))
+            .map(|one| quarantines::shown(one))
             .collect(),
         findings,
     }
@@ -143,39 +142,6 @@ fn unproven_tokens(count: u64) -> Option<String> {
     (count > 0).then(|| {
         format!("{count} tokens were not confirmed by the primary since the last outage: another one would answer 503 for them")
     })
-}
-
-/// As `ready` tells of it.
-fn shown(one: &Quarantine) -> String {
-    let (held, remedy) = match &one.what {
-        Quarantined::Policy(name) => ("requests that it has a part in deciding", format!("{name}")),
-        Quarantined::Issuing(name) => ("logins and new tokens", format!("--workload {name}")),
-    };
-    if !one.is_explained() {
-        return format!(
-            "{}: {held} get 503 in an outage, because what was in quarantine was lost with a damaged replica, and it may have been; \
-             if it was not, holdover parity lift {remedy} (or --all)",
-            one.what
-        );
-    }
-    format!(
-        "{} since {}: {held} get 503 in an outage, because the replica would have granted more for {} {} \
-         ({}) than the primary did ({}), by {}; once that is understood, holdover parity lift {remedy}",
-        one.what,
-        one.since,
-        one.operation,
-        one.path,
-        one.replica,
-        one.primary,
-        one.fields.join(", "),
-    )
-}
-
-/// What is in quarantine, as it is listed.
-pub(super) fn quarantined(deps: &Deps) -> Vec<QuarantineStatus> {
-    let authority = deps.local.view.authority();
-    let all = authority.quarantines.values();
-    all.map(|one| listed(one)).collect()
 }
 
 fn parity(deps: &Deps) -> ParityStatus {
@@ -202,20 +168,7 @@ fn parity(deps: &Deps) -> ParityStatus {
             path: last.path,
             fields: last.fields.into_iter().map(str::to_owned).collect(),
         }),
-        quarantined: quarantined(deps),
-    }
-}
-
-pub(super) fn listed(one: &Quarantine) -> QuarantineStatus {
-    QuarantineStatus {
-        policy: one.what.policy().map(ToString::to_string),
-        workload: one.what.workload().map(ToString::to_string),
-        since: one.since.to_string(),
-        operation: one.operation.clone(),
-        path: one.path.clone(),
-        primary: one.primary,
-        replica: one.replica,
-        fields: one.fields.clone(),
+        quarantined: quarantines::listed(deps),
     }
 }
 

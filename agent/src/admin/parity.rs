@@ -3,7 +3,7 @@
 use http::StatusCode;
 use shared::name::{PolicyName, WorkloadName};
 
-use super::{AdminReply, AdminRequest, Deps, gather, parse};
+use super::{AdminReply, AdminRequest, Deps, parse, quarantines};
 use crate::{
     parity::lift::{LiftChoice, LiftError},
     status::{LiftQuarantines, LiftedQuarantines, QuarantineList},
@@ -17,7 +17,7 @@ struct NoLiftChoice;
 /// Every quarantine.
 pub(super) fn list(deps: &Deps) -> QuarantineList {
     QuarantineList {
-        quarantined: gather::quarantined(deps),
+        quarantined: quarantines::listed(deps),
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn lift(deps: &Deps, request: &AdminRequest) -> AdminReply {
     };
     match deps.parity.lift(&deps.local, &choice, request.uid).await {
         Ok(lifted) => AdminReply::ok(&LiftedQuarantines {
-            lifted: lifted.iter().map(|one| gather::listed(one)).collect(),
+            lifted: lifted.iter().map(|one| quarantines::one_of(one)).collect(),
         }),
         Err(error @ LiftError::NotQuarantined(_)) => {
             AdminReply::error(StatusCode::NOT_FOUND, error)

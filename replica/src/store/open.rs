@@ -104,17 +104,13 @@ impl Readable {
         let kept = Unapplied::after(kept, &header, &mut reserve);
         keys.admit_epoch(kept.reserve(&header).epoch);
         let mut loaded = read(path, &mut database, &keys, &header, &kept, settings)?;
-        let (row, max) = (loaded.room.take(), location.ledger_max);
-        let room = counted(&mut database, &keys, &header.ledger, row, max)
-            .map(|room| kept.counted(room, &keys))
-            .map_err(unreadable(path))?;
+        let row = loaded.room.take();
+        let room = kept.room(location, &mut database, &keys, &header.ledger, row)?;
         let end = database.ledger_end().map_err(unreadable(path))?;
         let anchor = location.anchor.as_deref().map(Anchor::at);
-        let compare = |of: &Anchor| of.compare(&keys, kept.proven(&header), header.anchored);
-        let state = anchor.as_ref().map_or(AnchorState::Unset, compare);
-        let doubted = kept.doubts(&state);
-        let budget = kept.budget(&header, doubted, entropy.as_ref());
-        let tried = kept.tried(&header, &state, doubted);
+        let state = kept.against(anchor.as_ref(), &keys, &header);
+        let budget = kept.budget(&header, &state, entropy.as_ref());
+        let tried = kept.tried(&header, &state);
         let ledger_cut = !ends_there(&header.ledger, end);
         let report = kept.report(&header, state, &loaded, ledger_cut);
         let (database, failing) = to_write(path, database, failing, made)?;
@@ -217,11 +213,20 @@ impl Unapplied {
         }
     }
 
-    /// The same with what its entries take.
-    fn counted(&self, mut room: Room, keys: &Keys) -> Room {
+    /// Who takes how much of the ledger's space, by the file and with what is not in it.
+    fn room(
+        &self,
+        location: &Location,
+        database: &mut Database,
+        keys: &Keys,
+        head: &Head,
+        row: Option<RoomRow>,
+    ) -> Result<Room, OpenError> {
+        let mut room = counted(database, keys, head, row, location.ledger_max)
+            .map_err(unreadable(&location.path))?;
         let entries = self.records.iter().flat_map(|record| &record.entries);
         entries.for_each(|row| room.count(keys, row));
-        room
+        Ok(room)
     }
 
     /// The generation of what is durable.
@@ -256,28 +261,44 @@ impl Unapplied {
         }
     }
 
+    /// What the anchor, if there is one, says of it.
+    pub(super) fn against(
+        &self,
+        anchor: Option<&Anchor>,
+        keys: &Keys,
+        header: &Header,
+    ) -> AnchorState {
+        let compare = |anchor: &Anchor| anchor.compare(keys, self.proven(header), header.anchored);
+        anchor.map_or(AnchorState::Unset, compare)
+    }
+
     /// Whether the file may be older than it was.
     pub(super) fn doubts(&self, anchor: &AnchorState) -> bool {
         self.is_younger || anchor.doubts()
     }
 
     /// The highest generation that may have been tried: none is tried twice, not even after a rollback.
-    pub(super) fn tried(&self, header: &Header, anchor: &AnchorState, doubted: bool) -> u64 {
+    pub(super) fn tried(&self, header: &Header, anchor: &AnchorState) -> u64 {
         let durable = self.durable(header);
         let known = match anchor {
             AnchorState::Ahead { anchor, .. } => durable.max(*anchor),
             _ => durable,
         };
-        match doubted {
+        match self.doubts(anchor) {
             true => known.saturating_add(GENERATIONS),
             false => known,
         }
     }
 
     /// Where the encryption counter goes on: no number of it is sealed under twice, not even after a rollback.
-    pub(super) fn budget(&self, header: &Header, doubted: bool, entropy: &dyn Entropy) -> Budget {
+    pub(super) fn budget(
+        &self,
+        header: &Header,
+        anchor: &AnchorState,
+        entropy: &dyn Entropy,
+    ) -> Budget {
         let reserve = self.reserve(header);
-        match doubted {
+        match self.doubts(anchor) {
             // Without randomness nothing can be sealed anyway.
             true => Budget::resume_beyond(reserve, unique_u64(entropy).unwrap_or(0)),
             false => Budget::resume(reserve),

@@ -21,13 +21,13 @@ use crate::{
     private::{self, PrivateError},
 };
 
-mod damaged;
 pub(super) mod place;
 mod rebuild;
+mod remains;
 mod walk;
 
-use damaged::Damaged;
 use place::Scratch;
+use remains::Remains;
 
 /// What became of a damaged file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,7 +57,7 @@ pub(super) fn salvage(
     }
     has_room(path)?;
     let new = Scratch::beside(path, ".rebuilt")?;
-    let rows = match Damaged::of(path, sources)? {
+    let rows = match Remains::of(path, sources)? {
         Some(from) => Some(from.rebuild(location, new.path(), entropy)?),
         None if was_here(location) => {
             fresh(location, sources, new.path(), entropy)?;

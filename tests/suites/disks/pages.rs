@@ -127,24 +127,25 @@ fn last_token(path: &Path) -> Result<usize> {
         .get(root * PAGE..(root + 1) * PAGE)
         .context("the page")?;
     assert_eq!(page[0], 5, "the table has more than one page");
-    let number =
-        |at: usize| u32::from_be_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
-    let short = |at: usize| usize::from(u16::from_be_bytes([page[at], page[at + 1]]));
+    let number = |at: usize, bytes: usize| {
+        let digits = page[at..at + bytes].iter();
+        digits.fold(0, |number, digit| number << 8 | usize::from(*digit))
+    };
     // Each cell is a child, and the last number in it, in sevens of bits.
-    let cells = (0..short(3)).map(|n| short(12 + 2 * n));
+    let cells = (0..number(3, 2)).map(|n| number(12 + 2 * n, 2));
     let mut children = cells.map(|cell| {
         let mut last = 0;
-        for at in cell + 4.. {
-            last = last << 7 | i64::from(page[at] & 0x7f);
-            if page[at] & 0x80 == 0 {
+        for digit in &page[cell + 4..] {
+            last = last << 7 | i64::from(digit & 0x7f);
+            if digit & 0x80 == 0 {
                 break;
             }
         }
-        (number(cell), last)
+        (number(cell, 4), last)
     });
     let child = children.find(|(_, last)| id <= *last);
-    let child = child.map_or(number(8), |(child, _)| child);
-    usize::try_from(child - 1).context("a page")
+    let child = child.map_or(number(8, 4), |(child, _)| child);
+    Ok(child - 1)
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Result, Row};
 
-use super::{damaged::Damaged, walk::walk};
+use super::{remains::Remains, walk::walk};
 use crate::{
     entropy::{Entropy, unique_u64},
     key::{
@@ -33,7 +33,7 @@ use crate::{
 /// No epoch comes after this one in an age: a row that claims a later one is not opened, for each costs a key.
 const EPOCHS: u32 = 1 << 16;
 
-impl Damaged {
+impl Remains {
     /// Brings what can be read into a file at `new`; how many rows.
     pub(super) fn rebuild(
         self,
@@ -80,8 +80,7 @@ impl Damaged {
                 anchor,
             } => {
                 let header = rebuilt.after(header, &kept, &anchor).map_err(written)?;
-                let doubted = kept.doubts(&anchor);
-                let budget = kept.budget(&header, doubted, entropy);
+                let budget = kept.budget(&header, &anchor, entropy);
                 (header, budget)
             }
             Last { kept, anchor, .. } => {
@@ -132,7 +131,7 @@ impl Last {
         let anchor = location.anchor.as_deref().map(Anchor::at);
         let proven = header.as_ref().map_or(0, |header| kept.proven(header));
         let anchored = header.as_ref().is_none_or(|header| header.anchored);
-        let compare = |of: &Anchor| of.compare(keys, proven, anchored);
+        let compare = |anchor: &Anchor| anchor.compare(keys, proven, anchored);
         Self {
             anchor: anchor.as_ref().map_or(AnchorState::Unset, compare),
             header,
@@ -201,9 +200,8 @@ impl Rebuilt<'_> {
         for record in &kept.records {
             redo_ledger(&mut self.database, &mut next.ledger, record)?;
         }
-        let doubted = kept.doubts(anchor);
-        next.rolled_back |= doubted;
-        next.generation = kept.tried(&header, anchor, doubted).saturating_add(1);
+        next.rolled_back |= kept.doubts(anchor);
+        next.generation = kept.tried(&header, anchor).saturating_add(1);
         Ok(next)
     }
 
@@ -241,7 +239,7 @@ impl Rebuilt<'_> {
         let random = unique_u64(entropy).unwrap_or(0);
         let budget = Budget::resume_beyond(reserve, random);
         header.generation = kept
-            .tried(&header, anchor, true)
+            .tried(&header, anchor)
             .saturating_add(random % GENERATIONS);
         header.anchored = location.anchor.is_some();
         header.ledger = self.ledger.clone();

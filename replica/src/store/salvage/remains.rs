@@ -1,4 +1,4 @@
-//! A damaged file of which it can be read whose it is: as it lies, or with a first page that is like its own was.
+//! What remains of a damaged file of which it can be read whose it is: as it lies, or with a first page that is like its own was.
 
 use std::{fs, io, os::unix::fs::FileExt as _, path::Path};
 
@@ -22,8 +22,8 @@ use crate::{
 /// SQLite's pages, in bytes, as every replica has them.
 const PAGE: usize = 4096;
 
-/// A damaged file, and its key.
-pub(super) struct Damaged {
+/// What remains of a damaged file, and its key.
+pub(super) struct Remains {
     pub(super) old: Database,
     pub(super) id: ReplicaId,
     pub(super) slots: Vec<Slot>,
@@ -32,7 +32,7 @@ pub(super) struct Damaged {
     _scratch: Option<Scratch>,
 }
 
-impl Damaged {
+impl Remains {
     /// The one at `path`. None if it does not say which replica it is.
     pub(super) fn of(path: &Path, sources: &[Source]) -> Result<Option<Self>, OpenError> {
         let (identity, scratch) = match Identity::of(path, path)? {
