@@ -266,6 +266,9 @@ fn mirrors(page: &mut Registry, all: &[MirrorStatus]) {
     let doubted = each(|one| Some(one.doubted));
     let help = "Keys of a mirror that may be superseded: an outage answers 503 for them until they are read anew";
     family(page, "mirror_doubted", help, "path", doubted);
+    let left_out = each(|one| Some(one.left_out));
+    let help = "Keys of a mirror that there was no room for: an outage answers 503 for them";
+    family(page, "mirror_left_out", help, "path", left_out);
     let errors = each(|one| Some(one.errors));
     let help = "Failed passes of a mirror in a row";
     family(page, "mirror_errors", help, "path", errors);
@@ -386,6 +389,7 @@ mod tests {
                     path: "secret/data/a/*".to_owned(),
                     count: 3,
                     doubted: 1,
+                    left_out: 0,
                     age: Some(5.into()),
                     ..MirrorStatus::default()
                 },

@@ -19,6 +19,7 @@ mod names;
 mod path;
 mod plain;
 mod read;
+mod room;
 mod status;
 mod target;
 mod token;
@@ -32,6 +33,7 @@ use shared::{
     kv::Place,
     name::{EntityId, MountAccessor, PolicyName, RequestPath, TokenDigest, WorkloadName},
     settings,
+    share::commons::Amount,
     time::WallTime,
 };
 use tokio::{
@@ -52,12 +54,14 @@ use self::{
     kv::{KvMemory, KvPass},
     lease::{LeaseMemory, LeasePass},
     path::PathPass,
+    room::Room,
     target::Target,
     token::TokenFollower,
 };
 use crate::{
     config::Config,
     local::Local,
+    status::fill::Fill,
     upstream::{Upstream, UpstreamError, pace::Urgency},
 };
 
@@ -191,6 +195,19 @@ impl Mirrors {
         excluded: Vec<String>,
         anew: Anew,
     ) -> Self {
+        Self::within(room::COMMON, config, upstream, local, excluded, anew)
+    }
+
+    /// The same, with so much room in common, and once more in parts of each mirror's own.
+    pub fn within(
+        common: Amount,
+        config: &Config,
+        upstream: Upstream,
+        local: Local,
+        excluded: Vec<String>,
+        anew: Anew,
+    ) -> Self {
+        let room = Room::with(common, &config.settings, &local.view.secrets());
         let mirrors = config.settings.mirrors.iter().cloned();
         let context = Arc::new(MirrorContext {
             upstream,
@@ -202,6 +219,7 @@ impl Mirrors {
             failures: Default::default(),
             authority_interval: config.failover.authority_interval,
             authority_passed: Default::default(),
+            room,
         });
         let interval = config.primary.token_check_interval;
         Self {
@@ -211,6 +229,18 @@ impl Mirrors {
             authority: Arc::new(AuthorityKeeper::new(&config.settings)),
             mirrors: mirrors.map(|one| (one, Mutex::default())).collect(),
         }
+    }
+
+    /// How full the room is for mirrored values, and for policies.
+    pub fn fills(&self) -> impl Iterator<Item = Fill> + use<> {
+        let authority = self.context.local.view.authority();
+        let known = authority.policies.as_ref();
+        let policies = Fill::bytes(
+            "policies",
+            known.map_or(0, |known| authority::policy_bytes(&known.set.policies)),
+            authority::MOST_POLICY_BYTES,
+        );
+        self.context.room.fills().into_iter().chain([policies])
     }
 
     /// Mirrors until the daemon stops. `seen` is what the primary accepted and the replica does not know yet.

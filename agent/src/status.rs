@@ -168,6 +168,9 @@ pub struct MirrorStatus {
     /// As many of them may be superseded, and are being read anew.
     #[serde(default)]
     pub doubted: u64,
+    /// Keys that there was no room for, as of its last pass: they are not mirrored.
+    #[serde(default)]
+    pub left_out: u64,
     /// Age of its least recently verified value; null until its first complete pass.
     #[serde(rename = "age_seconds")]
     pub age: Option<WholeSeconds>,

@@ -226,6 +226,7 @@ pub(crate) fn mirror(path: &str, verified_at: WallTime) -> Change {
         mount: MountAccessor::parse("kv_1").unwrap(),
         verified_at,
         fingerprint: "f".into(),
+        partial: false,
     }))
 }
 

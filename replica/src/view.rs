@@ -586,6 +586,11 @@ impl HeldCredential {
 }
 
 impl SealedBody {
+    /// How many bytes it takes, sealed.
+    pub fn size(&self) -> usize {
+        self.sealed.bytes.len()
+    }
+
     /// Its bytes. Open it per request, and keep them no longer.
     ///
     /// # Errors

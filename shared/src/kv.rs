@@ -153,6 +153,9 @@ pub struct MirrorState {
     pub verified_at: WallTime,
     /// A digest of the detailed metadata of that pass: unchanged means that nothing changed.
     pub fingerprint: String,
+    /// Whether there was no room for all of it: what is not kept may be there all the same.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// That what is kept may be superseded at the primary, so that only an own read may answer for it again.

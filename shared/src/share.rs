@@ -7,6 +7,7 @@
 use alloc::{collections::BTreeMap, string::String};
 
 pub mod amounts;
+pub mod commons;
 pub mod entries;
 pub mod lines;
 pub mod seats;

@@ -5,6 +5,8 @@
 mod anew;
 #[path = "upstream/authority.rs"]
 mod authority;
+#[path = "upstream/full.rs"]
+mod full;
 #[path = "upstream/kv.rs"]
 mod kv;
 #[path = "upstream/lease.rs"]

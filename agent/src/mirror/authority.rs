@@ -24,7 +24,11 @@ use shared::{
 };
 
 use self::standing::{Minting, StandingToken};
-pub(super) use self::{keeper::AuthorityKeeper, standing::until_standing_due};
+pub(super) use self::{
+    keeper::AuthorityKeeper,
+    policies::{MOST_POLICY_BYTES, policy_bytes},
+    standing::until_standing_due,
+};
 use super::{PassError, context::MirrorContext, read::is_cut_off, status::UnreadPaths};
 use crate::upstream::{Reply, Request, Said, ShownReply, UpstreamError, pace::Urgency};
 

@@ -14,6 +14,7 @@ use shared::{
 use super::{
     Occasion, PassError,
     cycle::{self, Cycle, Pace},
+    room::Room,
     status::{MirrorHealth, UnreadPaths},
 };
 use crate::{local::Local, upstream::Upstream};
@@ -35,6 +36,8 @@ pub(super) struct MirrorContext {
     pub(super) authority_interval: Duration,
     /// When the last verification of authority ended that went through.
     pub(super) authority_passed: Mutex<Option<WallTime>>,
+    /// For mirrored values.
+    pub(super) room: Room,
 }
 
 impl MirrorContext {

@@ -1,7 +1,10 @@
 //! What every pass over kept values stands on: one mirror, the mount under it, what the replica holds of it, and what
 //! becomes of what vanished. Only own reads purge anything.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use replica::sequencer::Lane;
 use shared::{
@@ -32,6 +35,8 @@ pub(super) struct Ground<'a> {
     pub(super) occasion: Occasion,
     /// From before anything was asked for it.
     pub(super) at: WallTime,
+    /// Keys that there was no room for.
+    left_out: AtomicUsize,
 }
 
 /// What a pass could not finish.
@@ -62,6 +67,7 @@ impl<'a> Ground<'a> {
             mount: mount.clone(),
             occasion,
             at: context.now().steady,
+            left_out: AtomicUsize::new(0),
         }
     }
 
@@ -115,10 +121,11 @@ impl<'a> Ground<'a> {
     }
 
     /// Reads `wanted` in batches, and stores what each read changes. What was read before the primary went away is
-    /// kept: the next pass goes on from there.
+    /// kept: the next pass goes on from there. `at` says where each lives: once there is no room, what is not held is not read.
     pub(super) async fn read_all<W, R, F>(
         &self,
         wanted: &[W],
+        at: impl Fn(&W) -> &Place,
         read: impl Fn(Reader, &W) -> F,
         mut changes: impl FnMut(R) -> Vec<Change>,
     ) -> Result<(), PassError>
@@ -129,10 +136,14 @@ impl<'a> Ground<'a> {
         let reader = self.reader();
         for batch in wanted.chunks(BATCH) {
             self.go_on()?;
-            let reads = batch.iter().map(|one| read(reader.clone(), one));
+            let (batch, no_room): (Vec<_>, Vec<_>) =
+                batch.iter().partition(|one| self.is_tried(at(one)));
+            let reads = batch.into_iter().map(|one| read(reader.clone(), one));
             let (reads, cut_off) = several(reads).await;
-            let changes = reads.into_iter().flat_map(&mut changes).collect();
-            self.commit(changes).await?;
+            let left_out = no_room.into_iter().flat_map(|one| self.leave_out(at(one)));
+            let mut all: Vec<_> = left_out.collect();
+            all.extend(reads.into_iter().flat_map(&mut changes));
+            self.commit(all).await?;
             if let Some(error) = cut_off {
                 return Err(error);
             }
@@ -179,6 +190,64 @@ impl<'a> Ground<'a> {
             self.commit(change).await?;
         }
         Ok(rest)
+    }
+
+    /// `changes` of what is kept at `place`, if there is room for them. Else nothing is: what is superseded must not be.
+    pub(super) fn fitting(&self, place: &Place, changes: Vec<Change>) -> Vec<Change> {
+        let (context, secrets) = (self.context, self.context.local.view.secrets());
+        match context.room.keep(self.mirror, place, &secrets, &changes) {
+            true => changes,
+            false => self.leave_out(place),
+        }
+    }
+
+    /// Whether it is worth reading what is at `place`: it is held, or there may be room for it.
+    pub(super) fn is_tried(&self, place: &Place) -> bool {
+        let may_fit = || self.left_out() == 0 && self.context.room.is_left(self.mirror);
+        self.is_held(place) || may_fit()
+    }
+
+    /// Nothing is kept at `place`, for want of room; and that nothing is kept means nothing in this mirror from here on.
+    pub(super) fn leave_out(&self, place: &Place) -> Vec<Change> {
+        let is_first = self.left_out.fetch_add(1, Ordering::Relaxed) == 0;
+        let mut changes = Vec::new();
+        if self.is_held(place) {
+            let secrets = self.context.local.view.secrets();
+            changes.extend([
+                Change::RecordGone(place.clone(), None),
+                Change::KeyGone(place.clone()),
+            ]);
+            let _ = self
+                .context
+                .room
+                .keep(self.mirror, place, &secrets, &changes);
+        }
+        let state = self.state().filter(|state| is_first && !state.partial);
+        changes.extend(state.map(|state| {
+            let partial = MirrorState {
+                partial: true,
+                ..MirrorState::clone(&state)
+            };
+            Change::Mirror(Box::new(partial))
+        }));
+        changes
+    }
+
+    /// How many keys there was no room for.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    fn is_held(&self, place: &Place) -> bool {
+        let secrets = self.context.local.view.secrets();
+        let unversioned = || secrets.records.contains_key(&(place.clone(), None));
+        secrets.keys.contains_key(place) || unversioned()
+    }
+
+    /// Counts anew what is held of this mirror.
+    pub(super) fn count_room(&self) {
+        let secrets = self.context.local.view.secrets();
+        self.context.room.count(self.mirror, &secrets);
     }
 
     /// What is held of a key that the pass does not verify: all of it, as old as it is.
@@ -243,7 +312,7 @@ impl<'a> Ground<'a> {
         Reader::new(self.context, self.occasion.urgency())
     }
 
-    fn state(&self) -> Option<Arc<MirrorState>> {
+    pub(super) fn state(&self) -> Option<Arc<MirrorState>> {
         let authority = self.context.local.view.authority();
         let path = self.mirror.path.configured();
         authority.mirrors.get(&path).cloned()
@@ -252,12 +321,18 @@ impl<'a> Ground<'a> {
     /// The pass saw everything, as of when it began; what it could not read does not count as covered.
     ///
     /// Stored after everything else of the pass, because from then on every covered value counts as verified then.
-    pub(super) async fn complete(&self, fingerprint: String) -> Result<(), PassError> {
+    /// `partial` says whether there was no room for something.
+    pub(super) async fn complete(
+        &self,
+        fingerprint: String,
+        partial: bool,
+    ) -> Result<(), PassError> {
         let state = MirrorState {
             path: self.mirror.path.configured(),
             mount: self.mount.clone(),
             verified_at: self.at,
             fingerprint,
+            partial,
         };
         let change = Change::Mirror(Box::new(state));
         self.commit(vec![change]).await

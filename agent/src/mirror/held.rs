@@ -88,6 +88,7 @@ mod tests {
             mount: place.mount.clone(),
             verified_at: WallTime::from_secs(7),
             fingerprint: String::new(),
+            partial: false,
         };
         let as_old = Record {
             verified_at: last.verified_at,

@@ -12,7 +12,7 @@ mod shelf;
 mod v1;
 mod v2;
 
-use shared::time::WallTime;
+use shared::{share::commons::Amount, time::WallTime};
 
 use self::shelf::Shelf;
 use super::{
@@ -34,6 +34,8 @@ pub(super) struct KvMemory {
     /// When a version that is served now passes its deletion time, or a key that was put aside is due again.
     due: Option<WallTime>,
     shelf: Shelf,
+    /// What all mirrors took when there was last no room for something of this one.
+    full_at: Option<Amount>,
 }
 
 /// One pass.
@@ -58,23 +60,41 @@ impl KvPass<'_> {
             if ground.leave_old_mount().await? {
                 *memory = KvMemory::default();
             }
+            ground.count_room();
             memory.clean = match self.target.version {
                 KvEngine::One => self.read_values(memory).await?,
                 KvEngine::Two => self.read_changes(memory, at).await?,
             };
+            // What was purged makes room from the next pass on.
+            ground.count_room();
             if memory.clean.is_some() {
                 memory.quiet.complete(index, at);
             }
         }
         let fingerprint = memory.clean.clone().unwrap_or_default();
-        ground.complete(fingerprint).await?;
+        ground
+            .complete(fingerprint, memory.full_at.is_some())
+            .await?;
         let slow = self.target.version == KvEngine::Two && memory.scan_refused > 0;
         Ok(if slow { Pace::Slow } else { Pace::Usual })
+    }
+
+    /// There was no room for so many keys.
+    fn note_left_out(&self, memory: &mut KvMemory) {
+        let (left_out, room) = (self.ground.left_out(), &self.ground.context.room);
+        memory.full_at = (left_out > 0).then(|| room.taken());
+        self.ground.with_health(|health| health.left_out = left_out);
+    }
+
+    /// Whether something has gone since there was no room for something of this mirror.
+    fn is_roomier(&self, memory: &KvMemory) -> bool {
+        let taken = self.ground.context.room.taken();
+        memory.full_at.is_some_and(|then| taken.is_below(then))
     }
 
     fn is_unchanged(&self, memory: &KvMemory, index: Option<&Index>, at: WallTime) -> bool {
         let due = memory.due.is_some_and(|due| due <= at);
         let clean = memory.clean.is_some() && self.ground.is_mounted();
-        clean && !due && memory.quiet.holds(index, at)
+        clean && !due && !self.is_roomier(memory) && memory.quiet.holds(index, at)
     }
 }

@@ -13,6 +13,9 @@ use crate::{
 /// Passes by LIST until SCAN is tried again.
 const SCAN_AGAIN: u32 = 10;
 
+/// Names that are listed folder by folder in one pass: more than there is room for. A scan's are bounded by its answer's size.
+const MOST_NAMES: usize = 1 << 20;
+
 /// `data` of a LIST or a SCAN.
 #[derive(Deserialize)]
 struct NameList {
@@ -128,6 +131,12 @@ impl Ground<'_> {
         let mut folders = vec![folder.to_owned()];
         while let Some(at) = folders.pop() {
             self.go_on()?;
+            if walked.names.len() + folders.len() > MOST_NAMES {
+                let path = listed(folder);
+                return Err(PassError::Partial(format!(
+                    "more than {MOST_NAMES} names are below {path}: mirror parts of it"
+                )));
+            }
             let names = match self.names_in(&listed(&at)).await {
                 Ok(names) => names,
                 // The first refusal says that nothing can be listed at all.

@@ -56,8 +56,12 @@ impl PathPass<'_> {
             ));
         }
         let change = plain::change(context, &self.place, kept, at);
-        self.ground.commit(change.into_iter().collect()).await?;
-        self.ground.complete(String::new()).await?;
+        let ground = &self.ground;
+        let changes = ground.fitting(&self.place, change.into_iter().collect());
+        ground.commit(changes).await?;
+        let left_out = ground.left_out();
+        ground.with_health(|health| health.left_out = left_out);
+        ground.complete(String::new(), left_out > 0).await?;
         Ok(Pace::Usual)
     }
 

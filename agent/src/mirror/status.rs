@@ -32,6 +32,8 @@ pub(super) struct MirrorHealth {
     pub(super) withheld: usize,
     /// Keys whose change could not be fetched, and why.
     pub(super) unread: UnreadPaths,
+    /// Keys that there was no room for.
+    pub(super) left_out: usize,
     /// Keys whose value Holdover may not read.
     pub(super) denied: usize,
     /// Names in the listing that no request could be made for.
@@ -118,7 +120,17 @@ impl MirrorHealth {
         unsupported.chain(counted).collect()
     }
 
-    fn findings(&self) -> Vec<String> {
+    fn findings(&self, path: &str) -> Vec<String> {
+        let left_out = (self.left_out > 0).then(|| {
+            format!(
+                "{} keys of {path} find no room and are not mirrored: mirror fewer paths or versions, or divide them among hosts",
+                self.left_out
+            )
+        });
+        self.listed_finding().into_iter().chain(left_out).collect()
+    }
+
+    fn listed_finding(&self) -> Option<String> {
         let text = match self.source {
             Some(MirrorSource::List) => {
                 "SCAN of detailed metadata is refused: keys are listed one by one, ten times more rarely, and what \
@@ -127,9 +139,9 @@ impl MirrorHealth {
             Some(MirrorSource::Folders) => {
                 "SCAN is refused: keys are listed folder by folder, and what vanishes is not purged"
             }
-            _ => return Vec::new(),
+            _ => return None,
         };
-        vec![text.to_owned()]
+        Some(text.to_owned())
     }
 }
 
@@ -171,11 +183,12 @@ impl Mirrors {
         MirrorStatus {
             count,
             doubted,
+            left_out: health.left_out as u64,
             age: oldest.map(|oldest| WholeSeconds(now.wall.since(oldest))),
             max_staleness: WholeSeconds(mirror.max_staleness),
             errors: health.errors,
             reasons: health.reasons(),
-            findings: health.findings().into_iter().chain(lasting).collect(),
+            findings: health.findings(&path).into_iter().chain(lasting).collect(),
             last_error: health.last_error,
             source: health.source,
             pool: (mirror.pool > 0).then(|| self.pool_of(mirror, health.short_since, now)),

@@ -37,6 +37,7 @@ fn mirrored(bench: &Bench) -> Vec<Change> {
         mount: place.mount.clone(),
         verified_at: at,
         fingerprint: String::new(),
+        partial: false,
     };
     let record = Record {
         place,

@@ -203,9 +203,11 @@ impl Daemon {
     /// How full everything is that clients or the primary can make grow.
     fn fills(&self) -> Fills {
         let (server, local) = (Arc::clone(&self.server), self.local.clone());
+        let mirrors = Arc::clone(&self.mirrors);
         Arc::new(move || {
             let known = local.view.filled(local.clock.now()).into_iter();
             let known = known.map(|one| Fill::entries(one.of, one.has, one.most));
+            let known = known.chain(mirrors.load().fills());
             known.chain(server.fills()).collect()
         })
     }

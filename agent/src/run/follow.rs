@@ -15,7 +15,10 @@ use crate::{
     local::Local,
     mirror::{Anew, Mirrors, SeenCredential, SeenToken},
     reaper,
-    serve::{SocketRules, learn_queue::LearnRequest},
+    serve::{
+        SocketRules,
+        learn_queue::{LearnRequest, LearnRequests},
+    },
     socket::descriptors,
     status::board::Board,
     upstream::Upstream,
@@ -26,7 +29,7 @@ const WAITING: usize = 64;
 
 impl Daemon {
     /// Starts what goes by the configuration in force.
-    pub(super) fn follow_configuration(&mut self, seen: mpsc::Receiver<LearnRequest>) {
+    pub(super) fn follow_configuration(&mut self, seen: LearnRequests) {
         let (to_mirror, mirror) = watch::channel(None);
         self.tasks.spawn(pass_on(seen, mirror));
         let followers = self.followers(to_mirror);
@@ -121,7 +124,7 @@ fn start_mirrors(
 
 /// Tokens and secret ids that clients brought go to the mirror that runs now.
 async fn pass_on(
-    mut seen: mpsc::Receiver<LearnRequest>,
+    mut seen: LearnRequests,
     mirror: watch::Receiver<Option<mpsc::Sender<SeenCredential>>>,
 ) {
     while let Some(request) = seen.recv().await {

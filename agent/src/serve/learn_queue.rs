@@ -13,10 +13,13 @@ use replica::learn::Candidate;
 use shared::{approle::ProofDigest, name::TokenDigest, secret::SecretText, time::BootTime};
 use tokio::sync::mpsc;
 
-use super::recently::Recently;
+use super::{
+    recently::Recently,
+    shares::{Shares, TakenPlace},
+};
 use crate::status::fill::Fill;
 
-/// Tokens that wait to be looked up.
+/// Look-ups that wait: shared by user, so that nobody's tokens stay unknown because of others.
 const WAITING: usize = 1024;
 
 /// Tokens that are remembered as asked about.
@@ -53,10 +56,30 @@ pub enum LearnRequest {
     },
 }
 
+/// What waits, in its user's place.
+type Waiting = (LearnRequest, TakenPlace<u32>);
+
+/// The other end of the queue.
+pub struct LearnRequests(mpsc::Receiver<Waiting>);
+
+impl LearnRequests {
+    /// The next; none once nobody can ask any more.
+    pub(crate) async fn recv(&mut self) -> Option<LearnRequest> {
+        self.0.recv().await.map(|(request, _)| request)
+    }
+
+    /// The next, if one waits.
+    #[cfg(test)]
+    pub(crate) fn try_recv(&mut self) -> Result<LearnRequest, mpsc::error::TryRecvError> {
+        self.0.try_recv().map(|(request, _)| request)
+    }
+}
+
 /// The serving side of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct LearnQueue {
-    requests: mpsc::Sender<LearnRequest>,
+    requests: mpsc::Sender<Waiting>,
+    places: Shares<u32>,
     asked: Arc<Recently<TokenDigest>>,
     logins: Arc<Recently<ProofDigest>>,
     doubted: Arc<Recently<TokenDigest>>,
@@ -66,17 +89,24 @@ pub struct LearnQueue {
 
 impl LearnQueue {
     /// A queue, and the end that looks tokens up.
-    pub fn new() -> (Self, mpsc::Receiver<LearnRequest>) {
+    pub fn new() -> (Self, LearnRequests) {
         let (requests, receiver) = mpsc::channel(WAITING);
         let queue = Self {
             requests,
+            places: Shares::of(WAITING),
             asked: Arc::new(Recently::new(AGAIN_AFTER, REMEMBERED)),
             logins: Arc::new(Recently::new(LOGIN_AGAIN_AFTER, LOGINS_REMEMBERED)),
             doubted: Arc::new(Recently::new(DOUBTED_AGAIN_AFTER, REMEMBERED)),
             doubted_logins: Arc::new(Recently::new(DOUBTED_AGAIN_AFTER, LOGINS_REMEMBERED)),
             unlearned: Arc::default(),
         };
-        (queue, receiver)
+        (queue, LearnRequests(receiver))
+    }
+
+    /// Whether there was room for `request` of this user.
+    fn send(&self, request: LearnRequest, uid: u32) -> bool {
+        let place = self.places.take(&uid);
+        place.is_some_and(|place| self.requests.try_send((request, place)).is_ok())
     }
 
     /// Asks for a look-up, unless that was done lately. Never waits: what finds no room is counted.
@@ -89,9 +119,9 @@ impl LearnQueue {
             digest,
             uid,
         };
-        match self.requests.try_send(request) {
-            Ok(()) => self.asked.used(digest, uid, now),
-            Err(_) => {
+        match self.send(request, uid) {
+            true => self.asked.used(digest, uid, now),
+            false => {
                 self.unlearned.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -105,7 +135,7 @@ impl LearnQueue {
             return;
         }
         let request = LearnRequest::Login(Box::new(candidate));
-        if self.requests.try_send(request).is_ok() {
+        if self.send(request, uid) {
             self.logins.used(pair, uid, now);
         }
     }
@@ -114,7 +144,7 @@ impl LearnQueue {
     /// the mirror finds by itself: the doubt is stored.
     pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, uid: u32, now: BootTime) {
         let request = LearnRequest::Doubted(digest);
-        if !self.doubted.is_too_soon(&digest, now) && self.requests.try_send(request).is_ok() {
+        if !self.doubted.is_too_soon(&digest, now) && self.send(request, uid) {
             self.doubted.used(digest, uid, now);
         }
     }
@@ -122,7 +152,7 @@ impl LearnQueue {
     /// The same for a login that was refused.
     pub(crate) fn ask_about_doubted_login(&self, pair: ProofDigest, uid: u32, now: BootTime) {
         let request = LearnRequest::DoubtedLogin(pair);
-        if !self.doubted_logins.is_too_soon(&pair, now) && self.requests.try_send(request).is_ok() {
+        if !self.doubted_logins.is_too_soon(&pair, now) && self.send(request, uid) {
             self.doubted_logins.used(pair, uid, now);
         }
     }
@@ -130,9 +160,8 @@ impl LearnQueue {
     /// How full it is, with what is remembered of it.
     pub(crate) fn fills(&self) -> Vec<Fill> {
         let of = |of, (has, most)| Fill::entries(of, has, most);
-        let left = self.requests.capacity();
         vec![
-            Fill::entries("lookups_waiting", WAITING.saturating_sub(left), WAITING),
+            of("lookups_waiting", self.places.filled()),
             of("tokens_asked_about", self.asked.filled()),
             of("tokens_doubted_lately", self.doubted.filled()),
             of("logins_asked_about", self.logins.filled()),
@@ -198,7 +227,7 @@ mod tests {
     #[test]
     fn a_refusal_that_finds_no_room_is_left_to_the_mirror() {
         let (queue, mut receiver) = LearnQueue::new();
-        for number in 0..1024 {
+        for number in 0..512 {
             ask(&queue, number, 0);
         }
         let now = BootTime::from_millis(0);
@@ -213,12 +242,29 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_may_ask_again() {
         let (queue, mut receiver) = LearnQueue::new();
-        for number in 0..1030 {
+        for number in 0..518 {
             ask(&queue, number, 0);
         }
         assert_eq!(queue.unlearned(), 6);
         receiver.try_recv().unwrap();
-        ask(&queue, 1029, 0);
+        ask(&queue, 517, 0);
         assert_eq!(queue.unlearned(), 6);
+    }
+
+    #[test]
+    fn one_user_s_tokens_leave_room_for_another_s() {
+        let (queue, _receiver) = LearnQueue::new();
+        for number in 0..2000 {
+            ask(&queue, number, 0);
+        }
+        let before = queue.unlearned();
+        let (token, now) = (
+            SecretText::new("s.other".to_owned()),
+            BootTime::from_millis(0),
+        );
+        queue.ask(&token, TokenDigest([9; 32]), 8, now);
+        queue.ask_about_doubted(TokenDigest([9; 32]), 8, now);
+        assert_eq!(queue.unlearned(), before);
+        assert!(queue.doubted.is_too_soon(&TokenDigest([9; 32]), now));
     }
 }

@@ -124,6 +124,16 @@ impl KeptNow {
         })
     }
 
+    /// Whether nothing is kept there because the replica has no room for all of the mirror: then nothing counts as absent there.
+    fn is_left_out(&self, place: &Place) -> bool {
+        let mirror = self.settings().mirror(place.path.as_str());
+        let state = mirror.and_then(|mirror| {
+            let known = &self.authority.mirrors;
+            known.get(&mirror.path.configured())
+        });
+        state.is_some_and(|state| state.partial) && !self.is_kept(place)
+    }
+
     /// What is touched, where values are kept of it. A lease is kept in another way, and to ask for it anew would make
     /// another.
     fn in_doubt(&self, of: Doubted) -> Option<Doubted> {
@@ -150,6 +160,9 @@ impl KeptNow {
 
     /// The key itself; all that is not kept in its mirror, where too many keys are in doubt or were so since their mirror's last pass, and `more`.
     fn bounded(&self, place: Place, more: usize) -> Option<Doubted> {
+        if self.is_left_out(&place) {
+            return None;
+        }
         let few = self.doubts.remembered() + more < MOST_UNKEPT;
         if few || self.is_kept(&place) || self.doubts.of(&place).is_some() {
             return Some(Doubted::Key(place));
@@ -192,7 +205,7 @@ impl ReadCompared<'_> {
             return Some(self.listed(mount, &data));
         }
         let place = known.place(mount, data.trim_end_matches('/'))?;
-        if !known.is_followed(&place) {
+        if !known.is_followed(&place) || known.is_left_out(&place) {
             return None;
         }
         let (told, key) = (self.read.told, known.key(&place));

@@ -304,6 +304,7 @@ mod tests {
             Why::LeaseNotHeld,
             Why::LeaseUnknown,
             Why::LimitedUse,
+            Why::MirrorFull("m".into()),
             Why::MirrorIncomplete("m".into()),
             Why::Namespace,
             Why::NoEntropy,

@@ -29,6 +29,7 @@ use shared::{
     name::RequestPath,
     provenance::{ClusterShown, Evidence, Provenance, Question, TokenUsed},
     secret::SecretText,
+    share::commons::Amount,
     workload::Peer,
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -51,6 +52,8 @@ pub(crate) struct Host {
 /// What a host is made from.
 pub(crate) struct Plan {
     file: File,
+    /// Room for mirrored values, if that is less than usual.
+    room_in_common: Option<Amount>,
     /// Fields of the AppRole besides its policies.
     role: Value,
     room: Arc<Room>,
@@ -79,6 +82,7 @@ impl Plan {
             .key_file(&room.join("key"));
         Ok(Plan {
             file,
+            room_in_common: None,
             role: json!({ "token_period": "1h" }),
             room,
         })
@@ -98,6 +102,12 @@ impl Plan {
         let mut all = vec![("interval", toml::Value::from("200ms"))];
         all.extend(keys.iter().cloned());
         self.file(|file| file.mirror(path, &all))
+    }
+
+    /// Mirrored values have so much room in common.
+    pub(crate) fn room_in_common(mut self, common: Amount) -> Plan {
+        self.room_in_common = Some(common);
+        self
     }
 
     pub(crate) fn workload(self, name: &str) -> Plan {
@@ -126,13 +136,12 @@ impl Plan {
         let config = Config::parse(&self.file.to_toml()?, &path).map_err(Failure::new)?;
         let (local, upstream) = open(&config, &self.room).await?;
         let anew = Anew::default();
-        let mirrors = Mirrors::new(
-            &config,
-            upstream.clone(),
-            local.clone(),
-            excluded(),
-            anew.clone(),
-        );
+        let parts = (upstream.clone(), local.clone(), excluded(), anew.clone());
+        let (to, of, excluded, wanted) = parts;
+        let mirrors = match self.room_in_common {
+            Some(common) => Mirrors::within(common, &config, to, of, excluded, wanted),
+            None => Mirrors::new(&config, to, of, excluded, wanted),
+        };
         Ok(Host {
             config,
             local,
@@ -296,8 +305,12 @@ impl Host {
     pub(crate) async fn see(&self, token: &str) -> Result<()> {
         let token = SecretText::new(token.to_owned());
         let digest = self.local.view.keys().token_digest(token.expose());
-        self.tell(SeenCredential::Token(SeenToken { token, digest }))
-            .await
+        self.tell(SeenCredential::Token(SeenToken {
+            token,
+            digest,
+            uid: 7,
+        }))
+        .await
     }
 
     async fn tell(&self, seen: SeenCredential) -> Result<()> {

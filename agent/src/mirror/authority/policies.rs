@@ -19,6 +19,9 @@ use crate::{
     upstream::{Request, Said, ShownReply, UpstreamError},
 };
 
+/// What policies read one by one may take in all: as much as a list of them with details. What is beyond is undecidable.
+pub(in crate::mirror) const MOST_POLICY_BYTES: u64 = 64 << 20;
+
 /// Each entry is read by itself: what is wrong with one is no fault of the others.
 #[derive(Deserialize)]
 struct PolicyDetails<'a> {
@@ -30,6 +33,8 @@ struct PolicyDetails<'a> {
 #[derive(Default)]
 struct PoliciesRead {
     policies: BTreeMap<PolicyName, PolicyText>,
+    /// What their names and texts take.
+    bytes: u64,
     unread: Vec<(PolicyName, UpstreamError)>,
 }
 
@@ -94,7 +99,10 @@ impl AuthorityPass<'_> {
             if name.is_root() {
                 continue;
             }
-            let policy = self.policy(&name).await;
+            let policy = match read.bytes < MOST_POLICY_BYTES {
+                true => self.policy(&name).await,
+                false => Err(listing.unexpected("more policies than there is room for")),
+            };
             read.add(name, policy)?;
         }
         match read.is_empty() {
@@ -124,6 +132,7 @@ impl PoliciesRead {
     ) -> Result<(), UpstreamError> {
         match read {
             Ok(Some(policy)) => {
+                self.bytes += size(&name, &policy);
                 self.policies.insert(name, policy);
             }
             Ok(None) => {}
@@ -150,6 +159,18 @@ impl PoliciesRead {
             _ => Ok((self.policies, names)),
         }
     }
+}
+
+/// What policies take.
+pub(in crate::mirror) fn policy_bytes(policies: &BTreeMap<PolicyName, PolicyText>) -> u64 {
+    policies
+        .iter()
+        .map(|(name, policy)| size(name, policy))
+        .sum()
+}
+
+fn size(name: &PolicyName, policy: &PolicyText) -> u64 {
+    (name.as_str().len() + policy.text.len()) as u64
 }
 
 /// The policies of a list with details, of which there is always one: `default` cannot be deleted.

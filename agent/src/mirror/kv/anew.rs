@@ -32,6 +32,7 @@ impl KvPass<'_> {
             ground.go_on()?;
             let kept = ground.context.local.view.secrets().kept(place);
             let mut changes = match self.target.version {
+                _ if !ground.is_tried(place) => ground.leave_out(place),
                 KvEngine::One => self.value_anew(&kept).await?,
                 KvEngine::Two => self.key_anew(&kept).await?,
             };
@@ -82,7 +83,7 @@ impl KvPass<'_> {
             }
             changes.push(Change::KeyGone(vanished));
         }
-        Ok(changes)
+        Ok(ground.fitting(place, changes))
     }
 
     async fn value_anew(&self, kept: &Kept) -> Result<Vec<Change>, PassError> {

@@ -51,6 +51,7 @@ impl KvPass<'_> {
             .collect();
         let reads = ground.read_all(
             &wanted,
+            |place| place,
             |reader, place| read_value(reader, place.clone()),
             |(place, read)| {
                 match &read {
@@ -66,6 +67,7 @@ impl KvPass<'_> {
             },
         );
         reads.await?;
+        self.note_left_out(memory);
         let vanished = held.values().map(|held| &held.key.place);
         let vanished = vanished.filter(|place| !present.contains(&place.path));
         let vanished: Vec<Place> = vanished.cloned().collect();
@@ -140,7 +142,7 @@ impl KvPass<'_> {
         read: ReadValue,
         held: &HeldKeys,
     ) -> Vec<Change> {
-        let mut changes = Vec::new();
+        let (mut changes, at) = (Vec::new(), place.clone());
         if !held.contains_key(&place.path) && !matches!(read, ReadValue::Gone) {
             changes.push(held::exists(place.clone()));
         }
@@ -150,7 +152,7 @@ impl KvPass<'_> {
             ReadValue::Failed(_) => changes.extend(self.ground.uncovered(held, &place.path)),
             ReadValue::Gone => {}
         }
-        changes
+        self.ground.fitting(&at, changes)
     }
 }
 

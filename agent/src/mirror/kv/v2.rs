@@ -38,7 +38,11 @@ impl KvPass<'_> {
         let fingerprint = listing.fingerprint();
         let overdue = memory.due.is_some_and(|due| due <= at);
         let whole = listing.unread.is_empty() && listing.found.misshapen.is_empty();
-        if whole && !overdue && memory.clean.as_ref() == Some(&fingerprint) {
+        if whole
+            && !self.is_roomier(memory)
+            && !overdue
+            && memory.clean.as_ref() == Some(&fingerprint)
+        {
             return Ok(Some(fingerprint));
         }
         memory.clean = None;
@@ -69,12 +73,14 @@ impl KvPass<'_> {
         }
         let reads = ground.read_all(
             &todo.changed,
+            |changed| &changed.listed.place,
             |reader, changed| read_key(reader, Arc::clone(changed)),
             |(changed, read)| self.changes_of_versions(&changed.listed, read, &held, shelf),
         );
         reads.await?;
         memory.due = todo.next_deletion.into_iter().chain(shelf.due()).min();
         let purge = listing.complete && listing.source != MirrorSource::List;
+        self.note_left_out(memory);
         let is_version = |said: &Said| shown_version(said, None).map(drop);
         let rest = ground.decide_vanished(&todo.vanished, &held, purge, is_version);
         let rest = rest.await?;
@@ -83,6 +89,7 @@ impl KvPass<'_> {
             unread.add(path, why);
         }
         ground.with_health(|health| {
+            let shelf = &memory.shelf;
             health.unread = unread.and(shelf.unread()).and(rest.unread.clone());
             health.denied = shelf.denied();
             health.withheld = rest.withheld;
@@ -97,7 +104,9 @@ impl KvPass<'_> {
             false => {
                 let place = self.ground.place(path.clone());
                 let doubt = self.ground.doubt_again(&place);
-                [held::exists(place)].into_iter().chain(doubt).collect()
+                let exists = held::exists(place.clone());
+                let changes = [exists].into_iter().chain(doubt).collect();
+                self.ground.fitting(&place, changes)
             }
         }
     }
@@ -110,7 +119,7 @@ impl KvPass<'_> {
         shelf: &mut Shelf,
     ) -> Vec<Change> {
         let now = self.ground.context.now().steady;
-        match read {
+        let changes = match read {
             ReadKey::All(changes) => {
                 shelf.remove(&listed.place.path);
                 changes
@@ -132,6 +141,13 @@ impl KvPass<'_> {
                     }
                 }
             }
+        };
+        let before = self.ground.left_out();
+        let changes = self.ground.fitting(&listed.place, changes);
+        if self.ground.left_out() > before {
+            // What nothing is kept of is not remembered either.
+            shelf.remove(&listed.place.path);
         }
+        changes
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     samples,
     serve::{
         Parts, Server, SocketRules,
-        learn_queue::{LearnQueue, LearnRequest},
+        learn_queue::{LearnQueue, LearnRequests},
         run,
         stats::Stats,
     },
@@ -44,7 +44,7 @@ pub(crate) struct Rig {
     pub(crate) path: PathBuf,
     pub(crate) link: Link,
     pub(crate) told: mpsc::UnboundedReceiver<Event>,
-    pub(crate) unlearned: mpsc::Receiver<LearnRequest>,
+    pub(crate) unlearned: LearnRequests,
     pub(crate) offered: mpsc::Receiver<Offer>,
     pub(crate) anew: Anew,
     machine: watch::Sender<Snapshot>,

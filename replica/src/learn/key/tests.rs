@@ -175,6 +175,40 @@ fn a_write_leaves_its_key_in_doubt_as_of_its_answer() {
     assert!(write(&view, "PUT", "/v1/sys/policies/acl/x").authority);
 }
 
+/// Nothing counts as absent there, and nothing more is kept: it would be asked for again and again.
+#[test]
+fn what_there_is_no_room_for_is_not_in_doubt() {
+    let Change::Mirror(state) = samples::mirror(SHOP, T0) else {
+        panic!("no mirror");
+    };
+    let partial = shared::kv::MirrorState {
+        partial: true,
+        ..*state
+    };
+    let view = view(vec![key("a", 1), Change::Mirror(Box::new(partial))]);
+    assert_eq!(
+        words(&write(&view, "PUT", "/v1/secret/data/shop/new")),
+        [""; 0]
+    );
+    assert_eq!(
+        read(&view, "GET", "/v1/secret/data/shop/new", 200, &value(1)),
+        []
+    );
+    let names = json!({ "data": { "keys": ["a", "new"] } });
+    assert_eq!(
+        read(&view, "LIST", "/v1/secret/metadata/shop", 200, &names),
+        []
+    );
+    assert_eq!(
+        words(&write(&view, "PUT", "/v1/secret/data/shop/a")),
+        ["secret/data/shop/a"]
+    );
+    assert_eq!(
+        read(&view, "GET", "/v1/secret/data/shop/a", 200, &value(2)),
+        [("secret/data/shop/a".to_owned(), NEWER)]
+    );
+}
+
 /// To ask for a leased path anew would make another lease.
 #[test]
 fn only_where_values_are_kept_is_anything_in_doubt() {

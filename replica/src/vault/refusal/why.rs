@@ -89,6 +89,11 @@ pub(crate) enum Why {
     /// A token with a bounded number of uses.
     #[error("the token has a limited number of uses, which only the primary can count")]
     LimitedUse,
+    /// The replica has no room for all of the mirror, and what was asked for is not kept.
+    #[error(
+        "mirror {0} is larger than the replica has room for, and this is not kept: `holdover status` shows how much is not"
+    )]
+    MirrorFull(String),
     /// The mirror never went through a complete pass.
     #[error("mirror {0} has not completed its first pass")]
     MirrorIncomplete(String),
@@ -384,6 +389,7 @@ impl Why {
             Self::LeaseNotHeld => Class::failing(LEASE, Stale),
             Self::LeaseUnknown => Class::by_design(LEASE, UnknownToken),
             Self::LimitedUse => Class::by_design(TOKEN, NotModelled),
+            Self::MirrorFull(_) => Class::failing(VALUE, NotMirrored),
             Self::MirrorIncomplete(_) => Class::failing(STALENESS, Stale),
             Self::Namespace => Class::by_design(REQUEST, NotModelled),
             Self::NoEntropy => Class::failing(REQUEST, Undecidable),

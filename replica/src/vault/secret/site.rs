@@ -98,22 +98,33 @@ impl<'a> Site<'a> {
 
     /// Nothing is there, as far as a complete pass showed.
     pub(super) fn absent(&self) -> Refusal {
-        if self.doubts.is_absence_doubted(&self.mirror.path) {
-            return Why::Doubted.into();
+        if let Some(why) = self.unsure_of_absence() {
+            return why.into();
         }
         self.seen_whole().err().unwrap_or(Refusal::Absent)
     }
 
     /// Refuses a folder of which not every name is sure; with `metadata`, of which anything that is shown is not.
     pub(super) fn listable(&self, secrets: &Secrets, metadata: bool) -> Answered<()> {
-        let absences = self.doubts.is_absence_doubted(&self.mirror.path);
+        if let Some(why) = self.unsure_of_absence() {
+            return Err(why.into());
+        }
         let mut below = self.doubts.below(&self.place);
         let unsure =
             below.any(|(key, doubt)| metadata || doubt.vanished || !secrets.keys.contains_key(key));
-        match absences || unsure {
+        match unsure {
             true => Err(Why::Doubted.into()),
             false => Ok(()),
         }
+    }
+
+    /// Why what is not kept may be there all the same, if it may.
+    fn unsure_of_absence(&self) -> Option<Why> {
+        let is_partial = self.state.is_some_and(|state| state.partial);
+        if self.doubts.is_absence_doubted(&self.mirror.path) {
+            return Some(Why::Doubted);
+        }
+        is_partial.then(|| Why::MirrorFull(self.mirror.path.configured()))
     }
 
     /// The answer without versions that is kept.

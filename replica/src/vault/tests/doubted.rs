@@ -104,6 +104,22 @@ fn a_key_that_may_be_new_is_neither_absent_nor_left_out_of_a_list() {
 }
 
 #[test]
+fn what_there_was_no_room_for_is_neither_absent_nor_left_out_of_a_list() {
+    let world = world().partly_passed(APP, T0).open();
+    assert_eq!(
+        statuses(&world, &["data/app/other", "metadata/app/other"]),
+        [503, 503]
+    );
+    let text = said(&world, "GET", "data/app/other");
+    assert!(text.error().contains(APP), "{}", text.text);
+    assert_eq!(statuses(&world, &LISTS), [503, 503, 404]);
+    assert_eq!(
+        statuses(&world, &["data/app/a", "metadata/app/a", "data/one"]),
+        [200, 200, 200]
+    );
+}
+
+#[test]
 fn a_key_that_may_be_gone_is_in_no_list() {
     let world = world().and(doubt(key("app/dir/b"), true)).open();
     assert_eq!(

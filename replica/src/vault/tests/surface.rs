@@ -129,6 +129,7 @@ fn passed(world: World, mirror: &str, path: &str) -> World {
         mount: place(path).mount,
         verified_at: now(10).wall,
         fingerprint: String::new(),
+        partial: false,
     })))
 }
 

@@ -125,12 +125,22 @@ impl World {
     }
 
     /// A mirror went through a complete pass.
-    pub(super) fn passed(mut self, path: &str, at: WallTime) -> Self {
+    pub(super) fn passed(self, path: &str, at: WallTime) -> Self {
+        self.passed_with(path, at, false)
+    }
+
+    /// The same, with no room for all of it.
+    pub(super) fn partly_passed(self, path: &str, at: WallTime) -> Self {
+        self.passed_with(path, at, true)
+    }
+
+    fn passed_with(mut self, path: &str, at: WallTime, partial: bool) -> Self {
         self.changes.push(Change::Mirror(Box::new(MirrorState {
             path: path.into(),
             mount: kv(),
             verified_at: at,
             fingerprint: "f".into(),
+            partial,
         })));
         self
     }

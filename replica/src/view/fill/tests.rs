@@ -203,6 +203,67 @@ fn records_of_dead_tokens_make_room_unless_the_primary_is_to_be_told() {
     );
 }
 
+/// Forgets what makes room, and says what is fuller than it may be.
+fn fuller_than_it_may_be(view: &View) -> Vec<&'static str> {
+    let mut secrets = super::super::Secrets::clone(&view.secrets());
+    let mut known = super::super::Known::clone(&view.authority().known);
+    for change in view.beyond(now(AT)) {
+        match change {
+            Change::GrantForgotten(digest) => view.forget_grant(&digest),
+            Change::LeaseGone(id) => drop(secrets.leases.remove(&id)),
+            Change::SecretIdGone(digest) => drop(known.secret_ids.remove(&digest)),
+            Change::CredentialGone(name) => view.set_credential(name, None),
+            _ => panic!("something else"),
+        }
+    }
+    view.set_secrets(secrets);
+    view.set_known(known);
+    let filled = view.filled(now(AT)).into_iter();
+    let fuller = filled.filter(|one| one.has > one.most);
+    fuller.map(|one| one.of).collect()
+}
+
+#[test]
+fn whatever_is_filled_beyond_its_bound_is_within_it_after_a_look() {
+    let view = view(vec![
+        Change::Lease(
+            Box::new(samples::lease("database/creds/orders/shared")),
+            Some(SecretBytes::new(b"{}".to_vec())),
+        ),
+        Change::SecretId(Box::new(samples::secret_id())),
+    ]);
+    put_line(&view, 0..TOKENS as u64 + 500, 8);
+    for nr in 0..ENDED as u64 + 500 {
+        let dead = grant(1_000_000 + nr, 3600);
+        let revoked = Revocation::of(&dead, RevokeCause::Primary, T0);
+        view.put_grant(&Arc::new(LiveGrant::new(dead)));
+        view.put_revocation(&revoked);
+    }
+    let mut secrets = super::super::Secrets::clone(&view.secrets());
+    let body = Arc::clone(&secrets.leases.values().next().unwrap().body);
+    for nr in 0..LEASES + 500 {
+        let mut lease = samples::lease(&format!("database/creds/orders/{nr}"));
+        lease.holder = LeaseHolder::Token(digest(nr as u64));
+        secrets.put_lease(lease, Arc::clone(&body));
+    }
+    view.set_secrets(secrets);
+    let mut known = super::super::Known::clone(&view.authority().known);
+    let one = known.secret_ids.values().next().cloned().unwrap();
+    for nr in 0..SECRET_IDS + 500 {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&(nr as u64).to_le_bytes());
+        let mut secret_id = shared::approle::SecretId::clone(&one);
+        secret_id.digest = shared::approle::ProofDigest(digest);
+        known.put_secret_id(secret_id);
+    }
+    view.set_known(known);
+    for of in ["tokens", "tokens_ended", "leases", "secret_ids"] {
+        let (has, most) = filled(&view, of);
+        assert!(has > most, "{of}: {has} of {most}");
+    }
+    assert_eq!(fuller_than_it_may_be(&view), [""; 0]);
+}
+
 #[test]
 fn a_credential_goes_with_the_grant_that_it_is_behind() {
     let held = |name| {
