@@ -54,7 +54,7 @@ use self::{
     kv::{KvMemory, KvPass},
     lease::{LeaseMemory, LeasePass},
     path::PathPass,
-    room::Room,
+    room::MirrorRoom,
     target::Target,
     token::TokenFollower,
 };
@@ -207,7 +207,7 @@ impl Mirrors {
         excluded: Vec<String>,
         anew: Anew,
     ) -> Self {
-        let room = Room::with(common, &config.settings, &local.view.secrets());
+        let room = MirrorRoom::with(common, &config.settings, &local.view.secrets());
         let mirrors = config.settings.mirrors.iter().cloned();
         let context = Arc::new(MirrorContext {
             upstream,

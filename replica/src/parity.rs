@@ -211,7 +211,7 @@ impl Facts {
             fields: Vec::new(),
         };
         if let Some(envelope) = envelope {
-            let reading = Reading {
+            let reading = AnswerRead {
                 envelope,
                 given,
                 keys,
@@ -257,7 +257,7 @@ impl Facts {
 }
 
 /// An answer being read.
-struct Reading<'a> {
+struct AnswerRead<'a> {
     envelope: Map<String, Value>,
     given: RangeInclusive<WallTime>,
     keys: &'a Keys,
@@ -265,7 +265,7 @@ struct Reading<'a> {
 
 type ComparedFields = Vec<(&'static str, Fact)>;
 
-impl Reading<'_> {
+impl AnswerRead<'_> {
     fn facts(&self, call: &Call, fields: &mut ComparedFields) {
         match &call.kind {
             Kind::AttestedLogin | Kind::Login | Kind::TokenCreate => {

@@ -7,7 +7,7 @@ use shared::{
     approle::{ProofDigest, RoleKey},
     block::BlockCause,
     change::{CredentialName, PolicySet, PolicyText},
-    damage::Kind,
+    damage::RowKind,
     identity::Identity,
     kv::{Doubted, Place},
     name::{Accessor, EntityId, LeaseId, Namespace, PolicyName, TokenDigest, WorkloadName},
@@ -165,25 +165,25 @@ impl Table {
     }
 
     /// What its rows are of, where decisions go by them.
-    pub(crate) fn kept(self) -> Option<Kind> {
+    pub(crate) fn kept(self) -> Option<RowKind> {
         Some(match self {
-            Self::AppRole => Kind::AppRole,
-            Self::Authority => Kind::Authority,
-            Self::Block => Kind::Block,
-            Self::Cluster => Kind::Cluster,
-            Self::Credential => Kind::Credential,
-            Self::Doubt => Kind::Doubt,
-            Self::Grant => Kind::Grant,
-            Self::Identity => Kind::Identity,
-            Self::Lease => Kind::Lease,
-            Self::Mark => Kind::Mark,
-            Self::Offboarded => Kind::Offboarded,
-            Self::Phase => Kind::Phase,
-            Self::Policies | Self::PoliciesSeen => Kind::Policies,
-            Self::Quarantine => Kind::Quarantine,
-            Self::Queue => Kind::Queue,
-            Self::Revocation => Kind::Revocation,
-            Self::SecretId => Kind::SecretId,
+            Self::AppRole => RowKind::AppRole,
+            Self::Authority => RowKind::Authority,
+            Self::Block => RowKind::Block,
+            Self::Cluster => RowKind::Cluster,
+            Self::Credential => RowKind::Credential,
+            Self::Doubt => RowKind::Doubt,
+            Self::Grant => RowKind::Grant,
+            Self::Identity => RowKind::Identity,
+            Self::Lease => RowKind::Lease,
+            Self::Mark => RowKind::Mark,
+            Self::Offboarded => RowKind::Offboarded,
+            Self::Phase => RowKind::Phase,
+            Self::Policies | Self::PoliciesSeen => RowKind::Policies,
+            Self::Quarantine => RowKind::Quarantine,
+            Self::Queue => RowKind::Queue,
+            Self::Revocation => RowKind::Revocation,
+            Self::SecretId => RowKind::SecretId,
             // What is lost of values is read anew without a word.
             Self::Key | Self::Mirror | Self::Record => return None,
             Self::Coverage

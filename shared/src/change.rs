@@ -11,7 +11,7 @@ use crate::{
     approle::{AppRole, ProofDigest, RoleKey, SecretId},
     block::{BlockCause, IssuingBlock},
     coverage::CoverageHour,
-    damage::Kind,
+    damage::RowKind,
     failover::Phase,
     grant::{Grant, Revocation},
     identity::Identity,
@@ -90,7 +90,7 @@ pub enum Change {
     /// by the mark that there is something.
     Mark(Mark),
     /// What was damaged of this kind and can be read anew was: what is left of it says nothing any more.
-    Mended(Kind),
+    Mended(RowKind),
     /// A mirror went through a complete pass, which answers what was doubted before it began and what it could read.
     Mirror(Box<MirrorState>),
     /// A mirror left the configuration, or its mount is another: its records go with it, and what was doubted of them.

@@ -5,7 +5,7 @@ use core::fmt;
 
 /// A kind of thing that decisions go by, and that is kept in rows of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Kind {
+pub enum RowKind {
     /// A role of AppRole.
     AppRole,
     /// What the primary proved of a workload.
@@ -46,7 +46,7 @@ pub enum Kind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// Of what.
-    pub kind: Kind,
+    pub kind: RowKind,
     /// Rows that are there and do not open.
     pub rows: usize,
     /// What they are of, as far as that can be told.
@@ -56,7 +56,7 @@ pub struct Damage {
 }
 
 /// As people read it, of several.
-impl fmt::Display for Kind {
+impl fmt::Display for RowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AppRole => "AppRole roles",
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn damage_says_of_what_how_much_and_which() {
         let damage = |rows, incomplete| Damage {
-            kind: Kind::Authority,
+            kind: RowKind::Authority,
             rows,
             names: (0..rows)
                 .map(|nr| alloc::format!("w{nr}"))

@@ -14,7 +14,7 @@ use shared::{
 use super::{
     Occasion, PassError,
     cycle::{self, Cycle, Pace},
-    room::Room,
+    room::MirrorRoom,
     status::{MirrorHealth, UnreadPaths},
 };
 use crate::{local::Local, upstream::Upstream};
@@ -37,7 +37,7 @@ pub(super) struct MirrorContext {
     /// When the last verification of authority ended that went through.
     pub(super) authority_passed: Mutex<Option<WallTime>>,
     /// For mirrored values.
-    pub(super) room: Room,
+    pub(super) room: MirrorRoom,
 }
 
 impl MirrorContext {

@@ -23,9 +23,9 @@ pub(super) const COMMON: Amount = Amount {
 };
 
 /// What of it each mirror takes, by its configured path.
-pub(super) struct Room(Mutex<Commons>);
+pub(super) struct MirrorRoom(Mutex<Commons>);
 
-impl Room {
+impl MirrorRoom {
     /// As much as `common` twice, with what the replica holds of the mirrors in it.
     pub(super) fn with(common: Amount, settings: &Settings, secrets: &Secrets) -> Self {
         let room = Self(Mutex::new(Commons::new(common, settings.mirrors.len())));

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shared::{
     block::BlockCause,
-    damage::Kind,
+    damage::RowKind,
     failover::Outage,
     ledger::{
         claim::Owner,
@@ -39,7 +39,7 @@ fn block(cause: BlockCause) -> IssuingBlock {
 
 fn damage() -> Damage {
     Damage {
-        kind: Kind::Identity,
+        kind: RowKind::Identity,
         rows: 1,
         names: Vec::new(),
         incomplete: false,

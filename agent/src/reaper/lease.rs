@@ -10,7 +10,7 @@ use replica::{
 };
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
-    damage::Kind,
+    damage::RowKind,
     lease::{Assignee, Lease, LeaseHolder},
     ledger::{Entry, EntryKind},
     name::TokenDigest,
@@ -155,7 +155,7 @@ impl<'a> Holders<'a> {
     /// those of whom the record is damaged may live.
     fn are_known_of(&self, lease: &Lease) -> bool {
         let lost = &self.authority.lost;
-        let are_lost = [Kind::Authority, Kind::Grant]
+        let are_lost = [RowKind::Authority, RowKind::Grant]
             .iter()
             .any(|kind| lost.any_of(*kind));
         lease.place.namespace == self.authority.settings.namespace && !are_lost

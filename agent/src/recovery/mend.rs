@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use replica::{entropy::unique_u64, sequencer::Lane, view::LiveGrant};
 use shared::{
     change::{Change, Expects, QueuedRevocation, RevocationTarget},
-    damage::Kind,
+    damage::RowKind,
     failover::Phase,
     grant::{Grant, RevokeCause},
     ledger::{Entry, EntryKind},
@@ -38,12 +38,12 @@ pub async fn run(local: Local, mirrors: Arc<ArcSwap<Mirrors>>) {
 }
 
 async fn mend(local: &Local) {
-    if is_damaged(local, Kind::Grant) {
+    if is_damaged(local, RowKind::Grant) {
         end_what_hangs_on_lost(local).await;
     }
     for kind in ready(local) {
         let mut changes = Vec::new();
-        if kind == Kind::Queue {
+        if kind == RowKind::Queue {
             changes = queued_anew(local);
         }
         let outcome = format!("damage mended: {kind}");
@@ -62,31 +62,31 @@ async fn mend(local: &Local) {
     }
 }
 
-fn is_damaged(local: &Local, kind: Kind) -> bool {
+fn is_damaged(local: &Local, kind: RowKind) -> bool {
     local.view.authority().lost.any_of(kind)
 }
 
 /// The kinds of which nothing more is to be waited for.
-fn ready(local: &Local) -> Vec<Kind> {
+fn ready(local: &Local) -> Vec<RowKind> {
     let damage = local.view.damage().into_iter();
     let ready = damage.filter(|damage| match damage.kind {
         // What has a name is in use, and is read anew.
-        Kind::Authority | Kind::Identity => damage.names.is_empty(),
-        Kind::AppRole
-        | Kind::Block
-        | Kind::Credential
-        | Kind::Lease
-        | Kind::Quarantine
-        | Kind::Queue
-        | Kind::SecretId => true,
+        RowKind::Authority | RowKind::Identity => damage.names.is_empty(),
+        RowKind::AppRole
+        | RowKind::Block
+        | RowKind::Credential
+        | RowKind::Lease
+        | RowKind::Quarantine
+        | RowKind::Queue
+        | RowKind::SecretId => true,
         // Those of other namespaces; what is lost of this one was put anew.
-        Kind::Cluster | Kind::Policies => is_seen(local),
-        Kind::Grant => !hangs_any_on_lost(local),
+        RowKind::Cluster | RowKind::Policies => is_seen(local),
+        RowKind::Grant => !hangs_any_on_lost(local),
         // Until the primary has done what it is to be told, what is refused here is refused by this alone.
-        Kind::Revocation => local.view.queue().is_empty() && !is_damaged(local, Kind::Queue),
-        Kind::Doubt => !is_any_mirror_doubted(local),
+        RowKind::Revocation => local.view.queue().is_empty() && !is_damaged(local, RowKind::Queue),
+        RowKind::Doubt => !is_any_mirror_doubted(local),
         // The next of each is put when it comes.
-        Kind::Mark | Kind::Offboarded | Kind::Phase => false,
+        RowKind::Mark | RowKind::Offboarded | RowKind::Phase => false,
     });
     ready.map(|damage| damage.kind).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, path::Path, sync::Arc};
 
-use shared::{damage::Kind, settings::Settings};
+use shared::{damage::RowKind, settings::Settings};
 
 use super::{
     CreateError, FailStop, Location, OpenError, OpenReport, Opened, Replica, Room, RoomRow,
@@ -399,7 +399,7 @@ fn ends_there(head: &Head, end: Option<(u64, [u8; 32])>) -> bool {
 /// Whether what is lost says until when something was to be issued.
 fn is_of_unknown_time(loaded: &Loaded) -> bool {
     let authority = loaded.view.authority();
-    [Kind::Mark, Kind::Phase]
+    [RowKind::Mark, RowKind::Phase]
         .iter()
         .any(|kind| authority.lost.any_of(*kind))
 }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc, time::Duration};
 use proptest::prelude::*;
 use shared::{
     change::{Change, Cluster, CredentialName, Expects},
-    damage::{Damage, Kind},
+    damage::{Damage, RowKind},
     grant::RevokeCause,
     ledger::{Entry, EntryKind},
     name::{Accessor, EntityId, Namespace, PolicyName, WorkloadName},
@@ -506,7 +506,7 @@ fn assert_no_more(opened: &Opened, at: usize, seed: u64) {
     assert!(view.grants().len() <= 2, "{context}");
     let offboarded = view.authority().offboarded;
     assert!(offboarded.is_some(), "{context}");
-    let lost = [Kind::Phase, Kind::Mark].map(|kind| view.authority().lost.any_of(kind));
+    let lost = [RowKind::Phase, RowKind::Mark].map(|kind| view.authority().lost.any_of(kind));
     assert!(opened.report.rolled_back || lost == [false; 2], "{context}");
 }
 

@@ -13,12 +13,12 @@ use shared::{
     name::{Accessor, TokenDigest, WorkloadName},
     share::{
         entries,
-        lines::{self, Entry, Hold},
+        lines::{self, Hold, LineEntry},
     },
     time::{Now, WallTime},
 };
 
-use super::{HeldLease, LiveGrant, Owner, Secrets, View, lockout, owners::Counts};
+use super::{HeldLease, LiveGrant, Owner, Secrets, View, lockout, owners::OwnerCounts};
 
 /// Tokens of the primary's that are known and live.
 pub const TOKENS: usize = 32 * 1024;
@@ -103,7 +103,7 @@ impl View {
             return true;
         }
         let owners = client_leases(&secrets).map(|(_, token)| self.owner(token));
-        let counts: Counts = owners.collect();
+        let counts: OwnerCounts = owners.collect();
         counts.all() < LEASES / 4 * 5 || counts.has_share_left(owner, LEASES)
     }
 
@@ -290,8 +290,11 @@ impl<'a> Sorted<'a> {
     }
 
     /// All of them as they hang on one another.
-    fn lines(&self, hold: impl Fn(Sort<'_>) -> Hold) -> Vec<Entry<Owner, WallTime, TokenDigest>> {
-        let entry = |live: &LiveGrant, used, of| Entry {
+    fn lines(
+        &self,
+        hold: impl Fn(Sort<'_>) -> Hold,
+    ) -> Vec<LineEntry<Owner, WallTime, TokenDigest>> {
+        let entry = |live: &LiveGrant, used, of| LineEntry {
             key: live.grant.digest,
             above: live.grant.parent,
             owner: live.owner(),

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, iter, sync::Arc};
 
 use imbl::OrdSet;
 use shared::{
-    damage::{Damage, Kind},
+    damage::{Damage, RowKind},
     grant::{Grant, Revocation, RevokeCause},
     name::{Accessor, TokenDigest, WorkloadName},
     quarantine::Quarantined,
@@ -39,7 +39,7 @@ impl Lost {
     }
 
     /// Whether anything of this kind was.
-    pub fn any_of(&self, kind: Kind) -> bool {
+    pub fn any_of(&self, kind: RowKind) -> bool {
         let mut tables = Table::ROWS.into_iter();
         tables.any(|table| table.kept() == Some(kind) && self.any(table))
     }
@@ -91,7 +91,7 @@ impl Lost {
     }
 
     /// Nothing of this kind is missed any more. The rows that are left of it.
-    pub(crate) fn mend_all(&mut self, kind: Kind) -> Vec<At> {
+    pub(crate) fn mend_all(&mut self, kind: RowKind) -> Vec<At> {
         let mut left = Vec::new();
         for table in Table::ROWS {
             if table.kept() == Some(kind) {
@@ -148,21 +148,21 @@ impl View {
     }
 
     /// Of what was lost of a kind, that which has a name that somebody still uses: a row's key does not tell it.
-    fn names_lost(&self, authority: &Authority, kind: Kind) -> Vec<String> {
+    fn names_lost(&self, authority: &Authority, kind: RowKind) -> Vec<String> {
         let within = self.within(authority);
         let settings = &authority.settings;
         let candidates: Vec<(At, String)> = match kind {
-            Kind::AppRole => {
+            RowKind::AppRole => {
                 let roles = authority.secret_ids.values().map(|known| &known.role);
                 let named = roles.map(|role| (within.approle(role), role.name.to_string()));
                 named.collect()
             }
-            Kind::Authority => {
+            RowKind::Authority => {
                 let names = settings.workloads.iter().map(|entry| &entry.name);
                 let named = names.map(|name| (within.authority(name), name.to_string()));
                 named.collect()
             }
-            Kind::Identity => {
+            RowKind::Identity => {
                 let grants = self.grants();
                 let entities = grants
                     .iter()
@@ -170,7 +170,7 @@ impl View {
                 let named = entities.map(|entity| (within.identity(&entity), entity.to_string()));
                 named.collect()
             }
-            Kind::Quarantine => {
+            RowKind::Quarantine => {
                 let all = authority.quarantines.keys();
                 let named = all.map(|what| (within.quarantine(what), what.to_string()));
                 named.collect()

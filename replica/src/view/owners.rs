@@ -12,21 +12,21 @@ pub type Owner = Option<u32>;
 /// How many grants each has. Whoever has none is not in it.
 #[derive(Default)]
 pub(super) struct Owners {
-    counts: Mutex<Counts>,
+    counts: Mutex<OwnerCounts>,
 }
 
 /// So many of each.
 #[derive(Default)]
-pub(super) struct Counts(BTreeMap<Owner, usize>);
+pub(super) struct OwnerCounts(BTreeMap<Owner, usize>);
 
 impl Owners {
     /// Held while grants come, go, or change hands, so that each is counted once: for a few instructions, never over a wait.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, OwnerCounts> {
         self.counts.lock()
     }
 }
 
-impl Counts {
+impl OwnerCounts {
     pub(super) fn add(&mut self, owner: Owner) {
         *self.0.entry(owner).or_default() += 1;
     }
@@ -53,7 +53,7 @@ impl Counts {
     }
 }
 
-impl FromIterator<Owner> for Counts {
+impl FromIterator<Owner> for OwnerCounts {
     fn from_iter<I: IntoIterator<Item = Owner>>(owners: I) -> Self {
         let mut counts = Self::default();
         owners.into_iter().for_each(|owner| counts.add(owner));

@@ -6,7 +6,7 @@ use shared::{
     acl::{AclRequest, CompileError, Decision, Operation},
     change::Change,
     failover::Phase,
-    grant::RevokeCause,
+    grant::{Grant, RevokeCause},
     kv::KvKey,
     name::{EntityId, PolicyName, WorkloadName},
 };

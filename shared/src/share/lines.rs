@@ -11,7 +11,7 @@ use alloc::{
 
 /// An entry, and what it hangs on.
 #[derive(Clone, Debug)]
-pub struct Entry<O, T, K> {
+pub struct LineEntry<O, T, K> {
     /// What names it.
     pub key: K,
     /// The entry that it hangs on, if there is such a one here.
@@ -57,7 +57,7 @@ pub const fn share(most: usize, owners: usize) -> usize {
 
 /// Those that make room so that `most` are left, in an order in which none goes before what hangs on it: always one of whoever has
 /// most then, as long as that is more than its [`share`].
-pub fn peel<O: Ord, T: Ord, K: Ord + Copy>(entries: &[Entry<O, T, K>], most: usize) -> Vec<K> {
+pub fn peel<O: Ord, T: Ord, K: Ord + Copy>(entries: &[LineEntry<O, T, K>], most: usize) -> Vec<K> {
     let counted = entries.iter().filter(|entry| entry.hold.counts()).count();
     if counted <= most {
         return Vec::new();
@@ -86,7 +86,7 @@ struct Owned<'e, T, K> {
 
 /// The entries that are left, whose they are, and what hangs on each.
 struct Lines<'e, O, T, K> {
-    entries: BTreeMap<K, &'e Entry<O, T, K>>,
+    entries: BTreeMap<K, &'e LineEntry<O, T, K>>,
     /// How many hang on an entry.
     below: BTreeMap<K, usize>,
     owners: BTreeMap<&'e O, Owned<'e, T, K>>,
@@ -95,7 +95,7 @@ struct Lines<'e, O, T, K> {
 }
 
 impl<'e, O: Ord, T: Ord, K: Ord + Copy> Lines<'e, O, T, K> {
-    fn of(all: &'e [Entry<O, T, K>]) -> Self {
+    fn of(all: &'e [LineEntry<O, T, K>]) -> Self {
         let entries: BTreeMap<K, _> = all.iter().map(|entry| (entry.key, entry)).collect();
         let (mut below, mut owners) = (BTreeMap::new(), BTreeMap::new());
         for entry in entries.values() {
@@ -121,7 +121,7 @@ impl<'e, O: Ord, T: Ord, K: Ord + Copy> Lines<'e, O, T, K> {
 
     /// The next to go: an end of whoever has most, and more than `share`. Who has none that may go is passed over, until
     /// another's end that hung on one of its own has gone.
-    fn next_beyond(&mut self, share: usize) -> Option<&'e Entry<O, T, K>> {
+    fn next_beyond(&mut self, share: usize) -> Option<&'e LineEntry<O, T, K>> {
         while let Some((count, owner)) = self.by_count.last().copied()
             && count > share
         {
@@ -134,7 +134,7 @@ impl<'e, O: Ord, T: Ord, K: Ord + Copy> Lines<'e, O, T, K> {
         None
     }
 
-    fn remove(&mut self, entry: &'e Entry<O, T, K>) {
+    fn remove(&mut self, entry: &'e LineEntry<O, T, K>) {
         self.entries.remove(&entry.key);
         if let Some(owned) = self.owners.get_mut(&entry.owner) {
             self.by_count.remove(&(owned.count, &entry.owner));
@@ -152,7 +152,7 @@ impl<'e, O: Ord, T: Ord, K: Ord + Copy> Lines<'e, O, T, K> {
     }
 
     /// Notes an entry that may go, if it is one.
-    fn may_go(&mut self, entry: &'e Entry<O, T, K>) {
+    fn may_go(&mut self, entry: &'e LineEntry<O, T, K>) {
         let is_end = self.below.get(&entry.key).is_none_or(|below| *below == 0);
         // What takes no room is worth removing only where it is in the way.
         let frees = entry.hold.counts() || entry.above.is_some();
@@ -175,7 +175,7 @@ impl<T, K> Default for Owned<'_, T, K> {
     }
 }
 
-fn end<O, T, K: Copy>(entry: &Entry<O, T, K>) -> End<'_, T, K> {
+fn end<O, T, K: Copy>(entry: &LineEntry<O, T, K>) -> End<'_, T, K> {
     (!entry.hold.counts(), &entry.used, entry.key)
 }
 

@@ -1,7 +1,7 @@
 //! What was damaged: a row ends to be so when it is put anew or deleted, a kind when all that can be read of it was.
 
 use shared::{
-    damage::Kind,
+    damage::RowKind,
     quarantine::{Quarantine, Quarantined},
 };
 
@@ -37,11 +37,11 @@ impl Adder<'_, '_> {
     }
 
     /// What is concluded from what is lost of this kind becomes rows of its own; the rest goes.
-    pub(super) fn mended(&mut self, kind: Kind) -> Added {
+    pub(super) fn mended(&mut self, kind: RowKind) -> Added {
         match kind {
-            Kind::Block => self.keep_blocks()?,
-            Kind::Quarantine => self.keep_quarantines()?,
-            Kind::Revocation => self.keep_revocations()?,
+            RowKind::Block => self.keep_blocks()?,
+            RowKind::Quarantine => self.keep_quarantines()?,
+            RowKind::Revocation => self.keep_revocations()?,
             _ => {}
         }
         let left = self.stage.known().lost.mend_all(kind);

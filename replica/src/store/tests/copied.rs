@@ -144,7 +144,7 @@ fn what_does_not_open_is_lost_at_the_next_start_and_nothing_else_is() {
     let opened = home.open();
     let damage = opened.view.damage();
     let kinds: Vec<_> = damage.iter().map(|one| one.kind).collect();
-    assert_eq!(kinds, [Kind::Mark]);
+    assert_eq!(kinds, [RowKind::Mark]);
     assert!(opened.report.rolled_back && opened.mark.is_some());
 }
 

@@ -117,7 +117,7 @@ fn a_header_without_a_sum_for_each_table_is_read_and_the_next_commit_has_them() 
     home.sql("DELETE FROM row WHERE tab = 6");
     let damage = home.open().view.damage();
     let kinds: Vec<_> = damage.iter().map(|one| one.kind).collect();
-    assert_eq!(kinds, [shared::damage::Kind::Identity]);
+    assert_eq!(kinds, [shared::damage::RowKind::Identity]);
 }
 
 /// Which of the tables it was that something was taken from, those headers do not say.

@@ -129,8 +129,8 @@ fn rows_of_a_damaged_page_are_lost_by_their_kinds_and_all_others_are_there() {
     for n in 0..2 {
         let opened = home.open();
         assert_eq!(opened.report.salvage.is_some(), n == 0);
-        let kinds: Vec<Kind> = opened.view.damage().iter().map(|one| one.kind).collect();
-        assert_eq!(kinds, [Kind::Grant], "a restart forgets nothing");
+        let kinds: Vec<RowKind> = opened.view.damage().iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, [RowKind::Grant], "a restart forgets nothing");
         // Any of them may be an older one.
         assert!(opened.view.grants().is_empty() && opened.view.is_lost(&digest(3)));
         assert!(opened.view.revocation(&digest(7)).is_some());

@@ -23,14 +23,14 @@ fn a_deleted_revocation_is_noticed() {
     let opened = home.open();
     assert_eq!(
         damage(&opened),
-        [(Kind::Grant, 0, true), (Kind::Revocation, 0, true)]
+        [(RowKind::Grant, 0, true), (RowKind::Revocation, 0, true)]
     );
     // Whom it was of cannot be told: it may be any of them.
     assert!(opened.view.grants().is_empty() && opened.view.is_lost(&digest(1)));
 }
 
 /// Of what, how many rows, and whether others are missing.
-fn damage(opened: &Opened) -> Vec<(Kind, usize, bool)> {
+fn damage(opened: &Opened) -> Vec<(RowKind, usize, bool)> {
     let damage = opened.view.damage().into_iter();
     damage
         .map(
@@ -51,7 +51,7 @@ fn a_revocation_that_does_not_open_refuses_the_token_that_it_is_of_and_no_other(
     home.sql("UPDATE row SET payload = zeroblob(40) WHERE tab = 19");
     for _ in 0..2 {
         let opened = home.open();
-        assert_eq!(damage(&opened), [(Kind::Revocation, 2, false)]);
+        assert_eq!(damage(&opened), [(RowKind::Revocation, 2, false)]);
         let view = &opened.view;
         for dead in [1, 3] {
             assert!(view.revocation(&digest(dead)).is_some());
@@ -61,7 +61,7 @@ fn a_revocation_that_does_not_open_refuses_the_token_that_it_is_of_and_no_other(
         assert!(view.revocation(&digest(2)).is_none());
     }
     // Once it may go, what can be told is kept, and the rest with it.
-    home.store(vec![Change::Mended(Kind::Revocation)]);
+    home.store(vec![Change::Mended(RowKind::Revocation)]);
     let opened = home.open();
     assert!(damage(&opened).is_empty());
     assert!(opened.view.revocation(&digest(1)).is_some());
@@ -79,11 +79,11 @@ fn a_lost_quarantine_holds_what_it_was_of_or_else_everything_until_it_is_lifted(
     home.sql("UPDATE row SET payload = zeroblob(40) WHERE tab = 22");
     let is_held = |opened: &Opened, name| opened.view.authority().is_quarantined(&policy(name));
     let opened = home.open();
-    assert_eq!(damage(&opened), [(Kind::Quarantine, 2, true)]);
+    assert_eq!(damage(&opened), [(RowKind::Quarantine, 2, true)]);
     assert!(is_held(&opened, "default") && is_held(&opened, "another"));
     drop(opened);
     home.store(vec![Change::QuarantineLifted(policy("billing"))]);
-    home.store(vec![Change::Mended(Kind::Quarantine)]);
+    home.store(vec![Change::Mended(RowKind::Quarantine)]);
     let opened = home.open();
     assert!(damage(&opened).is_empty() && is_held(&opened, "default"));
     drop(opened);
@@ -107,10 +107,14 @@ fn what_is_read_anew_is_whole_again() {
     let opened = home.open();
     assert_eq!(
         damage(&opened),
-        [(Kind::Grant, 1, false), (Kind::Quarantine, 0, true)]
+        [(RowKind::Grant, 1, false), (RowKind::Quarantine, 0, true)]
     );
     drop(opened);
-    home.store([Kind::Grant, Kind::Quarantine].map(Change::Mended).into());
+    home.store(
+        [RowKind::Grant, RowKind::Quarantine]
+            .map(Change::Mended)
+            .into(),
+    );
     let opened = home.open();
     assert!(damage(&opened).is_empty());
     assert!(
@@ -127,7 +131,7 @@ fn a_replayed_grant_is_noticed() {
     home.store(vec![shorter]);
     home.sql("DELETE FROM row WHERE tab = 5; INSERT INTO row SELECT * FROM kept; DROP TABLE kept");
     let opened = home.open();
-    assert_eq!(damage(&opened), [(Kind::Grant, 0, true)]);
+    assert_eq!(damage(&opened), [(RowKind::Grant, 0, true)]);
     assert!(opened.view.grant(&digest(1)).is_none());
     drop(opened);
     // What comes after it is good, and what is missing is missed until it may go.
@@ -135,7 +139,7 @@ fn a_replayed_grant_is_noticed() {
     let opened = home.open();
     assert!(opened.view.grant(&digest(1)).is_some() && opened.view.is_lost(&digest(2)));
     drop(opened);
-    home.store(vec![Change::Mended(Kind::Grant)]);
+    home.store(vec![Change::Mended(RowKind::Grant)]);
     assert!(damage(&home.open()).is_empty());
 }
 
@@ -156,7 +160,7 @@ fn a_grant_under_another_s_key_is_noticed() {
          DROP TABLE kept"
     ));
     let opened = home.open();
-    assert_eq!(damage(&opened), [(Kind::Grant, 2, false)]);
+    assert_eq!(damage(&opened), [(RowKind::Grant, 2, false)]);
     assert!(opened.view.is_lost(&digest(1)) && opened.view.is_lost(&digest(2)));
     assert!(!opened.view.is_lost(&digest(3)));
 }
@@ -317,7 +321,7 @@ fn a_header_of_an_earlier_commit_is_noticed() {
     home.sql("CREATE TABLE kept AS SELECT * FROM header");
     home.store(vec![granted(2)]);
     home.sql("DELETE FROM header; INSERT INTO header SELECT * FROM kept; DROP TABLE kept");
-    assert_eq!(damage(&home.open()), [(Kind::Grant, 0, true)]);
+    assert_eq!(damage(&home.open()), [(RowKind::Grant, 0, true)]);
 }
 
 /// Only what lifts it ends a block: not that the loss of others was made good.
@@ -334,14 +338,14 @@ fn what_may_have_blocked_issuing_stands_after_what_was_lost_of_it_was_let_go() {
         let standing = |opened: &Opened| opened.view.authority().blocks.all().count();
         let expected = standing(&home.open());
         assert!(expected > 0, "{damage}");
-        home.store(vec![Change::Mended(Kind::Block)]);
+        home.store(vec![Change::Mended(RowKind::Block)]);
         let opened = home.open();
-        assert!(damage_of(&opened, Kind::Block).is_none(), "{damage}");
+        assert!(damage_of(&opened, RowKind::Block).is_none(), "{damage}");
         assert_eq!(standing(&opened), expected, "{damage}");
     }
 }
 
-fn damage_of(opened: &Opened, kind: Kind) -> Option<Damage> {
+fn damage_of(opened: &Opened, kind: RowKind) -> Option<Damage> {
     let mut damage = opened.view.damage().into_iter();
     damage.find(|one| one.kind == kind)
 }

@@ -7,10 +7,10 @@ use alloc::{
 
 use proptest::prelude::*;
 
-use super::{Entry, Hold, peel, share};
+use super::{Hold, LineEntry, peel, share};
 
-fn entry(key: u32, above: Option<u32>, owner: u8, hold: Hold) -> Entry<u8, u32, u32> {
-    Entry {
+fn entry(key: u32, above: Option<u32>, owner: u8, hold: Hold) -> LineEntry<u8, u32, u32> {
+    LineEntry {
         key,
         above,
         owner,
@@ -20,7 +20,7 @@ fn entry(key: u32, above: Option<u32>, owner: u8, hold: Hold) -> Entry<u8, u32, 
 }
 
 /// `keys`, each hanging on the one before it.
-fn line(keys: core::ops::Range<u32>, owner: u8) -> Vec<Entry<u8, u32, u32>> {
+fn line(keys: core::ops::Range<u32>, owner: u8) -> Vec<LineEntry<u8, u32, u32>> {
     let first = keys.start;
     let above = |key: u32| (key > first).then(|| key - 1);
     keys.map(|key| entry(key, above(key), owner, Hold::Counts))
@@ -84,7 +84,7 @@ fn holds() -> impl Strategy<Value = Hold> {
 }
 
 /// Each hangs on one before it or on none: lines, bushes, and what hangs on another's.
-fn forests() -> impl Strategy<Value = Vec<Entry<u8, u32, u32>>> {
+fn forests() -> impl Strategy<Value = Vec<LineEntry<u8, u32, u32>>> {
     let one = (
         any::<Option<prop::sample::Index>>(),
         0_u8..4,
@@ -93,7 +93,7 @@ fn forests() -> impl Strategy<Value = Vec<Entry<u8, u32, u32>>> {
     );
     prop::collection::vec(one, 1..120).prop_map(|all| {
         let numbered = (0_u32..).zip(all);
-        let entries = numbered.map(|(key, (above, owner, used, hold))| Entry {
+        let entries = numbered.map(|(key, (above, owner, used, hold))| LineEntry {
             above: above.and_then(|above| {
                 key.checked_sub(1)
                     .map(|last| above.index(last as usize + 1) as u32)
