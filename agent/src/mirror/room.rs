@@ -22,6 +22,9 @@ pub(super) const COMMON: Amount = Amount {
     bytes: 512 << 20,
 };
 
+/// What sealing adds to a value, in bytes: its nonce and its tag. So what is counted as it comes is what is counted once it is kept.
+const SEALING: usize = 28;
+
 /// What of it each mirror takes, by its configured path.
 pub(super) struct MirrorRoom(Mutex<Commons>);
 
@@ -123,7 +126,7 @@ impl HeldAmounts {
                 self.versions.clear();
             }
             Change::Record(record, Some(body)) if record.place == *at => {
-                let amount = of_value(at, body.expose().len());
+                let amount = of_value(at, body.expose().len() + SEALING);
                 self.versions.insert(record.version, amount);
             }
             Change::RecordGone(place, version) if place == at => {
