@@ -2,7 +2,7 @@
 //!
 //! What the socket needs of the rest of the daemon is in [`Parts`]. A request's way, and the files on it:
 //!
-//! 1. `crate::socket` binds the socket, [`run`] accepts, `connection` attests the peer ([`peer`], `peer_groups`) and serves HTTP over
+//! 1. `crate::socket` binds the socket, `arrivals` accepts and attests the peer ([`peer`], `peer_groups`), `connection` serves HTTP over
 //!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
 //! 2. `Server::answer`, here, counts it against the [`limits`]; `receive` reads it once into an `ask`, with what bounds its body.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
@@ -25,6 +25,7 @@ pub mod replica;
 pub mod stats;
 pub mod stream;
 
+mod arrivals;
 mod ask;
 mod connection;
 mod counting;
@@ -35,6 +36,7 @@ mod forward_token;
 mod headers;
 mod issue;
 mod key_watch;
+mod lanes;
 mod line;
 mod observer;
 mod peer_groups;
@@ -48,18 +50,14 @@ mod unsettled;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use rustix::io::Errno;
 use shared::{api::Kind, name::WorkloadName};
-use tokio::{
-    net::{UnixListener, UnixStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     clock::Stopwatch,
@@ -74,6 +72,7 @@ use crate::{
     status::fill::Fill,
 };
 
+use arrivals::Arrivals;
 use ask::{Ask, Outcome};
 use body::{Buffers, RelayBody};
 use connection::Connection;
@@ -81,16 +80,13 @@ use counting::Counter;
 use custody::{Carrier, Custody};
 use decide::LoginFailed;
 use key_watch::KeyWatch;
+use lanes::Lanes;
 use learn_queue::LearnQueue;
 use limits::Limits;
 use login::Minter;
 use observer::Observer;
-use peer::Queue;
 use replica::Replica;
 use stats::Stats;
-
-/// Connections that are told at once that there are too many; others are closed.
-const REFUSALS: usize = 32;
 
 /// Answers of the primary that are waited for though nobody else waits for them, shared by those who asked.
 const LATE_ANSWERS: u64 = 256;
@@ -206,30 +202,26 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
-    bound.listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(bound.listener.try_clone()?)?;
+    let lanes = Lanes::start()?;
+    let mut arrivals = Arrivals::open(&bound.listener, server.clone())?;
     let (stop, stopping) = watch::channel(false);
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
     let mut connections = JoinSet::new();
-    let mut queue = Queue::Unknown;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             _ = connections.join_next(), if !connections.is_empty() => {}
-            accepted = accept(&listener, &mut queue) => match accepted {
-                Ok(stream) => {
-                    let connection = server.clone().connection(stream, queue, &refusals, &stopping);
-                    connections.spawn(connection);
-                }
-                Err(error) => {
-                    queue = Queue::Unknown;
-                    tokio::time::sleep(server.not_accepted(&error)).await;
-                }
-            },
+            Some(arrival) = arrivals.next() => {
+                let lane = lanes.of(server.is_apart(&arrival));
+                connections.spawn_on(server.clone().connection(arrival, stopping.clone()), lane);
+            }
         }
     }
-    drop(listener);
+    arrivals.close();
+    while let Some(arrival) = arrivals.next().await {
+        let lane = lanes.of(server.is_apart(&arrival));
+        connections.spawn_on(server.clone().connection(arrival, stopping.clone()), lane);
+    }
     drop(bound);
     let _ = stop.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -239,19 +231,6 @@ pub async fn run(
         );
     }
     Ok(())
-}
-
-/// The next connection; notes when the queue was found empty.
-async fn accept(listener: &UnixListener, queue: &mut Queue) -> io::Result<UnixStream> {
-    poll_fn(|cx| {
-        let accepted = listener.poll_accept(cx);
-        if accepted.is_pending() {
-            *queue = Queue::SeenEmpty;
-        }
-        accepted
-    })
-    .await
-    .map(|(stream, _)| stream)
 }
 
 impl Server {

@@ -11,6 +11,7 @@ pub mod commons;
 pub mod entries;
 pub mod lines;
 pub mod seats;
+pub mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,19 @@
-//! One connection: its peer attested at accept, its requests served one after the other.
+//! One connection: its peer attested, its requests served one after the other.
 
-use std::{convert::Infallible, io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::share::Party;
-use tokio::{
-    net::UnixStream,
-    sync::{Semaphore, watch},
-};
+use rustix::net::sockopt::set_socket_passcred;
+use shared::share::{Party, turns::Room};
+use tokio::{net::UnixStream, sync::watch};
 
 use super::{
     Server,
+    arrivals::Arrival,
     limits::{Exceeded, HeldSeat},
     line::RequestLine,
-    peer::{self, PeerFacts, Process, Queue},
+    peer::{PeerFacts, Process, Stranger},
     respond,
     stream::AttributedStream,
 };
@@ -27,6 +26,9 @@ const AHEAD: usize = HEAD + 8 * 1024;
 
 /// For a request's head, the wait for it on an idle connection included.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
+
+/// Connections that may wait for their attestation however few there may be: among them may be one that is worth its place.
+const WAITING: usize = 256;
 
 /// For telling a connection that there are too many.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
@@ -43,7 +45,8 @@ pub(super) struct Connection {
     pub(super) place: HeldSeat,
 }
 
-struct Admitted {
+/// A connection that has its place.
+pub(super) struct Admitted {
     facts: PeerFacts,
     process: Option<Process>,
     party: Party,
@@ -51,7 +54,7 @@ struct Admitted {
 }
 
 /// Why a connection is not served.
-enum Unserved {
+pub(super) enum Unserved {
     /// There are too many.
     Exceeded(Exceeded),
     /// Nothing is known of its peer.
@@ -59,52 +62,43 @@ enum Unserved {
 }
 
 impl Server {
-    /// Attests the peer and serves its requests, one after the other.
-    ///
-    /// The work before the first await is done at accept: `SO_PASSCRED` is set before anything is read, because bytes
-    /// that are received without it carry no credentials, and would be nobody's.
-    pub(super) fn connection(
+    /// Serves the requests of a connection, one after the other.
+    pub(super) async fn connection(
         self: Arc<Self>,
-        stream: UnixStream,
-        queue: Queue,
-        refusals: &Arc<Semaphore>,
-        stopping: &watch::Receiver<bool>,
-    ) -> impl Future<Output = ()> + use<> {
-        let admitted = self.admit(&stream, queue);
-        let refusal = match &admitted {
-            Ok(_) => None,
-            Err(_) => refusals.clone().try_acquire_owned().ok(),
+        arrival: Arrival,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let Ok(stream) = UnixStream::from_std(arrival.stream) else {
+            return;
         };
-        let stopping = stopping.clone();
-        async move {
-            match admitted {
-                Ok(admitted) => {
-                    let facts = Arc::new(admitted.facts);
-                    let (rules, process) = (self.rules.clone(), admitted.process);
-                    let stream = AttributedStream::new(stream, facts.clone(), process, rules);
-                    let connection = Connection {
-                        facts,
-                        line: stream.request_line(),
-                        party: Arc::new(admitted.party),
-                        place: admitted.place,
-                    };
-                    self.serve_connection(stream, Arc::new(connection), stopping)
-                        .await;
-                }
-                Err(Unserved::Exceeded(limit)) if refusal.is_some() => refuse(stream, limit).await,
-                Err(Unserved::Unknown(error)) => {
-                    tracing::debug!(%error, "a connection was closed: nothing is known of its peer");
-                }
-                Err(Unserved::Exceeded(_)) => {}
-            }
-        }
+        let admitted = match arrival.admitted {
+            Ok(admitted) => admitted,
+            Err(limit) => return refuse(stream, limit).await,
+        };
+        let facts = Arc::new(admitted.facts);
+        let (rules, process) = (self.rules.clone(), admitted.process);
+        let stream = AttributedStream::new(stream, facts.clone(), process, rules);
+        let connection = Connection {
+            facts,
+            line: stream.request_line(),
+            party: Arc::new(admitted.party),
+            place: admitted.place,
+        };
+        self.serve_connection(stream, Arc::new(connection), stopping)
+            .await;
     }
 
-    fn admit(&self, stream: &UnixStream, queue: Queue) -> Result<Admitted, Unserved> {
-        let unknown = Unserved::Unknown;
-        rustix::net::sockopt::set_socket_passcred(stream, true)
-            .map_err(|error| unknown(error.into()))?;
-        let (facts, process) = peer::attest(stream.as_fd(), queue).map_err(unknown)?;
+    /// Attests the peer, and gives the connection its place.
+    ///
+    /// `SO_PASSCRED` is set before anything is read, because bytes that are received without it carry no credentials, and
+    /// would be nobody's.
+    pub(super) fn admit(
+        &self,
+        stream: BorrowedFd<'_>,
+        stranger: Stranger,
+    ) -> Result<Admitted, Unserved> {
+        set_socket_passcred(stream, true).map_err(|error| Unserved::Unknown(error.into()))?;
+        let (facts, process) = stranger.attest(stream);
         let rules = self.rules.load();
         let party = facts.party(&rules.matches);
         let place = self
@@ -117,6 +111,23 @@ impl Server {
             party,
             place,
         })
+    }
+
+    /// Whether a connection is served apart from those of workloads: so once there is an entry, and none matches. Being told
+    /// that there are too many is.
+    pub(super) fn is_apart(&self, arrival: &Arrival) -> bool {
+        let is_workloads = matches!(&arrival.admitted, Ok(admitted) if admitted.party.matched);
+        !is_workloads && !self.rules.load().matches.is_empty()
+    }
+
+    /// How many connections may wait for that.
+    pub(super) fn room(&self) -> Room {
+        let limits = self.rules.load().limits;
+        let count = |limit| usize::try_from(limit).map_or(WAITING, |limit| WAITING.max(limit));
+        Room {
+            all: count(limits.connections),
+            of_one: count(limits.connections_per_uid),
+        }
     }
 
     async fn serve_connection(

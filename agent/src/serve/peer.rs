@@ -59,29 +59,52 @@ pub enum Queue {
     Unknown,
 }
 
-/// Looks at the peer of an accepted connection.
-///
-/// A peer that cannot be looked at is somebody that no entry matches: it is proxied with the token that it brings.
+/// The peer of a connection that was just accepted, before it is looked at: which process it is cannot change any more.
+pub struct Stranger {
+    credentials: UnixCredentials,
+    process: Option<Process>,
+}
+
+/// Meets the peer of an accepted connection, which takes little time.
 ///
 /// # Errors
 /// If the socket has no peer credentials at all, or this process may have no more descriptors: then nobody may be taken for a
 /// stranger.
-pub fn attest(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<(PeerFacts, Option<Process>)> {
+pub fn meet(socket: BorrowedFd<'_>, queue: Queue) -> io::Result<Stranger> {
     let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
     let process = peer_process(socket, credentials.pid(), queue)?;
-    let groups = peer_groups(socket).ok();
-    let facts = process
-        .as_ref()
-        .zip(groups)
-        .and_then(|(process, groups)| process.connected(&credentials, groups).ok())
-        .unwrap_or_else(|| PeerFacts {
-            uid: credentials.uid(),
-            gids: vec![credentials.gid()],
-            unit: None,
-            at_home: false,
-            proved: false,
-        });
-    Ok((facts, process))
+    Ok(Stranger {
+        credentials,
+        process,
+    })
+}
+
+impl Stranger {
+    /// The user id that the kernel named.
+    pub fn uid(&self) -> u32 {
+        self.credentials.uid()
+    }
+
+    /// Looks at the peer of `socket`, which it was met at.
+    ///
+    /// One that cannot be looked at is somebody that no entry matches: it is proxied with the token that it brings.
+    pub fn attest(self, socket: BorrowedFd<'_>) -> (PeerFacts, Option<Process>) {
+        let credentials = self.credentials;
+        let groups = peer_groups(socket).ok();
+        let facts = self
+            .process
+            .as_ref()
+            .zip(groups)
+            .and_then(|(process, groups)| process.connected(&credentials, groups).ok())
+            .unwrap_or_else(|| PeerFacts {
+                uid: credentials.uid(),
+                gids: vec![credentials.gid()],
+                unit: None,
+                at_home: false,
+                proved: false,
+            });
+        (facts, self.process)
+    }
 }
 
 /// `SO_PEERPIDFD` names the peer itself. Before Linux 6.5 its id has to do, and only for a fresh connection.
@@ -393,7 +416,9 @@ mod tests {
     #[test]
     fn a_live_peer_is_proved_by_its_pidfd() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let (facts, process) = attest(one.as_fd(), Queue::Unknown).unwrap();
+        let (facts, process) = meet(one.as_fd(), Queue::Unknown)
+            .unwrap()
+            .attest(one.as_fd());
         assert!(facts.proved && facts.at_home);
         assert_eq!(facts.uid, rustix::process::geteuid().as_raw());
         assert!(process.unwrap().is_alive());
@@ -408,7 +433,9 @@ mod tests {
         }
         let (one, _other) = UnixStream::pair().unwrap();
         set_thread_groups(&[]).unwrap();
-        let (facts, _) = attest(one.as_fd(), Queue::Unknown).unwrap();
+        let (facts, _) = meet(one.as_fd(), Queue::Unknown)
+            .unwrap()
+            .attest(one.as_fd());
         let own = rustix::process::getegid().as_raw();
         assert_eq!(facts.gids, [own, 70_001]);
     }
