@@ -2,5 +2,7 @@
 
 pub mod cli;
 pub mod crowd;
+pub mod hostile;
 pub mod raw;
+pub mod server;
 pub mod visitor;

@@ -6,12 +6,13 @@
 
 mod report;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 
@@ -93,6 +94,45 @@ impl Plan {
             data: data.clone(),
         })
     }
+}
+
+/// The first argument of a process that is a load.
+pub const WORD: &str = "load";
+
+/// A load of a process of its own, with the arguments after [`WORD`]: a socket, an API path without `/v1/` that needs no token,
+/// and for how many seconds. What it saw goes to standard output, in JSON: how many requests were `answered` and `failed`, and
+/// their `p50_us` and `p99_us`.
+///
+/// # Errors
+/// If these are no such arguments.
+pub fn perform(args: &[String]) -> Result<()> {
+    let [socket, path, seconds] = args else {
+        return Err(Failure::new("a load needs a socket, a path and seconds"));
+    };
+    let seconds = Duration::from_secs(seconds.parse().context(seconds)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(async {
+        let plan = Plan {
+            per_second: 200,
+            limit: Duration::from_secs(30),
+            pause: Duration::from_millis(5),
+            ..Plan::new(Path::new(socket), "", vec![(path.clone(), Value::Null)])
+        };
+        let load = plan.start()?;
+        tokio::time::sleep(seconds).await;
+        load.stop().await
+    })?;
+    let latencies = report.latencies();
+    let [p50, p99] = [0.5, 0.99].map(|share| latencies.quantile(share).as_micros());
+    let (answered, failed) = (latencies.count(), report.failures);
+    let seen = json!({ "answered": answered, "failed": failed, "p50_us": p50, "p99_us": p99 });
+    writeln!(std::io::stdout(), "{seen}")?;
+    if let Some(first) = report.details.first() {
+        eprintln!("{}", first.why);
+    }
+    Ok(())
 }
 
 /// A running load. Dropping it stops it at once.

@@ -5,6 +5,8 @@
 mod bodies;
 #[path = "neighbours/connections.rs"]
 mod connections;
+#[path = "neighbours/hostile.rs"]
+mod hostile;
 #[path = "neighbours/ledger.rs"]
 mod ledger;
 #[path = "neighbours/maps.rs"]
