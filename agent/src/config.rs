@@ -280,6 +280,8 @@ table! {
         request_size: u64 = size(MIB, KIB..=32 * MIB),
         /// Bytes of requests that are in memory before they are answered, of all.
         unfinished_bytes: u64 = size(64 * MIB, KIB..=64 * GIB),
+        /// Requests on their way to the primary at once, of all.
+        forwards: u32 = count(512, 8..=1_000_000),
         /// Replica grants of one workload that live at once.
         grants_per_workload: u32 = count(10_000, 0..=1_000_000),
         /// Failed logins of one uid a minute.

@@ -18,6 +18,7 @@ mod connect;
 mod lent;
 pub(crate) mod monitor;
 mod nesting;
+pub(crate) mod passed;
 pub(crate) mod room;
 mod show;
 #[cfg(test)]

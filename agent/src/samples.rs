@@ -50,6 +50,7 @@ pub(crate) fn limits() -> config::LimitsConfig {
         requests_per_second_per_uid: 5000,
         request_size: 1 << 20,
         unfinished_bytes: 64 << 20,
+        forwards: 512,
         grants_per_workload: 10_000,
         login_failures_per_minute_per_uid: 30,
     }

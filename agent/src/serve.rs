@@ -6,14 +6,14 @@
 //!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
 //! 2. `Server::answer`, here, counts it against the [`limits`]; `receive` reads it once into an `ask`, with what bounds its body.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
-//! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `crate::link` sends the
-//!    request (`headers` says what passes, `dropped` counts what does not), `observer` learns from the answer, and `key_watch` looks for keys that it shows
+//! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `forwards` gives the request a place, `crate::link` sends
+//!    it (`headers` says what passes, `dropped` counts what does not), `observer` learns from the answer, and `key_watch` looks for keys that it shows
 //!    to be superseded. Logins and creations go through `Server::issue` in `issue`; `Server::attested_login` in [`login`] has a
 //!    token minted instead of forwarding. What is sent once goes on if its client goes, and what nobody gets then is revoked (`custody`).
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
-//! `impl Server` stands in `connection`, `decide`, `follow`, `issue`, [`login`], `receive`, `unsettled` and here, and
+//! `impl Server` stands in `arrivals`, `connection`, `decide`, `follow`, `forwards`, `issue`, [`login`], `receive`, `unsettled` and here, and
 //! nowhere else.
 
 pub mod custody;
@@ -33,6 +33,7 @@ mod decide;
 mod dropped;
 mod follow;
 mod forward_token;
+mod forwards;
 mod headers;
 mod issue;
 mod key_watch;
@@ -44,7 +45,6 @@ mod receive;
 mod recently;
 mod replica_token;
 mod respond;
-mod shares;
 mod unsettled;
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderName, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use rustix::io::Errno;
-use shared::{api::Kind, name::WorkloadName};
+use shared::{api::Kind, name::WorkloadName, share::Total};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -77,7 +77,7 @@ use ask::{Ask, Outcome};
 use body::{Buffers, RelayBody};
 use connection::Connection;
 use counting::Counter;
-use custody::{Carrier, Custody};
+use custody::Custody;
 use decide::LoginFailed;
 use key_watch::KeyWatch;
 use lanes::Lanes;
@@ -87,9 +87,6 @@ use login::Minter;
 use observer::Observer;
 use replica::Replica;
 use stats::Stats;
-
-/// Answers of the primary that are waited for though nobody else waits for them, shared by those who asked.
-const LATE_ANSWERS: u64 = 256;
 
 /// After accepting failed, where nothing was done about it.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -158,6 +155,17 @@ impl SocketRules {
             forward_headers: config.listener.forward_headers.clone(),
         }
     }
+
+    /// `all` of something, of which those whom no entry matches have half once there is an entry.
+    fn shared(&self, all: u64) -> Total {
+        let halved = self.is_halved();
+        Total { all, halved }
+    }
+
+    /// Whether there is a workload entry.
+    fn is_halved(&self) -> bool {
+        !self.matches.is_empty()
+    }
 }
 
 /// The workload socket's server.
@@ -176,8 +184,7 @@ pub struct Server {
     parity: Parity,
     unfinished: Rooms,
     buffers: Buffers,
-    late: Rooms,
-    carrier: Carrier,
+    forwards: Rooms,
 }
 
 /// An answer was not to be had from the side that was asked.
@@ -258,8 +265,7 @@ impl Server {
             stats: parts.stats,
             unfinished: Rooms::default(),
             buffers: Buffers::default(),
-            late: Rooms::default(),
-            carrier: Carrier::new(),
+            forwards: Rooms::default(),
         })
     }
 
@@ -272,12 +278,6 @@ impl Server {
     /// Waits until every request that was answered is counted for coverage.
     pub async fn counted(&self) {
         self.counter.caught_up().await;
-    }
-
-    /// The room for requests that may go on.
-    #[cfg(test)]
-    pub(crate) fn carrier_shares(&self) -> shares::Shares<custody::Sharer> {
-        self.carrier.shares()
     }
 
     /// Connections at this moment.
@@ -297,12 +297,11 @@ impl Server {
             ),
             Fill::bytes("unread_answers", self.buffers.taken(), body::ANSWERS),
             Fill::count("connections", self.connections(), connections),
-            Fill::count("late_answers", self.late.taken(), LATE_ANSWERS),
+            Fill::count("forwards", self.forwards.taken(), limits.forwards.into()),
             Fill::entries("users", self.limits.users(), limits::REMEMBERED),
             Fill::entries("headers_dropped", self.stats.dropped.told(), dropped::NAMES),
-            self.carrier.fill(),
-            self.keys.fill(),
         ];
+        fills.extend(self.keys.fills());
         fills.extend(self.observer.fills());
         fills
     }

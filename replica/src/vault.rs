@@ -43,6 +43,7 @@ mod revoke;
 mod secret;
 mod system;
 mod token;
+pub mod writer;
 
 /// A request as the vault sees it.
 pub struct Query<'a> {

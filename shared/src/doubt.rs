@@ -3,11 +3,13 @@
 //!
 //! Not to know is to doubt: a spelling, a body or an endpoint that is not understood touches rather more than less.
 
+mod effect;
 mod told;
 mod touched;
 
+pub use effect::{Reach, WriteEffect, WriteHeard, Writer};
 pub use told::{Told, kept, metadata, names, value};
-pub use touched::{Touched, WriteEffect, WriteLine, touched};
+pub use touched::{Touched, WriteLine, touched};
 
 #[cfg(test)]
 mod tests;

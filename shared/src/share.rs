@@ -4,7 +4,10 @@
 //! merely runs as a workload's user takes nothing of the workload's. Once there is an entry, those who match none have half
 //! of everything between them.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{borrow::ToOwned, collections::BTreeMap, string::String, sync::Arc};
+use core::borrow::Borrow;
+
+use crate::name::WorkloadName;
 
 pub mod amounts;
 pub mod commons;
@@ -27,6 +30,55 @@ pub struct Party {
     pub unit: Option<String>,
 }
 
+/// Who takes of an amount.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sharer {
+    /// Whoever asks for something.
+    Party(Arc<Party>),
+    /// A workload, for what is asked in its name: its services take nothing from others of the same user.
+    Workload(WorkloadName),
+}
+
+/// By what a share is counted: each of these that is there has one.
+#[derive(Clone, Copy)]
+struct Counted<'a> {
+    matched: bool,
+    uid: Option<u32>,
+    unit: Option<&'a str>,
+    workload: Option<&'a str>,
+}
+
+impl<'a> From<&'a Party> for Counted<'a> {
+    fn from(party: &'a Party) -> Self {
+        Self {
+            matched: party.matched,
+            uid: Some(party.uid),
+            unit: party.unit.as_deref(),
+            workload: None,
+        }
+    }
+}
+
+impl<'a> From<&'a Sharer> for Counted<'a> {
+    fn from(sharer: &'a Sharer) -> Self {
+        match sharer {
+            Sharer::Party(party) => (&**party).into(),
+            Sharer::Workload(name) => Self {
+                matched: true,
+                uid: None,
+                unit: None,
+                workload: Some(name.as_str()),
+            },
+        }
+    }
+}
+
+impl From<&Arc<Party>> for Sharer {
+    fn from(party: &Arc<Party>) -> Self {
+        Self::Party(Arc::clone(party))
+    }
+}
+
 /// What there is of something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Total {
@@ -42,8 +94,8 @@ impl Total {
         Self { all, halved: false }
     }
 
-    /// What a party's class may have between them.
-    fn of_class(self, matched: bool) -> u64 {
+    /// What those of a class may have between them.
+    pub fn of_class(self, matched: bool) -> u64 {
         match self.halved && !matched {
             true => self.all / 2,
             false => self.all,
@@ -62,9 +114,14 @@ struct Holdings {
 #[derive(Clone, Default, Debug)]
 struct ClassHoldings {
     all: u64,
-    uids: BTreeMap<u32, u64>,
-    units: BTreeMap<String, u64>,
+    uids: Sums<u32>,
+    units: Sums<String>,
+    workloads: Sums<String>,
 }
+
+/// How much is counted to each, if anything is.
+#[derive(Clone, Debug)]
+struct Sums<K>(BTreeMap<K, u64>);
 
 impl Holdings {
     fn class(&self, matched: bool) -> &ClassHoldings {
@@ -85,51 +142,73 @@ impl Holdings {
         self.matched.all.saturating_add(self.others.all)
     }
 
-    /// What its user has, or its unit if that has more.
-    fn of(&self, party: &Party) -> u64 {
-        let class = self.class(party.matched);
-        let of_uid = class.uids.get(&party.uid).copied().unwrap_or(0);
-        let of_unit = party.unit.as_ref().and_then(|unit| class.units.get(unit));
-        of_uid.max(of_unit.copied().unwrap_or(0))
+    /// What its user has, or its unit if that has more; or its workload.
+    fn of<'a>(&self, by: impl Into<Counted<'a>>) -> u64 {
+        let by = by.into();
+        let class = self.class(by.matched);
+        let counts = [
+            by.uid.map(|uid| class.uids.of(&uid)),
+            by.unit.map(|unit| class.units.of(unit)),
+            by.workload.map(|name| class.workloads.of(name)),
+        ];
+        counts.into_iter().flatten().max().unwrap_or(0)
     }
 
-    /// What may still be had by the class of a party.
-    fn free(&self, party: &Party, total: Total) -> u64 {
+    /// What may still be had by the class of somebody.
+    fn free<'a>(&self, by: impl Into<Counted<'a>>, total: Total) -> u64 {
+        let matched = by.into().matched;
         let of_all = total.all.saturating_sub(self.all());
-        let class = total.of_class(party.matched);
-        of_all.min(class.saturating_sub(self.class(party.matched).all))
+        let of_class = total.of_class(matched);
+        of_all.min(of_class.saturating_sub(self.class(matched).all))
     }
 
-    fn add(&mut self, party: &Party, amount: u64) {
-        if amount == 0 {
-            return;
-        }
-        let class = self.class_mut(party.matched);
-        class.all = class.all.saturating_add(amount);
-        let of_uid = class.uids.entry(party.uid).or_default();
-        *of_uid = of_uid.saturating_add(amount);
-        let Some(unit) = &party.unit else { return };
-        match class.units.get_mut(unit) {
-            Some(of_unit) => *of_unit = of_unit.saturating_add(amount),
-            None => drop(class.units.insert(unit.clone(), amount)),
-        }
+    fn add<'a>(&mut self, by: impl Into<Counted<'a>>, amount: u64) {
+        self.count(by.into(), |has| has.saturating_add(amount));
     }
 
-    fn sub(&mut self, party: &Party, amount: u64) {
-        let class = self.class_mut(party.matched);
-        class.all = class.all.saturating_sub(amount);
-        if let Some(of_uid) = class.uids.get_mut(&party.uid) {
-            *of_uid = of_uid.saturating_sub(amount);
-            if *of_uid == 0 {
-                class.uids.remove(&party.uid);
-            }
+    fn sub<'a>(&mut self, by: impl Into<Counted<'a>>, amount: u64) {
+        self.count(by.into(), |has| has.saturating_sub(amount));
+    }
+
+    fn count(&mut self, by: Counted<'_>, change: impl Fn(u64) -> u64) {
+        let class = self.class_mut(by.matched);
+        class.all = change(class.all);
+        if let Some(uid) = by.uid {
+            class.uids.set(&uid, &change);
         }
-        let Some(unit) = &party.unit else { return };
-        if let Some(of_unit) = class.units.get_mut(unit) {
-            *of_unit = of_unit.saturating_sub(amount);
-            if *of_unit == 0 {
-                class.units.remove(unit);
-            }
+        if let Some(unit) = by.unit {
+            class.units.set(unit, &change);
+        }
+        if let Some(name) = by.workload {
+            class.workloads.set(name, &change);
+        }
+    }
+}
+
+impl<K> Default for Sums<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Sums<K> {
+    fn of<Q: Ord + ?Sized>(&self, key: &Q) -> u64
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key).copied().unwrap_or(0)
+    }
+
+    fn set<Q: Ord + ToOwned<Owned = K> + ?Sized>(&mut self, key: &Q, change: impl Fn(u64) -> u64)
+    where
+        K: Borrow<Q>,
+    {
+        match change(self.of(key)) {
+            0 => drop(self.0.remove(key)),
+            now => match self.0.get_mut(key) {
+                Some(has) => *has = now,
+                None => drop(self.0.insert(key.to_owned(), now)),
+            },
         }
     }
 }

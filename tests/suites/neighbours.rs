@@ -13,6 +13,8 @@ mod ledger;
 mod maps;
 #[path = "neighbours/rig.rs"]
 mod rig;
+#[path = "neighbours/writers.rs"]
+mod writers;
 
 const HOLDOVER: &str = env!("CARGO_BIN_EXE_holdover-under-test");
 const CLIENT: &str = env!("CARGO_BIN_EXE_holdover-test-client");

@@ -83,6 +83,7 @@ connections_per_uid = 256
 requests_per_second_per_uid = 5000
 request_size = "1MiB"
 unfinished_bytes = "64MiB"
+forwards = 512
 grants_per_workload = 10000
 login_failures_per_minute_per_uid = 30
 [parity]

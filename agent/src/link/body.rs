@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,13 +10,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::TRANSFER_ENCODING, response::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use shared::share::{Party, Total, amounts::Short};
+use shared::share::{Sharer, Total, amounts::Short};
 use tokio::time::{Sleep, sleep};
 use zeroize::Zeroizing;
 
 use super::{
     lent::LentBody,
     nesting::Nesting,
+    passed::Passed,
     room::{BodyRoom, Rooms},
 };
 
@@ -60,6 +60,10 @@ pub(crate) struct Streamed {
     first: Bytes,
     rest: Arriving,
     pausing: Option<Pin<Box<Sleep>>>,
+    /// What is taken until it has ended.
+    place: Option<Box<BodyRoom>>,
+    /// Where it is said what of it has gone out.
+    passed: Option<Passed>,
 }
 
 /// Why a body ends before its end.
@@ -162,7 +166,25 @@ impl RelayBody {
             first,
             rest,
             pausing: None,
+            place: None,
+            passed: None,
         })
+    }
+
+    /// What of it will have gone out.
+    pub(crate) fn passing(&mut self) -> Passed {
+        match self {
+            Self::Streamed(streamed) => streamed.passed.insert(Passed::nothing()).clone(),
+            Self::Whole(_) | Self::Lent(_) => Passed::whole(),
+        }
+    }
+
+    /// It, with a place that is taken until all of it has come.
+    pub(crate) fn in_place(mut self, place: BodyRoom) -> Self {
+        if let Self::Streamed(streamed) = &mut self {
+            streamed.place = Some(Box::new(place));
+        }
+        self
     }
 
     /// Reads at most `limit` bytes ahead: whole if that is all, else streamed with what was read at its head.
@@ -279,17 +301,22 @@ impl Gathered {
 pub(crate) struct Buffers(Rooms);
 
 impl Buffers {
-    /// BodyRoom for an answer to `party`.
-    pub(crate) fn room(&self, party: &Arc<Party>) -> BodyRoom {
-        self.0.room(party, Total::whole(ANSWERS))
+    /// Room for an answer to `by`.
+    pub(crate) fn room(&self, by: impl Into<Sharer>, total: Total) -> BodyRoom {
+        self.0.room(by, total)
     }
 
-    /// Puts an answer that is whole already into its room.
+    /// Puts an answer that is whole already into a room for it.
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) fn put(&self, answer: Bytes, party: &Arc<Party>) -> Result<Bytes, Short> {
-        let mut room = self.room(party);
+    pub(crate) fn put(
+        &self,
+        answer: Bytes,
+        by: impl Into<Sharer>,
+        total: Total,
+    ) -> Result<Bytes, Short> {
+        let mut room = self.room(by, total);
         room.grow_to(answer.len())?;
         Ok(room.keep(answer))
     }
@@ -371,6 +398,18 @@ impl HttpBody for RelayBody {
 
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        let polled = self.poll_next(cx);
+        match (&self.passed, &polled) {
+            (Some(passed), Poll::Ready(Some(Ok(frame)))) => {
+                passed.pass(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+            }
+            (Some(passed), Poll::Ready(None)) => passed.end(),
+            _ => {}
+        }
+        polled
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Polled {
         if let Some(frame) = take(&mut self.first) {
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -1,38 +1,45 @@
-//! BodyRoom for bytes that are in memory for somebody: what there is of it is shared, and comes back when they go.
+//! Room for bytes that are in memory for somebody, and places for what goes on for somebody: what there is of it is shared, and
+//! comes back when they go.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::share::{
-    Party, Total,
+    Sharer, Total,
     amounts::{Amounts, Short},
 };
 
-/// What there is of room for bytes of one kind. Cheap to clone.
+/// What there is of room for bytes, or of places, of one kind. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Rooms(Arc<Mutex<Amounts>>);
 
 /// Somebody's part of it. It is given back when this is dropped.
 pub(crate) struct BodyRoom {
     rooms: Rooms,
-    party: Arc<Party>,
+    by: Sharer,
     total: Total,
     bytes: u64,
 }
 
 impl Rooms {
-    /// A room for `party`, as yet for nothing, of `total` bytes.
-    pub(crate) fn room(&self, party: &Arc<Party>, total: Total) -> BodyRoom {
+    /// A room for `by`, as yet for nothing, of `total` bytes.
+    pub(crate) fn room(&self, by: impl Into<Sharer>, total: Total) -> BodyRoom {
         BodyRoom {
             rooms: self.clone(),
-            party: Arc::clone(party),
+            by: by.into(),
             total,
             bytes: 0,
         }
     }
 
-    /// Bytes that there is no room for others in.
+    /// One of `total` places for `by`; none while its share is taken.
+    pub(crate) fn place(&self, by: impl Into<Sharer>, total: Total) -> Option<BodyRoom> {
+        let mut place = self.room(by, total);
+        place.grow_to(1).ok().map(|()| place)
+    }
+
+    /// Bytes that there is no room for others in, or places that are taken.
     pub(crate) fn taken(&self) -> u64 {
         self.0.lock().taken()
     }
@@ -48,7 +55,7 @@ impl BodyRoom {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
             let mut amounts = self.rooms.0.lock();
-            amounts.take(&self.party, more, self.total)?;
+            amounts.take(&self.by, more, self.total)?;
             self.bytes = bytes;
         }
         Ok(())
@@ -67,7 +74,7 @@ impl Drop for BodyRoom {
     fn drop(&mut self) {
         if self.bytes > 0 {
             let mut amounts = self.rooms.0.lock();
-            amounts.give_back(&self.party, self.bytes);
+            amounts.give_back(&self.by, self.bytes);
         }
     }
 }

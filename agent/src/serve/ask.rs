@@ -30,7 +30,10 @@ use super::{
     headers,
     replica::Replica,
 };
-use crate::{link::once::Right, parity::Offer};
+use crate::{
+    link::{once::Right, passed::Passed},
+    parity::Offer,
+};
 
 /// A client's request.
 pub(crate) struct Ask {
@@ -287,6 +290,13 @@ impl Ask {
     /// The body, if all of it is here.
     pub(crate) fn whole_body(&self) -> Option<&Bytes> {
         self.body.as_ref()?.whole()
+    }
+
+    /// What of the body will have gone out.
+    pub(crate) fn passing(&mut self) -> Passed {
+        self.body
+            .as_mut()
+            .map_or_else(Passed::whole, RelayBody::passing)
     }
 
     /// The body, to be sent on. A whole one is kept as well.

@@ -16,7 +16,6 @@ use replica::{
 };
 use shared::{
     change::{Change, QueuedRevocation},
-    name::WorkloadName,
     provenance::Evidence,
     time::WallTime,
 };
@@ -25,23 +24,17 @@ use tokio::sync::oneshot;
 use super::{
     ask::{Ask, Outcome},
     replica::Replica,
-    shares::{Shares, TakenPlace},
 };
 use crate::{
     link::once::{Right, Undone},
     local::Pending,
-    status::fill::Fill,
 };
 
-/// Requests that may have to go on though nobody waits for them. Each has a place before it is sent if it may bring something, so
-/// that nothing is asked for which nobody would take into custody.
-const GOING_ON: usize = 1024;
-
-/// How long they do: the primary itself gives up after 90 s.
+/// How long a request goes on that nobody waits for any more: the primary itself gives up after 90 s.
 const LATE: Duration = Duration::from_secs(100);
 
-/// Revocations of what nobody got that may wait for the primary. Of what one user asked for no more wait than there is room for what
-/// others did. What comes beyond ends by its TTL.
+/// Revocations of what nobody got that may wait for the primary, shared by the users who asked for it. What comes beyond ends by
+/// its TTL.
 pub(crate) const MOST_QUEUED: usize = 1024;
 
 /// What an answer brought, on its way to the client. Dropped before it was handed over, it is revoked.
@@ -58,6 +51,7 @@ struct Held {
 /// Who asked for something, and where.
 #[derive(Clone)]
 pub(crate) struct Asker {
+    matched: bool,
     uid: u32,
     unit: Option<String>,
     path: String,
@@ -109,6 +103,7 @@ impl Drop for Held {
 impl Asker {
     pub(crate) fn of(ask: &Ask) -> Self {
         Self {
+            matched: ask.party.matched,
             uid: ask.peer.uid,
             unit: ask.peer.unit.clone(),
             path: ask.path().to_owned(),
@@ -130,6 +125,11 @@ impl Unclaimed {
     /// Who asked for it.
     pub(crate) fn uid(&self) -> u32 {
         self.asker.uid
+    }
+
+    /// Whether an entry matches who did.
+    pub(crate) fn is_matched(&self) -> bool {
+        self.asker.matched
     }
 
     /// What is to be told to the primary, with an id for each from `fresh_id`, while there is `room`; and what the ledger says.
@@ -254,25 +254,6 @@ impl Drop for OpenEnd {
     }
 }
 
-/// Whose share it is that a request takes: of an attested login its workload's, so that services of one user do not take it from
-/// each other; of anything else the user's.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Sharer {
-    User(u32),
-    Workload(WorkloadName),
-}
-
-/// Carries out what is sent once: to its end, though whoever waits for it goes.
-#[derive(Clone)]
-pub(crate) struct Carrier(Shares<Sharer>);
-
-/// The right to send a request once, and room for it to go on.
-pub(crate) struct Passage {
-    _right: Right,
-    by: Sharer,
-    place: Option<TakenPlace<Sharer>>,
-}
-
 /// Why a request may not be sent now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unsendable {
@@ -282,69 +263,25 @@ pub(crate) enum Unsendable {
     Sent,
 }
 
-impl Carrier {
-    pub(crate) fn new() -> Self {
-        Self(Shares::of(GOING_ON))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn shares(&self) -> Shares<Sharer> {
-        self.0.clone()
-    }
-
-    /// How many requests may have to go on though nobody waits for them.
-    pub(crate) fn fill(&self) -> Fill {
-        let (has, most) = self.0.filled();
-        Fill::entries("requests_nobody_waits_for", has, most)
-    }
-
-    /// What it takes to send `ask`. Where it may bring something, nothing is sent without a place.
-    ///
-    /// # Errors
-    /// [`Unsendable`].
-    pub(crate) fn passage(
-        &self,
-        ask: &mut Ask,
-        by: Sharer,
-        replica: &Arc<dyn Replica>,
-    ) -> Result<Passage, Unsendable> {
-        let place = match ask.may_issue() && !ask.once.is_sent() {
-            true => Some(self.0.take(&by).ok_or(Unsendable::NoPlace)?),
-            false => None,
+/// Carries out what is sent once, by the right to send it: to its end, though whoever waits for it goes. What comes of it after
+/// the receiver has gone is dropped with all that is in its custody.
+pub(crate) fn carry_out<T: Send + 'static>(
+    right: Right,
+    mut work: Pending<'static, T>,
+) -> oneshot::Receiver<T> {
+    let (mut done, receipt) = oneshot::channel();
+    tokio::spawn(async move {
+        let _right = right;
+        let ended = tokio::select! {
+            biased;
+            ended = &mut work => Some(ended),
+            () = done.closed() => tokio::time::timeout(LATE, work).await.ok(),
         };
-        let right = ask.take_right(replica).ok_or(Unsendable::Sent)?;
-        Ok(Passage {
-            _right: right,
-            by,
-            place,
-        })
-    }
-
-    /// Begins `work`, by this right. What comes of it after the receiver has gone is dropped with all that is in its custody.
-    pub(crate) fn carry_out<T: Send + 'static>(
-        &self,
-        passage: Passage,
-        mut work: Pending<'static, T>,
-    ) -> oneshot::Receiver<T> {
-        let (mut done, receipt) = oneshot::channel();
-        let shares = self.0.clone();
-        tokio::spawn(async move {
-            let Passage { by, place, .. } = passage;
-            let ended = tokio::select! {
-                biased;
-                ended = &mut work => Some(ended),
-                // What brings nothing goes on where there is room.
-                () = done.closed() => match place.or_else(|| shares.take(&by)) {
-                    Some(_place) => tokio::time::timeout(LATE, work).await.ok(),
-                    None => None,
-                },
-            };
-            if let Some(ended) = ended {
-                drop(done.send(ended));
-            }
-        });
-        receipt
-    }
+        if let Some(ended) = ended {
+            drop(done.send(ended));
+        }
+    });
+    receipt
 }
 
 #[cfg(test)]
@@ -364,6 +301,7 @@ mod tests {
                 })
                 .into(),
             asker: Asker {
+                matched: true,
                 uid: 7,
                 unit: None,
                 path: "auth/a/login".to_owned(),

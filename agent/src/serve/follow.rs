@@ -1,16 +1,16 @@
 //! Requests while the primary is authoritative: sent on, and answered by the replica where that may stand in.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{Method, Response, StatusCode, response::Parts};
 use hyper::body::Body as _;
-use shared::{failover::Event, provenance::Provenance, share::Total};
+use shared::{failover::Event, provenance::Provenance};
 
 use super::{
-    Handled, LATE_ANSWERS, Server,
+    Handled, Server,
     ask::{Ask, Class},
     counting::{self, Leased},
-    custody::{Custody, Sharer, Unsendable},
+    custody::{Custody, Unsendable},
     decide::LoginFailed,
     forward_token::{ForwardToken, Route},
     headers,
@@ -22,7 +22,7 @@ use crate::{
     clock::Stopwatch,
     driver::Side,
     link::{
-        Link, Unavailable,
+        Unavailable,
         body::{Arriving, BodyError, RelayBody},
         error::is_unavailable_status,
         forward::{ForwardError, Outgoing},
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LATE: Duration = Duration::from_secs(30);
 
 /// What comes of sending a request.
-type Came = Result<PrimaryAnswer, ForwardError>;
+pub(super) type Came = Result<PrimaryAnswer, ForwardError>;
 
 /// A request on its way.
 pub(super) type Forwarding = Pending<'static, Came>;
@@ -56,9 +56,9 @@ pub(super) type Forwarding = Pending<'static, Came>;
 /// An answer of the primary.
 pub(crate) struct PrimaryAnswer {
     /// Status and headers.
-    parts: Parts,
+    pub(super) parts: Parts,
     /// The body: whole where the request is buffered and it is not too large.
-    body: RelayBody,
+    pub(super) body: RelayBody,
 }
 
 impl PrimaryAnswer {
@@ -76,7 +76,8 @@ impl PrimaryAnswer {
         respond::of_primary(self.parts, self.body)
     }
 
-    fn answered(&self) -> AnswerSeen<'_> {
+    /// It, as far as something may be learned from it.
+    pub(super) fn answered(&self) -> AnswerSeen<'_> {
         let provenance = self.parts.extensions.get().copied();
         AnswerSeen {
             provenance: provenance.unwrap_or(Provenance::UNSHOWN),
@@ -101,19 +102,14 @@ impl Server {
         for name in headers::dropped(&ask.headers, &self.rules.load().forward_headers) {
             self.stats.dropped.count(name, ask.peer.uid);
         }
-        let sending = self.keys.sending(ask);
-        let handled = match ask.class() {
+        match ask.class() {
             // A body that is too large to be kept cannot be answered for, nor sent twice.
             _ if ask.whole_body().is_none() => self.stream(ask, token).await,
             Class::Read => self.read(ask, token).await,
             Class::Issue => self.issue(ask, token).await,
             Class::Once => self.once(ask, token).await,
             Class::Stream => self.stream(ask, token).await,
-        };
-        if let Some(sending) = sending {
-            sending.came_to(&handled).await;
         }
-        handled
     }
 
     /// A read or look-up: the replica's answer if the primary's is not here in time, whole.
@@ -123,7 +119,7 @@ impl Server {
         let mut forwarding = match self.sending(ask, &token) {
             Ok(forwarding) => forwarding,
             Err(Unsendable::Sent) => return self.decide(ask).await,
-            Err(Unsendable::NoPlace) => return Ok(respond::exceeded(Exceeded::Unanswered)),
+            Err(Unsendable::NoPlace) => return self.read_here(ask).await,
         };
         let Ok(came) = tokio::time::timeout(deadline, &mut forwarding).await else {
             self.forward_failed();
@@ -144,6 +140,15 @@ impl Server {
                 Ok(self.finish(ask, &token, reply).await)
             }
         }
+    }
+
+    /// There is no place for it among the forwards: the replica's answer, if it has one.
+    async fn read_here(&self, ask: &mut Ask) -> Handled {
+        let answer = self.decide(ask).await?;
+        Ok(match answer.status() {
+            StatusCode::SERVICE_UNAVAILABLE => respond::exceeded(Exceeded::Unanswered),
+            _ => answer,
+        })
     }
 
     /// The primary is late. The replica is asked before the primary is given up, because only an answer that it has is a
@@ -179,14 +184,9 @@ impl Server {
     /// Waits for an answer that nobody waits for any more: what it teaches it teaches all the same, but what it brings is
     /// nobody's.
     fn watch_late(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) {
-        let mut room = self.late.room(&ask.party, Total::whole(LATE_ANSWERS));
-        if room.grow_to(1).is_err() {
-            return; // Enough of them: the token is looked up in its turn.
-        }
         let (observer, ask, used) = (self.observer.clone(), ask.again(), token.used(ask));
         let keys = self.keys.clone();
         tokio::spawn(async move {
-            let _room = room;
             if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await
                 && reply.parts.extensions.get::<Custody>().is_none()
             {
@@ -268,84 +268,6 @@ impl Server {
         }
     }
 
-    /// The request on its way. What is sent once goes its way in a task of its own, by the right to send it.
-    ///
-    /// # Errors
-    /// [`Unsendable`].
-    pub(super) fn sending(
-        &self,
-        ask: &mut Ask,
-        token: &ForwardToken,
-    ) -> Result<Forwarding, Unsendable> {
-        let body = ask.body_to_send();
-        let forwarding = self.forwarding(ask, token, body);
-        if ask.repeatable {
-            return Ok(forwarding);
-        }
-        let user = Sharer::User(ask.peer.uid);
-        let passage = self.carrier.passage(ask, user, &self.replica)?;
-        let in_custody = self.in_custody(ask, token, forwarding);
-        let receipt = self.carrier.carry_out(passage, in_custody);
-        Ok(Box::pin(async move {
-            let lost = Err(ForwardError::Unknown(Unavailable::Timeout));
-            receipt.await.unwrap_or(lost)
-        }))
-    }
-
-    /// The same of what streams. It goes with its client, but for what may bring something.
-    fn streaming(&self, ask: &mut Ask, token: &ForwardToken) -> Result<Forwarding, Unsendable> {
-        if ask.may_issue() {
-            return self.sending(ask, token);
-        }
-        if !ask.repeatable && ask.take_right(&self.replica).is_none() {
-            return Err(Unsendable::Sent);
-        }
-        let body = ask.body_to_send();
-        Ok(self.forwarding(ask, token, body))
-    }
-
-    /// A request on its way, with what the answer brings in custody.
-    fn in_custody(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) -> Forwarding {
-        let (replica, asked, used) = (Arc::clone(&self.replica), ask.again(), token.used(ask));
-        Box::pin(async move {
-            let mut answer = forwarding.await?;
-            let custody = {
-                let seen = answer.answered();
-                let evidence = seen.evidence(&asked, used, replica.as_ref());
-                evidence.and_then(|evidence| Custody::of(&evidence, &asked, Arc::clone(&replica)))
-            };
-            if let Some(custody) = custody {
-                answer.parts.extensions.insert(custody);
-            }
-            Ok(answer)
-        })
-    }
-
-    /// The request as it is sent, and the answer as far as it is buffered. Owns all that it needs.
-    fn forwarding(&self, ask: &Ask, token: &ForwardToken, body: RelayBody) -> Forwarding {
-        let link: Link = self.link.clone();
-        let class = ask.class();
-        let mut headers = headers::outgoing(&ask.headers, &self.rules.load().forward_headers);
-        token.apply(&mut headers);
-        if let Some(namespace) = &ask.named_for_it {
-            headers.insert(headers::VAULT_NAMESPACE, namespace.clone());
-        }
-        if class != Class::Stream || token.is_hidden() {
-            headers::ask_for_identity(&mut headers);
-        }
-        let outgoing = Outgoing {
-            method: ask.method.clone(),
-            target: ask.target.clone(),
-            headers,
-            repeatable: ask.repeatable,
-        };
-        let (is_hidden, room) = (token.is_hidden(), self.buffers.room(&ask.party));
-        Box::pin(async move {
-            let answer = link.forward(&outgoing, body).await?;
-            buffered(answer, may_lease(&outgoing), class, is_hidden, room).await
-        })
-    }
-
     /// Whether an answer says that the primary cannot serve. 500 says so only if the machine, which is told, comes
     /// to doubt the primary too.
     pub(super) async fn cannot_serve(&self, reply: &PrimaryAnswer, within: Duration) -> bool {
@@ -419,7 +341,7 @@ impl Server {
 }
 
 /// An answer as far as it is kept whole.
-async fn buffered(
+pub(super) async fn buffered(
     answer: Response<RelayBody>,
     may_lease: bool,
     class: Class,
@@ -465,7 +387,7 @@ async fn read_by_class(
 }
 
 /// Whether an answer may come with a lease that coverage is to know of: reads of secrets, not what the system streams.
-fn may_lease(outgoing: &Outgoing) -> bool {
+pub(super) fn may_lease(outgoing: &Outgoing) -> bool {
     outgoing.method == Method::GET && !outgoing.target.path().starts_with("/v1/sys/")
 }
 

@@ -3,20 +3,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use replica::learn::key::{AnsweredRead, Difference, SentWrite, Written};
 use shared::{
     api::RequestNamespace,
-    doubt::{Told, WriteEffect, WriteLine},
+    doubt::{Reach, Told, WriteEffect, WriteHeard, WriteLine, Writer},
     kv::Doubt,
     name::Namespace,
     provenance::TokenUsed,
+    share::Total,
 };
 
 use super::{
-    Handled, ask::Ask, observer::AnswerSeen, recently::Recently, replica::Replica, respond,
+    ask::Ask, custody::Unsendable, headers, observer::AnswerSeen, recently::Recently,
+    replica::Replica,
 };
-use crate::{mirror::Anew, status::fill::Fill};
+use crate::{
+    link::{
+        passed::Passed,
+        room::{BodyRoom, Rooms},
+    },
+    mirror::Anew,
+    status::fill::Fill,
+};
 
 /// How long an answer is held back for a doubt to be durable. In memory it is at once.
 const BRIEFLY: Duration = Duration::from_millis(100);
@@ -28,6 +36,10 @@ const REFUTED_FOR: Duration = Duration::from_secs(10);
 /// Evidence that is remembered. What is forgotten counts as new.
 const REMEMBERED: usize = 4096;
 
+/// Writes to mirrored keys on their way, shared, of which only the primary knows whether their senders may write. Each may leave a
+/// key in doubt if the primary goes away just then, and whoever makes tokens up must not have many.
+const UNKNOWN_WRITERS: u64 = 64;
+
 /// Whose evidence is: what the primary shows is no user's.
 const NOBODY: u32 = u32::MAX;
 
@@ -36,15 +48,26 @@ pub(crate) struct KeyWatch {
     replica: Arc<dyn Replica>,
     anew: Anew,
     counted: Recently<[u8; 32]>,
+    unknown: Rooms,
 }
 
-/// A write on its way. One that ends without a word, as when its client has gone, may have been carried out.
+/// A write on its way. One that ends without a word may have been carried out.
 pub(crate) struct Sending {
     watch: Arc<KeyWatch>,
+    write: Write,
+    /// As it was when it was sent.
+    writer: Writer,
+    /// One of the few of those of whom only the primary knows whether they may write.
+    _place: Option<BodyRoom>,
+    is_settled: bool,
+}
+
+/// What is known of it.
+struct Write {
+    ask: Ask,
     line: WriteLine,
     namespace: Option<Namespace>,
-    body: Option<Bytes>,
-    is_settled: bool,
+    passed: Passed,
 }
 
 impl KeyWatch {
@@ -53,28 +76,58 @@ impl KeyWatch {
             replica,
             anew,
             counted: Recently::new(REFUTED_FOR, REMEMBERED),
+            unknown: Rooms::default(),
         })
     }
 
     /// How full what it remembers is.
-    pub(crate) fn fill(&self) -> Fill {
+    pub(crate) fn fills(&self) -> [Fill; 2] {
         let (has, most) = self.counted.filled();
-        Fill::entries("keys_shown_newer", has, most)
+        [
+            Fill::entries("keys_shown_newer", has, most),
+            Fill::count(
+                "writes_of_unknown_tokens",
+                self.unknown.taken(),
+                UNKNOWN_WRITERS,
+            ),
+        ]
     }
 
-    /// A request that is about to be sent on; none for what only reads.
-    pub(crate) fn sending(self: &Arc<Self>, ask: &Ask) -> Option<Sending> {
-        let line = WriteLine::parse(ask.method.as_str(), ask.target.as_str())?;
-        Some(Sending {
+    /// A request that is about to be sent on, its body as far as it has `passed`; none for what only reads. `halved` if there is a
+    /// workload entry.
+    ///
+    /// # Errors
+    /// [`Unsendable::NoPlace`] if its sender has its share of those on their way.
+    pub(crate) fn sending(
+        self: &Arc<Self>,
+        ask: &Ask,
+        passed: Passed,
+        halved: bool,
+    ) -> Result<Option<Sending>, Unsendable> {
+        let Some(write) = Write::of(ask, passed) else {
+            return Ok(None);
+        };
+        let touches = !write.leaves(&self.replica).doubts.is_empty();
+        let writer = match touches {
+            true => write.writer(&self.replica),
+            false => Writer::Unknown,
+        };
+        let place = match touches && writer == Writer::Unknown {
+            true => Some(self.place(ask, halved).ok_or(Unsendable::NoPlace)?),
+            false => None,
+        };
+        Ok(Some(Sending {
             watch: Arc::clone(self),
-            line,
-            namespace: match ask.named() {
-                RequestNamespace::Is(named) => Some(named),
-                RequestNamespace::Configured | RequestNamespace::Foreign => None,
-            },
-            body: ask.whole_body().cloned(),
+            write,
+            writer,
+            _place: place,
             is_settled: false,
-        })
+        }))
+    }
+
+    fn place(&self, ask: &Ask, halved: bool) -> Option<BodyRoom> {
+        let all = UNKNOWN_WRITERS;
+        self.unknown.place(&ask.party, Total { all, halved })
     }
 
     /// An answer to a client. What it says of mirrored keys counts if it is whole, and the trusted cluster's.
@@ -138,9 +191,9 @@ impl KeyWatch {
 
 impl Sending {
     /// What came of it.
-    pub(crate) async fn came_to(mut self, handled: &Handled) {
+    pub(crate) async fn came_to(mut self, heard: WriteHeard) {
         self.is_settled = true;
-        let effect = effect_of(handled);
+        let effect = self.effect(heard);
         let written = self.written(effect);
         if written.authority && effect == WriteEffect::CarriedOut {
             self.watch.anew.authority();
@@ -148,15 +201,32 @@ impl Sending {
         self.watch.doubt(written.doubts).await;
     }
 
+    /// It should have been heard of by now. What it may have done is in doubt, whatever is heard of it later.
+    pub(crate) async fn is_unheard(&self) {
+        let effect = self.effect(WriteHeard::Unheard);
+        self.watch.doubt(self.written(effect).doubts).await;
+    }
+
+    fn effect(&self, heard: WriteHeard) -> WriteEffect {
+        let reach = match self.write.may_be_acted_on() {
+            true => Reach::Enough,
+            false => Reach::Short,
+        };
+        let judge = || self.writer.and(self.write.writer(&self.watch.replica));
+        let writer = match heard {
+            WriteHeard::Unheard => judge(),
+            WriteHeard::CarriedOut | WriteHeard::Refused => self.writer,
+        };
+        WriteEffect::of(heard, reach, writer)
+    }
+
     fn written(&self, effect: WriteEffect) -> Written {
-        if effect == WriteEffect::None {
-            return Written::default();
+        match effect {
+            WriteEffect::None => Written::default(),
+            WriteEffect::CarriedOut | WriteEffect::Unknown => {
+                self.write.leaves(&self.watch.replica)
+            }
         }
-        self.watch.replica.written(&SentWrite {
-            line: &self.line,
-            namespace: self.namespace.as_ref(),
-            body: self.body.as_deref(),
-        })
     }
 }
 
@@ -165,7 +235,7 @@ impl Drop for Sending {
         if self.is_settled {
             return;
         }
-        let doubts = self.written(WriteEffect::Unknown).doubts;
+        let doubts = self.written(self.effect(WriteHeard::Unheard)).doubts;
         if !doubts.is_empty() {
             drop(self.watch.replica.doubt(doubts));
             self.watch.anew.doubted();
@@ -173,17 +243,41 @@ impl Drop for Sending {
     }
 }
 
-/// What an answer on its way to the client says of the write that it answers. Whatever the primary says with 5xx may have
-/// been carried out; what Holdover says is that it cannot tell (504), or that it never got there.
-fn effect_of(handled: &Handled) -> WriteEffect {
-    let Ok(answer) = handled else {
-        return WriteEffect::Unknown;
-    };
-    let of_primary = respond::source(answer) == "primary";
-    match answer.status().as_u16() {
-        200..=299 if of_primary => WriteEffect::CarriedOut,
-        502 | 504 => WriteEffect::Unknown,
-        500..=599 if of_primary => WriteEffect::Unknown,
-        _ => WriteEffect::None,
+impl Write {
+    fn of(ask: &Ask, passed: Passed) -> Option<Self> {
+        let line = WriteLine::parse(ask.method.as_str(), ask.target.as_str())?;
+        Some(Self {
+            ask: ask.again(),
+            line,
+            namespace: match ask.named() {
+                RequestNamespace::Is(named) => Some(named),
+                RequestNamespace::Configured | RequestNamespace::Foreign => None,
+            },
+            passed,
+        })
+    }
+
+    /// Whether the primary may act on what has gone out of it.
+    fn may_be_acted_on(&self) -> bool {
+        self.line.needs_no_body() || self.passed.is_enough()
+    }
+
+    /// What it leaves to be done where it may have been carried out.
+    fn leaves(&self, replica: &Arc<dyn Replica>) -> Written {
+        replica.written(&SentWrite {
+            line: &self.line,
+            namespace: self.namespace.as_ref(),
+            body: self.ask.whole_body().map(|body| &body[..]),
+        })
+    }
+
+    /// Whether who sent it may write there.
+    fn writer(&self, replica: &Arc<dyn Replica>) -> Writer {
+        match &self.ask.call {
+            Ok(call) if !headers::logs_in_inline(&self.ask.headers) => {
+                replica.writer(&self.ask.query(call, &[], replica.now()))
+            }
+            _ => Writer::Unknown,
+        }
     }
 }

@@ -10,14 +10,20 @@ use std::{
 };
 
 use replica::learn::Candidate;
-use shared::{approle::ProofDigest, name::TokenDigest, secret::SecretText, time::BootTime};
+use shared::{
+    approle::ProofDigest,
+    name::TokenDigest,
+    secret::SecretText,
+    share::{Party, Total},
+    time::BootTime,
+};
 use tokio::sync::mpsc;
 
-use super::{
-    recently::Recently,
-    shares::{Shares, TakenPlace},
+use super::recently::Recently;
+use crate::{
+    link::room::{BodyRoom, Rooms},
+    status::fill::Fill,
 };
-use crate::status::fill::Fill;
 
 /// Look-ups that wait: shared by user, so that nobody's tokens stay unknown because of others.
 const WAITING: usize = 1024;
@@ -57,7 +63,7 @@ pub enum LearnRequest {
 }
 
 /// What waits, in its user's place.
-type Waiting = (LearnRequest, TakenPlace<u32>);
+type Waiting = (LearnRequest, BodyRoom);
 
 /// The other end of the queue.
 pub struct LearnRequests(mpsc::Receiver<Waiting>);
@@ -79,7 +85,7 @@ impl LearnRequests {
 #[derive(Clone)]
 pub struct LearnQueue {
     requests: mpsc::Sender<Waiting>,
-    places: Shares<u32>,
+    places: Rooms,
     asked: Arc<Recently<TokenDigest>>,
     logins: Arc<Recently<ProofDigest>>,
     doubted: Arc<Recently<TokenDigest>>,
@@ -93,7 +99,7 @@ impl LearnQueue {
         let (requests, receiver) = mpsc::channel(WAITING);
         let queue = Self {
             requests,
-            places: Shares::of(WAITING),
+            places: Rooms::default(),
             asked: Arc::new(Recently::new(AGAIN_AFTER, REMEMBERED)),
             logins: Arc::new(Recently::new(LOGIN_AGAIN_AFTER, LOGINS_REMEMBERED)),
             doubted: Arc::new(Recently::new(DOUBTED_AGAIN_AFTER, REMEMBERED)),
@@ -103,24 +109,30 @@ impl LearnQueue {
         (queue, LearnRequests(receiver))
     }
 
-    /// Whether there was room for `request` of this user.
-    fn send(&self, request: LearnRequest, uid: u32) -> bool {
-        let place = self.places.take(&uid);
+    /// Whether there was room for `request` of this user's.
+    fn send(&self, request: LearnRequest, by: &Arc<Party>) -> bool {
+        let place = self.places.place(by, Total::whole(WAITING as u64));
         place.is_some_and(|place| self.requests.try_send((request, place)).is_ok())
     }
 
     /// Asks for a look-up, unless that was done lately. Never waits: what finds no room is counted.
-    pub(crate) fn ask(&self, token: &SecretText, digest: TokenDigest, uid: u32, now: BootTime) {
+    pub(crate) fn ask(
+        &self,
+        token: &SecretText,
+        digest: TokenDigest,
+        by: &Arc<Party>,
+        now: BootTime,
+    ) {
         if self.asked.is_too_soon(&digest, now) {
             return;
         }
         let request = LearnRequest::Token {
             token: token.duplicate(),
             digest,
-            uid,
+            uid: by.uid,
         };
-        match self.send(request, uid) {
-            true => self.asked.used(digest, uid, now),
+        match self.send(request, by) {
+            true => self.asked.used(digest, by.uid, now),
             false => {
                 self.unlearned.fetch_add(1, Ordering::Relaxed);
             }
@@ -129,31 +141,36 @@ impl LearnQueue {
 
     /// Asks for a secret id to be verified, unless that was done lately. What finds no room is asked about when it
     /// logs in again.
-    pub(crate) fn ask_about_login(&self, candidate: Candidate, uid: u32, now: BootTime) {
+    pub(crate) fn ask_about_login(&self, candidate: Candidate, by: &Arc<Party>, now: BootTime) {
         let pair = candidate.pair;
         if self.logins.is_too_soon(&pair, now) {
             return;
         }
         let request = LearnRequest::Login(Box::new(candidate));
-        if self.send(request, uid) {
-            self.logins.used(pair, uid, now);
+        if self.send(request, by) {
+            self.logins.used(pair, by.uid, now);
         }
     }
 
     /// Asks about a token that was refused, whether or not it was asked about when it was accepted. What finds no room
     /// the mirror finds by itself: the doubt is stored.
-    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, uid: u32, now: BootTime) {
+    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, by: &Arc<Party>, now: BootTime) {
         let request = LearnRequest::Doubted(digest);
-        if !self.doubted.is_too_soon(&digest, now) && self.send(request, uid) {
-            self.doubted.used(digest, uid, now);
+        if !self.doubted.is_too_soon(&digest, now) && self.send(request, by) {
+            self.doubted.used(digest, by.uid, now);
         }
     }
 
     /// The same for a login that was refused.
-    pub(crate) fn ask_about_doubted_login(&self, pair: ProofDigest, uid: u32, now: BootTime) {
+    pub(crate) fn ask_about_doubted_login(
+        &self,
+        pair: ProofDigest,
+        by: &Arc<Party>,
+        now: BootTime,
+    ) {
         let request = LearnRequest::DoubtedLogin(pair);
-        if !self.doubted_logins.is_too_soon(&pair, now) && self.send(request, uid) {
-            self.doubted_logins.used(pair, uid, now);
+        if !self.doubted_logins.is_too_soon(&pair, now) && self.send(request, by) {
+            self.doubted_logins.used(pair, by.uid, now);
         }
     }
 
@@ -161,7 +178,7 @@ impl LearnQueue {
     pub(crate) fn fills(&self) -> Vec<Fill> {
         let of = |of, (has, most)| Fill::entries(of, has, most);
         vec![
-            of("lookups_waiting", self.places.filled()),
+            Fill::count("lookups_waiting", self.places.taken(), WAITING as u64),
             of("tokens_asked_about", self.asked.filled()),
             of("tokens_doubted_lately", self.doubted.filled()),
             of("logins_asked_about", self.logins.filled()),
@@ -179,6 +196,14 @@ impl LearnQueue {
 mod tests {
     use super::*;
 
+    fn user(uid: u32) -> Arc<Party> {
+        Arc::new(Party {
+            matched: false,
+            uid,
+            unit: None,
+        })
+    }
+
     fn ask(queue: &LearnQueue, number: u16, seconds: u64) {
         let mut digest = [0; 32];
         digest[..2].copy_from_slice(&number.to_le_bytes());
@@ -186,7 +211,7 @@ mod tests {
         queue.ask(
             &token,
             TokenDigest(digest),
-            7,
+            &user(7),
             BootTime::from_millis(seconds * 1000),
         );
     }
@@ -213,8 +238,8 @@ mod tests {
         let (token, pair) = (TokenDigest(digest), ProofDigest(digest));
         for seconds in [1, 5, 10, 11] {
             let now = BootTime::from_millis(seconds * 1000);
-            queue.ask_about_doubted(token, 7, now);
-            queue.ask_about_doubted_login(pair, 7, now);
+            queue.ask_about_doubted(token, &user(7), now);
+            queue.ask_about_doubted_login(pair, &user(7), now);
         }
         for _ in 0..2 {
             let (first, second) = (receiver.try_recv(), receiver.try_recv());
@@ -227,14 +252,14 @@ mod tests {
     #[test]
     fn a_refusal_that_finds_no_room_is_left_to_the_mirror() {
         let (queue, mut receiver) = LearnQueue::new();
-        for number in 0..512 {
+        for number in 0..256 {
             ask(&queue, number, 0);
         }
         let now = BootTime::from_millis(0);
-        queue.ask_about_doubted(TokenDigest([7; 32]), 7, now);
+        queue.ask_about_doubted(TokenDigest([7; 32]), &user(7), now);
         assert_eq!(queue.unlearned(), 0, "it is known");
         receiver.try_recv().unwrap();
-        queue.ask_about_doubted(TokenDigest([7; 32]), 7, now);
+        queue.ask_about_doubted(TokenDigest([7; 32]), &user(7), now);
         let last = std::iter::from_fn(|| receiver.try_recv().ok()).last();
         assert!(matches!(last, Some(LearnRequest::Doubted(_))));
     }
@@ -242,12 +267,12 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_may_ask_again() {
         let (queue, mut receiver) = LearnQueue::new();
-        for number in 0..518 {
+        for number in 0..262 {
             ask(&queue, number, 0);
         }
         assert_eq!(queue.unlearned(), 6);
         receiver.try_recv().unwrap();
-        ask(&queue, 517, 0);
+        ask(&queue, 261, 0);
         assert_eq!(queue.unlearned(), 6);
     }
 
@@ -262,8 +287,8 @@ mod tests {
             SecretText::new("s.other".to_owned()),
             BootTime::from_millis(0),
         );
-        queue.ask(&token, TokenDigest([9; 32]), 8, now);
-        queue.ask_about_doubted(TokenDigest([9; 32]), 8, now);
+        queue.ask(&token, TokenDigest([9; 32]), &user(8), now);
+        queue.ask_about_doubted(TokenDigest([9; 32]), &user(8), now);
         assert_eq!(queue.unlearned(), before);
         assert!(queue.doubted.is_too_soon(&TokenDigest([9; 32]), now));
     }

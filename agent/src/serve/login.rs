@@ -10,6 +10,7 @@ use shared::{
     name::WorkloadName,
     secret::SecretBytes,
     settings::Settings,
+    share::Sharer,
     wire::Errors,
     workload::{Peer, PeerId},
 };
@@ -18,13 +19,14 @@ use super::{
     Server,
     ask::Ask,
     body::RelayBody,
-    custody::{Asker, Custody, Sharer},
+    custody::{Asker, Custody, carry_out},
     headers,
     issue::Tried,
     observer::{NotBound, own_evidence},
     respond,
 };
 use crate::{
+    link::room::BodyRoom,
     local::Pending,
     upstream::{Decision, UpstreamError, workload::MintError},
 };
@@ -125,11 +127,10 @@ impl Server {
         if let Err(error) = self.minter.ready().await {
             return Ok(Err(MintError::Upstream(error)));
         }
-        let minting = self.minting(ask, identity);
         let workload = Sharer::Workload(identity.workload.clone());
-        let passage = self.carrier.passage(ask, workload, &self.replica);
-        let passage = passage.map_err(Tried::unsendable)?;
-        let minted = self.carrier.carry_out(passage, minting).await;
+        let passage = self.passage(ask, workload).map_err(Tried::unsendable)?;
+        let minting = self.minting(ask, identity, passage.place);
+        let minted = carry_out(passage.right, minting).await;
         minted.map_err(|_| Tried::Unknown(None))
     }
 
@@ -158,11 +159,14 @@ impl Server {
         &self,
         ask: &Ask,
         identity: &PeerId,
+        place: BodyRoom,
     ) -> Pending<'static, Result<InCustody, MintError>> {
         let (minter, replica) = (Arc::clone(&self.minter), Arc::clone(&self.replica));
         let (asked, identity) = (ask.again(), identity.clone());
         Box::pin(async move {
-            let minted = minter.mint(&identity.workload, &identity).await?;
+            let minted = minter.mint(&identity.workload, &identity).await;
+            drop(place);
+            let minted = minted?;
             let evidence = own_evidence(&asked, minted.answer(), replica.as_ref());
             let custody =
                 evidence.and_then(|evidence| Custody::of(&evidence, &asked, Arc::clone(&replica)));

@@ -177,7 +177,7 @@ impl Observer {
             }
         });
         if is_worth_it {
-            self.learning.ask(token, *digest, ask.peer.uid, now.boot);
+            self.learning.ask(token, *digest, &ask.party, now.boot);
         }
     }
 
@@ -185,7 +185,7 @@ impl Observer {
         let exchange = ask.exchange(evidence, None, self.replica.now().steady);
         if let Some(candidate) = self.replica.login(&exchange) {
             let now = self.replica.now().boot;
-            self.learning.ask_about_login(candidate, ask.peer.uid, now);
+            self.learning.ask_about_login(candidate, &ask.party, now);
         }
         // What is not looked into comes fast, and can do no more than prove its token.
         let now = self.replica.now().boot;
@@ -212,19 +212,18 @@ impl Observer {
 
     /// What is in doubt is looked up: only that tells whether it is dead.
     fn check_doubted(&self, ask: &Ask, changes: &[Change]) {
-        let (now, uid) = (self.replica.now().boot, ask.peer.uid);
+        let (now, by) = (self.replica.now().boot, &ask.party);
         for change in changes {
             match change {
                 Change::TokenDoubted(digest, _) => match &ask.token {
                     // It has no accessor to be asked by.
                     Some((token, of)) if of == digest && self.is_batch(digest) => {
-                        self.learning.ask(token, *digest, uid, now);
+                        self.learning.ask(token, *digest, by, now);
                     }
-                    _ => self.learning.ask_about_doubted(*digest, uid, now),
+                    _ => self.learning.ask_about_doubted(*digest, by, now),
                 },
                 Change::SecretId(known) if SecretId::is_doubted(known) => {
-                    self.learning
-                        .ask_about_doubted_login(known.digest, uid, now);
+                    self.learning.ask_about_doubted_login(known.digest, by, now);
                 }
                 _ => {}
             }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use shared::share::Total;
 
 use super::{
     Server, SocketRules,
     ask::Ask,
-    body::{Arriving, BodyError, RelayBody},
+    body::{ANSWERS, Arriving, BodyError, RelayBody},
     connection::Connection,
     limits::Exceeded,
     respond,
@@ -92,10 +91,7 @@ impl Server {
             Some(_) => usize::try_from(rules.limits.request_size).unwrap_or(usize::MAX),
             None => WHOLE_REQUEST,
         };
-        let total = Total {
-            all: rules.limits.unfinished_bytes,
-            halved: !rules.matches.is_empty(),
-        };
+        let total = rules.shared(rules.limits.unfinished_bytes);
         let room = self.unfinished.room(&connection.party, total);
         let reading = RelayBody::read_within(Arriving::request(incoming), limit, room);
         match tokio::time::timeout(BODY_WITHIN, reading).await {
@@ -121,7 +117,8 @@ impl Server {
         let Some(body) = large.filter(|_| of_replica).cloned() else {
             return answer; // The primary's are counted where they are read.
         };
-        match self.buffers.put(body, &connection.party) {
+        let total = self.rules.load().shared(ANSWERS);
+        match self.buffers.put(body, &connection.party, total) {
             Ok(kept) => answer.map(|_| RelayBody::Whole(kept)),
             Err(_) => respond::exceeded(Exceeded::Unread),
         }

@@ -13,12 +13,14 @@ use replica::{
     vault::{
         self, Answer, Query,
         foresee::{self, Foreseen},
+        writer,
     },
     view::LiveGrant,
 };
 use shared::{
     api::Kind,
     change::{Change, CredentialName, Expects},
+    doubt::Writer,
     grant::Grant,
     kv::Doubt,
     mount::MountKind,
@@ -27,15 +29,13 @@ use shared::{
     recovery::has_outlived_its_entity,
     secret::SecretText,
     settings::Settings,
+    share::{Total, amounts},
     time::{Now, WallTime},
 };
 
 use tokio::sync::oneshot;
 
-use super::{
-    custody::{MOST_QUEUED, Unclaimed},
-    shares::more_for,
-};
+use super::custody::{MOST_QUEUED, Unclaimed};
 use crate::local::{Local, Pending};
 
 /// The replica as the socket sees it. Nothing here waits but [`Replica::commit`].
@@ -109,6 +109,9 @@ pub trait Replica: Send + Sync {
 
     /// What a write that was carried out, or may have been, leaves to be done.
     fn written(&self, write: &SentWrite<'_>) -> Written;
+
+    /// Whether who asks can have the right to write at the path of a request, by what is mirrored.
+    fn writer(&self, query: &Query<'_>) -> Writer;
 
     /// What an answer of the mirrored namespace shows of mirrored keys that is not as it is kept.
     fn shown(&self, read: &AnsweredRead<'_>) -> Vec<Difference>;
@@ -266,6 +269,10 @@ impl Replica for Attached {
         key::written(&self.local.view, write, self.now().steady)
     }
 
+    fn writer(&self, query: &Query<'_>) -> Writer {
+        writer::writer(&self.local.view, query, self.local.entropy.as_ref())
+    }
+
     fn shown(&self, read: &AnsweredRead<'_>) -> Vec<Difference> {
         key::shown(&self.local.view, read)
     }
@@ -297,7 +304,15 @@ impl Replica for Attached {
 
     fn revoke_unclaimed(&self, unclaimed: Unclaimed) {
         let waiting = self.local.view.unclaimed(unclaimed.uid());
-        let room = more_for(waiting.of_one, MOST_QUEUED.saturating_sub(waiting.all));
+        let total = Total {
+            all: MOST_QUEUED as u64,
+            halved: !self.settings().workloads.is_empty(),
+        };
+        // Whose class those are that wait is not known: so a stranger finds its half full by what a workload lost, too.
+        let most = total.of_class(unclaimed.is_matched());
+        let free = most.saturating_sub(waiting.all as u64);
+        let room = amounts::more(waiting.of_one as u64, free);
+        let room = usize::try_from(room).unwrap_or(MOST_QUEUED);
         let fresh_id = || unique_u64(self.local.entropy.as_ref()).ok();
         let (told, note) = unclaimed.settled(room, fresh_id, self.now().steady);
         self.local.commit_later(Lane::Revocation, told);

@@ -15,6 +15,7 @@ mod sent_once;
 mod sharing;
 mod unsettled;
 mod worth;
+mod writers;
 
 use std::time::Duration;
 

@@ -25,3 +25,4 @@ mod token;
 mod unproven;
 mod unsettled;
 mod world;
+mod writers;

@@ -18,17 +18,6 @@ use crate::{
     settings::{MirrorPath, Settings},
 };
 
-/// What is known of a write that was sent on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WriteEffect {
-    /// The primary carried it out.
-    CarriedOut,
-    /// The primary refused it, or never got it: nothing changed.
-    None,
-    /// It may have been carried out, or may be yet.
-    Unknown,
-}
-
 /// The request line of a write. Whatever the primary would take for the same path is one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WriteLine {
@@ -78,6 +67,11 @@ impl WriteLine {
             deletes: method == "DELETE",
             path,
         })
+    }
+
+    /// Whether the primary acts on it without its body.
+    pub fn needs_no_body(&self) -> bool {
+        self.deletes
     }
 
     /// What the path may be in the configured namespace. Without a header it may be meant from the root, or from there.

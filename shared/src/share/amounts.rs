@@ -3,7 +3,7 @@
 //! So one alone gets a quarter, each further one a quarter of what it finds, and however many there are, somebody who has
 //! nothing yet finds something. No share need be set aside for anybody, and none lies idle.
 
-use super::{Holdings, Party, Total};
+use super::{Holdings, Sharer, Total};
 
 /// How many times what one has must be left to the others.
 pub const LEFT: u64 = 3;
@@ -23,28 +23,36 @@ pub enum Short {
     OfShare,
 }
 
+/// How much more whoever `has` so much may take, where `free` is left for it.
+pub fn more(has: u64, free: u64) -> u64 {
+    // Each that is taken is one less for the others, and takes so many more to be left.
+    free.saturating_sub(has.saturating_mul(LEFT)) / (LEFT + 1)
+}
+
 impl Amounts {
-    /// Gives `amount` more of `total` to `party`.
+    /// Gives `amount` more of `total` to `by`.
     ///
     /// # Errors
     /// If that is not there, or would leave too little to the others.
-    pub fn take(&mut self, party: &Party, amount: u64, total: Total) -> Result<(), Short> {
-        let has = self.taken.of(party);
-        let left = self.taken.free(party, total).checked_sub(amount);
-        let must_be_left = has.saturating_add(amount).saturating_mul(LEFT);
-        match left {
-            Some(left) if must_be_left <= left => {
-                self.taken.add(party, amount);
+    pub fn take(&mut self, by: &Sharer, amount: u64, total: Total) -> Result<(), Short> {
+        match amount <= self.left_for(by, total) {
+            true => {
+                self.taken.add(by, amount);
                 Ok(())
             }
-            _ if has == 0 => Err(Short::Of),
-            _ => Err(Short::OfShare),
+            false if self.taken.of(by) == 0 => Err(Short::Of),
+            false => Err(Short::OfShare),
         }
     }
 
-    /// Takes `amount` back, which was given to `party`.
-    pub fn give_back(&mut self, party: &Party, amount: u64) {
-        self.taken.sub(party, amount);
+    /// How much more of `total` one may take now.
+    pub fn left_for(&self, by: &Sharer, total: Total) -> u64 {
+        more(self.taken.of(by), self.taken.free(by, total))
+    }
+
+    /// Takes `amount` back, which was given to `by`.
+    pub fn give_back(&mut self, by: &Sharer, amount: u64) {
+        self.taken.sub(by, amount);
     }
 
     /// What is taken in all.

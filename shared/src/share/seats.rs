@@ -103,9 +103,10 @@ impl Seats {
         }
     }
 
-    /// Frees the place of the longest waiting of those who have most, whoever they are.
+    /// Frees the place of the longest waiting of those who have most: of those whom no entry matches, if one of them waits.
     pub fn free_one(&mut self) -> Option<Seat> {
-        let seat = self.first_of(|_, _| true)?;
+        let of_others = self.first_of(|party, _| !party.matched);
+        let seat = of_others.or_else(|| self.first_of(|_, _| true))?;
         self.leave(seat);
         Some(seat)
     }

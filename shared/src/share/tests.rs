@@ -1,15 +1,16 @@
 //! Claims about shares, for any order of asking.
 
-use alloc::{collections::BTreeMap, format, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
 
 use proptest::prelude::*;
 
 use super::{
-    Party, Total,
+    Party, Sharer, Total,
     amounts::{Amounts, Short},
     entries::{Entries, beyond},
     seats::{NoSeat, Places, Seat, Seats, Waiting},
 };
+use crate::name::WorkloadName;
 
 fn party(matched: bool, uid: u32) -> Party {
     Party {
@@ -17,6 +18,19 @@ fn party(matched: bool, uid: u32) -> Party {
         uid,
         unit: Some(format!("u{}.service", uid / 4)),
     }
+}
+
+fn sharer(matched: bool, uid: u32) -> Sharer {
+    Sharer::Party(Arc::new(party(matched, uid)))
+}
+
+/// Parties, and workloads whose names are those of units.
+fn sharers() -> impl Strategy<Value = Sharer> {
+    let workload = |nr: u32| Sharer::Workload(WorkloadName::parse(&format!("u{nr}")).unwrap());
+    prop_oneof![
+        3 => parties().prop_map(|party| Sharer::Party(Arc::new(party))),
+        1 => (0_u32..3).prop_map(workload),
+    ]
 }
 
 fn parties() -> impl Strategy<Value = Party> {
@@ -34,7 +48,7 @@ fn places(all: u64, of_one: u64) -> Places {
 fn one_alone_gets_a_quarter_and_the_next_a_quarter_of_the_rest() {
     let total = Total::whole(64);
     let mut amounts = Amounts::default();
-    let mut takes = |uid, amount| amounts.take(&party(true, uid), amount, total);
+    let mut takes = |uid, amount| amounts.take(&sharer(true, uid), amount, total);
     assert_eq!(takes(1, 17), Err(Short::Of));
     assert_eq!(takes(1, 16), Ok(()));
     assert_eq!(takes(1, 1), Err(Short::OfShare));
@@ -47,10 +61,13 @@ fn many_users_of_one_unit_are_one() {
     let total = Total::whole(64);
     let mut amounts = Amounts::default();
     for uid in 0..4 {
-        amounts.take(&party(true, uid), 4, total).unwrap();
+        amounts.take(&sharer(true, uid), 4, total).unwrap();
     }
-    assert_eq!(amounts.take(&party(true, 1), 1, total), Err(Short::OfShare));
-    assert_eq!(amounts.take(&party(true, 7), 8, total), Ok(()));
+    assert_eq!(
+        amounts.take(&sharer(true, 1), 1, total),
+        Err(Short::OfShare)
+    );
+    assert_eq!(amounts.take(&sharer(true, 7), 8, total), Ok(()));
 }
 
 #[test]
@@ -96,6 +113,15 @@ fn whoever_is_being_answered_keeps_its_place_and_the_idle_go_first() {
     seats.waits(one, Waiting::Idle);
     assert_eq!(seats.free_one(), Some(one));
     assert_eq!(seats.taken(), 1);
+}
+
+#[test]
+fn where_nothing_is_left_for_anybody_a_stranger_makes_room_before_a_workload() {
+    let (mut seats, places) = (Seats::default(), places(8, 8));
+    let [workload, ..] = [1; 3].map(|uid| seats.take(&party(true, uid), places).unwrap().seat);
+    let stranger = seats.take(&party(false, 2), places).unwrap().seat;
+    assert_eq!(seats.free_one(), Some(stranger));
+    assert_eq!(seats.free_one(), Some(workload));
 }
 
 #[test]
@@ -155,19 +181,59 @@ proptest! {
         }
     }
 
+    /// What is said to be left for one is what it can take one by one, whatever others have.
+    #[test]
+    fn so_many_more_are_taken_one_by_one(
+        taken in prop::collection::vec((sharers(), 1_u64..9), 0..60),
+        halved: bool,
+    ) {
+        let total = Total { all: 100, halved };
+        let mut amounts = Amounts::default();
+        for (by, amount) in taken {
+            let _ = amounts.take(&by, amount, total);
+        }
+        let one = sharer(false, 1);
+        let left = amounts.left_for(&one, total);
+        let mut found = 0;
+        while amounts.take(&one, 1, total).is_ok() {
+            found += 1;
+        }
+        prop_assert_eq!(found, left);
+    }
+
+    /// Those whom no entry matches take nothing of what a workload of the same user has as its share.
+    #[test]
+    fn whatever_strangers_of_a_user_take_its_workload_has_its_share(
+        asked in prop::collection::vec((0_u32..40, 1_u64..4000), 0..200),
+    ) {
+        let total = Total { all: 4000, halved: true };
+        let mut amounts = Amounts::default();
+        for (uid, amount) in asked {
+            let _ = amounts.take(&sharer(false, uid), amount, total);
+        }
+        for by in [sharer(true, 1), Sharer::Workload(WorkloadName::parse("orders").unwrap())] {
+            prop_assert!(amounts.take(&by, 2000 / 4, total).is_ok());
+            amounts.give_back(&by, 2000 / 4);
+        }
+    }
+
     /// However many take what they can get, somebody who has nothing finds something.
     #[test]
     fn however_many_hoard_something_is_left(
-        asked in prop::collection::vec((parties(), 1_u64..4000), 0..200),
+        asked in prop::collection::vec((sharers(), 1_u64..4000), 0..200),
         halved: bool,
     ) {
         const ALL: u64 = 40_000;
         let total = Total { all: ALL, halved };
         let mut amounts = Amounts::default();
-        let mut have = BTreeMap::<(bool, u32), u64>::new();
-        for (party, amount) in asked {
-            if amounts.take(&party, amount, total).is_ok() {
-                *have.entry((party.matched, party.uid)).or_default() += amount;
+        let mut have = BTreeMap::<(bool, String), u64>::new();
+        for (by, amount) in asked {
+            if amounts.take(&by, amount, total).is_ok() {
+                let name = match &by {
+                    Sharer::Party(party) => (party.matched, format!("{}", party.uid)),
+                    Sharer::Workload(name) => (true, format!("{name:?}")),
+                };
+                *have.entry(name).or_default() += amount;
             }
         }
         let sum = |of: bool| have.iter().filter(|((is, _), _)| *is == of).map(|(_, n)| n).sum::<u64>();
@@ -178,13 +244,13 @@ proptest! {
         let hoarders = u32::try_from(have.len()).unwrap();
         let left = ALL - amounts.taken();
         prop_assert!(left >= ALL * 3_u64.pow(hoarders) / 4_u64.pow(hoarders), "{left} {have:?}");
-        let fresh = Party { matched: true, uid: 1000, unit: None };
+        let fresh = sharer(true, 1000);
         prop_assert!(amounts.take(&fresh, left / 4, total).is_ok());
     }
 
     /// What is given back can be taken again, and nobody who has nothing is remembered.
     #[test]
-    fn what_is_given_back_is_there(taken in prop::collection::vec((parties(), 1_u64..9), 0..60)) {
+    fn what_is_given_back_is_there(taken in prop::collection::vec((sharers(), 1_u64..9), 0..60)) {
         let total = Total { all: 100, halved: true };
         let (mut amounts, mut given) = (Amounts::default(), Vec::new());
         for (party, amount) in taken {

@@ -1,6 +1,5 @@
 //! A raw HTTP/1.1 client on a Unix socket or a TCP port: what it is told to send is what is sent.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +17,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::clock::Stopwatch;
 use crate::failure::{Context, Failure, Result};
-
-/// Until a full queue is tried again.
-const QUEUE_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a client connects to.
 #[derive(Clone, Debug)]
@@ -193,7 +189,7 @@ impl Client {
     async fn open(&self) -> Result<Connection> {
         let sender = match &self.endpoint {
             Endpoint::Unix(path) => {
-                let stream = connect(path).await.context(path.display())?;
+                let stream = UnixStream::connect(path).await.context(path.display())?;
                 start(stream).await?
             }
             Endpoint::Tcp(address) => {
@@ -272,18 +268,6 @@ impl Connection {
             body,
             took: watch.elapsed(),
         })
-    }
-}
-
-/// Connects as a client that blocks does: while the kernel's queue of connections is full, it waits.
-async fn connect(path: &Path) -> std::io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(path).await {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                tokio::time::sleep(QUEUE_AGAIN).await;
-            }
-            connected => return connected,
-        }
     }
 }
 

@@ -110,13 +110,13 @@ async fn answers_that_are_not_read_take_no_more_than_their_share_and_it_comes_ba
         listens: false,
     };
     let hostile = crowd(&host, &habit).await?;
-    until(&host, UNREAD, |taken| taken > 8 << 20).await?;
+    until(&host, UNREAD, |taken| taken > 4 << 20).await?;
     for _ in 0..20 {
         let reply = host.daemon.client().send(&ask).await?;
         assert_eq!(reply.status, 200, "{}", reply.text());
-        assert!(gauge(&host, UNREAD).await? <= 16 << 20);
+        assert!(gauge(&host, UNREAD).await? <= 8 << 20);
         let now = resident(&host)?;
-        assert!(now <= before + 16 + MOST, "{before} MiB became {now}");
+        assert!(now <= before + 8 + MOST, "{before} MiB became {now}");
     }
     drop(hostile);
     until(&host, UNREAD, |taken| taken == 0).await?;

@@ -32,8 +32,8 @@ const SERVED: Duration = Duration::from_secs(60);
 const CONNECTIONS: usize = 200;
 
 /// What memory may be more by than before, in MiB, while one user does what it can by the default limits: its shares of
-/// unfinished bytes and of unread answers, which are 8 and 16 MiB, and 256 KiB for each of its 256 connections.
-const MOST: u64 = 8 + 16 + 64;
+/// unfinished bytes and of unread answers, which are 8 MiB each, and 256 KiB for each of its 256 connections.
+const MOST: u64 = 8 + 8 + 64;
 
 /// What may be left of it afterwards.
 const LEFT: u64 = 24;

@@ -68,6 +68,7 @@ socket = <ADMIN_SOCKET>
 # requests_per_second_per_uid = 5000
 # request_size = "1MiB"                   # of what the replica answers
 # unfinished_bytes = "64MiB"              # of requests that are not answered yet, of all
+# forwards = 512                          # requests on their way to the primary at once, of all
 # grants_per_workload = 10000             # tokens issued in outages that live at once
 # login_failures_per_minute_per_uid = 30
 

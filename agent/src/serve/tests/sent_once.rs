@@ -15,6 +15,7 @@ use shared::{
     failover::Phase,
     grant::Origin,
     name::{Accessor, LeaseId, TokenDigest},
+    share::{Party, Sharer, Total},
 };
 
 use super::{
@@ -29,9 +30,8 @@ use super::{
 };
 use crate::{
     clock::Stopwatch,
-    link::Unavailable,
+    link::{Unavailable, room::BodyRoom},
     samples,
-    serve::custody::Sharer,
     upstream::{UpstreamError, workload::MintError},
 };
 
@@ -404,30 +404,29 @@ async fn nothing_is_sent_whose_answer_nobody_would_take_into_custody() {
     let primary = Primary::start(|_| Act::Hang).await;
     let rig = impatient(&primary);
     let login = with_body("PUT", "/v1/auth/userpass/login/x", &[], "{}");
-    let mut taken = Vec::new();
-    let shares = rig.server.carrier_shares();
-    let user = Sharer::User(rustix::process::geteuid().as_raw());
-    taken.extend(std::iter::from_fn(|| shares.take(&user)));
+    let user = Sharer::from(&own_party());
+    let all = |by: &Sharer| std::iter::from_fn(|| place(&rig, by)).collect::<Vec<_>>();
+    let mut taken = all(&user);
     for (_, request, _) in issuing() {
         let heard = rig.ask(&request).await;
         assert_eq!(heard.outcome(), (429, "replica"), "{}", heard.text());
         assert!(heard.text().contains("not sent"), "{}", heard.text());
     }
     assert!(primary.received().is_empty());
-    // Neither what brings nothing nor the workload's own logins have a part in it.
+    // What the replica can answer it does, and the workload's own logins have no part in it.
     let lookup = request("GET", "/v1/auth/token/lookup-self", &[]);
     rig.replica.decides(|_| says(200, "{}"));
-    assert_eq!(rig.ask(&lookup).await.status(), 200);
+    assert_eq!(rig.ask(&lookup).await.outcome(), (200, "replica"));
     rig.minter.mints(|_| Ok(ISSUED.to_owned()));
     let attested = with_body("PUT", "/v1/auth/holdover/login", &[], "");
     assert_eq!(rig.ask(&attested).await.outcome(), (200, "primary"));
     let orders = Sharer::Workload(samples::orders());
-    taken.extend(std::iter::from_fn(|| shares.take(&orders)));
+    taken.extend(all(&orders));
     assert_eq!(rig.ask(&attested).await.status(), 429);
     // Whoever waits for room has it as soon as there is some, and is the replica's if that takes over.
     let (heard, ()) = tokio::join!(rig.ask(&attested), async { taken.truncate(1) });
     assert_eq!(heard.outcome(), (200, "primary"));
-    taken.extend(std::iter::from_fn(|| shares.take(&user)));
+    taken.extend(all(&user));
     let (heard, ()) = tokio::join!(rig.ask(&login), async { rig.enter(holdover()) });
     assert_eq!(heard.outcome(), (200, "replica"));
 }
@@ -436,21 +435,34 @@ async fn nothing_is_sent_whose_answer_nobody_would_take_into_custody() {
 async fn who_loses_answers_loses_no_share_of_others_and_has_its_own_back() {
     let primary = Primary::start(|_| Act::SayAfter(Duration::from_millis(300), ok(ISSUED))).await;
     let rig = Setup::with(&primary).start();
-    let shares = rig.server.carrier_shares();
-    let (user, other) = (
-        Sharer::User(rustix::process::geteuid().as_raw()),
-        Sharer::User(99),
-    );
     let mut client = Client::connect(&rig.path).await;
     let login = with_body("PUT", "/v1/auth/userpass/login/x", &[], "{}");
     client.write(login.as_bytes()).await;
     eventually("the login", || primary.received().len() == 1).await;
     drop(client);
-    assert_eq!(shares.taken(&user), 1);
-    assert!(shares.take(&other).is_some());
+    assert_eq!(rig.server.forwards.taken(), 1);
     eventually("the revocation", || {
         rig.replica.revoked() == [target(ISSUED)]
     })
     .await;
-    eventually("its place", || shares.taken(&user) == 0).await;
+    eventually("its place", || rig.server.forwards.taken() == 0).await;
+}
+
+/// The party that the socket sees in this process.
+fn own_party() -> Arc<Party> {
+    let own = super::replica_tokens::own_identity();
+    Arc::new(Party {
+        matched: true,
+        uid: own.uid,
+        unit: own.unit,
+    })
+}
+
+/// A place among the forwards.
+fn place(rig: &Rig, by: &Sharer) -> Option<BodyRoom> {
+    let total = Total {
+        all: crate::samples::limits().forwards.into(),
+        halved: true,
+    };
+    rig.server.forwards.place(by.clone(), total)
 }

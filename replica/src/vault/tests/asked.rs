@@ -5,6 +5,7 @@ use shared::{
     api::{Call, RequestNamespace},
     approle::Attempt,
     change::{Change, Expects},
+    doubt::Writer,
     name::{OutageId, WorkloadName},
     workload::Peer,
 };
@@ -18,6 +19,7 @@ use crate::{
         foresee::{Foreseen, foresee},
         judge::{Judgement, judge},
         refuse_unread,
+        writer::writer,
     },
     view::View,
 };
@@ -137,6 +139,11 @@ impl<'a> Ask<'a> {
     /// What would be answered if the outage began now.
     pub(super) fn judged(self) -> Judgement {
         self.put(|view, query| judge(view, query, &Seeded::new(self.at)))
+    }
+
+    /// Whether who asks can have had the right to write there.
+    pub(super) fn writer(&self) -> Writer {
+        self.put(|view, query| writer(view, query, &Seeded::new(self.at)))
     }
 
     pub(super) fn said(self) -> Said {

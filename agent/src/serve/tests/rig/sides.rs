@@ -24,7 +24,7 @@ use shared::{
     approle::Outcome,
     change::{Change, Cluster, CredentialName, Expects, Mount, RevocationTarget},
     coverage::Foretold,
-    doubt,
+    doubt::{self, Writer},
     failover::Phase,
     grant::{Grant, Origin, Revocation, RevokeCause, Settled},
     kv::Doubt,
@@ -70,6 +70,7 @@ pub(crate) struct FakeReplica {
     shows: Mutex<Shows>,
     doubted: Mutex<Vec<Doubt>>,
     is_slow: AtomicBool,
+    writer: Mutex<Writer>,
     is_stuck: AtomicBool,
     used: Mutex<Vec<TokenDigest>>,
     commits: Mutex<VecDeque<SubmitError>>,
@@ -106,6 +107,7 @@ impl FakeReplica {
             shows: Mutex::new(Box::new(|_| Vec::new())),
             doubted: Mutex::default(),
             is_slow: AtomicBool::new(false),
+            writer: Mutex::new(Writer::May),
             is_stuck: AtomicBool::new(false),
             used: Mutex::default(),
             commits: Mutex::default(),
@@ -141,6 +143,11 @@ impl FakeReplica {
     }
 
     /// No doubt is durable from here on.
+    /// Whether who writes may, from here on.
+    pub(crate) fn writers_are(&self, writer: Writer) {
+        *self.writer.lock().unwrap() = writer;
+    }
+
     pub(crate) fn is_slow(&self) {
         self.is_slow.store(true, Ordering::Relaxed);
     }
@@ -449,6 +456,10 @@ impl Replica for FakeReplica {
             doubts: doubts.collect(),
             authority: touched.authority,
         }
+    }
+
+    fn writer(&self, _query: &Query<'_>) -> Writer {
+        *self.writer.lock().unwrap()
     }
 
     fn shown(&self, read: &AnsweredRead<'_>) -> Vec<Difference> {
