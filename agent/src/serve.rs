@@ -55,7 +55,6 @@ use std::{io, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use http::{HeaderName, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use rustix::io::Errno;
 use shared::{api::Kind, name::WorkloadName, share::Total};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -309,8 +308,7 @@ impl Server {
     /// What is done about a connection that cannot be accepted, and how long to wait then. Where descriptors have run out,
     /// an idle connection ends for it: what must not happen is that nobody gets in any more.
     fn not_accepted(&self, error: &io::Error) -> Duration {
-        let exhausted = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
-        if exhausted.contains(&error.raw_os_error()) && self.limits.end_one() {
+        if peer::is_exhausted(error) && self.limits.end_one() {
             tracing::debug!(%error, "an idle connection was closed so that another one finds room");
             return ACCEPT_SOON;
         }

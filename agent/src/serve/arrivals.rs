@@ -35,8 +35,11 @@ use super::{
 /// Connections that are told at once that there are too many; others are closed.
 const REFUSALS: usize = 32;
 
-/// Connections that are taken from the kernel's queue before it is seen whether the door is to be closed.
+/// Connections that are taken from the kernel's queue before it is seen whether to stop.
 const AT_ONCE: usize = 4096;
+
+/// How often somebody is looked at, at most, while descriptors have run out.
+const LOOKS: usize = 20;
 
 /// A connection that was attested.
 pub(super) struct Arrival {
@@ -70,7 +73,7 @@ impl Arrivals {
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             hand,
         };
-        let door = Door {
+        let accepting = AcceptThread {
             listener: listener.try_clone()?,
             closed,
             server,
@@ -79,7 +82,7 @@ impl Arrivals {
         };
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
         thread("holdover-attest").spawn(move || attesting.go_on())?;
-        thread("holdover-accept").spawn(move || door.keep())?;
+        thread("holdover-accept").spawn(move || accepting.keep())?;
         Ok(Self {
             arriving,
             open: Some(open),
@@ -100,18 +103,18 @@ impl Arrivals {
 /// Those who wait for their attestation.
 #[derive(Default)]
 struct Waiting {
-    line: Mutex<Line>,
+    line: Mutex<WaitingLine>,
     came: Condvar,
 }
 
 #[derive(Default)]
-struct Line {
+struct WaitingLine {
     turns: Turns<(UnixStream, Stranger)>,
     is_closed: bool,
 }
 
 impl Waiting {
-    /// Whose turn it is, once there is somebody; nobody comes any more once the door is closed and all have had theirs.
+    /// Whose turn it is, once there is somebody; nobody comes any more once none is accepted and all have had theirs.
     fn next(&self) -> Option<(UnixStream, Stranger)> {
         let mut line = self.line.lock();
         loop {
@@ -134,16 +137,16 @@ impl Drop for Closing {
 }
 
 /// The thread that lets connections in.
-struct Door {
+struct AcceptThread {
     listener: UnixListener,
-    /// Its other end is dropped to close the door.
+    /// Its other end is dropped to have it stop.
     closed: UnixStream,
     server: Arc<Server>,
     waiting: Closing,
     queue: Queue,
 }
 
-impl Door {
+impl AcceptThread {
     fn keep(mut self) {
         while self.is_open() {
             if let Err(error) = self.empty_queue() {
@@ -154,7 +157,7 @@ impl Door {
         }
     }
 
-    /// Waits for connections, or until the door is closed; whether it is open.
+    /// Waits for connections, or until it is to stop; whether it goes on.
     fn is_open(&self) -> bool {
         let closed = self.closed.as_fd();
         ready(&[closed, self.listener.as_fd()], None);
@@ -182,7 +185,8 @@ impl Door {
         if has_gone(stream.as_fd()) {
             return;
         }
-        let stranger = match peer::meet(stream.as_fd(), self.queue) {
+        let met = || peer::meet(stream.as_fd(), self.queue);
+        let stranger = match self.server.with_descriptors(met) {
             Ok(stranger) => stranger,
             Err(error) => return unknown(&error),
         };
@@ -192,6 +196,22 @@ impl Door {
         self.waiting.0.came.notify_one();
         // Closed without the lock.
         drop(gone);
+    }
+}
+
+impl Server {
+    /// What comes of looking at somebody. Where descriptors have run out for that, idle connections end, so that there are some:
+    /// whoever came must not go for want of them. Blocks for a moment then.
+    pub(super) fn with_descriptors<T>(&self, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        for _ in 0..LOOKS {
+            match look() {
+                Err(error) if peer::is_exhausted(&error) => {
+                    ready(&[], Some(self.not_accepted(&error)));
+                }
+                seen => return seen,
+            }
+        }
+        look()
     }
 }
 

@@ -1,8 +1,12 @@
 //! One connection: its peer attested, its requests served one after the other.
 
-use std::{convert::Infallible, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, os::fd::BorrowedFd, pin::Pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_socket_passcred;
 use shared::share::{Party, turns::Room};
@@ -11,6 +15,7 @@ use tokio::{net::UnixStream, sync::watch};
 use super::{
     Server,
     arrivals::Arrival,
+    body::RelayBody,
     limits::{Exceeded, HeldSeat},
     line::RequestLine,
     peer::{PeerFacts, Process, Stranger},
@@ -33,6 +38,9 @@ const WAITING: usize = 256;
 /// For telling a connection that there are too many.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
 
+/// For reading an answer on a connection whose place is another's by now.
+const PARTING: Duration = Duration::from_secs(10);
+
 /// What is known of a connection.
 pub(super) struct Connection {
     /// Its peer.
@@ -42,7 +50,7 @@ pub(super) struct Connection {
     /// Whom what it takes is counted to.
     pub(super) party: Arc<Party>,
     /// Its place.
-    pub(super) place: HeldSeat,
+    pub(super) place: Arc<HeldSeat>,
 }
 
 /// A connection that has its place.
@@ -77,12 +85,13 @@ impl Server {
         };
         let facts = Arc::new(admitted.facts);
         let (rules, process) = (self.rules.clone(), admitted.process);
-        let stream = AttributedStream::new(stream, facts.clone(), process, rules);
+        let place = Arc::new(admitted.place);
+        let stream = AttributedStream::new(stream, facts.clone(), process, rules, place.clone());
         let connection = Connection {
             facts,
             line: stream.request_line(),
             party: Arc::new(admitted.party),
-            place: admitted.place,
+            place,
         };
         self.serve_connection(stream, Arc::new(connection), stopping)
             .await;
@@ -98,7 +107,10 @@ impl Server {
         stranger: Stranger,
     ) -> Result<Admitted, Unserved> {
         set_socket_passcred(stream, true).map_err(|error| Unserved::Unknown(error.into()))?;
-        let (facts, process) = stranger.attest(stream);
+        let facts = self
+            .with_descriptors(|| stranger.attest(stream))
+            .map_err(Unserved::Unknown)?;
+        let process = stranger.into_process();
         let rules = self.rules.load();
         let party = facts.party(&rules.matches);
         let place = self
@@ -143,15 +155,36 @@ impl Server {
         });
         let serving = http1().serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
-        tokio::select! {
+        let stops = tokio::select! {
             biased;
             ended = serving.as_mut() => return trace(ended),
-            () = connection.place.lost() => return,
-            _ = stopping.wait_for(|stop| *stop) => serving.as_mut().graceful_shutdown(),
+            () = connection.place.lost() => false,
+            _ = stopping.wait_for(|stop| *stop) => true,
+        };
+        if stops {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = serving.as_mut() => return trace(ended),
+                () = connection.place.lost() => {}
+            }
         }
-        tokio::select! {
-            ended = serving.as_mut() => trace(ended),
-            () = connection.place.lost() => {}
+        part(serving, &connection.place).await;
+    }
+}
+
+/// Ends a connection whose place is another's by now. An answer that is on its way is read to its end, if somebody reads it: of
+/// those there are no more than there is room for answers.
+async fn part<S>(
+    mut serving: Pin<&mut http1::Connection<TokioIo<AttributedStream>, S>>,
+    place: &HeldSeat,
+) where
+    S: HttpService<Incoming, ResBody = RelayBody>,
+    S::Error: std::error::Error + Send + Sync,
+{
+    if place.is_unflushed() {
+        serving.as_mut().graceful_shutdown();
+        if let Ok(ended) = tokio::time::timeout(PARTING, serving).await {
+            trace(ended);
         }
     }
 }

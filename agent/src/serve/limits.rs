@@ -3,7 +3,14 @@
 //! Over a limit is an answer of its own (429, 413), never a wait: nobody stalls anybody else. Where connections have run out
 //! because many are idle, one of those makes room ([`shared::share::seats`]): that costs its owner another connect.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use shared::{
@@ -48,6 +55,8 @@ pub struct HeldSeat {
     limits: Limits,
     seat: Seat,
     lost: Arc<Notify>,
+    /// Whether something of an answer is still here.
+    unflushed: AtomicBool,
 }
 
 /// Which limit was reached.
@@ -65,7 +74,7 @@ pub enum Exceeded {
     /// `login_failures_per_minute_per_uid`.
     #[error("too many failed logins of this user")]
     LoginFailures,
-    /// Places among the requests that the primary has not answered.
+    /// A share of `forwards`.
     #[error(
         "too many requests of this user or workload are unanswered by the primary; this one was not sent"
     )]
@@ -108,6 +117,7 @@ impl Limits {
             limits: self.clone(),
             seat: given.seat,
             lost,
+            unflushed: AtomicBool::new(false),
         })
     }
 
@@ -227,11 +237,22 @@ impl HeldSeat {
 
     /// An answer is on its way. One that streams is ended last.
     pub(crate) fn was_answered(&self, streams: bool) {
+        self.unflushed.store(true, Ordering::Release);
         let waiting = match streams {
             true => Waiting::Begun,
             false => Waiting::Idle,
         };
         self.limits.0.lock().seats.waits(self.seat, waiting);
+    }
+
+    /// The kernel has all that there was to be sent so far.
+    pub(crate) fn was_flushed(&self) {
+        self.unflushed.store(false, Ordering::Release);
+    }
+
+    /// Whether something of an answer is still here.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Acquire)
     }
 
     /// Waits until the place is somebody else's.

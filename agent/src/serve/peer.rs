@@ -88,23 +88,36 @@ impl Stranger {
     /// Looks at the peer of `socket`, which it was met at.
     ///
     /// One that cannot be looked at is somebody that no entry matches: it is proxied with the token that it brings.
-    pub fn attest(self, socket: BorrowedFd<'_>) -> (PeerFacts, Option<Process>) {
-        let credentials = self.credentials;
+    ///
+    /// # Errors
+    /// If this process may have no more descriptors: then nobody may be taken for a stranger.
+    pub fn attest(&self, socket: BorrowedFd<'_>) -> io::Result<PeerFacts> {
         let groups = peer_groups(socket).ok();
-        let facts = self
-            .process
-            .as_ref()
-            .zip(groups)
-            .and_then(|(process, groups)| process.connected(&credentials, groups).ok())
-            .unwrap_or_else(|| PeerFacts {
-                uid: credentials.uid(),
-                gids: vec![credentials.gid()],
+        let known = self.process.as_ref().zip(groups);
+        match known.map(|(process, groups)| process.connected(&self.credentials, groups)) {
+            Some(Ok(facts)) => Ok(facts),
+            Some(Err(error)) if is_exhausted(&error) => Err(error),
+            Some(Err(_)) | None => Ok(PeerFacts {
+                uid: self.credentials.uid(),
+                gids: vec![self.credentials.gid()],
                 unit: None,
                 at_home: false,
                 proved: false,
-            });
-        (facts, self.process)
+            }),
+        }
     }
+
+    /// The process, if it could be named.
+    pub fn into_process(self) -> Option<Process> {
+        self.process
+    }
+}
+
+/// Whether something failed because there are no more descriptors, for this process or for all.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 /// `SO_PEERPIDFD` names the peer itself. Before Linux 6.5 its id has to do, and only for a fresh connection.
@@ -416,12 +429,11 @@ mod tests {
     #[test]
     fn a_live_peer_is_proved_by_its_pidfd() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let (facts, process) = meet(one.as_fd(), Queue::Unknown)
-            .unwrap()
-            .attest(one.as_fd());
+        let stranger = meet(one.as_fd(), Queue::Unknown).unwrap();
+        let facts = stranger.attest(one.as_fd()).unwrap();
         assert!(facts.proved && facts.at_home);
         assert_eq!(facts.uid, rustix::process::geteuid().as_raw());
-        assert!(process.unwrap().is_alive());
+        assert!(stranger.into_process().unwrap().is_alive());
     }
 
     #[test]
@@ -433,9 +445,8 @@ mod tests {
         }
         let (one, _other) = UnixStream::pair().unwrap();
         set_thread_groups(&[]).unwrap();
-        let (facts, _) = meet(one.as_fd(), Queue::Unknown)
-            .unwrap()
-            .attest(one.as_fd());
+        let stranger = meet(one.as_fd(), Queue::Unknown).unwrap();
+        let facts = stranger.attest(one.as_fd()).unwrap();
         let own = rustix::process::getegid().as_raw();
         assert_eq!(facts.gids, [own, 70_001]);
     }

@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     SocketRules,
+    limits::HeldSeat,
     line::RequestLine,
     peer::{PeerFacts, Process},
 };
@@ -38,6 +39,8 @@ pub struct AttributedStream {
     line: RequestLine,
     /// Ends the connection while nothing of an answer is taken.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// The place of the connection, which is to know that its answers were sent.
+    place: Arc<HeldSeat>,
 }
 
 /// An answer of which nothing is taken for this long is nobody's.
@@ -72,9 +75,11 @@ impl AttributedStream {
         facts: Arc<PeerFacts>,
         process: Option<Process>,
         rules: Arc<ArcSwap<SocketRules>>,
+        place: Arc<HeldSeat>,
     ) -> Self {
         Self {
             inner,
+            place,
             writers: Writers {
                 facts,
                 first: process,
@@ -233,7 +238,9 @@ impl AsyncWrite for AttributedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.place.was_flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,12 +4,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::LimitsConfig;
 
-/// Descriptors of one connection: its socket, the process at its other end, another one that writes to it, and a connection
-/// to the primary.
-const OF_CONNECTION: u64 = 4;
+/// Descriptors for each connection: its socket, the process at its other end, another one that writes to it; and socket and process
+/// of one that waits for its attestation, of which there may be as many.
+const OF_CONNECTION: u64 = 5;
 
-/// Descriptors of everything else: files, watches, timers, sockets of the admin API, connections that are being refused.
-const OF_THE_REST: u64 = 256;
+/// Descriptors of everything else: files, watches, timers, sockets of the admin API, connections that are being refused or closed,
+/// idle ones to the primary and Holdover's own. Each forward has one besides.
+const OF_THE_REST: u64 = 384;
 
 /// Raises the limit of this process as far as it may be raised without a privilege: the usual 1,024 is there for programs
 /// that use `select`.
@@ -39,24 +40,36 @@ fn allowed() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Whatever the limit, somebody is served.
+/// Whatever the limit, somebody is served. Forwards have up to a quarter of what there is.
 fn within(limits: &LimitsConfig, allowed: u64) -> LimitsConfig {
-    let afforded = (allowed.saturating_sub(OF_THE_REST) / OF_CONNECTION).max(4);
+    let left = allowed.saturating_sub(OF_THE_REST);
+    let forwards = at_most(limits.forwards, (left / 4).max(8));
+    let left = left.saturating_sub(forwards.into());
     LimitsConfig {
-        connections: u32::try_from(afforded).map_or(limits.connections, |afforded| {
-            afforded.min(limits.connections)
-        }),
+        connections: at_most(limits.connections, (left / OF_CONNECTION).max(4)),
+        forwards,
         ..*limits
     }
 }
 
+fn at_most(wanted: u32, most: u64) -> u32 {
+    u32::try_from(most).map_or(wanted, |most| most.min(wanted))
+}
+
 fn told(limits: &LimitsConfig, allowed: u64) -> Option<String> {
-    let connections = within(limits, allowed).connections;
-    let needed = u64::from(limits.connections) * OF_CONNECTION + OF_THE_REST;
-    (connections < limits.connections).then(|| {
+    let LimitsConfig {
+        connections,
+        forwards,
+        ..
+    } = within(limits, allowed);
+    let needed = (u64::from(limits.connections) * OF_CONNECTION + u64::from(limits.forwards))
+        .max(u64::from(limits.forwards) * 4)
+        + OF_THE_REST;
+    let is_short = connections < limits.connections || forwards < limits.forwards;
+    is_short.then(|| {
         format!(
-            "limits.connections is {}, but {allowed} open files are enough for {connections} only: set LimitNOFILE={needed} in the unit",
-            limits.connections,
+            "limits.connections is {} and limits.forwards {}, but {allowed} open files are enough for {connections} and {forwards} only: set LimitNOFILE={needed} in the unit",
+            limits.connections, limits.forwards,
         )
     })
 }
@@ -74,10 +87,13 @@ mod tests {
         };
         assert_eq!(within(&limits, 65_536), limits);
         assert_eq!(told(&limits, 65_536), None);
-        assert_eq!(within(&limits, 1024).connections, 192);
-        let told = told(&limits, 1024).unwrap();
-        assert!(told.contains("LimitNOFILE=4352"), "{told}");
-        assert_eq!(within(&limits, 4352).connections, 1024);
-        assert_eq!(within(&limits, 0).connections, 4);
+        let few = within(&limits, 1024);
+        assert_eq!((few.connections, few.forwards), (96, 160));
+        let short = told(&limits, 1024).unwrap();
+        assert!(short.contains("LimitNOFILE=6016"), "{short}");
+        assert_eq!(within(&limits, 6016), limits);
+        assert_eq!(told(&limits, 6016), None);
+        let none = within(&limits, 0);
+        assert_eq!((none.connections, none.forwards), (4, 8));
     }
 }

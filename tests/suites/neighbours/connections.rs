@@ -3,12 +3,14 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
-use harness::Result;
 use harness::client::crowd::Habit;
+use harness::failure::{Context, Failure};
+use harness::host::Host;
 use harness::place::Room;
+use harness::{Result, eventually};
 
 use crate::HOLDOVER;
-use crate::rig::{crowd, gauge, plan, plan_of, read, until};
+use crate::rig::{SOON, crowd, gauge, plan, plan_of, read, until};
 
 const CONNECTIONS: &str = "holdover_entries{map=\"connections\"}";
 
@@ -61,7 +63,7 @@ async fn too_few_open_files_are_told_and_accepting_goes_on() -> Result<()> {
     let holdover = room.executable("holdover-itself", HOLDOVER.as_ref())?;
     let limited = room.join("holdover-with-few-files");
     let script = format!(
-        "#!/bin/sh\nulimit -Sn 200 && ulimit -Hn 400 && exec {} \"$@\"\n",
+        "#!/bin/sh\nulimit -Sn 200 && ulimit -Hn 600 && exec {} \"$@\"\n",
         holdover.display()
     );
     std::fs::write(&limited, script)?;
@@ -80,17 +82,17 @@ async fn too_few_open_files_are_told_and_accepting_goes_on() -> Result<()> {
         .split_whitespace()
         .skip(3)
         .collect();
-    assert_eq!(files.first(), Some(&"400"), "{limits}");
+    assert_eq!(files.first(), Some(&"600"), "{limits}");
     let status = host.daemon.status().await?;
     let findings = status["findings"].to_string();
     assert!(
-        findings.contains("are enough for 36 only: set LimitNOFILE=4256"),
+        findings.contains("are enough for 32 and 54 only: set LimitNOFILE=5896"),
         "{findings}"
     );
     let hostile = crowd(&host, &idle(200)).await?;
-    until(&host, CONNECTIONS, |open| open == 18).await?;
+    until(&host, CONNECTIONS, |open| open == 16).await?;
     let (ask, mut held) = (read(&host)?, Vec::new());
-    for nr in 0..36 {
+    for nr in 0..32 {
         let mut connection = host.daemon.client().connect().await?;
         let reply = connection.send(&ask).await?;
         assert_eq!(reply.status, 200, "connection {nr}: {}", reply.text());
@@ -98,4 +100,55 @@ async fn too_few_open_files_are_told_and_accepting_goes_on() -> Result<()> {
     }
     assert!(hostile.is_there());
     Ok(())
+}
+
+/// Between its acceptance and its answer a connection takes some: for the process behind it, and for what `/proc` says of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_is_attested_though_open_files_have_run_out() -> Result<()> {
+    let host = plan().as_ourselves().start().await?;
+    host.cut().await?;
+    let ask = read(&host)?;
+    eventually(SOON, "the replica", async || {
+        let reply = host.daemon.client().send(&ask).await;
+        match reply {
+            Ok(reply) if (reply.status, reply.source()) == (200, Some("replica")) => Ok(()),
+            Ok(reply) => Err(reply.text()),
+            Err(failure) => Err(failure.to_string()),
+        }
+    })
+    .await?;
+    let hostile = crowd(&host, &idle(60)).await?;
+    until(&host, CONNECTIONS, |open| open >= 60).await?;
+    for more in [1, 2, 3, 1, 2, 3] {
+        may_open(&host, highest(&host)? + more).await?;
+        let reply = host.daemon.client().send(&ask).await;
+        let reply = reply.map_err(|failure| host.daemon.failure(format!("{more}: {failure}")))?;
+        assert_eq!(reply.status, 200, "{more}: {}", reply.text());
+    }
+    assert!(hostile.is_there());
+    Ok(())
+}
+
+/// The highest number of an open file of the daemon.
+fn highest(host: &Host) -> Result<u64> {
+    let mut highest = 0;
+    for open in std::fs::read_dir(format!("/proc/{}/fd", host.daemon.id()?))? {
+        let name = open?.file_name();
+        highest = highest.max(name.to_string_lossy().parse()?);
+    }
+    Ok(highest)
+}
+
+/// The daemon may open files with numbers below this one.
+async fn may_open(host: &Host, below: u64) -> Result<()> {
+    let pid = host.daemon.id()?.to_string();
+    let set = tokio::process::Command::new("prlimit")
+        .args(["--pid", &pid, &format!("--nofile={below}:")])
+        .status()
+        .await
+        .context("prlimit")?;
+    match set.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("prlimit: {set}"))),
+    }
 }

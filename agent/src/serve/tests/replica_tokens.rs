@@ -81,9 +81,8 @@ async fn an_exchanged_token_is_swapped_on_the_way_out_and_back() {
 /// The identity that the socket sees in this process.
 pub(super) fn own_identity() -> PeerId {
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    let (facts, _) = peer::meet(socket.as_fd(), peer::Queue::Unknown)
-        .unwrap()
-        .attest(socket.as_fd());
+    let stranger = peer::meet(socket.as_fd(), peer::Queue::Unknown).unwrap();
+    let facts = stranger.attest(socket.as_fd()).unwrap();
     PeerId {
         workload: samples::orders(),
         uid: facts.uid,

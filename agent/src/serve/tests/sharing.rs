@@ -85,6 +85,36 @@ async fn half_a_request_makes_room_as_well() {
     }
 }
 
+/// Whoever is idle by now may not have read its answer yet.
+#[tokio::test]
+async fn an_answer_that_is_being_read_is_not_cut_off_for_somebody_else() {
+    let primary = Primary::saying("{}").await;
+    let mut setup = Setup::with(&primary);
+    setup.rules = rules_of(2, false);
+    let rig = setup.start();
+    rig.enter(holdover());
+    let large = format!("\"{}\"", "x".repeat(4 << 20));
+    rig.replica.decides(move |_| says(200, &large));
+    let get = request("GET", "/v1/secret/data/shop/x", &[]);
+    let mut slow = Client::connect(&rig.path).await;
+    slow.write(get.as_bytes()).await;
+    assert_eq!(
+        slow.hear_head().await.unwrap().get("content-length"),
+        Some("4194306")
+    );
+    rig.replica.decides(|_| says(200, "{}"));
+    rig.server.apply(rules_of(2, true));
+    let mut workload = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(&rig.path).await;
+        assert_eq!(client.ask(&get).await.status(), 200);
+        workload.push(client);
+    }
+    assert_eq!(rig.server.connections(), 2, "its place is another's");
+    assert_eq!(slow.read_for(4_194_306).await, 4_194_306);
+    assert!(slow.hear(false).await.is_none(), "and then it is closed");
+}
+
 /// The head of a request with a body of `length` bytes, of which so many are sent.
 fn beginning(length: usize, sent: usize, headers: &str) -> String {
     let head = format!(

@@ -111,6 +111,22 @@ impl Client {
             .expect("an answer or an end in time")
     }
 
+    /// Reads so many bytes, or until the connection is closed: how many there were.
+    pub(crate) async fn read_for(&mut self, wanted: usize) -> usize {
+        let reading = async {
+            while self.buffer.len() < wanted {
+                match self.stream.read_buf(&mut self.buffer).await {
+                    Ok(1..) => {}
+                    _ => break,
+                }
+            }
+            std::mem::take(&mut self.buffer).len()
+        };
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("bytes or an end in time")
+    }
+
     /// A client over a connection that is there.
     pub(crate) fn over(connection: std::os::unix::net::UnixStream) -> Self {
         connection.set_nonblocking(true).unwrap();
