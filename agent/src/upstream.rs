@@ -17,16 +17,17 @@ pub mod rights;
 mod send;
 pub mod workload;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use replica::entropy::jitter;
 use shared::{
     change::CredentialName,
+    name::WorkloadName,
     offboarding::{CredentialAsked, CredentialSource, CredentialTold, Entitlement, Offboarded},
     secret::{SecretBytes, SecretText},
     time::WallTime,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use error::UpstreamError;
 pub use probe::ProbeOutcome;
@@ -34,7 +35,7 @@ pub use reply::{Decision, Envelope, Reply, Said, ShownReply};
 pub use request::Request;
 
 use self::{
-    own::OwnStatus,
+    own::{OwnStatus, unstored::Unstored},
     pace::{Pacer, Urgency},
     rights::Rights,
     send::Sender,
@@ -60,6 +61,9 @@ struct UpstreamParts {
     auth: crate::config::AuthConfig,
     probe_timeout: Duration,
     own: OwnStatus,
+    unstored: Unstored,
+    /// Workloads whose authority was asked about, with whatever result, since the start: those of the configurations since.
+    asked_about: watch::Sender<BTreeSet<WorkloadName>>,
     rights: Rights,
     wake: Notify,
     files: file::FileReader,
@@ -87,6 +91,8 @@ impl Upstream {
                 AuthMethod::TokenFile { .. } => CredentialSource::File,
                 _ => CredentialSource::Login,
             }),
+            unstored: Unstored::default(),
+            asked_about: watch::Sender::default(),
             rights: Rights::default(),
             wake: Notify::new(),
             files: file::FileReader::default(),
@@ -187,8 +193,20 @@ impl Upstream {
 
     /// When Holdover's own token was to end, as far as the primary ever said.
     fn own_end(&self) -> Option<WallTime> {
-        let held = self.0.local.view.credential(&CredentialName::Own)?;
-        Some(held.expires)
+        self.own_times().map(|(_, ends)| ends)
+    }
+
+    /// When Holdover's own token was got, and when it ends unless renewed.
+    pub(crate) fn own_times(&self) -> Option<(WallTime, WallTime)> {
+        self.0.unstored.own_times().or_else(|| {
+            let held = self.0.local.view.credential(&CredentialName::Own)?;
+            Some((held.issued_at, held.expires))
+        })
+    }
+
+    /// What is held in memory alone.
+    pub(crate) fn unstored(&self) -> &Unstored {
+        &self.0.unstored
     }
 
     /// Holdover's own token, opened for one request.
@@ -198,6 +216,9 @@ impl Upstream {
 
     /// A token that Holdover presents, opened for one request.
     pub(crate) fn open(&self, name: &CredentialName) -> Option<SecretText> {
+        if let Some(token) = self.0.unstored.token(name) {
+            return Some(token);
+        }
         let view = &self.0.local.view;
         let held = view.credential(name)?;
         match held.body.open(view.keys()) {
@@ -257,6 +278,22 @@ impl Upstream {
                 return Err(UpstreamError::NoCredential);
             }
         }
+    }
+
+    /// Waits until the workload has a standing token, or it was tried to get one and came to something else. For what a client
+    /// waits for, once Holdover has a token of its own.
+    pub async fn until_standing(&self, workload: &WorkloadName) {
+        let name = CredentialName::Standing(workload.clone());
+        let is_there = || self.0.local.view.credential(&name).is_some();
+        let mut asked_about = self.0.asked_about.subscribe();
+        let settled = asked_about.wait_for(|tried| is_there() || tried.contains(workload));
+        let _ = settled.await;
+    }
+
+    /// The primary was asked about the workload, and for a standing token if there was none.
+    pub(crate) fn asked_about(&self, workload: &WorkloadName) {
+        let tried = &self.0.asked_about;
+        tried.send_if_modified(|tried| tried.insert(workload.clone()));
     }
 
     /// The keeper of Holdover's token has to look at once.

@@ -180,12 +180,15 @@ fn primary(deps: &Deps) -> PrimaryFacts {
         .iter()
         .flat_map(|policies| policies.parsed.iter());
     let undecidable = parsed.flat_map(|(name, policy)| undecided(name, policy.as_ref()));
+    let own = deps.own.token();
+    let unstored = own.unstored.as_ref().map(|unstored| unstored.ends);
+    let stored = || view.credential(&CredentialName::Own).map(|own| own.expires);
     PrimaryFacts {
         cluster: authority.cluster.is_some(),
         policies: authority.policies.is_some(),
         undecidable: undecidable.collect(),
-        credential: view.credential(&CredentialName::Own).map(|own| own.expires),
-        own: deps.own.token(),
+        credential: unstored.or_else(stored),
+        own,
         untrusted: deps.own.untrusted(),
         missing: deps.own.missing(&authority.settings),
     }

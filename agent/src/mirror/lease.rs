@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 use shared::{
     backoff::LostAnswers,
-    change::{Change, CredentialName},
+    change::Change,
     kv::Place,
     lease::{Lease, LeaseCare, LeaseHolder},
     name::LeaseId,
@@ -174,8 +174,8 @@ impl LeasePass<'_> {
     /// Whether it hangs on a token of Holdover's own that is about to end, or has ended: the own token's successor
     /// does not keep what hangs on the one before.
     fn is_of_another_token(&self, lease: &Lease) -> bool {
-        let own = self.context.local.view.credential(&CredentialName::Own);
-        own.is_some_and(|own| lease.issued_at < own.issued_at)
+        let own = self.context.upstream.own_times();
+        own.is_some_and(|(issued_at, _)| lease.issued_at < issued_at)
     }
 
     /// Nothing is due: the primary still knows it.

@@ -21,6 +21,7 @@ pub(super) fn assess(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &m
     reasons.extend(facts.offboarded.map(offboarded));
     assess_token(facts, reasons, findings);
     findings.extend(next_login(&facts.primary));
+    findings.extend(unstored(&facts.primary));
     assess_rights(&facts.primary.missing, reasons, findings);
 }
 
@@ -37,6 +38,15 @@ fn next_login(primary: &PrimaryFacts) -> Option<String> {
     let fault = primary.own.file_error.as_ref()?;
     Some(format!(
         "no other token of Holdover's own can be had: {fault}"
+    ))
+}
+
+/// Of what a restart costs.
+fn unstored(primary: &PrimaryFacts) -> Option<String> {
+    let why = &primary.own.unstored.as_ref()?.why;
+    Some(format!(
+        "the own token is not stored: {why}. It is used from memory; a restart before it is stored has Holdover log in again, which \
+         it cannot do in an outage"
     ))
 }
 

@@ -124,10 +124,7 @@ impl Primary for LivePrimary {
                 ProbeOutcome::Refused if self.is_taken_away() => {
                     return Err(ProveError::OwnCredentialRefused);
                 }
-                ProbeOutcome::Refused => return Ok(Contact::Tokenless),
-                ProbeOutcome::Good { .. } if self.upstream.own_token().is_none() => {
-                    return Ok(Contact::Tokenless);
-                }
+                ProbeOutcome::Refused | ProbeOutcome::Tokenless => return Ok(Contact::Tokenless),
                 ProbeOutcome::Good { .. } => tokio::time::sleep(LOOK).await,
             }
         }

@@ -82,7 +82,9 @@ fn register(local: &Local, outcome: ProbeOutcome, accepted: bool) -> Probe {
                 audited: authenticated,
             };
         }
-        ProbeOutcome::Refused => return Probe::Good { audited: true },
+        ProbeOutcome::Refused | ProbeOutcome::Tokenless => {
+            return Probe::Good { audited: true };
+        }
         ProbeOutcome::Slowed { server_time } => {
             confirm_clock(local, server_time);
             return Probe::Good { audited: false };

@@ -10,6 +10,7 @@ mod file;
 pub(crate) mod life;
 mod previous;
 mod status;
+pub(crate) mod unstored;
 
 use std::time::Duration;
 
@@ -24,11 +25,14 @@ use shared::{
     time::WallTime,
 };
 
-pub use self::status::{OwnSnapshot, OwnStatus};
 use self::{
     error::KeepError,
     file::TokenFile,
     life::{Life, Step},
+};
+pub use self::{
+    status::{OwnSnapshot, OwnStatus},
+    unstored::UnstoredFacts,
 };
 use super::{
     Request, Said, Upstream, UpstreamError, login::LoggedIn, lookup::LookedUp, pace::Urgency,
@@ -46,6 +50,9 @@ const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A second login is tried so much later than would do.
 const MARGIN: Duration = Duration::from_millis(100);
+
+/// A token that the store does not take is offered to it again after this. That costs nothing while the store mends itself.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
 
 /// A login that was refused twice is tried again when its files change, or after this.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
@@ -166,9 +173,20 @@ impl Keeper {
     }
 
     async fn act(&mut self) -> Result<Duration, KeepError> {
+        let stored = self.store_unstored().await;
+        let rest = self.act_on_token().await?;
+        Ok(match stored {
+            true => rest,
+            false => rest.min(STORE_AGAIN),
+        })
+    }
+
+    async fn act_on_token(&mut self) -> Result<Duration, KeepError> {
         self.adopt_file().await?;
         // What was taken away only a login gives back, whatever becomes of the token.
-        let is_offboarded = self.upstream.offboarded().is_some() && self.file.is_none();
+        let given_back = self.upstream.unstored().own_times().is_some();
+        let is_offboarded =
+            self.upstream.offboarded().is_some() && self.file.is_none() && !given_back;
         if is_offboarded || self.upstream.own_token().is_none() {
             self.log_in(false).await?;
         }
@@ -256,28 +274,16 @@ impl Keeper {
         }
         let new = self.ask_to_log_in(asked_at).await?;
         let life = Life::new(asked_at, new.ttl, new.renewable, self.upstream.jitter());
-        // Both in one commit, because leases are still held under the one before: forgotten between two commits, it could
-        // not be revoked once they have moved, and revoked too soon it would take them along.
-        let mut changes = Vec::new();
-        if good && let Some(previous) = self.held(CredentialName::Own) {
-            changes.push(Change::Credential(CredentialName::OwnPrevious, previous));
-        }
+        let previous = self.held(CredentialName::Own).filter(|_| good);
         let LoggedIn {
             token, accessor, ..
         } = new;
-        let unused = token.duplicate();
         let own = credential(token, accessor, &life, asked_at);
-        changes.push(Change::Credential(CredentialName::Own, own));
         // Before it is stored, because whoever stores that the host is offboarded goes by this.
         let _ = self
             .upstream
             .tell_own(CredentialAsked::Login, CredentialTold::Accepted);
-        changes.extend(self.given_back());
-        if let Err(error) = self.store(changes).await {
-            // Nothing remembers it, so it must not live on.
-            let _ = self.revoke_self(&unused).await;
-            return Err(error.into());
-        }
+        self.keep_token(own, previous).await;
         tracing::info!(ttl = ?new.ttl, "logged in at the primary");
         self.outdated = false;
         self.upstream.own().accepted();
@@ -358,8 +364,8 @@ impl Keeper {
                 expires: renewed.ends(),
                 ..held
             };
-            self.store(vec![Change::Credential(CredentialName::Own, own)])
-                .await?;
+            let previous = self.upstream.unstored().get(&CredentialName::OwnPrevious);
+            self.keep_token(own, previous).await;
         }
         Ok(())
     }
@@ -372,6 +378,9 @@ impl Keeper {
     }
 
     fn held(&self, name: CredentialName) -> Option<Credential> {
+        if let Some(held) = self.upstream.unstored().get(&name) {
+            return Some(held);
+        }
         let held = self.upstream.local().view.credential(&name)?;
         Some(Credential {
             token: self.upstream.open(&name)?,
@@ -388,6 +397,43 @@ impl Keeper {
         }
         let local = self.upstream.local();
         local.commit(Lane::Grant, changes, Expects::default()).await
+    }
+
+    /// Stores a token that is in use from now on, and the one before it; where that cannot be, holds them in memory.
+    async fn keep_token(&self, own: Credential, previous: Option<Credential>) {
+        let (again, before) = (
+            unstored::copied(&own),
+            previous.as_ref().map(unstored::copied),
+        );
+        let mut changes = unstored::changes(own, previous);
+        changes.extend(self.given_back());
+        match self.store(changes).await {
+            Ok(()) => self.upstream.unstored().clear(),
+            Err(error) => {
+                tracing::warn!(%error, "Holdover's own token is not stored: it is used from memory until it can be");
+                self.upstream
+                    .unstored()
+                    .hold(again, before, error.to_string());
+            }
+        }
+        self.upstream
+            .own()
+            .unstored(self.upstream.unstored().facts());
+    }
+
+    /// Whether nothing is left in memory alone.
+    async fn store_unstored(&self) -> bool {
+        let Some(mut changes) = self.upstream.unstored().changes() else {
+            return true;
+        };
+        changes.extend(self.given_back());
+        if self.store(changes).await.is_err() {
+            return false;
+        }
+        tracing::info!("Holdover's own token is stored");
+        self.upstream.unstored().clear();
+        self.upstream.own().unstored(None);
+        true
     }
 
     fn life_of(&self, looked_up: &LookedUp) -> Life {

@@ -30,6 +30,8 @@ pub enum ProbeOutcome {
     },
     /// It serves, and refuses Holdover's own token: a decision, not unavailability.
     Refused,
+    /// It serves, and refuses a request without a token, where Holdover has none of its own: the same.
+    Tokenless,
     /// It answers, and asks for fewer requests than the authenticated operation of this probe.
     Slowed {
         /// The primary's clock, in Unix seconds.
@@ -43,6 +45,8 @@ enum Serving {
     Proven,
     /// Holdover's own token was refused.
     Refused,
+    /// A request without a token was refused, where there is none to ask with.
+    Tokenless,
     /// It asked for fewer requests.
     Slowed,
     /// Only its health was asked, or the answer was none of these.
@@ -56,6 +60,7 @@ impl Upstream {
         let outcome = match self.look_at_all().await {
             Ok(server_time) if authenticated => match self.operate().await {
                 Ok(Serving::Refused) => ProbeOutcome::Refused,
+                Ok(Serving::Tokenless) => ProbeOutcome::Tokenless,
                 Ok(Serving::Slowed) => ProbeOutcome::Slowed { server_time },
                 Ok(serving) => ProbeOutcome::Good {
                     authenticated: matches!(serving, Serving::Proven),
@@ -91,11 +96,16 @@ impl Upstream {
     }
 
     async fn operate(&self) -> Result<Serving, UpstreamError> {
-        let Some(token) = self.own_token() else {
-            return Ok(Serving::Unproven);
-        };
         let within = self.link().with_connecting(self.0.probe_timeout);
         let request = Request::read("auth/token/lookup-self").within(within);
+        let Some(token) = self.own_token() else {
+            // A primary that cannot serve cannot refuse either: that, too, is audited, and the active node's to say.
+            let served = serving(self.send(&request, None).await)?;
+            return Ok(match served {
+                Serving::Refused => Serving::Tokenless,
+                other => other,
+            });
+        };
         let replied = self.send(&request, Some(&token)).await;
         if let Ok(reply) = &replied {
             let _ = self.tell_own(CredentialAsked::Token, reply.tells_of_token());

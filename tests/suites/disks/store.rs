@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{CLIENT, HOLDOVER};
 
 const BOUND: Duration = Duration::from_secs(30);
-const FULL: &str = "the disk is full since ";
+pub(crate) const FULL: &str = "the disk is full since ";
 const READ_ONLY: &str = "it may not be written to since ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,8 +130,8 @@ async fn without_a_replica_and_a_place_for_one_forwards_are_served_and_it_is_mad
 }
 
 /// A host whose replica and state file are on a filesystem of their own, and a process of the workload on it.
-struct Disk {
-    host: Host,
+pub(crate) struct Disk {
+    pub(crate) host: Host,
     client: Visitor,
     apart: Apart,
     state: PathBuf,
@@ -146,7 +146,7 @@ impl Disk {
     }
 
     /// Everything but Holdover's start, on a disk with these options.
-    async fn prepare(options: &str) -> Result<Disk> {
+    pub(crate) async fn prepare(options: &str) -> Result<Disk> {
         let apart = Apart::make().await?;
         // Where it runs, we are root.
         let orders = Workload::new("orders", "orders").uid(0).issues("1h", "2h");
@@ -175,13 +175,13 @@ impl Disk {
         self.apart.run("sh", &["-c", &command]).await
     }
 
-    /// Takes every byte that is free.
-    async fn fill(&self) -> Result<()> {
-        let all = "for size in 1M 4k; do dd if=/dev/zero of=filler.$size bs=$size 2>&1; done; true";
+    /// Takes every byte that is free, and again where some were given back since.
+    pub(crate) async fn fill(&self) -> Result<()> {
+        let all = "for size in 1M 4k; do dd if=/dev/zero of=filler.$size bs=$size oflag=append conv=notrunc 2>&1; done; true";
         self.on(all).await.map(drop)
     }
 
-    async fn free(&self) -> Result<()> {
+    pub(crate) async fn free(&self) -> Result<()> {
         self.on("rm filler.*").await.map(drop)
     }
 
@@ -194,7 +194,7 @@ impl Disk {
         self.restart_to("holdover").await
     }
 
-    async fn restart_to(&self, state: &str) -> Result<()> {
+    pub(crate) async fn restart_to(&self, state: &str) -> Result<()> {
         self.host.daemon.kill9()?;
         self.start_again(state).await
     }
@@ -215,7 +215,7 @@ impl Disk {
     }
 
     /// Waits until a login is answered with a token.
-    async fn issues(&self) -> Result<()> {
+    pub(crate) async fn issues(&self) -> Result<()> {
         let issued = eventually(BOUND, "a login", async || self.login().await);
         issued
             .await

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use shared::{
-    change::{Change, CredentialName},
     offboarding::{CredentialAsked, CredentialTold},
     secret::SecretText,
 };
@@ -124,9 +123,7 @@ impl Keeper {
             .upstream
             .tell_own(CredentialAsked::Token, CredentialTold::Accepted);
         self.upstream.own().accepted();
-        let mut changes = vec![Change::Credential(CredentialName::Own, credential)];
-        changes.extend(self.given_back());
-        self.store(changes).await?;
+        self.keep_token(credential, None).await;
         tracing::info!("took up the token in {path}");
         self.life = Some(life);
         Ok(())

@@ -41,12 +41,12 @@ impl Keeper {
 
     fn leases_moved(&self, now: WallTime) -> bool {
         let view = &self.upstream.local().view;
-        let Some(own) = view.credential(&CredentialName::Own) else {
+        let Some((issued_at, _)) = self.upstream.own_times() else {
             return false;
         };
         let secrets = view.secrets();
         let leases = secrets.leases.values().map(|held| &held.lease);
-        have_moved(leases, own.issued_at, now)
+        have_moved(leases, issued_at, now)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     attempts::{self, Attempts},
     life::Life,
+    unstored::UnstoredFacts,
 };
 
 /// Shared between the keeper, the probes, offboarding and `status`.
@@ -51,6 +52,8 @@ pub struct OwnSnapshot {
     pub logging_in: Option<String>,
     /// What is wrong with the token file, while another token is in use.
     pub file_error: Option<String>,
+    /// That it is in memory alone.
+    pub unstored: Option<UnstoredFacts>,
     /// When it ends unless renewed, as far as it was asked.
     pub ends: Option<WallTime>,
     /// It nears an end that renewing cannot move, and no other can be had by logging in.
@@ -151,6 +154,10 @@ impl OwnStatus {
     /// A login is asked for.
     pub(super) fn logs_in_at(&self, path: String) {
         self.state.lock().snapshot.logging_in = Some(path);
+    }
+
+    pub(super) fn unstored(&self, facts: Option<UnstoredFacts>) {
+        self.state.lock().snapshot.unstored = facts;
     }
 
     pub(super) fn accepted(&self) {
