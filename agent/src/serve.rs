@@ -13,8 +13,8 @@
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
-//! `impl Server` stands in `arrivals`, `connection`, `decide`, `follow`, `forwards`, `issue`, [`login`], `receive`, `unsettled` and here, and
-//! nowhere else.
+//! `impl Server` stands in `arrivals`, `connection`, `decide`, `follow`, `forwards`, `issue`, [`login`], `receive`, `standing`,
+//! `unsettled` and here, and nowhere else.
 
 pub mod custody;
 pub mod learn_queue;
@@ -45,6 +45,7 @@ mod receive;
 mod recently;
 mod replica_token;
 mod respond;
+mod standing;
 mod unsettled;
 
 #[cfg(test)]

@@ -24,6 +24,10 @@ impl Minter for Upstream {
         Box::pin(self.until_token())
     }
 
+    fn first_standing<'a>(&'a self, workload: &'a WorkloadName) -> Pending<'a, ()> {
+        Box::pin(self.until_standing(workload))
+    }
+
     fn mint<'a>(
         &'a self,
         workload: &'a WorkloadName,

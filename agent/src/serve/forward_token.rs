@@ -8,7 +8,7 @@ use shared::{
     api::{Call, Kind},
     change::CredentialName,
     grant::Settled,
-    name::{LeaseId, TokenDigest},
+    name::{LeaseId, TokenDigest, WorkloadName},
     provenance::TokenUsed,
     secret::SecretText,
 };
@@ -254,6 +254,16 @@ fn not_presented(ask: &Ask, call: &Call, replica: &dyn Replica) -> Option<Route>
         since.at
     );
     Some(refused(StatusCode::SERVICE_UNAVAILABLE, &text))
+}
+
+/// The workload whose standing token would be presented, where the primary answers nobody without one, as far as is known.
+pub(crate) fn presents(ask: &Ask, replica: &dyn Replica) -> Option<WorkloadName> {
+    let (workload, call) = (ask.standing.as_ref()?, ask.call.as_ref().ok()?);
+    let is_open = || {
+        let mount = replica.mount_kind(call.path.as_str());
+        mount.is_some() && !call.asks_for_token(|| mount)
+    };
+    (replica.offboarded().is_none() && !is_open()).then(|| workload.clone())
 }
 
 fn standing(ask: &Ask, replica: &dyn Replica) -> ForwardToken {

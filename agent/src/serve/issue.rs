@@ -124,7 +124,7 @@ impl Server {
         tokio::time::timeout(left, decided).await.ok().flatten()
     }
 
-    fn left_to_issue(&self, ask: &Ask) -> Duration {
+    pub(super) fn left_to_issue(&self, ask: &Ask) -> Duration {
         let waited = self.replica.now().boot.since(ask.asked_at.boot);
         self.rules.load().issue_deadline.saturating_sub(waited)
     }

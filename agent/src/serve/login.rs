@@ -36,6 +36,9 @@ pub trait Minter: Send + Sync {
     /// Waits for Holdover's own token, as long as one is tried for.
     fn ready(&self) -> Pending<'_, Result<(), UpstreamError>>;
 
+    /// Waits until the workload has a standing token, or a first attempt at one has come to something else.
+    fn first_standing<'a>(&'a self, workload: &'a WorkloadName) -> Pending<'a, ()>;
+
     /// A new token for this workload. Nothing of it is stored yet.
     fn mint<'a>(
         &'a self,

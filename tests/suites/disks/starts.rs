@@ -75,6 +75,59 @@ async fn logins_succeed_after_an_outage_in_which_holdovers_own_token_ended() -> 
     .await
 }
 
+/// Reads that bring no token, of a workload that none was minted for before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_standing_token_is_waited_for_from_the_start_and_once_a_primary_is_back()
+-> Result<()> {
+    let host = presenting().prepare().await?;
+    host.daemon.start()?;
+    accepts(&host).await?;
+    all_read(&host).await?;
+    let host = presenting().prepare().await?;
+    host.primary.kill9()?;
+    host.daemon.start()?;
+    host.daemon.wait_state("holdover", BOUND).await?;
+    host.primary.start_again().await?;
+    host.daemon.wait_state("following", BOUND).await?;
+    all_read(&host).await
+}
+
+/// Where none will come it is told why, in time, and nothing is sent without one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_token_of_its_own_holdover_says_that_it_presents_none() -> Result<()> {
+    let host = presenting().prepare().await?;
+    host.daemon.write_secret("etc/secret_id", "of nobody")?;
+    host.daemon.start()?;
+    host.daemon.wait_state("following", BOUND).await?;
+    let reply = host.read(host.secret("orders")?.0, "").await?;
+    assert_eq!((reply.status, reply.source()), (503, Some("replica")));
+    assert!(
+        reply.text().contains("no token for this workload yet"),
+        "{}",
+        reply.text()
+    );
+    let open = host.read("sys/health", "").await?;
+    assert_eq!((open.status, open.source()), (200, Some("primary")));
+    Ok(())
+}
+
+fn presenting() -> Plan {
+    let orders = Workload::new("orders", "orders")
+        .uid(own_uid())
+        .auto_token();
+    Plan::new(HOLDOVER).workload(orders)
+}
+
+async fn all_read(host: &Host) -> Result<()> {
+    let path = host.secret("orders")?.0;
+    let reads = (0..MANY).map(|_| host.read(path, ""));
+    for reply in harness::together(reads).await? {
+        let said = (reply.status, reply.source());
+        assert_eq!(said, (200, Some("primary")), "{}", reply.text());
+    }
+    Ok(())
+}
+
 fn plan() -> Plan {
     let orders = Workload::new("orders", "orders")
         .uid(own_uid())

@@ -103,7 +103,7 @@ impl AuthorityKeeper {
         }
         let pass = AuthorityPass::new(context, Urgency::Recovery);
         self.common_at_use(&pass).await?;
-        match pass.workload(&kept.workload, &mut minting).await? {
+        match kept.asked(&pass, &mut minting).await? {
             AuthorityVerdict::Proven | AuthorityVerdict::Gone(_) => Ok(()),
             AuthorityVerdict::Unknown(reasons) => Err(PassError::Partial(reasons.join("; "))),
         }
@@ -211,8 +211,22 @@ impl KeptWorkload {
         let mut minting = self.minting.lock().await;
         match pass.is_verified(&self.workload) {
             true => Ok(AuthorityVerdict::Proven),
-            false => pass.workload(&self.workload, &mut minting).await,
+            false => self.asked(pass, &mut minting).await,
         }
+    }
+
+    /// Whoever waits for a first standing token waits no longer once this has come to anything but that nobody answered.
+    async fn asked(
+        &self,
+        pass: &AuthorityPass<'_>,
+        minting: &mut Minting,
+    ) -> Result<AuthorityVerdict, PassError> {
+        let asked = pass.workload(&self.workload, minting).await;
+        let is_unanswered = |error: &PassError| matches!(error, PassError::Upstream(error) if error.is_of_the_way() || error.is_of_own_token());
+        if !asked.as_ref().is_err_and(is_unanswered) {
+            pass.context.upstream.asked_about(&self.workload.name);
+        }
+        asked
     }
 }
 

@@ -551,6 +551,10 @@ impl Minter for FakeMinter {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn first_standing<'a>(&'a self, _: &'a WorkloadName) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn mint<'a>(
         &'a self,
         workload: &'a WorkloadName,
