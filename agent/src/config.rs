@@ -168,6 +168,19 @@ pub enum AuthMethod {
     },
 }
 
+impl Config {
+    /// The files that it names and that hold a secret.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let login = self.primary.auth.method.files().into_iter();
+        // A certificate is public, its key is not.
+        let login = login.filter(|(key, _)| *key != "cert_file");
+        let login = login.map(|(_, path)| path.to_owned());
+        let keys = self.replica.keys.iter();
+        let keys = keys.map(|KeySource::File(path)| path.clone());
+        login.chain(keys).collect()
+    }
+}
+
 impl AuthMethod {
     /// The files that a login is made from, by the keys that name them.
     pub fn files(&self) -> Vec<(&'static str, &Path)> {

@@ -3,6 +3,8 @@
 //! What lies there may be a pipe, a folder, a socket, endless, or on a filesystem that hangs. It is looked at and read so that
 //! nothing of that holds anything up but the file's own reader, and is told with the path and what to do.
 
+pub mod exposed;
+
 use std::{
     fs::{File, FileType, Metadata, OpenOptions},
     io::{self, Read as _},

@@ -6,6 +6,7 @@ mod adapt;
 mod assembly;
 mod blocks;
 mod edge;
+mod exposed;
 mod follow;
 mod open;
 mod unseen;

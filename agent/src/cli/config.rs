@@ -136,7 +136,19 @@ fn files(config: &Config) -> Vec<String> {
                 "replica.key: {fault}: the replica cannot be opened without it"
             ))
         });
-    ca.into_iter().chain(credentials).chain(keys).collect()
+    ca.into_iter()
+        .chain(credentials)
+        .chain(keys)
+        .chain(exposed(config))
+        .collect()
+}
+
+/// Those that others may use.
+fn exposed(config: &Config) -> Vec<String> {
+    let daemon = file::exposed::daemon_of(&config.replica.path);
+    let files = config.secret_files().into_iter();
+    let found = files.flat_map(|path| file::exposed::exposed(&path, daemon));
+    found.map(|exposed| exposed.to_string()).collect()
 }
 
 /// A pair is told of once: by its certificate.

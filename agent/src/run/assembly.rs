@@ -14,7 +14,7 @@ use super::{
     RunError,
     adapt::{LiveMirrors, MirrorStatuses},
     edge::LiveEdge,
-    follow,
+    exposed, follow,
     open::{self, Opening},
     upkeep,
 };
@@ -115,6 +115,8 @@ impl Daemon {
         daemon.keep_primary(primary, settler);
         daemon.keep_replica(offers);
         daemon.serve_admin(admin);
+        let (current, board) = (daemon.config.subscribe(), Arc::clone(&daemon.board));
+        daemon.tasks.spawn(exposed::watch(current, board));
         daemon.follow_configuration(seen);
         Ok(daemon)
     }

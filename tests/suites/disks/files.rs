@@ -104,6 +104,43 @@ async fn a_file_that_is_swapped_with_its_whole_folder_is_taken_up() -> Result<()
     host.daemon.wait_ready(READY).await.map(drop)
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_others_may_use_is_told_with_its_mode_and_the_way_to_close_it() -> Result<()>
+{
+    let host = Plan::new(HOLDOVER).start().await?;
+    for (name, mode) in [
+        ("secret_id", 0o644),
+        ("role_id", 0o640),
+        ("secret_id", 0o606),
+    ] {
+        let path = etc(&host.daemon, name);
+        let what = format!("has mode {mode:04o}, so that others may use it; run `chmod 600 ");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode))?;
+        is_told(&host.daemon, &path, &what).await?;
+        let checked = host
+            .daemon
+            .cli(&["config", "check"], BOUND)
+            .await?
+            .success()?;
+        let named = checked.contains(&path.display().to_string()) && checked.contains(&what);
+        assert!(named, "{checked}");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+        host.daemon
+            .wait_for("the finding to go", BOUND, |status| {
+                !status["findings"].to_string().contains("holds a secret")
+            })
+            .await?;
+        let checked = host
+            .daemon
+            .cli(&["config", "check"], BOUND)
+            .await?
+            .success()?;
+        assert!(!checked.contains("holds a secret"), "{checked}");
+    }
+    assert_eq!(host.daemon.status().await?["ready"], true);
+    Ok(())
+}
+
 /// The primary is what cannot be reached by it, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_usable_ca_file_it_starts_and_serves_and_follows_once_there_is_one() -> Result<()>
