@@ -56,7 +56,7 @@ impl Clock {
 
     /// What to persist.
     pub fn mark(&self) -> Mark {
-        self.keeper.lock().mark(boot())
+        self.keeper.lock().mark(wall(), boot())
     }
 
     /// What the wall clock does against boot time.

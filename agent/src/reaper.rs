@@ -45,7 +45,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// If there is no timer to be had.
 pub async fn run(local: Local, late: impl Fn(Duration) + Send + Sync) -> std::io::Result<()> {
     let (timer, steps) = (BootTimer::new()?, ClockSteps::new()?);
-    let mut marked: Option<BootTime> = None;
+    let mut marked: Option<(BootTime, bool)> = None;
     loop {
         let now = local.clock.now();
         let sweep = sweep(&local.view, now);
@@ -61,9 +61,12 @@ pub async fn run(local: Local, late: impl Fn(Duration) + Send + Sync) -> std::io
         } else {
             IDLE_MARK_INTERVAL
         };
-        if marked.is_none_or(|at| now.boot.since(at) >= every) {
-            local.commit_later(Lane::Grant, vec![Change::Mark(local.clock.mark())]);
-            marked = Some(now.boot);
+        let mark = local.clock.mark();
+        // A reboot must find that the clock was ahead, and that it is not any more.
+        let is_due = |(at, ahead)| now.boot.since(at) >= every || ahead != mark.ahead;
+        if marked.is_none_or(is_due) {
+            local.commit_later(Lane::Grant, vec![Change::Mark(mark)]);
+            marked = Some((now.boot, mark.ahead));
         }
         let next = now.boot.plus(
             sweep

@@ -450,6 +450,7 @@ pub(crate) fn mark(secs: u64) -> Mark {
         wall: now.steady,
         boot: now.boot,
         boot_id: now.boot_id,
+        ahead: false,
     }
 }
 

@@ -356,6 +356,7 @@ impl At {
 
     pub(crate) fn block(keys: &Keys, cause: BlockCause) -> Self {
         let cause: &[u8] = match cause {
+            BlockCause::ClockAhead => b"clock_ahead",
             BlockCause::ClockBehind => b"clock_behind",
             BlockCause::Rebooted => b"rebooted",
         };

@@ -13,6 +13,8 @@ use crate::time::{BootFound, WallTime};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockCause {
+    /// The machine was rebooted while its wall clock was ahead of boot time: which of the two was wrong nobody can tell.
+    ClockAhead,
     /// The machine booted with its wall clock behind the mark: how long grants have lived nobody can tell.
     ClockBehind,
     /// The machine was rebooted, and the primary was not seen since: whoever rebooted it may have changed what it boots.
@@ -47,6 +49,7 @@ impl BlockCause {
         match boot {
             BootFound::Same => &[],
             BootFound::Another => &[Self::Rebooted],
+            BootFound::AnotherAhead => &[Self::ClockAhead, Self::Rebooted],
             BootFound::AnotherBehind => &[Self::ClockBehind, Self::Rebooted],
         }
     }
@@ -54,7 +57,7 @@ impl BlockCause {
     /// What alone lifts it.
     pub fn lifted_by(self) -> Lifter {
         match self {
-            Self::ClockBehind => Lifter::ClockConfirmed,
+            Self::ClockAhead | Self::ClockBehind => Lifter::ClockConfirmed,
             Self::Rebooted => Lifter::PrimarySeen,
         }
     }
@@ -62,6 +65,10 @@ impl BlockCause {
     /// It, and what lifts it, as clients and operators are told.
     pub fn text(self) -> &'static str {
         match self {
+            Self::ClockAhead => {
+                "the machine was rebooted while its clock was ahead of the replica's; nothing is issued until the primary is \
+                 seen and its clock agrees with this machine's"
+            }
             Self::ClockBehind => {
                 "the machine booted with its clock behind the replica's; nothing is issued until the primary is seen and its \
                  clock agrees with this machine's"
@@ -141,14 +148,20 @@ mod tests {
 
     #[test]
     fn a_reboot_blocks_until_the_primary_is_seen_and_a_clock_behind_until_it_is_confirmed() {
-        use BlockCause::{ClockBehind, Rebooted};
+        use BlockCause::{ClockAhead, ClockBehind, Rebooted};
         assert!(causes(blocks(BootFound::Same).all()).is_empty());
         assert_eq!(causes(blocks(BootFound::Another).all()), [Rebooted]);
-        let both = blocks(BootFound::AnotherBehind);
-        assert_eq!(causes(both.all()), [ClockBehind, Rebooted]);
-        let lifted = |lifter| both.lifted_by(lifter).collect::<Vec<_>>();
-        assert_eq!(lifted(Lifter::PrimarySeen), [Rebooted]);
-        assert_eq!(lifted(Lifter::ClockConfirmed), [ClockBehind]);
+        for (found, clock) in [
+            (BootFound::AnotherAhead, ClockAhead),
+            (BootFound::AnotherBehind, ClockBehind),
+        ] {
+            let both = blocks(found);
+            assert_eq!(causes(both.all()), [clock, Rebooted]);
+            let lifted = |lifter| both.lifted_by(lifter).collect::<Vec<_>>();
+            assert_eq!(lifted(Lifter::PrimarySeen), [Rebooted]);
+            assert_eq!(lifted(Lifter::ClockConfirmed), [clock]);
+            assert_eq!(causes(both.standing(true)), [clock]);
+        }
     }
 
     #[test]
@@ -175,8 +188,10 @@ mod tests {
 
     #[test]
     fn every_block_says_what_lifts_it() {
-        for cause in BlockCause::found(BootFound::AnotherBehind) {
-            assert!(cause.text().contains("primary"), "{cause:?}");
+        for found in [BootFound::AnotherAhead, BootFound::AnotherBehind] {
+            for cause in BlockCause::found(found) {
+                assert!(cause.text().contains("primary"), "{cause:?}");
+            }
         }
     }
 }

@@ -223,6 +223,14 @@ pub struct Mark {
     pub boot: BootTime,
     /// The boot of [`Mark::boot`].
     pub boot_id: BootId,
+    /// Whether the wall clock was ahead of it by then, and nothing had confirmed that.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub ahead: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 /// What the clocks have been seen to do.
@@ -243,6 +251,8 @@ pub enum BootFound {
     Same,
     /// It is another boot.
     Another,
+    /// It is another boot, and before it the wall clock had stepped forward without anything confirming it.
+    AnotherAhead,
     /// It is another boot, and its wall clock is behind the mark.
     AnotherBehind,
 }
@@ -264,6 +274,7 @@ impl Timekeeper {
             wall,
             boot,
             boot_id,
+            ahead: false,
         };
         match mark {
             None => Self {
@@ -275,18 +286,21 @@ impl Timekeeper {
                 found: BootFound::Same,
             },
             // Another boot: its boot clock says nothing of ours. Time may not run back behind the mark;
-            // how far it went ahead meanwhile nobody can tell, so the wall clock is taken at its word.
-            Some(mark) => Self {
-                mark: Mark {
-                    wall: wall.max(mark.wall),
-                    boot,
-                    boot_id,
-                },
-                found: match wall < mark.wall {
-                    true => BootFound::AnotherBehind,
-                    false => BootFound::Another,
-                },
-            },
+            // how far it went ahead meanwhile nobody can tell, so the wall clock is taken at its word, unless that was doubted
+            // before: a reboot confirms nothing.
+            Some(mark) => {
+                let found = match (wall < mark.wall, mark.ahead) {
+                    (true, _) => BootFound::AnotherBehind,
+                    (false, true) => BootFound::AnotherAhead,
+                    (false, false) => BootFound::Another,
+                };
+                let wall = match found {
+                    BootFound::Another => wall,
+                    _ => mark.wall,
+                };
+                let mark = Mark { wall, ..fresh };
+                Self { mark, found }
+            }
         }
     }
 
@@ -325,11 +339,12 @@ impl Timekeeper {
     }
 
     /// What to persist now.
-    pub fn mark(&self, boot: BootTime) -> Mark {
+    pub fn mark(&self, wall: WallTime, boot: BootTime) -> Mark {
         Mark {
             wall: self.steady(boot),
             boot,
-            ..self.mark
+            boot_id: self.mark.boot_id,
+            ahead: matches!(self.state(wall, boot), ClockState::SteppedForward(_)),
         }
     }
 
@@ -405,10 +420,8 @@ mod tests {
         let deadline = Deadline::after(Duration::from_secs(60), read(&mut keeper, 1000, 10));
         let jumped = read(&mut keeper, 90_000, 11);
         assert!(deadline.passed(jumped) && !deadline.passed_for_good(jumped));
-        assert_eq!(
-            keeper.mark(BootTime::from_millis(11_000)).wall,
-            WallTime::from_secs(1001)
-        );
+        let mark = keeper.mark(WallTime::from_secs(90_000), BootTime::from_millis(11_000));
+        assert_eq!((mark.wall, mark.ahead), (WallTime::from_secs(1001), true));
         keeper.confirm(
             WallTime::from_secs(90_000),
             BootTime::from_millis(11_000),
@@ -432,7 +445,8 @@ mod tests {
 
     #[test]
     fn a_reboot_is_told_from_a_restart_and_a_clock_behind_the_mark_stands_still() {
-        let mark = keeper(100_000, 10).mark(BootTime::from_millis(10_000));
+        let mark =
+            keeper(100_000, 10).mark(WallTime::from_secs(100_000), BootTime::from_millis(10_000));
         let wall = WallTime::from_secs(5000);
         let boot = BootTime::from_millis(1000);
         let found = |mark, wall, id| Timekeeper::start(mark, wall, boot, id).boot_found();
@@ -447,6 +461,28 @@ mod tests {
         );
         keeper.confirm(wall, BootTime::from_millis(1000), false);
         assert_eq!(read(&mut keeper, 5000, 1).wall, wall);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_so_after_a_reboot_and_ends_nothing_until_it_is_confirmed() {
+        let mut before = keeper(100_000, 10);
+        let deadline = Deadline::after(Duration::from_secs(60), read(&mut before, 100_000, 10));
+        let (ahead, boot) = (WallTime::from_secs(190_000), BootTime::from_millis(12_000));
+        let mut mark = before.mark(ahead, boot);
+        for id in [2, 3] {
+            // Over every further reboot.
+            let booted = BootTime::from_millis(1000);
+            let mut keeper = Timekeeper::start(Some(mark), ahead, booted, BootId([id; 16]));
+            assert_eq!(keeper.boot_found(), BootFound::AnotherAhead);
+            let now = read(&mut keeper, 190_000, 1);
+            assert!(deadline.passed(now) && !deadline.passed_for_good(now));
+            mark = keeper.mark(ahead, booted);
+        }
+        let booted = BootTime::from_millis(1000);
+        let mut keeper = Timekeeper::start(Some(mark), ahead, booted, OTHER);
+        keeper.confirm(ahead, booted, true);
+        assert!(deadline.passed_for_good(read(&mut keeper, 190_000, 1)));
+        assert!(!keeper.mark(ahead, booted).ahead);
     }
 
     #[test]
@@ -495,7 +531,8 @@ mod tests {
         /// A restart on the same boot, from a persisted mark, changes nothing of that.
         #[test]
         fn a_restart_keeps_time_from_running_back(back in 0i64..1_000_000, gap in 0u64..100) {
-            let mark = keeper(2_000_000, 100).mark(BootTime::from_millis(100_000));
+            let mark = keeper(2_000_000, 100)
+                .mark(WallTime::from_secs(2_000_000), BootTime::from_millis(100_000));
             let wall = WallTime::from_secs(2_000_000 - back);
             let boot = BootTime::from_millis((100 + gap) * 1000);
             let mut keeper = Timekeeper::start(Some(mark), wall, boot, BOOT);

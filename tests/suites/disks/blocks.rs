@@ -70,6 +70,46 @@ async fn a_clock_that_booted_behind_ends_grants_and_issuing_though_it_is_set_rig
     issued(&machine.login().await?)
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_stepped_forward_ends_nothing_over_a_reboot_and_issues_nothing_until_it_is_confirmed()
+-> Result<()> {
+    const AHEAD: &str = "its clock was ahead";
+    let machine =
+        Machine::start(plan().set("failover.issue_after_reboot", true).fake_clock()).await?;
+    let host = &machine.host;
+    host.cut().await?;
+    let before = Login::of(&machine.login().await?, clock::instant())?;
+    // Past the end of the grant, and not of the outage.
+    host.daemon.shift_clock(DAY / 4)?;
+    let told =
+        |status: &serde_json::Value| status["reasons"].to_string().contains("stepped forward");
+    host.daemon.wait_for("a step", BOUND, told).await?;
+    assert_eq!(machine.reads(&before).await?.status, 403);
+    machine.stored().await?;
+    for _ in 0..2 {
+        machine.reboot().await?;
+        machine.refuses(AHEAD).await?;
+        assert_eq!(machine.reads(&before).await?.status, 403);
+    }
+    host.daemon.kill9()?;
+    host.daemon.shift_clock(0)?;
+    machine.restart().await?;
+    assert_eq!(
+        machine.reads(&before).await?.status,
+        200,
+        "it was destroyed"
+    );
+    machine.refuses(AHEAD).await?;
+    host.restore().await?;
+    host.daemon
+        .wait_for("a clock that is confirmed", RECOVERY, |status| {
+            !status["reasons"].to_string().contains(AHEAD)
+        })
+        .await?;
+    host.cut().await?;
+    issued(&machine.login().await?)
+}
+
 fn plan() -> Plan {
     // Where it runs, we are root.
     let orders = Workload::new("orders", "orders").uid(0).issues("1h", "2h");
@@ -118,6 +158,20 @@ impl Machine {
             .wait_state("holdover", BOUND)
             .await
             .map(drop)
+    }
+
+    /// Waits until what is known by now is on disk: the mark of time, which is looked at every second, is among so many commits.
+    async fn stored(&self) -> Result<()> {
+        let log = self.host.daemon.folder().join("state/replica.db-wal");
+        for _ in 0..5 {
+            let before = std::fs::metadata(&log)?.modified()?;
+            eventually(BOUND, "a commit", async || {
+                let is_later = std::fs::metadata(&log)?.modified()? > before;
+                is_later.then_some(()).ok_or(std::io::Error::other("none"))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Sets `issue_after_reboot` while Holdover runs.

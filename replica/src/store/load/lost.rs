@@ -185,9 +185,14 @@ pub(super) fn most_cautious(keys: &Keys, header: &Header, known: &mut Known, loa
             wall,
             boot: BootTime::from_millis(0),
             boot_id: BootId([0; 16]),
+            ahead: loaded.mark.is_some_and(|mark| mark.ahead),
         });
     }
-    for cause in [BlockCause::ClockBehind, BlockCause::Rebooted] {
+    for cause in [
+        BlockCause::ClockAhead,
+        BlockCause::ClockBehind,
+        BlockCause::Rebooted,
+    ] {
         if known.lost.has(&At::block(keys, cause)) {
             let since = last;
             loaded.view.block_issuing(IssuingBlock { cause, since });
