@@ -20,7 +20,9 @@ use crate::{
 };
 
 pub use gone::RolesGone;
-pub use lockout::{Attempt, Claimant, Guesses, LOCKED_FOR, Outcome, THRESHOLD, Tries};
+pub use lockout::{
+    Attempt, Claimant, Guesses, LOCKED_FOR, Outcome, THRESHOLD, Tries, are_guesses_held,
+};
 
 /// Secret ids that are kept, over all roles: those that logged in last. Each costs a look-up a cycle.
 pub const MOST_SECRET_IDS: usize = 128;

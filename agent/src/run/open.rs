@@ -70,6 +70,7 @@ fn open(config: &Config, entropy: Arc<dyn Entropy>, unseen: &Unseen) -> Result<O
         entropy,
     };
     blocks::find(&local);
+    local.view.start_guessing(local.clock.now());
     if !is_closed {
         unseen.take_in(&local, &config.replica.path);
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use shared::{
-    approle::{Attempt, Claimant, Guesses, ProofDigest, Tries},
-    time::BootTime,
+    approle::{Attempt, Claimant, Guesses, LOCKED_FOR, ProofDigest, Tries, are_guesses_held},
+    time::{BootTime, Now},
 };
 
 use super::{Authority, View};
@@ -22,6 +22,8 @@ struct Attempts {
     tries: HashMap<ProofDigest, Tries>,
     /// Guesses at each of them, by who makes them.
     guesses: HashMap<(ProofDigest, Claimant), Guesses>,
+    /// When the process started, where guesses may have been made before.
+    started: Option<BootTime>,
 }
 
 impl Lockouts {
@@ -37,6 +39,16 @@ impl Lockouts {
 }
 
 impl View {
+    /// The process started `now`: whatever was guessed in an outage that goes on, or has ended lately, is not known any more.
+    pub fn start_guessing(&self, now: Now) {
+        let authority = self.authority();
+        let ended = authority.proven_from;
+        let lately = ended.is_some_and(|ended| now.steady.since(ended) < LOCKED_FOR);
+        if authority.phase.is_outage() || lately {
+            self.lockouts.0.lock().started = Some(now.boot);
+        }
+    }
+
     /// Notes what came of a login. As at the primary, only a `role_id` that exists can be locked, or guessed at: so no client
     /// can make them more, and those of a `role_id` that an operator replaced go with their last failure.
     pub fn note_login(&self, attempt: &Attempt, now: BootTime) {
@@ -74,6 +86,9 @@ impl View {
             return true;
         }
         let attempts = self.lockouts.0.lock();
+        if are_guesses_held(attempts.started, now) {
+            return false;
+        }
         let guesses = attempts.guesses.get(&(role_id, claimant));
         guesses.is_none_or(|guesses| guesses.may_guess(now))
     }

@@ -7,7 +7,8 @@
 //! What only the primary could judge is no failure, and locks nobody out. Yet whoever tries one secret id after the
 //! other in an outage guesses: [`Guesses`] bounds that for all processes of the same user in the same unit, and for no others.
 //! A secret id that was accepted from the same claimant is no guess, and never refused for others that were: what is kept of it
-//! says so, over restarts. One that was accepted from others alone is: to tell it apart would tell a guesser what is right.
+//! says so, over restarts. What was guessed is kept in memory alone, so a start gives no fresh budget: after one in an outage, or
+//! soon after one, nobody guesses for as long as guesses would have counted ([`are_guesses_held`]). One that was accepted from others alone is: to tell it apart would tell a guesser what is right.
 
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
@@ -40,6 +41,12 @@ impl Claimant {
             unit: peer.unit.clone(),
         }
     }
+}
+
+/// Whether nobody may guess because the process started at `started`, when guesses may have been made before. Nobody waits longer
+/// than who has spent all guesses, and who starts the process again and again never gets any.
+pub fn are_guesses_held(started: Option<BootTime>, now: BootTime) -> bool {
+    started.is_some_and(|started| now.since(started) < LOCKED_FOR)
 }
 
 /// What came of trying to log in.

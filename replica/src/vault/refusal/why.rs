@@ -244,7 +244,7 @@ pub(crate) enum Credential {
     Doubted,
     /// Too many others were tried by the same process before it.
     #[error(
-        "too many different secret ids that only the primary knows were tried by this process; one that the primary accepted from it goes on to be served"
+        "too many different secret ids that only the primary knows were tried by this process, or may have been before Holdover was started; one that the primary accepted from it goes on to be served"
     )]
     Guessed,
     /// The entity that logged in last is gone, or the role id is another's by now.

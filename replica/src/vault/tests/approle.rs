@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::{
-    approle::{AppRole, Attempt, Outcome, ProofDigest, SecretId, THRESHOLD},
+    approle::{AppRole, Attempt, Claimant, Outcome, ProofDigest, SecretId, THRESHOLD},
     block::BlockCause,
     change::{Change, Mount},
     failover::Phase,
@@ -573,4 +573,39 @@ fn nothing_is_issued_without_an_outage_or_after_a_reboot() {
     assert_eq!(said.status, 503);
     assert!(said.error().contains("rebooted"));
     assert_eq!(said.attempt, None);
+}
+
+#[test]
+fn a_start_in_an_outage_gives_nobody_fresh_guesses_and_keeps_nobody_out_who_was_accepted() {
+    let mut said = right(&proven().open());
+    let Some(Change::SecretId(known)) = said.changes.pop() else {
+        panic!("{} changes", said.changes.len());
+    };
+    let world = proven().and(Change::SecretId(known)).open();
+    world.0.start_guessing(now(160));
+    let other = Peer {
+        uid: 4711,
+        ..peer("orders")
+    };
+    let asks = |who: &Peer, at| {
+        let asked = world.ask("PUT", "/v1/auth/approle/login");
+        let asked = asked.body(ids(ROLE_ID, SECRET_ID)).peer(who.clone());
+        asked.at(at).said()
+    };
+    for secs in [160, 160 + 899] {
+        assert_eq!(asks(&peer("orders"), secs).status, 200);
+        let said = asks(&other, secs);
+        assert_eq!(said.status, 503, "right and wrong are told alike");
+        assert!(said.error().contains("too many different secret ids"));
+    }
+    assert_eq!(asks(&other, 160 + 900).status, 200);
+    // Long after an outage nothing was guessed that counts.
+    let following = World::following().open();
+    following.0.start_guessing(now(160));
+    assert!(following.0.may_try(
+        ProofDigest([1; 32]),
+        &ProofDigest([9; 32]),
+        Claimant::of(&other),
+        now(160).boot
+    ));
 }
