@@ -388,7 +388,7 @@ impl Server {
                 // The view says first that an outage is over. Nothing is sent before the machine says so, too: it would be
                 // given up at once.
                 self.driver.while_replicas(HANDOVER).await;
-                self.follow(ask).await
+                self.follow_once_presentable(ask).await
             };
             match taken {
                 Ok(answer) => return answer,

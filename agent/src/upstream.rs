@@ -35,7 +35,7 @@ pub use reply::{Decision, Envelope, Reply, Said, ShownReply};
 pub use request::Request;
 
 use self::{
-    own::{OwnStatus, unstored::Unstored},
+    own::{OwnStatus, unstored::HeldInMemory},
     pace::{Pacer, Urgency},
     rights::Rights,
     send::Sender,
@@ -61,7 +61,7 @@ struct UpstreamParts {
     auth: crate::config::AuthConfig,
     probe_timeout: Duration,
     own: OwnStatus,
-    unstored: Unstored,
+    unstored: HeldInMemory,
     /// Workloads whose authority was asked about, with whatever result, since the start: those of the configurations since.
     asked_about: watch::Sender<BTreeSet<WorkloadName>>,
     rights: Rights,
@@ -91,7 +91,7 @@ impl Upstream {
                 AuthMethod::TokenFile { .. } => CredentialSource::File,
                 _ => CredentialSource::Login,
             }),
-            unstored: Unstored::default(),
+            unstored: HeldInMemory::default(),
             asked_about: watch::Sender::default(),
             rights: Rights::default(),
             wake: Notify::new(),
@@ -205,7 +205,7 @@ impl Upstream {
     }
 
     /// What is held in memory alone.
-    pub(crate) fn unstored(&self) -> &Unstored {
+    pub(crate) fn unstored(&self) -> &HeldInMemory {
         &self.0.unstored
     }
 

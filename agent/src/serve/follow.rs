@@ -90,9 +90,6 @@ impl PrimaryAnswer {
 impl Server {
     /// Has the primary answer, or the replica in its place where the class of the request allows.
     pub(crate) async fn follow(&self, ask: &mut Ask) -> Handled {
-        if let Some(handled) = self.first_standing(ask).await {
-            return handled;
-        }
         let token = match Route::of(ask, self.replica.as_ref()) {
             Route::Forward(token) => token,
             Route::Local => return self.decide(ask).await,

@@ -7,9 +7,17 @@ use super::{Handled, Server, ask::Ask, body::RelayBody, forward_token, respond};
 use crate::{driver::Side, upstream::UpstreamError};
 
 impl Server {
+    /// Has the primary answer, once there is what is to be presented for it.
+    pub(super) async fn follow_once_presentable(&self, ask: &mut Ask) -> Handled {
+        match self.first_standing(ask).await {
+            Some(handled) => handled,
+            None => self.follow(ask).await,
+        }
+    }
+
     /// What becomes of a request that a standing token would be presented for, where that is not there in time; none where it is,
     /// or where it was tried for and there is none.
-    pub(super) async fn first_standing(&self, ask: &Ask) -> Option<Handled> {
+    async fn first_standing(&self, ask: &Ask) -> Option<Handled> {
         let workload = forward_token::presents(ask, self.replica.as_ref())?;
         let left = self.left_to_issue(ask);
         tokio::select! {

@@ -10,7 +10,7 @@ use shared::{
 
 /// What is in memory alone: at most the token in use and the one before it.
 #[derive(Default)]
-pub(crate) struct Unstored(Mutex<Option<UnstoredTokens>>);
+pub(crate) struct HeldInMemory(Mutex<Option<UnstoredTokens>>);
 
 struct UnstoredTokens {
     own: Credential,
@@ -27,7 +27,7 @@ pub struct UnstoredFacts {
     pub ends: WallTime,
 }
 
-impl Unstored {
+impl HeldInMemory {
     /// Holds these instead of what is held, because the store said this.
     pub(super) fn hold(&self, own: Credential, previous: Option<Credential>, why: String) {
         *self.0.lock() = Some(UnstoredTokens { own, previous, why });
