@@ -143,7 +143,10 @@ fn lock(replica: &Path) -> Result<Option<File>, PrivateError> {
     let path = private::beside(replica, ".lock");
     let file = match private::open_or_create(&path) {
         // Where no file can be made, the replica itself is locked.
-        Err(error) if Fault::of_private(&error) != Fault::Other => private::open(replica)?,
+        Err(error) if Fault::of_private(&error) != Fault::Other => match private::open(replica) {
+            Err(missing) if missing.is_missing() => return Err(error),
+            opened => opened?,
+        },
         opened => opened?,
     };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -13,15 +13,13 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Proof, Storage as _, StoreError, lock, schema::Database, sums::Tallies};
+use super::{
+    Proof, Storage as _, StoreError, lock, salvage::walk, schema::Database, sums::Tallies,
+};
 use crate::{
     ledger,
     private::{self, PrivateError},
-    table::Table,
 };
-
-/// Ledger entries that are read at a time.
-const ENTRIES: usize = 1000;
 
 /// What was copied, and what was not.
 #[derive(Default)]
@@ -119,48 +117,30 @@ fn copy(from: &mut Database, new: &Path, proof: &Proof<'_>) -> rusqlite::Result<
     let mut to = Database::open(new)?;
     to.format(from.id()?, &from.slots()?)?;
     let mut copied = Copied::default();
-    for table in Table::ROWS {
-        let mut put = Ok(());
-        from.rows(table, |at, sealed, _| {
-            if put.is_err() {
-                return;
-            }
-            // One that does not open is told by its key what it was of: it is left for the next start to find.
-            if proof.keys.open(&at.subject(), &sealed).is_err() {
+    // As they lie: an index may be what cannot be read.
+    walk::rows(from, |(at, sealed)| {
+        // One that does not open is told by its key what it was of: it is left for the next start to find.
+        if proof.keys.open(&at.subject(), &sealed).is_err() {
+            copied.lost = copied.lost.saturating_add(1);
+        }
+        copied.rows.add(proof.keys, &at, sealed.version);
+        to.put(&at, &sealed).map(drop)
+    })?;
+    let first = proof.header.ledger.first;
+    walk::entries(from, |row| {
+        if row.seq < first {
+            return Ok(());
+        }
+        match ledger::open(proof.keys, &row, [0; 32]) {
+            Ok(_) => to.append(&row),
+            Err(_) => {
                 copied.lost = copied.lost.saturating_add(1);
+                Ok(())
             }
-            copied.rows.add(proof.keys, &at, sealed.version);
-            put = to.put(&at, &sealed).map(drop);
-        })?;
-        put?;
-    }
-    copy_ledger(from, &mut to, proof, &mut copied)?;
+        }
+    })?;
     to.commit(&from.header()?)?;
     Ok(copied)
-}
-
-fn copy_ledger(
-    from: &mut Database,
-    to: &mut Database,
-    proof: &Proof<'_>,
-    copied: &mut Copied,
-) -> rusqlite::Result<()> {
-    let head = &proof.header.ledger;
-    let (mut next, mut prev) = (head.first, head.before);
-    loop {
-        let rows = from.entries(next, ENTRIES)?;
-        let Some(last) = rows.last() else {
-            return Ok(());
-        };
-        next = last.seq.saturating_add(1);
-        for row in rows {
-            match ledger::open(proof.keys, &row, prev) {
-                Ok(_) => to.append(&row)?,
-                Err(_) => copied.lost = copied.lost.saturating_add(1),
-            }
-            prev = row.mac;
-        }
-    }
 }
 
 fn failed(path: &Path, action: &'static str, error: io::Error) -> StoreError {

@@ -24,7 +24,7 @@ use crate::{
 pub(super) mod place;
 mod rebuild;
 mod remains;
-mod walk;
+pub(super) mod walk;
 
 use place::Scratch;
 use remains::Remains;

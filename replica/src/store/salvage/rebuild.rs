@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use rusqlite::{Result, Row};
+use rusqlite::Result;
 
-use super::{remains::Remains, walk::walk};
+use super::{remains::Remains, walk};
 use crate::{
     entropy::{Entropy, unique_u64},
     key::{
@@ -21,13 +21,10 @@ use crate::{
         header::Header,
         open::{GENERATIONS, Unapplied},
         reserve::{Record, ReserveFile},
-        schema::{
-            Database,
-            rows::{number, sealed},
-        },
+        schema::Database,
         writer::{apply_rows, redo_ledger},
     },
-    table::{At, Op, Table},
+    table::{At, Op},
 };
 
 /// No epoch comes after this one in an age: a row that claims a later one is not opened, for each costs a key.
@@ -154,14 +151,8 @@ struct Rebuilt<'k> {
 
 impl Rebuilt<'_> {
     fn copy(&mut self, old: &Database) -> Result<()> {
-        let rows = ("row", "id", "tab, key, version, epoch, payload");
-        walk(old.connection(), rows, row, |(at, sealed)| {
-            self.put(&at, &sealed)
-        })?;
-        let entries = ("ledger", "seq", "mac, version, epoch, payload");
-        walk(old.connection(), entries, entry, |entry| {
-            self.append(&entry)
-        })
+        walk::rows(old, |(at, sealed)| self.put(&at, &sealed))?;
+        walk::entries(old, |entry| self.append(&entry))
     }
 
     /// Puts a row, if none is there that is younger. One that does not open is told by its key what it was of.
@@ -261,22 +252,4 @@ impl Head {
             (self.next, self.last) = (next, row.mac);
         }
     }
-}
-
-fn row(row: &Row<'_>) -> Result<(At, Sealed)> {
-    let tab = number(row, 1)?;
-    let mut tables = Table::ROWS.into_iter();
-    let table = tables
-        .find(|table| u64::from(table.number()) == tab)
-        .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    let key = row.get(2)?;
-    Ok((At { table, key }, sealed(row, 3)?))
-}
-
-fn entry(row: &Row<'_>) -> Result<LedgerRow> {
-    Ok(LedgerRow {
-        seq: number(row, 0)?,
-        mac: row.get(1)?,
-        sealed: sealed(row, 2)?,
-    })
 }

@@ -2,17 +2,52 @@
 
 use rusqlite::{Connection, Result, Row, Statement};
 
-use crate::store::fault::is_damage;
+use crate::{
+    ledger::LedgerRow,
+    seal::Sealed,
+    store::{
+        fault::is_damage,
+        schema::{
+            Database,
+            rows::{number, sealed},
+        },
+    },
+    table::{At, Table},
+};
 
 /// So many numbers in a row at which nothing can be read are passed over; beyond, what is left is read from its end.
 const MISSED: u32 = 100_000;
+
+/// Every row that can be read, whatever its table.
+///
+/// # Errors
+/// As [`walk`].
+pub(in crate::store) fn rows(
+    old: &Database,
+    take: impl FnMut((At, Sealed)) -> Result<()>,
+) -> Result<()> {
+    let columns = ("row", "id", "tab, key, version, epoch, payload");
+    walk(old.connection(), columns, row, take)
+}
+
+/// Every entry of the ledger that can be read.
+///
+/// # Errors
+/// As [`walk`].
+pub(in crate::store) fn entries(
+    old: &Database,
+    take: impl FnMut(LedgerRow) -> Result<()>,
+) -> Result<()> {
+    let columns = ("ledger", "seq", "mac, version, epoch, payload");
+    walk(old.connection(), columns, entry, take)
+}
 
 /// Rows of `table` by the column `number`, which is the first that `parse` sees; then come `columns`. What is not formed like a
 /// row is passed over.
 ///
 /// # Errors
 /// If the file cannot be read for another reason than that it is damaged, and those of `take`.
-pub(super) fn walk<T>(
+fn walk<T>(
     old: &Connection,
     (table, number, columns): (&str, &str, &str),
     parse: impl Fn(&Row<'_>) -> Result<T>,
@@ -60,4 +95,22 @@ fn pass<T>(
             Err(error) => return Err(error),
         }
     }
+}
+
+fn row(row: &Row<'_>) -> Result<(At, Sealed)> {
+    let tab = number(row, 1)?;
+    let mut tables = Table::ROWS.into_iter();
+    let table = tables
+        .find(|table| u64::from(table.number()) == tab)
+        .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let key = row.get(2)?;
+    Ok((At { table, key }, sealed(row, 3)?))
+}
+
+fn entry(row: &Row<'_>) -> Result<LedgerRow> {
+    Ok(LedgerRow {
+        seq: number(row, 0)?,
+        mac: row.get(1)?,
+        sealed: sealed(row, 2)?,
+    })
 }

@@ -162,3 +162,30 @@ fn a_copy_that_finds_no_room_leaves_the_replica_as_it_was() {
     opened.writer.mend(Remedy::Copy).unwrap();
     assert_ne!(fs::metadata(&home.location.path).unwrap().ino(), before);
 }
+
+/// A page that cannot be read any more costs what is on it, and nothing has to be started anew for that.
+#[test]
+fn what_cannot_be_read_of_the_old_file_does_not_keep_the_rest_from_being_copied() {
+    let home = full();
+    home.store((10..200).map(granted).collect());
+    let keys = home.open().view.keys().clone();
+    for (kind, table) in [("index", "row"), ("table", "row")] {
+        let page = match kind {
+            "index" => salvaged::root(&home, kind, table),
+            _ => salvaged::pages(&home, table)[2],
+        };
+        salvaged::spoil(&home, page, 0xaa);
+        let path = &home.location.path;
+        let mut from = schema::Database::open(path).unwrap();
+        let header = Header::open(&keys, &from.header().unwrap()).unwrap();
+        let proof = Proof {
+            keys: &keys,
+            header: &header,
+        };
+        copy::renew(&mut from, path, &proof).unwrap();
+        drop(from);
+        let opened = home.open();
+        assert!(opened.report.salvage.is_none());
+        assert_eq!(opened.view.damage().is_empty(), kind == "index", "{kind}");
+    }
+}

@@ -19,7 +19,7 @@ fn full() -> Home {
 }
 
 /// On which page the table, or its index, begins.
-fn root(home: &Home, kind: &str, table: &str) -> usize {
+pub(super) fn root(home: &Home, kind: &str, table: &str) -> usize {
     let connection = rusqlite::Connection::open(&home.location.path).unwrap();
     let sql = "SELECT rootpage FROM sqlite_schema WHERE type = ?1 AND tbl_name = ?2";
     let root: i64 = connection
@@ -29,7 +29,7 @@ fn root(home: &Home, kind: &str, table: &str) -> usize {
 }
 
 /// Every page of the table.
-fn pages(home: &Home, table: &str) -> Vec<usize> {
+pub(super) fn pages(home: &Home, table: &str) -> Vec<usize> {
     let whole = fs::read(&home.location.path).unwrap();
     let root = root(home, "table", table);
     let mut pages = vec![root];
@@ -47,7 +47,7 @@ fn pages(home: &Home, table: &str) -> Vec<usize> {
     pages
 }
 
-fn spoil(home: &Home, page: usize, with: u8) {
+pub(super) fn spoil(home: &Home, page: usize, with: u8) {
     let mut bytes = fs::read(&home.location.path).unwrap();
     bytes[page * PAGE..(page + 1) * PAGE].fill(with);
     fs::write(&home.location.path, &bytes).unwrap();

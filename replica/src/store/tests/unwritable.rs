@@ -11,7 +11,8 @@ fn open_unmade(home: &Home) -> Opened {
         &home.location,
         std::slice::from_ref(&home.source),
         settings(),
-        Arc::new(Seeded::new(9)),
+        // Its folder in memory is to be nobody else's.
+        Arc::new(crate::entropy::OsEntropy),
         why,
     );
     opened.unwrap_or_else(|error| panic!("{error}"))
@@ -54,6 +55,43 @@ fn a_replica_that_cannot_be_made_is_empty_and_made_once_it_can_be() {
     let opened = home.open();
     assert!(opened.view.grant(&digest(2)).is_some() && opened.view.grant(&digest(1)).is_none());
     assert_eq!(opened.report.anchor, AnchorState::Agrees);
+}
+
+#[test]
+fn what_is_made_late_is_made_under_its_lock() {
+    let home = Home::empty(1);
+    let path = &home.location.path;
+    let folder = private::parent(path).to_owned();
+    fs::write(&folder, "").unwrap();
+    let sequencer = open_unmade(&home).start(|| now(1)).unwrap();
+    // There is a place from one moment to the next, and somebody is at it.
+    let prepared = home.dir.path().join("prepared");
+    private::directory(&prepared).unwrap();
+    let held = lock(&prepared.join("replica.db")).unwrap().unwrap();
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    let here = rustix::fs::CWD;
+    rustix::fs::renameat_with(here, &prepared, here, &folder, exchange).unwrap();
+    until(|| {
+        let why = sequencer.stats().failed;
+        why.is_some_and(|why| why.contains("in use"))
+    });
+    assert!(!path.exists());
+    drop(held);
+    taken(&sequencer, 2);
+    assert!(lock(path).unwrap().is_none(), "it has it from here on");
+    sequencer.stop();
+    assert!(home.open().view.grant(&digest(2)).is_some());
+}
+
+fn until(holds: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        #[expect(clippy::disallowed_methods)]
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never holds");
 }
 
 #[test]
