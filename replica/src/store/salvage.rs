@@ -11,10 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    CreateError, Location, OpenError, StoreError, anchor::Anchor, copy, create::make,
-    header::Header,
-};
+use super::{CreateError, Location, OpenError, StoreError, copy, create::make, header::Header};
 use crate::{
     entropy::Entropy,
     key::slot::Source,
@@ -77,12 +74,8 @@ pub(super) fn salvage(
 
 /// Whether a replica was at this place: a wrong path must not be taken for a damaged one.
 fn was_here(location: &Location) -> bool {
-    let anchor = location.anchor.as_deref().map(Anchor::at);
-    anchor.is_some_and(|anchor| anchor.exists())
-        || private::beside(&location.path, ".reserve")
-            .symlink_metadata()
-            .is_ok()
-        || !place::kept(&location.path).is_empty()
+    let reserve = private::beside(&location.path, ".reserve");
+    reserve.symlink_metadata().is_ok() || !place::kept(&location.path).is_empty()
 }
 
 /// A replica that knows that all of another is lost.

@@ -129,6 +129,47 @@ async fn without_a_replica_and_a_place_for_one_forwards_are_served_and_it_is_mad
     disk.issues().await
 }
 
+/// What was found by the attempt that opened it is told by the daemon that goes on with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_on_a_full_disk_is_left_as_it_is_until_there_is_room_for_another()
+-> Result<()> {
+    let disk = Disk::start().await?;
+    let daemon = &disk.host.daemon;
+    disk.host.cut().await?;
+    let (issued, revoked) = (disk.login().await?, disk.login().await?);
+    disk.revoke(&revoked).await?;
+    daemon.terminate(BOUND).await?;
+    disk.on("dd if=/dev/zero of=replica.db bs=4096 count=1 conv=notrunc 2>&1")
+        .await?;
+    let damaged = disk.on("sha256sum replica.db").await?;
+    disk.fill().await?;
+    daemon.start()?;
+    daemon
+        .wait_for("a reason", BOUND, |status| {
+            reasons(status).contains("there is no room on its filesystem")
+        })
+        .await?;
+    assert_eq!(disk.reads(&issued).await?.status, 503);
+    assert_eq!(disk.on("sha256sum replica.db").await?, damaged);
+    assert_eq!(disk.on("ls | grep -c replica.db").await?.trim(), "3");
+    disk.free().await?;
+    eventually(BOUND, "the replica", async || {
+        let reply = disk.reads(&issued).await?;
+        match reply.status {
+            200 => Ok(()),
+            _ => Err(harness::Failure::new(reply.text())),
+        }
+    })
+    .await?;
+    assert_eq!(disk.reads(&revoked).await?.status, 403);
+    let status = daemon.wait_for("its status", BOUND, |_| true).await?;
+    let findings = status["findings"].to_string();
+    assert!(findings.contains("was brought into a new file"), "{status}");
+    let kept = disk.on("sha256sum < replica.db.damaged-1").await?;
+    assert_eq!(kept.split(' ').next(), damaged.split(' ').next());
+    disk.issues().await
+}
+
 /// A host whose replica and state file are on a filesystem of their own, and a process of the workload on it.
 pub(crate) struct Disk {
     pub(crate) host: Host,

@@ -243,6 +243,21 @@ fn what_is_no_database_gives_way_to_an_empty_replica_only_where_one_was() {
         assert_eq!(fs::read(&home.location.path).unwrap(), nothing);
     }
     let home = full();
+    // Nor does the anchor say where: it may be that of a replica in another place.
+    let elsewhere = home.dir.path().join("replica").join("other");
+    private::replace(&elsewhere, nothing[0]).unwrap();
+    let location = Location {
+        path: elsewhere.clone(),
+        ..home.location.clone()
+    };
+    let refused = Replica::open(
+        &location,
+        std::slice::from_ref(&home.source),
+        settings(),
+        Arc::new(Seeded::new(1)),
+    );
+    assert!(matches!(refused, Err(OpenError::NotADatabase(_))));
+    assert_eq!(fs::read(&elsewhere).unwrap(), nothing[0]);
     for (n, nothing) in nothing.into_iter().enumerate() {
         fs::write(&home.location.path, nothing).unwrap();
         let opened = home.open();
