@@ -57,7 +57,8 @@ impl Server {
             }
             let noted = ask.once.outcome() == Outcome::Unknown && !answer.changes.is_empty();
             if noted {
-                answer.changes.push(unused_token(ask, call, now));
+                let remark = unused_token(ask, call, &answer.changes, now);
+                answer.changes.push(remark);
             }
             let takes_away = answer.changes.iter().any(binds);
             match self.promise(answer).await {
@@ -183,9 +184,15 @@ fn binds(change: &Change) -> bool {
     matches!(change, Change::Revoked(_) | Change::TokenDoubted(..))
 }
 
-/// The ledger's note that the primary may hold a token that nobody uses.
-fn unused_token(ask: &Ask, call: &Call, now: Now) -> Change {
+/// The ledger's note that the primary may hold a token that nobody uses. It counts for the workload that `issued` issues to,
+/// because what a uid that is no workload's may have noted is little, and shared.
+fn unused_token(ask: &Ask, call: &Call, issued: &[Change], now: Now) -> Change {
+    let holder = issued.iter().find_map(|change| match change {
+        Change::Grant(grant) => grant.peer.as_ref(),
+        _ => None,
+    });
     let mut entry = Entry::new(EntryKind::Unknown, "unknown", now.steady);
+    entry.workload = holder.map(|peer| peer.workload.clone());
     entry.uid = Some(ask.peer.uid);
     entry.unit.clone_from(&ask.peer.unit);
     entry.path = Some(call.path.as_str().to_owned());

@@ -79,6 +79,8 @@ impl Entry {
         match self.kind {
             EntryKind::Denial | EntryKind::Read => Purpose::Note,
             EntryKind::Unknown if self.count.is_some() => Purpose::Note,
+            // A command that ends a token is a revocation like any other.
+            EntryKind::Operator if self.token.is_some() => Purpose::End,
             EntryKind::Exchange | EntryKind::Revocation => Purpose::End,
             EntryKind::Grant
             | EntryKind::Lease
@@ -91,11 +93,15 @@ impl Entry {
         }
     }
 
+    /// Whether it only says something more of what it comes with, which is done without it where it finds no room.
+    pub fn is_remark(&self) -> bool {
+        self.kind == EntryKind::Unknown || self.purpose() == Purpose::Note
+    }
+
     fn is_of_host(&self) -> bool {
         match self.kind {
-            EntryKind::Offboarding | EntryKind::Operator | EntryKind::Parity | EntryKind::State => {
-                true
-            }
+            EntryKind::Offboarding | EntryKind::Parity | EntryKind::State => true,
+            EntryKind::Operator => !self.is_end_of_issued(),
             // What of Holdover's own requests is not known.
             EntryKind::Unknown => {
                 self.count.is_none() && self.workload.is_none() && self.uid.is_none()
@@ -108,6 +114,12 @@ impl Entry {
             | EntryKind::Renewal
             | EntryKind::Revocation => false,
         }
+    }
+
+    /// Whether it is about a token that the replica issued to a workload: room for its end was promised to that workload, and
+    /// whoever ends it, the entry takes that room. Holdover's own is for what nobody was promised.
+    fn is_end_of_issued(&self) -> bool {
+        self.token.is_some() && self.outage.is_some() && self.workload.is_some()
     }
 }
 

@@ -325,6 +325,10 @@ impl Spool {
     }
 
     fn fits(&self, claim: &Claim) -> Result<(), Full> {
+        // What was promised is kept, even where the whole was made smaller than what is in it since.
+        if claim.purpose == Purpose::PromisedEnd {
+            return Ok(());
+        }
         let owner = self.told_apart(&claim.owner);
         let reserve = self.reserve(&owner);
         let before = self.account(&owner);
@@ -335,17 +339,13 @@ impl Spool {
             owner,
             reserve: reserve.acts,
         };
-        let promised = match claim.purpose {
-            Purpose::PromisedEnd => 0,
-            _ => self.promised,
-        };
-        let all = self.entries.saturating_add(promised);
+        let all = self.entries.saturating_add(self.promised);
         if all.saturating_add(claim.bytes) > self.max {
             return Err(shared(owner));
         }
         let (was, is) = (before.beyond(reserve), after.beyond(reserve));
         let grown = is.all().saturating_sub(was.all());
-        if grown == 0 || claim.purpose == Purpose::PromisedEnd {
+        if grown == 0 {
             return Ok(());
         }
         let most = self.most_beyond(&owner, claim.purpose);

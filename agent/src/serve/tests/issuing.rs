@@ -7,8 +7,10 @@ use shared::{
     approle::{Attempt, Claimant, Outcome as Login, ProofDigest},
     change::Change,
     failover::Phase,
+    grant::{Grant, Settled},
     ledger::EntryKind,
-    name::{TokenDigest, WorkloadName},
+    name::WorkloadName,
+    workload::PeerId,
 };
 
 use super::{
@@ -24,6 +26,7 @@ use super::{
 use crate::{
     clock::Stopwatch,
     link::Unavailable,
+    samples,
     upstream::{Decision, UpstreamError, workload::MintError},
 };
 
@@ -179,9 +182,22 @@ async fn a_login_while_the_primary_takes_over_is_the_primarys_though_not_everybo
 async fn a_login_that_hangs_is_the_replicas_once_it_takes_over_and_the_ledger_notes_it() {
     let primary = Primary::start(|_| Act::Hang).await;
     let rig = Setup::with(&primary).start();
-    rig.replica.decides(|_| {
+    let workload = WorkloadName::parse("orders").unwrap();
+    let peer = PeerId {
+        workload: workload.clone(),
+        uid: 7,
+        unit: None,
+    };
+    rig.replica.decides(move |_| {
+        let now = samples::at(0);
+        let origin = samples::issued(Settled::Not, now);
+        let grant = samples::grant(1, origin, Duration::from_secs(60), now);
+        let grant = Grant {
+            peer: Some(peer.clone()),
+            ..grant
+        };
         let mut answer = says(200, "{}");
-        answer.changes = vec![Change::GrantForgotten(TokenDigest([1; 32]))];
+        answer.changes = vec![Change::Grant(Box::new(grant))];
         answer
     });
     let (heard, ()) = tokio::join!(async { rig.ask(&approle()).await }, async {
@@ -189,7 +205,15 @@ async fn a_login_that_hangs_is_the_replicas_once_it_takes_over_and_the_ledger_no
         rig.enter(holdover());
     });
     assert_eq!(heard.outcome(), (200, "replica"));
-    let noted = |change: &Change| matches!(change, Change::Ledger(entry) if entry.kind == EntryKind::Unknown);
+    // As the workload's, whose room in the ledger others cannot take, and of who asked.
+    let noted = |change: &Change| match change {
+        Change::Ledger(entry) => {
+            entry.kind == EntryKind::Unknown
+                && entry.workload.as_ref() == Some(&workload)
+                && entry.uid.is_some_and(|uid| uid != 7)
+        }
+        _ => false,
+    };
     assert!(rig.replica.has_committed(noted));
 }
 

@@ -1,7 +1,7 @@
 //! Room in the ledger for what a group says there.
 //!
-//! What is done only if the ledger has it is refused where it has no room. What has bound already, and what only stands for
-//! many requests, is kept without its entry: that is counted.
+//! What is done only if the ledger has it is refused where it has no room. What has bound already, what only stands for many
+//! requests, and remarks on something else are kept without their entry: that is counted.
 
 use shared::{
     change::Change,
@@ -36,15 +36,21 @@ impl Worker {
         room.follow(view);
         if submission.when == When::Committed && !submission.changes.iter().all(says) {
             let claims = claims(&submission.changes, stage)?;
-            let admitted = room.admit(claims, view);
-            return admitted.map_err(SubmitError::LedgerFull);
+            room.admit(claims, view).map_err(SubmitError::LedgerFull)?;
+            // Whose these count for may be somebody else, who could fill the ledger for whoever this is done for.
+            submission.changes.retain(|change| match change {
+                Change::Ledger(entry) if entry.is_remark() => {
+                    finds_room(&mut room, ledger::claim(entry), view)
+                }
+                _ => true,
+            });
+            return Ok(());
         }
         let mut ends = Ends::of(&submission.changes, stage);
         submission.changes.retain(|change| match change {
             Change::Ledger(entry) => {
                 let claim = ledger::claim(entry).map(|claim| ends.promised(entry.token, claim));
-                // What cannot be written out at all fails where it is sealed.
-                claim.is_err() || claim.is_ok_and(|claim| keeps(&mut room, claim, view))
+                finds_room(&mut room, claim, view)
             }
             _ => true,
         });
@@ -97,8 +103,11 @@ impl Worker {
     }
 }
 
-/// Whether an entry is kept.
-fn keeps(room: &mut Room, claim: Claim, view: &View) -> bool {
+/// Whether an entry is kept. What cannot be written out at all fails where it is sealed.
+fn finds_room<E>(room: &mut Room, claim: Result<Claim, E>, view: &View) -> bool {
+    let Ok(claim) = claim else {
+        return true;
+    };
     let kept = room.admit(vec![claim], view).is_ok();
     if !kept {
         room.dropped();
@@ -106,7 +115,7 @@ fn keeps(room: &mut Room, claim: Claim, view: &View) -> bool {
     kept
 }
 
-/// What a submission needs: room for its entries, and for the end of each grant that was not there before.
+/// What a submission needs: room for its entries but remarks, and for the end of each grant that was not there before.
 fn claims(changes: &[Change], stage: &Stage<'_>) -> Result<Vec<Claim>, SubmitError> {
     let mut claims = Vec::new();
     for change in changes {
@@ -114,7 +123,7 @@ fn claims(changes: &[Change], stage: &Stage<'_>) -> Result<Vec<Claim>, SubmitErr
             Change::Grant(grant) if grant.is_replica() && stage.live(&grant.digest).is_none() => {
                 claims.push(promise(grant));
             }
-            Change::Ledger(entry) => {
+            Change::Ledger(entry) if !entry.is_remark() => {
                 let claim = ledger::claim(entry);
                 claims.push(claim.map_err(|error| SubmitError::Failed(error.to_string()))?);
             }

@@ -296,6 +296,84 @@ fn an_act_without_room_is_not_done_and_a_revocation_without_room_is() {
 }
 
 #[test]
+fn what_uids_that_are_no_workloads_fill_takes_no_login_whose_outcome_at_the_primary_is_unknown() {
+    let mut rig = Rig::new();
+    for (uid, nr) in (0..8).flat_map(|uid| (0..200).map(move |nr| (uid, nr))) {
+        let mut noted = Entry::new(EntryKind::Denial, "denied", T0);
+        (noted.uid, noted.count, noted.ttl_seconds) = (Some(uid), Some(1), Some(nr));
+        rig.commit(Lane::Mirror, vec![entry(noted)]).unwrap();
+    }
+    let dropped = rig.room().dropped;
+    assert!(dropped > 0, "they have all that they can have");
+    for (nr, uid, workload) in [(1, 0, None), (2, 1000, Some("a"))] {
+        let grant = issued("a", nr);
+        let said = Entry::new(EntryKind::Grant, "allowed", T0).about(&grant);
+        let mut remark = Entry::new(EntryKind::Unknown, "unknown", T0);
+        (remark.uid, remark.workload) = (Some(uid), workload.map(name));
+        let unit = vec![Change::Grant(Box::new(grant)), entry(said), entry(remark)];
+        rig.commit(Lane::Grant, unit).unwrap();
+        assert!(rig.sequencer.view().grant(&digest(nr)).is_some());
+    }
+    assert_eq!(rig.room().dropped, dropped + 1, "what nobody has room for");
+    assert_eq!(rig.count(EntryKind::Unknown), 1, "the workload has");
+    assert_eq!(rig.count(EntryKind::Grant), 2);
+    // Nor does it where the workload has no room for more than the login.
+    rig.fill("a");
+    assert!(rig.log_in("b").is_ok());
+}
+
+#[test]
+fn an_operators_end_of_what_was_issued_takes_the_room_that_was_promised_and_not_holdovers_own() {
+    let mut rig = Rig::new();
+    let (logins, _) = rig.fill("a");
+    let states = |rig: &Rig| {
+        (0..1000).for_each(|_| {
+            rig.commit(Lane::Revocation, vec![said(EntryKind::State)])
+                .unwrap()
+        });
+    };
+    // Holdover's own room is full.
+    states(&rig);
+    rig.restart();
+    for nr in 100..100 + logins {
+        let grant = rig.sequencer.view().grant(&digest(nr)).unwrap();
+        let mut said = Entry::new(EntryKind::Operator, "revoked", T0).about(&grant.grant);
+        (said.uid, said.unit, said.deadline) = (Some(0), None, Some(T0));
+        let unit = vec![revoked(nr), entry(said)];
+        rig.commit(Lane::Revocation, unit).unwrap();
+    }
+    let room = rig.room();
+    assert_eq!((room.dropped, room.promised_bytes), (0, 0));
+    assert_eq!(
+        rig.count(EntryKind::Operator),
+        usize::try_from(logins).unwrap()
+    );
+    // What is counted for whom is the same for who counts it anew, and who gives it back.
+    rig.sequencer.stop();
+    rig.home.sql("DELETE FROM row WHERE tab = 26");
+    rig.sequencer = Rig::start(&rig.home);
+    assert_eq!(rig.room(), room);
+    rig.deliver(rig.sequencer.stats().ledger.next - 1);
+    assert_eq!(rig.room().undelivered_bytes, 0);
+}
+
+#[test]
+fn what_was_promised_is_there_where_the_ledger_was_made_smaller_than_what_is_in_it() {
+    let mut rig = Rig::new();
+    let (logins, _) = rig.fill("a");
+    rig.home.location.ledger_max = SMALL / 16;
+    rig.restart();
+    assert!(rig.sequencer.ledger_room().undelivered_bytes > SMALL / 16);
+    (100..100 + logins).for_each(|nr| rig.revoke(nr));
+    assert_eq!(rig.sequencer.ledger_room().dropped, 0);
+    assert_eq!(
+        rig.count(EntryKind::Revocation),
+        usize::try_from(logins).unwrap()
+    );
+    assert!(rig.log_in("b").is_err(), "nothing more is issued");
+}
+
+#[test]
 fn what_was_delivered_counts_for_nobody_and_is_cut_off_where_room_is_wanted() {
     let mut rig = Rig::new();
     let mut logins = Vec::new();
