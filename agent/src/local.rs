@@ -1,5 +1,7 @@
 //! The replica as the daemon's tasks use it: the view, the way to the writer, the clock, in one handle.
 
+mod seen;
+
 use std::{pin::Pin, sync::Arc};
 
 use replica::{

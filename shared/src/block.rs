@@ -55,10 +55,15 @@ impl BlockCause {
     }
 
     /// What alone lifts it.
+    ///
+    /// A clock that booted behind need not be set right: it may stay off for good, and nothing would ever be issued. What it left in
+    /// doubt, the replica's grants, was revoked when the block was found. What is issued from then on ends by boot time and by
+    /// the mark with boot time since it, whichever is first, and neither asks that clock. One that is ahead is asked at every use:
+    /// what would be issued may be past its end at once.
     pub fn lifted_by(self) -> Lifter {
         match self {
-            Self::ClockAhead | Self::ClockBehind => Lifter::ClockConfirmed,
-            Self::Rebooted => Lifter::PrimarySeen,
+            Self::ClockAhead => Lifter::ClockConfirmed,
+            Self::ClockBehind | Self::Rebooted => Lifter::PrimarySeen,
         }
     }
 
@@ -70,8 +75,8 @@ impl BlockCause {
                  seen and its clock agrees with this machine's"
             }
             Self::ClockBehind => {
-                "the machine booted with its clock behind the replica's; nothing is issued until the primary is seen and its \
-                 clock agrees with this machine's"
+                "the machine booted with its clock behind the replica's; nothing is issued until the primary has accepted \
+                 Holdover's own credential"
             }
             Self::Rebooted => {
                 "the machine was rebooted and the primary has not been seen since; issue_after_reboot = true would allow \
@@ -123,7 +128,7 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
+    use alloc::{vec, vec::Vec};
 
     use super::*;
 
@@ -147,19 +152,29 @@ mod tests {
     }
 
     #[test]
-    fn a_reboot_blocks_until_the_primary_is_seen_and_a_clock_behind_until_it_is_confirmed() {
+    fn all_but_a_clock_ahead_is_lifted_once_the_primary_is_seen_whatever_its_clock_says() {
         use BlockCause::{ClockAhead, ClockBehind, Rebooted};
         assert!(causes(blocks(BootFound::Same).all()).is_empty());
         assert_eq!(causes(blocks(BootFound::Another).all()), [Rebooted]);
-        for (found, clock) in [
-            (BootFound::AnotherAhead, ClockAhead),
-            (BootFound::AnotherBehind, ClockBehind),
+        for (found, clock, seen, confirmed) in [
+            (
+                BootFound::AnotherAhead,
+                ClockAhead,
+                vec![Rebooted],
+                vec![ClockAhead],
+            ),
+            (
+                BootFound::AnotherBehind,
+                ClockBehind,
+                vec![ClockBehind, Rebooted],
+                vec![],
+            ),
         ] {
             let both = blocks(found);
             assert_eq!(causes(both.all()), [clock, Rebooted]);
             let lifted = |lifter| both.lifted_by(lifter).collect::<Vec<_>>();
-            assert_eq!(lifted(Lifter::PrimarySeen), [Rebooted]);
-            assert_eq!(lifted(Lifter::ClockConfirmed), [clock]);
+            assert_eq!(lifted(Lifter::PrimarySeen), seen);
+            assert_eq!(lifted(Lifter::ClockConfirmed), confirmed);
             assert_eq!(causes(both.standing(true)), [clock]);
         }
     }

@@ -1,9 +1,9 @@
-//! What stands against issuing on this host: found at a start, stored, and lifted by what may lift it.
+//! What stands against issuing on this host, found at a start and stored. [`Local::primary_seen`] lifts it.
 
 use replica::sequencer::Lane;
 use shared::{
-    block::{BlockCause, IssuingBlock, Lifter},
-    change::{Change, Expects},
+    block::{BlockCause, IssuingBlock},
+    change::Change,
     grant::RevokeCause,
 };
 
@@ -32,47 +32,6 @@ pub(super) fn find(local: &Local) {
     for block in local.view.authority().blocks.all() {
         tracing::warn!(since = %block.since, "issuing is blocked: {}", block.cause.text());
     }
-}
-
-/// The trusted cluster accepted Holdover's own credential in an answer that is shown to be current; whether its clock agreed with
-/// ours. What was doubted until then is doubted no longer, once that is stored; what cannot be stored is lifted by a later answer.
-pub(super) fn primary_seen(local: &Local, clock_confirmed: bool) {
-    let lifters = [
-        Some(Lifter::PrimarySeen),
-        clock_confirmed.then_some(Lifter::ClockConfirmed),
-    ];
-    let (lifted, rolled_back) = {
-        let authority = local.view.authority();
-        let lifters = lifters.into_iter().flatten();
-        let lifted = lifters.flat_map(|lifter| authority.blocks.lifted_by(lifter));
-        (lifted.collect::<Vec<_>>(), authority.rolled_back)
-    };
-    lift(local, lifted);
-    if rolled_back {
-        local.sequencer.clear_rollback(|result| {
-            if let Err(error) = result {
-                tracing::warn!(%error, "that the primary was seen could not be stored");
-            }
-        });
-    }
-}
-
-/// On disk before it is in memory, because it gives authority.
-fn lift(local: &Local, causes: Vec<BlockCause>) {
-    if causes.is_empty() {
-        return;
-    }
-    let changes = causes.iter().copied().map(Change::BlockLifted).collect();
-    local
-        .sequencer
-        .submit(Lane::Grant, changes, Expects::default(), move |result| {
-            match result {
-                Ok(()) => tracing::info!(?causes, "the primary was seen: issuing is not blocked any more"),
-                Err(error) => {
-                    tracing::warn!(%error, "that issuing is not blocked any more could not be stored: it stays blocked");
-                }
-            }
-        });
 }
 
 #[cfg(test)]
@@ -136,21 +95,20 @@ mod tests {
             bench = started(bench);
         }
         assert_eq!(standing(&bench), [BlockCause::Rebooted]);
-        primary_seen(&bench.local, false);
+        bench.local.primary_seen(false);
         settled(&bench).await;
         assert!(standing(&bench).is_empty());
         assert!(standing(&started(bench)).is_empty());
     }
 
     #[tokio::test]
-    async fn a_clock_behind_stands_until_it_is_confirmed_and_not_until_the_primary_is_seen_alone() {
+    async fn a_clock_behind_stands_over_every_further_start_until_the_primary_is_seen_whatever_its_clock_says()
+     {
         let bench = rebooted(Bench::new(OnRecovery::Exchange), HOUR).await;
         bench.store(vec![own_mark(&bench)]).await;
         let bench = started(bench);
-        primary_seen(&bench.local, false);
-        settled(&bench).await;
-        assert_eq!(standing(&bench), [BlockCause::ClockBehind]);
-        primary_seen(&bench.local, true);
+        assert!(standing(&bench).contains(&BlockCause::ClockBehind));
+        bench.local.primary_seen(false);
         settled(&bench).await;
         assert!(standing(&bench).is_empty());
         assert!(standing(&started(bench)).is_empty());

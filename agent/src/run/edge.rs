@@ -9,7 +9,6 @@ use shared::{
 
 use tokio::sync::watch;
 
-use super::blocks;
 use crate::{
     config::Config,
     driver::Edge,
@@ -76,7 +75,7 @@ fn register(local: &Local, outcome: ProbeOutcome, accepted: bool) -> Probe {
         } => {
             let clock_confirmed = confirm_clock(local, server_time);
             if authenticated {
-                blocks::primary_seen(local, clock_confirmed);
+                local.primary_seen(clock_confirmed);
             }
             return Probe::Good {
                 audited: authenticated,

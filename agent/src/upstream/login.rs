@@ -184,6 +184,9 @@ impl Upstream {
         }
         let accessor = Accessor::parse(&auth.accessor)
             .map_err(|_| failed(shown.unexpected("a token without an accessor")))?;
+        if told == CredentialTold::Accepted {
+            self.local().primary_seen(false);
+        }
         Ok(LoggedIn {
             token: SecretText::filled(|text| text.push_str(&auth.client_token)),
             accessor,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::{
     name::Accessor,
-    offboarding::CredentialAsked,
+    offboarding::{CredentialAsked, CredentialTold},
     secret::{SecretBytes, SecretText},
     time::WallTime,
     token::{TokenFacts, look_up::ShownToken},
@@ -95,8 +95,13 @@ impl Upstream {
         let request = Request::read("auth/token/lookup-self");
         let asked_at = self.local().clock.now().steady;
         let reply = self.send(&request, Some(token)).await?;
-        let _ = self.tell_own(CredentialAsked::Token, reply.tells_of_token());
-        parse(&reply.shown()?, asked_at)
+        let told = reply.tells_of_token();
+        let _ = self.tell_own(CredentialAsked::Token, told);
+        let looked_up = parse(&reply.shown()?, asked_at)?;
+        if told == CredentialTold::Accepted {
+            self.local().primary_seen(false);
+        }
+        Ok(looked_up)
     }
 }
 
