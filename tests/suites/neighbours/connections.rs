@@ -1,5 +1,6 @@
 //! Connections: whoever holds all that can be had, a workload gets its own.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
@@ -120,7 +121,7 @@ async fn a_workload_is_attested_though_open_files_have_run_out() -> Result<()> {
     let hostile = crowd(&host, &idle(60)).await?;
     until(&host, CONNECTIONS, |open| open >= 60).await?;
     for more in [1, 2, 3, 1, 2, 3] {
-        may_open(&host, highest(&host)? + more).await?;
+        may_open(&host, more).await?;
         let reply = host.daemon.client().send(&ask).await;
         let reply = reply.map_err(|failure| host.daemon.failure(format!("{more}: {failure}")))?;
         assert_eq!(reply.status, 200, "{more}: {}", reply.text());
@@ -129,19 +130,17 @@ async fn a_workload_is_attested_though_open_files_have_run_out() -> Result<()> {
     Ok(())
 }
 
-/// The highest number of an open file of the daemon.
-fn highest(host: &Host) -> Result<u64> {
-    let mut highest = 0;
-    for open in std::fs::read_dir(format!("/proc/{}/fd", host.daemon.id()?))? {
-        let name = open?.file_name();
-        highest = highest.max(name.to_string_lossy().parse()?);
-    }
-    Ok(highest)
-}
-
-/// The daemon may open files with numbers below this one.
-async fn may_open(host: &Host, below: u64) -> Result<()> {
+/// The daemon may open so many files more than it has open.
+async fn may_open(host: &Host, more: usize) -> Result<()> {
     let pid = host.daemon.id()?.to_string();
+    let mut open = BTreeSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let number: u64 = entry?.file_name().to_string_lossy().parse()?;
+        open.insert(number);
+    }
+    // The lowest number that is free is taken, and each has to be below the limit.
+    let mut free = (0..).filter(|number| !open.contains(number));
+    let below = free.nth(more).context("a number")?;
     let set = tokio::process::Command::new("prlimit")
         .args(["--pid", &pid, &format!("--nofile={below}:")])
         .status()
