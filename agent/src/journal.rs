@@ -99,14 +99,13 @@ pub async fn run(local: Local, socket: PathBuf, told: watch::Sender<Delivery>) {
             }
             Err(_) => backoff.next(Backoff::EVEN),
         };
-        told.send_if_modified(|delivery| {
-            let changed = delivery.problem != problem;
-            if let (true, Some(problem)) = (changed, &problem) {
-                tracing::warn!(problem, "journald does not take the ledger's entries");
-            }
-            delivery.problem = problem;
-            changed
-        });
+        let is_new = told.borrow().problem != problem;
+        if let (true, Some(problem)) = (is_new, &problem) {
+            tracing::warn!(problem, "journald does not take the ledger's entries");
+        }
+        if is_new {
+            told.send_modify(|delivery| delivery.problem = problem);
+        }
         tokio::time::sleep(pause).await;
     }
 }

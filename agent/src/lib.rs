@@ -11,6 +11,7 @@ pub mod file;
 pub mod journal;
 pub mod link;
 pub mod local;
+pub mod log;
 pub mod metrics;
 pub mod mirror;
 pub mod offboarding;

@@ -19,6 +19,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    log,
     parity::counts::Counts,
     serve::{learn_queue::LearnQueue, stats::Stats},
     status::{
@@ -161,6 +162,11 @@ fn gauges(status: &DaemonStatus) -> Registry {
     let free = store.free_bytes.map_or(-1, signed);
     gauge(&mut page, "store_free_bytes", help, free);
     ledger(&mut page, &status.ledger);
+    page.register(
+        "log_dropped_lines",
+        "Lines of the log that were dropped because nobody took what was before them",
+        ConstCounter::new(log::dropped()),
+    );
     let help = "Policies, and workloads' issuing, that are left to the primary because the replica would have granted more";
     let quarantined = i64::try_from(status.parity.quarantined.len());
     gauge(

@@ -1,4 +1,4 @@
-//! The daemon as a service: what it reports to systemd, which signals it minds, where it logs, how it is hardened.
+//! The daemon as a service: what it reports to systemd, which signals it minds, what it logs, how it is hardened.
 
 pub mod harden;
 
@@ -9,14 +9,15 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use tracing_subscriber::{
-    Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
-};
+use tracing_subscriber::filter::Targets;
 
-use crate::{driver::Snapshot, journal};
+use crate::{driver::Snapshot, journal, log};
 
 /// Chooses how much our own crates say: `error`, `warn`, `info`, `debug` or `trace`.
 const LEVEL_VARIABLE: &str = "HOLDOVER_LOG";
+
+/// Why the process ends out of order gets this long to be logged.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// What the daemon is told from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +80,14 @@ pub fn end_within(within: Duration) -> io::Result<()> {
         runtime.block_on(async {
             signals.stop().await;
             tokio::time::sleep(within).await;
+            // By another thread: nothing that it meets there may keep this one.
+            let telling = std::thread::Builder::new().spawn(|| {
+                tracing::error!("something hangs: the process ends without it");
+            });
+            if telling.is_ok() {
+                tokio::time::sleep(LAST_WORD).await;
+            }
         });
-        tracing::error!("something hangs: the process ends without it");
         std::process::exit(1);
     };
     std::thread::Builder::new()
@@ -89,38 +96,24 @@ pub fn end_within(within: Duration) -> io::Result<()> {
         .map(drop)
 }
 
-/// Sends the log to the journal if standard error goes there, else to standard error.
+/// Sends the log to the journal if standard error goes there, else to standard error. Waits for neither.
 ///
 /// Other crates' lines are kept from `warn` up whatever is chosen: at lower levels some write headers, and headers
 /// carry tokens.
-pub fn log_to_journal_or_stderr() {
+///
+/// # Errors
+/// If there is no thread or no socket to be had.
+pub fn log_to_journal_or_stderr() -> io::Result<()> {
     let level = std::env::var(LEVEL_VARIABLE)
         .ok()
         .and_then(|level| level.parse().ok())
         .unwrap_or(tracing::Level::INFO);
-    let targets = || {
-        Targets::new()
-            .with_default(tracing::Level::WARN)
-            .with_target("holdover", level)
-            .with_target("replica", level)
-            .with_target("shared", level)
-    };
-    let journal = journal::is_standard_error()
-        .then(|| tracing_journald::layer().ok())
-        .flatten()
-        .map(|layer| layer.with_filter(targets()));
-    let stderr = journal.is_none().then(|| {
-        let ansi = io::IsTerminal::is_terminal(&io::stderr());
-        fmt::layer()
-            .with_writer(io::stderr)
-            .with_ansi(ansi)
-            .with_filter(targets())
-    });
-    // Where a subscriber is set already, as in tests, that one stays.
-    let _ = tracing_subscriber::registry()
-        .with(journal)
-        .with(stderr)
-        .try_init();
+    let targets = Targets::new()
+        .with_default(tracing::Level::WARN)
+        .with_target("holdover", level)
+        .with_target("replica", level)
+        .with_target("shared", level);
+    log::start(journal::is_standard_error(), targets)
 }
 
 /// Tells systemd that the daemon serves.

@@ -9,6 +9,8 @@ mod connections;
 mod hostile;
 #[path = "neighbours/ledger.rs"]
 mod ledger;
+#[path = "neighbours/log.rs"]
+mod log;
 #[path = "neighbours/maps.rs"]
 mod maps;
 #[path = "neighbours/rig.rs"]

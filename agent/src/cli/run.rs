@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::{
     cli::{Exit, Failure},
     config::Config,
-    service,
+    log, service,
 };
 
 /// The configuration is complete before anything is opened.
 pub(super) fn perform(path: &Path) -> Result<Exit, Failure> {
     let config = Config::load(path)?;
-    service::log_to_journal_or_stderr();
+    service::log_to_journal_or_stderr().map_err(Failure::Runtime)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -19,6 +19,7 @@ pub(super) fn perform(path: &Path) -> Result<Exit, Failure> {
     let ran = runtime.block_on(crate::run::run(config));
     // What hangs, in a file say, is not waited for.
     runtime.shutdown_background();
+    log::flush();
     ran?;
     Ok(Exit::Done)
 }
