@@ -173,11 +173,12 @@ impl Keeper {
     }
 
     async fn act(&mut self) -> Result<Duration, KeepError> {
-        let stored = self.store_unstored().await;
+        self.store_unstored().await;
         let rest = self.act_on_token().await?;
-        Ok(match stored {
-            true => rest,
-            false => rest.min(STORE_AGAIN),
+        // What was got just now may not be stored either.
+        Ok(match self.upstream.unstored().own_times() {
+            None => rest,
+            Some(_) => rest.min(STORE_AGAIN),
         })
     }
 
@@ -421,19 +422,17 @@ impl Keeper {
             .unstored(self.upstream.unstored().facts());
     }
 
-    /// Whether nothing is left in memory alone.
-    async fn store_unstored(&self) -> bool {
+    /// What is in memory alone is stored, if it can be by now.
+    async fn store_unstored(&self) {
         let Some(mut changes) = self.upstream.unstored().changes() else {
-            return true;
+            return;
         };
         changes.extend(self.given_back());
-        if self.store(changes).await.is_err() {
-            return false;
+        if self.store(changes).await.is_ok() {
+            tracing::info!("Holdover's own token is stored");
+            self.upstream.unstored().clear();
+            self.upstream.own().unstored(None);
         }
-        tracing::info!("Holdover's own token is stored");
-        self.upstream.unstored().clear();
-        self.upstream.own().unstored(None);
-        true
     }
 
     fn life_of(&self, looked_up: &LookedUp) -> Life {
