@@ -38,7 +38,9 @@ pub struct Delivery {
     /// Whether they are sent there.
     pub to_journald: bool,
     /// Why it did not take the last ones.
-    pub problem: Option<String>,
+    pub untaken: Option<String>,
+    /// Why the replica does not give them, or does not store which it took: those still count.
+    pub unstored: Option<String>,
 }
 
 /// Why entries are not delivered.
@@ -52,9 +54,60 @@ enum DeliverError {
         /// Why not.
         source: io::Error,
     },
-    /// The ledger is not read, or not what was delivered stored.
-    #[error("the replica: {0}")]
+    /// The ledger is not read.
+    #[error(transparent)]
     Replica(#[from] SubmitError),
+}
+
+/// What hindered one look at new entries. What the replica does is not told of journald: whoever is to mend it looks there.
+#[derive(PartialEq, Eq, Default, Debug)]
+struct Hindered {
+    untaken: Option<String>,
+    unstored: Option<String>,
+}
+
+impl Hindered {
+    fn by(sent: Result<(), DeliverError>, stored: Result<(), SubmitError>) -> Self {
+        let unstored = stored.err().map(|error| error.to_string());
+        match sent {
+            Ok(()) => Self {
+                untaken: None,
+                unstored,
+            },
+            Err(error @ DeliverError::Journal { .. }) => Self {
+                untaken: Some(error.to_string()),
+                unstored,
+            },
+            Err(DeliverError::Replica(error)) => Self {
+                untaken: None,
+                unstored: Some(error.to_string()),
+            },
+        }
+    }
+
+    fn is_news(&self, told: &Delivery) -> bool {
+        (&self.untaken, &self.unstored) != (&told.untaken, &told.unstored)
+    }
+
+    fn log(&self, told: &Delivery) {
+        if let Some(problem) = newly(&self.untaken, &told.untaken) {
+            tracing::warn!(problem, "journald does not take the ledger's entries");
+        }
+        if let Some(problem) = newly(&self.unstored, &told.unstored) {
+            tracing::warn!(
+                problem,
+                "what journald took of the ledger is not read or not stored"
+            );
+        }
+    }
+
+    fn tell(self, delivery: &mut Delivery) {
+        (delivery.untaken, delivery.unstored) = (self.untaken, self.unstored);
+    }
+}
+
+fn newly<'a>(now: &'a Option<String>, told: &Option<String>) -> Option<&'a str> {
+    now.as_deref().filter(|_| now != told)
 }
 
 /// Whether standard error goes to the journal, as systemd's `JOURNAL_STREAM` names it.
@@ -90,21 +143,19 @@ pub async fn run(local: Local, socket: PathBuf, told: watch::Sender<Delivery>) {
     };
     let mut backoff = Backoff::PROBES;
     loop {
-        let delivered = courier.deliver().await;
-        let problem = delivered.as_ref().err().map(ToString::to_string);
-        let pause = match delivered {
-            Ok(()) => {
+        let hindered = courier.deliver().await;
+        let pause = match hindered == Hindered::default() {
+            true => {
                 backoff = Backoff::PROBES;
                 EVERY
             }
-            Err(_) => backoff.next(Backoff::EVEN),
+            false => backoff.next(Backoff::EVEN),
         };
-        let is_new = told.borrow().problem != problem;
-        if let (true, Some(problem)) = (is_new, &problem) {
-            tracing::warn!(problem, "journald does not take the ledger's entries");
-        }
-        if is_new {
-            told.send_modify(|delivery| delivery.problem = problem);
+        let before = told.borrow().clone();
+        if hindered.is_news(&before) {
+            // Outside the lock, because a log can hang.
+            hindered.log(&before);
+            told.send_modify(|delivery| hindered.tell(delivery));
         }
         tokio::time::sleep(pause).await;
     }
@@ -120,19 +171,18 @@ struct Courier {
 
 impl Courier {
     /// Sends what is new, as much as may be sent at once.
-    async fn deliver(&mut self) -> Result<(), DeliverError> {
+    async fn deliver(&mut self) -> Hindered {
         let stats = self.local.sequencer.stats();
         let from = stats.ledger_delivered.max(self.sent).saturating_add(1);
         if stats.ledger.next <= from && self.sent <= stats.ledger_delivered {
-            return Ok(());
+            return Hindered::default();
         }
-        let outcome = match self.read(from, BATCH).await {
+        let sent = match self.read(from, BATCH).await {
             Ok((entries, _)) => self.send(&entries).await,
             Err(SubmitError::Damaged) => self.pass_damaged(from).await,
             Err(error) => Err(error.into()),
         };
-        self.remember().await?;
-        outcome
+        Hindered::by(sent, self.remember().await)
     }
 
     async fn send(&mut self, entries: &[Chained]) -> Result<(), DeliverError> {

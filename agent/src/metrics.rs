@@ -323,8 +323,12 @@ fn ledger(page: &mut Registry, ledger: &LedgerStatus) {
     let used = each(|share| share.used_bytes.saturating_add(share.promised_bytes));
     let help = "What a workload has taken of the ledger, with what is kept for the ends of its grants, in bytes";
     family(page, "ledger_share_used_bytes", help, "workload", used);
+    let room = each(|share| share.room_bytes);
+    let help =
+        "The most that logins, renewals and leases of a workload may take of the ledger, in bytes";
+    family(page, "ledger_share_room_bytes", help, "workload", room);
     let left = each(|share| share.left_bytes);
-    let help = "What is left of the ledger for logins, renewals and leases of a workload, in bytes: at 0 nothing is issued for it";
+    let help = "What is left of that room, because neither the workload nor others took it, in bytes: at 0 nothing is issued for it";
     family(page, "ledger_share_left_bytes", help, "workload", left);
 }
 
@@ -422,6 +426,7 @@ mod tests {
                     workload: Some("orders".to_owned()),
                     used_bytes: 500,
                     promised_bytes: 100,
+                    room_bytes: 700,
                     left_bytes: 50,
                     ..ShareStatus::default()
                 }],
@@ -476,6 +481,7 @@ mod tests {
             "holdover_ledger_delivering 1",
             "holdover_ledger_dropped_entries_total 3",
             "holdover_ledger_share_used_bytes{workload=\"orders\"} 600",
+            "holdover_ledger_share_room_bytes{workload=\"orders\"} 700",
             "holdover_ledger_share_left_bytes{workload=\"orders\"} 50",
             "holdover_address_healthy{address=\"https://a:8200\"} 0",
             "# EOF",

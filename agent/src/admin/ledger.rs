@@ -17,7 +17,8 @@ pub(super) fn facts(deps: &Deps, room: &RoomFigures) -> LedgerFacts {
     LedgerFacts {
         shares: room.shares.clone(),
         to_journald: delivery.to_journald,
-        untaken: delivery.problem.clone(),
+        untaken: delivery.untaken.clone(),
+        unstored: delivery.unstored.clone(),
         dropped: room.dropped,
     }
 }
@@ -34,7 +35,8 @@ pub(super) fn status(deps: &Deps, room: RoomFigures) -> LedgerStatus {
         next: stats.ledger.next,
         delivered: room.delivered,
         delivered_to: delivery.to_journald.then(|| "journald".to_owned()),
-        problem: delivery.problem.clone(),
+        problem: delivery.untaken.clone(),
+        store_problem: delivery.unstored.clone(),
         dropped: room.dropped,
         shares: shares(room.shares),
     }
@@ -63,6 +65,9 @@ fn shown(share: ShareFigures) -> ShareStatus {
         promised_bytes: share.promised,
         reserve_bytes: share.reserve,
         most_bytes: share.most,
+        room_bytes: share.most_for_acts,
+        taken_bytes: share.taken,
+        others_bytes: share.by_others,
         left_bytes: share.left,
     }
 }

@@ -90,15 +90,15 @@ async fn entries_are_delivered_in_order_and_remembered() {
         }
         (numbers, journald)
     });
-    courier.deliver().await.unwrap();
+    assert_eq!(courier.deliver().await, Hindered::default());
     let (numbers, journald) = reading.await.unwrap();
     assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
     let room = bench.local.sequencer.ledger_room();
     assert_eq!((room.delivered, room.undelivered_bytes), (100, 0));
-    courier.deliver().await.unwrap();
+    assert_eq!(courier.deliver().await, Hindered::default());
     assert!(journald.numbers().is_empty(), "nothing is new");
     say(&bench, 1).await;
-    courier.deliver().await.unwrap();
+    assert_eq!(courier.deliver().await, Hindered::default());
     assert_eq!(journald.numbers(), [101]);
 }
 
@@ -109,7 +109,9 @@ async fn what_could_not_be_sent_counts_as_undelivered_and_is_sent_once_journald_
     let path = journald.path();
     let mut courier = courier(&bench, path.clone());
     std::fs::remove_file(&path).unwrap();
-    let error = courier.deliver().await.unwrap_err().to_string();
+    let error = courier.deliver().await;
+    assert_eq!(error.unstored, None, "the replica is well");
+    let error = error.untaken.unwrap();
     assert!(error.contains(path.to_str().unwrap()), "{error}");
     assert_eq!(bench.local.sequencer.ledger_room().delivered, 0);
     let again = Standin {
@@ -117,7 +119,7 @@ async fn what_could_not_be_sent_counts_as_undelivered_and_is_sent_once_journald_
         ..journald
     };
     again.socket.set_nonblocking(true).unwrap();
-    courier.deliver().await.unwrap();
+    assert_eq!(courier.deliver().await, Hindered::default());
     assert_eq!(again.numbers(), [1, 2, 3]);
     assert_eq!(bench.local.sequencer.ledger_room().delivered, 3);
 }
@@ -131,7 +133,8 @@ async fn what_was_sent_before_a_crash_and_not_remembered_is_sent_again_the_same(
     before.send(&entries).await.unwrap();
     drop(before);
     let first: Vec<String> = std::iter::from_fn(|| journald.next()).collect();
-    courier(&bench, journald.path()).deliver().await.unwrap();
+    let hindered = courier(&bench, journald.path()).deliver().await;
+    assert_eq!(hindered, Hindered::default());
     let again: Vec<String> = std::iter::from_fn(|| journald.next()).collect();
     assert_eq!((first.len(), again.len()), (2, 3));
     assert_eq!(first, again[..2]);
@@ -145,8 +148,11 @@ async fn where_nothing_can_be_remembered_nothing_is_sent_over_and_over() {
     let (entries, _) = courier.read(1, 10).await.unwrap();
     courier.send(&entries).await.unwrap();
     bench.local.sequencer.stop();
-    assert!(courier.deliver().await.is_err());
-    assert!(courier.deliver().await.is_err());
+    for _ in 0..2 {
+        let hindered = courier.deliver().await;
+        assert_eq!(hindered.untaken, None, "journald took them");
+        assert!(hindered.unstored.is_some());
+    }
     assert_eq!(journald.numbers(), [1, 2, 3]);
 }
 
@@ -166,7 +172,8 @@ async fn an_entry_has_a_sentence_fields_and_all_that_the_ledger_says() {
         .commit(Lane::Grant, change, Expects::default())
         .await
         .unwrap();
-    courier(&bench, journald.path()).deliver().await.unwrap();
+    let hindered = courier(&bench, journald.path()).deliver().await;
+    assert_eq!(hindered, Hindered::default());
     let message = journald.next().unwrap();
     let expected = "The replica issued a token to workload orders (uid 1000, orders.service), accessor ho.accessor.";
     assert_eq!(field(&message, "MESSAGE"), expected);

@@ -21,6 +21,8 @@ pub struct LedgerFacts {
     pub to_journald: bool,
     /// Why journald has not taken the last ones.
     pub untaken: Option<String>,
+    /// Why what journald took is not known as that.
+    pub unstored: Option<String>,
     /// Entries that found no room since the start.
     pub dropped: u64,
 }
@@ -56,21 +58,14 @@ pub(super) fn assess(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &m
     let ledger = &facts.ledger;
     let way_out = ledger.way_out();
     for (WorkloadFacts { name, .. }, share) in shares(facts) {
-        let ShareFigures {
-            used,
-            promised,
-            most,
-            ..
-        } = share;
-        let (percent, taken) = (share.percent(), used.saturating_add(*promised));
-        let shown = format!("{taken} of at most {most} bytes are taken");
+        let (percent, shown) = (share.percent(), shown(share));
         if share.is_full() {
             reasons.push(format!(
                 "workload {name}: the ledger has no room for it ({shown}): nothing is issued for it until {way_out}"
             ));
         } else if percent >= FULL_SOON {
             findings.push(format!(
-                "workload {name}: its share of the ledger is {percent} % full ({shown}): at 100 % nothing is issued for it until {way_out}"
+                "workload {name}: its room in the ledger is {percent} % full ({shown}): at 100 % nothing is issued for it until {way_out}"
             ));
         }
     }
@@ -80,12 +75,30 @@ pub(super) fn assess(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &m
             "journald does not take the ledger's entries: {why}"
         ));
     }
+    if let Some(why) = &ledger.unstored {
+        findings.push(format!(
+            "what journald took of the ledger's entries makes no room, because the replica does not say or store which it were: {why}"
+        ));
+    }
     if ledger.dropped > 0 {
         findings.push(format!(
-            "{} entries found no room in the ledger since the start: reads, denials, or revocations of tokens that it did not issue",
+            "{} entries of what was done all the same found no room in the ledger since the start: of reads, denials, logins of \
+             unknown outcome, revocations of tokens that Holdover did not issue, or of its own states and operators' commands; there \
+             is room again once {way_out}",
             ledger.dropped
         ));
     }
+}
+
+/// Whose the room is that is taken, in bytes.
+fn shown(share: &ShareFigures) -> String {
+    let ShareFigures {
+        most_for_acts,
+        taken,
+        by_others,
+        ..
+    } = share;
+    format!("of {most_for_acts} bytes it has taken {taken}, and others {by_others}")
 }
 
 /// The more workloads there are, the less each has of its own.

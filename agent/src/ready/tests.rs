@@ -82,15 +82,18 @@ fn ledger(percent: u64) -> LedgerFacts {
     LedgerFacts {
         shares: vec![ShareFigures {
             owner: Owner::Workload(WorkloadName::parse("orders").unwrap()),
-            used: most * percent / 100,
+            used: 0,
             promised: 0,
             reserve: most / 2,
             most,
             most_for_acts: most,
+            taken: 0,
+            by_others: most * percent / 100,
             left: most - most * percent / 100,
         }],
         to_journald: true,
         untaken: None,
+        unstored: None,
         dropped: 0,
     }
 }
@@ -201,7 +204,7 @@ fn every_fault_alone_is_one_reason() {
         ),
         (
             |f| f.ledger = ledger(100),
-            "workload orders: the ledger has no room for it (409600 of at most 409600 bytes are taken): nothing is issued for it until journald has taken its entries, or ledger.max_size is raised",
+            "workload orders: the ledger has no room for it (of 409600 bytes it has taken 0, and others 409600): nothing is issued for it until journald has taken its entries, or ledger.max_size is raised",
         ),
         (
             |f| {
@@ -284,14 +287,22 @@ fn a_long_list_of_what_cannot_be_decided_by_is_cut_and_counted() {
 #[test]
 fn what_only_needs_knowing_is_a_finding() {
     type Oddity = (fn(&mut ReadyFacts), &'static str);
-    let oddities: [Oddity; 10] = [
+    let oddities: [Oddity; 12] = [
         (
             |f| f.ledger = ledger(75),
-            "workload orders: its share of the ledger is 75 % full (307200 of at most 409600 bytes are taken)",
+            "workload orders: its room in the ledger is 75 % full (of 409600 bytes it has taken 0, and others 307200)",
         ),
         (
             |f| f.ledger.untaken = Some("refused".to_owned()),
             "journald does not take the ledger's entries: refused",
+        ),
+        (
+            |f| f.ledger.unstored = Some("disk full".to_owned()),
+            "what journald took of the ledger's entries makes no room, because the replica does not say or store which it were: disk full",
+        ),
+        (
+            |f| f.ledger.dropped = 2,
+            "2 entries of what was done all the same found no room in the ledger since the start",
         ),
         (
             |f| f.ledger.shares[0].reserve = 31 * ROOM_OF_A_LOGIN,

@@ -23,6 +23,9 @@ pub struct LedgerStatus {
     pub delivered_to: Option<String>,
     /// Why the last ones were not taken there.
     pub problem: Option<String>,
+    /// Why the replica does not say or store which were: they still count.
+    #[serde(default)]
+    pub store_problem: Option<String>,
     /// Entries that found no room since the start.
     pub dropped: u64,
     /// Every workload, Holdover itself, and the users that take most.
@@ -46,6 +49,15 @@ pub struct ShareStatus {
     pub reserve_bytes: u64,
     /// The most that it may take.
     pub most_bytes: u64,
-    /// What is left for what it does: logins, renewals, leases.
+    /// The most that what it does may take: logins, renewals, leases. It is the three that follow, together.
+    #[serde(default)]
+    pub room_bytes: u64,
+    /// What it has taken of that, with what is kept for the ends of its grants.
+    #[serde(default)]
+    pub taken_bytes: u64,
+    /// What others have taken of that, because all share it.
+    #[serde(default)]
+    pub others_bytes: u64,
+    /// What is left of that.
     pub left_bytes: u64,
 }

@@ -93,9 +93,12 @@ impl Entry {
         }
     }
 
-    /// Whether it only says something more of what it comes with, which is done without it where it finds no room.
+    /// Whether it only says something more of what it comes with, which is done without it where it finds no room: what nobody
+    /// here decided, or what stands for many requests. Of a host that is offboarded no more the primary decided, and to refuse
+    /// that would have Holdover's own token given up.
     pub fn is_remark(&self) -> bool {
-        self.kind == EntryKind::Unknown || self.purpose() == Purpose::Note
+        let decided_elsewhere = matches!(self.kind, EntryKind::Offboarding | EntryKind::Unknown);
+        decided_elsewhere || self.purpose() == Purpose::Note
     }
 
     fn is_of_host(&self) -> bool {

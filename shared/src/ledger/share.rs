@@ -159,8 +159,13 @@ pub struct ShareFigures {
     pub reserve: u64,
     /// The most that it may take.
     pub most: u64,
-    /// Of these, the most that what it does may take; the rest is for what is noted of it.
+    /// Of these, the most that what it does may take; the rest is for what is noted of it. It is `taken`, `by_others` and
+    /// `left` together, unless it has more than it may have.
     pub most_for_acts: u64,
+    /// What it does has taken of that, with what is kept for ends of its grants.
+    pub taken: u64,
+    /// What others have taken of that, because all share it.
+    pub by_others: u64,
     /// What it may still do.
     pub left: u64,
 }
@@ -171,7 +176,7 @@ impl ShareFigures {
         self.left < ROOM_OF_A_LOGIN
     }
 
-    /// How much of what it does is there room for no more, in percent.
+    /// How much of the room for what it does is taken, by itself or by others, in percent.
     pub fn percent(&self) -> u64 {
         let taken = self.most_for_acts.saturating_sub(self.left);
         taken.saturating_mul(100) / self.most_for_acts.max(1)
@@ -311,6 +316,8 @@ impl Spool {
         let room = self
             .max
             .saturating_sub(self.entries.saturating_add(self.promised));
+        let most_for_acts = reserve.acts.saturating_add(most_acts);
+        let (taken, left) = (account.taken(), own.saturating_add(shared).min(room));
         ShareFigures {
             used: account.acts.saturating_add(account.notes),
             promised: account.promised,
@@ -318,8 +325,10 @@ impl Spool {
             most: [reserve.acts, reserve.notes, most_acts, most_notes]
                 .into_iter()
                 .fold(0, u64::saturating_add),
-            most_for_acts: reserve.acts.saturating_add(most_acts),
-            left: own.saturating_add(shared).min(room),
+            most_for_acts,
+            taken,
+            by_others: most_for_acts.saturating_sub(taken).saturating_sub(left),
+            left,
             owner,
         }
     }

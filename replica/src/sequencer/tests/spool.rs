@@ -7,6 +7,7 @@ use shared::{
         share::{Full, ShareFigures},
     },
     name::{OutageId, RoleName, WorkloadName},
+    offboarding::Offboarded,
     settings::Settings,
     workload::{FailoverPolicy, OnFailover, OnRecovery, PeerId, Workload},
 };
@@ -150,6 +151,15 @@ impl Rig {
         noted.count = Some(1);
         noted.path = Some(format!("secret/data/{nr}"));
         self.commit(Lane::Mirror, vec![entry(noted)]).unwrap();
+    }
+
+    /// Of states, until one is dropped: Holdover's own room is full.
+    fn fill_own_room(&self) {
+        let before = self.room().dropped;
+        while self.room().dropped == before {
+            self.commit(Lane::Revocation, vec![said(EntryKind::State)])
+                .unwrap();
+        }
     }
 
     fn deliver(&self, through: u64) {
@@ -326,14 +336,8 @@ fn what_uids_that_are_no_workloads_fill_takes_no_login_whose_outcome_at_the_prim
 fn an_operators_end_of_what_was_issued_takes_the_room_that_was_promised_and_not_holdovers_own() {
     let mut rig = Rig::new();
     let (logins, _) = rig.fill("a");
-    let states = |rig: &Rig| {
-        (0..1000).for_each(|_| {
-            rig.commit(Lane::Revocation, vec![said(EntryKind::State)])
-                .unwrap()
-        });
-    };
-    // Holdover's own room is full.
-    states(&rig);
+    rig.fill_own_room();
+    // Since which nothing was dropped.
     rig.restart();
     for nr in 100..100 + logins {
         let grant = rig.sequencer.view().grant(&digest(nr)).unwrap();
@@ -355,6 +359,24 @@ fn an_operators_end_of_what_was_issued_takes_the_room_that_was_promised_and_not_
     assert_eq!(rig.room(), room);
     rig.deliver(rig.sequencer.stats().ledger.next - 1);
     assert_eq!(rig.room().undelivered_bytes, 0);
+}
+
+#[test]
+fn a_host_that_is_offboarded_no_more_is_so_though_holdovers_own_room_is_full() {
+    let rig = Rig::new();
+    let begun = Offboarded { at: T0 };
+    rig.commit(Lane::Revocation, vec![Change::Offboarded(Some(begun))])
+        .unwrap();
+    rig.fill_own_room();
+    let dropped = rig.room().dropped;
+    assert!(dropped > 0);
+    let ended = vec![
+        Change::Offboarded(None),
+        entry(Entry::new(EntryKind::Offboarding, "ended", T0)),
+    ];
+    rig.commit(Lane::Grant, ended).unwrap();
+    assert_eq!(rig.sequencer.view().authority().offboarded, None);
+    assert_eq!(rig.room().dropped, dropped + 1, "and that is told");
 }
 
 #[test]

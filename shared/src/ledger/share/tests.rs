@@ -165,6 +165,9 @@ proptest! {
             }
             taken.assert_sound();
         }
+        let figure = taken.spool.figure(quiet.clone());
+        let ShareFigures { most_for_acts, by_others, left, .. } = figure;
+        prop_assert_eq!((figure.taken, by_others + left), (0, most_for_acts));
         let reserve = taken.spool.reserve(&quiet);
         let logins = reserve.acts / 1300;
         prop_assert!(logins >= 1);
@@ -277,6 +280,19 @@ fn what_is_noted_of_a_workload_leaves_it_what_is_kept_for_logins() {
 }
 
 #[test]
+fn who_has_taken_nothing_is_told_what_others_did() {
+    let mut taken = Taken::new(divided(MIB, 3));
+    for nr in [0, 1] {
+        fill(&mut taken, &Owner::Workload(workload(nr)));
+    }
+    let figure = taken.spool.figure(Owner::Workload(workload(2)));
+    assert_eq!((figure.used, figure.taken), (0, 0));
+    assert!(figure.percent() > 50 && !figure.is_full(), "{figure:?}");
+    let told = figure.by_others * 100 / figure.most_for_acts;
+    assert_eq!(told, figure.percent());
+}
+
+#[test]
 fn a_full_share_is_told_with_its_figures_and_has_room_once_it_was_delivered() {
     let mut taken = Taken::new(divided(MIB, 2));
     let (one, two) = (Owner::Workload(workload(0)), Owner::Workload(workload(1)));
@@ -358,6 +374,20 @@ fn an_entry_counts_for_its_workload_else_its_uid_and_what_is_nobodys_for_holdove
             (owner, purpose),
             "{entry:?}"
         );
+    }
+    let outage = || crate::name::OutageId::parse("o-1").ok();
+    let digest = crate::name::TokenDigest([1; 32]);
+    let ended = |workload, outage| Entry {
+        token: Some(digest),
+        outage,
+        ..entry(EntryKind::Operator, workload, Some(0))
+    };
+    for (entry, owner) in [
+        (ended(Some("a"), outage()), a()),
+        (ended(Some("a"), None), Owner::Host),
+        (ended(None, outage()), Owner::Host),
+    ] {
+        assert_eq!((entry.owner(), entry.purpose()), (owner, Purpose::End));
     }
     let mut noted = entry(EntryKind::Unknown, None, None);
     noted.count = Some(3);
