@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::apart::Apart;
+use harness::bao::Primary;
 use harness::client::raw::Reply;
 use harness::client::visitor::Visitor;
 use harness::clock;
 use harness::daemon::config::Workload;
 use harness::host::{Host, Login, Plan, RECOVERY, login_request};
 use harness::{Result, eventually};
+use serde_json::json;
 
 use crate::{CLIENT, HOLDOVER};
 
@@ -68,6 +70,67 @@ async fn a_clock_that_booted_behind_ends_grants_and_issuing_though_it_is_set_rig
         .await?;
     host.cut().await?;
     issued(&machine.login().await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_stays_behind_issues_again_once_the_primary_is_seen() -> Result<()> {
+    let machine = Machine::start(plan().fake_clock()).await?;
+    let host = &machine.host;
+    host.cut().await?;
+    issued(&machine.login().await?)?;
+    host.daemon.kill9()?;
+    // Further than clocks may be apart to agree.
+    host.daemon.shift_clock(-DAY / 4)?;
+    machine.reboot().await?;
+    machine.refuses("booted with its clock behind").await?;
+    host.restore().await?;
+    host.daemon
+        .wait_for("nothing that blocks issuing", RECOVERY, |status| {
+            !status["reasons"].to_string().contains("booted")
+        })
+        .await?;
+    host.cut().await?;
+    let issued = machine.login().await?;
+    let login = Login::of(&issued, clock::instant())?;
+    assert_eq!(machine.reads(&login).await?.status, 200);
+    Ok(())
+}
+
+/// The first probe that asks finds the token of before refused: the next one is a minute away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reboot_is_over_once_the_primary_accepts_a_login_though_the_token_of_before_is_dead()
+-> Result<()> {
+    let machine = Machine::start(plan()).await?;
+    let host = &machine.host;
+    host.daemon.kill9()?;
+    assert!(revoke_own(&host.primary).await? > 0);
+    std::fs::write(&machine.boot_id, fresh_boot_id()?)?;
+    host.daemon.start()?;
+    host.daemon
+        .wait_for("a login that counts", BOUND, |status| {
+            let reasons = status["reasons"].to_string();
+            status["state"] == "following" && !reasons.contains("was rebooted")
+        })
+        .await
+        .map(drop)
+}
+
+/// Revokes what Holdover logged in for: how many tokens.
+async fn revoke_own(primary: &Primary) -> Result<usize> {
+    let root = primary.root();
+    let listed = root.list("auth/token/accessors").await?.data()?;
+    let mut revoked = 0;
+    for accessor in listed["keys"].as_array().into_iter().flatten() {
+        let body = json!({ "accessor": accessor });
+        let shown = root.post("auth/token/lookup-accessor", &body).await?;
+        let policies = shown.body["data"]["policies"].as_array();
+        if policies.is_some_and(|all| all.iter().any(|policy| policy == "holdover")) {
+            let revoke = "auth/token/revoke-accessor";
+            root.post(revoke, &body).await?.ok()?;
+            revoked += 1;
+        }
+    }
+    Ok(revoked)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
