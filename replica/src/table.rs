@@ -1,6 +1,9 @@
 //! The tables of the replica: what each row is of, how its key is made, and how a removed or replayed one is noticed.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -56,7 +59,7 @@ pub(crate) enum Table {
     Mirror = 12,
     /// The machine's state.
     Phase = 13,
-    /// Every policy.
+    /// A policy, or the names of all.
     Policies = 14,
     /// When they were last verified.
     PoliciesSeen = 15,
@@ -205,12 +208,7 @@ impl Table {
     pub(crate) fn is_single(self) -> bool {
         matches!(
             self,
-            Self::Cluster
-                | Self::Mark
-                | Self::Offboarded
-                | Self::Phase
-                | Self::Policies
-                | Self::PoliciesSeen
+            Self::Cluster | Self::Mark | Self::Offboarded | Self::Phase | Self::PoliciesSeen
         )
     }
 
@@ -292,6 +290,21 @@ fn never() -> WallTime {
 
 fn is_never(at: &WallTime) -> bool {
     *at == WallTime::EPOCH
+}
+
+/// What a row of policies holds.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum PoliciesRow<'a> {
+    /// One of them.
+    One {
+        name: Cow<'a, PolicyName>,
+        policy: Cow<'a, PolicyText>,
+    },
+    /// The names of all: one whose own row does not open is known by them to exist.
+    Names(BTreeSet<PolicyName>),
+    /// All of them, as earlier builds kept them.
+    Together(BTreeMap<PolicyName, PolicyText>),
 }
 
 /// When the policies were verified: most often all at once.
@@ -457,6 +470,10 @@ impl Within<'_> {
     /// The only row of `table`.
     pub(crate) fn only(self, table: Table) -> At {
         self.of(table, &[])
+    }
+
+    pub(crate) fn policy(self, name: &PolicyName) -> At {
+        self.of(Table::Policies, &[name.as_str().as_bytes()])
     }
 
     pub(crate) fn quarantine(self, what: &Quarantined) -> At {

@@ -320,11 +320,26 @@ pub struct PolicySet {
     /// never was.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<PolicyName, WallTime>,
-    /// When all the others were last read.
+    /// When all the others were last read; at the epoch where it is not known which there are, or when that was.
     pub verified_at: WallTime,
 }
 
 impl PolicySet {
+    /// Those that exist, each once or more.
+    pub fn names(&self) -> impl Iterator<Item = &PolicyName> {
+        self.policies.keys().chain(self.unread.keys())
+    }
+
+    /// Whether it is known which there are, and when they were read.
+    pub fn is_read(&self) -> bool {
+        self.verified_at > WallTime::EPOCH
+    }
+
+    /// Whether it exists, or may.
+    pub fn may_exist(&self, name: &PolicyName) -> bool {
+        !self.is_read() || self.policies.contains_key(name) || self.unread.contains_key(name)
+    }
+
     /// When this policy was last read, or last seen not to exist.
     pub fn verified(&self, name: &PolicyName) -> WallTime {
         let alone = self.unread.get(name);

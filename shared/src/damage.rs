@@ -30,7 +30,7 @@ pub enum RowKind {
     Offboarded,
     /// The machine's state.
     Phase,
-    /// Every policy.
+    /// Policies, and when they were read.
     Policies,
     /// What is left to the primary.
     Quarantine,

@@ -95,7 +95,8 @@ fn is_seen(local: &Local) -> bool {
     let authority = local.view.authority();
     let cluster = authority.cluster.as_ref();
     let mounts = cluster.is_some_and(|cluster| cluster.verified_at > WallTime::EPOCH);
-    mounts && authority.policies.is_some()
+    let policies = authority.policies.as_ref();
+    mounts && policies.is_some_and(|known| known.set.is_read())
 }
 
 /// Whether one is doubted since before the start, as all are where a doubt is lost.

@@ -28,6 +28,7 @@ use crate::{
 mod add;
 mod doubt;
 mod mend;
+mod policies;
 mod unchanged;
 mod value;
 

@@ -3,13 +3,13 @@
 //! Row by row: what does not verify is lost, and nothing counts for more because of it. Rows are counted before any is
 //! believed, so that of a table which is not that of the last commit nothing is taken that could give anything.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use shared::{
-    change::{Cluster, PhaseRecord, PolicyText, QueuedRevocation},
+    change::{Cluster, PhaseRecord, QueuedRevocation},
     coverage::CoverageHour,
     grant::Revocation,
-    name::{ClusterId, PolicyName},
+    name::ClusterId,
     settings::Settings,
     time::{Mark, WallTime},
 };
@@ -17,14 +17,17 @@ use shared::{
 use super::{RoomRow, header::Header, schema::Database, sums::Tallies};
 use crate::{
     key::Keys,
-    table::{Accounted, At, PoliciesSeenRow, Table, Tables},
+    table::{Accounted, At, Table, Tables},
     view::{Doubts, Elsewhere, Known, Lost, Secrets, View},
 };
 
 mod lost;
+mod policies;
 mod rows;
 
 pub(crate) use lost::unexplained;
+
+use policies::PolicyRows;
 
 /// What was read.
 pub(crate) struct Loaded {
@@ -100,8 +103,7 @@ struct Loader<'k> {
     known: Known,
     secrets: Secrets,
     doubts: Doubts,
-    policies: Option<BTreeMap<PolicyName, PolicyText>>,
-    policies_seen: Option<PoliciesSeenRow>,
+    policies: PolicyRows,
     revocations: Vec<Revocation>,
     /// Rows of another namespace than the configured one.
     elsewhere: Vec<At>,
@@ -139,8 +141,7 @@ impl<'k> Loader<'k> {
             known: Known::default(),
             secrets: Secrets::default(),
             doubts: Doubts::default(),
-            policies: None,
-            policies_seen: None,
+            policies: PolicyRows::default(),
             revocations: Vec::new(),
             elsewhere: Vec::new(),
             there: None,
@@ -154,8 +155,8 @@ impl<'k> Loader<'k> {
     fn finish(mut self, header: &Header, found: Tallies) -> Loaded {
         self.doubt_what_was_lost();
         self.trust_the_pinned_cluster();
+        self.put_policies();
         self.find_lost_quarantines();
-        let policies = self.both_of_policies();
         let (mut loaded, mut known) = (self.loaded, self.known);
         loaded.found = found;
         loaded.queue.sort_by_key(|queued| queued.id);
@@ -164,9 +165,6 @@ impl<'k> Loader<'k> {
             // No pass of a mirror can vouch for values that may have been replaced by older ones: each has its own
             // age from here on, until the mirror's next pass.
             known.mirrors.clear();
-        }
-        if let Some(policies) = policies {
-            known.put_policies(policies);
         }
         if !self.elsewhere.is_empty() {
             tracing::warn!(

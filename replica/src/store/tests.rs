@@ -32,6 +32,7 @@ mod elsewhere;
 mod epoch;
 mod files;
 mod golden;
+mod policies;
 mod power;
 mod redone;
 mod salvaged;

@@ -262,6 +262,7 @@ impl Rights {
             None => Vec::new(),
         };
         for name in facts.policies.iter().chain(&identity_policies) {
+            case.intact(|| Damaged::Policy(name.clone()))?;
             case.recent(policies.set.verified(name), || {
                 Footing::Policy(name.clone())
             })?;

@@ -95,15 +95,23 @@ impl<'a> Case<'a> {
             Damaged::Identity(entity) => lost.has(&within.identity(entity)),
             Damaged::Lease => lost.any(Table::Lease),
             Damaged::Mounts => lost.has(&within.only(Table::Cluster)),
-            Damaged::Policies => [Table::Policies, Table::PoliciesSeen]
-                .iter()
-                .any(|table| lost.has(&within.only(*table))),
+            Damaged::Policies => self.are_policies_lost(),
+            Damaged::Policy(name) => lost.has_row(&within.policy(name)),
             Damaged::Token => lost.any(Table::Grant),
         };
         match is_lost {
             true => Err(what.into()),
             false => Ok(()),
         }
+    }
+
+    /// Whether it is not known which policies there are, or when any was read.
+    fn are_policies_lost(&self) -> bool {
+        let (lost, within) = (&self.authority.lost, self.view.within(self.authority));
+        let known = self.authority.policies.as_deref();
+        let is_read = known.is_some_and(|known| known.set.is_read());
+        lost.has(&within.only(Table::PoliciesSeen))
+            || lost.has(&within.only(Table::Policies)) && !is_read
     }
 
     /// The cluster, if it was ever seen.

@@ -5,6 +5,7 @@ use shared::{
     acl::Operation,
     grant::Grant,
     name::{PolicyName, RoleName},
+    settings::Footing,
     token::{
         TokenFacts, TokenKind,
         create::{CreateError, Creator, Made, Through, create},
@@ -18,7 +19,7 @@ use super::{
     caller::{Bearer, Caller},
     case::Case,
     issue::{self, Issue},
-    refusal::{Answered, Issuing, Refusal, Why},
+    refusal::{Answered, Damaged, Issuing, Refusal, Why},
     token,
 };
 use asked::AskedFields;
@@ -135,6 +136,10 @@ fn parsed(names: &[String]) -> Answered<Vec<PolicyName>> {
 /// What the primary warns of policies that it does not have.
 fn missing(case: &Case<'_>, policies: &[PolicyName]) -> Answered<Vec<String>> {
     let known = &case.policies()?.set;
+    for name in policies {
+        case.intact(|| Damaged::Policy(name.clone()))?;
+        case.recent(known.verified(name), || Footing::Policy(name.clone()))?;
+    }
     let expired = |name: &PolicyName| {
         let text = known.policies.get(name);
         let end = text.and_then(|text| text.expiration);

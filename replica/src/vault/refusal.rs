@@ -276,6 +276,7 @@ mod tests {
             Why::Damaged(Damaged::Lease),
             Why::Damaged(Damaged::Mounts),
             Why::Damaged(Damaged::Policies),
+            Why::Damaged(Damaged::Policy(PolicyName::parse("app").unwrap())),
             Why::Damaged(Damaged::Token),
             Why::Doubted,
             Why::Offboarded(shared::time::WallTime::EPOCH),

@@ -33,6 +33,7 @@ impl Policies {
         if let Some(before) = before
             && before.set.policies == set.policies
             && before.set.unread.keys().eq(set.unread.keys())
+            && before.set.is_read() == set.is_read()
         {
             return Self {
                 set,
@@ -58,7 +59,7 @@ impl Policies {
             Some(Some(policy)) if quarantined.contains(name) => PolicyEntry::Quarantined(policy),
             Some(Some(policy)) => PolicyEntry::Known(policy),
             Some(None) => PolicyEntry::Unreadable(name.as_str()),
-            None if self.set.unread.contains_key(name) => PolicyEntry::Unreadable(name.as_str()),
+            None if self.set.may_exist(name) => PolicyEntry::Unreadable(name.as_str()),
             None => PolicyEntry::Absent,
         }
     }

@@ -24,6 +24,8 @@ pub struct Known {
     pub cluster: Option<Arc<Cluster>>,
     /// The policies, once they were seen.
     pub policies: Option<Arc<Policies>>,
+    /// They lie in one row, as earlier builds kept them: the next commit of them gives each its own.
+    pub(crate) policies_together: bool,
     /// By workload.
     pub workloads: BTreeMap<WorkloadName, Arc<WorkloadAuthority>>,
     /// AppRole roles whose logins may be answered.

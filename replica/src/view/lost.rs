@@ -90,6 +90,11 @@ impl Lost {
         }
     }
 
+    /// All that is of this table was put anew: no row of it is missing any more.
+    pub(crate) fn mend_table(&mut self, table: Table) {
+        self.incomplete.remove(table);
+    }
+
     /// Nothing of this kind is missed any more. The rows that are left of it.
     pub(crate) fn mend_all(&mut self, kind: RowKind) -> Vec<At> {
         let mut left = Vec::new();
@@ -168,6 +173,12 @@ impl View {
                     .iter()
                     .filter_map(|live| live.grant.facts.entity_id.clone());
                 let named = entities.map(|entity| (within.identity(&entity), entity.to_string()));
+                named.collect()
+            }
+            RowKind::Policies => {
+                let unread = authority.policies.iter();
+                let unread = unread.flat_map(|known| known.set.unread.keys());
+                let named = unread.map(|name| (within.policy(name), name.to_string()));
                 named.collect()
             }
             RowKind::Quarantine => {

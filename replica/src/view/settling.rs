@@ -45,9 +45,7 @@ impl Proofs for Authority {
 impl Policies {
     /// See [`Proofs::are_templated`].
     fn are_templated(&self, policies: &[PolicyName]) -> bool {
-        let exists = |name: &&PolicyName| {
-            self.parsed.contains_key(*name) || self.set.unread.contains_key(*name)
-        };
+        let exists = |name: &&PolicyName| self.set.may_exist(name);
         let understood = |name| self.parsed.get(name)?.as_ref();
         let existing = policies.iter().filter(exists);
         let understood: Option<Vec<_>> = existing.map(understood).collect();

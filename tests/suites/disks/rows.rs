@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::Result;
-use harness::client::raw::Reply;
+use harness::client::raw::{Ask, Reply};
 use harness::daemon::config::Workload;
+use harness::eventually;
 use harness::failure::Context;
 use harness::host::{Host, Plan, READY, login_request, own_uid};
 use rusqlite::Connection;
@@ -29,18 +30,47 @@ pub(super) async fn start() -> Result<Host> {
 
 /// Tokens that Holdover has learned, which may read the secrets of `orders`.
 pub(super) async fn learned<const N: usize>(host: &Host) -> Result<[String; N]> {
-    let (path, _) = host.secret("orders")?;
     let mut tokens = Vec::new();
     for _ in 0..N {
-        let wanted = json!({"policies": ["orders"], "ttl": "1h"});
-        let root = host.primary.root();
-        let made = root.post("auth/token/create", &wanted).await?.ok()?;
-        let token = made["auth"]["client_token"].as_str().context("a token")?;
-        assert_eq!(host.read(path, token).await?.status, 200);
-        host.until_learned(token).await?;
-        tokens.push(token.to_owned());
+        tokens.push(learned_by(host, "orders").await?);
     }
     tokens.try_into().ok().context("as many tokens")
+}
+
+/// One that may by this policy.
+async fn learned_by(host: &Host, policy: &str) -> Result<String> {
+    let (path, _) = host.secret("orders")?;
+    let wanted = json!({"policies": [policy], "ttl": "1h"});
+    let root = host.primary.root();
+    let made = root.post("auth/token/create", &wanted).await?.ok()?;
+    let token = made["auth"]["client_token"].as_str().context("a token")?;
+    assert_eq!(host.read(path, token).await?.status, 200);
+    host.until_learned(token).await?;
+    Ok(token.to_owned())
+}
+
+/// What the mirrored policies take.
+async fn policies(host: &Host) -> Result<u64> {
+    let page = host.daemon.admin(&Ask::get("/metrics")).await?.text();
+    let mut lines = page.lines();
+    let bytes = lines.find_map(|line| line.strip_prefix("holdover_memory_bytes{of=\"policies\"}"));
+    Ok(bytes.context("the policies")?.trim().parse()?)
+}
+
+/// One more policy by which the secrets of `orders` may be read, once it is mirrored: the last that was stored.
+async fn another_policy(host: &Host, name: &str) -> Result<()> {
+    let before = policies(host).await?;
+    let (path, _) = host.secret("orders")?;
+    let text = json!({"policy": format!("path \"{path}\" {{ capabilities = [\"read\"] }}")});
+    let root = host.primary.root();
+    root.write(&format!("sys/policies/acl/{name}"), &text)
+        .await?;
+    eventually(READY, "the policy", async || match policies(host).await {
+        Ok(bytes) if bytes > before => Ok(()),
+        Ok(bytes) => Err(bytes.to_string()),
+        Err(failure) => Err(failure.to_string()),
+    })
+    .await
 }
 
 /// Stops the daemon, does this to its file, and starts it again.
@@ -180,4 +210,62 @@ async fn with_all_that_decides_damaged_while_the_primary_answers_it_is_whole_wit
     assert_eq!(host.read(path, &token).await?.status, 200);
     assert_eq!(login(&host).await?.status, 200);
     Ok(())
+}
+
+/// The names of all are written behind the one that is new.
+const THE_NEW_POLICY: &str = "UPDATE row SET payload = zeroblob(40) WHERE tab = 14 AND version = \
+                              (SELECT version FROM row WHERE tab = 14 ORDER BY version DESC LIMIT 1 OFFSET 1)";
+
+#[tokio::test]
+async fn a_policy_that_does_not_open_costs_the_tokens_that_name_it_and_is_read_anew() -> Result<()>
+{
+    let host = start().await?;
+    another_policy(&host, "another").await?;
+    let by_orders = learned_by(&host, "orders").await?;
+    let by_another = learned_by(&host, "another").await?;
+    let (path, _) = host.secret("orders")?;
+    let both = [by_orders.clone(), by_another.clone()];
+    host.cut().await?;
+    assert_eq!(statuses(&host, &both).await?, [200, 200]);
+    with_rows(&host, THE_NEW_POLICY).await?;
+    for _ in 0..2 {
+        let status = host.daemon.wait_state("holdover", READY).await?;
+        let told = "policies (1 do not open: another)";
+        assert!(reasons(&status).contains(told), "{status}");
+        assert_eq!(host.read(path, &by_orders).await?.status, 200);
+        assert_eq!(login(&host).await?.status, 200);
+        let refused = host.read(path, &by_another).await?;
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        let told = "policy another in the replica: damaged";
+        assert!(refused.text().contains(told), "{}", refused.text());
+        host.daemon.terminate(STOP).await?;
+        host.daemon.start()?;
+    }
+    host.restore().await?;
+    until_whole(&host).await?;
+    host.cut().await?;
+    assert_eq!(statuses(&host, &both).await?, [200, 200]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn names_of_policies_that_do_not_open_cost_nothing() -> Result<()> {
+    let host = start().await?;
+    let [token] = learned(&host).await?;
+    host.cut().await?;
+    with_rows(
+        &host,
+        "UPDATE row SET payload = zeroblob(40) WHERE tab = 14 AND version = \
+         (SELECT max(version) FROM row WHERE tab = 14)",
+    )
+    .await?;
+    let status = host.daemon.wait_state("holdover", READY).await?;
+    assert!(
+        reasons(&status).contains("policies (1 do not open)"),
+        "{status}"
+    );
+    assert_eq!(statuses(&host, &[token]).await?, [200]);
+    assert_eq!(login(&host).await?.status, 200);
+    host.restore().await?;
+    until_whole(&host).await
 }

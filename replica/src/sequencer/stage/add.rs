@@ -6,9 +6,7 @@ use serde::Serialize;
 use shared::{
     approle::{AppRole, ProofDigest, RoleKey, SecretId},
     block::{BlockCause, IssuingBlock},
-    change::{
-        Change, Cluster, Credential, CredentialName, PhaseRecord, PolicySet, QueuedRevocation,
-    },
+    change::{Change, Cluster, Credential, CredentialName, PhaseRecord, QueuedRevocation},
     grant::{Grant, Revocation},
     identity::Identity,
     name::{EntityId, TokenDigest, WorkloadName},
@@ -23,7 +21,7 @@ use super::{Stage, When};
 use crate::{
     key::{Keys, Sealer},
     seal::SealingError,
-    table::{At, CredentialRow, IdentityRow, Op, PoliciesSeenRow, Table, WithBody, Within},
+    table::{At, CredentialRow, IdentityRow, Op, Table, WithBody, Within},
     view::{HeldCredential, Known, LiveGrant, SealedBody},
 };
 
@@ -369,18 +367,6 @@ impl<'a, 'v> Adder<'a, 'v> {
     fn identity_gone(&mut self, id: &EntityId) {
         let known = self.gone(self.within().identity(id));
         known.identities.remove(id);
-    }
-
-    pub(super) fn policies(&mut self, set: PolicySet) -> Added {
-        let before = self.stage.known().policies.as_ref();
-        // A verification that changed nothing rewrites its time alone.
-        if before.is_none_or(|before| before.set.policies != set.policies) {
-            self.put(self.within().only(Table::Policies), &set.policies)?;
-        }
-        let seen = self.within().only(Table::PoliciesSeen);
-        self.put(seen, &PoliciesSeenRow::of(&set))?;
-        self.stage.known().put_policies(set);
-        Ok(())
     }
 
     /// What was known of it before stands where it is the later word: a proof and a death may cross each other.

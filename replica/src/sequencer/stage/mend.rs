@@ -80,7 +80,7 @@ impl Adder<'_, '_> {
     fn quarantinable(&mut self) -> Vec<Quarantined> {
         let known = self.stage.known();
         let policies = known.policies.iter();
-        let policies = policies.flat_map(|policies| policies.set.policies.keys().cloned());
+        let policies = policies.flat_map(|policies| policies.set.names().cloned());
         let policies: Vec<_> = policies.map(Quarantined::Policy).collect();
         let workloads = self.workloads().map(Quarantined::Issuing);
         policies.into_iter().chain(workloads).collect()

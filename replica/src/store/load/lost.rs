@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use shared::{
     block::{BlockCause, IssuingBlock},
-    change::{Cluster, PhaseRecord, PolicySet},
+    change::{Cluster, PhaseRecord},
     failover::Phase,
     kv::{Doubt, Doubted},
     name::{ClusterId, Namespace},
@@ -111,27 +111,13 @@ impl Loader<'_> {
         }
     }
 
-    /// Texts and age, if neither is lost: without the one, the other would say that a policy grants nothing, or has no age.
-    pub(super) fn both_of_policies(&mut self) -> Option<PolicySet> {
-        match (self.policies.take(), self.policies_seen.take()) {
-            (Some(policies), Some(seen)) => Some(seen.with(policies)),
-            (None, None) => None,
-            _ => {
-                for table in [Table::Policies, Table::PoliciesSeen] {
-                    let at = self.within().only(table);
-                    self.lost.put(at);
-                }
-                None
-            }
-        }
-    }
-
     /// A row's key tells what was in quarantine, if that is a policy or a workload of today; else it may be any of them.
     pub(super) fn find_lost_quarantines(&mut self) {
         if self.lost.of(Table::Quarantine).next().is_none() {
             return;
         }
-        let policies = self.policies.iter().flat_map(BTreeMap::keys);
+        let policies = self.known.policies.clone();
+        let policies = policies.iter().flat_map(|known| known.set.names());
         let policies = policies.map(|name| Quarantined::Policy(name.clone()));
         let workloads = self.settings.workloads.iter();
         let issuing = workloads.map(|entry| Quarantined::Issuing(entry.name.clone()));

@@ -156,25 +156,6 @@ impl Loader<'_> {
         }
     }
 
-    fn policies(&mut self, at: At, sealed: &Sealed) -> Result<(), SealError> {
-        let only = self.within().only(at.table);
-        match at.table {
-            Table::Policies => {
-                let policies = self.open(&at, sealed)?;
-                if self.is_ours(at, only) {
-                    self.policies = Some(policies);
-                }
-            }
-            _ => {
-                let seen = self.open(&at, sealed)?;
-                if self.is_ours(at, only) {
-                    self.policies_seen = Some(seen);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Puts what a row is of among what is known, if the row lies where `lies` has it in the configured namespace.
     fn know<T: DeserializeOwned>(
         &mut self,
@@ -242,7 +223,11 @@ impl Loader<'_> {
         is_ours
     }
 
-    fn open<T: DeserializeOwned>(&self, at: &At, sealed: &Sealed) -> Result<T, SealError> {
+    pub(super) fn open<T: DeserializeOwned>(
+        &self,
+        at: &At,
+        sealed: &Sealed,
+    ) -> Result<T, SealError> {
         let plain = self.keys.open(&at.subject(), sealed)?;
         serde_json::from_slice(plain.expose()).map_err(|_| SealError)
     }

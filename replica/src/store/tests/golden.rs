@@ -155,3 +155,54 @@ fn a_policy_set_in_quarantine_is_read_as_its_policies_and_each_is_lifted_for_goo
     lift("default");
     assert!(held(&home.open()).is_empty());
 }
+
+/// Builds before kept all policies in one row.
+#[test]
+fn policies_that_lie_in_one_row_are_read_and_the_next_commit_of_them_gives_each_its_own() {
+    let home = copy_of("replica-1-together.db");
+    let rows = |home: &Home| dump(&home.location.path).len();
+    let (before, opened) = (rows(&home), home.open());
+    assert_authority(&opened, 0, SEED);
+    assert!(opened.view.damage().is_empty());
+    let set = opened
+        .view
+        .authority()
+        .policies
+        .as_ref()
+        .unwrap()
+        .set
+        .clone();
+    drop(opened);
+    assert_eq!(rows(&home), before);
+    home.store(vec![Change::Policies(Box::new(set.clone()))]);
+    assert_eq!(rows(&home), before + set.policies.len());
+    let opened = home.open();
+    assert_authority(&opened, 0, SEED);
+    assert!(opened.view.damage().is_empty());
+}
+
+#[test]
+fn of_policies_that_lie_in_one_row_all_are_lost_with_it_until_they_are_read_anew() {
+    let home = copy_of("replica-1-together.db");
+    let set = home
+        .open()
+        .view
+        .authority()
+        .policies
+        .as_ref()
+        .unwrap()
+        .set
+        .clone();
+    home.sql("UPDATE row SET payload = zeroblob(40) WHERE tab = 14");
+    let opened = home.open();
+    let held = |opened: &Opened| {
+        let authority = opened.view.authority();
+        authority.policies.as_ref().map(|known| known.set.clone())
+    };
+    assert!(held(&opened).is_none_or(|held| !held.is_read() && held.policies.is_empty()));
+    drop(opened);
+    home.store(vec![Change::Policies(Box::new(set.clone()))]);
+    let opened = home.open();
+    assert!(opened.view.damage().is_empty());
+    assert_eq!(held(&opened), Some(set));
+}

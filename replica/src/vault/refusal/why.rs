@@ -219,9 +219,12 @@ pub(crate) enum Damaged {
     /// The cluster's mounts.
     #[error("the mounts")]
     Mounts,
-    /// Texts and age of the policies.
+    /// Which policies there are, or when they were read.
     #[error("the policies")]
     Policies,
+    /// One of them.
+    #[error("policy {0}")]
+    Policy(PolicyName),
     /// The token, or one that it hangs on.
     #[error("the record of this token, or of one that it hangs on,")]
     Token,
@@ -426,7 +429,7 @@ impl Damaged {
     fn class(&self) -> Class {
         let word = match self {
             Self::AppRole(_) | Self::Authority(_) => ISSUING,
-            Self::Identity(_) | Self::Mounts | Self::Policies => POLICY,
+            Self::Identity(_) | Self::Mounts | Self::Policies | Self::Policy(_) => POLICY,
             Self::Lease => LEASE,
             Self::Token => TOKEN,
         };

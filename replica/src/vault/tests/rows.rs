@@ -31,6 +31,8 @@ use crate::{
     view::View,
 };
 
+mod policies;
+
 const APP: &str = "s.app";
 const CHILD: &str = "s.child";
 const ENTITY: &str = "s.entity";
