@@ -1,6 +1,6 @@
 //! The authority of workloads: roles, policies, identities and standing tokens, as a real primary shows them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use harness::{
     Context, Result,
@@ -12,7 +12,7 @@ use holdover::upstream::{policy::required_policy, workload::MintError};
 use serde_json::{Value, json};
 use shared::{
     change::CredentialName,
-    name::{PolicyName, WorkloadName},
+    name::{EntityId, PolicyName, WorkloadName},
     recovery::{StandsFor, Wanted},
     workload::WorkloadAuthority,
 };
@@ -280,23 +280,22 @@ async fn accessors(primary: &Primary) -> Result<usize> {
     Ok(listed["keys"].as_array().context("keys")?.len())
 }
 
-#[tokio::test]
-async fn an_entity_alias_brings_its_entity_and_groups() -> Result<()> {
-    let primary = Primary::start(Transport::Plain).await?;
-    World::seed(&primary, 1).await?;
+/// A workload `orders` whose standing token has an entity, and that.
+async fn with_an_entity(primary: &Primary) -> Result<(Host, EntityId)> {
+    World::seed(primary, 1).await?;
     let root = primary.root();
     let role = json!({
         "orphan": true, "allowed_policies": ["orders"], "token_type": "default-service",
         "allowed_entity_aliases": ["orders-host-*"],
     });
     root.write("auth/token/roles/orders", &role).await?;
-    let plan = Plan::new(&primary)?;
+    let plan = Plan::new(primary)?;
     let entry = harness::daemon::config::Workload::new("orders", "orders")
         .uid(4242)
         .set("entity_alias", "orders-host-17");
     let host = plan
         .file(|file| file.workload(entry))
-        .start(&primary)
+        .start(primary)
         .await?;
     host.until("authority", |host| authority(host).map(drop))
         .await?;
@@ -305,6 +304,14 @@ async fn an_entity_alias_brings_its_entity_and_groups() -> Result<()> {
         .entity()
         .cloned()
         .context("entity")?;
+    Ok((host, entity))
+}
+
+#[tokio::test]
+async fn an_entity_alias_brings_its_entity_and_groups() -> Result<()> {
+    let primary = Primary::start(Transport::Plain).await?;
+    let (host, entity) = with_an_entity(&primary).await?;
+    let root = primary.root();
     let group =
         json!({ "name": "team", "policies": ["billing"], "member_entity_ids": [entity.as_str()] });
     root.write("identity/group", &group).await?;
@@ -324,6 +331,47 @@ async fn an_entity_alias_brings_its_entity_and_groups() -> Result<()> {
     host.until("the group's policies", |host| match authority(host) {
         Ok(known) if known.standing.identity_policies == names(&["billing"]) => Ok(()),
         other => Err(format!("{other:?}")),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_identity_that_takes_more_than_there_is_room_for_keeps_what_was_known_and_is_told_of()
+-> Result<()> {
+    let primary = Primary::start(Transport::Plain).await?;
+    let (host, entity) = with_an_entity(&primary).await?;
+    let root = primary.root();
+    let groups = |host: &Host| {
+        let view = host.local.view.authority();
+        view.identity(&entity).map(|known| known.groups.len())
+    };
+    // As much as the primary takes for one.
+    let metadata: BTreeMap<String, String> = (0..64)
+        .map(|key| (format!("key-{key}"), "v".repeat(512)))
+        .collect();
+    let members = [entity.as_str()];
+    for nr in 0..5 {
+        let group = json!({ "name": format!("team-{nr}"), "metadata": metadata, "member_entity_ids": members });
+        root.write("identity/group", &group).await?;
+    }
+    host.until("what is wrong", |host| {
+        let reasons = host.mirrors.failures(&orders()).join("; ");
+        let told =
+            reasons.contains("take more than 128 KiB") && reasons.contains("identity/group/id/");
+        told.then_some(()).ok_or(reasons)
+    })
+    .await?;
+    assert!(groups(&host).is_some_and(|count| count < 5));
+    root.delete("identity/group/name/team-4").await?;
+    root.delete("identity/group/name/team-3").await?;
+    host.until("the groups", |host| match groups(host) {
+        Some(3) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    host.until("that nothing is wrong", |host| {
+        let reasons = host.mirrors.failures(&orders()).join("; ");
+        reasons.is_empty().then_some(()).ok_or(reasons)
     })
     .await
 }

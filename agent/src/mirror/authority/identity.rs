@@ -1,6 +1,6 @@
 //! Entities and their groups, which templated policies read and identity policies come from.
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use shared::{
     change::Change,
@@ -10,6 +10,9 @@ use shared::{
 
 use super::AuthorityPass;
 use crate::upstream::{ShownReply, UpstreamError};
+
+/// What an entity and its groups may take in all, as they are kept. One that takes more is undecidable, and nobody else's matter.
+const MOST_IDENTITY_BYTES: usize = 128 << 10;
 
 /// What is always shown of an entity, of an alias, and of a group, though it may be null. A list that is missing would be
 /// taken for an empty one.
@@ -49,12 +52,17 @@ impl AuthorityPass<'_> {
     /// What the primary shows of an entity, as of the moment before it is asked: a pass takes long, and what another has read
     /// meanwhile must not count as newer for it. One that is gone is stored as an identity without an entity: its
     /// tokens are refused.
+    ///
+    /// # Errors
+    /// If it could not be read, or takes more than there is room for.
     pub(super) async fn identity(&self, id: &EntityId) -> Result<Change, UpstreamError> {
         let asked_at = self.context.now().steady;
         let mut identity = Identity::default();
         let path = format!("identity/entity/id/{id}");
         if let Some((shown, data)) = self.of_identity(path, &OF_ENTITY).await? {
             let entity = entity(&shown, data, id)?;
+            let mut room = IdentityRoom::new();
+            room.take(&shown, &entity.entity)?;
             let (direct, inherited) = (entity.direct_group_ids, entity.inherited_group_ids);
             for group in direct.into_iter().chain(inherited) {
                 let path = format!("identity/group/id/{group}");
@@ -66,6 +74,7 @@ impl AuthorityPass<'_> {
                 if read.id != group {
                     return Err(shown.unexpected("it is of another group"));
                 }
+                room.take(&shown, &read)?;
                 identity.groups.push(read);
             }
             identity.entity = Some(entity.entity);
@@ -84,6 +93,27 @@ impl AuthorityPass<'_> {
         };
         let data = shown.data_with(fields)?;
         Ok(Some((shown, data)))
+    }
+}
+
+/// What is left for an entity and its groups, in bytes.
+struct IdentityRoom(usize);
+
+impl IdentityRoom {
+    fn new() -> Self {
+        Self(MOST_IDENTITY_BYTES)
+    }
+
+    fn take(&mut self, shown: &ShownReply, of: &impl Serialize) -> Result<(), UpstreamError> {
+        let taken = serde_json::to_vec(of).map_or(usize::MAX, |bytes| bytes.len());
+        let left = self.0.checked_sub(taken);
+        self.0 = left.ok_or_else(|| {
+            let kibibytes = MOST_IDENTITY_BYTES >> 10;
+            shown.unexpected(format!(
+                "with it the entity and its groups take more than {kibibytes} KiB, for which there is no room"
+            ))
+        })?;
+        Ok(())
     }
 }
 
