@@ -177,6 +177,7 @@ impl Upstream {
         if told != CredentialTold::Accepted {
             let _ = self.tell_own(CredentialAsked::Login, told);
         }
+        let is_current = reply.provenance().as_of.is_some();
         let shown = reply.shown().map_err(failed)?;
         let auth = shown.auth().map_err(failed)?;
         if auth.num_uses != 0 {
@@ -184,7 +185,7 @@ impl Upstream {
         }
         let accessor = Accessor::parse(&auth.accessor)
             .map_err(|_| failed(shown.unexpected("a token without an accessor")))?;
-        if told == CredentialTold::Accepted {
+        if is_current {
             self.local().primary_seen(false);
         }
         Ok(LoggedIn {
