@@ -15,7 +15,7 @@ const FILE: usize = 400;
 const AGENT: usize = 29_600;
 
 /// Lines of the three crates together.
-const ALL: usize = 57_500;
+const ALL: usize = 58_200;
 
 /// Lines of one function.
 const FUNCTION: usize = 60;
