@@ -26,7 +26,7 @@ use crate::{
     coverage::Coverage,
     driver,
     journal::Delivery,
-    link::{Addresses, tls::CaFault},
+    link::{Addresses, files::TlsFault},
     local::{Local, Pending},
     metrics::{self, Metrics},
     parity::Parity,
@@ -72,7 +72,9 @@ pub trait OwnControl: Send + Sync {
     fn token(&self) -> OwnSnapshot;
 
     /// What is wrong with the CA file that the primary is checked against.
-    fn untrusted(&self) -> Option<CaFault>;
+    fn untrusted(&self) -> Option<TlsFault>;
+    /// What is wrong with its client certificate or the key of it.
+    fn unidentified(&self) -> Option<TlsFault>;
 
     /// The rights that it lacks, by what is known.
     fn missing(&self, settings: &Settings) -> Vec<MissingRight>;

@@ -4,13 +4,13 @@
 //! nothing of that holds anything up but the file's own reader, and is told with the path and what to do.
 
 pub mod exposed;
+mod reader;
 
 use std::{
     fs::{File, FileType, Metadata, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -19,17 +19,15 @@ use shared::{
     credential::{self, TextFault},
     secret::SecretText,
 };
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
+
+pub use self::reader::{FileReader, look_at_start};
 
 /// The longest credential that is read, in bytes.
 const CREDENTIAL: u64 = 64 << 10;
 
 /// A file that is not read within this is left alone for now.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Files that are read at once by one reader. One that hangs counts until it does not.
-const AT_ONCE: usize = 8;
 
 /// A file that cannot be used, and why. Nothing of its content is told.
 #[derive(Debug, thiserror::Error)]
@@ -168,64 +166,6 @@ impl Stamp {
     }
 }
 
-/// Looks at files beside the threads that serve, and waits for none longer than it has to. Cheap to clone.
-#[derive(Clone)]
-pub struct FileReader {
-    turns: Arc<Semaphore>,
-    patience: Duration,
-}
-
-impl Default for FileReader {
-    fn default() -> Self {
-        Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            patience: PATIENCE,
-        }
-    }
-}
-
-impl FileReader {
-    /// What comes of `look`, which is at `path`. One that hangs is left behind, and stands in the way of nothing but some of the
-    /// next ones.
-    ///
-    /// # Errors
-    /// [`FileFault::Slow`].
-    pub async fn look<T: Send + 'static>(
-        &self,
-        path: &Path,
-        look: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, FileError> {
-        let turns = Arc::clone(&self.turns);
-        let looking = async {
-            let turn = turns.acquire_owned().await.ok()?;
-            let looking = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                look()
-            });
-            looking.await.ok()
-        };
-        let looked = tokio::time::timeout(self.patience, looking).await;
-        let looked = looked.ok().flatten();
-        looked.ok_or_else(|| FileFault::Slow.at(path))
-    }
-}
-
-/// The same before anything serves: the calling thread waits.
-///
-/// # Errors
-/// [`FileFault::Slow`].
-pub fn look_at_start<T: Send + 'static>(
-    path: &Path,
-    look: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, FileError> {
-    let (tell, told) = mpsc::sync_channel(1);
-    let looking = std::thread::Builder::new()
-        .name("file".into())
-        .spawn(move || tell.send(look()));
-    let looked = looking.ok().and_then(|_| told.recv_timeout(PATIENCE).ok());
-    looked.ok_or_else(|| FileFault::Slow.at(path))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -318,38 +258,5 @@ mod tests {
         symlink("two", at("next")).unwrap();
         std::fs::rename(at("next"), at("..data")).unwrap();
         assert_ne!(before, Stamp::of(&at("token")));
-    }
-
-    /// Those that hang are bounded, and who waits for them is told in time.
-    #[tokio::test]
-    async fn what_hangs_is_left_behind_and_bounded() {
-        let reader = FileReader {
-            patience: Duration::from_millis(50),
-            ..FileReader::default()
-        };
-        let path = Path::new("/hung");
-        let (go, gone) = mpsc::channel::<()>();
-        let gone = Arc::new(std::sync::Mutex::new(gone));
-        for _ in 0..AT_ONCE {
-            let gone = Arc::clone(&gone);
-            let hung = reader.look(path, move || {
-                gone.lock().map(|gone| gone.recv().is_err()).is_ok()
-            });
-            assert!(said(hung.await).contains("/hung: could not be read within"));
-        }
-        let next = reader.look(path, || true).await;
-        assert!(matches!(
-            next,
-            Err(FileError {
-                fault: FileFault::Slow,
-                ..
-            })
-        ));
-        drop(go);
-        let patient = FileReader {
-            patience: PATIENCE,
-            ..reader
-        };
-        assert!(patient.look(path, || true).await.unwrap());
     }
 }

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod body;
 pub mod error;
+pub mod files;
 pub mod forward;
 pub mod names;
 pub(crate) mod once;
@@ -40,7 +41,10 @@ use shared::{
 pub use address::{Addresses, Monitored};
 pub use error::Unavailable;
 
-use self::{names::Names, tls::TlsFiles};
+use self::{
+    files::{TlsFault, TlsFiles},
+    names::Names,
+};
 use crate::{clock::Clock, config, file, local::Pending};
 
 /// Says how far the node that answered had applied its cluster's history; in requests, how far it must have.
@@ -181,17 +185,14 @@ impl Link {
     /// Takes the files of connections up again if they changed: the CA, and the certificate with its key. Bad ones are
     /// reported and the old ones stay in use; so does a pair of which one half is new and the other not yet.
     pub async fn reload_files(&self) {
-        let Some(path) = self.0.base.files.first() else {
-            return;
-        };
-        let base = Arc::clone(&self.0.base);
-        let reload = move || base.files.reload(&base.names);
-        match self.0.base.reader.look(&path, reload).await {
-            Ok(false) => {}
-            Ok(true) => self.addresses().all().iter().for_each(|one| one.close()),
-            Err(error) => {
-                tracing::warn!(%error, "files of connections to the primary are not looked at")
-            }
+        let LinkBase {
+            files,
+            reader,
+            names,
+            ..
+        } = &*self.0.base;
+        if files.reload(reader, names).await {
+            self.addresses().all().iter().for_each(|one| one.close());
         }
     }
 
@@ -204,12 +205,12 @@ impl Link {
     }
 
     /// What is wrong with the CA file as it is now.
-    pub fn untrusted(&self) -> Option<tls::CaFault> {
+    pub fn untrusted(&self) -> Option<TlsFault> {
         self.0.base.files.untrusted()
     }
 
-    /// Why no certificate is shown, though one is configured.
-    pub fn unidentified(&self) -> Option<String> {
+    /// What is wrong with the client certificate or its key as they are now.
+    pub fn unidentified(&self) -> Option<TlsFault> {
         self.0.base.files.unidentified()
     }
 }

@@ -18,13 +18,13 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use self::{journald::Journald, queue::Queue};
+use self::{journald::Journald, queue::LineQueue};
 
 /// What is logged last gets this long to be taken.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// One for the process, as what is logged is.
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+static QUEUE: OnceLock<Arc<LineQueue>> = OnceLock::new();
 
 /// Sends lines of `targets` to the journal where `to_journald` says so and there is one, else to standard error.
 ///
@@ -43,7 +43,7 @@ pub fn start(to_journald: bool, targets: Targets) -> io::Result<()> {
         write_out(&queue, |line| io::Write::write_all(&mut io::stderr(), line))?;
         let layer = fmt::layer()
             .with_ansi(io::stderr().is_terminal())
-            .with_writer(move || queue::Line(Arc::clone(&queue)));
+            .with_writer(move || queue::LogLine(Arc::clone(&queue)));
         registry.with(layer.with_filter(targets)).try_init()
     };
     // The usual one writes to standard error itself.
@@ -64,7 +64,7 @@ pub fn flush() {
 }
 
 fn write_out(
-    queue: &Arc<Queue>,
+    queue: &Arc<LineQueue>,
     write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
 ) -> io::Result<()> {
     let queue = Arc::clone(queue);

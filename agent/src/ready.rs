@@ -24,7 +24,7 @@ use shared::{
 
 use self::{footing::FootingFacts, ledger::LedgerFacts, own::OffboardedFacts};
 use crate::{
-    link::tls::CaFault,
+    link::files::TlsFault,
     status::{MirrorStatus, PoolStatus, WholeSeconds},
     upstream::{own::OwnSnapshot, rights::MissingRight},
 };
@@ -86,7 +86,9 @@ pub struct PrimaryFacts {
     /// How it stands with that token.
     pub own: OwnSnapshot,
     /// What is wrong with the CA file that it is checked against.
-    pub untrusted: Option<CaFault>,
+    pub untrusted: Option<TlsFault>,
+    /// What is wrong with the client certificate, or its key, that Holdover logs in with.
+    pub unidentified: Option<TlsFault>,
     /// The rights that it lacks.
     pub missing: Vec<MissingRight>,
 }
@@ -271,16 +273,26 @@ fn assess_primary(facts: &ReadyFacts, reasons: &mut Vec<String>, findings: &mut 
     }
     match &primary.untrusted {
         None => {}
-        Some(CaFault::Never(why)) => {
+        Some(TlsFault::Never(why)) => {
             reasons.push(format!(
                 "primary.ca_file: {why}: the primary is not trusted without it"
             ));
         }
-        Some(CaFault::Changed(why)) => {
+        Some(TlsFault::Changed(why)) => {
             findings.push(format!(
                 "primary.ca_file: {why}: what was in it before is in use"
             ));
         }
+    }
+    if let Some(fault) = &primary.unidentified {
+        findings.push(match fault {
+            TlsFault::Never(why) => {
+                format!("primary.auth: {why}: Holdover cannot log in without it")
+            }
+            TlsFault::Changed(why) => {
+                format!("primary.auth: {why}: what was in it before is in use")
+            }
+        });
     }
     for Undecided { policy, rule } in primary.undecidable.iter().take(UNDECIDED_SHOWN) {
         findings.push(match rule {

@@ -15,9 +15,12 @@ mod upkeep;
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use replica::store::{CreateError, OpenError, OpenReport};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
-use self::{assembly::Daemon, unseen::Unseen};
+use self::{assembly::Daemon, follow::Reloads, unseen::Unseen};
 use crate::{
     clock::ClockError,
     config::Config,
@@ -150,7 +153,11 @@ async fn run_once(
                 service::notify_ready();
             },
             signal = signals.next() => match signal {
-                Signal::Reload => reload(&daemon),
+                // Beside, so that a stop need not wait for a file that hangs.
+                Signal::Reload => drop(tokio::spawn(reload(
+                    daemon.reloads.clone(),
+                    daemon.stop.subscribe(),
+                ))),
                 Signal::Stop => break None,
             },
             report = &mut opens, if is_closed => {
@@ -224,8 +231,10 @@ fn socket_ended(daemon: &Daemon, ended: Result<io::Result<()>, JoinError>) -> Re
     Err(RunError::Socket { path, source })
 }
 
-fn reload(daemon: &Daemon) {
+async fn reload(reloads: Reloads, mut stopping: watch::Receiver<bool>) {
     service::notify_reloading();
-    follow::reload(&daemon.config, &daemon.board);
-    service::notify_ready();
+    tokio::select! {
+        () = reloads.reload() => service::notify_ready(),
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
 }

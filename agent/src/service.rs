@@ -2,7 +2,11 @@
 
 pub mod harden;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 use tokio::{
@@ -15,6 +19,9 @@ use crate::{driver::Snapshot, journal, log};
 
 /// Chooses how much our own crates say: `error`, `warn`, `info`, `debug` or `trace`.
 const LEVEL_VARIABLE: &str = "HOLDOVER_LOG";
+
+/// Reports to systemd that wait until it takes them.
+const REPORTS_WAITING: usize = 16;
 
 /// Why the process ends out of order gets this long to be logged.
 const LAST_WORD: Duration = Duration::from_millis(200);
@@ -162,10 +169,33 @@ fn status_line(snapshot: &Snapshot) -> String {
     }
 }
 
+/// Hands a report to the thread that sends them. systemd may take none for a while, and nobody else waits for that; one that finds
+/// no room is dropped.
 fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    static REPORTS: OnceLock<mpsc::SyncSender<String>> = OnceLock::new();
+    let lines: Vec<String> = state.iter().map(ToString::to_string).collect();
+    let reports = REPORTS.get_or_init(send_reports);
+    if let Err(error) = reports.try_send(lines.join("\n")) {
         tracing::warn!(%error, "nothing can be reported to systemd");
     }
+}
+
+fn send_reports() -> mpsc::SyncSender<String> {
+    let (reports, to_send) = mpsc::sync_channel::<String>(REPORTS_WAITING);
+    let sending = move || {
+        for report in to_send {
+            if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&report)]) {
+                tracing::warn!(%error, "nothing can be reported to systemd");
+            }
+        }
+    };
+    let started = std::thread::Builder::new()
+        .name("systemd".into())
+        .spawn(sending);
+    if let Err(error) = started {
+        tracing::warn!(%error, "nothing can be reported to systemd");
+    }
+    reports
 }
 
 #[cfg(test)]

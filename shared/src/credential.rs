@@ -34,10 +34,7 @@ const MARKS: [&[u8]; 3] = [&[0xef, 0xbb, 0xbf], &[0xff, 0xfe], &[0xfe, 0xff]];
 /// # Errors
 /// If it is not one line of text that can be seen.
 pub fn line(content: &[u8]) -> Result<&str, TextFault> {
-    if is_marked(content) {
-        return Err(TextFault::ByteOrderMark);
-    }
-    let text = core::str::from_utf8(content).map_err(|_| TextFault::NotText)?;
+    let text = text(content)?;
     let line = text.trim_matches([' ', '\t', '\r', '\n']);
     if line.is_empty() {
         return Err(TextFault::Empty);
@@ -48,23 +45,69 @@ pub fn line(content: &[u8]) -> Result<&str, TextFault> {
     }
 }
 
-/// Whether a content begins as editors mark the encoding of a text.
-pub fn is_marked(content: &[u8]) -> bool {
-    MARKS.into_iter().any(|mark| content.starts_with(mark))
+/// The text in `content`.
+///
+/// # Errors
+/// If it is in another encoding than UTF-8, or marked as in one.
+pub fn text(content: &[u8]) -> Result<&str, TextFault> {
+    if MARKS.into_iter().any(|mark| content.starts_with(mark)) {
+        return Err(TextFault::ByteOrderMark);
+    }
+    match core::str::from_utf8(content) {
+        Ok(text) if !is_utf16(content) => Ok(text),
+        _ => Err(TextFault::NotText),
+    }
+}
+
+/// Whether every other byte is zero, as where letters of Latin are written in UTF-16 without a mark. It would be UTF-8 too.
+fn is_utf16(content: &[u8]) -> bool {
+    let (pairs, _) = content.as_chunks();
+    let all = |is_one: fn(&[u8; 2]) -> bool| !pairs.is_empty() && pairs.iter().all(is_one);
+    all(|[low, high]| *low != 0 && *high == 0) || all(|[high, low]| *low != 0 && *high == 0)
 }
 
 fn fault(letter: char) -> Option<TextFault> {
     match letter {
         '\r' | '\n' => Some(TextFault::SecondLine),
         letter if letter.is_whitespace() => Some(TextFault::InnerSpace),
-        // Of no width: a mark in the middle, joiners, signs of direction.
-        '\u{feff}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{2064}' => Some(TextFault::Unseen),
-        letter if letter.is_control() => Some(TextFault::Unseen),
+        letter if letter.is_control() || is_unseen(letter) => Some(TextFault::Unseen),
         _ => None,
     }
+}
+
+/// Whether a letter is for formatting, or is not shown where it is not minded: in Unicode 17 those of general category Cf
+/// (`DerivedGeneralCategory.txt`) and those that are `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`), among them all
+/// variation selectors and tags; and the one pattern of Braille that has no dots.
+fn is_unseen(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -78,13 +121,16 @@ mod tests {
     #[test]
     fn each_fault_has_its_name() {
         let utf16: Vec<u8> = vec![0xff, 0xfe, b'a', 0];
-        let faults: [(&[u8], TextFault); 13] = [
+        let unmarked: Vec<u8> = "abc\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let faults: [(&[u8], TextFault); 21] = [
             (b"", TextFault::Empty),
             (b" \r\n\t\n", TextFault::Empty),
             (b"\xef\xbb\xbfabc\n", TextFault::ByteOrderMark),
             (b"\xef\xbb\xbf", TextFault::ByteOrderMark),
             (&utf16, TextFault::ByteOrderMark),
             (b"ab\xffc", TextFault::NotText),
+            (b"a\0b\0c\0\n\0", TextFault::NotText),
+            (&unmarked, TextFault::NotText),
             (b"abc\ndef\n", TextFault::SecondLine),
             (b"abc\r\n\r\ndef", TextFault::SecondLine),
             (b"ab c", TextFault::InnerSpace),
@@ -92,6 +138,12 @@ mod tests {
             ("ab\u{200b}c".as_bytes(), TextFault::Unseen),
             ("abc\u{feff}".as_bytes(), TextFault::Unseen),
             (b"ab\0c", TextFault::Unseen),
+            (b"abc\0", TextFault::Unseen),
+            ("ab\u{ad}c".as_bytes(), TextFault::Unseen),
+            ("\u{2066}abc".as_bytes(), TextFault::Unseen),
+            ("abc\u{fe0f}".as_bytes(), TextFault::Unseen),
+            ("abc\u{e0101}".as_bytes(), TextFault::Unseen),
+            ("ab\u{e0041}c".as_bytes(), TextFault::Unseen),
         ];
         for (content, fault) in faults {
             assert_eq!(line(content), Err(fault), "{content:?}");
@@ -108,6 +160,12 @@ mod tests {
         ) {
             let content = format!("{before}{credential}{after}");
             prop_assert_eq!(line(content.as_bytes()), Ok(credential.as_str()));
+        }
+
+        /// Letters of any script that can be seen are nobody's mistake.
+        #[test]
+        fn letters_that_can_be_seen_are_taken(credential in "[a-zA-Z0-9äöüßéñøЖжλשक語한]{1,32}") {
+            prop_assert_eq!(line(credential.as_bytes()), Ok(credential.as_str()));
         }
 
         /// What is read is a piece of what is there, and can be sent as it is.

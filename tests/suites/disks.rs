@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "disks/files.rs"]
 mod files;
+#[path = "disks/hung.rs"]
+mod hung;
 #[path = "disks/own.rs"]
 mod own;
 #[path = "disks/pages.rs"]

@@ -190,6 +190,7 @@ fn primary(deps: &Deps) -> PrimaryFacts {
         credential: unstored.or_else(stored),
         own,
         untrusted: deps.own.untrusted(),
+        unidentified: deps.own.unidentified(),
         missing: deps.own.missing(&authority.settings),
     }
 }

@@ -53,7 +53,11 @@ impl OwnControl for FakeOwn {
         OwnSnapshot::default()
     }
 
-    fn untrusted(&self) -> Option<CaFault> {
+    fn untrusted(&self) -> Option<TlsFault> {
+        None
+    }
+
+    fn unidentified(&self) -> Option<TlsFault> {
         None
     }
 

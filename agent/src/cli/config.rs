@@ -160,7 +160,7 @@ fn credential_fault(method: &AuthMethod, credential: &CredentialFile) -> Option<
             ..
         } => {
             let pair = tls::ClientCertificate { certificate, key };
-            let fault = tls::identified(None, pair).err()?;
+            let fault = tls::identified(pair).err()?;
             (credential.path == *certificate).then(|| fault.to_string())
         }
         _ => {

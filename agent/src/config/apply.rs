@@ -5,6 +5,7 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
 use super::{Config, watch::WatchedFiles};
+use crate::file::FileReader;
 
 type Apply = Box<dyn FnMut(Arc<Config>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -35,11 +36,17 @@ impl Followers {
 /// Calls `changed` whenever `file` did, until the daemon stops.
 ///
 /// # Errors
-/// If the kernel lets nobody watch it.
-pub async fn watch_file(file: PathBuf, mut changed: impl FnMut()) -> notify::Result<()> {
-    let mut watched = WatchedFiles::new(&[file])?;
+/// If the kernel lets nobody watch it, or its filesystem hangs.
+pub async fn watch_file<F: Future<Output = ()>>(
+    file: PathBuf,
+    reader: &FileReader,
+    mut changed: impl FnMut() -> F,
+) -> notify::Result<()> {
+    let path = file.clone();
+    let watched = reader.look(&path, move || WatchedFiles::new(&[file])).await;
+    let mut watched = watched.map_err(|slow| notify::Error::generic(&slow.to_string()))??;
     loop {
         watched.changed().await;
-        changed();
+        changed().await;
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, ConfigErrors};
+use crate::{
+    config::{Config, ConfigErrors},
+    file::{FileError, FileReader},
+};
 
 /// An editor writes a file in several steps: what follows within this belongs to the same change.
 const QUIET: Duration = Duration::from_millis(200);
@@ -17,6 +20,9 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Why a changed configuration is not applied. The one in force stays.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
+    /// The file is not read.
+    #[error(transparent)]
+    Unread(#[from] FileError),
     /// The file is wrong.
     #[error(transparent)]
     Wrong(#[from] ConfigErrors),
@@ -30,13 +36,19 @@ pub enum Rejected {
     },
 }
 
-/// Reads the file again and hands it on if it differs from what is in force.
+/// Reads the file again and hands it on if it differs from what is in force. Two at a time would hand on the older one last.
 ///
 /// # Errors
-/// If it is wrong, or changes what only a start can.
-pub fn reload(current: &watch::Sender<Arc<Config>>) -> Result<(), Rejected> {
+/// If it is wrong, changes what only a start can, or is not read in time.
+pub async fn reload(
+    current: &watch::Sender<Arc<Config>>,
+    reader: &FileReader,
+) -> Result<(), Rejected> {
     let before = Arc::clone(&current.borrow());
-    let config = Config::load(&before.path)?;
+    let path = before.path.clone();
+    let config = reader
+        .look(&before.path, move || Config::load(&path))
+        .await??;
     let keys = before.fixed_changes(&config);
     if !keys.is_empty() {
         let path = config.path;
@@ -119,6 +131,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    fn reader() -> FileReader {
+        FileReader::default()
+    }
+
     fn started(folder: &Path) -> (PathBuf, watch::Sender<Arc<Config>>) {
         let path = folder.join("holdover.toml");
         fs::write(&path, LEAST).unwrap();
@@ -126,24 +142,24 @@ mod tests {
         (path, watch::Sender::new(config))
     }
 
-    #[test]
-    fn a_good_change_is_handed_on() {
+    #[tokio::test]
+    async fn a_good_change_is_handed_on() {
         let folder = tempfile::tempdir().unwrap();
         let (path, current) = started(folder.path());
         let mut seen = current.subscribe();
         fs::write(&path, LEAST.to_owned() + "[limits]\nconnections = 7\n").unwrap();
-        reload(&current).unwrap();
+        reload(&current, &reader()).await.unwrap();
         assert!(seen.has_changed().unwrap());
         assert_eq!(seen.borrow_and_update().limits.connections, 7);
-        reload(&current).unwrap();
+        reload(&current, &reader()).await.unwrap();
         assert!(
             !seen.has_changed().unwrap(),
             "an unchanged file is no change"
         );
     }
 
-    #[test]
-    fn a_bad_change_changes_nothing_and_is_refused_until_it_is_mended() {
+    #[tokio::test]
+    async fn a_bad_change_changes_nothing_and_is_refused_until_it_is_mended() {
         let folder = tempfile::tempdir().unwrap();
         let (path, current) = started(folder.path());
         let seen = current.subscribe();
@@ -152,23 +168,23 @@ mod tests {
             LEAST.to_owned() + "[limits]\nconnections = 7\nconnection = 8\n",
         )
         .unwrap();
-        let rejected = reload(&current).unwrap_err();
+        let rejected = reload(&current, &reader()).await.unwrap_err();
         assert!(matches!(rejected, Rejected::Wrong(_)));
         assert!(rejected.to_string().contains("limits.connection"));
         assert!(!seen.has_changed().unwrap());
         fs::write(&path, LEAST).unwrap();
-        reload(&current).unwrap();
+        reload(&current, &reader()).await.unwrap();
     }
 
-    #[test]
-    fn what_only_a_start_can_change_is_rejected_by_name() {
+    #[tokio::test]
+    async fn what_only_a_start_can_change_is_rejected_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let (path, current) = started(folder.path());
         let changed = LEAST
             .replace("holdover.sock", "other.sock")
             .replace("replica.db", "other.db");
         fs::write(&path, changed).unwrap();
-        let Err(Rejected::Restart { keys, .. }) = reload(&current) else {
+        let Err(Rejected::Restart { keys, .. }) = reload(&current, &reader()).await else {
             panic!("applied")
         };
         assert_eq!(keys, ["replica", "listener"]);

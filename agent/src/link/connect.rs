@@ -445,17 +445,17 @@ mod tests {
         assert!(looked.await.is_ok());
     }
 
-    #[test]
-    fn a_ca_that_cannot_be_used_at_the_start_trusts_nobody_until_it_can() {
+    #[tokio::test]
+    async fn a_ca_that_cannot_be_used_at_the_start_trusts_nobody_until_it_can() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let primary = config::PrimaryConfig {
             ca_file: Some(path.clone()),
             ..samples::primary_config(&[])
         };
-        let names = Names::default();
-        let files = crate::link::tls::TlsFiles::open(&primary, &names).unwrap();
-        let Some(crate::link::tls::CaFault::Never(why)) = files.untrusted() else {
+        let (names, reader) = (Names::default(), crate::file::FileReader::default());
+        let files = crate::link::files::TlsFiles::open(&primary, &names).unwrap();
+        let Some(crate::link::files::TlsFault::Never(why)) = files.untrusted() else {
             panic!("{:?}", files.untrusted());
         };
         assert!(
@@ -464,10 +464,10 @@ mod tests {
         );
         let (good, _) = authority();
         std::fs::write(&path, &good).unwrap();
-        assert!(files.reload(&names) && files.untrusted().is_none());
+        assert!(files.reload(&reader, &names).await && files.untrusted().is_none());
         std::fs::write(&path, format!("\u{feff}{good}")).unwrap();
-        assert!(!files.reload(&names));
-        let Some(crate::link::tls::CaFault::Changed(why)) = files.untrusted() else {
+        assert!(!files.reload(&reader, &names).await);
+        let Some(crate::link::files::TlsFault::Changed(why)) = files.untrusted() else {
             panic!("{:?}", files.untrusted());
         };
         assert!(why.contains("byte order mark"), "{why}");

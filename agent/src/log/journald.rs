@@ -13,7 +13,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-use super::queue::Queue;
+use super::queue::LineQueue;
 
 /// Where journald listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -49,11 +49,11 @@ impl Socket {
 
 /// Puts events into the log's queue.
 pub(super) struct Journald {
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
 }
 
 impl Journald {
-    pub(super) fn over(queue: Arc<Queue>) -> Self {
+    pub(super) fn over(queue: Arc<LineQueue>) -> Self {
         Self { queue }
     }
 }
@@ -146,7 +146,7 @@ mod tests {
 
     /// The fields of each event that `log` logs.
     fn logged(log: impl FnOnce()) -> Vec<BTreeMap<String, String>> {
-        let queue = Arc::<Queue>::default();
+        let queue = Arc::<LineQueue>::default();
         let layer = Journald::over(Arc::clone(&queue));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let mut events = Vec::new();

@@ -12,14 +12,14 @@ const OVERHEAD: usize = 64;
 
 /// Lines that wait for one thread, which writes them out.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct LineQueue {
     /// Held for moments: nothing is written, and nothing is logged, under it.
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<LinesWaiting>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct LinesWaiting {
     lines: VecDeque<Vec<u8>>,
     /// What `lines` take of [`ROOM`].
     bytes: usize,
@@ -30,7 +30,7 @@ struct Waiting {
     told: u64,
 }
 
-impl Waiting {
+impl LinesWaiting {
     fn is_done(&self) -> bool {
         self.lines.is_empty() && !self.is_writing
     }
@@ -51,7 +51,7 @@ fn size(line: &[u8]) -> usize {
     line.len().saturating_add(OVERHEAD)
 }
 
-impl Queue {
+impl LineQueue {
     /// Has `line` written out, if there is room for it.
     pub(super) fn put(&self, line: Vec<u8>) {
         let mut waiting = self.waiting.lock();
@@ -74,7 +74,7 @@ impl Queue {
     /// Waits until everything is written out, no longer than `within`. Whether it is.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let mut waiting = self.waiting.lock();
-        let still = |waiting: &mut Waiting| !waiting.is_done();
+        let still = |waiting: &mut LinesWaiting| !waiting.is_done();
         let waited = self.changed.wait_while_for(&mut waiting, still, within);
         !waited.timed_out()
     }
@@ -123,7 +123,7 @@ impl Queue {
 }
 
 #[cfg(test)]
-impl Queue {
+impl LineQueue {
     /// The next line, if there is one.
     pub(super) fn taken(&self) -> Option<Vec<u8>> {
         self.waiting.lock().lines.pop_front()
@@ -131,9 +131,9 @@ impl Queue {
 }
 
 /// Takes one line, which comes as a whole.
-pub(super) struct Line(pub(super) Arc<Queue>);
+pub(super) struct LogLine(pub(super) Arc<LineQueue>);
 
-impl io::Write for Line {
+impl io::Write for LogLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.put(line.to_vec());
         Ok(line.len())
@@ -153,8 +153,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     /// A queue whose reader takes a line for each `()` that it is sent, and what it took.
-    fn with_reader() -> (Arc<Queue>, mpsc::Sender<()>, mpsc::Receiver<String>) {
-        let queue = Arc::<Queue>::default();
+    fn with_reader() -> (Arc<LineQueue>, mpsc::Sender<()>, mpsc::Receiver<String>) {
+        let queue = Arc::<LineQueue>::default();
         let (go, gone) = mpsc::channel();
         let (took, taken) = mpsc::channel();
         let (writing, telling) = (Arc::clone(&queue), Arc::clone(&queue));
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_line_that_is_larger_than_all_room_is_dropped() {
-        let queue = Queue::default();
+        let queue = LineQueue::default();
         queue.put(vec![0; ROOM]);
         assert_eq!(queue.dropped(), 1);
         assert!(queue.flush(Duration::ZERO));

@@ -14,7 +14,7 @@ use shared::{
 };
 use tokio::sync::watch;
 
-use crate::{local::Local, ready::StoreFacts};
+use crate::{file::FileReader, local::Local, ready::StoreFacts};
 
 /// Between two checks.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -35,12 +35,17 @@ pub struct Checks {
 /// Checks the replica at `path` again and again, until nobody listens. The first check is over before the first
 /// wait.
 pub async fn run(local: Local, path: PathBuf, found: watch::Sender<Checks>) {
-    let mut canary = Canary::default();
+    let (mut canary, reader) = (Canary::default(), FileReader::default());
     while !found.is_closed() {
+        let looked_at = path.clone();
         let store = StoreFacts {
             failure: commits(&local).await,
             sealed: canary.opens(&local),
-            room: room(&path),
+            room: reader
+                .look(&path, move || room(&looked_at))
+                .await
+                .ok()
+                .flatten(),
             ..StoreFacts::default()
         };
         let before = found.send_replace(Checks {

@@ -120,6 +120,7 @@ fn healthy() -> ReadyFacts {
             credential: Some(now().wall.plus(secs(HOUR))),
             own: OwnSnapshot::default(),
             untrusted: None,
+            unidentified: None,
             missing: Vec::new(),
         },
         mirrors: vec![mirror("secret/data/a/*", Some(10), 24 * HOUR)],
@@ -219,7 +220,7 @@ fn every_fault_alone_is_one_reason() {
         ),
         (|f| f.primary.cluster = false, "never seen"),
         (
-            |f| f.primary.untrusted = Some(CaFault::Never("ca.pem: is empty".to_owned())),
+            |f| f.primary.untrusted = Some(TlsFault::Never("ca.pem: is empty".to_owned())),
             "primary.ca_file: ca.pem: is empty",
         ),
         (|f| f.primary.policies = false, "policies were never copied"),

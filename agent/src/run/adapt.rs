@@ -7,7 +7,7 @@ use shared::{name::WorkloadName, secret::SecretBytes, settings::Settings, worklo
 
 use crate::{
     admin::{self, SyncError},
-    link::tls::CaFault,
+    link::files::TlsFault,
     local::Pending,
     mirror::{Mirrors, Occasion},
     parity::compare::{Refresh, Wanted},
@@ -46,8 +46,12 @@ impl admin::OwnControl for Upstream {
         self.own().snapshot()
     }
 
-    fn untrusted(&self) -> Option<CaFault> {
+    fn untrusted(&self) -> Option<TlsFault> {
         self.link().untrusted()
+    }
+
+    fn unidentified(&self) -> Option<TlsFault> {
+        self.link().unidentified()
     }
 
     fn missing(&self, settings: &Settings) -> Vec<MissingRight> {

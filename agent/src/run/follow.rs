@@ -12,6 +12,7 @@ use super::assembly::Daemon;
 use crate::{
     config::{self, Config, apply::Followers},
     driver::Event,
+    file::FileReader,
     local::Local,
     mirror::{Anew, Mirrors, SeenCredential, SeenToken},
     reaper,
@@ -40,8 +41,7 @@ impl Daemon {
             reaper::lower(&local, &first.settings).await;
             followers.follow(current).await;
         });
-        let (config, board) = (Arc::clone(&self.config), Arc::clone(&self.board));
-        self.tasks.spawn(watch_configuration(config, board));
+        self.tasks.spawn(self.reloads.clone().watch());
         let link = self.upstream.link().clone();
         self.tasks.spawn(link.keep_files());
     }
@@ -144,27 +144,59 @@ async fn pass_on(
     }
 }
 
-/// Watches the configuration's file; a change is loaded as SIGHUP loads it.
-async fn watch_configuration(config: Arc<watch::Sender<Arc<Config>>>, board: Arc<Board>) {
-    let file = config.borrow().path.clone();
-    let watched = config::apply::watch_file(file, || reload(&config, &board));
-    if let Err(error) = watched.await {
-        tracing::warn!(%error, "the configuration cannot be watched");
-        let finding = format!("the configuration cannot be watched ({error}): use SIGHUP");
-        board.put("watch", [finding]);
-    }
+/// Reads the configuration anew, one time after the other. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Reloads(Arc<ReloadParts>);
+
+struct ReloadParts {
+    config: Arc<watch::Sender<Arc<Config>>>,
+    board: Arc<Board>,
+    reader: FileReader,
+    turn: tokio::sync::Mutex<()>,
 }
 
-/// Applies a changed configuration, or puts on the board why not.
-pub(super) fn reload(config: &watch::Sender<Arc<Config>>, board: &Board) {
-    let rejected = config::watch::reload(config).err();
-    board.put(
-        "configuration",
-        rejected.map(|rejected| {
+impl Reloads {
+    pub(super) fn of(config: &Arc<watch::Sender<Arc<Config>>>, board: &Arc<Board>) -> Self {
+        Self(Arc::new(ReloadParts {
+            config: Arc::clone(config),
+            board: Arc::clone(board),
+            reader: FileReader::default(),
+            turn: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Applies a changed configuration, or puts on the board why not. Waits a few seconds for the file, whatever hangs.
+    pub(super) async fn reload(&self) {
+        let ReloadParts {
+            config,
+            board,
+            reader,
+            turn,
+        } = &*self.0;
+        let _turn = turn.lock().await;
+        let rejected = config::watch::reload(config, reader).await.err();
+        if let Some(rejected) = &rejected {
             tracing::error!("the changed configuration is rejected:\n{rejected}");
-            format!("the configuration was changed, and rejected: {rejected}")
-        }),
-    );
-    let finding = descriptors::finding(&config.borrow().limits);
-    board.put("descriptors", finding);
+        }
+        let rejected = rejected
+            .map(|rejected| format!("the configuration was changed, and rejected: {rejected}"));
+        board.put("configuration", rejected);
+        let finding = descriptors::finding(&config.borrow().limits);
+        board.put("descriptors", finding);
+    }
+
+    /// Watches the configuration's file; a change is loaded as SIGHUP loads it.
+    async fn watch(self) {
+        let file = self.0.config.borrow().path.clone();
+        let changed = || {
+            let reloads = self.clone();
+            async move { reloads.reload().await }
+        };
+        let watched = config::apply::watch_file(file, &self.0.reader, changed);
+        if let Err(error) = watched.await {
+            tracing::warn!(%error, "the configuration cannot be watched");
+            let finding = format!("the configuration cannot be watched ({error}): use SIGHUP");
+            self.0.board.put("watch", [finding]);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use super::{Request, Upstream, UpstreamError, pace::Urgency};
 use crate::{
     config::AuthMethod,
     file::{self, FileError},
+    link::files::TlsFault,
 };
 
 /// A token got by logging in.
@@ -87,28 +88,8 @@ impl LoginError {
 /// The fields of a login.
 pub(super) type Proof = Vec<(&'static str, SecretText)>;
 
-/// What a login by this method is made from, but for a certificate. Blocks for as long as the files' filesystem does.
-pub(super) fn read(method: &AuthMethod) -> Result<Proof, FileError> {
-    let field = |name, text: &str| (name, SecretText::filled(|field| field.push_str(text)));
-    let of_file = |name, path| Ok((name, file::read_credential(path)?));
-    match method {
-        AuthMethod::AppRole {
-            role_id_file,
-            secret_id_file,
-        } => [("role_id", role_id_file), ("secret_id", secret_id_file)]
-            .into_iter()
-            .map(|(name, path)| of_file(name, path))
-            .collect(),
-        AuthMethod::Cert { name, .. } => Ok(name.iter().map(|name| field("name", name)).collect()),
-        AuthMethod::Jwt { role, jwt_file } => {
-            let role = role.iter().map(|role| field("role", role));
-            Ok(role.chain([of_file("jwt", jwt_file)?]).collect())
-        }
-        AuthMethod::Kubernetes { role, jwt_file } => {
-            Ok(vec![field("role", role), of_file("jwt", jwt_file)?])
-        }
-        AuthMethod::TokenFile { .. } => Ok(Vec::new()),
-    }
+fn field(name: &'static str, text: &str) -> (&'static str, SecretText) {
+    (name, SecretText::filled(|field| field.push_str(text)))
 }
 
 impl Upstream {
@@ -136,28 +117,51 @@ impl Upstream {
             // What proves it is the certificate of the connection.
             AuthMethod::Cert { .. } => {
                 self.link().reload_files().await;
-                if let Some(reason) = self.link().unidentified() {
+                if let Some(TlsFault::Never(reason)) = self.link().unidentified() {
                     return Err(LoginError::Certificate(reason));
                 }
             }
             _ => {}
         }
-        Ok(Some(self.look(|method| read(&method)).await??))
+        Ok(Some(self.read_proof().await?))
     }
 
-    /// What comes of `look` at the files of the method.
+    /// What a login by the method is made from, but for a certificate.
+    pub(super) async fn read_proof(&self) -> Result<Proof, FileError> {
+        let of_file = async |name, path: &Path| {
+            let credential = self.look(path, file::read_credential).await??;
+            Ok((name, credential))
+        };
+        match &self.0.auth.method {
+            AuthMethod::AppRole {
+                role_id_file,
+                secret_id_file,
+            } => Ok(vec![
+                of_file("role_id", role_id_file).await?,
+                of_file("secret_id", secret_id_file).await?,
+            ]),
+            AuthMethod::Cert { name, .. } => {
+                Ok(name.iter().map(|name| field("name", name)).collect())
+            }
+            AuthMethod::Jwt { role, jwt_file } => {
+                let role = role.iter().map(|role| field("role", role));
+                Ok(role.chain([of_file("jwt", jwt_file).await?]).collect())
+            }
+            AuthMethod::Kubernetes { role, jwt_file } => {
+                Ok(vec![field("role", role), of_file("jwt", jwt_file).await?])
+            }
+            AuthMethod::TokenFile { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// What comes of `look` at one of the files of the method.
     pub(super) async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(AuthMethod) -> T + Send + 'static,
+        path: &Path,
+        look: impl FnOnce(&Path) -> T + Send + 'static,
     ) -> Result<T, FileError> {
-        let method = self.0.auth.method.clone();
-        let files = method.files();
-        // Whatever hangs, it is most likely the last that is read.
-        let path = files
-            .last()
-            .map_or(Path::new(""), |(_, path)| path)
-            .to_owned();
-        self.0.files.look(&path, move || look(method)).await
+        let looked_at = path.to_owned();
+        self.0.files.look(path, move || look(&looked_at)).await
     }
 
     async fn log_in_with(&self, proof: &[(&str, SecretText)]) -> Result<LoggedIn, LoginError> {

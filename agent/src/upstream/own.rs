@@ -27,7 +27,7 @@ use shared::{
 
 use self::{
     error::KeepError,
-    file::TokenFile,
+    file::{FILE_INTERVAL, TokenFile},
     life::{Life, Step},
 };
 pub use self::{
@@ -41,9 +41,6 @@ use crate::{config::AuthMethod, file::Stamp};
 
 /// However long there is nothing to do, it looks again after this long: clocks change.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// How often a token file is looked at.
-const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What wants nothing but an answer is tried again no sooner than this after the last attempt.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -88,6 +85,8 @@ struct Keeper {
     refused_at: WallTime,
     /// How the files that the login is made from looked when they were last looked at; nothing before the first look.
     stamps: Vec<Stamp>,
+    /// One of them hung then.
+    hangs: bool,
     /// Where tokens come from a file.
     file: Option<TokenFile>,
     /// Whether a token is renewed only over connections with the certificate that it was got with.
@@ -109,6 +108,7 @@ impl Keeper {
         let bound = matches!(method, AuthMethod::Cert { .. });
         Self {
             stamps: Vec::new(),
+            hangs: false,
             bound,
             outdated: false,
             upstream,
@@ -161,14 +161,9 @@ impl Keeper {
         tokio::time::sleep(least).await;
         let pause = pause.saturating_sub(least);
         let woken = self.upstream.0.wake.notified();
-        let changed = async {
-            while self.stamps_now().await.is_none_or(|now| now == self.stamps) {
-                tokio::time::sleep(FILE_INTERVAL).await;
-            }
-        };
         tokio::select! {
             _ = tokio::time::timeout(pause, woken) => {}
-            () = changed => {}
+            () = self.files_changed() => {}
         }
     }
 

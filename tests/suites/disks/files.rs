@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(16);
 
 /// What lies there, and what is told of it.
-const FAULTS: [(Fault, &str); 10] = [
+const FAULTS: [(Fault, &str); 12] = [
     (Fault::Pipe, "is a named pipe, not a regular file"),
     (Fault::Directory, "is a directory, not a regular file"),
     (Fault::Socket, "is a socket"),
@@ -39,6 +39,14 @@ const FAULTS: [(Fault, &str); 10] = [
     ),
     (Fault::Content(b" \n"), "is empty"),
     (Fault::Content(b"some\xff-id\n"), "is not UTF-8 text"),
+    (
+        Fault::Content(b"s\0o\0m\0e\0-\0i\0d\0\n\0"),
+        "save it as UTF-8",
+    ),
+    (
+        Fault::Content("some\u{2066}-id\n".as_bytes()),
+        "has a character in it that cannot be seen",
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq, Debug)]

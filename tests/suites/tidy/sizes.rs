@@ -12,10 +12,10 @@ use crate::{
 const FILE: usize = 400;
 
 /// Lines of the crate `agent`.
-const AGENT: usize = 29_600;
+const AGENT: usize = 29_900;
 
 /// Lines of the three crates together.
-const ALL: usize = 58_200;
+const ALL: usize = 58_500;
 
 /// Lines of one function.
 const FUNCTION: usize = 60;

@@ -1,6 +1,6 @@
 //! The files that Holdover's own logins are made from, and tokens that something else puts into one.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use shared::{
     offboarding::{CredentialAsked, CredentialTold},
@@ -9,10 +9,12 @@ use shared::{
 
 use super::{KeepError, Keeper, credential};
 use crate::{
-    config::AuthMethod,
-    file::{self, Stamp},
-    upstream::login::{self, LoginError},
+    file::{self, FileError, Stamp},
+    upstream::login::LoginError,
 };
+
+/// How often they are looked at.
+pub(super) const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file that something else puts tokens into.
 pub(super) struct TokenFile {
@@ -28,11 +30,10 @@ impl Keeper {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let (path, reading) = (file.path.clone(), file.path.clone());
-        let looked = self.upstream.look(move |_| {
-            let stamp = Stamp::of(&reading);
-            (stamp, file::read_credential(&reading))
-        });
+        let path = file.path.clone();
+        let looked = self
+            .upstream
+            .look(&path, |path| (Stamp::of(path), file::read_credential(path)));
         let (stamp, read) = match looked.await {
             Ok((stamp, read)) => (Some(stamp), read),
             Err(slow) => (None, Err(slow)),
@@ -73,36 +74,51 @@ impl Keeper {
         }
     }
 
-    /// Other files are worth another login.
+    /// Other files are worth another login. What is wrong with one is told before another token is needed.
     pub(super) async fn look_at_files(&mut self) {
-        let Some(now) = self.stamps_now().await else {
-            return;
+        let now = match self.stamps_now().await {
+            Ok(now) => now,
+            Err(slow) => {
+                self.hangs = true;
+                self.upstream.own().file(Some(slow.to_string()), false);
+                return;
+            }
         };
+        let hung = std::mem::take(&mut self.hangs);
         let before = std::mem::replace(&mut self.stamps, now);
         if !before.is_empty() && before != self.stamps {
             self.refusals = 0;
             self.outdated |= self.bound;
         }
-        if self.file.is_none() && before != self.stamps {
-            // Told before another token is needed.
-            let fault = self
-                .upstream
-                .look(|method| login::read(&method).err())
-                .await;
-            let fault = fault.unwrap_or_else(Some);
+        if self.file.is_none() && (hung || before != self.stamps) {
+            let fault = self.upstream.read_proof().await.err();
             self.upstream
                 .own()
                 .file(fault.map(|fault| fault.to_string()), false);
         }
     }
 
-    /// How the files look now; none if nobody can tell.
-    pub(super) async fn stamps_now(&self) -> Option<Vec<Stamp>> {
-        let look = |method: AuthMethod| {
-            let files = method.files();
-            files.iter().map(|(_, path)| Stamp::of(path)).collect()
-        };
-        self.upstream.look(look).await.ok()
+    /// How the files look now, or which of them hangs.
+    async fn stamps_now(&self) -> Result<Vec<Stamp>, FileError> {
+        let mut stamps = Vec::new();
+        for (_, path) in self.upstream.0.auth.method.files() {
+            stamps.push(self.upstream.look(path, Stamp::of).await?);
+        }
+        Ok(stamps)
+    }
+
+    /// Waits until one of the files is another than it was, hangs, or hangs no longer.
+    pub(super) async fn files_changed(&self) {
+        loop {
+            let is_news = match self.stamps_now().await {
+                Ok(now) => self.hangs || now != self.stamps,
+                Err(_) => !self.hangs,
+            };
+            if is_news {
+                return;
+            }
+            tokio::time::sleep(FILE_INTERVAL).await;
+        }
     }
 
     async fn adopt(&mut self, path: &str, token: SecretText) -> Result<(), KeepError> {
