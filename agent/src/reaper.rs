@@ -222,7 +222,7 @@ fn sweep(view: &View, now: Now) -> Sweep {
             sweep.ended.push((grant.clone(), RevokeCause::Parent));
         } else if !grant.deadline.passed_for_good(now) {
             sweep.replica_lives |= grant.is_replica();
-            let remaining = grant.deadline.remaining(now);
+            let remaining = grant.deadline.remaining_for_good(now);
             sweep.next = Some(sweep.next.map_or(remaining, |next| next.min(remaining)));
         } else if grant.is_replica() {
             sweep.lateness.push(now.steady.since(grant.deadline.wall));
@@ -449,6 +449,18 @@ mod tests {
             ])
             .await;
         assert_eq!(forgotten(past), [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_wall_clock_that_is_ahead_ends_nothing_and_has_nobody_look_again_at_once() {
+        let bench = Bench::new(OnRecovery::Exchange);
+        let grant = bench.grant(1, HOUR);
+        bench.store(vec![Change::Grant(Box::new(grant))]).await;
+        let now = bench.local.clock.now();
+        let wall = now.wall.plus(24 * HOUR);
+        let sweep = sweep(&bench.local.view, Now { wall, ..now });
+        assert!(sweep.ended.is_empty());
+        assert!(sweep.next > Some(HOUR / 2), "{:?}", sweep.next);
     }
 
     #[tokio::test]

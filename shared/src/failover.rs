@@ -114,8 +114,8 @@ impl Machine {
         }
     }
 
-    /// When the machine wants to be woken, on the boot clock. The outage bound may lie on the wall clock:
-    /// [`Event::Wake`] after a clock step finds it.
+    /// When the machine wants to be woken, on the boot clock. A wall clock that is confirmed may pass the outage's bound
+    /// before: the next wake finds it, at the latest that of the next probe.
     pub fn deadline(&self, now: Now) -> BootTime {
         // With a probe under way the next one waits for its end.
         let mut own = self.pending.map_or(self.next, |pending| pending.deadline);
@@ -123,7 +123,7 @@ impl Machine {
             own = own.min(*until);
         }
         match self.bounded() {
-            Some(outage) => own.min(now.boot.plus(outage.bound.remaining(now))),
+            Some(outage) => own.min(now.boot.plus(outage.bound.remaining_for_good(now))),
             None => own,
         }
     }

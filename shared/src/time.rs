@@ -201,7 +201,14 @@ impl Deadline {
 
     /// What is left by the stricter clock; zero once passed.
     pub fn remaining(self, now: Now) -> Duration {
-        let wall = self.wall.since(now.wall);
+        self.wall.since(now.wall).min(self.remaining_for_good(now))
+    }
+
+    /// What is left by the clocks that nothing can step: zero exactly once [`Self::passed_for_good`]. Whoever waits to make an end
+    /// durable waits for this. By [`Self::remaining`] nothing is left while an unconfirmed wall clock is ahead, and
+    /// nothing is to be done either.
+    pub fn remaining_for_good(self, now: Now) -> Duration {
+        let wall = self.wall.since(now.steady);
         if self.boot_id == now.boot_id {
             wall.min(self.boot.since(now.boot))
         } else {
@@ -521,6 +528,7 @@ mod tests {
                 let now = read(&mut keeper, 2_000_000 + wall, boot);
                 prop_assert!(now.steady >= last.steady, "steady time ran backwards");
                 prop_assert!(deadline.remaining(now) <= Duration::from_secs(ttl.saturating_sub(boot - 5)));
+                prop_assert_eq!(deadline.remaining_for_good(now).is_zero(), deadline.passed_for_good(now));
                 if boot - 5 >= ttl {
                     prop_assert!(deadline.passed(now) && deadline.passed_for_good(now));
                 }

@@ -27,7 +27,8 @@ impl BootTimer {
         create(TimerfdClockId::Boottime).map(Self)
     }
 
-    /// Waits until the boot clock reads `at`; returns at once if it has.
+    /// Waits until the boot clock reads `at`; returns at once if it has. Whoever waits for the past over and over is made to
+    /// let others run: the descriptor alone is ready each time, and its worker may be the one that all I/O waits for.
     ///
     /// # Errors
     /// If the kernel refuses the timer, which it does not do for a moment that can be written down.
@@ -37,6 +38,7 @@ impl BootTimer {
             tv_sec: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(millis % 1000).unwrap_or(0) * 1_000_000,
         };
+        tokio::task::consume_budget().await;
         set(&self.0, at, TimerfdTimerFlags::ABSTIME)?;
         wait(&self.0).await.map(|_stepped| ())
     }
@@ -125,5 +127,17 @@ mod tests {
         let at = clock.now().boot.plus(Duration::from_millis(30));
         timer.until(at).await.unwrap();
         assert!(clock.now().boot >= at);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_past_over_and_over_lets_others_run() {
+        let timer = BootTimer::new().unwrap();
+        let past = Clock::start(None).unwrap().now().boot;
+        timer.until(past).await.unwrap();
+        let other = tokio::spawn(async {});
+        for _ in 0..10_000 {
+            timer.until(past).await.unwrap();
+        }
+        assert!(other.is_finished());
     }
 }

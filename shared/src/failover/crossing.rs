@@ -13,8 +13,13 @@ use crate::{
 };
 
 impl Machine {
+    /// Ends every grant of an outage past its bound. Not by a wall clock that is ahead and unconfirmed: while that says so,
+    /// [`Phase::issues`] refuses, and once it is put back the outage goes on.
+    ///
+    /// [`Phase::issues`]: super::Phase::issues
     pub(super) fn exhaust_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let Some(outage) = self.bounded().filter(|outage| outage.bound.passed(now)) else {
+        let past = |outage: &&Outage| outage.bound.passed_for_good(now);
+        let Some(outage) = self.bounded().filter(past) else {
             return;
         };
         let outage = Outage {

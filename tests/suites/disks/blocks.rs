@@ -173,6 +173,33 @@ async fn a_clock_that_stepped_forward_ends_nothing_over_a_reboot_and_issues_noth
     issued(&machine.login().await?)
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_stepped_past_the_bound_of_an_outage_ends_neither_it_nor_a_grant() -> Result<()>
+{
+    const OVER: &str = "outlived its bounds";
+    let machine = Machine::start(plan().fake_clock()).await?;
+    let host = &machine.host;
+    host.cut().await?;
+    let before = Login::of(&machine.login().await?, clock::instant())?;
+    host.daemon.shift_clock(DAY)?;
+    machine.stored().await?;
+    for _ in 0..20 {
+        let status = host.daemon.status().await?;
+        let told = status["reasons"].to_string();
+        assert!(told.contains("stepped forward"), "{status}");
+        assert_eq!(status["state"], "holdover", "{status}");
+        let refused = machine.login().await?;
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.text().contains(OVER), "{}", refused.text());
+        assert_eq!(machine.reads(&before).await?.status, 403);
+    }
+    host.daemon.shift_clock(0)?;
+    issued(&machine.login().await?)?;
+    let read = machine.reads(&before).await?;
+    assert_eq!(read.status, 200, "it was destroyed: {}", read.text());
+    Ok(())
+}
+
 fn plan() -> Plan {
     // Where it runs, we are root.
     let orders = Workload::new("orders", "orders").uid(0).issues("1h", "2h");
