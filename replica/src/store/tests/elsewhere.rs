@@ -104,6 +104,29 @@ fn what_was_verified_at_another_cluster_than_is_trusted_by_now_decides_nothing()
 }
 
 #[test]
+fn a_policy_of_a_cluster_that_is_not_trusted_any_more_is_none_of_the_trusted_one_s() {
+    let home = Home::made(1);
+    home.store(everything());
+    let other = |namespace, after| {
+        let Change::Cluster(cluster) = cluster_in(namespace, after) else {
+            panic!("a cluster is one");
+        };
+        let id = ClusterId::parse("another").unwrap();
+        Change::Cluster(Box::new(Cluster { id, ..*cluster }))
+    };
+    store_in(&home, "team", vec![other("team", DAY / 4)]);
+    let policies = samples::policies(&[("another", "")], T0.plus(DAY / 2));
+    store_in(&home, "", vec![other("", DAY / 2), policies]);
+    for _ in 0..2 {
+        let opened = opened_in(&home, "");
+        let authority = opened.view.authority();
+        let held = authority.policies.as_ref().unwrap().set.names();
+        assert!(held.map(ToString::to_string).eq(["another"]));
+        assert!(opened.view.damage().is_empty());
+    }
+}
+
+#[test]
 fn what_an_earlier_version_kept_without_its_namespace_is_not_taken_for_the_configured_ones() {
     let home = Home::made(1);
     // It had one row for the cluster, wherever that was seen, and said so in it; all else it kept as the root's.

@@ -98,6 +98,7 @@ proptest! {
         first: BTreeMap<u8, u64>,
         then in prop::collection::btree_map(any::<u8>(), any::<u64>(), 1..8),
         anew in prop::collection::btree_map(any::<u8>(), any::<u64>(), 1..8),
+        same: bool,
         which: Index,
     ) {
         let texts = |of: BTreeMap<u8, u64>| -> Texts {
@@ -105,6 +106,7 @@ proptest! {
             texts.map(|(name, version)| (format!("p{}", name % 16), version)).collect()
         };
         let (first, then, anew) = (texts(first), texts(then), texts(anew));
+        let anew = if same { then.clone() } else { anew };
         let home = Home::made_in_memory(seed);
         home.store(put(&first, 0));
         home.store(put(&then, 1));
@@ -175,4 +177,29 @@ proptest! {
         prop_assert!(opened.view.damage().is_empty());
         prop_assert_eq!(held(&opened), Some(set_of(&then, 2)));
     }
+}
+
+/// Which one it was of cannot be told: another may be an older one.
+#[test]
+fn where_a_row_is_missing_no_policy_counts_until_all_were_read_anew() {
+    let home = Home::made(1);
+    let texts: Texts = [("a", 1), ("b", 1)]
+        .map(|(of, version)| (of.to_owned(), version))
+        .into();
+    home.store(put(&texts, 0));
+    let gone = at(home.open().view.keys(), Some(&name("b")));
+    let connection = rusqlite::Connection::open(&home.location.path).unwrap();
+    let sql = "DELETE FROM row WHERE tab = 14 AND key = ?1";
+    assert_eq!(connection.execute(sql, [gone]).unwrap(), 1);
+    drop(connection);
+    for _ in 0..2 {
+        let opened = home.open();
+        assert!(opened.view.damage()[0].incomplete);
+        let known = held(&opened);
+        assert!(known.is_none_or(|known| !known.is_read() && known.policies.is_empty()));
+    }
+    home.store(put(&texts, 0));
+    let opened = home.open();
+    assert!(opened.view.damage().is_empty());
+    assert_eq!(held(&opened), Some(set_of(&texts, 0)));
 }
