@@ -62,6 +62,13 @@ pub enum LearnRequest {
     },
 }
 
+/// By whom a look-up is made due, and whether those whom no entry matches have half of the room.
+#[derive(Clone, Copy)]
+pub(crate) struct DueBy<'a> {
+    pub(crate) party: &'a Arc<Party>,
+    pub(crate) halved: bool,
+}
+
 /// What waits, in its user's place.
 type Waiting = (LearnRequest, BodyRoom);
 
@@ -110,8 +117,12 @@ impl LearnQueue {
     }
 
     /// Whether there was room for `request` of this user's.
-    fn send(&self, request: LearnRequest, by: &Arc<Party>) -> bool {
-        let place = self.places.place(by, Total::whole(WAITING as u64));
+    fn send(&self, request: LearnRequest, by: DueBy<'_>) -> bool {
+        let total = Total {
+            all: WAITING as u64,
+            halved: by.halved,
+        };
+        let place = self.places.place(by.party, total);
         place.is_some_and(|place| self.requests.try_send((request, place)).is_ok())
     }
 
@@ -120,7 +131,7 @@ impl LearnQueue {
         &self,
         token: &SecretText,
         digest: TokenDigest,
-        by: &Arc<Party>,
+        by: DueBy<'_>,
         now: BootTime,
     ) {
         if self.asked.is_too_soon(&digest, now) {
@@ -129,10 +140,10 @@ impl LearnQueue {
         let request = LearnRequest::Token {
             token: token.duplicate(),
             digest,
-            uid: by.uid,
+            uid: by.party.uid,
         };
         match self.send(request, by) {
-            true => self.asked.used(digest, by.uid, now),
+            true => self.asked.used(digest, by.party.uid, now),
             false => {
                 self.unlearned.fetch_add(1, Ordering::Relaxed);
             }
@@ -141,36 +152,31 @@ impl LearnQueue {
 
     /// Asks for a secret id to be verified, unless that was done lately. What finds no room is asked about when it
     /// logs in again.
-    pub(crate) fn ask_about_login(&self, candidate: Candidate, by: &Arc<Party>, now: BootTime) {
+    pub(crate) fn ask_about_login(&self, candidate: Candidate, by: DueBy<'_>, now: BootTime) {
         let pair = candidate.pair;
         if self.logins.is_too_soon(&pair, now) {
             return;
         }
         let request = LearnRequest::Login(Box::new(candidate));
         if self.send(request, by) {
-            self.logins.used(pair, by.uid, now);
+            self.logins.used(pair, by.party.uid, now);
         }
     }
 
     /// Asks about a token that was refused, whether or not it was asked about when it was accepted. What finds no room
     /// the mirror finds by itself: the doubt is stored.
-    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, by: &Arc<Party>, now: BootTime) {
+    pub(crate) fn ask_about_doubted(&self, digest: TokenDigest, by: DueBy<'_>, now: BootTime) {
         let request = LearnRequest::Doubted(digest);
         if !self.doubted.is_too_soon(&digest, now) && self.send(request, by) {
-            self.doubted.used(digest, by.uid, now);
+            self.doubted.used(digest, by.party.uid, now);
         }
     }
 
     /// The same for a login that was refused.
-    pub(crate) fn ask_about_doubted_login(
-        &self,
-        pair: ProofDigest,
-        by: &Arc<Party>,
-        now: BootTime,
-    ) {
+    pub(crate) fn ask_about_doubted_login(&self, pair: ProofDigest, by: DueBy<'_>, now: BootTime) {
         let request = LearnRequest::DoubtedLogin(pair);
         if !self.doubted_logins.is_too_soon(&pair, now) && self.send(request, by) {
-            self.doubted_logins.used(pair, by.uid, now);
+            self.doubted_logins.used(pair, by.party.uid, now);
         }
     }
 
@@ -204,6 +210,13 @@ mod tests {
         })
     }
 
+    fn by(party: &Arc<Party>) -> DueBy<'_> {
+        DueBy {
+            party,
+            halved: false,
+        }
+    }
+
     fn ask(queue: &LearnQueue, number: u16, seconds: u64) {
         let mut digest = [0; 32];
         digest[..2].copy_from_slice(&number.to_le_bytes());
@@ -211,7 +224,7 @@ mod tests {
         queue.ask(
             &token,
             TokenDigest(digest),
-            &user(7),
+            by(&user(7)),
             BootTime::from_millis(seconds * 1000),
         );
     }
@@ -238,8 +251,8 @@ mod tests {
         let (token, pair) = (TokenDigest(digest), ProofDigest(digest));
         for seconds in [1, 5, 10, 11] {
             let now = BootTime::from_millis(seconds * 1000);
-            queue.ask_about_doubted(token, &user(7), now);
-            queue.ask_about_doubted_login(pair, &user(7), now);
+            queue.ask_about_doubted(token, by(&user(7)), now);
+            queue.ask_about_doubted_login(pair, by(&user(7)), now);
         }
         for _ in 0..2 {
             let (first, second) = (receiver.try_recv(), receiver.try_recv());
@@ -256,10 +269,10 @@ mod tests {
             ask(&queue, number, 0);
         }
         let now = BootTime::from_millis(0);
-        queue.ask_about_doubted(TokenDigest([7; 32]), &user(7), now);
+        queue.ask_about_doubted(TokenDigest([7; 32]), by(&user(7)), now);
         assert_eq!(queue.unlearned(), 0, "it is known");
         receiver.try_recv().unwrap();
-        queue.ask_about_doubted(TokenDigest([7; 32]), &user(7), now);
+        queue.ask_about_doubted(TokenDigest([7; 32]), by(&user(7)), now);
         let last = std::iter::from_fn(|| receiver.try_recv().ok()).last();
         assert!(matches!(last, Some(LearnRequest::Doubted(_))));
     }
@@ -287,9 +300,30 @@ mod tests {
             SecretText::new("s.other".to_owned()),
             BootTime::from_millis(0),
         );
-        queue.ask(&token, TokenDigest([9; 32]), &user(8), now);
-        queue.ask_about_doubted(TokenDigest([9; 32]), &user(8), now);
+        queue.ask(&token, TokenDigest([9; 32]), by(&user(8)), now);
+        queue.ask_about_doubted(TokenDigest([9; 32]), by(&user(8)), now);
         assert_eq!(queue.unlearned(), before);
         assert!(queue.doubted.is_too_soon(&TokenDigest([9; 32]), now));
+    }
+
+    #[test]
+    fn strangers_have_half_of_it_between_them_once_there_is_an_entry() {
+        let waiting = |halved| {
+            let (queue, mut receiver) = LearnQueue::new();
+            for number in 0..u16::try_from(WAITING).unwrap() {
+                let party = user(number.into());
+                let (number, now) = (number.to_le_bytes(), BootTime::from_millis(0));
+                let mut digest = [0; 32];
+                digest[..2].copy_from_slice(&number);
+                let by = DueBy {
+                    party: &party,
+                    halved,
+                };
+                queue.ask_about_doubted(TokenDigest(digest), by, now);
+            }
+            std::iter::from_fn(|| receiver.try_recv().ok()).count()
+        };
+        assert!(waiting(true) <= WAITING / 2);
+        assert!(waiting(false) > WAITING / 2);
     }
 }

@@ -19,7 +19,11 @@ use shared::{
 };
 
 use super::{
-    ask::Ask, decide::lane, learn_queue::LearnQueue, recently::Recently, replica::Replica,
+    ask::Ask,
+    decide::lane,
+    learn_queue::{DueBy, LearnQueue},
+    recently::Recently,
+    replica::Replica,
 };
 use crate::{driver::Handle, parity::Parity, status::fill::Fill};
 
@@ -177,7 +181,8 @@ impl Observer {
             }
         });
         if is_worth_it {
-            self.learning.ask(token, *digest, &ask.party, now.boot);
+            self.learning
+                .ask(token, *digest, self.due_by(ask), now.boot);
         }
     }
 
@@ -185,7 +190,8 @@ impl Observer {
         let exchange = ask.exchange(evidence, None, self.replica.now().steady);
         if let Some(candidate) = self.replica.login(&exchange) {
             let now = self.replica.now().boot;
-            self.learning.ask_about_login(candidate, &ask.party, now);
+            self.learning
+                .ask_about_login(candidate, self.due_by(ask), now);
         }
         // What is not looked into comes fast, and can do no more than prove its token.
         let now = self.replica.now().boot;
@@ -210,9 +216,16 @@ impl Observer {
         }
     }
 
+    fn due_by<'a>(&self, ask: &'a Ask) -> DueBy<'a> {
+        DueBy {
+            party: &ask.party,
+            halved: !self.replica.settings().workloads.is_empty(),
+        }
+    }
+
     /// What is in doubt is looked up: only that tells whether it is dead.
     fn check_doubted(&self, ask: &Ask, changes: &[Change]) {
-        let (now, by) = (self.replica.now().boot, &ask.party);
+        let (now, by) = (self.replica.now().boot, self.due_by(ask));
         for change in changes {
             match change {
                 Change::TokenDoubted(digest, _) => match &ask.token {
