@@ -41,6 +41,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::anew::AuthorityWrite;
 pub use self::{
     anew::Anew,
     authority::{AuthorityReport, AuthorityVerdict},
@@ -300,6 +301,9 @@ impl Mirrors {
             .authority
             .verify(&self.context, urgency, may_skip)
             .await?;
+        if let Some(at) = report.rights_as_of {
+            self.anew.authority_verified(at);
+        }
         *self.context.authority_passed.lock() = Some(self.context.now().steady);
         Ok(report)
     }

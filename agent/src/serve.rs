@@ -9,7 +9,7 @@
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `forwards` gives the request a place, `crate::link` sends
 //!    it (`headers` says what passes, `dropped` counts what does not), `observer` learns from the answer, and `key_watch` looks for keys that it shows
 //!    to be superseded. Logins and creations go through `Server::issue` in `issue`; `Server::attested_login` in [`login`] has a
-//!    token minted instead of forwarding. What is sent once goes on if its client goes, and what nobody gets then is revoked (`custody`).
+//!    token minted instead of forwarding. What is sent once goes on if its client goes (`unattended`), and what nobody gets then is revoked (`custody`).
 //! 5. Otherwise, and where a read falls back, `Server::decide` in `decide` asks the [`replica`].
 //! 6. `respond` writes the answer; [`stats`] and `counting` count it.
 //!
@@ -46,6 +46,7 @@ mod recently;
 mod replica_token;
 mod respond;
 mod standing;
+mod unattended;
 mod unsettled;
 
 #[cfg(test)]
@@ -87,12 +88,16 @@ use login::Minter;
 use observer::Observer;
 use replica::Replica;
 use stats::Stats;
+use unattended::Unattended;
 
 /// After accepting failed, where nothing was done about it.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// The same where a descriptor was freed.
 const ACCEPT_SOON: Duration = Duration::from_millis(1);
+
+/// Connections that the drain did not wait for are closed within this: what was asked on them may have to be stored.
+const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 
 /// From the end of an outage until everybody knows of it takes no longer, unless there is another one by then.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -185,6 +190,7 @@ pub struct Server {
     unfinished: Rooms,
     buffers: Buffers,
     forwards: Rooms,
+    unattended: Unattended,
 }
 
 /// An answer was not to be had from the side that was asked.
@@ -236,6 +242,7 @@ pub async fn run(
         tracing::warn!(
             "connections were closed before they were answered: the drain took too long"
         );
+        let _ = tokio::time::timeout(CLOSED_WITHIN, connections.shutdown()).await;
     }
     Ok(())
 }
@@ -266,6 +273,7 @@ impl Server {
             unfinished: Rooms::default(),
             buffers: Buffers::default(),
             forwards: Rooms::default(),
+            unattended: Unattended::new(),
         })
     }
 
@@ -278,6 +286,11 @@ impl Server {
     /// Waits until every request that was answered is counted for coverage.
     pub async fn counted(&self) {
         self.counter.caught_up().await;
+    }
+
+    /// Ends what goes on for clients that have gone. What may be left of it can be stored when this returns.
+    pub async fn end_unattended(&self) {
+        self.unattended.end().await;
     }
 
     /// Connections at this moment.

@@ -3,6 +3,7 @@
 //! The doubts in the replica are the queue. They are bounded, each there once, and outlive everything; so what runs here
 //! may end at any time, and whoever comes after goes on. In an outage nothing is asked.
 
+mod changing;
 mod turns;
 
 use std::{
@@ -19,7 +20,8 @@ use shared::{
 };
 use tokio::{sync::Notify, task::JoinSet};
 
-use self::turns::Turns;
+pub(crate) use self::changing::AuthorityWrite;
+use self::{changing::Changing, turns::Turns};
 use super::{
     Mirrors, Occasion, PassError,
     ground::Ground,
@@ -48,6 +50,7 @@ pub struct Anew(Arc<AnewWanted>);
 struct AnewWanted {
     wake: Notify,
     authority: Notify,
+    changing: Changing,
     due: Mutex<BTreeSet<Doubted>>,
     /// When the last pass over a mirror began for the sake of single keys.
     passes: Mutex<BTreeMap<String, Stopwatch>>,

@@ -37,6 +37,8 @@ use crate::upstream::{Reply, Request, Said, ShownReply, UpstreamError, pace::Urg
 pub struct AuthorityReport {
     /// By workload.
     pub workloads: BTreeMap<WorkloadName, AuthorityVerdict>,
+    /// As of when all is verified that anybody's rights hang on: mounts, policies and identities; none if not all of it was.
+    pub rights_as_of: Option<WallTime>,
 }
 
 /// What one verification found of a workload.
@@ -252,7 +254,10 @@ impl<'a> AuthorityPass<'a> {
         self.context
             .commit(vec![Change::Unchanged(unchanged)])
             .await?;
-        let mut report = AuthorityReport::default();
+        let mut report = AuthorityReport {
+            rights_as_of: Some(self.at),
+            ..AuthorityReport::default()
+        };
         {
             let authority = self.context.local.view.authority();
             let known = self.context.settings.workloads.iter();

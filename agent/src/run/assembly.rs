@@ -220,6 +220,7 @@ impl Daemon {
     pub(super) async fn finish(mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
+        self.server.end_unattended().await;
         self.server.counted().await;
         coverage::keep::flush(&self.local, &self.coverage).await;
         let last = self.notes.flush();

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use super::{
     ask::{Ask, Outcome},
     replica::Replica,
+    unattended::Unattended,
 };
 use crate::{
     link::once::{Right, Undone},
@@ -265,12 +266,13 @@ pub(crate) enum Unsendable {
 
 /// Carries out what is sent once, by the right to send it: to its end, though whoever waits for it goes. What comes of it after
 /// the receiver has gone is dropped with all that is in its custody.
-pub(crate) fn carry_out<T: Send + 'static>(
+pub(super) fn carry_out<T: Send + 'static>(
+    unattended: &Unattended,
     right: Right,
     mut work: Pending<'static, T>,
 ) -> oneshot::Receiver<T> {
     let (mut done, receipt) = oneshot::channel();
-    tokio::spawn(async move {
+    unattended.spawn(async move {
         let _right = right;
         let ended = tokio::select! {
             biased;

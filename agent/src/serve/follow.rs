@@ -186,7 +186,7 @@ impl Server {
     fn watch_late(&self, ask: &Ask, token: &ForwardToken, forwarding: Forwarding) {
         let (observer, ask, used) = (self.observer.clone(), ask.again(), token.used(ask));
         let keys = self.keys.clone();
-        tokio::spawn(async move {
+        self.unattended.spawn(async move {
             if let Ok(Ok(reply)) = tokio::time::timeout(LATE, forwarding).await
                 && reply.parts.extensions.get::<Custody>().is_none()
             {

@@ -4,7 +4,7 @@
 //! what clients ask neither fells the primary nor fills the way to it; and Holdover's own requests, which take no place, wait
 //! for nobody's.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use shared::{doubt::WriteHeard, share::Sharer};
 
@@ -18,7 +18,7 @@ use super::{
     key_watch::Sending,
 };
 use crate::{
-    driver::Side,
+    driver::{Handle, Side},
     link::{
         Link, Unavailable,
         body::ANSWERS,
@@ -55,7 +55,7 @@ impl Server {
         let passage = self.passage(ask, by)?;
         let forwarding = self.forwarding_once(ask, token, passage.place)?;
         let in_custody = self.in_custody(ask, token, forwarding);
-        let receipt = carry_out(passage.right, in_custody);
+        let receipt = carry_out(&self.unattended, passage.right, in_custody);
         Ok(Box::pin(async move {
             let lost = Err(ForwardError::Unknown(Unavailable::Timeout));
             receipt.await.unwrap_or(lost)
@@ -178,25 +178,34 @@ impl Server {
     }
 
     /// A write on its way, and what is in doubt by it: from when it should have been heard of, or the replica takes over.
-    fn watched(&self, sending: Sending, mut forwarding: Forwarding) -> Forwarding {
+    fn watched(&self, sending: Sending, forwarding: Forwarding) -> Forwarding {
         let (driver, patience) = (self.driver.clone(), self.rules.load().read_deadline);
         Box::pin(async move {
-            let heard = tokio::select! {
+            let came = tokio::select! {
                 biased;
-                came = &mut forwarding => Some(came),
-                () = driver.until(|side| side == Some(Side::Replica)) => None,
-                () = tokio::time::sleep(patience) => None,
-            };
-            let came = match heard {
-                Some(came) => came,
-                None => {
-                    sending.is_unheard().await;
-                    forwarding.await
-                }
+                came = forwarding => came,
+                never = unheard(&sending, &driver, patience) => match never {},
             };
             sending.came_to(heard_of(&came)).await;
             came
         })
+    }
+}
+
+/// Leaves in doubt what a write may have done that is not heard of. Once is not enough: what was half sent when it was late may
+/// be whole later; and what was read anew since may be superseded again, until the replica takes over.
+async fn unheard(sending: &Sending, driver: &Handle, patience: Duration) -> Infallible {
+    let (mut is_taken_over, mut is_whole) = (false, false);
+    loop {
+        tokio::select! {
+            () = driver.until(|side| side == Some(Side::Replica)), if !is_taken_over => {
+                is_taken_over = true;
+            }
+            () = tokio::time::sleep(patience), if !is_whole => {}
+            else => std::future::pending().await,
+        }
+        is_whole = sending.may_be_acted_on();
+        sending.is_unheard().await;
     }
 }
 

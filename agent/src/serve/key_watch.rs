@@ -22,7 +22,7 @@ use crate::{
         passed::Passed,
         room::{BodyRoom, Rooms},
     },
-    mirror::Anew,
+    mirror::{Anew, AuthorityWrite},
     status::fill::Fill,
 };
 
@@ -59,6 +59,8 @@ pub(crate) struct Sending {
     writer: Writer,
     /// One of the few of those of whom only the primary knows whether they may write.
     _place: Option<BodyRoom>,
+    /// Where it may change who may do what.
+    authority: Option<AuthorityWrite>,
     is_settled: bool,
 }
 
@@ -107,16 +109,19 @@ impl KeyWatch {
         let Some(write) = Write::of(ask, passed) else {
             return Ok(None);
         };
-        let touches = !write.leaves(&self.replica).doubts.is_empty();
-        let writer = match touches {
-            true => write.writer(&self.replica),
+        let Written { doubts, authority } = write.leaves(&self.replica);
+        let touches = !doubts.is_empty();
+        let writer = match touches || authority {
+            true => self.writer(&write),
             false => Writer::Unknown,
         };
         let place = match touches && writer == Writer::Unknown {
             true => Some(self.place(ask, halved).ok_or(Unsendable::NoPlace)?),
             false => None,
         };
+        let changes = authority && writer != Writer::MayNot;
         Ok(Some(Sending {
+            authority: changes.then(|| self.anew.authority_changes()),
             watch: Arc::clone(self),
             write,
             writer,
@@ -128,6 +133,14 @@ impl KeyWatch {
     fn place(&self, ask: &Ask, halved: bool) -> Option<BodyRoom> {
         let all = UNKNOWN_WRITERS;
         self.unknown.place(&ask.party, Total { all, halved })
+    }
+
+    /// Whether who sent it may write there. Whoever may not by what is mirrored, may by what was just changed.
+    fn writer(&self, write: &Write) -> Writer {
+        match write.writer(&self.replica) {
+            Writer::MayNot if self.anew.is_authority_behind() => Writer::Unknown,
+            writer => writer,
+        }
     }
 
     /// An answer to a client. What it says of mirrored keys counts if it is whole, and the trusted cluster's.
@@ -194,6 +207,7 @@ impl Sending {
     pub(crate) async fn came_to(mut self, heard: WriteHeard) {
         self.is_settled = true;
         let effect = self.effect(heard);
+        self.note_authority(effect);
         let written = self.written(effect);
         if written.authority && effect == WriteEffect::CarriedOut {
             self.watch.anew.authority();
@@ -207,17 +221,28 @@ impl Sending {
         self.watch.doubt(self.written(effect).doubts).await;
     }
 
+    /// Whether as much of it has gone out as the primary acts on.
+    pub(super) fn may_be_acted_on(&self) -> bool {
+        self.write.may_be_acted_on()
+    }
+
     fn effect(&self, heard: WriteHeard) -> WriteEffect {
-        let reach = match self.write.may_be_acted_on() {
+        let reach = match self.may_be_acted_on() {
             true => Reach::Enough,
             false => Reach::Short,
         };
-        let judge = || self.writer.and(self.write.writer(&self.watch.replica));
+        let judge = || self.writer.and(self.watch.writer(&self.write));
         let writer = match heard {
             WriteHeard::Unheard => judge(),
             WriteHeard::CarriedOut | WriteHeard::Refused => self.writer,
         };
         WriteEffect::of(heard, reach, writer)
+    }
+
+    fn note_authority(&self, effect: WriteEffect) {
+        if let (Some(write), true) = (&self.authority, effect != WriteEffect::None) {
+            write.may_count(self.watch.replica.now().steady);
+        }
     }
 
     fn written(&self, effect: WriteEffect) -> Written {
@@ -235,7 +260,9 @@ impl Drop for Sending {
         if self.is_settled {
             return;
         }
-        let doubts = self.written(self.effect(WriteHeard::Unheard)).doubts;
+        let effect = self.effect(WriteHeard::Unheard);
+        self.note_authority(effect);
+        let doubts = self.written(effect).doubts;
         if !doubts.is_empty() {
             drop(self.watch.replica.doubt(doubts));
             self.watch.anew.doubted();

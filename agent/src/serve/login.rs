@@ -133,7 +133,7 @@ impl Server {
         let workload = Sharer::Workload(identity.workload.clone());
         let passage = self.passage(ask, workload).map_err(Tried::unsendable)?;
         let minting = self.minting(ask, identity, passage.place);
-        let minted = carry_out(passage.right, minting).await;
+        let minted = carry_out(&self.unattended, passage.right, minting).await;
         minted.map_err(|_| Tried::Unknown(None))
     }
 

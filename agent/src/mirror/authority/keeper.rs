@@ -258,15 +258,16 @@ impl AuthorityMemory {
         // vouches for what it did not see.
         self.quiet.forget();
         keeper.common(pass).await?;
-        let report = keeper.workloads(pass).await?;
+        let mut report = keeper.workloads(pass).await?;
         let approles = pass.approles().await?;
         let identified = self.identities(pass).await;
         pass.note(&report);
         pass.forget_workloads().await?;
         pass.forget_identities().await?;
+        let are_rights_seen = identified && pass.unread_policies().is_empty();
+        report.rights_as_of = are_rights_seen.then_some(at);
         let mut verdicts = report.workloads.values();
-        let whole = approles && identified && pass.unread_policies().is_empty();
-        if whole && verdicts.all(|one| *one == AuthorityVerdict::Proven) {
+        if approles && are_rights_seen && verdicts.all(|one| *one == AuthorityVerdict::Proven) {
             self.quiet.complete(index, at);
         }
         Ok(report)

@@ -121,6 +121,29 @@ async fn a_write_whose_client_has_gone_leaves_its_key_in_doubt() {
     eventually("the doubt", || doubted(&rig) == [of("secret/data/shop/a")]).await;
 }
 
+/// Its client has gone, and so may the primary while nothing is served: the next start goes by what is stored by then.
+#[tokio::test]
+async fn a_write_whose_client_has_gone_leaves_its_key_in_doubt_before_the_end() {
+    let another = rustix::process::geteuid().as_raw() + 1;
+    for matched in [None, Some(another)] {
+        let primary = Primary::start(|_| Act::Hang).await;
+        let mut setup = Setup::with(&primary);
+        setup.rules.read_deadline = Duration::from_secs(60);
+        if matched.is_some() {
+            setup.rules.matches[0].1.uid = matched;
+        }
+        let rig = setup.start();
+        let mut client = Client::connect(&rig.path).await;
+        client.write(put(KEY).as_bytes()).await;
+        eventually("the write", || !primary.received().is_empty()).await;
+        drop(client);
+        let (server, replica) = (Arc::clone(&rig.server), Arc::clone(&rig.replica));
+        rig.stop().await;
+        server.end_unattended().await;
+        assert_eq!(replica.doubted().len(), 1, "{matched:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_write_that_is_too_large_to_be_kept_counts_by_its_path() {
     let primary = Primary::saying("{}").await;

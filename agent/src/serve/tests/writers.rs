@@ -8,6 +8,7 @@ use super::{
     eventually,
     rig::{Act, Client, Primary, Rig, Setup, client::with_body, holdover, primary::with, request},
 };
+use crate::serve::replica::Replica;
 
 const KEY: &str = "/v1/secret/data/shop/a";
 
@@ -46,6 +47,67 @@ async fn a_write_by_somebody_who_may_not_leaves_nothing_in_doubt_however_its_ans
         assert_eq!(heard.status(), 504);
         assert_eq!(rig.replica.doubted().len(), expected, "{writer:?}");
     }
+}
+
+#[tokio::test]
+async fn who_may_not_write_may_perhaps_once_a_policy_was_written_until_that_was_verified() {
+    for (status, expected) in [("204 x", 1), ("500 x", 1), ("403 x", 0)] {
+        let primary = Primary::start(move |received| match received.head.target() {
+            KEY => Act::Break(Vec::new()),
+            _ => Act::Say(with(status, "", "")),
+        })
+        .await;
+        let rig = Setup::with(&primary).start();
+        let policy = put("/v1/sys/policies/acl/deploy");
+        let doubted_by = async |policy: &str, writer| {
+            rig.replica.writers_are(Writer::May);
+            rig.ask(policy).await;
+            let before = doubted_in_the_end(&rig).await;
+            rig.replica.writers_are(writer);
+            assert_eq!(rig.ask(&put(KEY)).await.outcome(), (504, "replica"));
+            doubted_in_the_end(&rig).await - before
+        };
+        let doubted = doubted_by(&policy, Writer::MayNot).await;
+        assert_eq!(doubted, expected, "{status}");
+        let later = rig.replica.now().steady.plus(Duration::from_secs(1));
+        rig.anew.authority_verified(later);
+        let elsewhere = request("DELETE", "/v1/elsewhere", &[]);
+        assert_eq!(doubted_by(&elsewhere, Writer::MayNot).await, 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_write_a_policy_changes_nobodys_rights_however_its_answer_is_lost() {
+    let primary = Primary::start(|_| Act::Break(Vec::new())).await;
+    let rig = Setup::with(&primary).start();
+    rig.replica.writers_are(Writer::MayNot);
+    for target in ["/v1/sys/policies/acl/deploy", KEY] {
+        assert_eq!(rig.ask(&put(target)).await.outcome(), (504, "replica"));
+    }
+    assert_eq!(doubted_in_the_end(&rig).await, 0);
+}
+
+/// What may bring something goes on when the replica takes over.
+#[tokio::test]
+async fn what_was_half_sent_when_it_was_late_is_in_doubt_once_it_is_whole() {
+    let primary = Primary::start(|_| Act::Hang).await;
+    let mut setup = Setup::with(&primary);
+    setup.rules.read_deadline = Duration::from_millis(50);
+    let rig = setup.start();
+    let mut client = Client::connect(&rig.path).await;
+    let half = format!("{{\"data\":{{\"a\":\"{}", "x".repeat(70_000));
+    let rest = format!("\"}}}}{}", " ".repeat(100_000 - half.len() - 3));
+    let head = format!(
+        "PUT {KEY} HTTP/1.1\r\nHost: h\r\nX-Vault-Wrap-TTL: 60\r\nContent-Length: 100000\r\n\r\n"
+    );
+    client.write(format!("{head}{half}").as_bytes()).await;
+    eventually("the write", || rig.server.forwards.taken() == 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(rig.replica.doubted().len(), 0, "half of it is not acted on");
+    client.write(rest.as_bytes()).await;
+    eventually("all of it", || !primary.received().is_empty()).await;
+    rig.enter(holdover());
+    eventually("the doubt", || !rig.replica.doubted().is_empty()).await;
 }
 
 /// What becomes of it is waited for all the same.
