@@ -70,10 +70,10 @@ pub(crate) struct DueBy<'a> {
 }
 
 /// What waits, in its user's place.
-type Waiting = (LearnRequest, BodyRoom);
+type WaitingLearn = (LearnRequest, BodyRoom);
 
 /// The other end of the queue.
-pub struct LearnRequests(mpsc::Receiver<Waiting>);
+pub struct LearnRequests(mpsc::Receiver<WaitingLearn>);
 
 impl LearnRequests {
     /// The next; none once nobody can ask any more.
@@ -91,7 +91,7 @@ impl LearnRequests {
 /// The serving side of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct LearnQueue {
-    requests: mpsc::Sender<Waiting>,
+    requests: mpsc::Sender<WaitingLearn>,
     places: Rooms,
     asked: Arc<Recently<TokenDigest>>,
     logins: Arc<Recently<ProofDigest>>,
