@@ -456,9 +456,7 @@ mod tests {
         let bench = Bench::new(OnRecovery::Exchange);
         let grant = bench.grant(1, HOUR);
         bench.store(vec![Change::Grant(Box::new(grant))]).await;
-        let now = bench.local.clock.now();
-        let wall = now.wall.plus(24 * HOUR);
-        let sweep = sweep(&bench.local.view, Now { wall, ..now });
+        let sweep = sweep(&bench.local.view, samples::ahead(bench.local.clock.now()));
         assert!(sweep.ended.is_empty());
         assert!(sweep.next > Some(HOUR / 2), "{:?}", sweep.next);
     }

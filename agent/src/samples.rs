@@ -32,6 +32,12 @@ pub(crate) fn at(secs: u64) -> Now {
     at_millis(secs * 1000)
 }
 
+/// The same moment by a wall clock that stepped a day forward, and was not confirmed.
+pub(crate) fn ahead(now: Now) -> Now {
+    let wall = now.wall.plus(24 * HOUR);
+    Now { wall, ..now }
+}
+
 pub(crate) fn at_millis(millis: u64) -> Now {
     let wall = WallTime::from_secs(1_000_000).plus(Duration::from_millis(millis));
     Now {

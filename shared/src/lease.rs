@@ -89,17 +89,17 @@ impl Lease {
     /// What to do with it `now`. `jitter` in 0..1 spreads hosts over a tenth of its life.
     ///
     /// Renewal that no longer lengthens a lease (its backend's max TTL is near) shows as a `granted` far
-    /// below `full`, the life it had when new: then it is replaced.
+    /// below `full`, the life it had when new: then it is replaced. A wall clock that is ahead and unconfirmed makes none old.
     pub fn care(&self, full: u64, jitter: f64, now: Now) -> LeaseCare {
         let granted = Duration::from_secs(self.granted);
         let due = granted * Self::RENEW_AT_PERCENT / 100;
         let due = due.saturating_sub((granted / 10).mul_f64(jitter.clamp(0.0, 1.0)));
-        let age = granted.saturating_sub(self.deadline.remaining(now));
+        let age = granted.saturating_sub(self.deadline.remaining_for_good(now));
         if age < due {
             return LeaseCare::Wait(due.saturating_sub(age));
         }
         let worn = self.granted < full / 2;
-        if self.renewable && !worn && !self.deadline.passed(now) {
+        if self.renewable && !worn && !self.deadline.passed_for_good(now) {
             LeaseCare::Renew
         } else {
             LeaseCare::Replace

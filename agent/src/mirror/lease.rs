@@ -380,7 +380,7 @@ impl LeasePass<'_> {
             Some(hold_off)
                 if self.occasion.is_own()
                     && hold_off.place == self.place
-                    && !hold_off.until.passed(now) =>
+                    && !hold_off.until.passed_for_good(now) =>
             {
                 let unsupported = hold_off.unsupported.clone();
                 Err(unsupported.map_or(PassError::TooSoon, PassError::Unsupported))
@@ -401,7 +401,7 @@ impl LeasePass<'_> {
         let now = self.now();
         let mut kept = Vec::new();
         for (id, told) in memory.retiring.drain(..) {
-            if !told.passed(now) {
+            if !told.passed_for_good(now) {
                 kept.push((id, told));
             } else if let Err(error) = self.revoke(&id).await {
                 tracing::warn!(%error, path = %self.place.path, "a replaced lease is not revoked yet");

@@ -174,7 +174,9 @@ impl LeasePass<'_> {
     async fn verify_pool(&self, memory: &mut LeaseMemory) -> Result<(), PassError> {
         let now = self.now();
         let mut known = self.leases(|lease| {
-            lease.holder.is_own() && lease.place == self.place && !lease.deadline.passed(now)
+            lease.holder.is_own()
+                && lease.place == self.place
+                && !lease.deadline.passed_for_good(now)
         });
         if known.is_empty() {
             return Ok(());
@@ -278,11 +280,11 @@ impl Window {
     /// How long to wait for the next new lease of a pool of `size`, if not none.
     fn left(&mut self, size: u32, now: Now) -> Option<Duration> {
         let ends = self.ends?;
-        if ends.passed(now) {
+        if ends.passed_for_good(now) {
             *self = Self::default();
             return None;
         }
-        (self.got >= size.saturating_mul(2)).then(|| ends.remaining(now).max(LEAST_PAUSE))
+        (self.got >= size.saturating_mul(2)).then(|| ends.remaining_for_good(now).max(LEAST_PAUSE))
     }
 }
 
@@ -308,9 +310,19 @@ mod tests {
             window.note(Duration::from_secs(5), at(0));
         }
         assert_eq!(window.left(4, at(0)), Some(Duration::from_secs(5)));
-        assert_eq!(window.left(4, at(3)), Some(Duration::from_secs(2)));
+        let left = Some(Duration::from_secs(2));
+        assert_eq!(window.left(4, at(3)), left);
+        assert_eq!(window.left(4, samples::ahead(at(3))), left);
         assert_eq!(window.left(4, at(5)), None);
         assert_eq!(window.left(4, at(5)), None);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_ahead_wears_no_lease_out() {
+        let lease = lease("database/creds/x/1", 1000);
+        let care = lease.care(1000, 0.0, at(10));
+        assert_eq!(care, LeaseCare::Wait(Duration::from_secs(650)));
+        assert_eq!(lease.care(1000, 0.0, samples::ahead(at(10))), care);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl TokenWatch {
         let seen = self.seen(grant.digest);
         let lately = now.steady.since(seen.looked_up.max(seen.used)) < LOOKED_UP_EVERY;
         let still = still_since.is_some_and(|since| grant.verified_at >= since);
-        let proven = lately && still && !grant.deadline.passed(now);
+        let proven = lately && still && !grant.deadline.passed_for_good(now);
         if proven {
             seen.proven = now.steady;
         }
@@ -130,7 +130,7 @@ fn is_due(grant: &Grant, seen: FollowedToken, interval: Duration, now: Now) -> b
     }
     let proven = grant.verified_at.max(seen.looked_up);
     // Ended by our record, and not asked about since.
-    if grant.deadline.passed(now) {
+    if grant.deadline.passed_for_good(now) {
         return grant.deadline.wall > seen.looked_up;
     }
     let rarity = if now.steady.since(seen.used) <= IN_USE {
@@ -211,6 +211,8 @@ mod tests {
     fn a_token_is_asked_about_once_when_its_end_has_come() {
         let (mut watch, grant) = (TokenWatch::default(), grant(0, 100));
         assert!(due(&mut watch, &grant, at(99)).is_empty());
+        // By a wall clock that nothing confirms it is asked about no sooner, nor over and over.
+        assert!(due(&mut watch, &grant, samples::ahead(at(99))).is_empty());
         assert_eq!(due(&mut watch, &grant, at(100)).len(), 1);
         watch.looked_up(grant.digest, at(100).steady);
         for second in 100..10_000 {
