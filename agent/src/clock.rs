@@ -44,9 +44,9 @@ impl Clock {
         self.keeper.lock().observe(wall(), boot())
     }
 
-    /// The primary was seen, or an operator trusts the wall clock; see [`Timekeeper::confirm`].
-    pub fn confirm(&self, grants_live: bool) {
-        self.keeper.lock().confirm(wall(), boot(), grants_live);
+    /// The primary was seen, and its clock agrees with ours; see [`Timekeeper::confirm`].
+    pub fn confirm(&self) {
+        self.keeper.lock().confirm(wall(), boot());
     }
 
     /// The wall clock as it is, for comparison with another's.

@@ -105,7 +105,7 @@ pub async fn revoke_replica_grants(local: &Local, cause: RevokeCause) {
 }
 
 /// The replica grants that are neither revoked nor over.
-pub fn living_replica_grants(local: &Local) -> Vec<Grant> {
+fn living_replica_grants(local: &Local) -> Vec<Grant> {
     let now = local.clock.now();
     let grants = local.view.grants();
     let living = grants.iter().filter(|live| {

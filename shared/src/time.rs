@@ -331,12 +331,16 @@ impl Timekeeper {
         }
     }
 
-    /// The primary was seen, or an operator said `clock trust`: the wall clock is right.
+    /// The primary was seen, and its clock agrees: the wall clock is right.
     ///
-    /// A clock that is ahead is adopted. One that is behind is adopted only where no replica grant lives
-    /// whose end that could move (`grants_live`).
-    pub fn confirm(&mut self, wall: WallTime, boot: BootTime, grants_live: bool) {
-        if wall >= self.steady(boot) || !grants_live {
+    /// One that is ahead is adopted. One that is behind never is, right as it may be: steady time goes on from where it stands.
+    /// All that is known was verified by it, in the store, in memory and in passes that are under way. Were it set back, what was
+    /// verified before would be newer than every later word of the primary, as long as the step was, and younger than it is;
+    /// and what is verified from then on would count as older than the end of the last outage. Only differences on the one
+    /// scale are ever asked for, which it keeps as true as boot time is. Moments that the primary names by its own clock are
+    /// taken for past so much too early, which only refuses.
+    pub fn confirm(&mut self, wall: WallTime, boot: BootTime) {
+        if wall >= self.steady(boot) {
             self.mark = Mark {
                 wall,
                 boot,
@@ -429,25 +433,22 @@ mod tests {
         assert!(deadline.passed(jumped) && !deadline.passed_for_good(jumped));
         let mark = keeper.mark(WallTime::from_secs(90_000), BootTime::from_millis(11_000));
         assert_eq!((mark.wall, mark.ahead), (WallTime::from_secs(1001), true));
-        keeper.confirm(
-            WallTime::from_secs(90_000),
-            BootTime::from_millis(11_000),
-            true,
-        );
+        keeper.confirm(WallTime::from_secs(90_000), BootTime::from_millis(11_000));
         assert!(deadline.passed_for_good(read(&mut keeper, 90_001, 12)));
     }
 
     #[test]
-    fn a_confirmed_clock_goes_back_only_where_no_grant_could_gain_by_it() {
+    fn a_clock_that_went_back_is_not_adopted_though_it_is_confirmed() {
         let (wall, boot) = (WallTime::from_secs(50_000), BootTime::from_millis(20_000));
         let mut keeper = keeper(100_000, 20);
-        keeper.confirm(wall, boot, true);
+        let verified_at = read(&mut keeper, 100_000, 20).steady;
+        keeper.confirm(wall, boot);
+        let later = read(&mut keeper, 50_010, 30).steady;
+        assert_eq!(later.since(verified_at), Duration::from_secs(10));
         assert_eq!(
-            read(&mut keeper, 50_000, 20).steady,
-            WallTime::from_secs(100_000)
+            keeper.state(WallTime::from_secs(50_010), BootTime::from_millis(30_000)),
+            ClockState::SteppedBack(Duration::from_secs(50_000))
         );
-        keeper.confirm(wall, boot, false);
-        assert_eq!(read(&mut keeper, 50_000, 20).steady, wall);
     }
 
     #[test]
@@ -466,8 +467,11 @@ mod tests {
             read(&mut keeper, 5000, 1).wall,
             WallTime::from_secs(100_000)
         );
-        keeper.confirm(wall, BootTime::from_millis(1000), false);
-        assert_eq!(read(&mut keeper, 5000, 1).wall, wall);
+        keeper.confirm(wall, BootTime::from_millis(1000));
+        assert_eq!(
+            read(&mut keeper, 5000, 1).wall,
+            WallTime::from_secs(100_000)
+        );
     }
 
     #[test]
@@ -487,7 +491,7 @@ mod tests {
         }
         let booted = BootTime::from_millis(1000);
         let mut keeper = Timekeeper::start(Some(mark), ahead, booted, OTHER);
-        keeper.confirm(ahead, booted, true);
+        keeper.confirm(ahead, booted);
         assert!(deadline.passed_for_good(read(&mut keeper, 190_000, 1)));
         assert!(!keeper.mark(ahead, booted).ahead);
     }
@@ -512,20 +516,27 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the wall clock does, what a deadline has left never grows, and it has passed for good
+        /// Whatever the wall clock does, confirmed or not, what a deadline has left never grows, and it has passed for good
         /// once boot time has.
         #[test]
         fn no_sequence_of_wall_readings_moves_a_deadline_later(
             ttl in 1u64..5000,
-            steps in proptest::collection::vec((-1_000_000i64..1_000_000, 0u64..1000), 1..40),
+            steps in proptest::collection::vec(
+                (-1_000_000i64..1_000_000, 0u64..1000, any::<bool>()),
+                1..40,
+            ),
         ) {
             let mut keeper = keeper(2_000_000, 5);
             let start = read(&mut keeper, 2_000_000, 5);
             let deadline = Deadline::after(Duration::from_secs(ttl), start);
             let (mut boot, mut last) = (5u64, start);
-            for (wall, elapsed) in steps {
+            for (wall, elapsed, confirmed) in steps {
                 boot += elapsed;
-                let now = read(&mut keeper, 2_000_000 + wall, boot);
+                let wall = 2_000_000 + wall;
+                if confirmed {
+                    keeper.confirm(WallTime::from_secs(wall), BootTime::from_millis(boot * 1000));
+                }
+                let now = read(&mut keeper, wall, boot);
                 prop_assert!(now.steady >= last.steady, "steady time ran backwards");
                 prop_assert!(deadline.remaining(now) <= Duration::from_secs(ttl.saturating_sub(boot - 5)));
                 prop_assert_eq!(deadline.remaining_for_good(now).is_zero(), deadline.passed_for_good(now));

@@ -102,8 +102,7 @@ fn confirm_clock(local: &Local, server_time: Option<i64>) -> bool {
     let ours = local.clock.wall().as_secs();
     let agrees = server_time.is_some_and(|theirs| theirs.abs_diff(ours) <= CLOCKS_AGREE_SECS);
     if agrees {
-        let grants_live = !reaper::living_replica_grants(local).is_empty();
-        local.clock.confirm(grants_live);
+        local.clock.confirm();
     }
     agrees
 }

@@ -114,12 +114,12 @@ struct NamedToken {
 fn parse(answer: &ShownReply, asked_at: WallTime) -> Result<LookedUp, UpstreamError> {
     let data = answer.object()?;
     let shown: ShownToken = answer.part(data)?;
+    // The moment that is shown is of the primary's clock, and ours may stand ahead of it for good: what is left of it does not
+    // ask either.
     let expires = match shown.expire_time.as_deref() {
         None => None,
-        Some(text) => Some(
-            WallTime::parse_rfc3339(text)
-                .ok_or_else(|| answer.unexpected("expire_time is not a time"))?,
-        ),
+        Some(text) if WallTime::parse_rfc3339(text).is_some() => Some(asked_at.plus(shown.ttl())),
+        Some(_) => return Err(answer.unexpected("expire_time is not a time")),
     };
     Ok(LookedUp {
         accessor: Accessor::parse(&shown.accessor).ok(),
@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(token.facts.entity_id, None);
         assert_eq!(
             token.expires,
-            WallTime::parse_rfc3339("2026-11-22T12:52:02.944Z")
+            Some(WallTime::EPOCH.plus(token.ttl)),
+            "by our clock"
         );
         assert_eq!(token.ttl, Duration::from_secs(3599));
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use harness::Result;
 use harness::host::{Host, Login};
+use harness::{Failure, Result, eventually};
+use serde_json::json;
 
 use crate::end::{ends_on_time, gone, probe, restart, until};
 use crate::plan;
@@ -65,4 +66,34 @@ async fn issued_under_a_fake_clock() -> Result<(Host, Login)> {
         ("replica", 10)
     );
     Ok((host, login))
+}
+
+/// The machine booted hours ahead and was set right later, with the primary in sight: what the primary says from then on is no
+/// older than what it said before, and an outage issues by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wall_clock_set_right_backwards_leaves_nothing_that_the_primary_took_away() -> Result<()>
+{
+    let bound = Duration::from_secs(40);
+    let mut host = plan("10s", "20s").fake_clock().prepare().await?;
+    host.daemon.shift_clock(DAY / 12)?;
+    host.start().await?;
+    host.daemon.shift_clock(0)?;
+    let stepped =
+        |status: &serde_json::Value| status["findings"].to_string().contains("stepped back");
+    host.daemon.wait_for("a step back", bound, stepped).await?;
+    let body = json!({ "policy": "path \"secret/*\" { capabilities = [\"deny\"] }" });
+    let root = host.primary.root();
+    root.write("sys/policies/acl/orders", &body).await?;
+    let (path, _) = host.secret("orders")?;
+    eventually(bound, "the policy as it is now", async || {
+        host.cut().await?;
+        let login = host.login("orders").await?;
+        let status = host.read(path, &login.token).await?.status;
+        host.restore().await?;
+        match (login.source.as_str(), status) {
+            ("replica", 403) => Ok(()),
+            (source, status) => Err(Failure::new(format!("{status} by the {source}'s login"))),
+        }
+    })
+    .await
 }
