@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::{BootFound, WallTime};
+use crate::time::{BootFound, ClockState, WallTime};
 
 /// Why nothing is issued. In the order in which it is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -24,10 +24,11 @@ pub enum BlockCause {
 /// What may end a block. Whoever sees such a thing says so, and does not ask what stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lifter {
-    /// The primary's clock agreed with ours in an answer that counts, or an operator vouched for ours.
+    /// The primary's clock agreed with ours in an answer that counts.
     ClockConfirmed,
-    /// The trusted cluster accepted Holdover's own credential, in an answer that is shown to be current.
-    PrimarySeen,
+    /// The trusted cluster accepted Holdover's own credential, in an answer that is shown to be current; what the wall clock did
+    /// then.
+    PrimarySeen(ClockState),
 }
 
 /// One thing that stands against issuing.
@@ -54,16 +55,18 @@ impl BlockCause {
         }
     }
 
-    /// What alone lifts it.
+    /// Whether this lifts it.
     ///
     /// A clock that booted behind need not be set right: it may stay off for good, and nothing would ever be issued. What it left in
     /// doubt, the replica's grants, was revoked when the block was found. What is issued from then on ends by boot time and by
     /// the mark with boot time since it, whichever is first, and neither asks that clock. One that is ahead is asked at every use:
-    /// what would be issued may be past its end at once.
-    pub fn lifted_by(self) -> Lifter {
-        match self {
-            Self::ClockAhead => Lifter::ClockConfirmed,
-            Self::ClockBehind | Self::Rebooted => Lifter::PrimarySeen,
+    /// what would be issued may be past its end at once. So while it is ahead, only who vouches for it lifts that; once it is not,
+    /// it is as good as any.
+    pub fn is_lifted_by(self, lifter: Lifter) -> bool {
+        match lifter {
+            Lifter::ClockConfirmed => self == Self::ClockAhead,
+            Lifter::PrimarySeen(ClockState::SteppedForward(_)) => self != Self::ClockAhead,
+            Lifter::PrimarySeen(ClockState::Steady | ClockState::SteppedBack(_)) => true,
         }
     }
 
@@ -72,7 +75,7 @@ impl BlockCause {
         match self {
             Self::ClockAhead => {
                 "the machine was rebooted while its clock was ahead of the replica's; nothing is issued until the primary is \
-                 seen and its clock agrees with this machine's"
+                 seen and its clock agrees with this machine's, or this machine's is ahead no longer"
             }
             Self::ClockBehind => {
                 "the machine booted with its clock behind the replica's; nothing is issued until the primary has accepted \
@@ -122,13 +125,14 @@ impl Blocks {
     pub fn lifted_by(&self, lifter: Lifter) -> impl Iterator<Item = BlockCause> {
         self.all()
             .map(|block| block.cause)
-            .filter(move |cause| cause.lifted_by() == lifter)
+            .filter(move |cause| cause.is_lifted_by(lifter))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use alloc::{vec, vec::Vec};
+    use core::time::Duration;
 
     use super::*;
 
@@ -152,11 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn all_but_a_clock_ahead_is_lifted_once_the_primary_is_seen_whatever_its_clock_says() {
+    fn all_but_a_clock_that_is_ahead_still_is_lifted_once_the_primary_is_seen_whatever_its_clock_says()
+     {
         use BlockCause::{ClockAhead, ClockBehind, Rebooted};
         assert!(causes(blocks(BootFound::Same).all()).is_empty());
         assert_eq!(causes(blocks(BootFound::Another).all()), [Rebooted]);
-        for (found, clock, seen, confirmed) in [
+        for (found, of_clock, seen, confirmed) in [
             (
                 BootFound::AnotherAhead,
                 ClockAhead,
@@ -171,11 +176,18 @@ mod tests {
             ),
         ] {
             let both = blocks(found);
-            assert_eq!(causes(both.all()), [clock, Rebooted]);
+            assert_eq!(causes(both.all()), [of_clock, Rebooted]);
             let lifted = |lifter| both.lifted_by(lifter).collect::<Vec<_>>();
-            assert_eq!(lifted(Lifter::PrimarySeen), seen);
+            let off = Duration::from_secs(3600);
+            assert_eq!(
+                lifted(Lifter::PrimarySeen(ClockState::SteppedForward(off))),
+                seen
+            );
+            for clock in [ClockState::Steady, ClockState::SteppedBack(off)] {
+                assert_eq!(lifted(Lifter::PrimarySeen(clock)), [of_clock, Rebooted]);
+            }
             assert_eq!(lifted(Lifter::ClockConfirmed), confirmed);
-            assert_eq!(causes(both.standing(true)), [clock]);
+            assert_eq!(causes(both.standing(true)), [of_clock]);
         }
     }
 

@@ -14,7 +14,7 @@ impl Local {
     /// stored is lifted by a later answer.
     pub fn primary_seen(&self, clock_confirmed: bool) {
         let lifters = [
-            Some(Lifter::PrimarySeen),
+            Some(Lifter::PrimarySeen(self.clock.state())),
             clock_confirmed.then_some(Lifter::ClockConfirmed),
         ];
         let (lifted, rolled_back) = {

@@ -164,6 +164,8 @@ pub(super) fn most_cautious(keys: &Keys, header: &Header, known: &mut Known, loa
             proven_from: Some(last.plus(std::time::Duration::from_millis(1))),
         });
     }
+    // Where no row tells it, the mark does: one that is not ahead leaves nothing of that block but what the others stand for, too.
+    let may_be_ahead = is_lost(Table::Mark) || loaded.mark.is_some_and(|mark| mark.ahead);
     if is_lost(Table::Mark) {
         // One that was put back is a moment all the same that time was not before.
         let wall = loaded.mark.map_or(last, |mark| mark.wall.max(last));
@@ -179,7 +181,11 @@ pub(super) fn most_cautious(keys: &Keys, header: &Header, known: &mut Known, loa
         BlockCause::ClockBehind,
         BlockCause::Rebooted,
     ] {
-        if known.lost.has(&At::block(keys, cause)) {
+        let (at, may_be) = (
+            At::block(keys, cause),
+            cause != BlockCause::ClockAhead || may_be_ahead,
+        );
+        if known.lost.has_row(&at) || may_be && known.lost.has(&at) {
             let since = last;
             loaded.view.block_issuing(IssuingBlock { cause, since });
         }

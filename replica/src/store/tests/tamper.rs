@@ -345,6 +345,33 @@ fn what_may_have_blocked_issuing_stands_after_what_was_lost_of_it_was_let_go() {
     }
 }
 
+/// A clock that is off for good never agrees, and would keep an invented block for good.
+#[test]
+fn a_clock_ahead_is_made_up_of_what_was_lost_only_where_the_mark_does_not_deny_it() {
+    use shared::{block::BlockCause, time::Mark};
+    let gone = "DELETE FROM row WHERE tab = 27";
+    let gone_with_the_mark = "DELETE FROM row WHERE tab IN (27, 11)";
+    let unreadable = "UPDATE row SET payload = zeroblob(40) WHERE tab = 27";
+    for (of, ahead, damage, expected) in [
+        (BlockCause::Rebooted, false, gone, false),
+        (BlockCause::Rebooted, true, gone, true),
+        (BlockCause::Rebooted, false, gone_with_the_mark, true),
+        (BlockCause::ClockAhead, false, unreadable, true),
+    ] {
+        let home = Home::made(1);
+        let mark = Mark {
+            ahead,
+            ..samples::mark(1)
+        };
+        home.store(vec![Change::Mark(mark), Change::Block(samples::block(of))]);
+        home.sql(damage);
+        let blocks = home.open().view.authority().blocks.clone();
+        let made_up = blocks.get(BlockCause::ClockAhead).is_some();
+        assert_eq!(made_up, expected, "{of:?}, ahead: {ahead}, {damage}");
+        assert!(expected || blocks.get(BlockCause::ClockBehind).is_some());
+    }
+}
+
 fn damage_of(opened: &Opened, kind: RowKind) -> Option<Damage> {
     let mut damage = opened.view.damage().into_iter();
     damage.find(|one| one.kind == kind)
