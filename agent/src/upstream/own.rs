@@ -10,14 +10,17 @@ mod file;
 pub(crate) mod life;
 mod previous;
 mod status;
+mod storing;
 pub(crate) mod unstored;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use replica::sequencer::Lane;
 use shared::{
     backoff::{Backoff, LostAnswers},
-    change::{Change, Credential, CredentialName, Expects},
+    change::{Change, Credential, CredentialName},
     ledger::{Entry, EntryKind},
     name::Accessor,
     offboarding::{APART, CredentialAsked, CredentialTold},
@@ -29,6 +32,7 @@ use self::{
     error::KeepError,
     file::{FILE_INTERVAL, TokenFile},
     life::{Life, Step},
+    storing::Storing,
 };
 pub use self::{
     status::{OwnSnapshot, OwnStatus},
@@ -93,6 +97,8 @@ struct Keeper {
     bound: bool,
     /// The token in use was got with another certificate than the files hold now.
     outdated: bool,
+    /// What is being stored.
+    storing: Option<Storing>,
 }
 
 impl Keeper {
@@ -111,6 +117,7 @@ impl Keeper {
             hangs: false,
             bound,
             outdated: false,
+            storing: None,
             upstream,
             life: None,
             backoff: Backoff::ATTEMPTS,
@@ -385,49 +392,6 @@ impl Keeper {
             renewable: held.renewable,
             issued_at: held.issued_at,
         })
-    }
-
-    async fn store(&self, changes: Vec<Change>) -> Result<(), replica::sequencer::SubmitError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let local = self.upstream.local();
-        local.commit(Lane::Grant, changes, Expects::default()).await
-    }
-
-    /// Stores a token that is in use from now on, and the one before it; where that cannot be, holds them in memory.
-    async fn keep_token(&self, own: Credential, previous: Option<Credential>) {
-        let (again, before) = (
-            unstored::copied(&own),
-            previous.as_ref().map(unstored::copied),
-        );
-        let mut changes = unstored::changes(own, previous);
-        changes.extend(self.given_back());
-        match self.store(changes).await {
-            Ok(()) => self.upstream.unstored().clear(),
-            Err(error) => {
-                tracing::warn!(%error, "Holdover's own token is not stored: it is used from memory until it can be");
-                self.upstream
-                    .unstored()
-                    .hold(again, before, error.to_string());
-            }
-        }
-        self.upstream
-            .own()
-            .unstored(self.upstream.unstored().facts());
-    }
-
-    /// What is in memory alone is stored, if it can be by now.
-    async fn store_unstored(&self) {
-        let Some(mut changes) = self.upstream.unstored().changes() else {
-            return;
-        };
-        changes.extend(self.given_back());
-        if self.store(changes).await.is_ok() {
-            tracing::info!("Holdover's own token is stored");
-            self.upstream.unstored().clear();
-            self.upstream.own().unstored(None);
-        }
     }
 
     fn life_of(&self, looked_up: &LookedUp) -> Life {

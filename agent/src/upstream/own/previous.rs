@@ -21,8 +21,8 @@ impl Keeper {
         let Some(previous) = self.held(CredentialName::OwnPrevious) else {
             return;
         };
-        let now = self.now();
-        if now < previous.expires {
+        let (now, memory) = (self.now(), self.upstream.unstored());
+        if now < previous.expires && !memory.has_ended(&previous.accessor) {
             if !self.leases_moved(now) {
                 return;
             }
@@ -35,6 +35,8 @@ impl Keeper {
                 }
             }
         }
+        // Before it is stored, because nobody is asked to revoke it again while the disk is full.
+        memory.end_previous(previous.accessor);
         let gone = Change::CredentialGone(CredentialName::OwnPrevious);
         self.upstream.local().commit_later(Lane::Mirror, vec![gone]);
     }

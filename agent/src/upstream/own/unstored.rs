@@ -4,13 +4,27 @@
 use parking_lot::Mutex;
 use shared::{
     change::{Change, Credential, CredentialName},
+    name::Accessor,
     secret::SecretText,
     time::WallTime,
 };
 
 /// What is in memory alone: at most the token in use and the one before it.
 #[derive(Default)]
-pub(crate) struct HeldInMemory(Mutex<Option<UnstoredTokens>>);
+pub(crate) struct HeldInMemory(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    tokens: Option<UnstoredTokens>,
+    /// Of the last that were held.
+    version: Version,
+    /// The token before the one in use that the primary does not know any more, whatever the store still says.
+    ended: Option<Accessor>,
+}
+
+/// Which tokens are meant: each that are held have a version of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Version(u64);
 
 struct UnstoredTokens {
     own: Credential,
@@ -28,46 +42,75 @@ pub struct UnstoredFacts {
 }
 
 impl HeldInMemory {
-    /// Holds these instead of what is held, because the store said this.
+    /// Holds these instead of what is held, for this reason.
     pub(super) fn hold(&self, own: Credential, previous: Option<Credential>, why: String) {
-        *self.0.lock() = Some(UnstoredTokens { own, previous, why });
+        let mut held = self.0.lock();
+        held.version.0 += 1;
+        held.tokens = Some(UnstoredTokens { own, previous, why });
     }
 
-    /// They are stored.
-    pub(super) fn clear(&self) {
-        *self.0.lock() = None;
+    /// Those of this version are stored: whether they are the ones that were held.
+    pub(super) fn clear(&self, stored: Version) -> bool {
+        let mut held = self.0.lock();
+        let are_these = held.version == stored;
+        if are_these {
+            held.tokens = None;
+        }
+        are_these
+    }
+
+    /// What the store said last.
+    pub(super) fn explain(&self, why: String) {
+        if let Some(tokens) = &mut self.0.lock().tokens {
+            tokens.why = why;
+        }
+    }
+
+    /// The primary does not know this token before the one in use any more: it is not to be stored.
+    pub(super) fn end_previous(&self, ended: Accessor) {
+        let mut held = self.0.lock();
+        if let Some(tokens) = &mut held.tokens {
+            tokens.previous.take_if(|held| held.accessor == ended);
+        }
+        held.ended = Some(ended);
+    }
+
+    /// Whether [`end_previous`](Self::end_previous) was told of it.
+    pub(super) fn has_ended(&self, previous: &Accessor) -> bool {
+        self.0.lock().ended.as_ref() == Some(previous)
     }
 
     /// The token of this name, if it is in memory alone.
     pub(crate) fn get(&self, name: &CredentialName) -> Option<Credential> {
-        self.0.lock().as_ref()?.get(name).map(copied)
+        self.0.lock().tokens.as_ref()?.get(name).map(copied)
     }
 
     /// The token itself.
     pub(crate) fn token(&self, name: &CredentialName) -> Option<SecretText> {
         let held = self.0.lock();
-        held.as_ref()?.get(name).map(|one| one.token.duplicate())
+        let token = |one: &Credential| one.token.duplicate();
+        held.tokens.as_ref()?.get(name).map(token)
     }
 
     /// When the token in use was got and when it ends, if it is in memory alone.
     pub(crate) fn own_times(&self) -> Option<(WallTime, WallTime)> {
         let held = self.0.lock();
-        let own = &held.as_ref()?.own;
+        let own = &held.tokens.as_ref()?.own;
         Some((own.issued_at, own.expires))
     }
 
     /// What would store them; none if there is nothing to be stored.
-    pub(super) fn changes(&self) -> Option<Vec<Change>> {
+    pub(super) fn changes(&self) -> Option<(Version, Vec<Change>)> {
         let held = self.0.lock();
-        let held = held.as_ref()?;
-        let previous = held.previous.as_ref().map(copied);
-        Some(changes(copied(&held.own), previous))
+        let tokens = held.tokens.as_ref()?;
+        let previous = tokens.previous.as_ref().map(copied);
+        Some((held.version, changes(copied(&tokens.own), previous)))
     }
 
     /// That there is one, and why.
     pub(super) fn facts(&self) -> Option<UnstoredFacts> {
         let held = self.0.lock();
-        held.as_ref().map(|held| UnstoredFacts {
+        held.tokens.as_ref().map(|held| UnstoredFacts {
             why: held.why.clone(),
             ends: held.own.expires,
         })
@@ -86,13 +129,13 @@ impl UnstoredTokens {
 
 /// The token in use and the one before it, in one commit: leases are still held under the one before. Forgotten between two
 /// commits, it could not be revoked once they have moved, and revoked too soon it would take them along.
-pub(super) fn changes(own: Credential, previous: Option<Credential>) -> Vec<Change> {
+fn changes(own: Credential, previous: Option<Credential>) -> Vec<Change> {
     let previous = previous.map(|held| Change::Credential(CredentialName::OwnPrevious, held));
     let own = Change::Credential(CredentialName::Own, own);
     previous.into_iter().chain([own]).collect()
 }
 
-pub(super) fn copied(of: &Credential) -> Credential {
+fn copied(of: &Credential) -> Credential {
     Credential {
         token: of.token.duplicate(),
         accessor: of.accessor.clone(),
