@@ -338,10 +338,13 @@ impl Server {
     ) -> Response<RelayBody> {
         let watch = Stopwatch::start();
         connection.place.begun();
-        let knows_chunks = request.version() > Version::HTTP_10;
+        let (knows_chunks, method) = (
+            request.version() > Version::HTTP_10,
+            request.method().clone(),
+        );
         let (mut answer, operation) = self.answer(connection, request).await;
         if !knows_chunks {
-            answer = respond::measured(answer).await;
+            answer = self.measured_for(connection, &method, answer).await;
         }
         answer = self.buffered_for(connection, answer);
         // From here on nothing is waited for: the client has it, or goes in the middle of it.

@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_secs(120);
 /// What all answers that are in memory at once may take, in bytes.
 pub(crate) const ANSWERS: u64 = 64 << 20;
 
+/// The largest answer that is not counted until it was sent, in bytes.
+pub(crate) const SMALL: usize = 8 * 1024;
+
 /// The least that is asked of the allocator for a body, in bytes.
 const LEAST: usize = 1024;
 
@@ -78,6 +81,9 @@ pub(crate) enum BodyError {
     /// Its connection ended, which does not say that it is whole.
     #[error("the body has no marked end, and may have been cut")]
     Unmarked,
+    /// It is longer than can be measured.
+    #[error("length limit exceeded")]
+    TooLong,
     /// There is no room for more of it.
     #[error("there is no room for the body")]
     NoRoom(Short),
@@ -185,6 +191,34 @@ impl RelayBody {
             streamed.place = Some(Box::new(place));
         }
         self
+    }
+
+    /// One that is whole and not small, with a place that is taken until it was sent.
+    pub(crate) fn whole_in_place(self, place: BodyRoom) -> Self {
+        match self {
+            Self::Whole(bytes) if bytes.len() > SMALL => Self::Whole(place.keep(bytes)),
+            other => other.in_place(place),
+        }
+    }
+
+    /// All of it in `room`, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// If it is longer or breaks off, or there is no room for it.
+    pub(crate) async fn gathered(
+        mut self,
+        limit: usize,
+        room: BodyRoom,
+    ) -> Result<Bytes, BodyError> {
+        let mut read = Gathered::new(None, Some(room));
+        while let Some(frame) = self.frame().await {
+            let came = frame?.into_data().unwrap_or_default();
+            if read.bytes.len() + came.len() > limit {
+                return Err(BodyError::TooLong);
+            }
+            read.add(&came).map_err(BodyError::NoRoom)?;
+        }
+        Ok(read.finish())
     }
 
     /// Reads at most `limit` bytes ahead: whole if that is all, else streamed with what was read at its head.

@@ -168,7 +168,10 @@ impl Server {
         let forwarding = Box::pin(async move {
             let answer = link.forward(&outgoing, body).await?;
             let mut answer = buffered(answer, may_lease(&outgoing), class, is_hidden, room).await?;
-            answer.body = answer.body.in_place(place);
+            answer.body = match class {
+                Class::Read => answer.body.in_place(place), // It is in a room.
+                Class::Issue | Class::Once | Class::Stream => answer.body.whole_in_place(place),
+            };
             Ok(answer)
         });
         Ok(match sending {

@@ -8,7 +8,7 @@ use hyper::body::{Body as _, Incoming};
 use super::{
     Server, SocketRules,
     ask::Ask,
-    body::{ANSWERS, Arriving, BodyError, RelayBody},
+    body::{ANSWERS, Arriving, BodyError, RelayBody, SMALL},
     connection::Connection,
     limits::Exceeded,
     respond,
@@ -16,9 +16,6 @@ use super::{
 
 /// Bytes of a request that are read before it is sent on: what is larger streams.
 const WHOLE_REQUEST: usize = 64 * 1024;
-
-/// The largest answer of the replica that is not counted while it is read, in bytes.
-const SMALL: usize = 8 * 1024;
 
 /// For the part of a body that is read ahead.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -103,6 +100,18 @@ impl Server {
                 "the body came too slowly",
             )),
         }
+    }
+
+    /// An answer for a client of HTTP/1.0, counted to it like all that are in memory.
+    pub(super) async fn measured_for(
+        &self,
+        connection: &Connection,
+        method: &Method,
+        answer: Response<RelayBody>,
+    ) -> Response<RelayBody> {
+        let total = self.rules.load().shared(ANSWERS);
+        let room = self.buffers.room(&connection.party, total);
+        respond::measured(answer, method, room).await
     }
 
     /// An answer, counted to whom it is for until that one has read it: whoever asks and does not read must not have them

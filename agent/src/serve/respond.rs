@@ -1,8 +1,9 @@
 //! Answers: Holdover's own, and the primary's on their way to the client.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header::RETRY_AFTER, response::Parts};
-use http_body_util::{BodyExt, Limited};
+use http::{
+    HeaderValue, Method, Response, StatusCode, Version, header::RETRY_AFTER, response::Parts,
+};
 use hyper::body::Body as _;
 use shared::{
     api::CallError,
@@ -11,8 +12,12 @@ use shared::{
     wire::{self, Errors, to_body},
 };
 
-use super::{body::RelayBody, headers, limits::Exceeded};
-use crate::link::once::Right;
+use super::{
+    body::{BodyError, RelayBody},
+    headers,
+    limits::Exceeded,
+};
+use crate::link::{once::Right, room::BodyRoom};
 
 /// The largest answer without a length that a client of HTTP/1.0 gets, in bytes.
 const MEASURED: usize = 1024 * 1024;
@@ -92,13 +97,19 @@ pub(crate) fn of_primary_rewritten(mut parts: Parts, body: Bytes) -> Response<Re
 }
 
 /// An answer with its length known. HTTP/1.0 has no chunks: without a length its clients would take what was cut for whole.
-pub(crate) async fn measured(answer: Response<RelayBody>) -> Response<RelayBody> {
+/// It is in `room` until it was sent; what only reads may be tried again where there is none.
+pub(crate) async fn measured(
+    answer: Response<RelayBody>,
+    method: &Method,
+    room: BodyRoom,
+) -> Response<RelayBody> {
     if answer.body().size_hint().exact().is_some() {
         return answer;
     }
     let (parts, body) = answer.into_parts();
-    match Limited::new(body, MEASURED).collect().await {
-        Ok(read) => Response::from_parts(parts, RelayBody::Whole(read.to_bytes())),
+    match body.gathered(MEASURED, room).await {
+        Ok(read) => Response::from_parts(parts, RelayBody::Whole(read)),
+        Err(BodyError::NoRoom(_)) if method.is_safe() => exceeded(Exceeded::Unread),
         Err(why) => {
             let status = parts.status;
             let text = format!(

@@ -12,7 +12,7 @@ use crate::{
 const FILE: usize = 400;
 
 /// Lines of the crate `agent`.
-const AGENT: usize = 29_900;
+const AGENT: usize = 30_100;
 
 /// Lines of the three crates together.
 const ALL: usize = 58_500;

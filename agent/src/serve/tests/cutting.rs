@@ -8,8 +8,15 @@ use std::{
     time::Duration,
 };
 
-use super::rig::{
-    Act, Client, Heard, Primary, Rig, Setup, client::with_body, primary::with, request,
+use shared::share::{Party, Total};
+
+use super::{
+    eventually,
+    rig::{Act, Client, Heard, Primary, Rig, Setup, client::with_body, primary::with, request},
+};
+use crate::link::{
+    body::{ANSWERS, RelayBody, SMALL},
+    room::{BodyRoom, Rooms},
 };
 
 /// It closes brackets within a text, too, and is whole with its last byte alone.
@@ -217,6 +224,64 @@ async fn a_client_of_http_1_0_gets_whole_answers_alone() {
                 (_, None) => assert_eq!(framing, "length", "{shown}"),
             }
         }
+    }
+}
+
+/// However many there are who ask and do not read.
+#[tokio::test]
+async fn what_is_measured_for_a_client_of_http_1_0_has_room_until_it_was_sent() {
+    let large = "x".repeat(1000 * 1000);
+    let [_, (_, chunked, chunks), ..] = framings(&large);
+    let said = [chunked, chunks].concat().into_bytes();
+    let primary = Primary::start(move |_| Act::Say(said.clone())).await;
+    let rig = rig(&primary);
+    let stream = request("GET", "/v1/sys/metrics", &[]);
+    let old = stream.replace("HTTP/1.1", "HTTP/1.0");
+    let taken = || rig.server.buffers.taken();
+    let mut client = Client::connect(&rig.path).await;
+    client.write(old.as_bytes()).await;
+    eventually("its room", || taken() >= 1000 * 1000).await;
+    drop(client);
+    eventually("the end of it", || taken() == 0).await;
+    let others: Vec<_> = (0..80).map(|uid| all_it_gets(&rig, uid)).collect();
+    let status = ask(&rig, &old).await.map(|heard| heard.status());
+    assert_eq!(status, Some(429), "{}", taken());
+    drop(others);
+    let status = ask(&rig, &old).await.map(|heard| heard.status());
+    assert_eq!(status, Some(200));
+}
+
+/// As much of the room for answers as another user gets.
+fn all_it_gets(rig: &Rig, uid: u32) -> BodyRoom {
+    let party = Arc::new(Party {
+        matched: true,
+        uid,
+        unit: None,
+    });
+    let total = Total::whole(ANSWERS);
+    let mut room = rig.server.buffers.room(&party, total);
+    let sizes = std::iter::successors(Some(ANSWERS as usize), |size| Some(size / 2));
+    let _ = sizes
+        .take_while(|size| *size > 0)
+        .find(|size| room.grow_to(*size).is_ok());
+    room
+}
+
+/// Whoever asks and does not read is bounded by its places.
+#[test]
+fn what_is_whole_and_not_small_keeps_its_place_until_it_was_sent() {
+    for (size, taken) in [(SMALL, 0), (SMALL + 1, 1)] {
+        let party = Arc::new(Party {
+            matched: false,
+            uid: 7,
+            unit: None,
+        });
+        let places = Rooms::default();
+        let place = places.place(&party, Total::whole(8)).unwrap();
+        let body = RelayBody::Whole(vec![0; size].into()).whole_in_place(place);
+        assert_eq!(places.taken(), taken, "{size}");
+        drop(body);
+        assert_eq!(places.taken(), 0, "{size}");
     }
 }
 
