@@ -13,41 +13,108 @@ use std::{
     time::Duration,
 };
 
-use replica::{sequencer::Lane, store::unseen};
+use replica::{private::PrivateError, sequencer::Lane, store::unseen};
 use shared::{
     change::{Change, Expects, PhaseRecord},
     kv::{Doubt, Doubted},
     lease::{Lease, LeaseHolder},
     time::WallTime,
 };
+use tokio::sync::watch;
 
 use crate::{link::BeforeForwards, local::Local};
 
 /// A disk that takes longer than this to remember it keeps no request waiting: it is remembered in memory alone.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
+/// A note that could not be made is tried again no sooner than this, when somebody connects.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Whether anything was passed on. In memory, and beside the replica where that can be written to, for a start after this one.
 #[derive(Default)]
-pub(super) struct Unseen(AtomicBool);
+pub(super) struct Unseen {
+    passed: AtomicBool,
+    note: watch::Sender<Note>,
+}
+
+/// How it stands with the note beside the replica.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Note {
+    /// It is made when somebody connects next.
+    #[default]
+    Unmade,
+    /// It is being made, and waited for.
+    UnderWay,
+    /// It is being made, and the disk takes too long for anybody to wait. Another is not begun.
+    Late,
+    Made,
+    /// It is made anew after a pause.
+    Failed,
+}
 
 impl Unseen {
     /// What the link does before it sends a first request of a client's, while the replica at `path` is not open.
     pub(super) fn gate(self: &Arc<Self>, path: &Path) -> BeforeForwards {
         let (unseen, path) = (Arc::clone(self), PathBuf::from(path));
         Box::new(move || {
-            let is_new = !unseen.0.swap(true, Ordering::AcqRel);
-            let path = is_new.then(|| path.clone());
-            Box::pin(async move {
-                if let Some(path) = path {
-                    remember(path).await;
-                }
-            })
+            let (unseen, path) = (Arc::clone(&unseen), path.clone());
+            Box::pin(unseen.remember(move || unseen::note(&path)))
         })
+    }
+
+    /// That something is passed on: it is in memory at once, and `note`d if it is not yet. Whoever comes while that is under way
+    /// waits for it too, because what is passed on before would be lost with the process.
+    async fn remember(
+        self: Arc<Self>,
+        note: impl FnOnce() -> Result<(), PrivateError> + Send + 'static,
+    ) {
+        self.passed.store(true, Ordering::Release);
+        let begins = |note: &mut Note| {
+            let is_unmade = *note == Note::Unmade;
+            if is_unmade {
+                *note = Note::UnderWay;
+            }
+            is_unmade
+        };
+        let mut state = self.note.subscribe();
+        if self.note.send_if_modified(begins) {
+            tokio::spawn(Arc::clone(&self).make(note));
+        }
+        let _ = state.wait_for(|note| *note != Note::UnderWay).await;
+    }
+
+    async fn make(
+        self: Arc<Self>,
+        note: impl FnOnce() -> Result<(), PrivateError> + Send + 'static,
+    ) {
+        let mut making = tokio::task::spawn_blocking(note);
+        let made = match tokio::time::timeout(REMEMBERED, &mut making).await {
+            Ok(made) => made,
+            Err(_) => {
+                self.lacks_note(Note::Late);
+                making.await
+            }
+        };
+        if matches!(made, Ok(Ok(()))) {
+            self.note.send_replace(Note::Made);
+            return;
+        }
+        self.lacks_note(Note::Failed);
+        tokio::time::sleep(AGAIN).await;
+        self.note.send_replace(Note::Unmade);
+    }
+
+    fn lacks_note(&self, state: Note) {
+        tracing::warn!(
+            "that requests are passed on without the replica is known in memory alone: only this process will doubt what it says"
+        );
+        self.note.send_replace(state);
     }
 
     /// The replica at `path` is open: what it may be wrong about is in doubt, in memory when this returns.
     pub(super) fn take_in(&self, local: &Local, path: &Path) {
-        let passed = self.0.swap(false, Ordering::AcqRel);
+        let passed = self.passed.swap(false, Ordering::AcqRel);
+        self.note.send_replace(Note::Unmade);
         if !passed && !unseen::is_noted(path) {
             return;
         }
@@ -74,16 +141,6 @@ impl Unseen {
                     );
                 }
             },
-        );
-    }
-}
-
-async fn remember(path: PathBuf) {
-    let noting = tokio::task::spawn_blocking(move || unseen::note(&path));
-    let noted = tokio::time::timeout(REMEMBERED, noting).await;
-    if !matches!(noted, Ok(Ok(Ok(())))) {
-        tracing::warn!(
-            "that requests are passed on without the replica is known in memory alone: only this process will doubt what it says"
         );
     }
 }
@@ -122,4 +179,42 @@ fn is_held_by_a_client(lease: &Lease) -> bool {
         lease.holder,
         LeaseHolder::Assigned(_) | LeaseHolder::Token(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_note_that_could_not_be_made_is_tried_again_on_a_later_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("away/replica.db");
+        let unseen = Arc::new(Unseen::default());
+        let mut note = unseen.note.subscribe();
+        let gate = unseen.gate(&path);
+        gate().await;
+        drop(note.wait_for(|note| *note == Note::Failed).await.unwrap());
+        std::fs::create_dir(folder.path().join("away")).unwrap();
+        drop(note.wait_for(|note| *note == Note::Unmade).await.unwrap());
+        gate().await;
+        drop(note.wait_for(|note| *note == Note::Made).await.unwrap());
+        assert!(unseen::is_noted(&path));
+    }
+
+    #[tokio::test]
+    async fn whoever_connects_while_the_note_is_made_waits_for_it_and_makes_no_other() {
+        let unseen = Arc::new(Unseen::default());
+        let connects = || Arc::clone(&unseen).remember(|| unreachable!("a second note"));
+        unseen.note.send_replace(Note::UnderWay);
+        let waits = tokio::spawn(connects());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waits.is_finished());
+        unseen.note.send_replace(Note::Made);
+        waits.await.unwrap();
+        // A disk that hangs for longer keeps nobody.
+        unseen.note.send_replace(Note::Late);
+        connects().await;
+    }
 }
