@@ -15,7 +15,7 @@ const FILE: usize = 400;
 const AGENT: usize = 30_100;
 
 /// Lines of the three crates together.
-const ALL: usize = 58_500;
+const ALL: usize = 58_700;
 
 /// Lines of one function.
 const FUNCTION: usize = 60;
