@@ -11,10 +11,10 @@ use shared::{
 
 /// What is in memory alone: at most the token in use and the one before it.
 #[derive(Default)]
-pub(crate) struct HeldInMemory(Mutex<Held>);
+pub(crate) struct HeldInMemory(Mutex<Unstored>);
 
 #[derive(Default)]
-struct Held {
+struct Unstored {
     tokens: Option<UnstoredTokens>,
     /// Of the last that were held.
     version: Version,
