@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod body;
+mod driven;
 pub mod error;
 pub mod files;
 pub mod forward;
@@ -42,6 +43,7 @@ pub use address::{Addresses, Monitored};
 pub use error::Unavailable;
 
 use self::{
+    driven::Driven,
     files::{TlsFault, TlsFiles},
     names::Names,
 };
@@ -77,6 +79,7 @@ pub(crate) struct LinkBase {
     names: Names,
     connect_timeout: Duration,
     before_forwards: OnceLock<BeforeForwards>,
+    driven: Driven,
 }
 
 /// A connection's memory, kept with every answer that comes over it.
@@ -136,7 +139,8 @@ impl LinkBase {
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Link {
-    /// The way to the addresses of `primary`, trusting `pinned` if a cluster was ever seen. Nothing is sent yet.
+    /// The way to the addresses of `primary`, trusting `pinned` if a cluster was ever seen. Nothing is sent yet. Its connections are
+    /// driven by the runtime that this is called on, whoever sends over them.
     ///
     /// # Errors
     /// If there is no TLS.
@@ -154,6 +158,7 @@ impl Link {
             names,
             connect_timeout: primary.connect_timeout,
             before_forwards: OnceLock::new(),
+            driven: Driven::here(),
         });
         let addresses = Addresses::new(&primary.addresses, &base);
         Ok(Self(Arc::new(LinkParts { addresses, base })))

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::uri::PathAndQuery;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::{client::legacy::Client, rt::TokioTimer};
 use parking_lot::Mutex;
 use shared::{
     name::ClusterId,
@@ -225,7 +222,7 @@ impl Addresses {
 impl Lines {
     fn new(address: &Address, base: &Arc<LinkBase>, entry: &Arc<AddressEntry>) -> Self {
         let client = |purpose, idle| {
-            Client::builder(TokioExecutor::new())
+            Client::builder(base.driven.clone())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle)

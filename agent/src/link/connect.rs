@@ -234,8 +234,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move { connector.open(uri).await.map_err(Boxed::from) })
+        let driven = self.base.driven.clone();
+        let opening = self.clone().open(uri);
+        Box::pin(async move { Ok(driven.run(opening).await??) })
     }
 }
 

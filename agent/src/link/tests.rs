@@ -47,9 +47,8 @@ async fn head(stream: &mut TcpStream) {
     }
 }
 
-/// What comes of a write that is refused without an index, where health right after it shows this cluster.
-async fn refused(shown_after: &str) -> Result<ClusterShown, OwnFailure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// A way to what this listens for, which trusts our cluster.
+fn link_to(listener: &TcpListener) -> Link {
     let at = listener.local_addr().unwrap();
     let address = Address {
         url: format!("http://{at}"),
@@ -57,17 +56,13 @@ async fn refused(shown_after: &str) -> Result<ClusterShown, OwnFailure> {
         host: at.ip().to_string(),
         port: at.port(),
     };
-    let answers = vec![
-        health("200 OK", OURS),
-        health("429 Too Many Requests", OURS),
-        answer("403 Forbidden", r#"{"errors":["permission denied"]}"#),
-        health("200 OK", shown_after),
-    ];
-    let playing = tokio::spawn(play(listener, answers));
     let clock = Arc::new(Clock::start(None).unwrap());
     let pinned = Some(ClusterId::parse(OURS).unwrap());
-    let link = Link::new(&samples::primary_config(&[address]), pinned, clock).unwrap();
-    let call = OwnCall {
+    Link::new(&samples::primary_config(&[address]), pinned, clock).unwrap()
+}
+
+fn login() -> OwnCall {
+    OwnCall {
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/auth/approle/login"),
         headers: HeaderMap::new(),
@@ -76,8 +71,21 @@ async fn refused(shown_after: &str) -> Result<ClusterShown, OwnFailure> {
         current: false,
         patience: Duration::from_secs(10),
         largest: 1024,
-    };
-    let called = link.call(&call).await;
+    }
+}
+
+/// What comes of a write that is refused without an index, where health right after it shows this cluster.
+async fn refused(shown_after: &str) -> Result<ClusterShown, OwnFailure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let link = link_to(&listener);
+    let answers = vec![
+        health("200 OK", OURS),
+        health("429 Too Many Requests", OURS),
+        answer("403 Forbidden", r#"{"errors":["permission denied"]}"#),
+        health("200 OK", shown_after),
+    ];
+    let playing = tokio::spawn(play(listener, answers));
+    let called = link.call(&login()).await;
     playing.abort();
     called.map(|answer| answer.provenance.cluster)
 }
@@ -94,4 +102,34 @@ async fn a_stranger_s_refusal_of_holdovers_own_login_is_none() {
         matches!(refused, Err(OwnFailure::Unknown(_))),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_outlives_the_runtime_of_whoever_sent_over_it_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let link = link_to(&listener);
+    let refusal = || answer("403 Forbidden", r#"{"errors":["permission denied"]}"#);
+    // The first connection is asked twice.
+    let answers = vec![
+        health("200 OK", OURS),
+        health("200 OK", OURS),
+        refusal(),
+        health("200 OK", OURS),
+        refusal(),
+        health("200 OK", OURS),
+    ];
+    let playing = tokio::spawn(play(listener, answers));
+    let of_other = link.clone();
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { of_other.call(&login()).await.map(drop) })
+    });
+    let first = tokio::task::spawn_blocking(|| other.join().unwrap()).await;
+    first.unwrap().unwrap();
+    // Only one connection is accepted.
+    link.call(&login()).await.unwrap();
+    playing.abort();
 }
