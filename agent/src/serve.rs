@@ -2,8 +2,9 @@
 //!
 //! What the socket needs of the rest of the daemon is in [`Parts`]. A request's way, and the files on it:
 //!
-//! 1. `crate::socket` binds the socket, `arrivals` accepts and attests the peer ([`peer`], `peer_groups`), `connection` serves HTTP over
-//!    [`stream`], which attributes every byte to its writer (`line` keeps request lines as they were sent).
+//! 1. `crate::socket` binds the socket, `arrivals` accepts and attests the peer ([`peer`], `peer_groups`), `serving` keeps the
+//!    connections in their `lanes`, and `connection` serves HTTP over [`stream`] until it ends or is `parting`; the stream attributes
+//!    every byte to its writer (`line` keeps request lines as they were sent).
 //! 2. `Server::answer`, here, counts it against the [`limits`]; `receive` reads it once into an `ask`, with what bounds its body.
 //! 3. `Server::by_side_in_charge`, here, has the side in charge answer, and the other one if that changes meanwhile.
 //! 4. While the primary is in charge, `Server::follow` in `follow` chooses the `forward_token`, `forwards` gives the request a place, `crate::link` sends
@@ -40,11 +41,13 @@ mod key_watch;
 mod lanes;
 mod line;
 mod observer;
+mod parting;
 mod peer_groups;
 mod receive;
 mod recently;
 mod replica_token;
 mod respond;
+mod serving;
 mod standing;
 mod unattended;
 mod unsettled;
@@ -52,13 +55,11 @@ mod unsettled;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc, time::Duration};
-
-use arc_swap::ArcSwap;
-use http::{HeaderName, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use shared::{api::Kind, name::WorkloadName, share::Total};
-use tokio::{sync::watch, task::JoinSet};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use crate::{
     clock::Stopwatch,
@@ -72,6 +73,10 @@ use crate::{
     socket::{BoundSocket, descriptors},
     status::fill::Fill,
 };
+use arc_swap::ArcSwap;
+use http::{HeaderName, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use shared::{api::Kind, name::WorkloadName, share::Total};
 
 use arrivals::Arrivals;
 use ask::{Ask, Outcome};
@@ -81,12 +86,13 @@ use counting::Counter;
 use custody::Custody;
 use decide::LoginFailed;
 use key_watch::KeyWatch;
-use lanes::Lanes;
 use learn_queue::LearnQueue;
 use limits::Limits;
 use login::Minter;
 use observer::Observer;
+use parting::Parting;
 use replica::Replica;
+use serving::Serving;
 use stats::Stats;
 use unattended::Unattended;
 
@@ -191,6 +197,9 @@ pub struct Server {
     buffers: Buffers,
     forwards: Rooms,
     unattended: Unattended,
+    parting: Parting,
+    /// Whether no more connections are taken.
+    is_closing: AtomicBool,
 }
 
 /// An answer was not to be had from the side that was asked.
@@ -208,41 +217,27 @@ pub(crate) type Handled = Result<Response<RelayBody>, Again>;
 /// Serves `bound` until `shutdown` resolves; then waits at most `drain` for requests that are being answered.
 ///
 /// # Errors
-/// If the listener cannot be used at all. A connection that fails is that connection's end alone.
+/// If the listener cannot be used at all, or nobody accepts connections any more: then it is for who started this to start it
+/// anew. A connection that fails is that connection's end alone.
 pub async fn run(
     bound: BoundSocket,
     server: Arc<Server>,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
-    let lanes = Lanes::start()?;
-    let mut arrivals = Arrivals::open(&bound.listener, server.clone())?;
-    let (stop, stopping) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            _ = connections.join_next(), if !connections.is_empty() => {}
-            Some(arrival) = arrivals.next() => {
-                let lane = lanes.of(server.is_apart(&arrival));
-                connections.spawn_on(server.clone().connection(arrival, stopping.clone()), lane);
-            }
-        }
-    }
-    arrivals.close();
-    while let Some(arrival) = arrivals.next().await {
-        let lane = lanes.of(server.is_apart(&arrival));
-        connections.spawn_on(server.clone().connection(arrival, stopping.clone()), lane);
-    }
+    let arrivals = Arrivals::open(&bound.listener, server.clone())?;
+    let mut serving = Serving::start(server, arrivals)?;
+    serving.until(shutdown).await?;
+    serving.stop();
     drop(bound);
-    let _ = stop.send(true);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(drain, drained).await.is_err() {
+    if tokio::time::timeout(drain, serving.drained())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             "connections were closed before they were answered: the drain took too long"
         );
-        let _ = tokio::time::timeout(CLOSED_WITHIN, connections.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSED_WITHIN, serving.cut()).await;
     }
     Ok(())
 }
@@ -274,6 +269,8 @@ impl Server {
             buffers: Buffers::default(),
             forwards: Rooms::default(),
             unattended: Unattended::new(),
+            parting: Parting::default(),
+            is_closing: AtomicBool::new(false),
         })
     }
 

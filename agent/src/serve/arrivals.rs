@@ -2,16 +2,20 @@
 //!
 //! The kernel's queue is one for everybody, and once it is full, whoever comes is refused. To connect takes less time than to
 //! attest who did. So one thread does nothing but empty the queue: it sleeps most of the time, and runs at once when it has to,
-//! however busy the runtimes are. Those whom it took out wait by user, in [`Turns`], for another thread that attests them: who
-//! comes in a crowd waits for that crowd, and nobody else does.
+//! however busy the runtimes are. Those whom it took out wait by user and process, in [`Turns`], for another thread that attests
+//! them: who comes in a crowd waits for that crowd, and nobody else does.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
+    collections::VecDeque,
     io,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::{UnixListener, UnixStream},
     },
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -22,7 +26,7 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SocketFlags, accept_with, recv},
 };
-use shared::share::turns::Turns;
+use shared::share::turns::{Comer, Room, Turns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
@@ -35,11 +39,11 @@ use super::{
 /// Connections that are told at once that there are too many; others are closed.
 const REFUSALS: usize = 32;
 
-/// Connections that are taken from the kernel's queue before it is seen whether to stop.
-const AT_ONCE: usize = 4096;
-
 /// How often somebody is looked at, at most, while descriptors have run out.
 const LOOKS: usize = 20;
+
+/// Users that workloads were seen to run as, of whom those seen last are remembered.
+const EXPECTED: usize = 256;
 
 /// A connection that was attested.
 pub(super) struct Arrival {
@@ -55,6 +59,7 @@ pub(super) struct Arrival {
 pub(super) struct Arrivals {
     arriving: mpsc::UnboundedReceiver<Arrival>,
     open: Option<UnixStream>,
+    server: Arc<Server>,
 }
 
 impl Arrivals {
@@ -76,7 +81,7 @@ impl Arrivals {
         let accepting = AcceptThread {
             listener: listener.try_clone()?,
             closed,
-            server,
+            server: server.clone(),
             waiting: Closing(waiting),
             queue: Queue::Unknown,
         };
@@ -86,17 +91,26 @@ impl Arrivals {
         Ok(Self {
             arriving,
             open: Some(open),
+            server,
         })
     }
 
-    /// The next one. Not more of them wait than there are places, and those to be told that there is none.
+    /// The next one; none once no more can come. Not more of them wait than there are places, and those to be told that there is
+    /// none.
     pub(super) async fn next(&mut self) -> Option<Arrival> {
         self.arriving.recv().await
     }
 
     /// Takes no more from the kernel's queue. Those that were taken still come.
     pub(super) fn close(&mut self) {
+        self.server.is_closing.store(true, Ordering::Release);
         self.open = None;
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -109,8 +123,43 @@ struct Waiting {
 
 #[derive(Default)]
 struct WaitingLine {
-    turns: Turns<(UnixStream, Stranger)>,
+    turns: Turns<Newcomer>,
+    expected: Expected,
     is_closed: bool,
+}
+
+/// Somebody whom nobody has looked at.
+type Newcomer = (UnixStream, Stranger);
+
+/// Users that workloads were seen to run as, the one seen last at the end: an entry need not name any.
+#[derive(Default)]
+struct Expected(VecDeque<u32>);
+
+impl Expected {
+    fn seen(&mut self, uid: u32) {
+        self.0.retain(|other| *other != uid);
+        if self.0.len() >= EXPECTED {
+            self.0.pop_front();
+        }
+        self.0.push_back(uid);
+    }
+
+    fn has(&self, uid: u32) -> bool {
+        self.0.contains(&uid)
+    }
+}
+
+impl WaitingLine {
+    /// `newcomer` waits; `is_named` if an entry names its user. Who has to go is returned.
+    fn wait(&mut self, is_named: bool, newcomer: Newcomer, room: Room) -> Option<Newcomer> {
+        let uid = newcomer.1.uid();
+        let comer = Comer {
+            expected: is_named || self.expected.has(uid),
+            uid,
+            pid: newcomer.1.pid(),
+        };
+        self.turns.wait(comer, newcomer, room)
+    }
 }
 
 impl Waiting {
@@ -164,9 +213,9 @@ impl AcceptThread {
         !ready(&[closed], Some(Duration::ZERO))
     }
 
-    /// Takes what is there out of the kernel's queue; not for ever, though more may come all the time.
+    /// Takes what is there out of the kernel's queue, until it is to stop, though more may come all the time.
     fn empty_queue(&mut self) -> io::Result<()> {
-        for _ in 0..AT_ONCE {
+        while !self.server.is_closing() {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match accept_with(&self.listener, flags) {
                 Ok(socket) => self.waits(socket.into()),
@@ -190,9 +239,14 @@ impl AcceptThread {
             Ok(stranger) => stranger,
             Err(error) => return unknown(&error),
         };
-        let (uid, room) = (stranger.uid(), self.server.room());
-        let newcomer = (stream, stranger);
-        let gone = self.waiting.0.line.lock().turns.wait(uid, newcomer, room);
+        let room = self.server.room();
+        let names = self.server.names_user(stranger.uid());
+        let gone = self
+            .waiting
+            .0
+            .line
+            .lock()
+            .wait(names, (stream, stranger), room);
         self.waiting.0.came.notify_one();
         // Closed without the lock.
         drop(gone);
@@ -200,12 +254,17 @@ impl AcceptThread {
 }
 
 impl Server {
+    /// Whether no more connections are taken.
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
     /// What comes of looking at somebody. Where descriptors have run out for that, idle connections end, so that there are some:
-    /// whoever came must not go for want of them. Blocks for a moment then.
+    /// whoever came must not go for want of them. Blocks for a moment then, unless everybody is about to go.
     pub(super) fn with_descriptors<T>(&self, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
         for _ in 0..LOOKS {
             match look() {
-                Err(error) if peer::is_exhausted(&error) => {
+                Err(error) if peer::is_exhausted(&error) && !self.is_closing() => {
                     ready(&[], Some(self.not_accepted(&error)));
                 }
                 seen => return seen,
@@ -234,7 +293,12 @@ impl Attesting {
 
     fn attest(&self, stream: UnixStream, stranger: Stranger) {
         match self.server.admit(stream.as_fd(), stranger) {
-            Ok(admitted) => self.hand(stream, Ok(admitted), None),
+            Ok(admitted) => {
+                if let Some(uid) = admitted.workloads_user() {
+                    self.waiting.line.lock().expected.seen(uid);
+                }
+                self.hand(stream, Ok(admitted), None);
+            }
             Err(Unserved::Exceeded(limit)) => {
                 if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
                     self.hand(stream, Err(limit), Some(refusal));

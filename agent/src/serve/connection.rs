@@ -1,12 +1,8 @@
 //! One connection: its peer attested, its requests served one after the other.
 
-use std::{convert::Infallible, io, os::fd::BorrowedFd, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{HttpService, service_fn},
-};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_socket_passcred;
 use shared::share::{Party, turns::Room};
@@ -15,7 +11,6 @@ use tokio::{net::UnixStream, sync::watch};
 use super::{
     Server,
     arrivals::Arrival,
-    body::RelayBody,
     limits::{Exceeded, HeldSeat},
     line::RequestLine,
     peer::{PeerFacts, Process, Stranger},
@@ -38,8 +33,8 @@ const WAITING: usize = 256;
 /// For telling a connection that there are too many.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
 
-/// For reading an answer on a connection whose place is another's by now.
-const PARTING: Duration = Duration::from_secs(10);
+/// For the request of a connection that is served first when the socket stops: one that was sent before is answered.
+const LAST_WITHIN: Duration = Duration::from_millis(100);
 
 /// What is known of a connection.
 pub(super) struct Connection {
@@ -69,6 +64,13 @@ pub(super) enum Unserved {
     Unknown(io::Error),
 }
 
+impl Admitted {
+    /// The user that it runs as, if an entry matches it.
+    pub(super) fn workloads_user(&self) -> Option<u32> {
+        self.party.matched.then_some(self.party.uid)
+    }
+}
+
 impl Server {
     /// Serves the requests of a connection, one after the other.
     pub(super) async fn connection(
@@ -83,6 +85,9 @@ impl Server {
             Ok(admitted) => admitted,
             Err(limit) => return refuse(stream, limit).await,
         };
+        if *stopping.borrow() {
+            let _ = tokio::time::timeout(LAST_WITHIN, stream.readable()).await;
+        }
         let facts = Arc::new(admitted.facts);
         let (rules, process) = (self.rules.clone(), admitted.process);
         let place = Arc::new(admitted.place);
@@ -132,6 +137,12 @@ impl Server {
         !is_workloads && !self.rules.load().matches.is_empty()
     }
 
+    /// Whether an entry names this user: a workload is to be expected to run as it.
+    pub(super) fn names_user(&self, uid: u32) -> bool {
+        let rules = self.rules.load();
+        rules.matches.iter().any(|(_, of)| of.uid == Some(uid))
+    }
+
     /// How many connections may wait for that.
     pub(super) fn room(&self) -> Room {
         let limits = self.rules.load().limits;
@@ -148,9 +159,9 @@ impl Server {
         connection: Arc<Connection>,
         mut stopping: watch::Receiver<bool>,
     ) {
-        let of_service = connection.clone();
+        let (server, of_service) = (self.clone(), connection.clone());
         let service = service_fn(move |request| {
-            let (server, connection) = (self.clone(), of_service.clone());
+            let (server, connection) = (server.clone(), of_service.clone());
             async move { Ok::<_, Infallible>(server.handle(&connection, request).await) }
         });
         let serving = http1().serve_connection(TokioIo::new(stream), service);
@@ -168,24 +179,10 @@ impl Server {
                 () = connection.place.lost() => {}
             }
         }
-        part(serving, &connection.place).await;
-    }
-}
-
-/// Ends a connection whose place is another's by now. An answer that is on its way is read to its end, if somebody reads it: of
-/// those there are no more than there is room for answers.
-async fn part<S>(
-    mut serving: Pin<&mut http1::Connection<TokioIo<AttributedStream>, S>>,
-    place: &HeldSeat,
-) where
-    S: HttpService<Incoming, ResBody = RelayBody>,
-    S::Error: std::error::Error + Send + Sync,
-{
-    if place.is_unflushed() {
-        serving.as_mut().graceful_shutdown();
-        if let Ok(ended) = tokio::time::timeout(PARTING, serving).await {
-            trace(ended);
-        }
+        let is_workloads = connection.party.matched;
+        self.parting
+            .part(serving, is_workloads, &connection.place)
+            .await;
     }
 }
 
@@ -210,7 +207,7 @@ async fn refuse(stream: UnixStream, limit: Exceeded) {
     let _ = tokio::time::timeout(REFUSAL_WITHIN, telling).await;
 }
 
-fn trace(ended: hyper::Result<()>) {
+pub(super) fn trace(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }

@@ -39,7 +39,7 @@ pub struct Limits(Arc<Mutex<Counters>>);
 struct Counters {
     seats: Seats,
     /// How whoever has a seat is told that it is somebody else's.
-    ends: HashMap<Seat, Arc<Notify>>,
+    ends: HashMap<Seat, Arc<Lost>>,
     users: HashMap<u32, User>,
 }
 
@@ -54,9 +54,17 @@ struct User {
 pub struct HeldSeat {
     limits: Limits,
     seat: Seat,
-    lost: Arc<Notify>,
+    lost: Arc<Lost>,
     /// Whether something of an answer is still here.
     unflushed: AtomicBool,
+}
+
+/// How whoever has a seat is told that it is somebody else's.
+#[derive(Default)]
+struct Lost {
+    told: Notify,
+    /// Whether its descriptors are needed, too, at once.
+    at_once: AtomicBool,
 }
 
 /// Which limit was reached.
@@ -110,8 +118,8 @@ impl Limits {
         };
         let counters = &mut *self.0.lock();
         let given = counters.seats.take(party, places)?;
-        given.instead_of.inspect(|seat| counters.tell(*seat));
-        let lost = Arc::new(Notify::new());
+        given.instead_of.inspect(|seat| counters.tell(*seat, false));
+        let lost = Arc::new(Lost::default());
         counters.ends.insert(given.seat, Arc::clone(&lost));
         Ok(HeldSeat {
             limits: self.clone(),
@@ -121,11 +129,11 @@ impl Limits {
         })
     }
 
-    /// Has an idle connection end, because there is no descriptor for another one. Whether there is one.
+    /// Has an idle connection end at once, because there is no descriptor for another one. Whether there is one.
     pub(crate) fn end_one(&self) -> bool {
         let counters = &mut *self.0.lock();
         let freed = counters.seats.free_one();
-        freed.inspect(|seat| counters.tell(*seat)).is_some()
+        freed.inspect(|seat| counters.tell(*seat, true)).is_some()
     }
 
     /// Counts a request in.
@@ -186,10 +194,11 @@ impl From<Short> for Exceeded {
 }
 
 impl Counters {
-    /// Whoever had this seat has it no more.
-    fn tell(&mut self, seat: Seat) {
+    /// Whoever had this seat has it no more, and goes `at_once` if descriptors have run out.
+    fn tell(&mut self, seat: Seat, at_once: bool) {
         if let Some(lost) = self.ends.remove(&seat) {
-            lost.notify_one();
+            lost.at_once.store(at_once, Ordering::Release);
+            lost.told.notify_one();
         }
     }
 
@@ -257,7 +266,12 @@ impl HeldSeat {
 
     /// Waits until the place is somebody else's.
     pub(crate) async fn lost(&self) {
-        self.lost.notified().await;
+        self.lost.told.notified().await;
+    }
+
+    /// Whether what the connection has is needed at once for another one, an answer that is on its way notwithstanding.
+    pub(crate) fn is_needed_at_once(&self) -> bool {
+        self.lost.at_once.load(Ordering::Acquire)
     }
 }
 
@@ -357,10 +371,21 @@ mod tests {
         busy.is_answered().unwrap();
         assert!(counters.end_one());
         idle.lost().await;
+        assert!(idle.is_needed_at_once(), "there is no descriptor");
         assert!(!counters.end_one(), "what is being answered goes on");
         idle.begun();
         drop(idle);
         assert_eq!(counters.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn whose_place_another_one_has_may_end_what_it_is_at() {
+        let (counters, limits) = (Limits::default(), limits());
+        let connect = |uid| counters.connect(&party(uid), &limits, false);
+        let [first, _second, _third] = [1, 1, 2].map(|uid| connect(uid).ok().unwrap());
+        let _fourth = connect(3).ok().unwrap();
+        first.lost().await;
+        assert!(!first.is_needed_at_once());
     }
 
     #[test]

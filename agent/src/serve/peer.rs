@@ -85,6 +85,11 @@ impl Stranger {
         self.credentials.uid()
     }
 
+    /// The id of the process that connected; zero where it is in no PID namespace that we see.
+    pub fn pid(&self) -> i32 {
+        self.credentials.pid()
+    }
+
     /// Looks at the peer of `socket`, which it was met at.
     ///
     /// One that cannot be looked at is somebody that no entry matches: it is proxied with the token that it brings.

@@ -10,7 +10,7 @@ mod keys;
 mod namespaces;
 mod passing;
 mod replica_tokens;
-mod rig;
+pub(super) mod rig;
 mod sent_once;
 mod sharing;
 mod unsettled;

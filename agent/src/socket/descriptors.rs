@@ -8,8 +8,9 @@ use crate::config::LimitsConfig;
 /// of one that waits for its attestation, of which there may be as many.
 const OF_CONNECTION: u64 = 5;
 
-/// Descriptors of everything else: files, watches, timers, sockets of the admin API, connections that are being refused or closed,
-/// idle ones to the primary and Holdover's own. Each forward has one besides.
+/// Descriptors of everything else: files, watches, timers, sockets of the admin API, idle connections to the primary and Holdover's
+/// own; 32 of connections that are being refused, and three of each of the 32 that lost their place and are still read, which do not
+/// count as connections any more. Each forward has one besides.
 const OF_THE_REST: u64 = 384;
 
 /// Raises the limit of this process as far as it may be raised without a privilege: the usual 1,024 is there for programs
