@@ -30,7 +30,7 @@ use shared::share::turns::{Comer, Room, Turns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
-    Server,
+    ACCEPT_AGAIN, Server,
     connection::{Admitted, Unserved},
     limits::Exceeded,
     peer::{self, Queue, Stranger},
@@ -262,10 +262,13 @@ impl Server {
     /// What comes of looking at somebody. Where descriptors have run out for that, idle connections end, so that there are some:
     /// whoever came must not go for want of them. Blocks for a moment then, unless everybody is about to go.
     pub(super) fn with_descriptors<T>(&self, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        for _ in 0..LOOKS {
+        for nr in 0..LOOKS {
             match look() {
                 Err(error) if peer::is_exhausted(&error) && !self.is_closing() => {
-                    ready(&[], Some(self.not_accepted(&error)));
+                    let soon = self.not_accepted(&error);
+                    // On a busy machine whoever has to go takes its time: more and more of it, or all would have to.
+                    let pause = soon.saturating_mul(1 << nr.min(6)).min(ACCEPT_AGAIN);
+                    ready(&[], Some(pause));
                 }
                 seen => return seen,
             }
