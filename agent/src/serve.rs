@@ -92,7 +92,7 @@ use login::Minter;
 use observer::Observer;
 use parting::Parting;
 use replica::Replica;
-use serving::Serving;
+use serving::LiveConnections;
 use stats::Stats;
 use unattended::Unattended;
 
@@ -226,7 +226,7 @@ pub async fn run(
     drain: Duration,
 ) -> io::Result<()> {
     let arrivals = Arrivals::open(&bound.listener, server.clone())?;
-    let mut serving = Serving::start(server, arrivals)?;
+    let mut serving = LiveConnections::start(server, arrivals)?;
     serving.until(shutdown).await?;
     serving.stop();
     drop(bound);

@@ -39,7 +39,7 @@ pub struct Limits(Arc<Mutex<Counters>>);
 struct Counters {
     seats: Seats,
     /// How whoever has a seat is told that it is somebody else's.
-    ends: HashMap<Seat, Arc<Lost>>,
+    ends: HashMap<Seat, Arc<LostSeat>>,
     users: HashMap<u32, User>,
 }
 
@@ -54,14 +54,14 @@ struct User {
 pub struct HeldSeat {
     limits: Limits,
     seat: Seat,
-    lost: Arc<Lost>,
+    lost: Arc<LostSeat>,
     /// Whether something of an answer is still here.
     unflushed: AtomicBool,
 }
 
 /// How whoever has a seat is told that it is somebody else's.
 #[derive(Default)]
-struct Lost {
+struct LostSeat {
     told: Notify,
     /// Whether its descriptors are needed, too, at once.
     at_once: AtomicBool,
@@ -119,7 +119,7 @@ impl Limits {
         let counters = &mut *self.0.lock();
         let given = counters.seats.take(party, places)?;
         given.instead_of.inspect(|seat| counters.tell(*seat, false));
-        let lost = Arc::new(Lost::default());
+        let lost = Arc::new(LostSeat::default());
         counters.ends.insert(given.seat, Arc::clone(&lost));
         Ok(HeldSeat {
             limits: self.clone(),

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The connections, and where more come from.
-pub(super) struct Serving {
+pub(super) struct LiveConnections {
     server: Arc<Server>,
     lanes: Lanes,
     arrivals: Arrivals,
@@ -19,7 +19,7 @@ pub(super) struct Serving {
     stops: watch::Sender<bool>,
 }
 
-impl Serving {
+impl LiveConnections {
     /// None yet.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ struct Round<K, L> {
 }
 
 /// What can be waited in.
-trait Line: Default {
+trait TurnLine: Default {
     type Who;
 
     fn len(&self) -> usize;
@@ -65,9 +65,9 @@ trait Line: Default {
 }
 
 /// There is no room.
-struct Full;
+struct NoTurn;
 
-impl<T> Line for VecDeque<T> {
+impl<T> TurnLine for VecDeque<T> {
     type Who = T;
 
     fn len(&self) -> usize {
@@ -93,7 +93,7 @@ impl<K, L> Default for Round<K, L> {
     }
 }
 
-impl<K: Ord + Copy, L: Line> Line for Round<K, L> {
+impl<K: Ord + Copy, L: TurnLine> TurnLine for Round<K, L> {
     type Who = L::Who;
 
     fn len(&self) -> usize {
@@ -119,17 +119,17 @@ impl<K: Ord + Copy, L: Line> Line for Round<K, L> {
     }
 }
 
-impl<K: Ord + Copy, L: Line> Round<K, L> {
+impl<K: Ord + Copy, L: TurnLine> Round<K, L> {
     /// How many wait there.
     fn len_of(&self, key: K) -> usize {
-        self.lines.get(&key).map_or(0, Line::len)
+        self.lines.get(&key).map_or(0, TurnLine::len)
     }
 
     /// Whether somebody makes room for one more of a line: the last of the longest, if that is longer than the other would be, or
     /// the other has nobody yet.
     fn makes_room(&self, key: K) -> bool {
         let own = self.len_of(key);
-        let longest = self.lines.values().map(Line::len).max().unwrap_or(0);
+        let longest = self.lines.values().map(TurnLine::len).max().unwrap_or(0);
         longest > own.saturating_add(1) || (own == 0 && longest > 0)
     }
 
@@ -209,7 +209,7 @@ impl<T> Turns<T> {
     }
 
     /// Makes room for one more; who goes for it, if somebody has to.
-    fn make_room(&mut self, who: Comer, room: Room) -> Result<Option<T>, Full> {
+    fn make_room(&mut self, who: Comer, room: Room) -> Result<Option<T>, NoTurn> {
         let is_full = self.len() >= room.all;
         let (own, other) = self.crowds(who);
         if own.len_of(who.uid) >= room.of_one {
@@ -231,8 +231,8 @@ impl<T> Turns<T> {
 }
 
 /// Who goes, if there is somebody.
-fn gone<T>(gone: Option<Option<T>>) -> Result<Option<T>, Full> {
-    gone.flatten().map(Some).ok_or(Full)
+fn gone<T>(gone: Option<Option<T>>) -> Result<Option<T>, NoTurn> {
+    gone.flatten().map(Some).ok_or(NoTurn)
 }
 
 #[cfg(test)]
@@ -374,7 +374,7 @@ mod tests {
                 }
                 prop_assert!(turns.len() <= room.all);
                 for crowd in [&turns.expected, &turns.others] {
-                    let waiting: usize = crowd.lines.values().map(Line::len).sum();
+                    let waiting: usize = crowd.lines.values().map(TurnLine::len).sum();
                     prop_assert_eq!(crowd.waiting, waiting);
                     prop_assert_eq!(crowd.order.len(), crowd.lines.len());
                     for of_user in crowd.lines.values() {

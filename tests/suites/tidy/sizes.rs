@@ -12,10 +12,10 @@ use crate::{
 const FILE: usize = 400;
 
 /// Lines of the crate `agent`.
-const AGENT: usize = 30_100;
+const AGENT: usize = 30_350;
 
 /// Lines of the three crates together.
-const ALL: usize = 58_700;
+const ALL: usize = 58_950;
 
 /// Lines of one function.
 const FUNCTION: usize = 60;

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::serve::{
-    serving::Serving,
+    serving::LiveConnections,
     tests::rig::{Primary, Rig, Setup, request},
 };
 
@@ -19,14 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 type Hand = mpsc::UnboundedSender<Arrival>;
 
 /// What is given to `Hand` is served, and no threads are behind that.
-fn fed(rig: &Rig) -> (Hand, Serving) {
+fn fed(rig: &Rig) -> (Hand, LiveConnections) {
     let (hand, arriving) = mpsc::unbounded_channel();
     let arrivals = Arrivals {
         arriving,
         open: None,
         server: rig.server.clone(),
     };
-    (hand, Serving::start(rig.server.clone(), arrivals).unwrap())
+    (
+        hand,
+        LiveConnections::start(rig.server.clone(), arrivals).unwrap(),
+    )
 }
 
 /// Somebody who was let in, and the other end.
