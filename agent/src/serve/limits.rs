@@ -4,7 +4,7 @@
 //! because many are idle, one of those makes room ([`shared::share::seats`]): that costs its owner another connect.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -40,6 +40,8 @@ struct Counters {
     seats: Seats,
     /// How whoever has a seat is told that it is somebody else's.
     ends: HashMap<Seat, Arc<LostSeat>>,
+    /// Those that were told to go at once, and have not yet.
+    going: HashSet<Seat>,
     users: HashMap<u32, User>,
 }
 
@@ -129,9 +131,13 @@ impl Limits {
         })
     }
 
-    /// Has an idle connection end at once, because there is no descriptor for another one. Whether there is one.
+    /// Has an idle connection end at once, because there is no descriptor for another one. Whether there is one. As long as one of
+    /// before has not gone none other has to: on a busy machine all would otherwise, for what one of them has.
     pub(crate) fn end_one(&self) -> bool {
         let counters = &mut *self.0.lock();
+        if !counters.going.is_empty() {
+            return true;
+        }
         let freed = counters.seats.free_one();
         freed.inspect(|seat| counters.tell(*seat, true)).is_some()
     }
@@ -197,6 +203,9 @@ impl Counters {
     /// Whoever had this seat has it no more, and goes `at_once` if descriptors have run out.
     fn tell(&mut self, seat: Seat, at_once: bool) {
         if let Some(lost) = self.ends.remove(&seat) {
+            if at_once {
+                self.going.insert(seat);
+            }
             lost.at_once.store(at_once, Ordering::Release);
             lost.told.notify_one();
         }
@@ -280,6 +289,7 @@ impl Drop for HeldSeat {
         let mut counters = self.limits.0.lock();
         counters.seats.leave(self.seat);
         counters.ends.remove(&self.seat);
+        counters.going.remove(&self.seat);
     }
 }
 
@@ -372,10 +382,28 @@ mod tests {
         assert!(counters.end_one());
         idle.lost().await;
         assert!(idle.is_needed_at_once(), "there is no descriptor");
-        assert!(!counters.end_one(), "what is being answered goes on");
+        assert!(counters.end_one(), "it is about to go");
         idle.begun();
         drop(idle);
+        assert!(!counters.end_one(), "what is being answered goes on");
         assert_eq!(counters.connections(), 1);
+    }
+
+    #[test]
+    fn one_at_a_time_makes_room_for_a_descriptor() {
+        let (counters, limits) = (Limits::default(), limits());
+        let connect = |uid| counters.connect(&party(uid), &limits, false);
+        let [first, second] = [1, 2].map(|uid| connect(uid).ok().unwrap());
+        let gone = || [&first, &second].map(HeldSeat::is_needed_at_once);
+        assert!(counters.end_one() && counters.end_one());
+        assert_eq!(gone().into_iter().filter(|gone| *gone).count(), 1);
+        let (goes, stays) = match first.is_needed_at_once() {
+            true => (first, second),
+            false => (second, first),
+        };
+        drop(goes);
+        assert!(!stays.is_needed_at_once());
+        assert!(counters.end_one() && stays.is_needed_at_once());
     }
 
     #[tokio::test]

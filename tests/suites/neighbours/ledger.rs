@@ -235,13 +235,17 @@ async fn what_journald_took_makes_room_and_nothing_is_missing_there() -> Result<
     lives(&host, "billing").await?;
     delivered(&host).await?;
 
-    let (entries, ledger) = (journal.entries()?, ledger(&host).await?);
-    let next = ledger["next"].as_u64().context("a number")?;
-    assert!(
-        entries.keys().copied().eq(1..next),
-        "{} of {next}",
-        entries.len()
-    );
+    // Reads are written down a moment after they were answered, and are delivered then.
+    let (entries, ledger) = eventually(DELIVERY, "every entry", async || {
+        let ledger = ledger(&host).await.map_err(|failure| failure.to_string())?;
+        let entries = journal.entries().map_err(|failure| failure.to_string())?;
+        let next = ledger["next"].as_u64().ok_or(ledger.to_string())?;
+        match entries.keys().copied().eq(1..next) {
+            true => Ok((entries, ledger)),
+            false => Err(format!("{} of {next}", entries.len())),
+        }
+    })
+    .await?;
     let mut before = Value::String("0".repeat(64));
     for entry in entries.values() {
         assert_eq!(entry["prev"], before, "the chain");

@@ -11,10 +11,10 @@ use shared::{
 
 /// What is in memory alone: at most the token in use and the one before it.
 #[derive(Default)]
-pub(crate) struct HeldInMemory(Mutex<Unstored>);
+pub(crate) struct HeldInMemory(Mutex<InMemory>);
 
 #[derive(Default)]
-struct Unstored {
+struct InMemory {
     tokens: Option<UnstoredTokens>,
     /// Of the last that were held.
     version: Version,
