@@ -185,6 +185,12 @@ fn is_held_by_a_client(lease: &Lease) -> bool {
 mod tests {
     use super::*;
 
+    async fn until(note: &mut watch::Receiver<Note>, state: Note) {
+        let comes = note.wait_for(|note| *note == state);
+        let came = tokio::time::timeout(Duration::from_secs(30), comes).await;
+        drop(came.expect("the note stays as it is").unwrap());
+    }
+
     #[tokio::test]
     async fn a_note_that_could_not_be_made_is_tried_again_on_a_later_connection() {
         let folder = tempfile::tempdir().unwrap();
@@ -193,11 +199,11 @@ mod tests {
         let mut note = unseen.note.subscribe();
         let gate = unseen.gate(&path);
         gate().await;
-        drop(note.wait_for(|note| *note == Note::Failed).await.unwrap());
+        until(&mut note, Note::Failed).await;
         std::fs::create_dir(folder.path().join("away")).unwrap();
-        drop(note.wait_for(|note| *note == Note::Unmade).await.unwrap());
+        until(&mut note, Note::Unmade).await;
         gate().await;
-        drop(note.wait_for(|note| *note == Note::Made).await.unwrap());
+        until(&mut note, Note::Made).await;
         assert!(unseen::is_noted(&path));
     }
 
