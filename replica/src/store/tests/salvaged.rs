@@ -73,7 +73,7 @@ fn assert_nothing(opened: &Opened, context: &str) {
     assert!(view.grants().is_empty(), "{context}");
     assert!(view.secrets().records.is_empty(), "{context}");
     assert!(view.is_lost(&digest(1)), "{context}");
-    assert_eq!(view.authority().blocks.all().count(), 2, "{context}");
+    assert_eq!(view.authority().blocks.all().count(), 3, "{context}");
 }
 
 /// What was made on the way is gone.
