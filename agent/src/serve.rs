@@ -200,6 +200,8 @@ pub struct Server {
     parting: Parting,
     /// Whether no more connections are taken.
     is_closing: AtomicBool,
+    /// Held while somebody is looked at for whom descriptors have run out.
+    short: parking_lot::Mutex<()>,
 }
 
 /// An answer was not to be had from the side that was asked.
@@ -271,6 +273,7 @@ impl Server {
             unattended: Unattended::new(),
             parting: Parting::default(),
             is_closing: AtomicBool::new(false),
+            short: parking_lot::Mutex::default(),
         })
     }
 

@@ -216,6 +216,8 @@ impl AcceptThread {
     /// Takes what is there out of the kernel's queue, until it is to stop, though more may come all the time.
     fn empty_queue(&mut self) -> io::Result<()> {
         while !self.server.is_closing() {
+            // What makes room for whoever is looked at is not for another one to come in by.
+            drop(self.server.short.lock());
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match accept_with(&self.listener, flags) {
                 Ok(socket) => self.waits(socket.into()),
@@ -260,8 +262,14 @@ impl Server {
     }
 
     /// What comes of looking at somebody. Where descriptors have run out for that, idle connections end, so that there are some:
-    /// whoever came must not go for want of them. Blocks for a moment then, unless everybody is about to go.
+    /// whoever came must not go for want of them, and nobody is let in meanwhile. Blocks for a moment then, unless everybody is
+    /// about to go.
     pub(super) fn with_descriptors<T>(&self, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match look() {
+            Err(error) if peer::is_exhausted(&error) => {}
+            seen => return seen,
+        }
+        let _short = self.short.lock();
         for nr in 0..LOOKS {
             match look() {
                 Err(error) if peer::is_exhausted(&error) && !self.is_closing() => {
