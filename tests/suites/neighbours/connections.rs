@@ -15,6 +15,9 @@ use crate::rig::{SOON, crowd, gauge, plan, plan_of, read, until};
 
 const CONNECTIONS: &str = "holdover_entries{map=\"connections\"}";
 
+/// Open files enough for all that is here.
+const PLENTY: u64 = 1024;
+
 fn idle(connections: usize) -> Habit {
     Habit {
         connections,
@@ -121,6 +124,8 @@ async fn a_workload_is_attested_though_open_files_have_run_out() -> Result<()> {
     let hostile = crowd(&host, &idle(60)).await?;
     until(&host, CONNECTIONS, |open| open >= 60).await?;
     for more in [1, 2, 3, 1, 2, 3] {
+        limit(&host, PLENTY).await?;
+        until(&host, CONNECTIONS, |open| open >= 60).await?;
         may_open(&host, more).await?;
         let reply = host.daemon.client().send(&ask).await;
         let reply = reply.map_err(|failure| host.daemon.failure(format!("{more}: {failure}")))?;
@@ -130,7 +135,8 @@ async fn a_workload_is_attested_though_open_files_have_run_out() -> Result<()> {
     Ok(())
 }
 
-/// The daemon may open so many files more than it has open.
+/// The daemon may open so many files more than it has open; and as many as lie between those, for no number beyond the limit
+/// makes room when it is given up.
 async fn may_open(host: &Host, more: usize) -> Result<()> {
     let pid = host.daemon.id()?.to_string();
     let mut open = BTreeSet::new();
@@ -141,6 +147,13 @@ async fn may_open(host: &Host, more: usize) -> Result<()> {
     // The lowest number that is free is taken, and each has to be below the limit.
     let mut free = (0..).filter(|number| !open.contains(number));
     let below = free.nth(more).context("a number")?;
+    let below = open.last().map_or(below, |last| below.max(last + 1));
+    limit(host, below).await
+}
+
+/// No number of a file that the daemon opens from now on reaches `below`.
+async fn limit(host: &Host, below: u64) -> Result<()> {
+    let pid = host.daemon.id()?.to_string();
     let set = tokio::process::Command::new("prlimit")
         .args(["--pid", &pid, &format!("--nofile={below}:")])
         .status()
