@@ -147,7 +147,12 @@ async fn a_new_token_of_its_own_takes_every_lease_along() -> Result<()> {
         .start(&primary)
         .await?;
     let (first, _) = host.until("a lease", lease).await?;
-    let own = host.credential(&CredentialName::Own).context("own")?;
+    // It is used before it is stored.
+    let stored = |host: &Host| {
+        host.credential(&CredentialName::Own)
+            .ok_or("none yet".to_owned())
+    };
+    let own = host.until("the stored token", stored).await?;
     let (moved, _) = host
         .until("its successor", |host| match lease(host)? {
             now if now.0.id != first.id

@@ -11,6 +11,7 @@ use holdover::{
     upstream::{ProbeOutcome, UpstreamError},
 };
 use serde_json::json;
+use shared::change::CredentialName;
 
 use super::rig::{BOUND, Host, Plan};
 
@@ -125,11 +126,13 @@ async fn a_refused_credential_is_a_decision() -> Result<()> {
     let primary = Primary::start(Transport::Plain).await?;
     let host = host(&primary).await?;
     host.write("secret_id", "no-such-secret-id")?;
+    // It is used before it is stored.
     let own = host
-        .local
-        .view
-        .credential(&shared::change::CredentialName::Own)
-        .unwrap();
+        .until("the stored token", |host| {
+            let own = host.local.view.credential(&CredentialName::Own);
+            own.ok_or("none yet".to_owned())
+        })
+        .await?;
     let body = json!({ "accessor": own.accessor.as_str() });
     primary
         .root()
