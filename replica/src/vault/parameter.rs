@@ -59,7 +59,7 @@ pub(crate) fn texts(data: &Params, name: &'static str) -> Answered<Vec<String>> 
     let unread = || Refusal::from(Why::Parameter(name));
     match data.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(text)) if text.trim().is_empty() => Ok(Vec::new()),
+        Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(text.split(',').map(|one| one.trim().into()).collect()),
         Some(Value::Array(all)) => all
             .iter()
@@ -219,6 +219,7 @@ mod tests {
         assert_eq!(read(json!("a, b")).unwrap(), ["a", "b"]);
         assert_eq!(read(json!([" a ", "b"])).unwrap(), ["a", "b"]);
         assert!(read(json!("")).unwrap().is_empty());
+        assert_eq!(read(json!("  ")).unwrap(), [""]);
         assert_eq!(read(json!([1])).unwrap(), ["1"]);
         assert_eq!(read(json!(3)).unwrap(), ["3"]);
         assert!(read(json!([1.5])).is_err());

@@ -111,6 +111,11 @@ impl Case {
     pub(crate) fn is_stale(&self) -> bool {
         self.replica == Fault::Stale || !matches!(self.anchor, Fault::None | Fault::Stale)
     }
+
+    /// Whether the anchor is newer than the replica.
+    pub(crate) fn shows_its_age(&self) -> bool {
+        self.replica == Fault::Stale && self.anchor != Fault::Stale
+    }
 }
 
 /// A fault in so many of a hundred cases.
