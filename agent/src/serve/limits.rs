@@ -28,6 +28,9 @@ use crate::config::LimitsConfig;
 /// Users whose requests are counted; of one more, whoever asked longest ago is forgotten.
 pub(crate) const REMEMBERED: usize = 1024;
 
+/// How often one that has to go is waited for before another one has to.
+const WAITED_FOR: u32 = 4;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,8 @@ struct Counters {
     ends: HashMap<Seat, Arc<LostSeat>>,
     /// Those that were told to go at once, and have not yet.
     going: HashSet<Seat>,
+    /// How often descriptors were wanted since the last of them was told.
+    waited: u32,
     users: HashMap<u32, User>,
 }
 
@@ -132,12 +137,15 @@ impl Limits {
     }
 
     /// Has an idle connection end at once, because there is no descriptor for another one. Whether there is one. As long as one of
-    /// before has not gone none other has to: on a busy machine all would otherwise, for what one of them has.
+    /// before has not gone none other has to, for a while: on a busy machine all would otherwise, for what one of them has; and one that
+    /// cannot go must not keep the others.
     pub(crate) fn end_one(&self) -> bool {
         let counters = &mut *self.0.lock();
-        if !counters.going.is_empty() {
+        if !counters.going.is_empty() && counters.waited < WAITED_FOR {
+            counters.waited += 1;
             return true;
         }
+        counters.waited = 0;
         let freed = counters.seats.free_one();
         freed.inspect(|seat| counters.tell(*seat, true)).is_some()
     }
@@ -404,6 +412,14 @@ mod tests {
         drop(goes);
         assert!(!stays.is_needed_at_once());
         assert!(counters.end_one() && stays.is_needed_at_once());
+        drop(stays);
+        // One that does not go is waited for, and no longer.
+        let [one, other] = [1, 2].map(|uid| connect(uid).ok().unwrap());
+        let told = || [&one, &other].map(HeldSeat::is_needed_at_once);
+        assert!((0..=WAITED_FOR).all(|_| counters.end_one()));
+        assert_eq!(told().into_iter().filter(|told| *told).count(), 1);
+        assert!(counters.end_one());
+        assert_eq!(told(), [true, true]);
     }
 
     #[tokio::test]
